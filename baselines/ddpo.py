@@ -1,0 +1,47 @@
+"""dDPO: DPO on role-assigned pairs: the teacher's response is chosen, the SFT student's rejected.
+
+Rafailov et al. 2023 (arXiv 2305.18290), eq. 7. Not Zephyr's dDPO, which ranks several models' responses by a
+judge. By consequence 7 of docs/methods.md its population optimum at β aims 1/β times as far as the teacher.
+"""
+
+from typing import Literal
+
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor
+
+from harness.config import MethodSettings
+from harness.methods import Method, SequenceInputs
+
+
+class Settings(MethodSettings):
+    start: Literal["student", "sft"] = "sft"
+    learning_rate: float = 1e-5
+    epochs: int = 2
+    beta: float = Field(default=0.1, gt=0)
+
+
+def ddpo_loss(policy: Tensor, reference: Tensor, beta: float) -> Tensor:
+    """−log σ(β δ_θ), δ_θ = log π_θ/π_ref (chosen) − log π_θ/π_ref (rejected).
+
+    Shapes: policy and reference are summed log-probs [pairs, 2] (chosen, rejected), nats; the result is [pairs].
+    """
+    log_ratio = policy - reference
+    return -F.logsigmoid(beta * (log_ratio[:, 0] - log_ratio[:, 1]))
+
+
+def _loss(inputs: SequenceInputs, settings: Settings) -> Tensor:
+    return ddpo_loss(inputs.policy, inputs.reference, settings.beta)
+
+
+METHOD = Method(
+    name="ddpo",
+    summary="DPO on teacher (chosen) and student (rejected) responses",
+    source="Rafailov et al. 2023, arXiv 2305.18290",
+    level="sequence",
+    data="pairs",
+    per="example",
+    loss=_loss,
+    settings=Settings,
+    signals=("reference_log_probs",),
+)

@@ -1,0 +1,46 @@
+"""KD: token-level forward KL to the teacher's distribution, on the teacher's responses.
+
+Hinton et al. 2015 (arXiv 1503.02531), for language models as in Sanh et al. 2019. It starts from the untrained
+student by default (`settings.kd.start`); the full set of controls adds it from the SFT student.
+"""
+
+from torch import Tensor
+
+from harness.config import MethodSettings
+from harness.methods import Control, Method
+
+
+class Settings(MethodSettings):
+    learning_rate: float = 2e-4
+    epochs: int = 2
+
+
+def kd_loss(student: Tensor, teacher: Tensor) -> Tensor:
+    """KL(π_te ‖ π_θ) of each row, in nats.
+
+    Shapes: student and teacher are log-probs [n, V] over the same outcomes (a full vocabulary, or the top k
+    and a tail bucket); the result is [n]. Outcomes that the teacher rules out (−inf) add nothing.
+    """
+    mass = teacher.exp()
+    return (mass * (teacher - student)).masked_fill(mass == 0, 0.0).sum(-1)
+
+
+def _loss(student: Tensor, teacher: Tensor, settings: Settings) -> Tensor:
+    return kd_loss(student, teacher)
+
+
+def controls(settings: Settings) -> list[Control]:
+    return [Control("kd-from-sft", "kd", {"start": "sft"}, "KD from the SFT student, where DPO starts", "full")]
+
+
+METHOD = Method(
+    name="kd",
+    summary="token-level forward KL to the teacher on teacher responses",
+    source="Hinton et al. 2015, arXiv 1503.02531",
+    level="token",
+    data="responses",
+    per="token",
+    loss=_loss,
+    settings=Settings,
+    controls=controls,
+)

@@ -1,0 +1,36 @@
+"""SFT: negative log-likelihood on the teacher's responses.
+
+Sequence-level knowledge distillation (SeqKD; Kim & Rush 2016, arXiv 1606.07947), and dSFT of the DPO family:
+the checkpoint that dDPO and daDPO start from and are held to.
+"""
+
+from torch import Tensor
+
+from harness.config import MethodSettings
+from harness.methods import Method, SequenceInputs
+
+
+class Settings(MethodSettings):
+    learning_rate: float = 2e-4
+    epochs: int = 3
+
+
+def sft_loss(policy: Tensor) -> Tensor:
+    """−log π_θ(y|x), summed over response tokens, in nats: [n, 1] log-probs → [n]."""
+    return -policy[:, 0]
+
+
+def _loss(inputs: SequenceInputs, settings: Settings) -> Tensor:
+    return sft_loss(inputs.policy)
+
+
+METHOD = Method(
+    name="sft",
+    summary="negative log-likelihood on teacher responses",
+    source="Kim & Rush 2016, arXiv 1606.07947",
+    level="sequence",
+    data="responses",
+    per="token",
+    loss=_loss,
+    settings=Settings,
+)

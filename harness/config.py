@@ -1,0 +1,225 @@
+"""Frozen, typed configuration. YAML in, fully resolved YAML out; an unknown key is an error with a suggestion.
+
+Layers, weakest first: defaults, preset, configuration file, `--set`, command-line options. `training.KEY` sets
+KEY for every method; `settings.METHOD.KEY` sets it for one. A later layer's `training.KEY` also replaces what
+an earlier layer said for single methods, so that `--set training.learning_rate=1e-5` means what it says.
+"""
+
+from __future__ import annotations
+
+import copy
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from harness.errors import UserError
+from harness.registry import Registry, did_you_mean
+
+Layer = dict[str, Any]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Sampling(Section):
+    """How responses are drawn. Temperature 0 is greedy."""
+
+    temperature: float = Field(default=1.0, ge=0)
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    max_new_tokens: int = Field(default=256, ge=1)
+
+
+class Limits(Section):
+    """Prompts per set; the first ones of the file. None is all."""
+
+    train: int | None = Field(default=None, ge=1)
+    eval: int | None = Field(default=None, ge=1)
+
+
+class MethodSettings(Section):
+    """What every method's training has. A method's own file sets its defaults and adds its own settings.
+
+    start: the checkpoint training starts from: the untrained student, or the student after SFT, which also is
+    the reference π_ref of every method."""
+
+    start: Literal["student", "sft"] = "student"
+    learning_rate: float = Field(default=1e-5, gt=0)
+    epochs: int = Field(default=1, ge=1)
+    batch_size: int = Field(default=8, ge=1, description="examples (pairs or responses) a step")
+    micro_batch_tokens: int = Field(default=2048, ge=1, description="tokens a forward pass, padding included")
+    warmup_ratio: float = Field(default=0.1, ge=0, le=1)
+    weight_decay: float = Field(default=0.0, ge=0)
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    precision: Literal["bf16", "fp32"] = "bf16"
+    checkpoint_steps: int = Field(default=25, ge=1)
+
+
+class Config(Section):
+    student: str
+    teacher: str | None = None
+    methods: tuple[str, ...] = ("sft", "kd", "ddpo", "dadpo")
+    controls: Literal["none", "basic", "full"] = "basic"
+    judge: str = "proxy"
+    judge_samples: int = Field(
+        default=2, ge=1, le=8, description="teacher samples a prompt, drawn for proxy judges alone"
+    )
+    train_prompts: str = "everyday-train"
+    eval: tuple[str, ...] = ("everyday-test", "followups", "longer-tasks")
+    limits: Limits = Limits()
+    train_sampling: Sampling = Sampling()
+    eval_sampling: Sampling = Sampling(temperature=0.8)
+    generation_batch_size: int = Field(default=64, ge=1)
+    scoring_batch_tokens: int = Field(default=4096, ge=1)
+    scoring_precision: Literal["bf16", "fp32"] = "bf16"
+    training: dict[str, Any] = {}
+    settings: dict[str, dict[str, Any]] = {}
+    seed: int = Field(default=0, ge=0)
+    store: str | None = None
+
+    @field_validator("methods", "eval")
+    @classmethod
+    def _not_empty(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value:
+            raise ValueError("at least one is needed")
+        if len(set(value)) < len(value):
+            raise ValueError("one is named twice")
+        return value
+
+
+def _load_presets() -> dict[str, Layer]:
+    folder = resources.files("benchmarks") / "presets"
+    return {
+        entry.name.removesuffix(".yaml"): parse_yaml(entry.read_text(encoding="utf-8"), f"preset {entry.name}")
+        for entry in folder.iterdir()
+        if entry.name.endswith(".yaml")
+    }
+
+
+presets: Registry[Layer] = Registry("preset", _load_presets)
+
+
+def parse_yaml(text: str, where: str) -> Layer:
+    """A YAML mapping.
+
+    Raises:
+        UserError: malformed YAML (with its line) or not a mapping.
+    """
+    try:
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark else ""
+        raise UserError(f"{where}{line}: malformed YAML ({getattr(error, 'problem', error)})") from error
+    if data is None:
+        return {}
+    if not isinstance(data, dict):
+        raise UserError(f"{where}: expected a mapping of settings, found {type(data).__name__}")
+    return data
+
+
+def read_config_file(path: Path) -> Layer:
+    try:
+        return parse_yaml(path.read_text(encoding="utf-8"), str(path))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"--config {path}: cannot be read ({error})") from error
+
+
+def parse_assignment(text: str) -> Layer:
+    """`training.learning_rate=1e-5` as a nested mapping; the value is read as YAML."""
+    key, equals, value = text.partition("=")
+    if not equals or not all(key.split(".")):
+        raise UserError(f"--set {text}: expected key=value, for example training.learning_rate=1e-5")
+    try:
+        parsed: Any = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise UserError(f"--set {text}: the value is not valid YAML") from error
+    for part in reversed(key.split(".")):
+        parsed = {part: parsed}
+    layer: Layer = parsed
+    return layer
+
+
+def merge(base: Layer, over: Layer) -> Layer:
+    """`over` on `base`, mapping by mapping; see the module's text for `training`."""
+    result = _merge(base, over)
+    common = over.get("training")
+    if isinstance(common, dict) and isinstance(base.get("settings"), dict):
+        own = over.get("settings") or {}
+        for method, values in result["settings"].items():
+            if isinstance(values, dict):
+                said = own.get(method) or {} if isinstance(own, dict) else {}
+                result["settings"][method] = {k: v for k, v in values.items() if k not in common or k in said}
+    return result
+
+
+def _merge(base: Layer, over: Layer) -> Layer:
+    result = copy.deepcopy(base)
+    for key, value in over.items():
+        if isinstance(value, dict) and isinstance(result.get(key), dict):
+            result[key] = _merge(result[key], value)
+        else:
+            result[key] = copy.deepcopy(value)
+    return result
+
+
+def validated(kind: type[Section], data: Layer, prefix: str = "") -> Any:
+    """`data` as a typed section.
+
+    Raises:
+        UserError: the first thing wrong, by its full key; an unknown key comes with a suggestion.
+    """
+    try:
+        return kind.model_validate(data)
+    except ValidationError as error:
+        raise UserError(_explain(kind, error, prefix)) from error
+
+
+def _explain(kind: type[BaseModel], error: ValidationError, prefix: str) -> str:
+    first = error.errors()[0]
+    location = [str(part) for part in first["loc"]]
+    key = prefix + ".".join(location)
+    if first["type"] == "extra_forbidden":
+        owner: Any = kind
+        for part in location[:-1]:
+            owner = owner.model_fields[part].annotation
+        return f"unknown configuration key '{key}'{did_you_mean(location[-1], owner.model_fields)}"
+    if first["type"] == "missing":
+        return f"configuration key '{key}' is not set"
+    return f"configuration key '{key}': {first['msg']} (given: {first['input']!r})"
+
+
+def resolve(layers: list[Layer]) -> Config:
+    """One configuration from its layers, weakest first, with every setting of every method written out."""
+    from harness.methods import methods
+
+    data: Layer = {}
+    for layer in layers:
+        data = merge(data, layer)
+    config: Config = validated(Config, data)
+    for name in [*config.methods, *config.settings]:
+        methods.get(name)
+    common_keys = {key for name in methods.names() for key in methods.get(name).settings.model_fields}
+    for key in config.training:
+        if key not in MethodSettings.model_fields:
+            known = MethodSettings.model_fields if key not in common_keys else ()
+            hint = did_you_mean(key, known) if known else f"; it is one method's own: settings.METHOD.{key}"
+            raise UserError(f"unknown configuration key 'training.{key}'{hint}")
+    settings = {
+        name: validated(
+            methods.get(name).settings, {**config.training, **config.settings.get(name, {})}, f"settings.{name}."
+        ).model_dump(mode="json")
+        for name in methods.closure(config.methods, config.controls)
+    }
+    return config.model_copy(update={"training": {}, "settings": settings})
+
+
+def to_yaml(config: Config) -> str:
+    data = config.model_dump(mode="json")
+    if data["store"] is None:
+        del data["store"]
+    del data["training"]  # resolved into `settings`
+    return yaml.safe_dump(data, sort_keys=False, allow_unicode=True)

@@ -1,0 +1,158 @@
+"""The jobs of the road: plain data that says what a stage is to make. No torch here.
+
+A job's key is the hash of everything that shapes its artifact: its own fields, the refs of the artifacts
+it reads (themselves such hashes), the content of outside files (`digest`, never their path), and `version`,
+which is raised by hand when a stage's code changes what it makes.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from harness.config import Sampling
+from harness.store import canonical_hash
+
+Ref = str  # "stage/key" of an artifact
+
+
+class Model(BaseModel):
+    """A checkpoint: made by a stage (`artifact`), or a folder outside the store, known by its content.
+
+    `parameters` is an estimate for `plan` and no part of the key, nor is the path."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    artifact: Ref | None = None
+    path: str | None = None
+    digest: str | None = None
+
+
+class Job(BaseModel):
+    """`label` is for people; it, paths and estimates are left out of the key."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    version: ClassVar[int]
+    not_in_key: ClassVar[frozenset[str]] = frozenset({"label", "path"})
+    stage: str
+    label: str = ""
+
+    @property
+    def ref(self) -> Ref:
+        data = _without(self.model_dump(mode="json"), self.not_in_key)
+        return f"{self.stage}/{canonical_hash({'version': self.version, **data})[:32]}"
+
+
+def _without(data: Any, names: frozenset[str]) -> Any:
+    if isinstance(data, dict):
+        return {key: _without(value, names) for key, value in data.items() if key not in names}
+    if isinstance(data, list):
+        return [_without(item, names) for item in data]
+    return data
+
+
+class PromptsJob(Job):
+    """A prompt set, read, checked and cut to its first `limit` prompts."""
+
+    version: ClassVar[int] = 1
+    stage: Literal["prompts"] = "prompts"
+    path: str
+    digest: str
+    limit: int | None
+
+
+class ConvertJob(Job):
+    """A GGUF file from an installed package, dequantised into a plain safetensors folder."""
+
+    version: ClassVar[int] = 1
+    stage: Literal["convert"] = "convert"
+    path: str
+    digest: str
+
+
+class PruneJob(Job):
+    """A model with narrower MLPs: `ratio` of all parameters removed, by Taylor importance."""
+
+    version: ClassVar[int] = 1
+    stage: Literal["prune"] = "prune"
+    model: Model
+    prompts: Ref
+    responses: Ref
+    ratio: float
+    calibration: int
+
+
+class RespondJob(Job):
+    """`samples` responses to each prompt. `purpose` and `seed` set the random numbers."""
+
+    version: ClassVar[int] = 1
+    stage: Literal["respond"] = "respond"
+    model: Model
+    prompts: Ref
+    sampling: Sampling
+    samples: int = 1
+    batch_size: int
+    purpose: str
+    seed: int
+
+
+class ScoreJob(Job):
+    """Sequence log-probs of each prompt's responses, one column a response file, under a frozen model."""
+
+    version: ClassVar[int] = 1
+    stage: Literal["score"] = "score"
+    model: Model
+    prompts: Ref
+    responses: tuple[Ref, ...]
+    precision: str
+    batch_tokens: int
+
+
+class EmbedJob(Job):
+    """A sentence embedding of each response."""
+
+    version: ClassVar[int] = 1
+    stage: Literal["embed"] = "embed"
+    model: Model
+    responses: Ref
+
+
+class TrainJob(Job):
+    """One method's training: where it starts, what it reads, its settings and its file's source."""
+
+    version: ClassVar[int] = 1
+    stage: Literal["train"] = "train"
+    method: str
+    method_source: str
+    settings: dict[str, Any]
+    start: Model
+    teacher: Model | None
+    prompts: Ref
+    responses: tuple[Ref, ...]
+    signals: dict[str, Ref]
+    token_match: tuple[int, tuple[Ref, ...]] | None
+    seed: int
+
+
+class JudgeJob(Job):
+    """One judge's verdicts on one candidate's responses against the reference's."""
+
+    version: ClassVar[int] = 1
+    stage: Literal["judge"] = "judge"
+    judge: str
+    judge_source: str
+    prompt_set: str
+    candidate_name: str
+    reference_name: str
+    prompts: Ref
+    candidate: Ref
+    reference: Ref
+    samples: Ref | None
+    measures: dict[str, Ref]
+
+
+AnyJob = Annotated[
+    PromptsJob | ConvertJob | PruneJob | RespondJob | ScoreJob | EmbedJob | TrainJob | JudgeJob,
+    Field(discriminator="stage"),
+]
+job_from_json: TypeAdapter[AnyJob] = TypeAdapter(AnyJob)

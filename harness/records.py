@@ -1,0 +1,117 @@
+"""The typed rows that travel between stages, and how they are read and written."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from harness.errors import UserError
+
+Role = Literal["system", "user", "assistant"]
+Order = Literal["candidate_first", "reference_first", "none"]
+Status = Literal["ok", "unparsable", "failed", "skipped"]
+
+
+class Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Message(Record):
+    role: Role
+    content: str
+
+
+class Prompt(Record):
+    """A conversation that ends with the user's turn, which the model is to answer."""
+
+    id: str
+    messages: tuple[Message, ...]
+    category: str = ""
+
+
+class Response(Record):
+    """One sampled response. `token_ids` are as generated, with the end-of-turn token only where the model
+    ended its turn; `finish` is `length` where it was cut at the limit."""
+
+    prompt_id: str
+    sample: int = 0
+    token_ids: tuple[int, ...]
+    text: str
+    finish: Literal["stop", "length"]
+
+
+class Pair(Record):
+    """A preference pair in token ids: the teacher's response is chosen, the student's rejected."""
+
+    prompt_id: str
+    prompt: tuple[int, ...]
+    chosen: tuple[int, ...]
+    rejected: tuple[int, ...]
+
+
+class Verdict(Record):
+    """One judge's answer on one comparison in one order. `preference` is 0..1 for the candidate."""
+
+    prompt_set: str
+    prompt_id: str
+    candidate: str
+    reference: str
+    order: Order
+    status: Status
+    preference: float | None = Field(default=None, ge=0, le=1)
+    judge: str
+    candidate_tokens: int
+    reference_tokens: int
+    detail: str = ""
+
+
+R = TypeVar("R", bound=Record)
+
+
+def write_jsonl(path: Path, rows: Iterable[BaseModel | dict[str, Any]]) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        for row in rows:
+            data = row.model_dump(mode="json") if isinstance(row, BaseModel) else row
+            file.write(json.dumps(data, ensure_ascii=False) + "\n")
+
+
+def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(line number, object) for each line that is not blank.
+
+    Raises:
+        UserError: a line that is not a JSON object, by file and line.
+    """
+    try:
+        # split on line feeds only: U+2028 and its like are legal inside a JSON string
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read as UTF-8 text ({error})") from error
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            data = json.loads(line)
+        except ValueError as error:
+            raise UserError(f"{path}:{number}: not valid JSON ({error})") from error
+        if not isinstance(data, dict):
+            raise UserError(f"{path}:{number}: expected a JSON object, found {type(data).__name__}")
+        yield number, data
+
+
+def read_records(path: Path, kind: type[R]) -> list[R]:
+    """All rows of a file as records of one kind.
+
+    Raises:
+        UserError: a row that does not fit, by file and line.
+    """
+    rows = []
+    for number, data in read_jsonl(path):
+        try:
+            rows.append(kind.model_validate(data))
+        except ValidationError as error:
+            raise UserError(f"{path}:{number}: not a {kind.__name__} ({error.errors()[0]['msg']})") from error
+    return rows
