@@ -53,9 +53,7 @@ def dadpo_loss(
 
 
 def _loss(inputs: SequenceInputs, settings: Settings) -> Tensor:
-    return dadpo_loss(
-        inputs.policy, inputs.reference, inputs.teacher, settings.beta_reference, settings.beta_teacher
-    )
+    return dadpo_loss(inputs.policy, inputs.reference, inputs.teacher, settings.beta_reference, settings.beta_teacher)
 
 
 def replace_teacher_margin(

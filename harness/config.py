@@ -99,6 +99,11 @@ def _load_presets() -> dict[str, Layer]:
     }
 
 
+def preset_layer(name: str) -> Layer:
+    """A preset's settings, without its summary."""
+    return {key: value for key, value in presets.get(name).items() if key != "summary"}
+
+
 presets: Registry[Layer] = Registry("preset", _load_presets)
 
 
@@ -210,7 +215,9 @@ def resolve(layers: list[Layer]) -> Config:
             raise UserError(f"unknown configuration key 'training.{key}'{hint}")
     settings = {
         name: validated(
-            methods.get(name).settings, {**config.training, **config.settings.get(name, {})}, f"settings.{name}."
+            methods.get(name).settings,
+            {**config.training, **config.settings.get(name, {})},
+            f"settings.{name}.",
         ).model_dump(mode="json")
         for name in methods.closure(config.methods, config.controls)
     }

@@ -44,15 +44,6 @@ class Response(Record):
     finish: Literal["stop", "length"]
 
 
-class Pair(Record):
-    """A preference pair in token ids: the teacher's response is chosen, the student's rejected."""
-
-    prompt_id: str
-    prompt: tuple[int, ...]
-    chosen: tuple[int, ...]
-    rejected: tuple[int, ...]
-
-
 class Verdict(Record):
     """One judge's answer on one comparison in one order. `preference` is 0..1 for the candidate."""
 

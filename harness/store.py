@@ -1,9 +1,9 @@
 """Content-addressed artifacts: what a stage made, under the hash of everything that shaped it.
 
-    <store>/<stage>/<key>/…            an artifact: its files and manifest.json, complete or not there at all
-    <store>/work/<stage>-<key>/…       a stage's workspace: survives a kill, becomes the artifact by one rename
-    <store>/locks/<stage>-<key>.lock   one lock a key, released by the system when its holder dies
-    <store>/digests.json               digests of weight files outside the store, by path, size and mtime
+<store>/<stage>/<key>/…            an artifact: its files and manifest.json, complete or not there at all
+<store>/work/<stage>-<key>/…       a stage's workspace: survives a kill, becomes the artifact by one rename
+<store>/locks/<stage>-<key>.lock   one lock a key, released by the system when its holder dies
+<store>/digests.json               digests of weight files outside the store, by path, size and mtime
 """
 
 from __future__ import annotations

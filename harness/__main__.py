@@ -1,0 +1,38 @@
+"""`python -m harness`: errors that people caused end in one line and status 2, never in a traceback."""
+
+from __future__ import annotations
+
+import sys
+
+from harness.errors import UserError
+
+
+def main() -> None:
+    from harness.cli import app
+
+    debug = "--debug" in sys.argv
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    try:
+        app(arguments, prog_name="python -m harness")
+    except UserError as error:
+        if debug:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        if debug:
+            raise
+        print("interrupted; the same command goes on from here", file=sys.stderr)
+        sys.exit(130)
+    except Exception as error:
+        if debug:
+            raise
+        print(
+            f"internal error: {type(error).__name__}: {error} (nothing finished is lost; --debug shows the traceback)",
+            file=sys.stderr,
+        )
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,163 @@
+"""Commands: parse, call, print. No logic. Importing this imports neither torch nor pandas."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Train every distillation method on the same data, judge the students against their teacher, and print "
+    "the leaderboard.\n\nA first run, with no GPU, key or download: python -m harness run --preset embedded",
+)
+
+Preset = Annotated[str | None, typer.Option(help="A named set of settings; see `list presets`.")]
+ConfigFile = Annotated[Path | None, typer.Option("--config", help="A YAML file of settings.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="One setting, e.g. training.epochs=2. Repeatable."),
+]
+Methods = Annotated[str | None, typer.Option(help="Methods, comma-separated; see `list methods`.")]
+Student = Annotated[str | None, typer.Option(help="A pair or model of `list`, a local folder, or a hub id.")]
+Teacher = Annotated[str | None, typer.Option(help="The same; by default the pair's teacher.")]
+JudgeName = Annotated[str | None, typer.Option("--judge", help="See `list judges`.")]
+Controls = Annotated[str | None, typer.Option(help="none, basic or full: rows that a method's claim travels with.")]
+TrainPrompts = Annotated[str | None, typer.Option(metavar="SET", help="A prompt set or a JSONL file.")]
+Eval = Annotated[
+    str | None,
+    typer.Option(metavar="SET,SET", help="Prompt sets or JSONL files; a file is out-of-domain unless in:PATH."),
+]
+Limit = Annotated[int | None, typer.Option(min=1, help="Prompts per set, training included.")]
+Seed = Annotated[int | None, typer.Option(min=0, help="Moves SFT, student responses, training and evaluation.")]
+Out = Annotated[Path | None, typer.Option(metavar="DIR", help="Output folder; by default one under runs/.")]
+Copy = Annotated[Path | None, typer.Option("--leaderboard", metavar="FILE", help="A second copy of the board.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+
+@app.callback()
+def _root(debug: Debug = False) -> None:
+    pass  # --debug is read by __main__, wherever it stands
+
+
+@app.command()
+def run(
+    preset: Preset = None,
+    config: ConfigFile = None,
+    set_: Set = None,
+    methods: Methods = None,
+    student: Student = None,
+    teacher: Teacher = None,
+    judge: JudgeName = None,
+    controls: Controls = None,
+    train_prompts: TrainPrompts = None,
+    eval_: Annotated[str | None, Eval.__metadata__[0]] = None,
+    limit: Limit = None,
+    seed: Seed = None,
+    out: Out = None,
+    leaderboard: Copy = None,
+) -> None:
+    """Train, judge and print the leaderboard. Run it again after a kill: it goes on where it was.
+
+    Later layers win: defaults, preset, --config, --set, options.
+    """
+    from harness import commands
+
+    request = commands.Request(
+        preset,
+        config,
+        set_ or [],
+        methods,
+        student,
+        teacher,
+        judge,
+        controls,
+        train_prompts,
+        eval_,
+        limit,
+        seed,
+    )
+    commands.run(request, out, leaderboard)
+
+
+@app.command()
+def plan(
+    preset: Preset = None,
+    config: ConfigFile = None,
+    set_: Set = None,
+    methods: Methods = None,
+    student: Student = None,
+    teacher: Teacher = None,
+    judge: JudgeName = None,
+    controls: Controls = None,
+    train_prompts: TrainPrompts = None,
+    eval_: Annotated[str | None, Eval.__metadata__[0]] = None,
+    limit: Limit = None,
+    seed: Seed = None,
+    out: Out = None,
+    leaderboard: Copy = None,
+) -> None:
+    """What `run` with the same arguments would do, what of it is there already, and what the rest costs."""
+    from harness import commands
+
+    request = commands.Request(
+        preset,
+        config,
+        set_ or [],
+        methods,
+        student,
+        teacher,
+        judge,
+        controls,
+        train_prompts,
+        eval_,
+        limit,
+        seed,
+    )
+    commands.plan(request)
+
+
+@app.command("list")
+def list_(
+    kind: Annotated[
+        str | None,
+        typer.Argument(metavar="[methods|models|pairs|judges|prompts|presets]", show_default=False),
+    ] = None,
+) -> None:
+    """What there is, by kind; everything without one."""
+    from harness import commands
+
+    commands.list_names(kind)
+
+
+@app.command()
+def record(run_dir: Annotated[Path, typer.Argument(help="The output folder of a finished run.")]) -> None:
+    """Add a run's small result files to benchmarks/results."""
+    from harness import commands
+
+    commands.record(run_dir)
+
+
+@app.command()
+def leaderboard(
+    run_dirs: Annotated[list[Path] | None, typer.Argument(help="Runs; without any, the recorded ones.")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Where to write it.")] = None,
+) -> None:
+    """Render a leaderboard. Without arguments: the top-level leaderboard.md from benchmarks/results."""
+    from harness import commands
+
+    commands.leaderboard(run_dirs or [], out)
+
+
+@app.command()
+def stage(
+    job: Annotated[Path, typer.Argument(metavar="JOB.json", help="A job, as the store's manifests hold it.")],
+) -> None:
+    """Do one stage's job in this process: what `run` does for each missing artifact."""
+    from harness import commands
+
+    commands.stage(job)

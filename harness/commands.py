@@ -1,0 +1,247 @@
+"""What the commands do, between the command line and the harness."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sys
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from rich.console import Console
+from rich.table import Table
+
+from harness import config as configuration
+from harness.config import Config, Layer
+from harness.errors import UserError
+from harness.registry import did_you_mean
+from harness.store import Store, write_atomically
+
+STORE_VARIABLE = "DADPO_HARNESS_STORE"
+DEFAULT_STORE = "~/.cache/dadpo-harness"
+DEFAULT_PRESET = "embedded"
+MARK = "run.json"
+
+
+@dataclass(frozen=True)
+class Request:
+    """The arguments of `run` and `plan`, as given."""
+
+    preset: str | None
+    config: Path | None
+    assignments: list[str]
+    methods: str | None
+    student: str | None
+    teacher: str | None
+    judge: str | None
+    controls: str | None
+    train_prompts: str | None
+    eval: str | None
+    limit: int | None
+    seed: int | None
+
+    def options(self) -> Layer:
+        """The command-line options as a layer of configuration."""
+        layer: Layer = {
+            "methods": _split(self.methods),
+            "student": self.student,
+            "teacher": self.teacher,
+            "judge": self.judge,
+            "controls": self.controls,
+            "train_prompts": self.train_prompts,
+            "eval": _split(self.eval),
+            "limits": None if self.limit is None else {"train": self.limit, "eval": self.limit},
+            "seed": self.seed,
+        }
+        return {key: value for key, value in layer.items() if value is not None}
+
+    def layers(self) -> tuple[str | None, list[Layer]]:
+        """The preset's name and all layers, weakest first. With nothing that names a student, `embedded`."""
+        above = [configuration.read_config_file(self.config)] if self.config else []
+        above += [configuration.parse_assignment(text) for text in self.assignments]
+        above.append(self.options())
+        preset = self.preset
+        if preset is None and not any("student" in layer for layer in above):
+            preset = DEFAULT_PRESET
+        below = [configuration.preset_layer(preset)] if preset else []
+        return preset, below + above
+
+    def command(self, preset: str | None) -> str:
+        """The command that reproduces the run."""
+        parts = ["python", "-m", "harness", "run"]
+        if preset:
+            parts += ["--preset", preset]
+        if self.config:
+            parts += ["--config", str(self.config)]
+        for text in self.assignments:
+            if not text.startswith("store="):
+                parts += ["--set", text]
+        for name in (
+            "methods",
+            "student",
+            "teacher",
+            "judge",
+            "controls",
+            "train_prompts",
+            "eval",
+            "limit",
+            "seed",
+        ):
+            value = getattr(self, name)
+            if value is not None:
+                parts += [f"--{name.replace('_', '-')}", str(value)]
+        return shlex.join(parts)
+
+
+def _split(text: str | None) -> list[str] | None:
+    return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
+
+
+def open_store(config: Config | None = None) -> Store:
+    named = config.store if config else None
+    return Store(Path(named or os.environ.get(STORE_VARIABLE) or DEFAULT_STORE).expanduser())
+
+
+def run(request: Request, out: Path | None, copy: Path | None) -> None:
+    from harness.launch import run_jobs
+    from harness.pipeline import build_road
+    from harness.reporting import board, results
+
+    preset, layers = request.layers()
+    config = configuration.resolve(layers)
+    out = out or Path("runs") / _run_name(preset, config)
+    _check_ours(out)
+    store = open_store(config)
+    road = build_road(config, store, download=True)
+    command = request.command(preset)
+    write_atomically(out / MARK, json.dumps({"command": command}, ensure_ascii=False) + "\n")
+    write_atomically(out / results.CONFIG, configuration.to_yaml(config))
+    console = Console(stderr=True)
+    made = run_jobs(road.jobs.values(), store, console)
+    found, verdicts = results.collect(road, store, command)
+    text = board.render([found])
+    results.write_run(out, road, found, verdicts, text)
+    if copy:
+        write_atomically(copy, text)
+    print(text)
+    console.print(f"{made} of {len(road.jobs)} artifacts made, the rest were there; written to {out}", markup=False)
+
+
+def _run_name(preset: str | None, config: Config) -> str:
+    student = Path(config.student).name
+    return "-".join(filter(None, [preset, student, f"seed{config.seed}"]))
+
+
+def _check_ours(out: Path) -> None:
+    """An output folder is new, empty, or one that a run made."""
+    if out.exists() and not out.is_dir():
+        raise UserError(f"--out {out} is a file; name a folder")
+    if out.is_dir() and any(out.iterdir()) and not (out / MARK).is_file():
+        raise UserError(f"--out {out} holds files that no run made; name a new folder")
+
+
+def plan(request: Request) -> None:
+    from harness.estimate import estimate
+    from harness.pipeline import build_road
+
+    _, layers = request.layers()
+    config = configuration.resolve(layers)
+    store = open_store(config)
+    road = build_road(config, store, download=False)
+    table = Table(title=f"{road.pair.student}, taught by {road.pair.teacher}; judge: {config.judge}")
+    for name in ("stage", "state", "tokens", "seconds"):
+        table.add_column(name, justify="left" if name in ("stage", "state") else "right")
+    tokens = seconds = missing = 0
+    unknown = False
+    for job, cost in estimate(road, store):
+        if cost is None:
+            table.add_row(job.label, "there", "", "")
+            continue
+        missing += 1
+        tokens += cost.tokens
+        seconds += round(cost.seconds or 0)
+        unknown |= cost.seconds is None
+        table.add_row(
+            job.label,
+            "to do",
+            f"{cost.tokens:,}" if cost.tokens else "",
+            "unknown" if cost.seconds is None else f"{cost.seconds:.0f}",
+        )
+    console = Console(width=None if sys.stdout.isatty() else 110)
+    console.print(table)
+    rest = " and stages whose speed on this model is not known yet" if unknown else ""
+    console.print(
+        f"{missing} of {len(road.jobs)} stages to do: at most {tokens:,} tokens, about {seconds / 60:.0f} minutes{rest}. "
+        "Estimates: responses are counted at their limit unless they are there; speeds are those of this store's "
+        "last stages of the kind, else of a two-core machine with the embedded pair.",
+        markup=False,
+    )
+
+
+def list_names(kind: str | None) -> None:
+    from harness.judging import judges
+    from harness.methods import methods
+    from harness.models.catalog import models, pairs
+    from harness.prompts import prompt_sets
+
+    def summaries() -> dict[str, dict[str, str]]:
+        return {
+            "methods": {name: method.summary for name, method in methods.items()},
+            "models": {name: spec.summary for name, spec in models.items()},
+            "pairs": {n: f"{p.student}, taught by {p.teacher}; {p.summary}" for n, p in pairs.items()},
+            "judges": {name: judge.summary for name, judge in judges.items()},
+            "prompts": {name: found.summary for name, found in prompt_sets.items()},
+            "presets": {name: str(layer.get("summary", "")) for name, layer in configuration.presets.items()},
+        }
+
+    known = summaries()
+    if kind is not None and kind not in known:
+        raise UserError(f"unknown kind '{kind}'{did_you_mean(kind, known)}")
+    for title in [kind] if kind else known:
+        print(f"{title}:")
+        width = max(map(len, known[title]))
+        for name, summary in known[title].items():
+            print(f"  {name:{width}}  {summary}")
+
+
+def record(run_dir: Path) -> None:
+    from harness.reporting import results
+
+    target = results.record(run_dir)
+    print(f"recorded in {target}; now: python -m harness leaderboard")
+
+
+def leaderboard(run_dirs: list[Path], out: Path | None) -> None:
+    from harness.reporting import board, results
+
+    text = board.render([results.read_results(folder) for folder in run_dirs or results.recorded()])
+    if out is None and not run_dirs:
+        out = Path(str(resources.files("benchmarks"))).parent / results.BOARD
+    if out is None:
+        print(text)
+    else:
+        write_atomically(out, text)
+        print(f"written to {out}")
+
+
+def stage(path: Path) -> None:
+    from harness.jobs import job_from_json
+    from harness.launch import run_jobs
+
+    try:
+        job = job_from_json.validate_json(path.read_bytes())
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error})") from error
+    except ValidationError as error:
+        first: Any = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise UserError(f"{path}: not a job ({where}: {first['msg']})") from error
+    made = run_jobs([job], open_store(), Console(stderr=True))
+    print(f"{job.ref} {'made' if made else 'was there'}")
+
+
+__all__ = ["Request", "leaderboard", "list_names", "plan", "record", "run", "stage"]

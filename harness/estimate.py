@@ -1,0 +1,121 @@
+"""What the stages of a road that are not there yet would cost. Computes and loads nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from harness.jobs import (
+    AnyJob,
+    ConvertJob,
+    EmbedJob,
+    JudgeJob,
+    Model,
+    PromptsJob,
+    PruneJob,
+    Ref,
+    RespondJob,
+    TrainJob,
+)
+from harness.pipeline import Road
+from harness.records import Prompt
+from harness.store import Store
+
+# Tokens a second on two cores with the embedded pair, where this store has no stage of the kind to go by.
+TOKENS_PER_SECOND = {"prune": 120.0, "respond": 250.0, "score": 700.0, "train": 200.0, "embed": 3000.0}
+FIXED_SECONDS = {"convert": 25.0, "prompts": 0.1, "judge": 0.2}
+# A chat template's own tokens, and how many characters make a token of English text.
+TEMPLATE_TOKENS, CHARACTERS_PER_TOKEN = 30, 4.5
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Tokens that a stage still reads or writes, and its time; None where nothing is known of its speed."""
+
+    tokens: int
+    seconds: float | None
+
+
+def estimate(road: Road, store: Store) -> Iterator[tuple[AnyJob, Cost | None]]:
+    """Every job with its cost, or None where its artifact is there."""
+    sizes = _Sizes(road, store)
+    for ref, job in road.jobs.items():
+        yield job, None if store.has(ref) else _cost(job, road, sizes, store)
+
+
+def _cost(job: AnyJob, road: Road, sizes: _Sizes, store: Store) -> Cost:
+    tokens = sizes.tokens(job)
+    if job.stage in FIXED_SECONDS:
+        return Cost(tokens, FIXED_SECONDS[job.stage])
+    speed = _measured_speed(job, store)
+    if speed is None and all(_embedded(model, road) for model in _models(job)):
+        speed = TOKENS_PER_SECOND[job.stage]
+    return Cost(tokens, None if speed is None else tokens / speed)
+
+
+def _measured_speed(job: AnyJob, store: Store) -> float | None:
+    """Tokens a second of this store's newest stage of the same kind that started from the same model."""
+    for manifest in reversed(list(store.manifests(job.stage))):
+        facts, made = manifest["facts"], manifest["job"]
+        same = [made.get(name) for name in ("model", "start", "method")] == [
+            (job.model_dump(mode="json")).get(name) for name in ("model", "start", "method")
+        ]
+        if same and facts.get("tokens") and manifest["seconds"] > 1:
+            return float(facts["tokens"] / manifest["seconds"])
+    return None
+
+
+def _models(job: AnyJob) -> list[Model]:
+    return [model for name in ("model", "start", "teacher") if isinstance(model := getattr(job, name, None), Model)]
+
+
+def _embedded(model: Model, road: Road) -> bool:
+    """Whether a model descends from a converted GGUF file: the embedded pair, whose speed is known."""
+    if model.artifact is None:
+        return bool(model.digest) and not str(model.digest).startswith("hub:")
+    job = road.jobs[model.artifact]
+    return isinstance(job, ConvertJob) or all(_embedded(parent, road) for parent in _models(job))
+
+
+class _Sizes:
+    """Token counts of prompts (estimated from characters) and of responses (known, or at their limit)."""
+
+    def __init__(self, road: Road, store: Store) -> None:
+        self._road, self._store = road, store
+        self._prompts: dict[Ref, list[Prompt]] = {}
+        sets: dict[str, list[Prompt]] = {e.prompts: road.eval_prompts[e.name] for e in road.evaluations}
+        for ref, job in road.jobs.items():
+            if isinstance(job, PromptsJob):
+                self._prompts[ref] = sets.get(ref, road.train_prompts)
+
+    def tokens(self, job: AnyJob) -> int:
+        if isinstance(job, RespondJob):
+            return self._generated(job)
+        if isinstance(job, EmbedJob):
+            return self._responses(job.responses)
+        if isinstance(job, PruneJob):
+            share = job.calibration / max(1, len(self._prompts[job.prompts]))
+            return round(min(1.0, share) * self._read(job.prompts, (job.responses,)))
+        if isinstance(job, TrainJob):
+            epochs, refs = job.token_match or (job.settings["epochs"], job.responses)
+            return int(epochs) * self._read(job.prompts, refs)
+        if isinstance(job, PromptsJob | ConvertJob | JudgeJob):
+            return 0
+        return self._read(job.prompts, job.responses)
+
+    def _read(self, prompts: Ref, responses: tuple[Ref, ...]) -> int:
+        return self._prompt_tokens(prompts) + sum(self._responses(ref) for ref in responses)
+
+    def _prompt_tokens(self, ref: Ref) -> int:
+        found: list[Any] = [message.content for prompt in self._prompts[ref] for message in prompt.messages]
+        return round(sum(map(len, found)) / CHARACTERS_PER_TOKEN) + TEMPLATE_TOKENS * len(self._prompts[ref])
+
+    def _responses(self, ref: Ref) -> int:
+        job = self._road.jobs[ref]
+        if self._store.has(ref):
+            return int(self._store.read(ref).facts["tokens"])
+        return self._generated(job) if isinstance(job, RespondJob) else 0
+
+    def _generated(self, job: RespondJob) -> int:
+        return len(self._prompts[job.prompts]) * job.samples * job.sampling.max_new_tokens

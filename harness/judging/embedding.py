@@ -1,0 +1,40 @@
+"""Sentence embeddings with plain transformers: mean pooling over tokens, unit length (as all-MiniLM-L6-v2)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import AutoModel, AutoTokenizer
+
+MAX_TOKENS = 256  # the length that all-MiniLM-L6-v2 was trained for
+
+
+@torch.inference_mode()
+def embed(
+    folder: Path, texts: Sequence[str], tick: Callable[[int, int], None], batch_size: int = 32
+) -> NDArray[np.float32]:
+    """[texts, width] float32 rows of length 1, in the order of the texts."""
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModel.from_pretrained(folder, dtype=torch.float32).eval()
+    order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
+    vectors = np.empty((len(texts), model.config.hidden_size), dtype=np.float32)
+    for start in range(0, len(order), batch_size):
+        tick(start, len(order))
+        rows = order[start : start + batch_size]
+        encoded = tokenizer(
+            [texts[row] for row in rows],
+            padding=True,
+            truncation=True,
+            max_length=MAX_TOKENS,
+            return_tensors="pt",
+            split_special_tokens=True,
+        )
+        states = model(**encoded).last_hidden_state
+        mask = encoded["attention_mask"].unsqueeze(-1)
+        pooled = (states * mask).sum(1) / mask.sum(1)
+        vectors[rows] = torch.nn.functional.normalize(pooled, dim=-1).numpy()
+    return vectors

@@ -1,0 +1,134 @@
+"""What a judge is: (prompt, candidate, reference, order) → verdict, with a typed status.
+
+A judge never sees which system wrote what. Nothing is dropped: every comparison gives one verdict for each
+order the judge sees, and one that could not be had says so in its status.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+
+from harness.records import Order, Prompt, Response, Status, Verdict
+from harness.registry import Registry
+
+BOTH_ORDERS: tuple[Order, ...] = ("candidate_first", "reference_first")
+NO_ORDER: tuple[Order, ...] = ("none",)
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One measure of a comparison's responses: candidate and reference [d], the teacher's samples [m, d]."""
+
+    candidate: NDArray[Any]
+    reference: NDArray[Any]
+    samples: NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """`samples` and `measured` are there for judges that ask for measures (see Judge.measures)."""
+
+    prompt: Prompt
+    candidate: Response
+    reference: Response
+    measured: dict[str, Measurement] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """preference: 0..1 for the candidate, whichever order it was shown in; None unless the status is ok."""
+
+    status: Status
+    preference: float | None = None
+    detail: str = ""
+
+
+class Judge(Protocol):
+    """A judge.
+
+    orders: the orders each comparison is judged in; a judge that reads the two texts takes both.
+    measures: per-response measurements that it needs (`teacher_nll`, `embedding`), made and cached by stages
+        of their own, and with them the teacher's further samples on the prompt.
+    members: names of the judges that this one combines, each shown on the board alone as well.
+    misses: for a proxy, what it cannot see; shown in every table. Empty for a judge that reads.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def summary(self) -> str: ...
+
+    @property
+    def misses(self) -> str: ...
+
+    @property
+    def orders(self) -> tuple[Order, ...]: ...
+
+    @property
+    def measures(self) -> tuple[str, ...]: ...
+
+    @property
+    def members(self) -> tuple[str, ...]: ...
+
+    def answers(self, comparisons: Sequence[tuple[Comparison, Order]]) -> Iterable[Answer]:
+        """One answer for each comparison in its order, in turn."""
+        ...
+
+
+def collect_verdicts(
+    judge: Judge,
+    comparisons: Sequence[Comparison],
+    prompt_set: str,
+    candidate: str,
+    reference: str,
+    tick: Callable[[int, int], None],
+) -> list[Verdict]:
+    """Every verdict of a judge: each comparison in each of its orders.
+
+    Raises:
+        RuntimeError: the judge gave fewer or more answers than it was asked for.
+    """
+    asked = [(comparison, order) for comparison in comparisons for order in judge.orders]
+    verdicts = []
+    for (comparison, order), answer in zip(asked, judge.answers(asked), strict=True):
+        verdicts.append(
+            Verdict(
+                prompt_set=prompt_set,
+                prompt_id=comparison.prompt.id,
+                candidate=candidate,
+                reference=reference,
+                order=order,
+                status=answer.status,
+                preference=answer.preference if answer.status == "ok" else None,
+                judge=judge.name,
+                candidate_tokens=len(comparison.candidate.token_ids),
+                reference_tokens=len(comparison.reference.token_ids),
+                detail=answer.detail,
+            )
+        )
+        tick(len(verdicts), len(asked))
+    return verdicts
+
+
+def source_digest(judge: Judge) -> str:
+    """sha256 of the files that define a judge and the judges it combines: an edited judge judges anew."""
+    parts = [judge, *(judges.get(name) for name in judge.members)]
+    files = sorted({inspect.getsourcefile(type(part)) or "" for part in parts})
+    return hashlib.sha256(b"".join(Path(file).read_bytes() for file in files if file)).hexdigest()
+
+
+def _load_judges() -> dict[str, Judge]:
+    from harness.judging import proxies
+
+    return {judge.name: judge for judge in proxies.JUDGES}
+
+
+judges: Registry[Judge] = Registry("judge", _load_judges)

@@ -1,0 +1,113 @@
+"""Judges that need no download. They are proxies: no one reads the text.
+
+Both compare a response with further samples of the teacher on the same prompt, drawn for judging alone. The
+reference is one more sample of the teacher, so a student distributed as its teacher scores 0 in expectation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from harness.judging.protocol import NO_ORDER, Answer, Comparison, Judge, Measurement
+from harness.records import Order
+
+
+def prefer(candidate: float, reference: float) -> float:
+    """1, 0 or 0.5 for equal values."""
+    return 0.5 if candidate == reference else float(candidate > reference)
+
+
+def empty_preference(comparison: Comparison) -> float | None:
+    """An empty response loses; two empty ones tie; None where both have text."""
+    candidate, reference = (bool(r.text.strip()) for r in (comparison.candidate, comparison.reference))
+    return None if candidate and reference else prefer(candidate, reference)
+
+
+def typicality(measured: Measurement) -> float:
+    """Preference for the candidate by typicality: minus the distance between a response's mean negative
+    log-prob a token under the teacher (nats) and the mean of the teacher's further samples on the prompt."""
+    centre = float(measured.samples.mean())
+    return prefer(-abs(float(measured.candidate[0]) - centre), -abs(float(measured.reference[0]) - centre))
+
+
+def similarity(measured: Measurement) -> float:
+    """Preference for the candidate by its mean cosine similarity to the teacher's further samples; the
+    embeddings have unit length."""
+    candidate = float((measured.samples @ measured.candidate).mean())
+    reference = float((measured.samples @ measured.reference).mean())
+    return prefer(candidate, reference)
+
+
+@dataclass(frozen=True)
+class MeasureJudge:
+    """A proxy of one measure."""
+
+    name: str
+    summary: str
+    misses: str
+    measure: str
+    decide: Callable[[Measurement], float]
+    orders: tuple[Order, ...] = NO_ORDER
+    members: tuple[str, ...] = ()
+
+    @property
+    def measures(self) -> tuple[str, ...]:
+        return (self.measure,)
+
+    def preference(self, comparison: Comparison) -> float:
+        empty = empty_preference(comparison)
+        return self.decide(comparison.measured[self.measure]) if empty is None else empty
+
+    def answers(self, comparisons: Sequence[tuple[Comparison, Order]]) -> Iterable[Answer]:
+        for comparison, _ in comparisons:
+            yield Answer("ok", self.preference(comparison))
+
+
+@dataclass(frozen=True)
+class Unanimous:
+    """A win when every part prefers the candidate, a loss when every part prefers the reference, else a tie."""
+
+    name: str
+    summary: str
+    misses: str
+    parts: tuple[MeasureJudge, ...]
+    orders: tuple[Order, ...] = NO_ORDER
+
+    @property
+    def measures(self) -> tuple[str, ...]:
+        return tuple(part.measure for part in self.parts)
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        return tuple(part.name for part in self.parts)
+
+    def answers(self, comparisons: Sequence[tuple[Comparison, Order]]) -> Iterable[Answer]:
+        for comparison, _ in comparisons:
+            preferences = {part.preference(comparison) for part in self.parts}
+            unanimous = preferences if preferences in ({0.0}, {1.0}) else {0.5}
+            yield Answer("ok", unanimous.pop())
+
+
+TYPICALITY = MeasureJudge(
+    name="typicality",
+    summary="whose mean log-prob a token under the teacher is nearer to that of the teacher's own samples",
+    misses="whether the response answers the prompt (a part of a response passes), facts, and style; "
+    "it reads the distribution that KD and daDPO are trained on",
+    measure="teacher_nll",
+    decide=typicality,
+)
+EMBEDDING = MeasureJudge(
+    name="embedding",
+    summary="whose all-MiniLM-L6-v2 embedding is nearer to those of the teacher's own samples",
+    misses="grammar, facts, order and style: it sees the topic, and the first half of a response passes",
+    measure="embedding",
+    decide=similarity,
+)
+PROXY = Unanimous(
+    name="proxy",
+    summary="typicality and embedding together: a win or a loss only where both say so, else a tie",
+    misses="whatever both parts miss: no one reads the text; it rewards being like the teacher, not being good",
+    parts=(TYPICALITY, EMBEDDING),
+)
+JUDGES: tuple[Judge, ...] = (TYPICALITY, EMBEDDING, PROXY)

@@ -1,0 +1,53 @@
+"""Running the jobs of a road: what is missing is made, in order, in this process (the `inline` launcher)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+
+from rich.console import Console
+
+from harness.jobs import AnyJob, Job
+from harness.progress import StageView
+from harness.store import Store
+
+
+def run_job(job: Job, store: Store, tick: Callable[[int, int], None]) -> bool:
+    """Make one artifact unless it is there; whether it was made. Another process may be making it: then wait."""
+    if store.has(job.ref):
+        return False
+    with store.making(job.ref) as work:
+        if store.has(job.ref):  # the other process has just finished
+            work.rmdir()
+            return False
+        from harness.stages import perform  # torch: only where there is something to compute
+
+        began = time.monotonic()
+        facts = perform(job, store, work, tick)
+        store.commit(job.ref, work, job.model_dump(mode="json"), facts, time.monotonic() - began)
+    return True
+
+
+def run_jobs(jobs: Iterable[AnyJob], store: Store, console: Console) -> int:
+    """Make every artifact that is missing, in order; how many were made."""
+    missing = [job for job in jobs if not store.has(job.ref)]
+    with StageView(console, len(missing)) as view:
+        for job in missing:
+            tick = view.stage(job.label)
+            began = time.monotonic()
+            made = run_job(job, store, tick)
+            view.finish(job.label, time.monotonic() - began, _note(job, store) if made else " (by another run)")
+    return len(missing)
+
+
+def _note(job: Job, store: Store) -> str:
+    facts = store.read(job.ref).facts
+    if job.stage == "prune":
+        before, after = facts["parameters_before"], facts["parameters"]
+        return (
+            f"; {before:,} → {after:,} parameters ({after / before - 1:+.1%}), "
+            f"MLP width {facts['mlp_width_before']} → {facts['mlp_width']}"
+        )
+    if job.stage == "respond":
+        return f"; {facts['responses']} responses, {facts['tokens']} tokens, {facts['cut']} cut at the limit"
+    return ""

@@ -1,0 +1,1 @@
+"""Names to checkpoints, loading, pruning, and chat formatting. Importing this imports no torch."""

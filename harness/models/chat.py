@@ -1,0 +1,59 @@
+"""Text to token ids: chat templates with text from outside kept as text, and response ids.
+
+A `<|im_end|>` that a person or a model wrote is text, not the end of a turn. The template is rendered with
+place-holders for the contents, so that its own control tokens are known from those inside contents; only the
+former become control tokens. Otherwise the ids are those of `apply_chat_template(tokenize=True)`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from harness.errors import UserError
+from harness.records import Message
+
+# private-use characters: no template changes or trims them
+_OPEN, _CLOSE = "\ue0f0", "\ue0f1"
+
+
+def encode_text(tokenizer: Any, text: str) -> list[int]:
+    """Ids of text from outside, with nothing added and no control token in it."""
+    ids: list[int] = tokenizer(text, add_special_tokens=False, split_special_tokens=True).input_ids
+    return ids
+
+
+def encode_chat(tokenizer: Any, messages: Iterable[Message]) -> list[int]:
+    """Ids of a conversation up to where the assistant's turn begins.
+
+    Raises:
+        UserError: the tokenizer has no chat template.
+    """
+    if not tokenizer.chat_template:
+        raise UserError(f"the tokenizer of {tokenizer.name_or_path} has no chat template")
+    messages = list(messages)
+    holders = [f"{_OPEN}{index}{_CLOSE}" for index in range(len(messages))]
+    rendered = tokenizer.apply_chat_template(
+        [{"role": m.role, "content": holder} for m, holder in zip(messages, holders, strict=True)],
+        tokenize=False,
+        add_generation_prompt=True,
+    )
+    control = {token.content: index for index, token in tokenizer.added_tokens_decoder.items() if token.special}
+    marks = "|".join(re.escape(token) for token in sorted(control, key=len, reverse=True))
+    ids: list[int] = []
+    pieces = re.split(f"({marks})", rendered) if marks else [rendered]
+    for piece in pieces:
+        if piece in control:
+            ids.append(control[piece])
+        elif piece:
+            text = re.sub(f"{_OPEN}(\\d+){_CLOSE}", lambda match: messages[int(match[1])].content, piece)
+            ids += encode_text(tokenizer, text)
+    return ids
+
+
+def stop_ids(model: Any, tokenizer: Any) -> list[int]:
+    """The tokens that end the assistant's turn: those of the generation config, and the tokenizer's own."""
+    known = model.generation_config.eos_token_id
+    listed = known if isinstance(known, list) else [known]
+    return sorted({int(token) for token in [*listed, tokenizer.eos_token_id] if token is not None})

@@ -1,0 +1,62 @@
+"""Checkpoints and tokenizers into memory, and GGUF into a plain checkpoint."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging as transformers_logging
+
+transformers_logging.disable_progress_bar()  # the harness shows its own progress
+transformers_logging.set_verbosity_error()
+
+
+def device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def load_model(folder: Path, dtype: torch.dtype, attention: str = "sdpa") -> Any:
+    """A causal language model in evaluation mode on the best device."""
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation=attention)
+    return model.eval().to(device())
+
+
+def load_tokenizer(folder: Path) -> Any:
+    return AutoTokenizer.from_pretrained(folder)
+
+
+def save_checkpoint(model: Any, tokenizer: Any, folder: Path) -> None:
+    """A stock folder that AutoModelForCausalLM.from_pretrained and AutoTokenizer.from_pretrained load."""
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def tokenizer_fingerprint(tokenizer: Any) -> str:
+    """A digest of what a tokenizer does to text: its vocabulary, merges, normaliser and added tokens."""
+    content = json.loads(tokenizer.backend_tokenizer.to_str())
+    content.pop("padding", None)
+    content.pop("truncation", None)
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def dequantise_gguf(file: Path, folder: Path) -> dict[str, Any]:
+    """Write a GGUF file as a plain float32 safetensors folder; facts about it.
+
+    transformers 5 refuses save_pretrained on a model it loaded from GGUF, so a fresh model of the same
+    configuration takes its weights.
+    """
+    loaded = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
+    tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
+    settings = loaded.config.to_dict()
+    for key in ("quantization_config", "_name_or_path", "model_type", "transformers_version"):
+        settings.pop(key, None)
+    config = AutoConfig.for_model(loaded.config.model_type, **settings)
+    fresh = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    fresh.load_state_dict(loaded.state_dict())
+    fresh.generation_config = loaded.generation_config
+    save_checkpoint(fresh, tokenizer, folder)
+    return {"parameters": fresh.num_parameters(), "source": file.name}

@@ -1,0 +1,450 @@
+"""The road, top to bottom: which stage needs which artifact. Computes nothing; `launch` does.
+
+    prompts → teacher responses → student (pruned) → SFT student (π_ref) → student responses
+            → log-probs under π_ref and π_te → training, one per method
+            → responses on the evaluation prompts → verdicts against the teacher
+
+Every job's key follows from the jobs before it, so the whole road is known before anything runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from harness.config import Config, MethodSettings, Sampling, validated
+from harness.errors import UserError
+from harness.jobs import (
+    AnyJob,
+    ConvertJob,
+    EmbedJob,
+    Job,
+    JudgeJob,
+    Model,
+    PromptsJob,
+    PruneJob,
+    Ref,
+    RespondJob,
+    ScoreJob,
+    TrainJob,
+)
+from harness.judging import Judge, judges
+from harness.judging.protocol import source_digest
+from harness.methods import Method, methods, selected_controls
+from harness.models.catalog import (
+    MissingModelError,
+    ModelSpec,
+    Pair,
+    locate,
+    model_spec,
+    models,
+    resolve_pair,
+)
+from harness.prompts import PromptSet, evaluation_set, read_prompts, training_set
+from harness.records import Prompt
+from harness.store import Store, canonical_hash
+
+# The teacher's responses on the training prompts are shared by every seed of a run.
+TEACHER_SEED = 0
+EMBEDDER = "all-minilm-l6-v2"
+TEACHER, UNTRAINED = "teacher", "student (untrained)"
+CEILING = "teacher (second sample)"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A row of the board: a method with its settings, or a control of one."""
+
+    name: str
+    method: str
+    settings: MethodSettings
+    why: str = ""
+    controls: str = ""
+    match_tokens: bool = False
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Something judged against the teacher."""
+
+    name: str
+    kind: str  # method, control, untrained, ceiling
+    entry: Entry | None
+    responses: Ref
+    verdicts: dict[str, Ref]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    name: str
+    in_domain: bool
+    prompts: Ref
+    reference: Ref
+    candidates: tuple[Candidate, ...]
+
+
+@dataclass
+class Road:
+    """Jobs in the order they run, each once, and what the board is made of."""
+
+    config: Config
+    pair: Pair
+    jobs: dict[Ref, AnyJob] = field(default_factory=dict)
+    entries: list[Entry] = field(default_factory=list)
+    trainings: dict[str, Ref] = field(default_factory=dict)
+    evaluations: list[Evaluation] = field(default_factory=list)
+    student: Ref | None = None
+    train_prompts: list[Prompt] = field(default_factory=list)
+    eval_prompts: dict[str, list[Prompt]] = field(default_factory=dict)
+
+    def add(self, job: AnyJob) -> Ref:
+        return self.jobs.setdefault(job.ref, job).ref
+
+
+def entries_of(config: Config) -> list[Entry]:
+    """The methods asked for, then their controls; a control that equals a method or another control is one."""
+    found = [_entry(config, name) for name in config.methods]
+    for entry in list(found):
+        method = methods.get(entry.method)
+        for control in selected_controls(method, entry.settings, config.controls):
+            made = _entry(config, control.method, control.overrides)
+            same = [e for e in found if (e.method, e.settings) == (made.method, made.settings)]
+            if not same or control.match_tokens:
+                found.append(
+                    Entry(
+                        control.name,
+                        made.method,
+                        made.settings,
+                        control.why,
+                        entry.name,
+                        control.match_tokens,
+                    )
+                )
+    return found
+
+
+def _entry(config: Config, name: str, overrides: dict[str, object] | None = None) -> Entry:
+    kind = methods.get(name).settings
+    settings = validated(kind, {**config.settings.get(name, {}), **(overrides or {})}, f"settings.{name}.")
+    return Entry(name, name, settings)
+
+
+def build_road(config: Config, store: Store, download: bool) -> Road:
+    """The road of a run.
+
+    Raises:
+        UserError: anything wrong with names, files or settings; nothing has been computed or written then.
+        MissingModelError: all models that are missing, named together.
+    """
+    judge = judges.get(config.judge)
+    pair = resolve_pair(config.student, config.teacher)
+    train_set = training_set(config.train_prompts)
+    eval_sets = [evaluation_set(text, train_set.name) for text in config.eval]
+    _distinct_names(eval_sets)
+    road = Road(config, pair, entries=entries_of(config))
+    road.train_prompts = read_prompts(train_set.path, config.limits.train)
+    for found, _ in eval_sets:
+        road.eval_prompts[found.name] = read_prompts(found.path, config.limits.eval)
+    _unseen(road.train_prompts, road.eval_prompts)
+    located = _locate_all([pair.teacher, pair.student], judge, store, download)
+
+    prompts = road.add(_prompts_job(train_set, config.limits.train, store))
+    teacher = _base_model(road, pair.teacher, located)
+    teacher_responses = road.add(
+        _respond(
+            config,
+            teacher,
+            prompts,
+            config.train_sampling,
+            "train",
+            TEACHER_SEED,
+            "teacher, training prompts",
+        )
+    )
+    student = _student(road, pair.student, located, prompts, teacher_responses)
+    road.student = student.artifact
+
+    sft = _sft(road, student, prompts, teacher_responses)
+    student_responses: Ref | None = None
+    if any(methods.get(entry.method).data == "pairs" or entry.match_tokens for entry in road.entries):
+        student_responses = road.add(
+            _respond(
+                config,
+                sft,
+                prompts,
+                config.train_sampling,
+                "train",
+                config.seed,
+                "SFT student, training prompts",
+            )
+        )
+    trained = {
+        entry.name: _train(road, entry, student, sft, teacher, prompts, teacher_responses, student_responses)
+        for entry in road.entries
+    }
+
+    for found, in_domain in eval_sets:
+        _evaluate(road, found, in_domain, teacher, student, trained, judge, located, store)
+    return road
+
+
+def _distinct_names(eval_sets: Sequence[tuple[PromptSet, bool]]) -> None:
+    names = [found.name for found, _ in eval_sets]
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(f"two evaluation sets are named '{name}'; rename one of the files")
+
+
+def _unseen(train: Sequence[Prompt], evaluation: dict[str, list[Prompt]]) -> None:
+    """No evaluation prompt may be a training prompt."""
+    seen = {prompt.messages for prompt in train}
+    for name, prompts in evaluation.items():
+        shared = [prompt.id for prompt in prompts if prompt.messages in seen]
+        if shared:
+            raise UserError(
+                f"evaluation set '{name}' holds {len(shared)} of the training prompts (first: {shared[0]}); "
+                "judge on prompts that training never saw"
+            )
+
+
+def _locate_all(names: Sequence[str], judge: Judge, store: Store, download: bool) -> dict[str, tuple[ModelSpec, Model]]:
+    """Every model that the road starts from, found at once, so that all that is missing is named together."""
+    specs = {name: model_spec(name) for name in names}
+    for spec in list(specs.values()):
+        if spec.base:
+            specs[spec.base] = models.get(spec.base)
+    if "embedding" in judge.measures:
+        specs[EMBEDDER] = models.get(EMBEDDER)
+    located: dict[str, tuple[ModelSpec, Model]] = {}
+    missing: list[str] = []
+    for name, spec in specs.items():
+        if spec.base:
+            located[name] = (spec, Model())
+            continue
+        try:
+            path, digest = locate(name, spec, store, download)
+            located[name] = (spec, Model(path=str(path), digest=digest))
+        except MissingModelError as error:
+            missing.append(str(error))
+    if missing:
+        raise MissingModelError("missing models: " + "; ".join(missing))
+    return located
+
+
+def _base_model(road: Road, name: str, located: dict[str, tuple[ModelSpec, Model]]) -> Model:
+    """A checkpoint as it comes, converted where it is a GGUF file."""
+    spec, model = located[name]
+    if spec.base:
+        raise UserError(f"'{name}' is a pruned model; only the student may be one")
+    if spec.gguf:
+        job = ConvertJob(label=f"convert {name}", path=str(model.path), digest=str(model.digest))
+        return Model(artifact=road.add(job))
+    return model
+
+
+def _student(
+    road: Road, name: str, located: dict[str, tuple[ModelSpec, Model]], prompts: Ref, teacher_responses: Ref
+) -> Model:
+    spec, _ = located[name]
+    if not spec.base or not spec.prune:
+        return _base_model(road, name, located)
+    job = PruneJob(
+        label=f"prune {name}",
+        model=_base_model(road, spec.base, located),
+        prompts=prompts,
+        responses=teacher_responses,
+        ratio=spec.prune.ratio,
+        calibration=spec.prune.calibration,
+    )
+    return Model(artifact=road.add(job))
+
+
+def _prompts_job(found: PromptSet, limit: int | None, store: Store) -> PromptsJob:
+    return PromptsJob(label=f"read {found.name}", path=str(found.path), digest=store.digest(found.path), limit=limit)
+
+
+def _respond(
+    config: Config,
+    model: Model,
+    prompts: Ref,
+    sampling: Sampling,
+    purpose: str,
+    seed: int,
+    who: str,
+    samples: int = 1,
+) -> RespondJob:
+    return RespondJob(
+        label=f"responses: {who}",
+        model=model,
+        prompts=prompts,
+        sampling=sampling,
+        samples=samples,
+        batch_size=config.generation_batch_size,
+        purpose=purpose,
+        seed=seed,
+    )
+
+
+def _sft(road: Road, student: Model, prompts: Ref, teacher_responses: Ref) -> Model:
+    """The SFT student: π_ref, the start of the pair methods, and the one that samples the rejected responses."""
+    entry = _entry(road.config, "sft")
+    if entry.settings.start == "sft":
+        raise UserError("settings.sft.start: SFT starts from the untrained student")
+    needed = any(
+        entry.method == "sft" or entry.settings.start == "sft" or methods.get(entry.method).data == "pairs"
+        for entry in road.entries
+    )
+    job = _train_job(road, entry, methods.get("sft"), student, None, prompts, (teacher_responses,), {}, None)
+    return Model(artifact=road.add(job) if needed else job.ref)
+
+
+def _train(
+    road: Road,
+    entry: Entry,
+    student: Model,
+    sft: Model,
+    teacher: Model,
+    prompts: Ref,
+    teacher_responses: Ref,
+    student_responses: Ref | None,
+) -> Model:
+    """One method's training, with the signals that it asks for."""
+    method = methods.get(entry.method)
+    both = (teacher_responses, student_responses) if student_responses else (teacher_responses,)
+    responses = both if method.data == "pairs" else (teacher_responses,)
+    signals: dict[str, Ref] = {}
+    for signal in method.signals:
+        model, who = (sft, "reference") if signal == "reference_log_probs" else (teacher, "teacher")
+        signals[signal] = road.add(_score(road.config, model, prompts, responses, f"log-probs: {who}"))
+    epochs = next((e.settings.epochs for e in road.entries if e.name == entry.controls), 1)
+    job = _train_job(
+        road,
+        entry,
+        method,
+        sft if entry.settings.start == "sft" else student,
+        teacher if method.level == "token" else None,
+        prompts,
+        responses,
+        signals,
+        (epochs, both) if entry.match_tokens else None,
+    )
+    road.trainings[entry.name] = road.add(job)
+    return Model(artifact=job.ref)
+
+
+def _train_job(
+    road: Road,
+    entry: Entry,
+    method: Method,
+    start: Model,
+    teacher: Model | None,
+    prompts: Ref,
+    responses: tuple[Ref, ...],
+    signals: dict[str, Ref],
+    token_match: tuple[int, tuple[Ref, ...]] | None,
+) -> TrainJob:
+    return TrainJob(
+        label=f"train {entry.name}",
+        method=method.name,
+        method_source=method.source_digest,
+        settings=entry.settings.model_dump(mode="json"),
+        start=start,
+        teacher=teacher,
+        prompts=prompts,
+        responses=responses,
+        signals=signals,
+        token_match=token_match,
+        seed=road.config.seed,
+    )
+
+
+def _score(config: Config, model: Model, prompts: Ref, responses: tuple[Ref, ...], label: str) -> ScoreJob:
+    return ScoreJob(
+        label=label,
+        model=model,
+        prompts=prompts,
+        responses=responses,
+        precision=config.scoring_precision,
+        batch_tokens=config.scoring_batch_tokens,
+    )
+
+
+def _evaluate(
+    road: Road,
+    found: PromptSet,
+    in_domain: bool,
+    teacher: Model,
+    student: Model,
+    trained: dict[str, Model],
+    judge: Judge,
+    located: dict[str, tuple[ModelSpec, Model]],
+    store: Store,
+) -> None:
+    """Responses of everyone on one prompt set, and every judge's verdicts on them against the teacher's."""
+    config, name = road.config, found.name
+    prompts = road.add(_prompts_job(found, config.limits.eval, store))
+
+    def respond(model: Model, purpose: str, who: str, samples: int = 1) -> Ref:
+        job = _respond(config, model, prompts, config.eval_sampling, purpose, config.seed, f"{who}, {name}", samples)
+        return road.add(job)
+
+    def measure(kind: str, responses: Ref, who: str) -> Ref:
+        if kind == "teacher_nll":
+            return road.add(_score(config, teacher, prompts, (responses,), f"teacher's log-probs: {who}, {name}"))
+        model = located[EMBEDDER][1]
+        return road.add(EmbedJob(label=f"embeddings: {who}, {name}", model=model, responses=responses))
+
+    reference = respond(teacher, "reference", TEACHER)
+    # drawn for proxy judges alone: a judge that reads needs none
+    samples = respond(teacher, "judging", "teacher for judging", config.judge_samples) if judge.measures else None
+    answers: list[tuple[str, str, Entry | None, Ref]] = [
+        (CEILING, "ceiling", None, respond(teacher, "second", CEILING)),
+        (UNTRAINED, "untrained", None, respond(student, "candidate", UNTRAINED)),
+    ]
+    for entry in road.entries:
+        kind = "control" if entry.controls else "method"
+        answers.append((entry.name, kind, entry, respond(trained[entry.name], "candidate", entry.name)))
+
+    shown = [judge, *(judges.get(member) for member in judge.members)]
+    candidates = []
+    for who, kind, maybe_entry, responses in answers:
+        roles = {"candidate": (responses, who), "reference": (reference, TEACHER)}
+        if samples:
+            roles["samples"] = (samples, "teacher for judging")
+        verdicts = {}
+        for judging in shown:
+            job = JudgeJob(
+                label=f"judge {judging.name}: {who}, {name}",
+                judge=judging.name,
+                judge_source=source_digest(judging),
+                prompt_set=name,
+                candidate_name=who,
+                reference_name=TEACHER,
+                prompts=prompts,
+                candidate=responses,
+                reference=reference,
+                samples=samples,
+                measures={
+                    f"{kind_}/{role}": measure(kind_, ref, whose)
+                    for kind_ in judging.measures
+                    for role, (ref, whose) in roles.items()
+                },
+            )
+            verdicts[judging.name] = road.add(job)
+        candidates.append(Candidate(who, kind, maybe_entry, responses, verdicts))
+    road.evaluations.append(Evaluation(name, in_domain, prompts, reference, tuple(candidates)))
+
+
+def run_digest(road: Road) -> str:
+    """A digest of everything that the board is made of."""
+    return canonical_hash(
+        [[c.responses, c.verdicts] for evaluation in road.evaluations for c in evaluation.candidates]
+    )[:12]
+
+
+def as_folder(path: str) -> Path:
+    return Path(path).expanduser()
+
+
+__all__ = ["Candidate", "Entry", "Evaluation", "Job", "Road", "build_road", "entries_of", "run_digest"]

@@ -1,0 +1,80 @@
+"""Long work shows itself: a live view on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+PLAIN_LINE_SECONDS = 15.0
+
+
+class StageView:
+    """Progress over `total` stages, and within the present one. Use as a context manager."""
+
+    def __init__(self, console: Console, total: int) -> None:
+        self._console = console
+        self._total = total
+        self._number = 0
+        self._live: Progress | None = None
+        if console.is_terminal:
+            self._live = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeElapsedColumn(),
+                TimeRemainingColumn(),
+                console=console,
+            )
+            self._all = self._live.add_task("stages", total=total)
+
+    def __enter__(self) -> Self:
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live:
+            self._live.stop()
+
+    def stage(self, label: str) -> Callable[[int, int], None]:
+        """Begin a stage; the function returned takes (done, total) in any unit."""
+        self._number += 1
+        if self._live:
+            live, task = self._live, self._live.add_task(label, total=None)
+            return lambda done, total: live.update(task, completed=done, total=total)
+        head = f"[{self._number}/{self._total}] {label}"
+        began = last = time.monotonic()
+        self._console.print(head, markup=False, highlight=False)
+
+        def tick(done: int, total: int) -> None:
+            nonlocal last
+            now = time.monotonic()
+            if now - last >= PLAIN_LINE_SECONDS and done:
+                last = now
+                left = (now - began) / done * (total - done)
+                line = f"{head}: {done}/{total}, about {left:.0f} s left"
+                self._console.print(line, markup=False, highlight=False)
+
+        return tick
+
+    def finish(self, label: str, seconds: float, note: str = "") -> None:
+        """End the present stage with a line that stays."""
+        if self._live:
+            self._live.remove_task(self._live.task_ids[-1])
+            self._live.advance(self._all)
+        text = f"[{self._number}/{self._total}] {label}: done in {seconds:.1f} s{note}"
+        self._console.print(text, markup=False, highlight=False)

@@ -1,0 +1,1 @@
+"""Recorded results and the boards made of them. No torch here."""

@@ -1,0 +1,187 @@
+"""leaderboard.md: a pure function of results."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+Results = dict[str, Any]
+
+# At 100 prompts a preference rate's 95% interval is about ±15 points wide: less ranks nothing.
+RANKABLE_PROMPTS = 100
+KINDS = {"ceiling": "ceiling", "untrained": "start", "control": "control", "method": "method"}
+
+
+def render(runs: Sequence[Results]) -> str:
+    """The board of one or several runs, each in a section of its own: rows of different runs share no table."""
+    head = "# Leaderboard\n\n"
+    if not runs:
+        return head + "No run is recorded yet: `python -m harness record RUN_DIR`.\n"
+    return head + _LEGEND + "\n" + "\n".join(_section(run) for run in runs)
+
+
+_LEGEND = """\
+Students against their teacher on prompts that training never saw. **Preference rate** is (wins − losses) / N, ties
+counting 0: 0 is parity with the teacher, negative is worse. **Win rate** is wins / N, ties are not wins. Brackets hold
+95% intervals from a bootstrap over prompts. *Missing* prompts have a failed or unparsable verdict and are not in N.
+*Tokens* is the mean response length, *cut* the share of responses cut at the length limit.
+"""
+
+
+def _section(run: Results) -> str:
+    pair, judge = run["pair"], run["judge"]
+    parts = [f"## {pair['student']}, taught by {pair['teacher']}", _banner(run), _facts(run)]
+    for prompt_set in run["prompt_sets"]:
+        domain = "in-domain" if prompt_set["in_domain"] else "out-of-domain"
+        teacher = prompt_set["teacher"]
+        parts.append(
+            f"### {prompt_set['name']} ({domain}, {prompt_set['prompts']} prompts)\n\n"
+            f"Judge: {judge}. The teacher's responses: {teacher['mean_tokens']:.0f} tokens, "
+            f"{teacher['cut_share']:.0%} cut.\n\n{_set_table(run, prompt_set['name'])}"
+        )
+    parts += [_judges(run), _methods(run)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _banner(run: Results) -> str:
+    smallest = min(row["n"] for row in run["rows"])
+    proxies = [judge["name"] for judge in run["judges"] if judge["misses"]]
+    lines = []
+    if smallest < RANKABLE_PROMPTS:
+        lines.append(
+            f"> **Too small to rank.** The smallest set has {smallest} judged prompts and there is one seed: "
+            "differences of tens of points are noise. This run demonstrates the road; rows stand in a fixed order."
+        )
+    if proxies:
+        lines.append(
+            f"> **The judge is a declared proxy** ({', '.join(proxies)}): no one, human or model, has read these "
+            "responses. It says how much a student's responses resemble its teacher's, not how good they are."
+        )
+    return "\n>\n".join(lines)
+
+
+def _facts(run: Results) -> str:
+    training, sampling = run["training"], run["evaluation"]["sampling"]
+    samples = f"; {run['judge_samples']} further teacher samples a prompt" if run["judge_samples"] else ""
+    return "\n".join(
+        [
+            f"- judge: {run['judge']}{samples}",
+            f"- seed: {run['seed']}; date: {run['date']}; harness {run['harness']}; record: {run['name']}",
+            f"- training: {training['prompts']} prompts of {training['prompt_set']}, "
+            f"teacher at {_sampling(training['sampling'])}; evaluation: everyone at {_sampling(sampling)}",
+            f"- to reproduce: `{run['command']}`",
+        ]
+    )
+
+
+def _sampling(sampling: dict[str, Any]) -> str:
+    top_p = "" if sampling["top_p"] == 1 else f", top-p {sampling['top_p']:g}"
+    return f"temperature {sampling['temperature']:g}{top_p}, at most {sampling['max_new_tokens']} tokens"
+
+
+def _set_table(run: Results, prompt_set: str) -> str:
+    rows = [r for r in run["rows"] if r["prompt_set"] == prompt_set and r["judge"] == run["judge"]]
+    frame = pd.DataFrame(
+        {
+            "": KINDS[row["kind"]],
+            "method": row["method"],
+            "preference rate": _rate(row["preference_rate"], row["preference_interval"], signed=True),
+            "win rate": _rate(row["win_rate"], row["win_interval"]),
+            "W / T / L": f"{row['wins']} / {row['ties']} / {row['losses']}",
+            "N": row["n"],
+            "missing": row["missing"],
+            "failed verdicts": row["failed_verdicts"],
+            "tokens": f"{row['mean_tokens']:.0f}",
+            "cut": f"{row['cut_share']:.0%}",
+        }
+        for row in _ordered(rows)
+    )
+    return _markdown(frame)
+
+
+def _ordered(rows: list[Results]) -> list[Results]:
+    """By preference rate where there is enough to rank; else the ceiling, the methods as asked, the start."""
+    if min(row["n"] for row in rows) >= RANKABLE_PROMPTS:
+        return sorted(rows, key=lambda row: -row["preference_rate"])
+    place = {"ceiling": 0, "method": 1, "control": 2, "untrained": 3}
+    return sorted(rows, key=lambda row: place[row["kind"]])
+
+
+def _rate(rate: float | None, interval: Sequence[float] | None, signed: bool = False) -> str:
+    if rate is None or interval is None:
+        return "none judged"
+    sign = "+" if signed else ""
+    return f"{100 * rate:{sign}.1f}% [{100 * interval[0]:{sign}.1f}, {100 * interval[1]:{sign}.1f}]"
+
+
+def _judges(run: Results) -> str:
+    parts = ["### The judges" if len(run["judges"]) > 1 else "### The judge"]
+    lines = []
+    for judge in run["judges"]:
+        misses = f" A proxy; it misses {judge['misses']}." if judge["misses"] else ""
+        lines.append(f"- **{judge['name']}**: {judge['summary']}.{misses}")
+    parts.append("\n".join(lines))
+    alone = [judge["name"] for judge in run["judges"][1:]]
+    if alone:
+        parts.append(f"Preference rates by each part of {run['judge']} alone (proxies too):")
+        parts.append(_alone_table(run, alone))
+    return "\n\n".join(parts)
+
+
+def _alone_table(run: Results, judges: list[str]) -> str:
+    sets = [prompt_set["name"] for prompt_set in run["prompt_sets"]]
+    rows = {(r["method"], r["prompt_set"], r["judge"]): r for r in run["rows"]}
+    order = _ordered([r for r in run["rows"] if r["prompt_set"] == sets[0] and r["judge"] == run["judge"]])
+    frame = pd.DataFrame(
+        {
+            "method": row["method"],
+            **{
+                f"{judge}, {name}": _rate(
+                    rows[row["method"], name, judge]["preference_rate"],
+                    rows[row["method"], name, judge]["preference_interval"],
+                    signed=True,
+                )
+                for name in sets
+                for judge in judges
+            },
+        }
+        for row in order
+    )
+    return _markdown(frame)
+
+
+def _methods(run: Results) -> str:
+    defaults = {"start", "learning_rate", "epochs", "batch_size"}
+    plain = {
+        "micro_batch_tokens",
+        "warmup_ratio",
+        "weight_decay",
+        "max_grad_norm",
+        "precision",
+        "checkpoint_steps",
+    }
+    frame = pd.DataFrame(
+        {
+            "method": entry["name"],
+            "starts from": {"student": "untrained student", "sft": "SFT student"}[entry["settings"]["start"]],
+            "learning rate": f"{entry['settings']['learning_rate']:g}",
+            "epochs": entry["settings"]["epochs"],
+            "batch": entry["settings"]["batch_size"],
+            "steps": entry["facts"]["steps"],
+            "tokens": f"{entry['facts']['tokens']:,}",
+            "its own settings": ", ".join(
+                f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}"
+                for key, value in entry["settings"].items()
+                if key not in defaults | plain
+            ),
+            "control of": f"{entry['controls']}: {entry['why']}" if entry["controls"] else "",
+        }
+        for entry in run["methods"]
+    )
+    return "### What was trained\n\n" + _markdown(frame)
+
+
+def _markdown(frame: pd.DataFrame) -> str:
+    return str(frame.to_markdown(index=False, disable_numparse=True))

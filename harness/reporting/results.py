@@ -1,0 +1,165 @@
+"""A run's results: made from its artifacts, written beside its board, and recorded in benchmarks/results."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import asdict
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import harness
+from harness.config import to_yaml
+from harness.errors import UserError
+from harness.jobs import Ref
+from harness.judging import judges
+from harness.pipeline import Candidate, Evaluation, Road, run_digest
+from harness.records import Response, Verdict, read_records, write_jsonl
+from harness.statistics import rates
+from harness.store import Store, write_atomically
+
+SCHEMA = 1
+RESULTS, VERDICTS, CONFIG, BOARD = "results.json", "verdicts.jsonl", "config.yaml", "leaderboard.md"
+RECORDED = (RESULTS, VERDICTS, CONFIG)
+Results = dict[str, Any]
+
+
+def results_folder() -> Path:
+    """benchmarks/results of this checkout (or of the installed package)."""
+    return Path(str(resources.files("benchmarks") / "results"))
+
+
+def collect(road: Road, store: Store, command: str) -> tuple[Results, list[Verdict]]:
+    """Every figure of a finished road, and the verdicts that they follow from."""
+    config = road.config
+    verdicts: list[Verdict] = []
+    rows: list[Results] = []
+    for evaluation in road.evaluations:
+        for candidate in evaluation.candidates:
+            for judge, ref in candidate.verdicts.items():
+                found = read_records(store.read(ref).path / "verdicts.jsonl", Verdict)
+                verdicts += found
+                rows.append(_row(evaluation, candidate, judge, found, store))
+    shown = judges.get(config.judge)
+    manifests = {ref: store.read(ref).manifest for ref in road.jobs}
+    dates = sorted(manifest["created"] for manifest in manifests.values())
+    results: Results = {
+        "schema": SCHEMA,
+        "harness": harness.__version__,
+        "name": f"{road.pair.student}-seed{config.seed}-{run_digest(road)}",
+        "date": dates[-1][:10],
+        "command": command,
+        "pair": road.pair.model_dump(include={"student", "teacher"}),
+        "seed": config.seed,
+        "judge": config.judge,
+        "judges": [
+            {"name": name, "summary": judges.get(name).summary, "misses": judges.get(name).misses}
+            for name in (shown.name, *shown.members)
+        ],
+        "judge_samples": config.judge_samples if shown.measures else 0,
+        "prompt_sets": [
+            {
+                "name": evaluation.name,
+                "in_domain": evaluation.in_domain,
+                "prompts": len(road.eval_prompts[evaluation.name]),
+                "teacher": _response_facts(evaluation.reference, store),
+            }
+            for evaluation in road.evaluations
+        ],
+        "training": {
+            "prompt_set": config.train_prompts,
+            "prompts": len(road.train_prompts),
+            "sampling": config.train_sampling.model_dump(),
+        },
+        "evaluation": {"sampling": config.eval_sampling.model_dump()},
+        "methods": [
+            {
+                "name": entry.name,
+                "method": entry.method,
+                "controls": entry.controls,
+                "why": entry.why,
+                "settings": entry.settings.model_dump(mode="json"),
+                "facts": store.read(road.trainings[entry.name]).facts,
+            }
+            for entry in road.entries
+        ],
+        "rows": rows,
+        "stages": [
+            {
+                "label": job.label,
+                "ref": ref,
+                "seconds": manifests[ref]["seconds"],
+                "facts": manifests[ref]["facts"],
+            }
+            for ref, job in road.jobs.items()
+        ],
+        "config": config.model_dump(mode="json", exclude={"store"}),
+    }
+    return results, verdicts
+
+
+def _row(evaluation: Evaluation, candidate: Candidate, judge: str, verdicts: list[Verdict], store: Store) -> Results:
+    facts = _response_facts(candidate.responses, store)
+    return {
+        "prompt_set": evaluation.name,
+        "in_domain": evaluation.in_domain,
+        "method": candidate.name,
+        "kind": candidate.kind,
+        "judge": judge,
+        **asdict(rates(verdicts)),
+        **facts,
+    }
+
+
+def _response_facts(ref: Ref, store: Store) -> Results:
+    responses = read_records(store.read(ref).path / "responses.jsonl", Response)
+    return {
+        "mean_tokens": sum(len(r.token_ids) for r in responses) / len(responses),
+        "cut_share": sum(r.finish == "length" for r in responses) / len(responses),
+    }
+
+
+def write_run(out: Path, road: Road, results: Results, verdicts: list[Verdict], board: str) -> None:
+    """The run's output folder; each file is whole or as before."""
+    write_atomically(out / CONFIG, to_yaml(road.config))
+    beside = out / f".{VERDICTS}.tmp"
+    write_jsonl(beside, verdicts)
+    beside.replace(out / VERDICTS)
+    write_atomically(out / RESULTS, json.dumps(results, indent=1, ensure_ascii=False) + "\n")
+    write_atomically(out / BOARD, board)
+
+
+def read_results(folder: Path) -> Results:
+    """The results of a run's folder.
+
+    Raises:
+        UserError: there are none, or of another version.
+    """
+    path = folder / RESULTS
+    if not path.is_file():
+        raise UserError(f"{folder} holds no {RESULTS}; give the output folder of a finished run")
+    try:
+        results: Results = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path}: not valid JSON ({error})") from error
+    if not isinstance(results, dict) or results.get("schema") != SCHEMA:
+        raise UserError(f"{path}: not results of this version of the harness (schema {SCHEMA})")
+    return results
+
+
+def record(run: Path) -> Path:
+    """Copy a run's small result files to benchmarks/results; the folder there."""
+    results = read_results(run)
+    target = results_folder() / str(results["name"])
+    target.mkdir(parents=True, exist_ok=True)
+    for name in RECORDED:
+        if not (run / name).is_file():
+            raise UserError(f"{run} holds no {name}; run it again (nothing is computed twice)")
+        shutil.copyfile(run / name, target / name)
+    return target
+
+
+def recorded() -> list[Path]:
+    """The folders of all recorded runs, by name."""
+    return sorted(path.parent for path in results_folder().glob(f"*/{RESULTS}"))

@@ -1,0 +1,315 @@
+"""One function a stage: a job (plain data) in, files in a workspace out, and facts about the work.
+
+Everything heavy is imported here, inside `perform`'s process; the driver plans without torch. A stage finds in
+its workspace what an interrupted attempt left, and goes on from there.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from harness.errors import UserError
+from harness.generation import sampler
+from harness.jobs import (
+    ConvertJob,
+    EmbedJob,
+    Job,
+    JudgeJob,
+    Model,
+    PromptsJob,
+    PruneJob,
+    RespondJob,
+    ScoreJob,
+    TrainJob,
+)
+from harness.judging import Comparison, Measurement, collect_verdicts, judges
+from harness.judging.embedding import embed
+from harness.methods import methods
+from harness.models import chat, loading, pruning
+from harness.prompts import read_prompts
+from harness.records import Prompt, Response, read_records, write_jsonl
+from harness.scoring import sequence_log_probs
+from harness.store import Store, write_atomically
+from harness.training import loop
+from harness.training.batching import Example
+from harness.training.model import LogProbModel, supported
+
+Tick = Callable[[int, int], None]
+Facts = dict[str, Any]
+
+PROMPTS, RESPONSES, SCORES, VERDICTS, EMBEDDINGS = (
+    "prompts.jsonl",
+    "responses.jsonl",
+    "scores.json",
+    "verdicts.jsonl",
+    "embeddings.npy",
+)
+
+
+def perform(job: Job, store: Store, work: Path, tick: Tick) -> Facts:
+    """Do a job in its workspace; the caller commits it."""
+    stage = _STAGES[type(job)]
+    return stage(job, store, work, tick)
+
+
+# ---- reading what other stages made
+
+
+def model_folder(model: Model, store: Store) -> Path:
+    return store.read(model.artifact).path if model.artifact else Path(str(model.path))
+
+
+def load_prompts(ref: str, store: Store) -> list[Prompt]:
+    return read_records(store.read(ref).path / PROMPTS, Prompt)
+
+
+def load_responses(ref: str, store: Store) -> list[Response]:
+    return read_records(store.read(ref).path / RESPONSES, Response)
+
+
+def _same_tokenizer(tokenizer: Any, responses: Sequence[str], store: Store) -> None:
+    """Response ids are used as they were generated; that needs the tokenizer they were generated with."""
+    own = loading.tokenizer_fingerprint(tokenizer)
+    for ref in responses:
+        if store.read(ref).facts["tokenizer"] != own:
+            raise UserError(
+                f"{tokenizer.name_or_path} has another tokenizer than the model whose responses it is to read; "
+                "student and teacher must share one"
+            )
+
+
+def _log_prob_model(folder: Path) -> LogProbModel:
+    # float32 weights, and autocast where a setting says bf16: what is measured is what is trained
+    causal_lm = loading.load_model(folder, torch.float32)
+    if not supported(causal_lm):
+        raise UserError(
+            f"{folder}: models of type {causal_lm.config.model_type} with a transformed head or windowed "
+            "attention are not supported yet"
+        )
+    return LogProbModel(causal_lm)
+
+
+def _examples(job: ScoreJob | TrainJob | PruneJob, refs: Sequence[str], tokenizer: Any, store: Store) -> list[Example]:
+    """Prompts with one response from each of `refs`, joined on (prompt id, sample), in the first's order."""
+    _same_tokenizer(tokenizer, refs, store)
+    prompts = {prompt.id: chat.encode_chat(tokenizer, prompt.messages) for prompt in load_prompts(job.prompts, store)}
+    tables = [{(row.prompt_id, row.sample): row.token_ids for row in load_responses(ref, store)} for ref in refs]
+    for ref, table in zip(refs[1:], tables[1:], strict=True):
+        if table.keys() != tables[0].keys():
+            odd = sorted(table.keys() ^ tables[0].keys())[0]
+            raise UserError(f"{ref} and {refs[0]} do not hold the same prompts; first difference: {odd}")
+    return [
+        Example(index, prompts[key[0]], tuple(table[key] for table in tables)) for index, key in enumerate(tables[0])
+    ]
+
+
+# ---- the stages
+
+
+def _prompts(job: PromptsJob, store: Store, work: Path, tick: Tick) -> Facts:
+    prompts = read_prompts(Path(job.path), job.limit)
+    write_jsonl(work / PROMPTS, prompts)
+    characters = sum(len(message.content) for prompt in prompts for message in prompt.messages)
+    return {"prompts": len(prompts), "characters": characters}
+
+
+def _convert(job: ConvertJob, store: Store, work: Path, tick: Tick) -> Facts:
+    return loading.dequantise_gguf(Path(job.path), work)
+
+
+def _prune(job: PruneJob, store: Store, work: Path, tick: Tick) -> Facts:
+    folder = model_folder(job.model, store)
+    model, tokenizer = loading.load_model(folder, torch.float32), loading.load_tokenizer(folder)
+    examples = _examples(job, [job.responses], tokenizer, store)[: job.calibration]
+    pruned = pruning.prune_mlps(model, [(e.prompt, e.responses[0]) for e in examples], job.ratio, tick)
+    loading.save_checkpoint(pruned, tokenizer, work)
+    return {
+        "parameters_before": model.num_parameters(),
+        "parameters": pruned.num_parameters(),
+        "mlp_width_before": model.config.intermediate_size,
+        "mlp_width": pruned.config.intermediate_size,
+        "tokens": sum(e.tokens for e in examples),
+    }
+
+
+def _respond(job: RespondJob, store: Store, work: Path, tick: Tick) -> Facts:
+    folder = model_folder(job.model, store)
+    tokenizer = loading.load_tokenizer(folder)
+    prompts = load_prompts(job.prompts, store)
+    encoded = [chat.encode_chat(tokenizer, prompt.messages) for prompt in prompts]
+    rows = [(index, sample) for index in range(len(prompts)) for sample in range(job.samples)]
+    batches = sampler.form_batches([len(encoded[index]) for index, _ in rows], job.batch_size)
+    model: Any = None
+    made: dict[tuple[int, int], Response] = {}
+    for number, batch in enumerate(batches):
+        tick(len(made), len(rows))
+        part = work / f"batch-{number:05d}.jsonl"
+        here = [rows[row] for row in batch]
+        if not part.is_file():
+            if model is None:
+                model = loading.load_model(folder, torch.bfloat16, sampler.GROUPED_ATTENTION)
+            responses = _decode(job, model, tokenizer, [prompts[i].id for i, _ in here], encoded, here)
+            write_atomically(part, "".join(response.model_dump_json() + "\n" for response in responses))
+        made |= dict(zip(here, read_records(part, Response), strict=True))
+    responses = [made[row] for row in rows]
+    write_jsonl(work / RESPONSES, responses)
+    for part in work.glob("batch-*.jsonl"):
+        part.unlink()
+    return {
+        "responses": len(responses),
+        "tokens": sum(len(response.token_ids) for response in responses),
+        "cut": sum(response.finish == "length" for response in responses),
+        "tokenizer": loading.tokenizer_fingerprint(tokenizer),
+    }
+
+
+def _decode(
+    job: RespondJob,
+    model: Any,
+    tokenizer: Any,
+    ids: list[str],
+    encoded: list[list[int]],
+    rows: list[tuple[int, int]],
+) -> list[Response]:
+    stops = chat.stop_ids(model, tokenizer)
+    uniforms = torch.stack(
+        [
+            sampler.row_uniforms(job.seed, job.purpose, f"{prompt_id}/{sample}", job.sampling.max_new_tokens)
+            for prompt_id, (_, sample) in zip(ids, rows, strict=True)
+        ]
+    )
+    decoded = sampler.decode_batch(model, [encoded[i] for i, _ in rows], uniforms, job.sampling, stops)
+    return [
+        Response(
+            prompt_id=prompt_id,
+            sample=sample,
+            token_ids=tuple(tokens),
+            text=tokenizer.decode(tokens, skip_special_tokens=True),
+            finish="stop" if tokens[-1] in stops else "length",
+        )
+        for prompt_id, (_, sample), tokens in zip(ids, rows, decoded, strict=True)
+    ]
+
+
+def _score(job: ScoreJob, store: Store, work: Path, tick: Tick) -> Facts:
+    folder = model_folder(job.model, store)
+    examples = _examples(job, job.responses, loading.load_tokenizer(folder), store)
+    sums = sequence_log_probs(_log_prob_model(folder), examples, job.precision, job.batch_tokens, tick)
+    keys = [(row.prompt_id, row.sample) for row in load_responses(job.responses[0], store)]
+    scores = [
+        {
+            "prompt_id": key[0],
+            "sample": key[1],
+            "log_probs": row.tolist(),
+            "tokens": [len(response) for response in example.responses],
+        }
+        for key, example, row in zip(keys, examples, sums, strict=True)
+    ]
+    (work / SCORES).write_text(json.dumps(scores) + "\n")
+    return {"tokens": sum(example.tokens for example in examples), "responses": sums.size}
+
+
+def load_scores(ref: str, store: Store) -> list[dict[str, Any]]:
+    scores: list[dict[str, Any]] = json.loads((store.read(ref).path / SCORES).read_text())
+    return scores
+
+
+def _embed(job: EmbedJob, store: Store, work: Path, tick: Tick) -> Facts:
+    responses = load_responses(job.responses, store)
+    vectors = embed(model_folder(job.model, store), [response.text for response in responses], tick)
+    np.save(work / EMBEDDINGS, vectors)
+    return {"responses": len(responses)}
+
+
+def _train(job: TrainJob, store: Store, work: Path, tick: Tick) -> Facts:
+    method = methods.get(job.method)
+    settings = method.settings.model_validate(job.settings)
+    folder = model_folder(job.start, store)
+    tokenizer = loading.load_tokenizer(folder)
+    examples = _examples(job, job.responses, tokenizer, store)
+    signals = {
+        name: np.array([row["log_probs"] for row in load_scores(ref, store)], dtype=np.float32)
+        for name, ref in job.signals.items()
+    }
+    tokens = None
+    if job.token_match is not None:
+        epochs, refs = job.token_match
+        tokens = epochs * sum(example.tokens for example in _examples(job, refs, tokenizer, store))
+    teacher = None
+    if job.teacher is not None:
+        teacher_folder = model_folder(job.teacher, store)
+        _same_tokenizer(loading.load_tokenizer(teacher_folder), job.responses, store)
+        teacher = _log_prob_model(teacher_folder).requires_grad_(False)
+    model = _log_prob_model(folder)
+    facts = loop.train(model, examples, signals, method, settings, job.seed, work, tick, teacher, tokens)
+    loading.save_checkpoint(model.causal_lm, tokenizer, work)
+    (work / loop.CHECKPOINT).unlink(missing_ok=True)
+    return {**facts, "parameters": model.causal_lm.num_parameters()}
+
+
+def _judge(job: JudgeJob, store: Store, work: Path, tick: Tick) -> Facts:
+    judge = judges.get(job.judge)
+    prompts = {prompt.id: prompt for prompt in load_prompts(job.prompts, store)}
+    candidates = load_responses(job.candidate, store)
+    references = {response.prompt_id: response for response in load_responses(job.reference, store)}
+    if {response.prompt_id for response in candidates} != references.keys():
+        raise UserError(f"{job.candidate} and {job.reference} do not answer the same prompts")
+    measured = {name: _measurements(job, name, store) for name in judge.measures}
+    comparisons = [
+        Comparison(
+            prompts[candidate.prompt_id],
+            candidate,
+            references[candidate.prompt_id],
+            {name: table[candidate.prompt_id] for name, table in measured.items()},
+        )
+        for candidate in candidates
+    ]
+    verdicts = collect_verdicts(judge, comparisons, job.prompt_set, job.candidate_name, job.reference_name, tick)
+    write_jsonl(work / VERDICTS, verdicts)
+    return {"verdicts": len(verdicts)}
+
+
+def _measurements(job: JudgeJob, name: str, store: Store) -> dict[str, Measurement]:
+    """By prompt id: one measure of the candidate, the reference and the teacher's samples."""
+    tables = {}
+    for role, ref in (("candidate", job.candidate), ("reference", job.reference), ("samples", job.samples)):
+        rows = _measure_rows(job.measures[f"{name}/{role}"], str(ref), store)
+        table: dict[str, list[np.ndarray[Any, Any]]] = {}
+        for prompt_id, value in rows:
+            table.setdefault(prompt_id, []).append(value)
+        tables[role] = table
+    return {
+        prompt_id: Measurement(values[0], tables["reference"][prompt_id][0], np.stack(tables["samples"][prompt_id]))
+        for prompt_id, values in tables["candidate"].items()
+    }
+
+
+def _measure_rows(measure: str, responses: str, store: Store) -> list[tuple[str, np.ndarray[Any, Any]]]:
+    """(prompt id, values) of each response: mean negative log-prob a token, or the embedding."""
+    if measure.startswith("score/"):
+        return [
+            (row["prompt_id"], np.array([-row["log_probs"][0] / row["tokens"][0]]))
+            for row in load_scores(measure, store)
+        ]
+    vectors = np.load(store.read(measure).path / EMBEDDINGS)
+    return [
+        (response.prompt_id, vector) for response, vector in zip(load_responses(responses, store), vectors, strict=True)
+    ]
+
+
+_STAGES: dict[type[Job], Callable[..., Facts]] = {
+    PromptsJob: _prompts,
+    ConvertJob: _convert,
+    PruneJob: _prune,
+    RespondJob: _respond,
+    ScoreJob: _score,
+    EmbedJob: _embed,
+    TrainJob: _train,
+    JudgeJob: _judge,
+}
