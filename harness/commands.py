@@ -175,8 +175,8 @@ def plan(request: Request) -> None:
     console.print(table)
     rest = " and stages whose speed on this model is not known yet" if unknown else ""
     console.print(
-        f"{missing} of {len(road.jobs)} stages to do: at most {tokens:,} tokens, about {seconds / 60:.0f} minutes{rest}. "
-        "Estimates: responses are counted at their limit unless they are there; speeds are those of this store's "
+        f"{missing} of {len(road.jobs)} stages to do: at most {tokens:,} tokens, about {seconds / 60:.0f} minutes"
+        f"{rest}. Estimates: responses are counted at their limit unless they are there; speeds are those of this store's "
         "last stages of the kind, else of a two-core machine with the embedded pair.",
         markup=False,
     )

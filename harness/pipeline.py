@@ -184,9 +184,26 @@ def build_road(config: Config, store: Store, download: bool) -> Road:
         for entry in road.entries
     }
 
+    before = len(road.jobs)
     for found, in_domain in eval_sets:
         _evaluate(road, found, in_domain, teacher, student, trained, judge, located, store)
+    road.jobs = _by_model(road.jobs, before)
     return road
+
+
+def _by_model(jobs: dict[Ref, AnyJob], start: int) -> dict[Ref, AnyJob]:
+    """The same jobs, those from `start` on ordered by stage and model, so that each model is loaded once."""
+    stages = ("prompts", "respond", "score", "embed", "judge")
+    items = list(jobs.items())
+    models_seen: list[Model | None] = []
+
+    def place(item: tuple[Ref, AnyJob]) -> tuple[int, int]:
+        model = getattr(item[1], "model", None)
+        if model not in models_seen:
+            models_seen.append(model)
+        return stages.index(item[1].stage), models_seen.index(model)
+
+    return dict(items[:start] + sorted(items[start:], key=place))
 
 
 def _distinct_names(eval_sets: Sequence[tuple[PromptSet, bool]]) -> None:

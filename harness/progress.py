@@ -18,6 +18,8 @@ from rich.progress import (
 )
 
 PLAIN_LINE_SECONDS = 15.0
+# stages shorter than this leave no line
+SILENT_SECONDS = 0.5
 
 
 class StageView:
@@ -58,7 +60,6 @@ class StageView:
             return lambda done, total: live.update(task, completed=done, total=total)
         head = f"[{self._number}/{self._total}] {label}"
         began = last = time.monotonic()
-        self._console.print(head, markup=False, highlight=False)
 
         def tick(done: int, total: int) -> None:
             nonlocal last
@@ -76,5 +77,7 @@ class StageView:
         if self._live:
             self._live.remove_task(self._live.task_ids[-1])
             self._live.advance(self._all)
+        if seconds < SILENT_SECONDS:
+            return
         text = f"[{self._number}/{self._total}] {label}: done in {seconds:.1f} s{note}"
         self._console.print(text, markup=False, highlight=False)

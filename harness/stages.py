@@ -84,12 +84,10 @@ def _same_tokenizer(tokenizer: Any, responses: Sequence[str], store: Store) -> N
             )
 
 
-def _log_prob_model(folder: Path) -> LogProbModel:
-    # float32 weights, and autocast where a setting says bf16: what is measured is what is trained
-    causal_lm = loading.load_model(folder, torch.float32)
+def _log_prob_model(causal_lm: Any) -> LogProbModel:
     if not supported(causal_lm):
         raise UserError(
-            f"{folder}: models of type {causal_lm.config.model_type} with a transformed head or windowed "
+            f"{causal_lm.name_or_path}: models of type {causal_lm.config.model_type} with a transformed head or windowed "
             "attention are not supported yet"
         )
     return LogProbModel(causal_lm)
@@ -153,7 +151,7 @@ def _respond(job: RespondJob, store: Store, work: Path, tick: Tick) -> Facts:
         here = [rows[row] for row in batch]
         if not part.is_file():
             if model is None:
-                model = loading.load_model(folder, torch.bfloat16, sampler.GROUPED_ATTENTION)
+                model = loading.frozen_model(folder, torch.bfloat16, sampler.GROUPED_ATTENTION)
             responses = _decode(job, model, tokenizer, [prompts[i].id for i, _ in here], encoded, here)
             write_atomically(part, "".join(response.model_dump_json() + "\n" for response in responses))
         made |= dict(zip(here, read_records(part, Response), strict=True))
@@ -200,7 +198,9 @@ def _decode(
 def _score(job: ScoreJob, store: Store, work: Path, tick: Tick) -> Facts:
     folder = model_folder(job.model, store)
     examples = _examples(job, job.responses, loading.load_tokenizer(folder), store)
-    sums = sequence_log_probs(_log_prob_model(folder), examples, job.precision, job.batch_tokens, tick)
+    # float32 weights, and autocast where a setting says bf16, as in training: what is measured is what is trained
+    model = _log_prob_model(loading.frozen_model(folder, torch.float32))
+    sums = sequence_log_probs(model, examples, job.precision, job.batch_tokens, tick)
     keys = [(row.prompt_id, row.sample) for row in load_responses(job.responses[0], store)]
     scores = [
         {
@@ -245,8 +245,10 @@ def _train(job: TrainJob, store: Store, work: Path, tick: Tick) -> Facts:
     if job.teacher is not None:
         teacher_folder = model_folder(job.teacher, store)
         _same_tokenizer(loading.load_tokenizer(teacher_folder), job.responses, store)
-        teacher = _log_prob_model(teacher_folder).requires_grad_(False)
-    model = _log_prob_model(folder)
+        teacher = _log_prob_model(loading.frozen_model(teacher_folder, torch.float32))
+    else:
+        loading.release_frozen_model()
+    model = _log_prob_model(loading.load_model(folder, torch.float32))
     facts = loop.train(model, examples, signals, method, settings, job.seed, work, tick, teacher, tokens)
     loading.save_checkpoint(model.causal_lm, tokenizer, work)
     (work / loop.CHECKPOINT).unlink(missing_ok=True)

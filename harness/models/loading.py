@@ -25,6 +25,24 @@ def load_model(folder: Path, dtype: torch.dtype, attention: str = "sdpa") -> Any
     return model.eval().to(device())
 
 
+_frozen: dict[tuple[Path, torch.dtype, str], Any] = {}
+
+
+def frozen_model(folder: Path, dtype: torch.dtype, attention: str = "sdpa") -> Any:
+    """`load_model`, without gradients, kept until another one is asked for: stages that follow one another often
+    read the same model. A folder's content must not change meanwhile; those of the store never do."""
+    key = (folder, dtype, attention)
+    if key not in _frozen:
+        _frozen.clear()
+        _frozen[key] = load_model(folder, dtype, attention).requires_grad_(False)
+    return _frozen[key]
+
+
+def release_frozen_model() -> None:
+    """Give its memory back, before a training needs it."""
+    _frozen.clear()
+
+
 def load_tokenizer(folder: Path) -> Any:
     return AutoTokenizer.from_pretrained(folder)
 

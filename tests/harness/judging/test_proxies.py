@@ -1,0 +1,327 @@
+"""The proxies on made-up measurements, and on doses of damage to a real teacher's responses."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from harness.config import Sampling
+from harness.generation import sampler
+from harness.judging import Comparison, Judge, Measurement, collect_verdicts, judges
+from harness.judging.embedding import embed
+from harness.judging.proxies import (
+    EMBEDDING,
+    JUDGES,
+    PROXY,
+    TYPICALITY,
+    MeasureJudge,
+    Unanimous,
+    empty_preference,
+    prefer,
+    similarity,
+    typicality,
+)
+from harness.models import chat, loading
+from harness.models.catalog import MissingModelError, locate, models
+from harness.prompts import prompt_sets, read_prompts
+from harness.records import Message, Prompt, Response
+from harness.scoring import sequence_log_probs
+from harness.statistics.rates import rates
+from harness.store import Store
+from harness.training.batching import Example
+from harness.training.model import LogProbModel
+
+# ---- on made-up measurements
+
+
+def response(text: str = "Some text.") -> Response:
+    return Response(prompt_id="a", token_ids=(1, 2), text=text, finish="stop")
+
+
+def compared(candidate: str = "One.", reference: str = "Two.", **measured: Measurement) -> Comparison:
+    prompt = Prompt(id="a", messages=(Message(role="user", content="Why?"),))
+    return Comparison(prompt, response(candidate), response(reference), measured)
+
+
+def likelihoods(candidate: float, reference: float, *samples: float) -> Measurement:
+    """Mean negative log-probs a token."""
+    return Measurement(np.array([candidate]), np.array([reference]), np.array(samples)[:, None])
+
+
+def vectors(candidate: Sequence[float], reference: Sequence[float], *samples: Sequence[float]) -> Measurement:
+    return Measurement(np.array(candidate), np.array(reference), np.array(samples))
+
+
+def preference(judge: Judge, comparison: Comparison) -> float:
+    (verdict,) = collect_verdicts(judge, [comparison], "set", "student", "teacher", lambda done, total: None)
+    assert (verdict.status, verdict.order) == ("ok", "none")
+    assert verdict.preference is not None
+    return verdict.preference
+
+
+GOOD = {"teacher_nll": likelihoods(1.0, 2.0, 1.0), "embedding": vectors([1, 0], [0, 1], [1, 0])}
+BAD = {"teacher_nll": likelihoods(2.0, 1.0, 1.0), "embedding": vectors([0, 1], [1, 0], [1, 0])}
+EVEN = {"teacher_nll": likelihoods(1.0, 1.0, 1.0), "embedding": vectors([1, 0], [1, 0], [1, 0])}
+KINDS = {1.0: GOOD, 0.5: EVEN, 0.0: BAD}
+
+
+@pytest.mark.parametrize(("candidate", "reference", "expected"), [(2, 1, 1.0), (1, 2, 0.0), (1, 1, 0.5)])
+def test_the_higher_value_is_preferred(candidate: float, reference: float, expected: float) -> None:
+    assert prefer(candidate, reference) == expected
+
+
+@pytest.mark.parametrize(
+    ("candidate", "reference", "expected"),
+    [
+        (2.5, 4.0, 1.0),
+        (4.0, 2.5, 0.0),
+        (0.5, 2.5, 0.0),  # far more likely than the teacher's own samples: not typical
+        (1.5, 2.5, 0.5),  # as far below as the other is above
+        (2.0, 2.0, 0.5),
+    ],
+)
+def test_typicality_prefers_the_likelihood_nearer_to_that_of_the_samples(
+    candidate: float, reference: float, expected: float
+) -> None:
+    assert typicality(likelihoods(candidate, reference, 1.0, 3.0)) == expected
+
+
+@pytest.mark.parametrize(
+    ("candidate", "reference", "expected"),
+    [
+        ([1, 0, 0], [0, 0, 1], 1.0),
+        ([0, 0, 1], [1, 0, 0], 0.0),
+        ([1, 0, 0], [0, 1, 0], 0.5),
+        ([0.6, 0.8, 0], [1, 0, 0], 1.0),  # near both samples, where the other is one of them
+        ([0, 0, -1], [-1, 0, 0], 1.0),  # opposite to a sample is worse than unrelated
+    ],
+)
+def test_similarity_prefers_the_embedding_nearer_to_the_samples_on_average(
+    candidate: list[float], reference: list[float], expected: float
+) -> None:
+    assert similarity(vectors(candidate, reference, [1, 0, 0], [0, 1, 0])) == expected
+
+
+@pytest.mark.parametrize("decide", [typicality, similarity])
+def test_a_measures_preference_is_antisymmetric(decide: Callable[[Measurement], float]) -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        candidate, reference, samples = rng.normal(size=3), rng.normal(size=3), rng.normal(size=(2, 3))
+        there = decide(Measurement(candidate, reference, samples))
+        assert decide(Measurement(reference, candidate, samples)) == 1 - there
+
+
+@pytest.mark.parametrize("judge", JUDGES, ids=lambda judge: judge.name)
+@pytest.mark.parametrize(
+    ("candidate", "reference", "expected"),
+    [("", "Text.", 0.0), (" \n\t", "Text.", 0.0), ("Text.", "", 1.0), ("", " ", 0.5)],
+)
+def test_an_empty_response_loses_whatever_its_measures_say(
+    judge: Judge, candidate: str, reference: str, expected: float
+) -> None:
+    for measured in KINDS.values():
+        assert preference(judge, compared(candidate, reference, **measured)) == expected
+
+
+def test_two_responses_with_text_are_left_to_the_measures() -> None:
+    assert empty_preference(compared("a", ".")) is None
+
+
+@pytest.mark.parametrize("judge", JUDGES, ids=lambda judge: judge.name)
+@pytest.mark.parametrize("expected", KINDS)
+def test_measures_that_agree_decide(judge: Judge, expected: float) -> None:
+    assert preference(judge, compared(**KINDS[expected])) == expected
+
+
+@pytest.mark.parametrize("likelihood", KINDS)
+@pytest.mark.parametrize("embedded", KINDS)
+def test_the_proxy_ties_unless_both_parts_prefer_one_side(likelihood: float, embedded: float) -> None:
+    measured = {"teacher_nll": KINDS[likelihood]["teacher_nll"], "embedding": KINDS[embedded]["embedding"]}
+    expected = likelihood if likelihood == embedded else 0.5
+    assert preference(PROXY, compared(**measured)) == expected
+
+
+def test_unanimity_takes_any_number_of_parts() -> None:
+    def part(name: str, value: float) -> MeasureJudge:
+        return MeasureJudge(name, "", "", name, lambda _: value)
+
+    measured = dict.fromkeys("abc", likelihoods(1, 1, 1))
+    for values, expected in (((1, 1, 1), 1.0), ((0, 0, 0), 0.0), ((1, 1, 0.5), 0.5), ((1, 1, 0), 0.5)):
+        judge = Unanimous("all", "", "", tuple(map(part, "abc", values)))
+        assert judge.measures == judge.members == ("a", "b", "c")
+        assert preference(judge, compared(**measured)) == expected
+
+
+def test_each_comparison_gets_the_answer_to_its_own_measures_in_turn() -> None:
+    for judge in JUDGES:
+        asked = [(compared(**KINDS[expected]), "none") for expected in (1.0, 0.0, 0.5, 1.0)]
+        assert [answer.preference for answer in judge.answers(asked)] == [1.0, 0.0, 0.5, 1.0]
+
+
+def test_proxies_are_registered_say_what_they_miss_and_need_no_order() -> None:
+    for judge in JUDGES:
+        assert judges.get(judge.name) is judge
+        assert judge.misses and judge.summary
+        assert judge.orders == ("none",)
+        assert all(member in judges for member in judge.members)
+    assert PROXY.members == ("typicality", "embedding")
+
+
+def draw_likelihoods(rng: np.random.Generator) -> Measurement:
+    """Candidate, reference and samples of one prompt, all from one skewed distribution of its own."""
+    values = rng.normal(scale=2) + rng.gamma(2.0, rng.uniform(0.1, 1), size=4)
+    return likelihoods(*values)
+
+
+def draw_embeddings(rng: np.random.Generator) -> Measurement:
+    rows = rng.normal(size=8) + rng.uniform(0.2, 2) * rng.normal(size=(4, 8))
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    return Measurement(rows[0], rows[1], rows[2:])
+
+
+@pytest.mark.parametrize("judge", JUDGES, ids=lambda judge: judge.name)
+def test_a_student_distributed_as_its_teacher_is_at_parity(judge: Judge) -> None:
+    rng = np.random.default_rng(0)
+    comparisons = [compared(teacher_nll=draw_likelihoods(rng), embedding=draw_embeddings(rng)) for _ in range(4000)]
+    found = [answer.preference for answer in judge.answers([(comparison, "none") for comparison in comparisons])]
+    assert np.mean(found) == pytest.approx(0.5, abs=0.025)  # three standard errors
+
+
+def test_typicality_does_not_reward_a_student_that_is_only_more_likely() -> None:
+    rng = np.random.default_rng(0)
+    found = []
+    for _ in range(500):
+        values = rng.normal(2.0, 0.3, size=4)
+        values[0] -= 1.0
+        found.append(typicality(likelihoods(*values)))
+    assert np.mean(found) < 0.1
+
+
+# ---- on a real teacher
+
+PROMPTS = 32
+TEACHER, EMBEDDER = "smollm2-135m", "all-minilm-l6-v2"
+LIKELIHOOD = MeasureJudge(  # what typicality must not be
+    "likelihood", "", "", "teacher_nll", lambda m: prefer(-float(m.candidate[0]), -float(m.reference[0]))
+)
+
+
+def silent(done: int, total: int) -> None:
+    """No progress to show."""
+
+
+def installed(name: str, store: Store) -> Path:
+    try:
+        return locate(name, models.get(name), store, download=False)[0]
+    except MissingModelError as error:
+        pytest.skip(str(error))
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A frozen model in a folder, and how it is sampled and scored."""
+
+    folder: Path
+    tokenizer: Any
+    prompts: list[Prompt]
+    encoded: list[list[int]]
+
+    def text(self, tokens: Sequence[int]) -> str:
+        return self.tokenizer.decode(tokens, skip_special_tokens=True)
+
+    def response(self, prompt: Prompt, tokens: Sequence[int]) -> Response:
+        return Response(prompt_id=prompt.id, token_ids=tuple(tokens), text=self.text(tokens), finish="length")
+
+    def samples(self, wanted: dict[str, float], seed: int) -> dict[str, list[Response]]:
+        """Responses to every prompt for each name, at the temperature that goes with it."""
+        model = loading.load_model(self.folder, torch.bfloat16, sampler.GROUPED_ATTENTION)
+        stops = chat.stop_ids(model, self.tokenizer)
+        made: dict[tuple[str, int], Response] = {}
+        for temperature in sorted(set(wanted.values())):
+            sampling = Sampling(temperature=temperature, max_new_tokens=64)
+            names = [name for name, own in wanted.items() if own == temperature]
+            rows = [(name, index) for name in names for index in range(len(self.prompts))]
+            for batch in sampler.form_batches([len(self.encoded[index]) for _, index in rows], 64):
+                here = [rows[row] for row in batch]
+                uniforms = [sampler.row_uniforms(seed, name, self.prompts[i].id, 64) for name, i in here]
+                encoded = [self.encoded[index] for _, index in here]
+                decoded = sampler.decode_batch(model, encoded, torch.stack(uniforms), sampling, stops)
+                for row, tokens in zip(here, decoded, strict=True):
+                    made[row] = self.response(self.prompts[row[1]], tokens)
+        return {name: [made[name, index] for index in range(len(self.prompts))] for name in wanted}
+
+    def mean_nll(self, responses: dict[str, list[Response]]) -> dict[str, NDArray[np.float64]]:
+        """[prompts, 1] for each name."""
+        rows = [(name, index) for name in responses for index in range(len(self.prompts))]
+        examples = [
+            Example(number, self.encoded[index], (responses[name][index].token_ids,))
+            for number, (name, index) in enumerate(rows)
+        ]
+        model = LogProbModel(loading.load_model(self.folder, torch.float32))
+        sums = sequence_log_probs(model, examples, "bf16", 4096, silent)
+        means = -sums / [[len(example.responses[0])] for example in examples]
+        return dict(zip(responses, means.reshape(len(responses), -1, 1), strict=True))
+
+
+def damaged(teacher: Teacher, good: list[Response], seed: int) -> dict[str, list[Response]]:
+    """Responses that are worse than the teacher's in known ways."""
+    end = teacher.tokenizer.eos_token_id
+    bodies = [[token for token in response.token_ids if token != end] for response in good]
+    shuffled = [random.Random(seed + index).sample(body, len(body)) for index, body in enumerate(bodies)]
+    made = {"shuffled": shuffled, "of another prompt": [*bodies[1:], bodies[0]], "empty": [[end]] * len(good)}
+    return {
+        name: [teacher.response(prompt, tokens) for prompt, tokens in zip(teacher.prompts, rows, strict=True)]
+        for name, rows in made.items()
+    }
+
+
+def preference_rates(teacher: Teacher, embedder: Path, seed: int) -> dict[tuple[str, str], float]:
+    """By (dose, judge): the preference rate of a dose against the teacher's reference responses."""
+    responses = teacher.samples(
+        {"reference": 0.8, "sample 0": 0.8, "sample 1": 0.8, "own": 0.8, "hot": 1.6, "cold": 0.3}, seed
+    )
+    responses |= damaged(teacher, responses["own"], seed)
+    texts = [response.text for rows in responses.values() for response in rows]
+    embeddings = embed(embedder, texts, silent).reshape(len(responses), PROMPTS, -1)
+    measures = {"teacher_nll": teacher.mean_nll(responses), "embedding": dict(zip(responses, embeddings, strict=True))}
+
+    def comparison(dose: str, index: int) -> Comparison:
+        measured = {
+            measure: Measurement(
+                table[dose][index],
+                table["reference"][index],
+                np.stack([table["sample 0"][index], table["sample 1"][index]]),
+            )
+            for measure, table in measures.items()
+        }
+        return Comparison(teacher.prompts[index], responses[dose][index], responses["reference"][index], measured)
+
+    found = {}
+    for dose in ("own", "hot", "cold", "shuffled", "of another prompt", "empty"):
+        comparisons = [comparison(dose, index) for index in range(PROMPTS)]
+        for judge in (TYPICALITY, EMBEDDING, PROXY, LIKELIHOOD):
+            rate = rates(collect_verdicts(judge, comparisons, "set", dose, "teacher", silent)).preference_rate
+            assert rate is not None
+            found[dose, judge.name] = rate
+    return found
+
+
+@pytest.fixture(scope="session")
+def doses(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], float]:
+    folder = tmp_path_factory.mktemp("doses")
+    store = Store(folder / "store")
+    gguf, embedder = installed(TEACHER, store), installed(EMBEDDER, store)
+    loading.dequantise_gguf(gguf, folder / "teacher")
+    tokenizer = loading.load_tokenizer(folder / "teacher")
+    prompts = read_prompts(prompt_sets.get("everyday-test").path, PROMPTS)
+    encoded = [chat.encode_chat(tokenizer, prompt.messages) for prompt in prompts]
+    return preference_rates(Teacher(folder / "teacher", tokenizer, prompts, encoded), embedder, seed=0)

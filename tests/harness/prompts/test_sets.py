@@ -1,0 +1,172 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.errors import UserError
+from harness.prompts import evaluation_set, prompt_sets, read_prompts, training_set
+from harness.records import Message, Prompt
+
+CHAT = [
+    {"role": "system", "content": ""},
+    {"role": "user", "content": "Hello"},
+    {"role": "assistant", "content": "Hi!"},
+    {"role": "user", "content": "And now?"},
+]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "mine.jsonl"
+
+
+def write(path: Path, *rows: Any) -> Path:
+    lines = (row if isinstance(row, str) else json.dumps(row, ensure_ascii=False) for row in rows)
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+# ---- rows
+
+
+def test_a_prompt_is_a_user_s_turn(path: Path) -> None:
+    write(path, {"id": "a", "category": "greeting", "prompt": "Hello\u2028there"})
+    messages = (Message(role="user", content="Hello\u2028there"),)
+    assert read_prompts(path) == [Prompt(id="a", messages=messages, category="greeting")]
+
+
+def test_messages_are_kept_as_they_are(path: Path) -> None:
+    write(path, {"id": "a", "messages": CHAT})
+    (prompt,) = read_prompts(path)
+    assert [message.model_dump() for message in prompt.messages] == CHAT
+
+
+def test_a_row_without_an_id_gets_one_from_its_content(tmp_path: Path) -> None:
+    first = read_prompts(write(tmp_path / "a.jsonl", {"prompt": "one"}, {"prompt": "two"}))
+    second = read_prompts(write(tmp_path / "b.jsonl", {"prompt": "two", "category": "c"}, {"prompt": "one"}))
+    assert [prompt.id for prompt in first] == [prompt.id for prompt in reversed(second)]
+    assert first[0].id != first[1].id
+
+
+def test_a_whole_number_serves_as_id(path: Path) -> None:
+    assert [prompt.id for prompt in read_prompts(write(path, {"id": 81, "prompt": "one"}))] == ["81"]
+
+
+@pytest.mark.parametrize("row", [{"prompt": "one"}, {"prompt": "one", "category": None}])
+def test_a_category_may_be_left_out(path: Path, row: dict[str, Any]) -> None:
+    assert read_prompts(write(path, row))[0].category == ""
+
+
+def test_further_fields_are_ignored(path: Path) -> None:
+    assert len(read_prompts(write(path, {"prompt": "one", "source": "me", "answer": 3}))) == 1
+
+
+# ---- errors
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ('{"prompt": ', "not valid JSON"),
+        ('["a prompt"]', "expected a JSON object, found list"),
+        ({"text": "one"}, "expected either a 'prompt' or a 'messages' field, found [\"text\"]"),
+        ({"prompt": "one", "messages": CHAT}, "expected either a 'prompt' or a 'messages' field"),
+        ({"prompt": 3}, "messages need a role"),
+        ({"prompt": None}, "messages need a role"),
+        ({"messages": None}, "messages need a role"),
+        ({"messages": "Hello"}, "messages need a role"),
+        ({"messages": [{"role": "human", "content": "Hello"}]}, "messages need a role"),
+        ({"messages": [{"role": "user"}]}, "messages need a role"),
+        ({"messages": [{"role": "user", "content": ["Hello"]}]}, "messages need a role"),
+        ({"messages": []}, "the last message must be the user's"),
+        ({"messages": CHAT[:3]}, "the last message must be the user's"),
+        ({"prompt": ""}, "an empty prompt"),
+        ({"prompt": " \n\t"}, "an empty prompt"),
+        ({"messages": [*CHAT[:2], {"role": "assistant", "content": " "}, CHAT[3]]}, "an empty prompt"),
+        ({"id": None, "prompt": "one"}, "'id' must be a string or a whole number"),
+        ({"id": 1.5, "prompt": "one"}, "'id' must be a string or a whole number"),
+        ({"id": True, "prompt": "one"}, "'id' must be a string or a whole number"),
+        ({"id": "first", "prompt": "again"}, "prompt id 'first' was used on line 1 already"),
+    ],
+)
+def test_a_bad_row_is_named_by_file_and_line(path: Path, row: Any, message: str) -> None:
+    write(path, {"id": "first", "prompt": "Hello"}, "", row, {"prompt": "the end"})
+    with pytest.raises(UserError) as caught:
+        read_prompts(path)
+    assert str(caught.value).startswith(f"{path}:3: {message}")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("row", [r'{"prompt": "half a \ud83d pair"}', r'{"id": "\ud83d", "prompt": "x"}'])
+def test_text_that_cannot_be_written_again_is_named_by_file_and_line(path: Path, row: str) -> None:
+    with pytest.raises(UserError, match=r"mine\.jsonl:2: "):
+        read_prompts(write(path, {"prompt": "Hello"}, row))
+
+
+def test_two_rows_of_one_text_and_no_id_are_duplicates(path: Path) -> None:
+    with pytest.raises(UserError, match=r"mine\.jsonl:2: prompt id '\w+' was used on line 1 already"):
+        read_prompts(write(path, {"prompt": "one"}, {"prompt": "one"}))
+
+
+@pytest.mark.parametrize("text", ["", "\n \n"])
+def test_an_empty_file_is_refused(path: Path, text: str) -> None:
+    path.write_text(text)
+    with pytest.raises(UserError, match=r"mine\.jsonl: no prompts in the file"):
+        read_prompts(path)
+
+
+# ---- limits
+
+
+@pytest.mark.parametrize(("limit", "ids"), [(None, ["0", "1", "2"]), (2, ["0", "1"]), (5, ["0", "1", "2"])])
+def test_a_limit_takes_the_first_prompts(path: Path, limit: int | None, ids: list[str]) -> None:
+    write(path, *({"id": n, "prompt": f"prompt {n}"} for n in range(3)))
+    assert [prompt.id for prompt in read_prompts(path, limit)] == ids
+
+
+def test_the_whole_file_is_checked_whatever_the_limit(path: Path) -> None:
+    with pytest.raises(UserError, match=r":2: an empty prompt"):
+        read_prompts(write(path, {"prompt": "one"}, {"prompt": ""}), limit=1)
+
+
+# ---- names and paths
+
+
+def test_a_named_set_is_in_domain_where_its_card_says_so() -> None:
+    assert evaluation_set("everyday-test", "everyday-train") == (prompt_sets.get("everyday-test"), True)
+    assert evaluation_set("everyday-test", "mine") == (prompt_sets.get("everyday-test"), False)
+    assert evaluation_set("followups", "everyday-train") == (prompt_sets.get("followups"), False)
+
+
+def test_a_file_is_out_of_domain_unless_said_otherwise(path: Path) -> None:
+    write(path, {"prompt": "one"})
+    found, in_domain = evaluation_set(str(path), "everyday-train")
+    assert (found.name, found.path, in_domain) == ("mine", path, False)
+    assert evaluation_set(f"in:{path}", "everyday-train") == (found, True)
+    assert training_set(str(path)) == found
+
+
+def test_a_file_of_any_name_serves(tmp_path: Path) -> None:
+    path = write(tmp_path / "prompts.txt", {"prompt": "one"})
+    assert training_set(str(path)).path == path
+
+
+@pytest.mark.parametrize("text", ["nowhere.jsonl", "in:nowhere.jsonl", "in:nowhere"])
+def test_a_missing_file_is_named(text: str) -> None:
+    with pytest.raises(UserError, match=r"^prompt file nowhere\S* does not exist$"):
+        evaluation_set(text, "everyday-train")
+
+
+def test_an_unknown_set_gets_a_suggestion() -> None:
+    for find in (training_set, lambda text: evaluation_set(text, "everyday-train")):
+        with pytest.raises(UserError, match="unknown prompt set 'folowups'; did you mean 'followups'"):
+            find("folowups")
+
+
+def test_a_folder_that_is_named_like_a_set_does_not_hide_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "followups").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert training_set("followups") == prompt_sets.get("followups")

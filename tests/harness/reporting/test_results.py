@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.errors import UserError
+from harness.reporting import results
+from harness.reporting.results import RECORDED, SCHEMA, read_results, record, recorded
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty benchmarks/results."""
+    made = tmp_path / "benchmarks" / "results"
+    made.mkdir(parents=True)
+    monkeypatch.setattr(results, "results_folder", lambda: made)
+    return made
+
+
+def finished(run: Path, **values: Any) -> Path:
+    """A run's output folder, with files that are not for the record."""
+    run.mkdir(parents=True)
+    found = {"schema": SCHEMA, "name": "small-seed0-abc", "note": "é", **values}
+    (run / "results.json").write_text(json.dumps(found, ensure_ascii=False), encoding="utf-8")
+    (run / "verdicts.jsonl").write_text('{"prompt_id": "a"}\n')
+    (run / "config.yaml").write_text("student: small\n")
+    (run / "leaderboard.md").write_text("# Leaderboard\n")
+    (run / "run.json").write_text("{}")
+    (run / "checkpoint").mkdir()
+    (run / "checkpoint" / "model.safetensors").write_bytes(b"weights")
+    return run
+
+
+def tree(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+# ---- reading
+
+
+def test_results_are_read(tmp_path: Path) -> None:
+    assert read_results(finished(tmp_path / "run"))["note"] == "é"
+
+
+@pytest.mark.parametrize("make", [lambda path: None, lambda path: path.mkdir(), lambda path: path.write_text("x")])
+def test_a_folder_without_results_is_refused(tmp_path: Path, make: Any) -> None:
+    make(tmp_path / "run")
+    with pytest.raises(UserError, match=r"run holds no results\.json; give the output folder of a finished run"):
+        read_results(tmp_path / "run")
+
+
+@pytest.mark.parametrize("content", [b'{"schema": 1', b"", b'{"name": "\xe9"}'])
+def test_results_that_are_no_json_are_refused(tmp_path: Path, content: bytes) -> None:
+    run = finished(tmp_path / "run")
+    (run / "results.json").write_bytes(content)
+    with pytest.raises(UserError, match=r"results\.json: not valid JSON") as caught:
+        read_results(run)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", "null", f'{{"schema": {SCHEMA + 1}}}'])
+def test_results_of_another_version_are_refused(tmp_path: Path, content: str) -> None:
+    run = finished(tmp_path / "run")
+    (run / "results.json").write_text(content)
+    with pytest.raises(UserError, match=f"not results of this version of the harness \\(schema {SCHEMA}\\)"):
+        read_results(run)
+
+
+# ---- recording
+
+
+def test_a_record_is_exactly_the_small_files(folder: Path, tmp_path: Path) -> None:
+    run = finished(tmp_path / "run")
+    target = record(run)
+    assert target == folder / "small-seed0-abc"
+    assert tree(folder) == {f"small-seed0-abc/{name}" for name in RECORDED}
+    for name in RECORDED:
+        assert (target / name).read_bytes() == (run / name).read_bytes()
+
+
+def test_recording_again_renews_the_record(folder: Path, tmp_path: Path) -> None:
+    record(finished(tmp_path / "first"))
+    record(finished(tmp_path / "second", note="new"))
+    assert [read_results(path)["note"] for path in recorded()] == ["new"]
+
+
+def test_recorded_runs_come_by_name(folder: Path, tmp_path: Path) -> None:
+    for name in ("b", "a", "c"):
+        record(finished(tmp_path / name, name=name))
+    (folder / "README.md").write_text("not a run")
+    (folder / "empty").mkdir()
+    assert [path.name for path in recorded()] == ["a", "b", "c"]
+
+
+def test_nothing_is_recorded_of_a_folder_without_results(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"holds no results\.json"):
+        record(tmp_path)
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["verdicts.jsonl", "config.yaml"])
+def test_nothing_is_recorded_of_a_run_that_lacks_a_file(folder: Path, tmp_path: Path, name: str) -> None:
+    run = finished(tmp_path / "run")
+    (run / name).unlink()
+    with pytest.raises(UserError, match=f"holds no {name}; run it again"):
+        record(run)
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["../outside", "/outside", "", "."])
+def test_a_record_stays_in_the_folder_of_records(folder: Path, tmp_path: Path, name: str) -> None:
+    run = finished(tmp_path / "run", name=name)
+    with pytest.raises(UserError, match=r"results\.json"):
+        record(run)
+    assert list(folder.iterdir()) == []
+
+
+def test_a_run_that_is_already_the_record_stays_as_it_is(folder: Path) -> None:
+    finished(folder / "small-seed0-abc")
+    before = tree(folder)
+    with pytest.raises(UserError, match="recorded already"):
+        record(folder / "small-seed0-abc")
+    assert tree(folder) == before

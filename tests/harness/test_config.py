@@ -1,0 +1,349 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from harness.commands import Request
+from harness.config import (
+    Config,
+    merge,
+    parse_assignment,
+    parse_yaml,
+    preset_layer,
+    presets,
+    read_config_file,
+    resolve,
+    to_yaml,
+    validated,
+)
+from harness.errors import UserError
+from harness.methods import methods
+from harness.models.catalog import ModelSpec
+
+BASE = {"student": "some/model", "teacher": "other/model"}
+
+
+def layer(text: str) -> dict[str, Any]:
+    return parse_yaml(text, "test")
+
+
+def resolved(*texts: str) -> Config:
+    """The configuration of YAML layers on one that names the models."""
+    return resolve([BASE, *map(layer, texts)])
+
+
+def request(tmp_path: Path, **arguments: Any) -> Config:
+    """The configuration of a command line."""
+    if "config" in arguments:
+        path = tmp_path / "config.yaml"
+        path.write_text(arguments["config"], encoding="utf-8")
+        arguments["config"] = path
+    names = ["preset", "config", "methods", "student", "teacher", "judge", "controls", "train_prompts", "eval"]
+    given = {**dict.fromkeys([*names, "limit", "seed"]), "assignments": [], **arguments}
+    return resolve(Request(**given).layers()[1])
+
+
+# ---- layers
+
+
+def test_defaults_are_the_weakest_layer(tmp_path: Path) -> None:
+    config = request(tmp_path, preset="embedded")
+    assert config.train_sampling.max_new_tokens == 96  # the preset's, not the default 256
+    assert config.train_sampling.temperature == 1.0  # a default that the preset leaves
+    assert config.seed == 0
+
+
+def test_the_file_wins_over_the_preset(tmp_path: Path) -> None:
+    config = request(tmp_path, preset="embedded", config="train_sampling: {max_new_tokens: 7}\nseed: 1")
+    assert (config.train_sampling.max_new_tokens, config.seed) == (7, 1)
+    assert config.limits.train == 80  # what the file does not say stays the preset's
+
+
+def test_an_assignment_wins_over_the_file(tmp_path: Path) -> None:
+    config = request(tmp_path, preset="embedded", config="seed: 1\njudge: typicality", assignments=["seed=2"])
+    assert (config.seed, config.judge) == (2, "typicality")
+
+
+def test_an_option_wins_over_an_assignment(tmp_path: Path) -> None:
+    config = request(
+        tmp_path,
+        preset="embedded",
+        config="seed: 1\nmethods: [kd]\nlimits: {train: 9}",
+        assignments=["seed=2", "methods=[ddpo]", "limits.train=8"],
+        seed=3,
+        methods="sft, dadpo",
+        limit=5,
+    )
+    assert config.seed == 3
+    assert config.methods == ("sft", "dadpo")
+    assert (config.limits.train, config.limits.eval) == (5, 5)
+
+
+@pytest.mark.parametrize("preset", presets.names())
+def test_every_preset_resolves(preset: str) -> None:
+    assert resolve([preset_layer(preset)]).methods
+
+
+def test_the_embedded_preset_serves_where_nothing_names_a_student(tmp_path: Path) -> None:
+    assert request(tmp_path).student == preset_layer("embedded")["student"]
+    assert request(tmp_path, student="some/model").limits.train is None
+
+
+def test_layers_are_left_as_they_were() -> None:
+    below, above = {"limits": {"train": 1}}, {"limits": {"eval": 2}}
+    assert merge(below, above) == {"limits": {"train": 1, "eval": 2}}
+    assert (below, above) == ({"limits": {"train": 1}}, {"limits": {"eval": 2}})
+
+
+# ---- training and settings
+
+
+def test_training_sets_every_method() -> None:
+    config = resolved("training: {epochs: 7}")
+    assert {settings["epochs"] for settings in config.settings.values()} == {7}
+
+
+def test_settings_of_one_method_win_over_training_in_the_same_layer() -> None:
+    config = resolved("training: {epochs: 7}\nsettings: {dadpo: {epochs: 5}}")
+    assert (config.settings["dadpo"]["epochs"], config.settings["ddpo"]["epochs"]) == (5, 7)
+
+
+def test_later_settings_of_one_method_win_over_training() -> None:
+    config = resolved("training: {epochs: 7}", "settings: {dadpo: {epochs: 5}}")
+    assert (config.settings["dadpo"]["epochs"], config.settings["ddpo"]["epochs"]) == (5, 7)
+
+
+def test_later_training_replaces_earlier_settings_of_one_method() -> None:
+    config = resolved("settings: {dadpo: {epochs: 5, learning_rate: 0.5}}", "training: {epochs: 7}")
+    assert config.settings["dadpo"]["epochs"] == 7
+    assert config.settings["dadpo"]["learning_rate"] == 0.5  # another key is left alone
+
+
+def test_a_layer_with_both_replaces_earlier_settings_but_not_its_own() -> None:
+    config = resolved(
+        "settings: {dadpo: {epochs: 5}, ddpo: {epochs: 6}}",
+        "training: {epochs: 7}\nsettings: {ddpo: {epochs: 8}}",
+    )
+    assert (config.settings["dadpo"]["epochs"], config.settings["ddpo"]["epochs"]) == (7, 8)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_assignments_are_one_layer_in_any_order(tmp_path: Path, reverse: bool) -> None:
+    assignments = ["settings.dadpo.epochs=5", "training.epochs=7"]
+    config = request(tmp_path, assignments=assignments[::-1] if reverse else assignments)
+    assert (config.settings["dadpo"]["epochs"], config.settings["ddpo"]["epochs"]) == (5, 7)
+
+
+def test_settings_are_written_out_for_methods_of_controls_too() -> None:
+    assert set(resolved("methods: [dadpo]").settings) == {"sft", "dadpo", "ddpo"}
+    assert set(resolved("methods: [dadpo]\ncontrols: none").settings) == {"sft", "dadpo"}
+
+
+# ---- YAML
+
+
+@pytest.mark.parametrize("preset", presets.names())
+def test_the_resolved_file_fed_back_gives_the_same_configuration(tmp_path: Path, preset: str) -> None:
+    config = request(
+        tmp_path,
+        preset=preset,
+        config="training: {learning_rate: 1e-5, epochs: 2}\nsettings: {dadpo: {beta_teacher: 0.25}}",
+        assignments=["store=/some/where"],
+        seed=4,
+    )
+    again = request(tmp_path, config=to_yaml(config))
+    assert again == config
+    assert to_yaml(again) == to_yaml(config)
+    assert request(tmp_path, preset=preset, config=to_yaml(config)) == config
+
+
+def test_the_resolved_file_holds_every_setting() -> None:
+    config = resolved()
+    written = yaml.safe_load(to_yaml(config))
+    assert set(written) == set(Config.model_fields) - {"training", "store"}
+    for name, settings in config.settings.items():
+        assert set(written["settings"][name]) == set(methods.get(name).settings.model_fields)
+
+
+@pytest.mark.parametrize("number", ["1e-5", "1E-5", "1.0e-5", "0.00001"])
+def test_numbers_are_read_as_people_write_them(tmp_path: Path, number: str) -> None:
+    in_file = resolved(f"training: {{learning_rate: {number}}}")
+    on_line = request(tmp_path, assignments=[f"training.learning_rate={number}"])
+    for config in (in_file, on_line):
+        assert config.settings["sft"]["learning_rate"] == 1e-5
+        assert yaml.safe_load(to_yaml(config))["settings"]["sft"]["learning_rate"] == 1e-5
+
+
+def test_an_empty_file_is_no_settings() -> None:
+    assert parse_yaml("", "f.yaml") == {}
+    assert parse_yaml("# only a comment\n", "f.yaml") == {}
+
+
+def test_malformed_yaml_is_reported_by_file_and_line(tmp_path: Path) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_text("student: a/b\nlimits: {train: 1\nseed: 0\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"bad\.yaml:3: malformed YAML"):
+        read_config_file(path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "student: [a",
+        "student: 'a",
+        "a: b: c",
+        "- x\n y: 2",
+        "seed: *nowhere",
+        "seed: !!python/object:os.system {}",
+        "student: a\x07b",
+        "seed: 2024-13-45",
+        "\tseed: 1",
+    ],
+)
+def test_any_malformed_yaml_is_an_error_of_one_line(text: str) -> None:
+    with pytest.raises(UserError, match=r"^f\.yaml") as caught:
+        parse_yaml(text, "f.yaml")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", ["[1", "{a: ", "2024-13-45", "a\x07b"])
+def test_a_malformed_assigned_value_is_an_error_of_one_line(value: str) -> None:
+    with pytest.raises(UserError, match=r"^--set seed=") as caught:
+        parse_assignment(f"seed={value}")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["- a\n- b", "just words", "42"])
+def test_a_file_that_is_no_mapping_is_refused(text: str) -> None:
+    with pytest.raises(UserError, match=r"^f\.yaml: expected a mapping of settings, found"):
+        parse_yaml(text, "f.yaml")
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / "latin.yaml").write_bytes(b"student: \xe9")
+    for path in (tmp_path / "missing.yaml", tmp_path, tmp_path / "latin.yaml"):
+        with pytest.raises(UserError, match="cannot be read") as caught:
+            read_config_file(path)
+        assert str(path) in str(caught.value)
+
+
+# ---- assignments
+
+
+def test_an_assignment_becomes_a_nested_mapping() -> None:
+    assert parse_assignment("settings.dadpo.epochs=3") == {"settings": {"dadpo": {"epochs": 3}}}
+    assert parse_assignment("student=a=b") == {"student": "a=b"}
+    assert parse_assignment("eval=[a, b]") == {"eval": ["a", "b"]}
+
+
+@pytest.mark.parametrize("text", ["seed", "=3", ".seed=3", "limits..train=3", ""])
+def test_an_assignment_without_key_or_value_is_refused(text: str) -> None:
+    with pytest.raises(UserError, match="expected key=value"):
+        parse_assignment(text)
+
+
+# ---- what is refused
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("sead: 1", "unknown configuration key 'sead'; did you mean 'seed'?"),
+        ("limits: {trian: 1}", "unknown configuration key 'limits.trian'; did you mean 'train'?"),
+        (
+            "eval_sampling: {temprature: 1}",
+            "unknown configuration key 'eval_sampling.temprature'; did you mean 'temperature'?",
+        ),
+        ("training: {epoch: 1}", "unknown configuration key 'training.epoch'; did you mean 'epochs'?"),
+        (
+            "settings: {dadpo: {beta_techer: 1}}",
+            "unknown configuration key 'settings.dadpo.beta_techer'; did you mean 'beta_teacher'?",
+        ),
+        ("settings: {dapdo: {epochs: 1}}", "unknown method 'dapdo'; did you mean 'dadpo'?"),
+        ("methods: [sft, dapdo]", "unknown method 'dapdo'; did you mean 'dadpo'?"),
+    ],
+)
+def test_an_unknown_name_at_any_depth_gets_a_suggestion(text: str, message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        resolved(text)
+    assert str(caught.value) == message
+
+
+def test_an_unknown_setting_of_a_method_that_does_not_run_is_refused_too() -> None:
+    with pytest.raises(UserError, match=r"settings\.kd\.lerning_rate'; did you mean 'learning_rate'\?"):
+        resolved("methods: [sft]\ncontrols: none\nsettings: {kd: {lerning_rate: 1.0}}")
+
+
+def test_one_method_s_own_setting_is_not_set_for_all() -> None:
+    with pytest.raises(UserError, match=r"settings\.METHOD\.beta_teacher"):
+        resolved("training: {beta_teacher: 1}")
+
+
+def test_an_unknown_key_inside_an_optional_section_is_named() -> None:
+    with pytest.raises(UserError, match=r"prune\.calibraton'; did you mean 'calibration'\?"):
+        validated(ModelSpec, {"base": "other", "prune": {"ratio": 0.2, "calibraton": 1}})
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("seed: many", "seed"),
+        ("seed: -1", "seed"),
+        ("seed: 1.5", "seed"),
+        ("seed: true", "seed"),
+        ("limits: {train: 0}", "limits.train"),
+        ("limits: 3", "limits"),
+        ("limits: null", "limits"),
+        ("eval_sampling: {top_p: 2}", "eval_sampling.top_p"),
+        ("methods: dadpo", "methods"),
+        ("methods: []", "methods"),
+        ("methods: [sft, sft]", "methods"),
+        ("methods: [sft, 3]", "methods.1"),
+        ("controls: some", "controls"),
+        ("student: null", "student"),
+        ("training: fast", "training"),
+        ("training: {learning_rate: fast}", "settings.sft.learning_rate"),
+        ("training: {learning_rate: .inf}", "settings.sft.learning_rate"),
+        ("training: {learning_rate: yes}", "settings.sft.learning_rate"),
+        ("training: {batch_size: 0}", "settings.sft.batch_size"),
+        ("settings: {dadpo: {beta_teacher: -1}}", "settings.dadpo.beta_teacher"),
+        ("settings: {dadpo: 3}", "settings.dadpo"),
+        ("1: 2", "1"),
+    ],
+)
+def test_a_value_of_a_wrong_type_is_refused_by_its_full_key(text: str, key: str) -> None:
+    with pytest.raises(UserError) as caught:
+        resolved(text)
+    assert str(caught.value).startswith(f"configuration key '{key}'")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("method", methods.names())
+@pytest.mark.parametrize("wrong", ["learning_rate: 0", "learning_rate: .nan", "epochs: 0", "epochs: -1"])
+def test_a_method_s_own_default_does_not_lift_the_limits_of_a_setting(method: str, wrong: str) -> None:
+    with pytest.raises(UserError, match=f"^configuration key 'settings.{method}.{wrong.split(':')[0]}'"):
+        resolved(f"methods: [{method}]\nsettings: {{{method}: {{{wrong}}}}}")
+
+
+@pytest.mark.parametrize("text", ["training: {epochs: 2}\nsettings: 5", "training: {epochs: 2}\nsettings: {kd: 5}"])
+def test_settings_of_a_wrong_type_are_refused_whatever_the_layer_below_holds(text: str) -> None:
+    with pytest.raises(UserError, match="^configuration key 'settings"):
+        resolved("settings: {kd: {epochs: 1}}", text)
+
+
+def test_a_missing_student_is_named() -> None:
+    with pytest.raises(UserError, match="configuration key 'student' is not set"):
+        resolve([{}])
+
+
+def test_a_rule_of_a_method_s_settings_names_the_method() -> None:
+    with pytest.raises(UserError, match=r"settings\.dadpo.*cannot both be 0"):
+        resolved("settings: {dadpo: {beta_reference: 0, beta_teacher: 0}}")
+
+
+def test_a_configuration_is_frozen() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        resolved().seed = 1  # type: ignore[misc]

@@ -1,0 +1,190 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from harness.config import Sampling
+from harness.jobs import (
+    ConvertJob,
+    EmbedJob,
+    Job,
+    JudgeJob,
+    Model,
+    PromptsJob,
+    PruneJob,
+    RespondJob,
+    ScoreJob,
+    TrainJob,
+    job_from_json,
+)
+
+MODEL, OTHER = Model(artifact="train/1"), Model(path="/models/a", digest="d1")
+JOBS: list[Job] = [
+    PromptsJob(label="read", path="/a.jsonl", digest="d", limit=8),
+    ConvertJob(label="convert", path="/a.gguf", digest="d"),
+    PruneJob(label="prune", model=MODEL, prompts="prompts/1", responses="respond/1", ratio=0.2, calibration=16),
+    RespondJob(
+        label="respond",
+        model=OTHER,
+        prompts="prompts/1",
+        sampling=Sampling(max_new_tokens=8),
+        batch_size=4,
+        purpose="train",
+        seed=0,
+    ),
+    ScoreJob(
+        label="score",
+        model=MODEL,
+        prompts="prompts/1",
+        responses=("respond/1", "respond/2"),
+        precision="bf16",
+        batch_tokens=64,
+    ),
+    EmbedJob(label="embed", model=OTHER, responses="respond/1"),
+    TrainJob(
+        label="train",
+        method="dadpo",
+        method_source="sha",
+        settings={"learning_rate": 1e-5, "start": "sft"},
+        start=MODEL,
+        teacher=OTHER,
+        prompts="prompts/1",
+        responses=("respond/1", "respond/2"),
+        signals={"teacher_log_probs": "score/1"},
+        token_match=(2, ("respond/1", "respond/2")),
+        seed=0,
+    ),
+    JudgeJob(
+        label="judge",
+        judge="proxy",
+        judge_source="sha",
+        prompt_set="everyday-test",
+        candidate_name="sft",
+        reference_name="teacher",
+        prompts="prompts/1",
+        candidate="respond/1",
+        reference="respond/2",
+        samples="respond/3",
+        measures={"embedding/candidate": "embed/1"},
+    ),
+]
+CHANGES: dict[str, Any] = {
+    "digest": "d2",
+    "limit": None,
+    "model": Model(artifact="train/2"),
+    "start": Model(artifact="train/2"),
+    "teacher": None,
+    "prompts": "prompts/2",
+    "sampling": Sampling(max_new_tokens=8, temperature=0.5),
+    "samples": "respond/4",
+    "batch_size": 5,
+    "batch_tokens": 65,
+    "purpose": "judging",
+    "seed": 1,
+    "ratio": 0.3,
+    "calibration": 17,
+    "precision": "fp32",
+    "method": "ddpo",
+    "method_source": "other",
+    "settings": {"learning_rate": 2e-5, "start": "sft"},
+    "signals": {"teacher_log_probs": "score/2"},
+    "token_match": None,
+    "judge": "typicality",
+    "judge_source": "other",
+    "prompt_set": "followups",
+    "candidate_name": "kd",
+    "reference_name": "gold",
+    "candidate": "respond/9",
+    "reference": "respond/8",
+    "measures": {"embedding/candidate": "embed/2"},
+}
+OF_KIND: dict[tuple[str, str], Any] = {
+    ("respond", "samples"): 2,
+    ("score", "responses"): ("respond/2", "respond/1"),  # the order counts
+    ("train", "responses"): ("respond/2", "respond/1"),
+    ("prune", "responses"): "respond/2",
+    ("embed", "responses"): "respond/2",
+}
+FIELDS = [(job, name) for job in JOBS for name in type(job).model_fields if name not in ("stage", "label", "path")]
+
+
+def kind(value: object) -> str:
+    return value.stage if isinstance(value, Job) else str(value)
+
+
+def changed(job: Job, **values: Any) -> Job:
+    return type(job).model_validate({**job.model_dump(), **values})
+
+
+@pytest.mark.parametrize(("job", "name"), FIELDS, ids=kind)
+def test_the_key_changes_with_every_field(job: Job, name: str) -> None:
+    value = OF_KIND.get((job.stage, name), CHANGES.get(name))
+    other = changed(job, **{name: value})
+    assert getattr(other, name) != getattr(job, name)
+    assert other.ref != job.ref
+
+
+@pytest.mark.parametrize("job", JOBS, ids=kind)
+def test_the_key_does_not_change_with_the_label(job: Job) -> None:
+    assert changed(job, label="another").ref == job.ref
+
+
+@pytest.mark.parametrize("job", [job for job in JOBS if "path" in type(job).model_fields], ids=kind)
+def test_the_key_does_not_change_with_the_path(job: Job) -> None:
+    assert changed(job, path="/elsewhere").ref == job.ref
+
+
+def test_the_key_follows_a_model_s_content_not_its_path() -> None:
+    job = next(job for job in JOBS if isinstance(job, EmbedJob))
+    assert changed(job, model=Model(path="/elsewhere", digest="d1")).ref == job.ref
+    assert changed(job, model=Model(path="/models/a", digest="d2")).ref != job.ref
+
+
+@pytest.mark.parametrize("name", ["label", "path"])
+def test_a_method_s_setting_counts_whatever_its_name(name: str) -> None:
+    job = next(job for job in JOBS if isinstance(job, TrainJob))
+    assert changed(job, settings={name: 1}).ref != changed(job, settings={name: 2}).ref
+
+
+@pytest.mark.parametrize("job", JOBS, ids=kind)
+def test_a_higher_version_changes_the_key(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = job.ref
+    monkeypatch.setattr(type(job), "version", type(job).version + 1)
+    assert job.ref != before
+
+
+@pytest.mark.parametrize("job", JOBS, ids=kind)
+def test_the_ref_names_the_stage(job: Job) -> None:
+    stage, key = job.ref.split("/")
+    assert stage == job.stage
+    assert len(key) == 32
+
+
+def test_the_order_of_settings_does_not_count() -> None:
+    job = next(job for job in JOBS if isinstance(job, TrainJob))
+    assert changed(job, settings=dict(reversed(job.settings.items()))).ref == job.ref
+
+
+@pytest.mark.parametrize("job", JOBS, ids=kind)
+def test_a_job_comes_back_from_json(job: Job) -> None:
+    again = job_from_json.validate_json(job.model_dump_json())
+    assert again == job
+    assert type(again) is type(job)
+    assert again.ref == job.ref
+
+
+def test_every_kind_of_job_is_tested_here() -> None:
+    assert {type(job) for job in JOBS} == set(Job.__subclasses__())
+
+
+@pytest.mark.parametrize("text", ["{}", '{"stage": "teleport"}', '{"stage": "prompts"}', "[]", "{"])
+def test_what_is_no_job_is_refused(text: str) -> None:
+    with pytest.raises(ValidationError):
+        job_from_json.validate_json(text)
+
+
+def test_an_unknown_field_is_refused() -> None:
+    with pytest.raises(ValidationError, match="colour"):
+        changed(JOBS[0], colour="red")
