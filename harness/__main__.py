@@ -13,7 +13,7 @@ def main() -> None:
     debug = "--debug" in sys.argv
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     try:
-        app(arguments, prog_name="python -m harness")
+        app(arguments, prog_name="python -m harness", standalone_mode=False)
     except UserError as error:
         if debug:
             raise
@@ -27,6 +27,11 @@ def main() -> None:
     except Exception as error:
         if debug:
             raise
+        # the command line's own errors (typer has vendored click since, so by shape and not by class)
+        if hasattr(error, "format_message") and hasattr(error, "exit_code"):
+            message = " ".join(error.format_message().split())
+            print(f"error: {message}; see --help" if arguments else message, file=sys.stderr)
+            sys.exit(error.exit_code)
         print(
             f"internal error: {type(error).__name__}: {error} (nothing finished is lost; --debug shows the traceback)",
             file=sys.stderr,

@@ -88,10 +88,7 @@ def test_no_prompt_is_there_twice() -> None:
 
 
 def test_training_prompts_of_a_category_begin_in_different_ways() -> None:
-    starts = Counter(
-        (prompt.category, *re.findall(r"[\w']+", plain(prompt))[:3])
-        for prompt in SHIPPED[TRAINING]
-    )
+    starts = Counter((prompt.category, *re.findall(r"[\w']+", plain(prompt))[:3]) for prompt in SHIPPED[TRAINING])
     assert [start for start, count in starts.items() if count > 2] == []
 
 

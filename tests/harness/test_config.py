@@ -164,7 +164,7 @@ def test_the_resolved_file_holds_every_setting() -> None:
     config = resolved()
     written = yaml.safe_load(to_yaml(config))
     assert set(written) == set(Config.model_fields) - {"training", "store"}
-    for name, settings in config.settings.items():
+    for name in config.settings:
         assert set(written["settings"][name]) == set(methods.get(name).settings.model_fields)
 
 
@@ -322,7 +322,7 @@ def test_a_value_of_a_wrong_type_is_refused_by_its_full_key(text: str, key: str)
 
 
 @pytest.mark.parametrize("method", methods.names())
-@pytest.mark.parametrize("wrong", ["learning_rate: 0", "learning_rate: .nan", "epochs: 0", "epochs: -1"])
+@pytest.mark.parametrize("wrong", ["learning_rate: 0", "epochs: 0"])
 def test_a_method_s_own_default_does_not_lift_the_limits_of_a_setting(method: str, wrong: str) -> None:
     with pytest.raises(UserError, match=f"^configuration key 'settings.{method}.{wrong.split(':')[0]}'"):
         resolved(f"methods: [{method}]\nsettings: {{{method}: {{{wrong}}}}}")
@@ -330,7 +330,7 @@ def test_a_method_s_own_default_does_not_lift_the_limits_of_a_setting(method: st
 
 @pytest.mark.parametrize("text", ["training: {epochs: 2}\nsettings: 5", "training: {epochs: 2}\nsettings: {kd: 5}"])
 def test_settings_of_a_wrong_type_are_refused_whatever_the_layer_below_holds(text: str) -> None:
-    with pytest.raises(UserError, match="^configuration key 'settings"):
+    with pytest.raises(UserError, match=r"^configuration key 'settings"):
         resolved("settings: {kd: {epochs: 1}}", text)
 
 

@@ -70,7 +70,7 @@ def test_rows_need_not_be_numbered_from_zero() -> None:
 def test_scoring_moves_no_random_state() -> None:
     model, examples = LogProbModel(tiny_model("qwen2", seed=2)), random_examples(6, 2)
     torch.manual_seed(7)
-    np.random.seed(7)  # noqa: NPY002
+    np.random.seed(7)
     random.seed(7)
     before = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()  # type: ignore[index, union-attr]
     sequence_log_probs(model, examples, "bf16", 60, quiet)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -284,35 +283,43 @@ def damaged(teacher: Teacher, good: list[Response], seed: int) -> dict[str, list
     }
 
 
+TEACHERS_OWN = ("first", "second", "third")  # each is the reference in turn, the other two the further samples
+TEMPERATURES = {**dict.fromkeys(TEACHERS_OWN, 0.8), "own": 0.8, "hot": 1.6, "cold": 0.3}
+
+
 def preference_rates(teacher: Teacher, embedder: Path, seed: int) -> dict[tuple[str, str], float]:
-    """By (dose, judge): the preference rate of a dose against the teacher's reference responses."""
-    responses = teacher.samples(
-        {"reference": 0.8, "sample 0": 0.8, "sample 1": 0.8, "own": 0.8, "hot": 1.6, "cold": 0.3}, seed
-    )
+    """By (dose, judge): the mean preference rate of a dose against each of the teacher's three responses."""
+    responses = teacher.samples(TEMPERATURES, seed)
     responses |= damaged(teacher, responses["own"], seed)
     texts = [response.text for rows in responses.values() for response in rows]
     embeddings = embed(embedder, texts, silent).reshape(len(responses), PROMPTS, -1)
     measures = {"teacher_nll": teacher.mean_nll(responses), "embedding": dict(zip(responses, embeddings, strict=True))}
 
-    def comparison(dose: str, index: int) -> Comparison:
-        measured = {
-            measure: Measurement(
-                table[dose][index],
-                table["reference"][index],
-                np.stack([table["sample 0"][index], table["sample 1"][index]]),
+    def comparisons(dose: str, reference: str) -> list[Comparison]:
+        further = [name for name in TEACHERS_OWN if name != reference]
+        return [
+            Comparison(
+                prompt,
+                responses[dose][i],
+                responses[reference][i],
+                {
+                    name: Measurement(table[dose][i], table[reference][i], np.stack([table[s][i] for s in further]))
+                    for name, table in measures.items()
+                },
             )
-            for measure, table in measures.items()
-        }
-        return Comparison(teacher.prompts[index], responses[dose][index], responses["reference"][index], measured)
+            for i, prompt in enumerate(teacher.prompts)
+        ]
 
-    found = {}
-    for dose in ("own", "hot", "cold", "shuffled", "of another prompt", "empty"):
-        comparisons = [comparison(dose, index) for index in range(PROMPTS)]
-        for judge in (TYPICALITY, EMBEDDING, PROXY, LIKELIHOOD):
-            rate = rates(collect_verdicts(judge, comparisons, "set", dose, "teacher", silent)).preference_rate
-            assert rate is not None
-            found[dose, judge.name] = rate
-    return found
+    def rate(dose: str, judge: Judge) -> float:
+        found = [
+            rates(collect_verdicts(judge, comparisons(dose, reference), "set", dose, "teacher", silent))
+            for reference in TEACHERS_OWN
+        ]
+        assert [one.n for one in found] == [PROMPTS] * len(TEACHERS_OWN)
+        return float(np.mean([one.preference_rate for one in found]))
+
+    judged = (*JUDGES, LIKELIHOOD)
+    return {(dose, judge.name): rate(dose, judge) for dose in responses if dose not in TEACHERS_OWN for judge in judged}
 
 
 @pytest.fixture(scope="session")

@@ -90,7 +90,7 @@ def test_a_pair_gives_its_teacher_unless_another_is_named() -> None:
 
 
 def test_a_student_of_no_pair_needs_a_teacher() -> None:
-    with pytest.raises(UserError, match="'qwen2.5-7b' is in no pair .* name its teacher with --teacher"):
+    with pytest.raises(UserError, match=r"'qwen2\.5-7b' is in no pair .* name its teacher with --teacher"):
         resolve_pair("qwen2.5-7b", None)
 
 

@@ -6,9 +6,12 @@ from typing import Any
 
 import pytest
 
+from harness.config import resolve
 from harness.errors import UserError
+from harness.pipeline import build_road
 from harness.prompts import evaluation_set, prompt_sets, read_prompts, training_set
 from harness.records import Message, Prompt
+from harness.store import Store
 
 CHAT = [
     {"role": "system", "content": ""},
@@ -147,6 +150,22 @@ def test_a_file_is_out_of_domain_unless_said_otherwise(path: Path) -> None:
     assert (found.name, found.path, in_domain) == ("mine", path, False)
     assert evaluation_set(f"in:{path}", "everyday-train") == (found, True)
     assert training_set(str(path)) == found
+
+
+def test_a_training_file_that_is_named_like_a_set_is_not_that_set(
+    tmp_path: Path, own_store: Path, checkpoints: dict[str, Path]
+) -> None:
+    path = write(tmp_path / "everyday-train.jsonl", {"prompt": "one"})
+    layer = {
+        "student": str(checkpoints["llama"]),
+        "teacher": str(checkpoints["llama-teacher"]),
+        "methods": ["sft"],
+        "judge": "typicality",
+        "train_prompts": str(path),
+        "eval": ["everyday-test"],
+    }
+    road = build_road(resolve([layer]), Store(own_store), download=False)
+    assert not road.evaluations[0].in_domain
 
 
 def test_a_file_of_any_name_serves(tmp_path: Path) -> None:

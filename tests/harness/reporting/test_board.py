@@ -54,7 +54,13 @@ def row(prompt_set: str, method: str, kind: str, judge: str, n: int, rate: float
 def make_run(n: int = 32, proxy: bool = True) -> dict[str, Any]:
     """Two prompt sets, two methods and a control, a judge of two parts; every figure is another one."""
     misses = "grammar" if proxy else ""
-    rates = {"teacher (second sample)": -0.031, "kd": -0.406, "dadpo": -0.203, "ddpo-beta0.15": -0.305, "untrained": -0.508}
+    rates = {
+        "teacher (second sample)": -0.031,
+        "kd": -0.406,
+        "dadpo": -0.203,
+        "ddpo-beta0.15": -0.305,
+        "untrained": -0.508,
+    }
     kinds = {"teacher (second sample)": "ceiling", "ddpo-beta0.15": "control", "untrained": "untrained"}
     rows = [
         row(prompt_set, method, kinds.get(method, "method"), judge, n, round(rate - shift - part, 4))
@@ -159,7 +165,12 @@ def test_the_head_says_what_was_run_and_how_to_run_it_again() -> None:
 
 def test_a_set_is_shown_with_its_judge_and_the_teacher_s_responses() -> None:
     text = board.render([make_run()])
-    for figure in ("### near (in-domain, 144 prompts)", "72 tokens, 34% cut", "### far (out-of-domain, 88 prompts)", "82 tokens, 45% cut"):
+    for figure in (
+        "### near (in-domain, 144 prompts)",
+        "72 tokens, 34% cut",
+        "### far (out-of-domain, 88 prompts)",
+        "82 tokens, 45% cut",
+    ):
         assert figure in text
     assert text.count("Judge: both.") == 2
 

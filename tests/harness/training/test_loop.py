@@ -119,7 +119,7 @@ def same_weights(one: State, other: State) -> bool:
 def test_every_row_once_an_epoch_in_a_new_order() -> None:
     steps = plan_steps(RESPONSES, batch_size=8, epochs=3, seed=0)
     assert [len(step) for step in steps] == [8, 8, 4] * 3  # the last batch of an epoch is smaller
-    epochs = [sum(steps[start : start + 3], []) for start in (0, 3, 6)]
+    epochs = [[*steps[first], *steps[first + 1], *steps[first + 2]] for first in (0, 3, 6)]
     assert all(sorted(epoch) == list(range(20)) for epoch in epochs)
     assert epochs[0] != epochs[1] != epochs[2] != epochs[0]
 
@@ -308,7 +308,7 @@ def test_metrics_of_pairs_agree_with_one_another(run: Train, signals: loop.Signa
 # ---- interruptions
 
 
-class Interrupted(Exception):
+class InterruptionError(Exception):
     pass
 
 
@@ -318,7 +318,7 @@ def interrupt_at(step: int) -> loop.Tick:
 
     def tick(done: int, total: int) -> None:
         if next(calls) == step:
-            raise Interrupted
+            raise InterruptionError
 
     return tick
 
@@ -327,7 +327,7 @@ def interrupt_at(step: int) -> loop.Tick:
 @pytest.mark.parametrize("kind", ["kd", "dadpo"])
 def test_a_resumed_training_equals_an_undisturbed_one(kind: str, stop: int, run: Train, tmp_path: Path) -> None:
     weights, metrics = run(kind, "whole", epochs=2, checkpoint_steps=2)
-    with pytest.raises(Interrupted):
+    with pytest.raises(InterruptionError):
         run(kind, "broken", epochs=2, checkpoint_steps=2, tick=interrupt_at(stop))
     assert len(read_metrics(tmp_path / "broken")) == stop
     assert (tmp_path / "broken" / CHECKPOINT).exists() == (stop >= 2)
@@ -341,7 +341,7 @@ def test_a_resumed_training_equals_an_undisturbed_one(kind: str, stop: int, run:
 def test_a_training_interrupted_twice_equals_an_undisturbed_one(run: Train) -> None:
     weights, _ = run("sft", "whole", epochs=2, checkpoint_steps=3)
     for stop in (4, 4):  # the second counts from the checkpoint of step 3, and so passes that of step 6
-        with pytest.raises(Interrupted):
+        with pytest.raises(InterruptionError):
             run("sft", "broken", epochs=2, checkpoint_steps=3, tick=interrupt_at(stop))
     resumed, rows = run("sft", "broken", epochs=2, checkpoint_steps=3)
     assert same_weights(resumed, weights)
@@ -349,7 +349,7 @@ def test_a_training_interrupted_twice_equals_an_undisturbed_one(run: Train) -> N
 
 
 def test_a_resumed_training_ticks_on_from_its_checkpoint(run: Train) -> None:
-    with pytest.raises(Interrupted):
+    with pytest.raises(InterruptionError):
         run("sft", checkpoint_steps=2, tick=interrupt_at(3))
     ticks: list[int] = []
     _, metrics = run("sft", checkpoint_steps=2, tick=lambda done, total: ticks.append(done))
@@ -358,7 +358,7 @@ def test_a_resumed_training_ticks_on_from_its_checkpoint(run: Train) -> None:
 
 def test_a_half_written_checkpoint_is_ignored(run: Train, tmp_path: Path) -> None:
     weights, _ = run("sft", "whole", checkpoint_steps=2)
-    with pytest.raises(Interrupted):
+    with pytest.raises(InterruptionError):
         run("sft", "broken", checkpoint_steps=2, tick=interrupt_at(3))
     half = tmp_path / "broken" / f"{CHECKPOINT}.tmp"
     half.write_bytes((tmp_path / "broken" / CHECKPOINT).read_bytes()[:100])
@@ -377,7 +377,7 @@ def test_a_half_written_checkpoint_alone_means_a_fresh_start(run: Train, tmp_pat
 
 
 def test_a_half_written_line_of_metrics_is_cut(run: Train, tmp_path: Path) -> None:
-    with pytest.raises(Interrupted):
+    with pytest.raises(InterruptionError):
         run("sft", checkpoint_steps=2, tick=interrupt_at(2))
     with (tmp_path / "work" / METRICS).open("a") as file:
         file.write('{"loss": 6.2, "gra')

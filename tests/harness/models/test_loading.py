@@ -1,0 +1,171 @@
+"""Checkpoints in and out of memory, and what makes two tokenizers the same."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import json
+import shutil
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
+
+from harness.models.loading import (
+    frozen_model,
+    load_model,
+    load_tokenizer,
+    release_frozen_model,
+    save_checkpoint,
+    tokenizer_fingerprint,
+)
+from tests.conftest import tiny_model
+
+
+@pytest.fixture(autouse=True)
+def nothing_kept() -> Iterator[None]:
+    release_frozen_model()
+    yield
+    release_frozen_model()
+
+
+def same_weights(one: Any, other: Any) -> bool:
+    first, second = one.state_dict(), other.state_dict()
+    return first.keys() == second.keys() and all(torch.equal(first[name].cpu(), second[name].cpu()) for name in first)
+
+
+def trained_tokenizer(text: str, size: int = 300) -> Any:
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    backend.train_from_iterator([text] * 3, trainers.BpeTrainer(vocab_size=size, initial_alphabet=alphabet))
+    return PreTrainedTokenizerFast(tokenizer_object=backend)
+
+
+# ---- checkpoints
+
+
+@pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
+@pytest.mark.parametrize("family", ["llama", "qwen2"])
+def test_a_round_trip_keeps_weights_bit_for_bit(family: str, tied: bool, tokenizer: Any, tmp_path: Path) -> None:
+    model = tiny_model(family, seed=0, tied=tied)
+    save_checkpoint(model, tokenizer, tmp_path)
+    loaded = load_model(tmp_path, torch.float32)
+    assert same_weights(loaded, model)
+    assert not loaded.training
+    again = tmp_path / "again"
+    save_checkpoint(loaded, load_tokenizer(tmp_path), again)
+    assert same_weights(load_model(again, torch.float32), model)
+
+
+def test_a_round_trip_keeps_the_tokenizer_and_its_template(tokenizer: Any, tmp_path: Path) -> None:
+    save_checkpoint(tiny_model("llama", seed=0), tokenizer, tmp_path)
+    loaded = load_tokenizer(tmp_path)
+    text = "How are you, Grüße <|im_end|>"
+    assert loaded(text).input_ids == tokenizer(text).input_ids
+    assert loaded.chat_template == tokenizer.chat_template
+    assert (loaded.eos_token_id, loaded.pad_token_id) == (tokenizer.eos_token_id, tokenizer.pad_token_id)
+
+
+def test_a_checkpoint_is_safetensors_with_its_configuration(tokenizer: Any, tmp_path: Path) -> None:
+    save_checkpoint(tiny_model("qwen2", seed=0), tokenizer, tmp_path)
+    names = {path.name for path in tmp_path.iterdir()}
+    assert {"config.json", "generation_config.json", "model.safetensors", "tokenizer.json"} <= names
+    assert json.loads((tmp_path / "config.json").read_text())["model_type"] == "qwen2"
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_model_is_loaded_in_the_dtype_asked_for(dtype: torch.dtype, checkpoints: dict[str, Path]) -> None:
+    model = load_model(checkpoints["llama"], dtype)
+    assert {parameter.dtype for parameter in model.parameters()} == {dtype}
+
+
+# ---- tokenizers
+
+
+def test_copies_of_a_tokenizer_have_one_fingerprint(
+    tokenizer: Any, checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
+    shutil.copytree(checkpoints["llama"], tmp_path / "copy")
+    folders = [checkpoints["llama"], checkpoints["llama-teacher"], tmp_path / "copy"]
+    assert len({tokenizer_fingerprint(load_tokenizer(folder)) for folder in folders}) == 1
+    assert tokenizer_fingerprint(copy.deepcopy(tokenizer)) == tokenizer_fingerprint(tokenizer)
+
+
+@pytest.mark.parametrize("name", ["llama", "qwen2"])
+def test_a_round_trip_keeps_the_fingerprint(name: str, checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    loaded = load_tokenizer(checkpoints[name])
+    save_checkpoint(load_model(checkpoints[name], torch.float32), loaded, tmp_path)
+    assert tokenizer_fingerprint(load_tokenizer(tmp_path)) == tokenizer_fingerprint(loaded)
+
+
+def test_how_a_tokenizer_was_called_does_not_change_its_fingerprint(tokenizer: Any) -> None:
+    used = copy.deepcopy(tokenizer)
+    used(["one", "two three"], padding=True, truncation=True, max_length=4)
+    used("<|im_end|>", split_special_tokens=True)
+    assert tokenizer_fingerprint(used) == tokenizer_fingerprint(tokenizer)
+
+
+@pytest.mark.parametrize("special", [True, False])
+def test_an_added_token_changes_the_fingerprint(tokenizer: Any, special: bool) -> None:
+    extended = copy.deepcopy(tokenizer)
+    extended.add_tokens(["<|new|>"], special_tokens=special)
+    assert tokenizer_fingerprint(extended) != tokenizer_fingerprint(tokenizer)
+
+
+def test_another_vocabulary_changes_the_fingerprint() -> None:
+    text, other = "the cat sat on the mat with the hat", "a dog ran over every log and fog"
+    assert tokenizer_fingerprint(trained_tokenizer(text)) == tokenizer_fingerprint(trained_tokenizer(text))
+    assert tokenizer_fingerprint(trained_tokenizer(text)) != tokenizer_fingerprint(trained_tokenizer(other))
+    assert tokenizer_fingerprint(trained_tokenizer(text)) != tokenizer_fingerprint(trained_tokenizer(text, 260))
+
+
+def test_another_normaliser_changes_the_fingerprint(tokenizer: Any) -> None:
+    lowered = copy.deepcopy(tokenizer)
+    lowered.backend_tokenizer.normalizer = normalizers.Lowercase()
+    assert tokenizer_fingerprint(lowered) != tokenizer_fingerprint(tokenizer)
+
+
+# ---- the one model that is kept
+
+
+def test_a_frozen_model_is_loaded_once(checkpoints: dict[str, Path]) -> None:
+    model = frozen_model(checkpoints["llama"], torch.float32)
+    assert frozen_model(checkpoints["llama"], torch.float32) is model
+    assert not model.training
+    assert not any(parameter.requires_grad for parameter in model.parameters())
+    assert same_weights(model, load_model(checkpoints["llama"], torch.float32))
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype", "attention"),
+    [
+        ("qwen2", torch.float32, "sdpa"),
+        ("llama", torch.bfloat16, "sdpa"),
+        ("llama", torch.float32, "eager"),
+    ],
+)
+def test_another_model_takes_the_place_of_the_one_kept(
+    name: str, dtype: torch.dtype, attention: str, checkpoints: dict[str, Path]
+) -> None:
+    first = weakref.ref(frozen_model(checkpoints["llama"], torch.float32))
+    second = frozen_model(checkpoints[name], dtype, attention)
+    gc.collect()
+    assert first() is None
+    assert (second.config.model_type, second.dtype) == (name, dtype)
+    assert second.config._attn_implementation == attention
+
+
+def test_releasing_the_frozen_model_drops_it(checkpoints: dict[str, Path]) -> None:
+    kept = weakref.ref(frozen_model(checkpoints["llama"], torch.float32))
+    assert kept() is not None
+    release_frozen_model()
+    gc.collect()
+    assert kept() is None
+    release_frozen_model()  # nothing to release is no error

@@ -1,0 +1,175 @@
+"""The whole road through the real command: shared work, resume after a kill, and the embedded pair."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+TRAIN = [f"Tell me about the number {n}, please." for n in range(6)]
+TEST = [f"Why is {word} good?" for word in ("bread", "rain", "sleep", "tea")]
+
+
+def jsonl(path: Path, prompts: list[str]) -> Path:
+    path.write_text("".join(json.dumps({"id": f"p{i}", "prompt": text}) + "\n" for i, text in enumerate(prompts)))
+    return path
+
+
+@pytest.fixture
+def arguments(tmp_path: Path, checkpoints: dict[str, Path]) -> list[str]:
+    """A run of tiny models that takes seconds, with several batches and checkpoints to be killed between."""
+    return [
+        *("--student", str(checkpoints["llama"]), "--teacher", str(checkpoints["llama-teacher"])),
+        *("--train-prompts", str(jsonl(tmp_path / "train.jsonl", TRAIN))),
+        *("--eval", f"in:{jsonl(tmp_path / 'near.jsonl', TEST)},{jsonl(tmp_path / 'far.jsonl', ['Sing!'])}"),
+        *("--set", "train_sampling.max_new_tokens=12", "--set", "eval_sampling.max_new_tokens=12"),
+        *("--set", "generation_batch_size=2", "--set", "training.batch_size=2", "--set", "training.checkpoint_steps=1"),
+    ]
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "harness", *arguments]
+
+
+def run(arguments: list[str], out: Path, store: Path, methods: str = "sft,kd,ddpo,dadpo") -> str:
+    done = subprocess.run(
+        command("run", *arguments, "--methods", methods, "--out", str(out)),
+        env={**os.environ, "DADPO_HARNESS_STORE": str(store)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stderr
+
+
+def jobs(store: Path) -> dict[str, dict[str, Any]]:
+    return {
+        str(path.parent.relative_to(store)): json.loads(path.read_text())["job"]
+        for path in store.glob("*/*/manifest.json")
+    }
+
+
+def test_a_second_run_computes_nothing_and_writes_the_same_bytes(arguments: list[str], tmp_path: Path) -> None:
+    out, store = tmp_path / "out", tmp_path / "s"
+    run(arguments, out, store)
+    files = ("leaderboard.md", "results.json", "verdicts.jsonl", "config.yaml")
+    before = {name: (out / name).read_bytes() for name in files}
+    assert "\n0 of " in "\n" + run(arguments, out, store)
+    assert {name: (out / name).read_bytes() for name in files} == before
+    # the resolved configuration, fed back, is the same run
+    fed_back = command("run", "--config", str(out / "config.yaml"), "--out", str(tmp_path / "again"))
+    done = subprocess.run(
+        fed_back, env={**os.environ, "DADPO_HARNESS_STORE": str(store)}, capture_output=True, text=True
+    )
+    assert done.returncode == 0 and "\n0 of " in "\n" + done.stderr
+
+
+def test_every_row_is_on_the_board_and_follows_from_the_verdicts(arguments: list[str], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run(arguments, out, tmp_path / "s")
+    results = json.loads((out / "results.json").read_text())
+    verdicts = [json.loads(line) for line in (out / "verdicts.jsonl").read_text().splitlines()]
+    names = {"sft", "kd", "ddpo", "dadpo", "ddpo-beta0.15", "student (untrained)", "teacher (second sample)"}
+    board = (out / "leaderboard.md").read_text()
+    assert {row["method"] for row in results["rows"]} == names
+    assert all(f"| {name} " in board for name in names)
+    assert {row["prompt_set"]: row["in_domain"] for row in results["rows"]} == {"near": True, "far": False}
+    assert len(results["rows"]) == 2 * 3 * len(names)
+    assert len(verdicts) == 3 * len(names) * (len(TEST) + 1)
+    for row in results["rows"]:
+        own = [
+            v
+            for v in verdicts
+            if (v["judge"], v["candidate"], v["prompt_set"]) == (row["judge"], row["method"], row["prompt_set"])
+        ]
+        assert row["wins"] == sum(v["preference"] > 0.5 for v in own)
+        assert row["losses"] == sum(v["preference"] < 0.5 for v in own)
+        assert row["n"] == len(own)
+
+
+def test_a_second_method_adds_no_forward_pass_of_the_teacher(arguments: list[str], tmp_path: Path) -> None:
+    # the embedding judge does not use the teacher either, so any job on the teacher would be the method's
+    store, arguments = tmp_path / "s", [*arguments, "--judge", "embedding"]
+    run(arguments, tmp_path / "out", store, "dadpo")
+    before = jobs(store)
+    teacher = next(job["model"] for job in before.values() if job["label"] == "responses: teacher, training prompts")
+    run(arguments, tmp_path / "out", store, "dadpo,ddpo,sft")
+    new = {ref: job for ref, job in jobs(store).items() if ref not in before}
+    assert {job["stage"] for job in new.values()} == {"train", "respond", "embed", "judge"}
+    assert [job["label"] for job in new.values() if job["stage"] == "train"] == ["train ddpo"]
+    assert all(teacher not in (job.get("model"), job.get("teacher")) for job in new.values())
+
+
+def test_a_seed_moves_the_students_but_not_the_teachers_training_responses(
+    arguments: list[str], tmp_path: Path
+) -> None:
+    store = tmp_path / "s"
+    run(arguments, tmp_path / "out", store, "sft")
+    before = jobs(store)
+    run([*arguments, "--seed", "1"], tmp_path / "out1", store, "sft")
+    new = [job["label"] for ref, job in jobs(store).items() if ref not in before]
+    assert "train sft" in new and "responses: sft, near" in new
+    assert "responses: teacher, training prompts" not in new
+
+
+def test_killed_at_any_moment_it_ends_with_the_board_of_an_undisturbed_run(
+    arguments: list[str], tmp_path: Path
+) -> None:
+    run(arguments, tmp_path / "undisturbed", tmp_path / "s0")
+    store, out = tmp_path / "s1", tmp_path / "killed"
+
+    def partly_sampled() -> bool:
+        return any(store.glob("work/respond-*/batch-00001.jsonl"))
+
+    def partly_trained() -> bool:
+        return any(store.glob("work/train-*/checkpoint.pt"))
+
+    def judging() -> bool:
+        return any(store.glob("judge/*/manifest.json"))
+
+    for moment in (partly_sampled, partly_trained, judging):
+        kill_at(command("run", *arguments, "--methods", "sft,kd,ddpo,dadpo", "--out", str(out)), store, moment)
+        assert not (out / "leaderboard.md").exists()
+    run(arguments, out, store)
+    for name in ("leaderboard.md", "verdicts.jsonl"):
+        assert (out / name).read_bytes() == (tmp_path / "undisturbed" / name).read_bytes()
+    assert not any((store / "work").iterdir())
+
+
+def kill_at(arguments: list[str], store: Path, moment: Callable[[], bool]) -> None:
+    """Run a command and kill it, with no chance to clean up, once `moment` is true."""
+    process = subprocess.Popen(
+        arguments,
+        env={**os.environ, "DADPO_HARNESS_STORE": str(store)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    while not moment():
+        assert process.poll() is None, "it ended before it could be killed"
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+
+def test_the_embedded_pair_end_to_end(tmp_path: Path) -> None:
+    arguments = ["--preset", "embedded", "--limit", "4", "--eval", "everyday-test"]
+    arguments += ["--set", "train_sampling.max_new_tokens=24", "--set", "eval_sampling.max_new_tokens=24"]
+    out = tmp_path / "out"
+    log = run(arguments, out, tmp_path / "s", "dadpo,ddpo")
+    assert "134,515,008 → 107,143,488 parameters (-20.3%), MLP width 1536 → 1008" in log
+    results = json.loads((out / "results.json").read_text())
+    assert {row["method"] for row in results["rows"] if row["kind"] == "control"} == {"ddpo-beta0.15"}
+    board = (out / "leaderboard.md").read_text()
+    assert "Too small to rank" in board and "declared proxy" in board
+    recorded = subprocess.run(command("leaderboard", str(out), "--out", str(tmp_path / "b.md")), capture_output=True)
+    assert recorded.returncode == 0 and (tmp_path / "b.md").read_text() == board
