@@ -6,6 +6,8 @@ import sys
 
 from harness.errors import UserError
 
+INTERRUPTED = 130
+
 
 def main() -> None:
     from harness.cli import app
@@ -13,17 +15,14 @@ def main() -> None:
     debug = "--debug" in sys.argv
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     try:
-        app(arguments, prog_name="python -m harness", standalone_mode=False)
+        status = app(arguments, prog_name="python -m harness", standalone_mode=False)
     except UserError as error:
         if debug:
             raise
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        if debug:
-            raise
-        print("interrupted; the same command goes on from here", file=sys.stderr)
-        sys.exit(130)
+        status = INTERRUPTED
     except Exception as error:
         if debug:
             raise
@@ -37,6 +36,9 @@ def main() -> None:
             file=sys.stderr,
         )
         sys.exit(1)
+    if status == INTERRUPTED:  # typer turns Ctrl-C into this status
+        print("interrupted; the same command goes on from here", file=sys.stderr)
+    sys.exit(status if isinstance(status, int) else 0)
 
 
 if __name__ == "__main__":

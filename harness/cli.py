@@ -30,7 +30,9 @@ Controls = Annotated[str | None, typer.Option(help="none, basic or full: rows th
 TrainPrompts = Annotated[str | None, typer.Option(metavar="SET", help="A prompt set or a JSONL file.")]
 Eval = Annotated[
     str | None,
-    typer.Option("--eval", metavar="SET,SET", help="Prompt sets or JSONL files; a file is out-of-domain unless in:PATH."),
+    typer.Option(
+        "--eval", metavar="SET,SET", help="Prompt sets or JSONL files; a file is out-of-domain unless in:PATH."
+    ),
 ]
 Limit = Annotated[int | None, typer.Option(min=1, help="Prompts per set, training included.")]
 Seed = Annotated[int | None, typer.Option(min=0, help="Moves SFT, student responses, training and evaluation.")]

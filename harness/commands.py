@@ -19,7 +19,7 @@ from harness import config as configuration
 from harness.config import Config, Layer
 from harness.errors import UserError
 from harness.registry import did_you_mean
-from harness.store import Store, write_atomically
+from harness.store import Store, canonical_hash, write_atomically
 
 STORE_VARIABLE = "DADPO_HARNESS_STORE"
 DEFAULT_STORE = "~/.cache/dadpo-harness"
@@ -62,7 +62,7 @@ class Request:
     def layers(self) -> tuple[str | None, list[Layer]]:
         """The preset's name and all layers, weakest first. With nothing that names a student, `embedded`."""
         above = [configuration.read_config_file(self.config)] if self.config else []
-        above += [configuration.parse_assignment(text) for text in self.assignments]
+        above.append(configuration.parse_assignments(self.assignments))
         above.append(self.options())
         preset = self.preset
         if preset is None and not any("student" in layer for layer in above):
@@ -113,8 +113,10 @@ def run(request: Request, out: Path | None, copy: Path | None) -> None:
 
     preset, layers = request.layers()
     config = configuration.resolve(layers)
-    out = out or Path("runs") / _run_name(preset, config)
+    out = out or _default_out(preset, config)
     _check_ours(out)
+    if copy:
+        _check_file(copy, "--leaderboard")
     store = open_store(config)
     road = build_road(config, store, download=True)
     command = request.command(preset)
@@ -131,13 +133,35 @@ def run(request: Request, out: Path | None, copy: Path | None) -> None:
     console.print(f"{made} of {len(road.jobs)} artifacts made, the rest were there; written to {out}", markup=False)
 
 
-def _run_name(preset: str | None, config: Config) -> str:
-    student = Path(config.student).name
-    return "-".join(filter(None, [preset, student, f"seed{config.seed}"]))
+def _default_out(preset: str | None, config: Config) -> Path:
+    """A folder under runs/ named after the run; where another configuration's results lie there, one beside it."""
+    from harness.reporting.results import CONFIG, as_file_name
+
+    name = "-".join(filter(None, [preset, as_file_name(config.student), f"seed{config.seed}"]))
+    out, text = Path("runs") / name, configuration.to_yaml(config)
+    if (out / CONFIG).is_file() and (out / CONFIG).read_text(encoding="utf-8") != text:
+        return out.with_name(f"{name}-{canonical_hash(text)[:6]}")
+    return out
+
+
+def _check_file(path: Path, option: str) -> None:
+    """A file that can be written: no folder, and below no file."""
+    if path.is_dir():
+        raise UserError(f"{option} {path} is a folder; name a file")
+    _check_parents(path, option)
+
+
+def _check_parents(path: Path, option: str) -> None:
+    for parent in path.parents:
+        if parent.exists():
+            if not parent.is_dir():
+                raise UserError(f"{option} {path}: {parent} is a file, not a folder")
+            return
 
 
 def _check_ours(out: Path) -> None:
     """An output folder is new, empty, or one that a run made."""
+    _check_parents(out, "--out")
     if out.exists() and not out.is_dir():
         raise UserError(f"--out {out} is a file; name a folder")
     if out.is_dir() and any(out.iterdir()) and not (out / MARK).is_file():
@@ -176,8 +200,8 @@ def plan(request: Request) -> None:
     rest = " and stages whose speed on this model is not known yet" if unknown else ""
     console.print(
         f"{missing} of {len(road.jobs)} stages to do: at most {tokens:,} tokens, about {seconds / 60:.0f} minutes"
-        f"{rest}. Estimates: responses are counted at their limit unless they are there; speeds are those of this store's "
-        "last stages of the kind, else of a two-core machine with the embedded pair.",
+        f"{rest}. Estimates: responses are counted at their limit unless they are there; speeds are those of this "
+        "store's last stages of the kind, else of a two-core machine with the embedded pair.",
         markup=False,
     )
 
@@ -218,6 +242,8 @@ def record(run_dir: Path) -> None:
 def leaderboard(run_dirs: list[Path], out: Path | None) -> None:
     from harness.reporting import board, results
 
+    if out:
+        _check_file(out, "--out")
     text = board.render([results.read_results(folder) for folder in run_dirs or results.recorded()])
     if out is None and not run_dirs:
         out = Path(str(resources.files("benchmarks"))).parent / results.BOARD

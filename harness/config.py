@@ -8,12 +8,13 @@ an earlier layer said for single methods, so that `--set training.learning_rate=
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from harness.errors import UserError
 from harness.registry import Registry, did_you_mean
@@ -22,7 +23,15 @@ Layer = dict[str, Any]
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_value(cls, value: Any, info: ValidationInfo) -> Any:
+        """YAML's `yes` and `true` are not the number 1."""
+        if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation is not bool:
+            raise ValueError("expected a number or a text, not true or false")
+        return value
 
 
 class Sampling(Section):
@@ -47,15 +56,23 @@ class MethodSettings(Section):
     the reference π_ref of every method."""
 
     start: Literal["student", "sft"] = "student"
-    learning_rate: float = Field(default=1e-5, gt=0)
-    epochs: int = Field(default=1, ge=1)
-    batch_size: int = Field(default=8, ge=1, description="examples (pairs or responses) a step")
-    micro_batch_tokens: int = Field(default=2048, ge=1, description="tokens a forward pass, padding included")
+    learning_rate: float = 1e-5
+    epochs: int = 1
+    batch_size: int = Field(default=8, description="examples (pairs or responses) a step")
+    micro_batch_tokens: int = Field(default=2048, description="tokens a forward pass, padding included")
     warmup_ratio: float = Field(default=0.1, ge=0, le=1)
     weight_decay: float = Field(default=0.0, ge=0)
-    max_grad_norm: float = Field(default=1.0, gt=0)
+    max_grad_norm: float = 1.0
     precision: Literal["bf16", "fp32"] = "bf16"
-    checkpoint_steps: int = Field(default=25, ge=1)
+    checkpoint_steps: int = 25
+
+    # as a validator and not in the fields: it holds for a method's own defaults too
+    @field_validator("learning_rate", "epochs", "batch_size", "micro_batch_tokens", "max_grad_norm", "checkpoint_steps")
+    @classmethod
+    def _positive(cls, value: float) -> float:
+        if value <= 0:
+            raise ValueError("must be above 0")
+        return value
 
 
 class Config(Section):
@@ -115,10 +132,11 @@ def parse_yaml(text: str, where: str) -> Layer:
     """
     try:
         data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that is none
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
-        raise UserError(f"{where}{line}: malformed YAML ({getattr(error, 'problem', error)})") from error
+        problem = " ".join(str(getattr(error, "problem", error)).split())
+        raise UserError(f"{where}{line}: malformed YAML ({problem})") from error
     if data is None:
         return {}
     if not isinstance(data, dict):
@@ -140,7 +158,7 @@ def parse_assignment(text: str) -> Layer:
         raise UserError(f"--set {text}: expected key=value, for example training.learning_rate=1e-5")
     try:
         parsed: Any = yaml.safe_load(value)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise UserError(f"--set {text}: the value is not valid YAML") from error
     for part in reversed(key.split(".")):
         parsed = {part: parsed}
@@ -148,11 +166,19 @@ def parse_assignment(text: str) -> Layer:
     return layer
 
 
+def parse_assignments(texts: Iterable[str]) -> Layer:
+    """All of `--set` as one layer; of two values for one key the later wins."""
+    layer: Layer = {}
+    for text in texts:
+        layer = _merge(layer, parse_assignment(text))
+    return layer
+
+
 def merge(base: Layer, over: Layer) -> Layer:
     """`over` on `base`, mapping by mapping; see the module's text for `training`."""
     result = _merge(base, over)
     common = over.get("training")
-    if isinstance(common, dict) and isinstance(base.get("settings"), dict):
+    if isinstance(common, dict) and isinstance(base.get("settings"), dict) and isinstance(result["settings"], dict):
         own = over.get("settings") or {}
         for method, values in result["settings"].items():
             if isinstance(values, dict):
@@ -188,13 +214,19 @@ def _explain(kind: type[BaseModel], error: ValidationError, prefix: str) -> str:
     location = [str(part) for part in first["loc"]]
     key = prefix + ".".join(location)
     if first["type"] == "extra_forbidden":
-        owner: Any = kind
+        owner = kind
         for part in location[:-1]:
-            owner = owner.model_fields[part].annotation
+            owner = _section_of(owner.model_fields[part].annotation)
         return f"unknown configuration key '{key}'{did_you_mean(location[-1], owner.model_fields)}"
     if first["type"] == "missing":
         return f"configuration key '{key}' is not set"
     return f"configuration key '{key}': {first['msg']} (given: {first['input']!r})"
+
+
+def _section_of(annotation: Any) -> type[BaseModel]:
+    """The model in `Model` or `Model | None`."""
+    options = (annotation, *get_args(annotation))
+    return next(option for option in options if isinstance(option, type) and issubclass(option, BaseModel))
 
 
 def resolve(layers: list[Layer]) -> Config:
@@ -213,14 +245,16 @@ def resolve(layers: list[Layer]) -> Config:
             known = MethodSettings.model_fields if key not in common_keys else ()
             hint = did_you_mean(key, known) if known else f"; it is one method's own: settings.METHOD.{key}"
             raise UserError(f"unknown configuration key 'training.{key}'{hint}")
-    settings = {
+    used = methods.closure(config.methods, config.controls)
+    checked = {
         name: validated(
             methods.get(name).settings,
             {**config.training, **config.settings.get(name, {})},
             f"settings.{name}.",
         ).model_dump(mode="json")
-        for name in methods.closure(config.methods, config.controls)
+        for name in dict.fromkeys([*used, *config.settings])  # a mistake in one that does not run is one too
     }
+    settings = {name: checked[name] for name in used}
     return config.model_copy(update={"training": {}, "settings": settings})
 
 

@@ -18,9 +18,8 @@ Ref = str  # "stage/key" of an artifact
 
 
 class Model(BaseModel):
-    """A checkpoint: made by a stage (`artifact`), or a folder outside the store, known by its content.
-
-    `parameters` is an estimate for `plan` and no part of the key, nor is the path."""
+    """A checkpoint: made by a stage (`artifact`), or a folder outside the store, known by its content (`digest`);
+    its path is no part of a key."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     artifact: Ref | None = None
@@ -33,22 +32,16 @@ class Job(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     version: ClassVar[int]
-    not_in_key: ClassVar[frozenset[str]] = frozenset({"label", "path"})
     stage: str
     label: str = ""
 
     @property
     def ref(self) -> Ref:
-        data = _without(self.model_dump(mode="json"), self.not_in_key)
+        data = self.model_dump(mode="json", exclude={"label", "path"})
+        for name in type(self).model_fields:
+            if isinstance(getattr(self, name), Model):
+                data[name].pop("path")
         return f"{self.stage}/{canonical_hash({'version': self.version, **data})[:32]}"
-
-
-def _without(data: Any, names: frozenset[str]) -> Any:
-    if isinstance(data, dict):
-        return {key: _without(value, names) for key, value in data.items() if key not in names}
-    if isinstance(data, list):
-        return [_without(item, names) for item in data]
-    return data
 
 
 class PromptsJob(Job):

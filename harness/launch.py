@@ -29,15 +29,17 @@ def run_job(job: Job, store: Store, tick: Callable[[int, int], None]) -> bool:
 
 
 def run_jobs(jobs: Iterable[AnyJob], store: Store, console: Console) -> int:
-    """Make every artifact that is missing, in order; how many were made."""
+    """Make every artifact that is missing, in order; how many this process made."""
+    count = 0
     missing = [job for job in jobs if not store.has(job.ref)]
     with StageView(console, len(missing)) as view:
         for job in missing:
             tick = view.stage(job.label)
             began = time.monotonic()
             made = run_job(job, store, tick)
+            count += made
             view.finish(job.label, time.monotonic() - began, _note(job, store) if made else " (by another run)")
-    return len(missing)
+    return count
 
 
 def _note(job: Job, store: Store) -> str:

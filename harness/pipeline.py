@@ -111,16 +111,9 @@ def entries_of(config: Config) -> list[Entry]:
             made = _entry(config, control.method, control.overrides)
             same = [e for e in found if (e.method, e.settings) == (made.method, made.settings)]
             if not same or control.match_tokens:
-                found.append(
-                    Entry(
-                        control.name,
-                        made.method,
-                        made.settings,
-                        control.why,
-                        entry.name,
-                        control.match_tokens,
-                    )
-                )
+                taken = any(e.name == control.name for e in found)
+                name = f"{control.name} (for {entry.name})" if taken else control.name
+                found.append(Entry(name, made.method, made.settings, control.why, entry.name, control.match_tokens))
     return found
 
 
@@ -140,7 +133,7 @@ def build_road(config: Config, store: Store, download: bool) -> Road:
     judge = judges.get(config.judge)
     pair = resolve_pair(config.student, config.teacher)
     train_set = training_set(config.train_prompts)
-    eval_sets = [evaluation_set(text, train_set.name) for text in config.eval]
+    eval_sets = [evaluation_set(text, train_set) for text in config.eval]
     _distinct_names(eval_sets)
     road = Road(config, pair, entries=entries_of(config))
     road.train_prompts = read_prompts(train_set.path, config.limits.train)

@@ -88,6 +88,10 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             data = json.loads(line)
         except ValueError as error:
             raise UserError(f"{path}:{number}: not valid JSON ({error})") from error
+        try:
+            json.dumps(data, ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:
+            raise UserError(f"{path}:{number}: half a surrogate pair (\\ud800…) is not text") from error
         if not isinstance(data, dict):
             raise UserError(f"{path}:{number}: expected a JSON object, found {type(data).__name__}")
         yield number, data

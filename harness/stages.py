@@ -32,10 +32,11 @@ from harness.judging import Comparison, Measurement, collect_verdicts, judges
 from harness.judging.embedding import embed
 from harness.methods import methods
 from harness.models import chat, loading, pruning
+from harness.models.catalog import folder_digest
 from harness.prompts import read_prompts
 from harness.records import Prompt, Response, read_records, write_jsonl
 from harness.scoring import sequence_log_probs
-from harness.store import Store, write_atomically
+from harness.store import Store, file_sha256, write_atomically
 from harness.training import loop
 from harness.training.batching import Example
 from harness.training.model import LogProbModel, supported
@@ -62,7 +63,21 @@ def perform(job: Job, store: Store, work: Path, tick: Tick) -> Facts:
 
 
 def model_folder(model: Model, store: Store) -> Path:
-    return store.read(model.artifact).path if model.artifact else Path(str(model.path))
+    """Where a model's files are.
+
+    Raises:
+        UserError: a folder outside the store no longer holds what the job's key says.
+    """
+    if model.artifact:
+        return store.read(model.artifact).path
+    folder = Path(str(model.path))
+    _unchanged(folder, folder_digest(folder, store), model.digest)
+    return folder
+
+
+def _unchanged(path: Path, digest: str, expected: str | None) -> None:
+    if digest != expected:
+        raise UserError(f"{path} has changed since this job was made; run the command again")
 
 
 def load_prompts(ref: str, store: Store) -> list[Prompt]:
@@ -87,8 +102,8 @@ def _same_tokenizer(tokenizer: Any, responses: Sequence[str], store: Store) -> N
 def _log_prob_model(causal_lm: Any) -> LogProbModel:
     if not supported(causal_lm):
         raise UserError(
-            f"{causal_lm.name_or_path}: models of type {causal_lm.config.model_type} with a transformed head or windowed "
-            "attention are not supported yet"
+            f"{causal_lm.name_or_path}: models of type {causal_lm.config.model_type} with a transformed head or "
+            "windowed attention are not supported yet"
         )
     return LogProbModel(causal_lm)
 
@@ -111,6 +126,7 @@ def _examples(job: ScoreJob | TrainJob | PruneJob, refs: Sequence[str], tokenize
 
 
 def _prompts(job: PromptsJob, store: Store, work: Path, tick: Tick) -> Facts:
+    _unchanged(Path(job.path), file_sha256(Path(job.path)), job.digest)
     prompts = read_prompts(Path(job.path), job.limit)
     write_jsonl(work / PROMPTS, prompts)
     characters = sum(len(message.content) for prompt in prompts for message in prompt.messages)
@@ -118,6 +134,7 @@ def _prompts(job: PromptsJob, store: Store, work: Path, tick: Tick) -> Facts:
 
 
 def _convert(job: ConvertJob, store: Store, work: Path, tick: Tick) -> Facts:
+    _unchanged(Path(job.path), file_sha256(Path(job.path)), job.digest)
     return loading.dequantise_gguf(Path(job.path), work)
 
 

@@ -109,6 +109,7 @@ class Store:
 
     def commit(self, ref: str, work: Path, job: dict[str, Any], facts: dict[str, Any], seconds: float) -> None:
         """Turn a workspace into the artifact: manifest last, then one rename."""
+        (work / MANIFEST).unlink(missing_ok=True)  # of an attempt that was killed before the rename
         files = {}
         for file in sorted(work.rglob("*")):
             if file.is_file():

@@ -73,7 +73,11 @@ def tiny_model(family: str, seed: int, hidden: int = 32, vocabulary: int = 512, 
 def checkpoints(tmp_path_factory: pytest.TempPathFactory, tokenizer: Any) -> dict[str, Path]:
     """Folders of tiny checkpoints by name: llama, qwen2 and, as a teacher of both, llama-teacher."""
     made = {}
-    for name, family, seed, hidden in (("llama", "llama", 0, 32), ("qwen2", "qwen2", 1, 32), ("llama-teacher", "llama", 2, 48)):
+    for name, family, seed, hidden in (
+        ("llama", "llama", 0, 32),
+        ("qwen2", "qwen2", 1, 32),
+        ("llama-teacher", "llama", 2, 48),
+    ):
         folder = tmp_path_factory.mktemp("checkpoints") / name
         tiny_model(family, seed, hidden).save_pretrained(folder)
         tokenizer.save_pretrained(folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 from importlib import resources
 from pathlib import Path
@@ -97,6 +98,8 @@ def model_spec(name: str, role: str = "model") -> ModelSpec:
     Raises:
         UserError: none of these.
     """
+    if not name.strip():
+        raise UserError(f"{role} '{name}' is empty: not a registered model, a folder, or a hub id")
     if name in models:
         return models.get(name)
     if Path(name).expanduser().is_dir():
@@ -152,7 +155,16 @@ def _packaged(name: str, spec: ModelSpec, store: Store) -> tuple[Path, str]:
     digest = store.digest(weights)
     if digest != spec.sha256:
         raise UserError(f"{weights} is not the file that model '{name}' pins (sha256 {digest[:12]}…); reinstall")
-    return path, digest
+    return path, digest if spec.gguf else folder_digest(path, store)
+
+
+def _complete(folder: Path) -> bool:
+    """Whether a snapshot has its configuration and all its weights: every shard that its index names."""
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        return all((folder / shard).is_file() for shard in shards)
+    return (folder / "config.json").is_file() and any(folder.glob(WEIGHTS))
 
 
 def _hub_folder(hub_id: str, revision: str | None, download: bool) -> Path | None:
@@ -160,16 +172,19 @@ def _hub_folder(hub_id: str, revision: str | None, download: bool) -> Path | Non
     from huggingface_hub.errors import (
         GatedRepoError,
         HfHubHTTPError,
+        HFValidationError,
         LocalEntryNotFoundError,
         RepositoryNotFoundError,
     )
 
     try:
         folder = Path(snapshot_download(hub_id, revision=revision, local_files_only=True))
-        if any(folder.glob(WEIGHTS)):
+        if _complete(folder):
             return folder
     except LocalEntryNotFoundError:
         pass
+    except HFValidationError as error:
+        raise UserError(f"'{hub_id}' is not a registered model, a folder, or a hub id") from error
     if os.environ.get("HF_HUB_OFFLINE", "0").upper() in {"1", "TRUE", "YES", "ON"}:
         raise MissingModelError(f"{hub_id} is not in the local hub cache, and HF_HUB_OFFLINE is set")
     try:

@@ -51,7 +51,7 @@ prompt_sets: Registry[PromptSet] = Registry("prompt set", _load_sets)
 
 def _from_path(text: str) -> PromptSet | None:
     path = Path(text)
-    if path.suffix == ".jsonl" or path.exists():
+    if path.suffix == ".jsonl" or (text not in prompt_sets and path.exists()):
         if not path.is_file():
             raise UserError(f"prompt file {path} does not exist")
         return PromptSet(path.stem, path, f"file {path}")
@@ -63,7 +63,7 @@ def training_set(text: str) -> PromptSet:
     return _from_path(text) or prompt_sets.get(text)
 
 
-def evaluation_set(text: str, train_name: str) -> tuple[PromptSet, bool]:
+def evaluation_set(text: str, train: PromptSet) -> tuple[PromptSet, bool]:
     """A set and whether it is in-domain: a named set by its card, a file only when written `in:PATH`."""
     if text.startswith("in:"):
         found = _from_path(text[3:])
@@ -74,7 +74,7 @@ def evaluation_set(text: str, train_name: str) -> tuple[PromptSet, bool]:
     if found:
         return found, False
     named = prompt_sets.get(text)
-    return named, named.in_domain_of == train_name
+    return named, named.in_domain_of is not None and prompt_sets.get(named.in_domain_of) == train
 
 
 def read_prompts(path: Path, limit: int | None = None) -> list[Prompt]:
@@ -116,4 +116,4 @@ def _prompt(row: dict[str, Any], where: str) -> Prompt:
     identifier = row.get("id", content[:16])
     if not isinstance(identifier, str | int) or isinstance(identifier, bool):
         raise UserError(f"{where}: 'id' must be a string or a whole number")
-    return Prompt(id=str(identifier), messages=messages, category=str(row.get("category", "")))
+    return Prompt(id=str(identifier), messages=messages, category=str(row.get("category") or ""))

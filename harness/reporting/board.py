@@ -45,8 +45,12 @@ def _section(run: Results) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
+def _smallest(run: Results) -> int:
+    return min((row["n"] for row in run["rows"]), default=0)
+
+
 def _banner(run: Results) -> str:
-    smallest = min(row["n"] for row in run["rows"])
+    smallest = _smallest(run)
     proxies = [judge["name"] for judge in run["judges"] if judge["misses"]]
     lines = []
     if smallest < RANKABLE_PROMPTS:
@@ -96,14 +100,14 @@ def _set_table(run: Results, prompt_set: str) -> str:
             "tokens": f"{row['mean_tokens']:.0f}",
             "cut": f"{row['cut_share']:.0%}",
         }
-        for row in _ordered(rows)
+        for row in _ordered(run, rows)
     )
     return _markdown(frame)
 
 
-def _ordered(rows: list[Results]) -> list[Results]:
-    """By preference rate where there is enough to rank; else the ceiling, the methods as asked, the start."""
-    if min(row["n"] for row in rows) >= RANKABLE_PROMPTS:
+def _ordered(run: Results, rows: list[Results]) -> list[Results]:
+    """By preference rate where the run is large enough to rank; else the ceiling, the methods as asked, the start."""
+    if _smallest(run) >= RANKABLE_PROMPTS:
         return sorted(rows, key=lambda row: -row["preference_rate"])
     place = {"ceiling": 0, "method": 1, "control": 2, "untrained": 3}
     return sorted(rows, key=lambda row: place[row["kind"]])
@@ -133,7 +137,7 @@ def _judges(run: Results) -> str:
 def _alone_table(run: Results, judges: list[str]) -> str:
     sets = [prompt_set["name"] for prompt_set in run["prompt_sets"]]
     rows = {(r["method"], r["prompt_set"], r["judge"]): r for r in run["rows"]}
-    order = _ordered([r for r in run["rows"] if r["prompt_set"] == sets[0] and r["judge"] == run["judge"]])
+    order = _ordered(run, [r for r in run["rows"] if r["prompt_set"] == sets[0] and r["judge"] == run["judge"]])
     frame = pd.DataFrame(
         {
             "method": row["method"],
@@ -184,4 +188,5 @@ def _methods(run: Results) -> str:
 
 
 def _markdown(frame: pd.DataFrame) -> str:
-    return str(frame.to_markdown(index=False, disable_numparse=True))
+    cells = frame.astype(str).map(lambda text: " ".join(text.split()).replace("|", "\\|"))
+    return str(cells.to_markdown(index=False, disable_numparse=True))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from dataclasses import asdict
 from importlib import resources
@@ -30,6 +31,11 @@ def results_folder() -> Path:
     return Path(str(resources.files("benchmarks") / "results"))
 
 
+def as_file_name(model: str) -> str:
+    """A model's name, folder or hub id as one part of a file's name."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", Path(model).name).strip(".-") or "model"
+
+
 def collect(road: Road, store: Store, command: str) -> tuple[Results, list[Verdict]]:
     """Every figure of a finished road, and the verdicts that they follow from."""
     config = road.config
@@ -47,7 +53,7 @@ def collect(road: Road, store: Store, command: str) -> tuple[Results, list[Verdi
     results: Results = {
         "schema": SCHEMA,
         "harness": harness.__version__,
-        "name": f"{road.pair.student}-seed{config.seed}-{run_digest(road)}",
+        "name": f"{as_file_name(road.pair.student)}-seed{config.seed}-{run_digest(road)}",
         "date": dates[-1][:10],
         "command": command,
         "pair": road.pair.model_dump(include={"student", "teacher"}),
@@ -151,12 +157,14 @@ def read_results(folder: Path) -> Results:
 def record(run: Path) -> Path:
     """Copy a run's small result files to benchmarks/results; the folder there."""
     results = read_results(run)
-    target = results_folder() / str(results["name"])
-    target.mkdir(parents=True, exist_ok=True)
     for name in RECORDED:
         if not (run / name).is_file():
             raise UserError(f"{run} holds no {name}; run it again (nothing is computed twice)")
-        shutil.copyfile(run / name, target / name)
+    target = results_folder() / as_file_name(str(results["name"]))
+    if target.resolve() != run.resolve():
+        target.mkdir(parents=True, exist_ok=True)
+        for name in RECORDED:
+            shutil.copyfile(run / name, target / name)
     return target
 
 

@@ -18,10 +18,8 @@ from harness.generation import sampler
 from harness.judging import Comparison, Judge, Measurement, collect_verdicts, judges
 from harness.judging.embedding import embed
 from harness.judging.proxies import (
-    EMBEDDING,
     JUDGES,
     PROXY,
-    TYPICALITY,
     MeasureJudge,
     Unanimous,
     empty_preference,

@@ -139,16 +139,17 @@ def test_the_whole_file_is_checked_whatever_the_limit(path: Path) -> None:
 
 
 def test_a_named_set_is_in_domain_where_its_card_says_so() -> None:
-    assert evaluation_set("everyday-test", "everyday-train") == (prompt_sets.get("everyday-test"), True)
-    assert evaluation_set("everyday-test", "mine") == (prompt_sets.get("everyday-test"), False)
-    assert evaluation_set("followups", "everyday-train") == (prompt_sets.get("followups"), False)
+    train, other = prompt_sets.get("everyday-train"), prompt_sets.get("longer-tasks")
+    assert evaluation_set("everyday-test", train) == (prompt_sets.get("everyday-test"), True)
+    assert evaluation_set("everyday-test", other) == (prompt_sets.get("everyday-test"), False)
+    assert evaluation_set("followups", train) == (prompt_sets.get("followups"), False)
 
 
 def test_a_file_is_out_of_domain_unless_said_otherwise(path: Path) -> None:
     write(path, {"prompt": "one"})
-    found, in_domain = evaluation_set(str(path), "everyday-train")
+    found, in_domain = evaluation_set(str(path), prompt_sets.get("everyday-train"))
     assert (found.name, found.path, in_domain) == ("mine", path, False)
-    assert evaluation_set(f"in:{path}", "everyday-train") == (found, True)
+    assert evaluation_set(f"in:{path}", prompt_sets.get("everyday-train")) == (found, True)
     assert training_set(str(path)) == found
 
 
@@ -176,11 +177,11 @@ def test_a_file_of_any_name_serves(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["nowhere.jsonl", "in:nowhere.jsonl", "in:nowhere"])
 def test_a_missing_file_is_named(text: str) -> None:
     with pytest.raises(UserError, match=r"^prompt file nowhere\S* does not exist$"):
-        evaluation_set(text, "everyday-train")
+        evaluation_set(text, prompt_sets.get("everyday-train"))
 
 
 def test_an_unknown_set_gets_a_suggestion() -> None:
-    for find in (training_set, lambda text: evaluation_set(text, "everyday-train")):
+    for find in (training_set, lambda text: evaluation_set(text, prompt_sets.get("everyday-train"))):
         with pytest.raises(UserError, match="unknown prompt set 'folowups'; did you mean 'followups'"):
             find("folowups")
 
