@@ -14,7 +14,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from transformers import AutoModelForCausalLM, Gemma2Config, GPT2Config, GptOssConfig, GraniteConfig, MistralConfig
+from transformers import (
+    AutoModelForCausalLM,
+    Gemma2Config,
+    GPT2Config,
+    GptOssConfig,
+    GraniteConfig,
+    MistralConfig,
+    OPTConfig,
+)
 
 from harness.config import Sampling
 from harness.errors import UserError
@@ -210,6 +218,19 @@ UNSEEN = pytest.mark.xfail(strict=True, reason="decode_batch neither follows nor
     "config",
     [
         pytest.param(MistralConfig(**SIZES, sliding_window=4), id="sliding-window"),
+        pytest.param(
+            OPTConfig(
+                vocab_size=64,
+                hidden_size=32,
+                ffn_dim=32,
+                num_hidden_layers=2,
+                num_attention_heads=4,
+                word_embed_proj_dim=32,
+                max_position_embeddings=64,
+                init_std=0.3,
+            ),
+            id="learned-positions",
+        ),
         pytest.param(GraniteConfig(**SIZES, logits_scaling=8.0), id="logit-scaling", marks=UNSEEN),
         pytest.param(
             Gemma2Config(**SIZES, head_dim=8, final_logit_softcapping=2.0, attn_logit_softcapping=None),

@@ -330,3 +330,44 @@ def doses(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], flo
     prompts = read_prompts(prompt_sets.get("everyday-test").path, PROMPTS)
     encoded = [chat.encode_chat(tokenizer, prompt.messages) for prompt in prompts]
     return preference_rates(Teacher(folder / "teacher", tokenizer, prompts, encoded), embedder, seed=0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("dose", "judge", "bound"),
+    [
+        ("shuffled", "typicality", -0.4),
+        ("shuffled", "embedding", -0.1),  # sees the topic, which survives: the true rate is near -0.4
+        ("shuffled", "proxy", -0.4),
+        ("of another prompt", "typicality", -0.3),
+        ("of another prompt", "embedding", -0.3),
+        ("of another prompt", "proxy", -0.3),
+        ("hot", "typicality", -0.4),
+        ("hot", "embedding", -0.4),
+        ("hot", "proxy", -0.4),
+    ],
+)
+def test_a_damaged_response_clearly_loses_to_the_teachers(
+    doses: dict[tuple[str, str], float], dose: str, judge: str, bound: float
+) -> None:
+    assert doses[dose, judge] < bound
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("judge", ["typicality", "embedding", "proxy"])
+def test_an_empty_response_always_loses_to_the_teachers(doses: dict[tuple[str, str], float], judge: str) -> None:
+    assert doses["empty", judge] == -1
+
+
+@pytest.mark.slow
+def test_a_colder_teacher_is_not_rewarded_by_typicality_as_it_is_by_likelihood(
+    doses: dict[tuple[str, str], float],
+) -> None:
+    assert doses["cold", "typicality"] < 0.15
+    assert doses["cold", "likelihood"] > doses["cold", "typicality"] + 0.5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("judge", ["typicality", "embedding", "proxy"])
+def test_the_teachers_own_further_response_is_near_parity(doses: dict[tuple[str, str], float], judge: str) -> None:
+    assert abs(doses["own", judge]) < 0.45

@@ -182,6 +182,8 @@ def test_pruning_is_closing_the_gates_of_the_least_important_units(family: str) 
     with gated(model, gates):
         wanted = logits(model)
     torch.testing.assert_close(logits(pruned), wanted, rtol=1e-4, atol=1e-4)
+    for layer, (gate, part) in enumerate(zip(gates, pruned.model.layers, strict=True)):  # in the order they had
+        assert torch.equal(part.mlp.gate_proj.weight, before[f"model.layers.{layer}.mlp.gate_proj.weight"][gate > 0])
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())  # the old one stays
 
 

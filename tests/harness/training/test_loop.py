@@ -374,6 +374,7 @@ def test_a_half_written_checkpoint_alone_means_a_fresh_start(run: Train, tmp_pat
     fresh, rows = run("sft", "broken")
     assert same_weights(fresh, weights)
     assert len(rows) == 5
+    assert not (tmp_path / "broken" / f"{CHECKPOINT}.tmp").exists()
 
 
 def test_a_half_written_line_of_metrics_is_cut(run: Train, tmp_path: Path) -> None:
