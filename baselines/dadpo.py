@@ -84,11 +84,11 @@ def controls(settings: Settings) -> list[Control]:
     training = {key: getattr(settings, key) for key in MethodSettings.model_fields}
     return [
         Control(
-            f"ddpo-beta{total:.4g}", "ddpo", {**training, "beta": total},
+            f"ddpo-beta{total:.6g}", "ddpo", {**training, "beta": total},
             "dDPO at β1+β2: a gain over dDPO(β1) may be nothing but the larger β",
         ),
         Control(
-            f"ddpo-beta{matched:.4g}", "ddpo", {**training, "beta": matched},
+            f"ddpo-beta{matched:.6g}", "ddpo", {**training, "beta": matched},
             "dDPO at (β1+β2)/(1+β2): the same population optimum", "full",
         ),
         Control(

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from harness.errors import UserError
 
@@ -58,6 +58,12 @@ class Verdict(Record):
     candidate_tokens: int
     reference_tokens: int
     detail: str = ""
+
+    @model_validator(mode="after")
+    def _preference_where_ok(self) -> Self:
+        if (self.status == "ok") != (self.preference is not None):
+            raise ValueError("a verdict has a preference if, and only if, its status is ok")
+        return self
 
 
 R = TypeVar("R", bound=Record)

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from transformers import AutoConfig
 
 from harness.errors import UserError
 from harness.generation import sampler
@@ -39,7 +40,7 @@ from harness.scoring import sequence_log_probs
 from harness.store import Store, file_sha256, write_atomically
 from harness.training import loop
 from harness.training.batching import Example
-from harness.training.model import LogProbModel, supported
+from harness.training.model import FAMILIES, LogProbModel, supported
 
 Tick = Callable[[int, int], None]
 Facts = dict[str, Any]
@@ -168,7 +169,7 @@ def _respond(job: RespondJob, store: Store, work: Path, tick: Tick) -> Facts:
         here = [rows[row] for row in batch]
         if not part.is_file():
             if model is None:
-                model = loading.frozen_model(folder, torch.bfloat16, sampler.GROUPED_ATTENTION)
+                model = _sampling_model(folder)
             responses = _decode(job, model, tokenizer, [prompts[i].id for i, _ in here], encoded, here)
             write_atomically(part, "".join(response.model_dump_json() + "\n" for response in responses))
         made |= dict(zip(here, read_records(part, Response), strict=True))
@@ -182,6 +183,12 @@ def _respond(job: RespondJob, store: Store, work: Path, tick: Tick) -> Facts:
         "cut": sum(response.finish == "length" for response in responses),
         "tokenizer": loading.tokenizer_fingerprint(tokenizer),
     }
+
+
+def _sampling_model(folder: Path) -> Any:
+    """A model to sample from: with grouped attention where that is known to be the model's own, else as it comes."""
+    plain = AutoConfig.from_pretrained(folder).model_type in FAMILIES
+    return loading.frozen_model(folder, torch.bfloat16, sampler.GROUPED_ATTENTION if plain else None)
 
 
 def _decode(

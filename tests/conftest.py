@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may reach for a network
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")  # what is compared stays on one device
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models: threads only wait for one another
 
 import pytest
 import torch
@@ -71,7 +73,8 @@ def tiny_model(family: str, seed: int, hidden: int = 32, vocabulary: int = 512, 
 
 @pytest.fixture(scope="session")
 def checkpoints(tmp_path_factory: pytest.TempPathFactory, tokenizer: Any) -> dict[str, Path]:
-    """Folders of tiny checkpoints by name: llama, qwen2 and, as a teacher of both, llama-teacher."""
+    """Folders of tiny checkpoints by name: llama, qwen2 and, as a teacher of the former,
+    llama-teacher. (The same tokenizer files load as another tokenizer class, with other ids, under qwen2.)"""
     made = {}
     for name, family, seed, hidden in (
         ("llama", "llama", 0, 32),

@@ -19,6 +19,7 @@ from transformers import AttentionInterface, AttentionMaskInterface, DynamicCach
 from transformers.masking_utils import sdpa_mask
 
 from harness.config import Sampling
+from harness.errors import UserError
 
 GROUPED_ATTENTION = "harness_grouped"
 # rows are taken out of the batch once this share of it has finished
@@ -33,12 +34,17 @@ def grouped_attention(
     attention_mask: torch.Tensor | None,
     scaling: float | None = None,
     dropout: float = 0.0,
-    **_: Any,
+    **extras: Any,
 ) -> tuple[torch.Tensor, None]:
     """Attention that never repeats key-value heads: on a CPU that copy costs more than the attention itself.
 
     Shapes: query [B, H, T, D]; key and value [B, G, S, D] with G dividing H; mask [B, 1, T, S], true where seen.
+
+    Raises:
+        UserError: the model's attention adds something that this one does not have.
     """
+    if extras.get("softcap") is not None or extras.get("s_aux") is not None:
+        raise UserError("grouped attention has neither soft capping nor sinks; load the model with its own attention")
     batch, heads, length, width = query.shape
     groups = key.shape[1]
     scale = width**-0.5 if scaling is None else scaling
@@ -113,10 +119,15 @@ def decode_batch(
     stopped: set[int] = set()
     uniforms = uniforms.to(device)
     for step in range(sampling.max_new_tokens):
-        hidden = model.model(
-            input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True
-        ).last_hidden_state[:, -1]
-        tokens = choose(model.lm_head(hidden).float(), uniforms[rows, step], sampling)
+        logits = model(
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        ).logits[:, -1]
+        tokens = choose(logits.float(), uniforms[rows, step], sampling)
         for row, token in zip(rows, tokens.tolist(), strict=True):
             if row not in stopped:
                 responses[row].append(token)

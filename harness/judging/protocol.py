@@ -97,8 +97,12 @@ def collect_verdicts(
         RuntimeError: the judge gave fewer or more answers than it was asked for.
     """
     asked = [(comparison, order) for comparison in comparisons for order in judge.orders]
-    verdicts = []
-    for (comparison, order), answer in zip(asked, judge.answers(asked), strict=True):
+    verdicts: list[Verdict] = []
+    answers = iter(judge.answers(asked))
+    for comparison, order in asked:
+        answer = next(answers, None)
+        if answer is None:
+            raise RuntimeError(f"judge {judge.name} gave {len(verdicts)} answers to {len(asked)} questions")
         verdicts.append(
             Verdict(
                 prompt_set=prompt_set,
@@ -115,6 +119,8 @@ def collect_verdicts(
             )
         )
         tick(len(verdicts), len(asked))
+    if next(answers, None) is not None:
+        raise RuntimeError(f"judge {judge.name} gave more than the {len(asked)} answers that it was asked for")
     return verdicts
 
 

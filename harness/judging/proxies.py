@@ -8,13 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from math import isnan
 
 from harness.judging.protocol import NO_ORDER, Answer, Comparison, Judge, Measurement
 from harness.records import Order
 
 
 def prefer(candidate: float, reference: float) -> float:
-    """1, 0 or 0.5 for equal values."""
+    """1, 0 or 0.5 for equal values.
+
+    Raises:
+        ValueError: one of them is not a number.
+    """
+    if isnan(candidate) or isnan(reference):
+        raise ValueError("a measure of a response is not a number")
     return 0.5 if candidate == reference else float(candidate > reference)
 
 

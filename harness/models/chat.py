@@ -1,8 +1,9 @@
 """Text to token ids: chat templates with text from outside kept as text, and response ids.
 
-A `<|im_end|>` that a person or a model wrote is text, not the end of a turn. The template is rendered with
-place-holders for the contents, so that its own control tokens are known from those inside contents; only the
-former become control tokens. Otherwise the ids are those of `apply_chat_template(tokenize=True)`.
+A `<|im_end|>` that a person or a model wrote is text, not the end of a turn. Where a content holds a control token's
+text, the template is rendered with place-holders for the contents, so that its own control tokens are known from
+those inside contents; only the former become control tokens. Everywhere else the ids are those of
+`apply_chat_template(tokenize=True)`.
 """
 
 from __future__ import annotations
@@ -33,13 +34,18 @@ def encode_chat(tokenizer: Any, messages: Iterable[Message]) -> list[int]:
     if not tokenizer.chat_template:
         raise UserError(f"the tokenizer of {tokenizer.name_or_path} has no chat template")
     messages = list(messages)
+    control = {token.content: index for index, token in tokenizer.added_tokens_decoder.items() if token.special}
+    if not any(token in message.content for message in messages for token in control):
+        plain = [message.model_dump() for message in messages]
+        rendered = tokenizer.apply_chat_template(plain, tokenize=False, add_generation_prompt=True)
+        whole: list[int] = tokenizer(rendered, add_special_tokens=False).input_ids
+        return whole
     holders = [f"{_OPEN}{index}{_CLOSE}" for index in range(len(messages))]
     rendered = tokenizer.apply_chat_template(
         [{"role": m.role, "content": holder} for m, holder in zip(messages, holders, strict=True)],
         tokenize=False,
         add_generation_prompt=True,
     )
-    control = {token.content: index for index, token in tokenizer.added_tokens_decoder.items() if token.special}
     marks = "|".join(re.escape(token) for token in sorted(control, key=len, reverse=True))
     ids: list[int] = []
     pieces = re.split(f"({marks})", rendered) if marks else [rendered]

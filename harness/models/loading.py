@@ -19,16 +19,17 @@ def device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def load_model(folder: Path, dtype: torch.dtype, attention: str = "sdpa") -> Any:
-    """A causal language model in evaluation mode on the best device."""
+def load_model(folder: Path, dtype: torch.dtype, attention: str | None = None) -> Any:
+    """A causal language model in evaluation mode on the best device; with transformers' choice of attention unless
+    one is named."""
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation=attention)
     return model.eval().to(device())
 
 
-_frozen: dict[tuple[Path, torch.dtype, str], Any] = {}
+_frozen: dict[tuple[Path, torch.dtype, str | None], Any] = {}
 
 
-def frozen_model(folder: Path, dtype: torch.dtype, attention: str = "sdpa") -> Any:
+def frozen_model(folder: Path, dtype: torch.dtype, attention: str | None = None) -> Any:
     """`load_model`, without gradients, kept until another one is asked for: stages that follow one another often
     read the same model. A folder's content must not change meanwhile; those of the store never do."""
     key = (folder, dtype, attention)

@@ -34,8 +34,8 @@ def pruned_width(parameters: int, width: int, per_unit: int, ratio: float, multi
 
 
 def _mlps(model: Any) -> list[Any]:
-    mlps = [getattr(layer, "mlp", None) for layer in model.model.layers]
-    if not all(hasattr(mlp, name) for mlp in mlps for name in ("gate_proj", "up_proj", "down_proj")):
+    mlps = [getattr(layer, "mlp", None) for layer in getattr(getattr(model, "model", None), "layers", [])]
+    if not mlps or not all(hasattr(mlp, name) for mlp in mlps for name in ("gate_proj", "up_proj", "down_proj")):
         raise UserError(f"pruning works for LLaMA- and Qwen2-shaped models, not for {model.config.model_type}")
     return mlps
 

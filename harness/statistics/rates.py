@@ -67,7 +67,8 @@ def wilson(count: int, n: int) -> Interval:
     p, z2 = count / n, Z * Z
     centre = (p + z2 / (2 * n)) / (1 + z2 / n)
     half = Z / (1 + z2 / n) * sqrt(p * (1 - p) / n + z2 / (4 * n * n))
-    return max(0.0, centre - half), min(1.0, centre + half)
+    # exact at the ends, where rounding would leave the proportion itself outside
+    return 0.0 if count == 0 else centre - half, 1.0 if count == n else centre + half
 
 
 def resampled_counts(wins: int, ties: int, losses: int, seed: int) -> NDArray[np.int64]:

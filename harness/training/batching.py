@@ -86,6 +86,8 @@ class _Row:
 
 def collate(examples: Sequence[Example], layout: Layout = "shared", pad: int = 0) -> Batch:
     """A batch of examples that all have the same number of responses; rows are padded on the right."""
+    if not all(example.prompt and all(example.responses) for example in examples):
+        raise ValueError("a prompt or a response without tokens cannot be trained on or scored")
     k = len(examples[0].responses)
     rows = []
     for number, example in enumerate(examples):

@@ -35,6 +35,8 @@ def plan_steps(
 
     With `tokens`, epochs go on until that many tokens are planned, whatever `epochs` says.
     """
+    if not examples:
+        raise ValueError("no examples to train on")
     steps: list[list[int]] = []
     planned = epoch = 0
     while planned < tokens if tokens is not None else epoch < epochs:
@@ -102,8 +104,9 @@ def train(
             row = _step(accelerator, model, optimizer, batch, signals, method, settings, teacher)
             if not math.isfinite(row["loss"]) or not math.isfinite(row["grad_norm"]):
                 raise UserError(
-                    f"the loss of {method.name} is {row['loss']} at step {step + 1} (rows {steps[step]} of the "
-                    "training data); a lower learning_rate or precision: fp32 may help"
+                    f"the loss of {method.name} is {row['loss']} and its gradient norm {row['grad_norm']} at step "
+                    f"{step + 1} (rows {steps[step]} of the training data); a lower learning_rate, or precision fp32, "
+                    "may help"
                 )
             seen += sizes[step]
             seconds = time.monotonic() - began
@@ -117,6 +120,7 @@ def train(
             metrics_file.flush()
             if (step + 1) % settings.checkpoint_steps == 0 and step + 1 < len(steps):
                 _save(work, step + 1, accelerator.unwrap_model(model), optimizer)
+    accelerator.unwrap_model(model, keep_fp32_wrapper=False)  # the caller's module without autocast around it
     tick(sum(sizes), sum(sizes))
     return {
         "steps": len(steps),

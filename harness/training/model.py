@@ -120,14 +120,14 @@ class LogProbModel(nn.Module):
         )
 
 
+# Families whose logits are the head's product with the last hidden states and nothing more, and whose attention
+# obeys the mask and the positions it is given. A test holds each to its own logits; add a family with its test.
+FAMILIES = frozenset({"llama", "mistral", "qwen2", "qwen3"})
+
+
 def supported(causal_lm: Any) -> bool:
-    """Whether the model's logits are its head's product with the last hidden states and nothing more, and its
-    attention sees all that came before; else sharing a prompt between responses, or this head, would be wrong."""
+    """Whether this head, and a prompt shared between responses, give the model's own log-probs."""
     config = causal_lm.config
-    transformed = any(
-        getattr(config, name, None) not in (None, 1, 1.0)
-        for name in ("final_logit_softcapping", "logit_scale", "logits_scaling")
-    )
     windowed = bool(getattr(config, "sliding_window", None)) and getattr(config, "use_sliding_window", True)
     bias = getattr(causal_lm.get_output_embeddings(), "bias", None) is not None
-    return not (transformed or windowed or bias)
+    return config.model_type in FAMILIES and not (windowed or bias)

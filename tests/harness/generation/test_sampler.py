@@ -211,7 +211,6 @@ SIZES = {
     "eos_token_id": 2,
     "initializer_range": 0.3,
 }
-UNSEEN = pytest.mark.xfail(strict=True, reason="decode_batch neither follows nor refuses what this architecture adds")
 
 
 @pytest.mark.parametrize(
@@ -231,28 +230,24 @@ UNSEEN = pytest.mark.xfail(strict=True, reason="decode_batch neither follows nor
             ),
             id="learned-positions",
         ),
-        pytest.param(GraniteConfig(**SIZES, logits_scaling=8.0), id="logit-scaling", marks=UNSEEN),
+        pytest.param(GraniteConfig(**SIZES, logits_scaling=8.0), id="logit-scaling"),
         pytest.param(
             Gemma2Config(**SIZES, head_dim=8, final_logit_softcapping=2.0, attn_logit_softcapping=None),
             id="softcapped-logits",
-            marks=UNSEEN,
         ),
         pytest.param(
             Gemma2Config(
                 **SIZES, head_dim=8, final_logit_softcapping=None, attn_logit_softcapping=0.5, query_pre_attn_scalar=1
             ),
             id="softcapped-attention",
-            marks=UNSEEN,
         ),
         pytest.param(
             GptOssConfig(**SIZES, head_dim=8, num_local_experts=2, num_experts_per_tok=1),
             id="attention-sinks",
-            marks=UNSEEN,
         ),
         pytest.param(
             GPT2Config(vocab_size=64, n_embd=32, n_layer=2, n_head=4, n_positions=64),
             id="no-model-attribute",
-            marks=UNSEEN,
         ),
     ],
 )

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from harness.records import Order, Status, Verdict
 from harness.statistics.rates import Rates, outcomes, rates, resampled_counts, wilson
@@ -82,8 +83,9 @@ def test_a_pair_with_a_verdict_that_could_not_be_had_is_missing(status: Status) 
     assert outcome(verdict("a", "candidate_first", WIN), verdict("a", "reference_first", None, status)) == "missing"
 
 
-def test_a_preference_that_came_with_a_failure_does_not_count() -> None:
-    assert outcome(verdict("a", "none", WIN, "failed")) == "missing"
+def test_a_preference_cannot_come_with_a_failure() -> None:
+    with pytest.raises(ValidationError, match="if, and only if, its status is ok"):
+        verdict("a", "none", WIN, "failed")
 
 
 @pytest.mark.parametrize(
