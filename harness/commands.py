@@ -126,7 +126,7 @@ def run(request: Request, out: Path | None, copy: Path | None) -> None:
     made = run_jobs(road.jobs.values(), store, console)
     found, verdicts = results.collect(road, store, command)
     text = board.render([found])
-    results.write_run(out, road, found, verdicts, text)
+    results.write_run(out, road, store, found, verdicts, text)
     if copy:
         write_atomically(copy, text)
     print(text)
@@ -169,7 +169,7 @@ def _check_ours(out: Path) -> None:
 
 
 def plan(request: Request) -> None:
-    from harness.estimate import estimate
+    from harness.estimate import estimate, grouped
     from harness.pipeline import build_road
 
     _, layers = request.layers()
@@ -177,24 +177,22 @@ def plan(request: Request) -> None:
     store = open_store(config)
     road = build_road(config, store, download=False)
     table = Table(title=f"{road.pair.student}, taught by {road.pair.teacher}; judge: {config.judge}")
-    for name in ("stage", "state", "tokens", "seconds"):
-        table.add_column(name, justify="left" if name in ("stage", "state") else "right")
-    tokens = seconds = missing = 0
-    unknown = False
-    for job, cost in estimate(road, store):
-        if cost is None:
-            table.add_row(job.label, "there", "", "")
-            continue
-        missing += 1
-        tokens += cost.tokens
-        seconds += round(cost.seconds or 0)
-        unknown |= cost.seconds is None
+    for name in ("stages", "there", "to do", "tokens", "seconds"):
+        table.add_column(name, justify="left" if name == "stages" else "right")
+    groups = grouped(estimate(road, store))
+    for group in groups:
+        seconds_left = "unknown" if group.seconds is None else f"{group.seconds:.0f}"
         table.add_row(
-            job.label,
-            "to do",
-            f"{cost.tokens:,}" if cost.tokens else "",
-            "unknown" if cost.seconds is None else f"{cost.seconds:.0f}",
+            group.label,
+            str(group.there or ""),
+            str(group.to_do or ""),
+            f"{group.tokens:,}" if group.tokens else "",
+            seconds_left if group.to_do else "",
         )
+    tokens = sum(group.tokens for group in groups)
+    seconds = sum(group.seconds or 0 for group in groups)
+    missing = sum(group.to_do for group in groups)
+    unknown = any(group.seconds is None for group in groups)
     console = Console(width=None if sys.stdout.isatty() else 110)
     console.print(table)
     rest = " and stages whose speed on this model is not known yet" if unknown else ""

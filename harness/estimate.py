@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,6 +42,33 @@ def estimate(road: Road, store: Store) -> Iterator[tuple[AnyJob, Cost | None]]:
     sizes = _Sizes(road, store)
     for ref, job in road.jobs.items():
         yield job, None if store.has(ref) else _cost(job, road, sizes, store)
+
+
+@dataclass
+class Group:
+    """Stages of one kind in `plan`: how many are there and to do, and what the latter cost; see Cost."""
+
+    label: str
+    there: int = 0
+    to_do: int = 0
+    tokens: int = 0
+    seconds: float | None = 0.0
+
+
+def grouped(costs: Iterable[tuple[AnyJob, Cost | None]]) -> list[Group]:
+    """Stages by what stands before the colon of their label, in the order they run."""
+    groups: dict[str, Group] = {}
+    for job, cost in costs:
+        label = job.label.split(":")[0]
+        group = groups.setdefault(label, Group(label))
+        if cost is None:
+            group.there += 1
+            continue
+        group.to_do += 1
+        group.tokens += cost.tokens
+        known = None not in (group.seconds, cost.seconds)
+        group.seconds = (group.seconds or 0) + (cost.seconds or 0) if known else None
+    return list(groups.values())
 
 
 def _cost(job: AnyJob, road: Road, sizes: _Sizes, store: Store) -> Cost:

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from transformers import AttentionInterface, AttentionMaskInterface, DynamicCache
 from transformers.masking_utils import sdpa_mask
 
@@ -22,6 +23,8 @@ from harness.config import Sampling
 from harness.errors import UserError
 
 GROUPED_ATTENTION = "harness_grouped"
+# padding among prompts that are read together
+PADDED_SHARE = 0.15
 # rows are taken out of the batch once this share of it has finished
 FINISHED_SHARE = 0.1
 
@@ -108,25 +111,15 @@ def decode_batch(
     Shapes: uniforms [B, max_new_tokens].
     """
     device = model.device
+    cache, logits = _prefill(model, prompts)
     width = max(map(len, prompts))
-    pad = stops[0] if stops else 0
-    ids = torch.tensor([[pad] * (width - len(p)) + list(p) for p in prompts], device=device)
     mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=device)
-    positions = (mask.cumsum(1) - 1).clamp_(min=0)
-    cache = DynamicCache(config=model.config)
+    positions = mask.sum(1, keepdim=True) - 1
     responses: list[list[int]] = [[] for _ in prompts]
     rows = list(range(len(prompts)))  # rows[i]: the prompt that row i of the batch belongs to
     stopped: set[int] = set()
     uniforms = uniforms.to(device)
     for step in range(sampling.max_new_tokens):
-        logits = model(
-            input_ids=ids,
-            attention_mask=mask,
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        ).logits[:, -1]
         tokens = choose(logits.float(), uniforms[rows, step], sampling)
         for row, token in zip(rows, tokens.tolist(), strict=True):
             if row not in stopped:
@@ -141,7 +134,61 @@ def decode_batch(
             cache.batch_select_indices(chosen)
             mask, positions, tokens = mask[chosen], positions[chosen], tokens[chosen]
             rows = [rows[index] for index in alive]
-        ids = tokens.unsqueeze(1)
-        mask = torch.cat([mask, mask.new_ones(len(rows), 1)], 1)
-        positions = positions[:, -1:] + 1
+        if step + 1 < sampling.max_new_tokens:
+            mask = torch.cat([mask, mask.new_ones(len(rows), 1)], 1)
+            positions = positions + 1
+            logits = _next_logits(model, tokens.unsqueeze(1), mask, positions, cache)
     return responses
+
+
+def _next_logits(
+    model: Any, ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor, cache: DynamicCache
+) -> torch.Tensor:
+    """The logits after the last of `ids`, [B, V]; the cache grows by them."""
+    logits: torch.Tensor = model(
+        input_ids=ids,
+        attention_mask=mask,
+        position_ids=positions,
+        past_key_values=cache,
+        use_cache=True,
+        logits_to_keep=1,
+    ).logits[:, -1]
+    return logits
+
+
+def _prefill(model: Any, prompts: Sequence[Sequence[int]]) -> tuple[DynamicCache, torch.Tensor]:
+    """The cache of all prompts, padded on the left, and the logits after each, [B, V].
+
+    Prompts are read in groups of similar length, so that one long prompt does not make the others as long.
+    """
+    caches: list[DynamicCache] = []
+    logits: list[torch.Tensor] = []
+    for group in _similar(prompts):
+        width = max(map(len, group))
+        ids = torch.tensor([[0] * (width - len(p)) + list(p) for p in group], device=model.device)
+        mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in group], device=model.device)
+        caches.append(DynamicCache(config=model.config))
+        logits.append(_next_logits(model, ids, mask, (mask.cumsum(1) - 1).clamp_(min=0), caches[-1]))
+    if len(caches) == 1:
+        return caches[0], logits[0]
+    joined = DynamicCache(config=model.config)
+    width = max(map(len, prompts))
+    for layer in range(len(caches[0].layers)):
+        parts = [(cache.layers[layer].keys, cache.layers[layer].values) for cache in caches]
+        keys, values = (
+            torch.cat([F.pad(part[kind], (0, 0, width - part[kind].shape[2], 0)) for part in parts]) for kind in (0, 1)
+        )
+        joined.update(keys, values, layer)
+    return joined, torch.cat(logits)
+
+
+def _similar(prompts: Sequence[Sequence[int]]) -> list[Sequence[Sequence[int]]]:
+    """Consecutive prompts in groups whose padding is at most PADDED_SHARE of them."""
+    groups: list[list[Sequence[int]]] = []
+    for prompt in prompts:
+        joined = [*groups[-1], prompt] if groups else [prompt]
+        if groups and sum(map(len, joined)) >= (1 - PADDED_SHARE) * len(joined) * max(map(len, joined)):
+            groups[-1] = joined
+        else:
+            groups.append([prompt])
+    return list(groups)

@@ -22,6 +22,7 @@ from harness.store import Store, write_atomically
 
 SCHEMA = 1
 RESULTS, VERDICTS, CONFIG, BOARD = "results.json", "verdicts.jsonl", "config.yaml", "leaderboard.md"
+METRICS = "metrics.jsonl"
 RECORDED = (RESULTS, VERDICTS, CONFIG)
 Results = dict[str, Any]
 
@@ -86,6 +87,7 @@ def collect(road: Road, store: Store, command: str) -> tuple[Results, list[Verdi
                 "controls": entry.controls,
                 "why": entry.why,
                 "settings": entry.settings.model_dump(mode="json"),
+                "artifact": road.trainings[entry.name],
                 "facts": store.read(road.trainings[entry.name]).facts,
             }
             for entry in road.entries
@@ -126,8 +128,11 @@ def _response_facts(ref: Ref, store: Store) -> Results:
     }
 
 
-def write_run(out: Path, road: Road, results: Results, verdicts: list[Verdict], board: str) -> None:
-    """The run's output folder; each file is whole or as before."""
+def write_run(out: Path, road: Road, store: Store, results: Results, verdicts: list[Verdict], board: str) -> None:
+    """The run's output folder; each file is whole or as before. metrics/NAME.jsonl is each training's curve."""
+    for name, ref in road.trainings.items():
+        curve = (store.read(ref).path / METRICS).read_text(encoding="utf-8")
+        write_atomically(out / "metrics" / f"{name}.jsonl", curve)
     write_atomically(out / CONFIG, to_yaml(road.config))
     beside = out / f".{VERDICTS}.tmp"
     write_jsonl(beside, verdicts)

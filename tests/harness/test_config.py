@@ -9,6 +9,7 @@ import yaml
 from harness.commands import Request
 from harness.config import (
     Config,
+    Sampling,
     merge,
     parse_assignment,
     parse_yaml,
@@ -51,7 +52,8 @@ def request(tmp_path: Path, **arguments: Any) -> Config:
 
 def test_defaults_are_the_weakest_layer(tmp_path: Path) -> None:
     config = request(tmp_path, preset="embedded")
-    assert config.train_sampling.max_new_tokens == 96  # the preset's, not the default 256
+    preset = preset_layer("embedded")["train_sampling"]["max_new_tokens"]
+    assert config.train_sampling.max_new_tokens == preset != Sampling().max_new_tokens
     assert config.train_sampling.temperature == 1.0  # a default that the preset leaves
     assert config.seed == 0
 
@@ -59,7 +61,9 @@ def test_defaults_are_the_weakest_layer(tmp_path: Path) -> None:
 def test_the_file_wins_over_the_preset(tmp_path: Path) -> None:
     config = request(tmp_path, preset="embedded", config="train_sampling: {max_new_tokens: 7}\nseed: 1")
     assert (config.train_sampling.max_new_tokens, config.seed) == (7, 1)
-    assert config.limits.train == 80  # what the file does not say stays the preset's
+    assert (
+        config.limits.train == preset_layer("embedded")["limits"]["train"]
+    )  # what the file does not say stays the preset's
 
 
 def test_an_assignment_wins_over_the_file(tmp_path: Path) -> None:
