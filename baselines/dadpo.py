@@ -27,6 +27,8 @@ class Settings(MethodSettings):
     epochs: int = 2
     beta_reference: float = Field(default=0.1, ge=0)
     beta_teacher: float = Field(default=0.05, ge=0)
+    # divide each response's log-probs by its length in tokens; sums are what the method is defined on
+    length_normalised: bool = False
     # what the loss is given as δ_te: each pair's own, those of other pairs (a placebo), or their mean
     teacher_margin: Literal["own", "permuted", "mean"] = "own"
 
@@ -34,6 +36,8 @@ class Settings(MethodSettings):
     def _some_beta(self) -> "Settings":
         if self.beta_reference + self.beta_teacher == 0:
             raise ValueError("beta_reference and beta_teacher cannot both be 0")
+        if self.length_normalised and self.teacher_margin != "own":
+            raise ValueError("teacher_margin permutes sums; it does not go with length_normalised")
         return self
 
 
@@ -53,7 +57,9 @@ def dadpo_loss(
 
 
 def _loss(inputs: SequenceInputs, settings: Settings) -> Tensor:
-    return dadpo_loss(inputs.policy, inputs.reference, inputs.teacher, settings.beta_reference, settings.beta_teacher)
+    scale = inputs.lengths if settings.length_normalised else 1
+    policy, reference, teacher = inputs.policy / scale, inputs.reference / scale, inputs.teacher / scale
+    return dadpo_loss(policy, reference, teacher, settings.beta_reference, settings.beta_teacher)
 
 
 def replace_teacher_margin(
@@ -79,31 +85,41 @@ def replace_teacher_margin(
 
 def controls(settings: Settings) -> list[Control]:
     """What a gain over dDPO could otherwise be: a larger β, the same optimum, or a re-weighting of pairs."""
-    total = settings.beta_reference + settings.beta_teacher
-    matched = total / (1 + settings.beta_teacher)
-    training = {key: getattr(settings, key) for key in MethodSettings.model_fields}
+    # rounded, so that 0.1 + 0.05 is the 0.15 that somebody may have asked for
+    total = float(f"{settings.beta_reference + settings.beta_teacher:.12g}")
+    matched = float(f"{total / (1 + settings.beta_teacher):.12g}")
+    training = {key: getattr(settings, key) for key in (*MethodSettings.model_fields, "length_normalised")}
+    margins = [
+        Control(f"dadpo-{kind}", "dadpo", {**settings.model_dump(), "teacher_margin": kind}, why, "full")
+        for kind, why in (
+            ("permuted", "placebo: the teacher's margins of other pairs"),
+            ("mean", "the teacher's mean margin for every pair: only re-weights pairs"),
+        )
+    ]
     return [
         Control(
-            f"ddpo-beta{total:.6g}", "ddpo", {**training, "beta": total},
+            f"ddpo-beta{total:.6g}",
+            "ddpo",
+            {**training, "beta": total},
             "dDPO at β1+β2: a gain over dDPO(β1) may be nothing but the larger β",
         ),
         Control(
-            f"ddpo-beta{matched:.6g}", "ddpo", {**training, "beta": matched},
-            "dDPO at (β1+β2)/(1+β2): the same population optimum", "full",
+            f"ddpo-beta{matched:.6g}",
+            "ddpo",
+            {**training, "beta": matched},
+            "dDPO at (β1+β2)/(1+β2): the same population optimum",
+            "full",
         ),
+        *([] if settings.length_normalised else margins),
         Control(
-            "dadpo-permuted", "dadpo", {**settings.model_dump(), "teacher_margin": "permuted"},
-            "placebo: the teacher's margins of other pairs", "full",
+            "sft-continued",
+            "sft",
+            {"start": "sft"},
+            "SFT continued from the SFT student for as many tokens",
+            "full",
+            match_tokens=True,
         ),
-        Control(
-            "dadpo-mean", "dadpo", {**settings.model_dump(), "teacher_margin": "mean"},
-            "the teacher's mean margin for every pair: only re-weights pairs", "full",
-        ),
-        Control(
-            "sft-continued", "sft", {"start": "sft"},
-            "SFT continued from the SFT student for as many tokens", "full", match_tokens=True,
-        ),
-    ]  # fmt: skip
+    ]
 
 
 METHOD = Method(

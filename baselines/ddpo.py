@@ -1,7 +1,7 @@
 """dDPO: DPO on role-assigned pairs: the teacher's response is chosen, the SFT student's rejected.
 
 Rafailov et al. 2023 (arXiv 2305.18290), eq. 7. Not Zephyr's dDPO, which ranks several models' responses by a
-judge. By consequence 7 of docs/methods.md its population optimum at β aims 1/β times as far as the teacher.
+judge. Its population optimum at β aims 1/β times as far as the teacher (docs/methods/dadpo.md, 7).
 """
 
 from typing import Literal
@@ -19,6 +19,8 @@ class Settings(MethodSettings):
     learning_rate: float = 1e-5
     epochs: int = 2
     beta: float = Field(default=0.1, gt=0)
+    # divide each response's log-probs by its length in tokens; sums are what DPO is defined on
+    length_normalised: bool = False
 
 
 def ddpo_loss(policy: Tensor, reference: Tensor, beta: float) -> Tensor:
@@ -31,7 +33,8 @@ def ddpo_loss(policy: Tensor, reference: Tensor, beta: float) -> Tensor:
 
 
 def _loss(inputs: SequenceInputs, settings: Settings) -> Tensor:
-    return ddpo_loss(inputs.policy, inputs.reference, settings.beta)
+    scale = inputs.lengths if settings.length_normalised else 1
+    return ddpo_loss(inputs.policy / scale, inputs.reference / scale, settings.beta)
 
 
 METHOD = Method(

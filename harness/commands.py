@@ -6,6 +6,7 @@ import json
 import os
 import shlex
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -24,7 +25,7 @@ from harness.store import Store, canonical_hash, write_atomically
 STORE_VARIABLE = "DADPO_HARNESS_STORE"
 DEFAULT_STORE = "~/.cache/dadpo-harness"
 DEFAULT_PRESET = "embedded"
-MARK = "run.json"
+MARK = "harness-run.json"
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,6 @@ def run(request: Request, out: Path | None, copy: Path | None) -> None:
     road = build_road(config, store, download=True)
     command = request.command(preset)
     write_atomically(out / MARK, json.dumps({"command": command}, ensure_ascii=False) + "\n")
-    write_atomically(out / results.CONFIG, configuration.to_yaml(config))
     console = Console(stderr=True)
     made = run_jobs(road.jobs.values(), store, console)
     found, verdicts = results.collect(road, store, command)
@@ -164,7 +164,8 @@ def _check_ours(out: Path) -> None:
     _check_parents(out, "--out")
     if out.exists() and not out.is_dir():
         raise UserError(f"--out {out} is a file; name a folder")
-    if out.is_dir() and any(out.iterdir()) and not (out / MARK).is_file():
+    foreign = [path for path in out.iterdir() if not path.name.startswith(".")] if out.is_dir() else []
+    if foreign and not (out / MARK).is_file():
         raise UserError(f"--out {out} holds files that no run made; name a new folder")
 
 
@@ -210,23 +211,21 @@ def list_names(kind: str | None) -> None:
     from harness.models.catalog import models, pairs
     from harness.prompts import prompt_sets
 
-    def summaries() -> dict[str, dict[str, str]]:
-        return {
-            "methods": {name: method.summary for name, method in methods.items()},
-            "models": {name: spec.summary for name, spec in models.items()},
-            "pairs": {n: f"{p.student}, taught by {p.teacher}; {p.summary}" for n, p in pairs.items()},
-            "judges": {name: judge.summary for name, judge in judges.items()},
-            "prompts": {name: found.summary for name, found in prompt_sets.items()},
-            "presets": {name: str(layer.get("summary", "")) for name, layer in configuration.presets.items()},
-        }
-
-    known = summaries()
+    known: dict[str, Callable[[], dict[str, str]]] = {
+        "methods": lambda: {name: f"{method.summary} ({method.source})" for name, method in methods.items()},
+        "models": lambda: {name: spec.summary for name, spec in models.items()},
+        "pairs": lambda: {n: f"{p.student}, taught by {p.teacher}; {p.summary}" for n, p in pairs.items()},
+        "judges": lambda: {name: judge.summary for name, judge in judges.items()},
+        "prompts": lambda: {name: found.summary for name, found in prompt_sets.items()},
+        "presets": lambda: {name: str(layer.get("summary", "")) for name, layer in configuration.presets.items()},
+    }
     if kind is not None and kind not in known:
         raise UserError(f"unknown kind '{kind}'{did_you_mean(kind, known)}")
     for title in [kind] if kind else known:
         print(f"{title}:")
-        width = max(map(len, known[title]))
-        for name, summary in known[title].items():
+        summaries = known[title]()
+        width = max(map(len, summaries))
+        for name, summary in summaries.items():
             print(f"  {name:{width}}  {summary}")
 
 

@@ -75,8 +75,16 @@ class MethodSettings(Section):
         return value
 
 
+class Prune(Section):
+    """Structured pruning of a student's MLPs before training."""
+
+    ratio: float = Field(gt=0, lt=1, description="share of all parameters to remove")
+    calibration: int = Field(default=16, ge=1, description="teacher responses that importance is measured on")
+
+
 class Config(Section):
     student: str
+    prune: Prune | None = Field(default=None, description="prune the student, or prune it otherwise than its entry")
     teacher: str | None = None
     methods: tuple[str, ...] = ("sft", "kd", "ddpo", "dadpo")
     controls: Literal["none", "basic", "full"] = "basic"
@@ -259,8 +267,6 @@ def resolve(layers: list[Layer]) -> Config:
 
 
 def to_yaml(config: Config) -> str:
-    data = config.model_dump(mode="json")
-    if data["store"] is None:
-        del data["store"]
-    del data["training"]  # resolved into `settings`
+    # `training` is resolved into `settings`; where the store lies is the machine's affair
+    data = config.model_dump(mode="json", exclude={"store", "training"})
     return yaml.safe_dump(data, sort_keys=False, allow_unicode=True)

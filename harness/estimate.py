@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from harness.jobs import (
@@ -19,6 +20,7 @@ from harness.jobs import (
     TrainJob,
 )
 from harness.pipeline import Road
+from harness.prompts import read_prompts
 from harness.records import Prompt
 from harness.store import Store
 
@@ -56,10 +58,10 @@ class Group:
 
 
 def grouped(costs: Iterable[tuple[AnyJob, Cost | None]]) -> list[Group]:
-    """Stages by what stands before the colon of their label, in the order they run."""
+    """Stages that differ in their prompt set alone (it ends a label) as one, in the order they run."""
     groups: dict[str, Group] = {}
     for job, cost in costs:
-        label = job.label.split(":")[0]
+        label = job.label.rsplit(", ", 1)[0]
         group = groups.setdefault(label, Group(label))
         if cost is None:
             group.there += 1
@@ -76,7 +78,7 @@ def _cost(job: AnyJob, road: Road, sizes: _Sizes, store: Store) -> Cost:
     if job.stage in FIXED_SECONDS:
         return Cost(tokens, FIXED_SECONDS[job.stage])
     speed = _measured_speed(job, store)
-    if speed is None and all(_embedded(model, road) for model in _models(job)):
+    if speed is None and (isinstance(job, EmbedJob) or all(_embedded(model, road) for model in _models(job))):
         speed = TOKENS_PER_SECOND[job.stage]
     return Cost(tokens, None if speed is None else tokens / speed)
 
@@ -100,7 +102,7 @@ def _models(job: AnyJob) -> list[Model]:
 def _embedded(model: Model, road: Road) -> bool:
     """Whether a model descends from a converted GGUF file: the embedded pair, whose speed is known."""
     if model.artifact is None:
-        return bool(model.digest) and not str(model.digest).startswith("hub:")
+        return False
     job = road.jobs[model.artifact]
     return isinstance(job, ConvertJob) or all(_embedded(parent, road) for parent in _models(job))
 
@@ -111,10 +113,9 @@ class _Sizes:
     def __init__(self, road: Road, store: Store) -> None:
         self._road, self._store = road, store
         self._prompts: dict[Ref, list[Prompt]] = {}
-        sets: dict[str, list[Prompt]] = {e.prompts: road.eval_prompts[e.name] for e in road.evaluations}
         for ref, job in road.jobs.items():
             if isinstance(job, PromptsJob):
-                self._prompts[ref] = sets.get(ref, road.train_prompts)
+                self._prompts[ref] = read_prompts(Path(job.path), job.limit)
 
     def tokens(self, job: AnyJob) -> int:
         if isinstance(job, RespondJob):
@@ -122,8 +123,7 @@ class _Sizes:
         if isinstance(job, EmbedJob):
             return self._responses(job.responses)
         if isinstance(job, PruneJob):
-            share = job.calibration / max(1, len(self._prompts[job.prompts]))
-            return round(min(1.0, share) * self._read(job.prompts, (job.responses,)))
+            return self._read(job.prompts, (job.responses,))
         if isinstance(job, TrainJob):
             epochs, refs = job.token_match or (job.settings["epochs"], job.responses)
             return int(epochs) * self._read(job.prompts, refs)

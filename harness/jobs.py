@@ -64,7 +64,7 @@ class ConvertJob(Job):
 
 
 class PruneJob(Job):
-    """A model with narrower MLPs: `ratio` of all parameters removed, by Taylor importance."""
+    """A model with narrower MLPs: `ratio` of all parameters removed, by Taylor importance on these responses."""
 
     version: ClassVar[int] = 1
     stage: Literal["prune"] = "prune"
@@ -72,7 +72,6 @@ class PruneJob(Job):
     prompts: Ref
     responses: Ref
     ratio: float
-    calibration: int
 
 
 class RespondJob(Job):
@@ -148,4 +147,15 @@ AnyJob = Annotated[
     PromptsJob | ConvertJob | PruneJob | RespondJob | ScoreJob | EmbedJob | TrainJob | JudgeJob,
     Field(discriminator="stage"),
 ]
+# the files that stages write and others read
+PROMPTS, RESPONSES, SCORES, VERDICTS, EMBEDDINGS, METRICS = (
+    "prompts.jsonl",
+    "responses.jsonl",
+    "scores.jsonl",
+    "verdicts.jsonl",
+    "embeddings.npy",
+    "metrics.jsonl",
+)
+# the fact that keeps an artifact from being made: verdicts that failed, to be asked for again by the next run
+UNANSWERED = "unanswered"
 job_from_json: TypeAdapter[AnyJob] = TypeAdapter(AnyJob)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 
 from rich.console import Console
 
-from harness.jobs import AnyJob, Job
+from harness.jobs import UNANSWERED, AnyJob, Job
 from harness.progress import StageView
 from harness.store import Store
 
@@ -24,6 +24,8 @@ def run_job(job: Job, store: Store, tick: Callable[[int, int], None]) -> bool:
 
         began = time.monotonic()
         facts = perform(job, store, work, tick)
+        if facts.get(UNANSWERED):
+            return False  # a failed call is never an artifact; the workspace keeps what was answered
         store.commit(job.ref, work, job.model_dump(mode="json"), facts, time.monotonic() - began)
     return True
 
@@ -38,11 +40,13 @@ def run_jobs(jobs: Iterable[AnyJob], store: Store, console: Console) -> int:
             began = time.monotonic()
             made = run_job(job, store, tick)
             count += made
-            view.finish(job.label, time.monotonic() - began, _note(job, store) if made else " (by another run)")
+            view.finish(job.label, time.monotonic() - began, _note(job, store))
     return count
 
 
 def _note(job: Job, store: Store) -> str:
+    if not store.has(job.ref):
+        return "; some verdicts failed: run the same command again to ask for them"
     facts = store.read(job.ref).facts
     if job.stage == "prune":
         before, after = facts["parameters_before"], facts["parameters"]

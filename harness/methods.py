@@ -6,7 +6,6 @@ changes when a method is added.
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import inspect
 import pkgutil
@@ -16,7 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from harness.config import MethodSettings
+from harness.errors import UserError
 from harness.registry import Registry
+from harness.store import canonical_hash, file_sha256
 
 if TYPE_CHECKING:
     import numpy as np
@@ -85,10 +86,21 @@ class Method:
 
     @property
     def source_digest(self) -> str:
-        """sha256 of the file that defines the loss, so that an edited method is trained anew."""
-        file = inspect.getsourcefile(self.loss)
-        text = Path(file).read_bytes() if file else repr(self.loss).encode()
-        return hashlib.sha256(text).hexdigest()
+        """A digest of what defines the training: the method's fields, and the files of its functions and settings.
+        An edited method is trained anew."""
+        return canonical_hash(
+            [self.level, self.data, self.per, self.signals, *sources(self.loss, self.transform, self.settings)]
+        )
+
+
+def sources(*parts: object) -> list[str]:
+    """sha256 of the file that each part (a function, a class, or an instance) comes from."""
+    found = []
+    for part in parts:
+        if part is not None:
+            named = part if inspect.isroutine(part) or inspect.isclass(part) else type(part)
+            found.append(file_sha256(Path(str(inspect.getsourcefile(named)))))
+    return found
 
 
 class MethodRegistry(Registry[Method]):
@@ -111,6 +123,8 @@ def _load_methods() -> dict[str, Method]:
     for module in pkgutil.iter_modules(baselines.__path__):
         method = getattr(importlib.import_module(f"baselines.{module.name}"), "METHOD", None)
         if isinstance(method, Method):
+            if method.name in found:
+                raise UserError(f"baselines/{module.name}.py: method '{method.name}' is defined in two files")
             found[method.name] = method
     return found
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from harness.config import Config, MethodSettings, Sampling, validated
 from harness.errors import UserError
@@ -19,7 +18,6 @@ from harness.jobs import (
     AnyJob,
     ConvertJob,
     EmbedJob,
-    Job,
     JudgeJob,
     Model,
     PromptsJob,
@@ -41,13 +39,17 @@ from harness.models.catalog import (
     models,
     resolve_pair,
 )
-from harness.prompts import PromptSet, evaluation_set, read_prompts, training_set
+from harness.prompts import PromptSet, evaluation_set, prompt_sets, read_prompts, training_set
 from harness.records import Prompt
 from harness.store import Store, canonical_hash
 
 # The teacher's responses on the training prompts are shared by every seed of a run.
 TEACHER_SEED = 0
-EMBEDDER = "all-minilm-l6-v2"
+# What each measure of a proxy judge is read from: the teacher's log-probs, or this model's embeddings.
+TEACHER_NLL, EMBEDDING, EMBEDDER = "teacher_nll", "embedding", "all-minilm-l6-v2"
+# A pruned student is one model, whatever run it is in: its importance is measured on the teacher's responses to the
+# first prompts of one set, drawn for that alone.
+CALIBRATION_SET, CALIBRATION_SAMPLING = "everyday-train", Sampling(max_new_tokens=96)
 TEACHER, UNTRAINED = "teacher", "student (untrained)"
 CEILING = "teacher (second sample)"
 
@@ -94,7 +96,7 @@ class Road:
     entries: list[Entry] = field(default_factory=list)
     trainings: dict[str, Ref] = field(default_factory=dict)
     evaluations: list[Evaluation] = field(default_factory=list)
-    student: Ref | None = None
+    teacher_responses: Ref = ""
     train_prompts: list[Prompt] = field(default_factory=list)
     eval_prompts: dict[str, list[Prompt]] = field(default_factory=dict)
 
@@ -150,13 +152,13 @@ def build_road(config: Config, store: Store, download: bool) -> Road:
             teacher,
             prompts,
             config.train_sampling,
-            "train",
+            "chosen",
             TEACHER_SEED,
             "teacher, training prompts",
         )
     )
-    student = _student(road, pair.student, located, prompts, teacher_responses)
-    road.student = student.artifact
+    road.teacher_responses = teacher_responses
+    student = _student(road, pair.student, located, store)
 
     sft = _sft(road, student, prompts, teacher_responses)
     student_responses: Ref | None = None
@@ -167,7 +169,7 @@ def build_road(config: Config, store: Store, download: bool) -> Road:
                 sft,
                 prompts,
                 config.train_sampling,
-                "train",
+                "rejected",
                 config.seed,
                 "SFT student, training prompts",
             )
@@ -224,7 +226,10 @@ def _locate_all(names: Sequence[str], judge: Judge, store: Store, download: bool
     for spec in list(specs.values()):
         if spec.base:
             specs[spec.base] = models.get(spec.base)
-    if "embedding" in judge.measures:
+    for measure in judge.measures:
+        if measure not in (TEACHER_NLL, EMBEDDING):
+            raise UserError(f"judge '{judge.name}' asks for the measure '{measure}', which the harness does not make")
+    if EMBEDDING in judge.measures:
         specs[EMBEDDER] = models.get(EMBEDDER)
     located: dict[str, tuple[ModelSpec, Model]] = {}
     missing: list[str] = []
@@ -253,20 +258,25 @@ def _base_model(road: Road, name: str, located: dict[str, tuple[ModelSpec, Model
     return model
 
 
-def _student(
-    road: Road, name: str, located: dict[str, tuple[ModelSpec, Model]], prompts: Ref, teacher_responses: Ref
-) -> Model:
-    spec, _ = located[name]
-    if not spec.base or not spec.prune:
-        return _base_model(road, name, located)
-    job = PruneJob(
-        label=f"prune {name}",
-        model=_base_model(road, spec.base, located),
-        prompts=prompts,
-        responses=teacher_responses,
-        ratio=spec.prune.ratio,
-        calibration=spec.prune.calibration,
+def _student(road: Road, name: str, located: dict[str, tuple[ModelSpec, Model]], store: Store) -> Model:
+    """The student before training: as it comes, or pruned as its entry or the configuration says."""
+    spec, prune = located[name][0], road.config.prune or located[name][0].prune
+    base = _base_model(road, spec.base or name, located)
+    if prune is None:
+        return base
+    prompts = road.add(_prompts_job(prompt_sets.get(CALIBRATION_SET), prune.calibration, store))
+    responses = road.add(
+        _respond(
+            road.config,
+            base,
+            prompts,
+            CALIBRATION_SAMPLING,
+            "calibration",
+            TEACHER_SEED,
+            "teacher, pruning calibration",
+        )
     )
+    job = PruneJob(label=f"prune {name}", model=base, prompts=prompts, responses=responses, ratio=prune.ratio)
     return Model(artifact=road.add(job))
 
 
@@ -400,7 +410,7 @@ def _evaluate(
         return road.add(job)
 
     def measure(kind: str, responses: Ref, who: str) -> Ref:
-        if kind == "teacher_nll":
+        if kind == TEACHER_NLL:
             return road.add(_score(config, teacher, prompts, (responses,), f"teacher's log-probs: {who}, {name}"))
         model = located[EMBEDDER][1]
         return road.add(EmbedJob(label=f"embeddings: {who}, {name}", model=model, responses=responses))
@@ -451,10 +461,3 @@ def run_digest(road: Road) -> str:
     return canonical_hash(
         [[c.responses, c.verdicts] for evaluation in road.evaluations for c in evaluation.candidates]
     )[:12]
-
-
-def as_folder(path: str) -> Path:
-    return Path(path).expanduser()
-
-
-__all__ = ["Candidate", "Entry", "Evaluation", "Job", "Road", "build_road", "entries_of", "run_digest"]

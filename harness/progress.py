@@ -68,7 +68,7 @@ class StageView:
                 last = now
                 left = (now - began) / done * (total - done)
                 line = f"{head}: {done}/{total}, about {left:.0f} s left"
-                self._console.print(line, markup=False, highlight=False)
+                self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
         return tick
 
@@ -77,7 +77,7 @@ class StageView:
         if self._live:
             self._live.remove_task(self._live.task_ids[-1])
             self._live.advance(self._all)
-        if seconds < SILENT_SECONDS:
+        if seconds < SILENT_SECONDS and not note:
             return
         text = f"[{self._number}/{self._total}] {label}: done in {seconds:.1f} s{note}"
-        self._console.print(text, markup=False, highlight=False)
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -59,6 +59,11 @@ class Verdict(Record):
     reference_tokens: int
     detail: str = ""
 
+    @property
+    def unanswered(self) -> bool:
+        """Whether the judge is to be asked again: it never answered. An answer that cannot be read is an answer."""
+        return self.status in ("failed", "skipped")
+
     @model_validator(mode="after")
     def _preference_where_ok(self) -> Self:
         if (self.status == "ok") != (self.preference is not None):

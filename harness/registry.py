@@ -37,7 +37,10 @@ class Registry(Generic[T]):
         if self._entries is None:
             self._entries = self._load()
             for point in entry_points(group=f"dadpo_harness.{self.kind.replace(' ', '_')}s"):
-                self.add(point.name, point.load())
+                entry = point.load()
+                if getattr(entry, "name", point.name) != point.name:
+                    raise UserError(f"the entry point '{point.name}' of a plug-in holds the {self.kind} '{entry.name}'")
+                self.add(point.name, entry)
         return self._entries
 
     def add(self, name: str, entry: T) -> None:

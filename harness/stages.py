@@ -6,18 +6,24 @@ its workspace what an interrupted attempt left, and goes on from there.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from transformers import AutoConfig
 
 from harness.errors import UserError
 from harness.generation import sampler
 from harness.jobs import (
+    EMBEDDINGS,
+    PROMPTS,
+    RESPONSES,
+    SCORES,
+    UNANSWERED,
+    VERDICTS,
     ConvertJob,
     EmbedJob,
     Job,
@@ -33,25 +39,17 @@ from harness.judging import Comparison, Measurement, collect_verdicts, judges
 from harness.judging.embedding import embed
 from harness.methods import methods
 from harness.models import chat, loading, pruning
-from harness.models.catalog import folder_digest
+from harness.models.catalog import FAMILIES, folder_digest
 from harness.prompts import read_prompts
-from harness.records import Prompt, Response, read_records, write_jsonl
+from harness.records import Prompt, Response, Verdict, read_jsonl, read_records, write_jsonl
 from harness.scoring import sequence_log_probs
 from harness.store import Store, file_sha256, write_atomically
 from harness.training import loop
 from harness.training.batching import Example
-from harness.training.model import FAMILIES, LogProbModel, supported
+from harness.training.model import LogProbModel, supported
 
 Tick = Callable[[int, int], None]
 Facts = dict[str, Any]
-
-PROMPTS, RESPONSES, SCORES, VERDICTS, EMBEDDINGS = (
-    "prompts.jsonl",
-    "responses.jsonl",
-    "scores.json",
-    "verdicts.jsonl",
-    "embeddings.npy",
-)
 
 
 def perform(job: Job, store: Store, work: Path, tick: Tick) -> Facts:
@@ -95,8 +93,8 @@ def _same_tokenizer(tokenizer: Any, responses: Sequence[str], store: Store) -> N
     for ref in responses:
         if store.read(ref).facts["tokenizer"] != own:
             raise UserError(
-                f"{tokenizer.name_or_path} has another tokenizer than the model whose responses it is to read; "
-                "student and teacher must share one"
+                f"{tokenizer.name_or_path} has another tokenizer or chat template than the model whose responses it is "
+                "to read; student and teacher must share both"
             )
 
 
@@ -109,18 +107,41 @@ def _log_prob_model(causal_lm: Any) -> LogProbModel:
     return LogProbModel(causal_lm)
 
 
-def _examples(job: ScoreJob | TrainJob | PruneJob, refs: Sequence[str], tokenizer: Any, store: Store) -> list[Example]:
-    """Prompts with one response from each of `refs`, joined on (prompt id, sample), in the first's order."""
-    _same_tokenizer(tokenizer, refs, store)
-    prompts = {prompt.id: chat.encode_chat(tokenizer, prompt.messages) for prompt in load_prompts(job.prompts, store)}
-    tables = [{(row.prompt_id, row.sample): row.token_ids for row in load_responses(ref, store)} for ref in refs]
-    for ref, table in zip(refs[1:], tables[1:], strict=True):
-        if table.keys() != tables[0].keys():
-            odd = sorted(table.keys() ^ tables[0].keys())[0]
-            raise UserError(f"{ref} and {refs[0]} do not hold the same prompts; first difference: {odd}")
-    return [
-        Example(index, prompts[key[0]], tuple(table[key] for table in tables)) for index, key in enumerate(tables[0])
+Key = tuple[str, int]  # prompt id, sample
+
+
+def _examples(prompts: str, responses: Sequence[str], tokenizer: Any, store: Store) -> tuple[list[Key], list[Example]]:
+    """Prompts with one response from each artifact, joined on (prompt id, sample), in the first one's order."""
+    _same_tokenizer(tokenizer, responses, store)
+    encoded = {prompt.id: chat.encode_chat(tokenizer, prompt.messages) for prompt in load_prompts(prompts, store)}
+    tables = [{(row.prompt_id, row.sample): row.token_ids for row in load_responses(ref, store)} for ref in responses]
+    keys = list(tables[0])
+    for ref, table in zip(responses, tables, strict=True):
+        _same_keys(ref, table, responses[0], keys)
+    return keys, [
+        Example(index, encoded[key[0]], tuple(table[key] for table in tables)) for index, key in enumerate(keys)
     ]
+
+
+def _same_keys(name: str, keys: Iterable[Key], other: str, wanted: Iterable[Key]) -> None:
+    odd = sorted(set(keys) ^ set(wanted))
+    if odd:
+        raise UserError(f"{name} and {other} do not hold the same prompts and samples; first difference: {odd[0]}")
+
+
+def load_scores(ref: str, store: Store) -> dict[Key, dict[str, Any]]:
+    """Log-probs and lengths by (prompt id, sample)."""
+    return {(row["prompt_id"], row["sample"]): row for _, row in read_jsonl(store.read(ref).path / SCORES)}
+
+
+def _signal(ref: str, keys: Sequence[Key], examples: Sequence[Example], store: Store) -> NDArray[np.float32]:
+    """One signal's log-probs, [N, k], in the order of the examples that they were computed on."""
+    scores = load_scores(ref, store)
+    _same_keys(ref, scores, "the training data", keys)
+    for key, example in zip(keys, examples, strict=True):
+        if scores[key]["tokens"] != [len(response) for response in example.responses]:
+            raise UserError(f"{ref} was computed on other responses than the training data; first difference: {key}")
+    return np.array([scores[key]["log_probs"] for key in keys], dtype=np.float32)
 
 
 # ---- the stages
@@ -142,7 +163,7 @@ def _convert(job: ConvertJob, store: Store, work: Path, tick: Tick) -> Facts:
 def _prune(job: PruneJob, store: Store, work: Path, tick: Tick) -> Facts:
     folder = model_folder(job.model, store)
     model, tokenizer = loading.load_model(folder, torch.float32), loading.load_tokenizer(folder)
-    examples = _examples(job, [job.responses], tokenizer, store)[: job.calibration]
+    _, examples = _examples(job.prompts, [job.responses], tokenizer, store)
     pruned = pruning.prune_mlps(model, [(e.prompt, e.responses[0]) for e in examples], job.ratio, tick)
     loading.save_checkpoint(pruned, tokenizer, work)
     return {
@@ -161,6 +182,8 @@ def _respond(job: RespondJob, store: Store, work: Path, tick: Tick) -> Facts:
     encoded = [chat.encode_chat(tokenizer, prompt.messages) for prompt in prompts]
     rows = [(index, sample) for index in range(len(prompts)) for sample in range(job.samples)]
     batches = sampler.form_batches([len(encoded[index]) for index, _ in rows], job.batch_size)
+    if (work / RESPONSES).is_file():  # a kill after the last batch, before the artifact was committed
+        return _response_facts(read_records(work / RESPONSES, Response), tokenizer)
     model: Any = None
     made: dict[tuple[int, int], Response] = {}
     for number, batch in enumerate(batches):
@@ -174,9 +197,13 @@ def _respond(job: RespondJob, store: Store, work: Path, tick: Tick) -> Facts:
             write_atomically(part, "".join(response.model_dump_json() + "\n" for response in responses))
         made |= dict(zip(here, read_records(part, Response), strict=True))
     responses = [made[row] for row in rows]
-    write_jsonl(work / RESPONSES, responses)
+    write_atomically(work / RESPONSES, "".join(response.model_dump_json() + "\n" for response in responses))
     for part in work.glob("batch-*.jsonl"):
         part.unlink()
+    return _response_facts(responses, tokenizer)
+
+
+def _response_facts(responses: Sequence[Response], tokenizer: Any) -> Facts:
     return {
         "responses": len(responses),
         "tokens": sum(len(response.token_ids) for response in responses),
@@ -221,34 +248,35 @@ def _decode(
 
 def _score(job: ScoreJob, store: Store, work: Path, tick: Tick) -> Facts:
     folder = model_folder(job.model, store)
-    examples = _examples(job, job.responses, loading.load_tokenizer(folder), store)
+    keys, examples = _examples(job.prompts, job.responses, loading.load_tokenizer(folder), store)
     # float32 weights, and autocast where a setting says bf16, as in training: what is measured is what is trained
     model = _log_prob_model(loading.frozen_model(folder, torch.float32))
     sums = sequence_log_probs(model, examples, job.precision, job.batch_tokens, tick)
-    keys = [(row.prompt_id, row.sample) for row in load_responses(job.responses[0], store)]
-    scores = [
-        {
-            "prompt_id": key[0],
-            "sample": key[1],
-            "log_probs": row.tolist(),
-            "tokens": [len(response) for response in example.responses],
-        }
-        for key, example, row in zip(keys, examples, sums, strict=True)
-    ]
-    (work / SCORES).write_text(json.dumps(scores) + "\n")
+    for key, row in zip(keys, sums, strict=True):
+        if not np.isfinite(row).all():
+            raise UserError(
+                f"the log-probs of prompt {key[0]} under {folder} are {row.tolist()}; its weights are broken"
+            )
+    write_jsonl(
+        work / SCORES,
+        (
+            {
+                "prompt_id": key[0],
+                "sample": key[1],
+                "log_probs": row.tolist(),
+                "tokens": list(map(len, example.responses)),
+            }
+            for key, example, row in zip(keys, examples, sums, strict=True)
+        ),
+    )
     return {"tokens": sum(example.tokens for example in examples), "responses": sums.size}
-
-
-def load_scores(ref: str, store: Store) -> list[dict[str, Any]]:
-    scores: list[dict[str, Any]] = json.loads((store.read(ref).path / SCORES).read_text())
-    return scores
 
 
 def _embed(job: EmbedJob, store: Store, work: Path, tick: Tick) -> Facts:
     responses = load_responses(job.responses, store)
     vectors = embed(model_folder(job.model, store), [response.text for response in responses], tick)
     np.save(work / EMBEDDINGS, vectors)
-    return {"responses": len(responses)}
+    return {"responses": len(responses), "tokens": sum(len(response.token_ids) for response in responses)}
 
 
 def _train(job: TrainJob, store: Store, work: Path, tick: Tick) -> Facts:
@@ -256,15 +284,12 @@ def _train(job: TrainJob, store: Store, work: Path, tick: Tick) -> Facts:
     settings = method.settings.model_validate(job.settings)
     folder = model_folder(job.start, store)
     tokenizer = loading.load_tokenizer(folder)
-    examples = _examples(job, job.responses, tokenizer, store)
-    signals = {
-        name: np.array([row["log_probs"] for row in load_scores(ref, store)], dtype=np.float32)
-        for name, ref in job.signals.items()
-    }
+    keys, examples = _examples(job.prompts, job.responses, tokenizer, store)
+    signals = {name: _signal(ref, keys, examples, store) for name, ref in job.signals.items()}
     tokens = None
     if job.token_match is not None:
         epochs, refs = job.token_match
-        tokens = epochs * sum(example.tokens for example in _examples(job, refs, tokenizer, store))
+        tokens = epochs * sum(example.tokens for example in _examples(job.prompts, refs, tokenizer, store)[1])
     teacher = None
     if job.teacher is not None:
         teacher_folder = model_folder(job.teacher, store)
@@ -276,29 +301,33 @@ def _train(job: TrainJob, store: Store, work: Path, tick: Tick) -> Facts:
     facts = loop.train(model, examples, signals, method, settings, job.seed, work, tick, teacher, tokens)
     loading.save_checkpoint(model.causal_lm, tokenizer, work)
     (work / loop.CHECKPOINT).unlink(missing_ok=True)
-    return {**facts, "parameters": model.causal_lm.num_parameters()}
+    equal = sum(example.responses[0] == example.responses[-1] for example in examples) if method.data == "pairs" else 0
+    return {**facts, "equal_pairs": equal, "parameters": model.causal_lm.num_parameters()}
 
 
 def _judge(job: JudgeJob, store: Store, work: Path, tick: Tick) -> Facts:
     judge = judges.get(job.judge)
     prompts = {prompt.id: prompt for prompt in load_prompts(job.prompts, store)}
-    candidates = load_responses(job.candidate, store)
-    references = {response.prompt_id: response for response in load_responses(job.reference, store)}
-    if {response.prompt_id for response in candidates} != references.keys():
-        raise UserError(f"{job.candidate} and {job.reference} do not answer the same prompts")
+    candidates = {(row.prompt_id, row.sample): row for row in load_responses(job.candidate, store)}
+    references = {(row.prompt_id, row.sample): row for row in load_responses(job.reference, store)}
+    _same_keys(job.candidate, candidates, job.reference, references)
     measured = {name: _measurements(job, name, store) for name in judge.measures}
     comparisons = [
-        Comparison(
-            prompts[candidate.prompt_id],
-            candidate,
-            references[candidate.prompt_id],
-            {name: table[candidate.prompt_id] for name, table in measured.items()},
-        )
-        for candidate in candidates
+        Comparison(prompts[key[0]], row, references[key], {name: table[key[0]] for name, table in measured.items()})
+        for key, row in candidates.items()
     ]
-    verdicts = collect_verdicts(judge, comparisons, job.prompt_set, job.candidate_name, job.reference_name, tick)
-    write_jsonl(work / VERDICTS, verdicts)
-    return {"verdicts": len(verdicts)}
+    # an earlier attempt may have left failures: prompts that it got whole answers to are not asked again
+    kept: dict[str, list[Verdict]] = {}
+    for verdict in read_records(work / VERDICTS, Verdict) if (work / VERDICTS).is_file() else []:
+        kept.setdefault(verdict.prompt_id, []).append(verdict)
+    kept = {prompt_id: rows for prompt_id, rows in kept.items() if not any(row.unanswered for row in rows)}
+    asked = [comparison for comparison in comparisons if comparison.prompt.id not in kept]
+    new = collect_verdicts(judge, asked, job.prompt_set, job.candidate_name, job.reference_name, tick)
+    verdicts = [row for rows in kept.values() for row in rows] + new
+    order = {key[0]: place for place, key in enumerate(candidates)}
+    verdicts.sort(key=lambda row: order[row.prompt_id])
+    write_atomically(work / VERDICTS, "".join(row.model_dump_json() + "\n" for row in verdicts))
+    return {"verdicts": len(verdicts), UNANSWERED: sum(row.unanswered for row in verdicts)}
 
 
 def _measurements(job: JudgeJob, name: str, store: Store) -> dict[str, Measurement]:
@@ -306,7 +335,7 @@ def _measurements(job: JudgeJob, name: str, store: Store) -> dict[str, Measureme
     tables = {}
     for role, ref in (("candidate", job.candidate), ("reference", job.reference), ("samples", job.samples)):
         rows = _measure_rows(job.measures[f"{name}/{role}"], str(ref), store)
-        table: dict[str, list[np.ndarray[Any, Any]]] = {}
+        table: dict[str, list[NDArray[Any]]] = {}
         for prompt_id, value in rows:
             table.setdefault(prompt_id, []).append(value)
         tables[role] = table
@@ -316,17 +345,16 @@ def _measurements(job: JudgeJob, name: str, store: Store) -> dict[str, Measureme
     }
 
 
-def _measure_rows(measure: str, responses: str, store: Store) -> list[tuple[str, np.ndarray[Any, Any]]]:
+def _measure_rows(measure: str, responses: str, store: Store) -> list[tuple[str, NDArray[Any]]]:
     """(prompt id, values) of each response: mean negative log-prob a token, or the embedding."""
+    keys = [(row.prompt_id, row.sample) for row in load_responses(responses, store)]
     if measure.startswith("score/"):
-        return [
-            (row["prompt_id"], np.array([-row["log_probs"][0] / row["tokens"][0]]))
-            for row in load_scores(measure, store)
-        ]
-    vectors = np.load(store.read(measure).path / EMBEDDINGS)
-    return [
-        (response.prompt_id, vector) for response, vector in zip(load_responses(responses, store), vectors, strict=True)
-    ]
+        scores = load_scores(measure, store)
+        _same_keys(measure, scores, responses, keys)
+        return [(key[0], np.array([-scores[key]["log_probs"][0] / scores[key]["tokens"][0]])) for key in keys]
+    if store.read(measure).manifest["job"]["responses"] != responses:
+        raise UserError(f"{measure} holds the embeddings of other responses than {responses}")
+    return [(key[0], vector) for key, vector in zip(keys, np.load(store.read(measure).path / EMBEDDINGS), strict=True)]
 
 
 _STAGES: dict[type[Job], Callable[..., Facts]] = {

@@ -98,12 +98,15 @@ class Store:
                 raise UserError(f"{file} is damaged; delete the folder {path} and run the command again")
         return Artifact(ref, path, manifest)
 
+    def workspace(self, ref: str) -> Path:
+        """Where an artifact is being made, or was when it could not be finished."""
+        return self.root / "work" / ref.replace("/", "-")
+
     @contextlib.contextmanager
     def making(self, ref: str) -> Iterator[Path]:
         """The workspace for an artifact, under its lock. What an interrupted attempt left is still in it."""
-        name = ref.replace("/", "-")
-        with self._lock(name):
-            work = self.root / "work" / name
+        work = self.workspace(ref)
+        with self._lock(work.name):
             work.mkdir(parents=True, exist_ok=True)
             yield work
 

@@ -6,17 +6,16 @@ order the judge sees, and one that could not be had says so in its status.
 
 from __future__ import annotations
 
-import hashlib
-import inspect
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
+from harness.methods import sources
 from harness.records import Order, Prompt, Response, Status, Verdict
 from harness.registry import Registry
+from harness.store import canonical_hash
 
 BOTH_ORDERS: tuple[Order, ...] = ("candidate_first", "reference_first")
 NO_ORDER: tuple[Order, ...] = ("none",)
@@ -125,10 +124,17 @@ def collect_verdicts(
 
 
 def source_digest(judge: Judge) -> str:
-    """sha256 of the files that define a judge and the judges it combines: an edited judge judges anew."""
-    parts = [judge, *(judges.get(name) for name in judge.members)]
-    files = sorted({inspect.getsourcefile(type(part)) or "" for part in parts})
-    return hashlib.sha256(b"".join(Path(file).read_bytes() for file in files if file)).hexdigest()
+    """A digest of what defines a judge: its fields and the files they come from. An edited judge judges anew."""
+    return _digest(judge)
+
+
+def _digest(part: object) -> str:
+    if isinstance(part, str):
+        return part
+    if isinstance(part, tuple):
+        return canonical_hash([_digest(item) for item in part])
+    inside = [_digest(getattr(part, f.name)) for f in fields(part)] if is_dataclass(part) else []
+    return canonical_hash([inside, sources(part)])
 
 
 def _load_judges() -> dict[str, Judge]:

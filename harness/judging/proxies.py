@@ -25,8 +25,10 @@ def prefer(candidate: float, reference: float) -> float:
     return 0.5 if candidate == reference else float(candidate > reference)
 
 
-def empty_preference(comparison: Comparison) -> float | None:
-    """An empty response loses; two empty ones tie; None where both have text."""
+def plain_preference(comparison: Comparison) -> float | None:
+    """What needs no measure: equal responses tie, an empty one loses; None elsewhere."""
+    if comparison.candidate.text == comparison.reference.text:
+        return 0.5
     candidate, reference = (bool(r.text.strip()) for r in (comparison.candidate, comparison.reference))
     return None if candidate and reference else prefer(candidate, reference)
 
@@ -63,8 +65,8 @@ class MeasureJudge:
         return (self.measure,)
 
     def preference(self, comparison: Comparison) -> float:
-        empty = empty_preference(comparison)
-        return self.decide(comparison.measured[self.measure]) if empty is None else empty
+        plain = plain_preference(comparison)
+        return self.decide(comparison.measured[self.measure]) if plain is None else plain
 
     def answers(self, comparisons: Sequence[tuple[Comparison, Order]]) -> Iterable[Answer]:
         for comparison, _ in comparisons:
@@ -107,7 +109,8 @@ TYPICALITY = MeasureJudge(
 EMBEDDING = MeasureJudge(
     name="embedding",
     summary="whose all-MiniLM-L6-v2 embedding is nearer to those of the teacher's own samples",
-    misses="grammar, facts, order and style: it sees the topic, and the first half of a response passes",
+    misses="grammar, facts, order and style (it sees the topic, and the first half of a response passes), and what "
+    "follows the first 256 word pieces",
     measure="embedding",
     decide=similarity,
 )

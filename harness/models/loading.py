@@ -55,10 +55,12 @@ def save_checkpoint(model: Any, tokenizer: Any, folder: Path) -> None:
 
 
 def tokenizer_fingerprint(tokenizer: Any) -> str:
-    """A digest of what a tokenizer does to text: its vocabulary, merges, normaliser and added tokens."""
+    """A digest of what a tokenizer does to text and conversations: its vocabulary, merges, normaliser, added tokens
+    and chat template."""
     content = json.loads(tokenizer.backend_tokenizer.to_str())
     content.pop("padding", None)
     content.pop("truncation", None)
+    content["chat_template"] = tokenizer.chat_template
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
 
 

@@ -7,10 +7,12 @@ from typing import Any
 
 import pandas as pd
 
+from harness.config import MethodSettings
+
 Results = dict[str, Any]
 
-# At 100 prompts a preference rate's 95% interval is about ±15 points wide: less ranks nothing.
-RANKABLE_PROMPTS = 100
+# At 80 prompts a preference rate's 95% interval is about ±17 points wide: less ranks nothing.
+RANKABLE_PROMPTS = 80
 KINDS = {"ceiling": "ceiling", "untrained": "start", "control": "control", "method": "method"}
 
 
@@ -25,7 +27,8 @@ def render(runs: Sequence[Results]) -> str:
 _LEGEND = """\
 Students against their teacher on prompts that training never saw. **Preference rate** is (wins − losses) / N, ties
 counting 0: 0 is parity with the teacher, negative is worse. **Win rate** is wins / N, ties are not wins. Brackets hold
-95% intervals from a bootstrap over prompts. *Missing* prompts have a failed or unparsable verdict and are not in N.
+95% intervals: a bootstrap over prompts, or Wilson's where all outcomes are alike. *Missing* prompts have a failed or
+unparsable verdict and are not in N.
 *Tokens* is the mean response length, *cut* the share of responses cut at the length limit.
 """
 
@@ -38,11 +41,16 @@ def _section(run: Results) -> str:
         teacher = prompt_set["teacher"]
         parts.append(
             f"### {prompt_set['name']} ({domain}, {prompt_set['prompts']} prompts)\n\n"
-            f"Judge: {judge}. The teacher's responses: {teacher['mean_tokens']:.0f} tokens, "
+            f"Judge: {judge}{_misses(run, judge)}. The teacher's responses: {teacher['mean_tokens']:.0f} tokens, "
             f"{teacher['cut_share']:.0%} cut.\n\n{_set_table(run, prompt_set['name'])}"
         )
     parts += [_judges(run), _methods(run)]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _misses(run: Results, judge: str) -> str:
+    misses = next(known["misses"] for known in run["judges"] if known["name"] == judge)
+    return f", a proxy: it misses {misses}" if misses else ""
 
 
 def _smallest(run: Results) -> int:
@@ -74,7 +82,8 @@ def _facts(run: Results) -> str:
             f"- judge: {run['judge']}{samples}",
             f"- seed: {run['seed']}; date: {run['date']}; harness {run['harness']}; record: {run['name']}",
             f"- training: {training['prompts']} prompts of {training['prompt_set']}, "
-            f"teacher at {_sampling(training['sampling'])}; evaluation: everyone at {_sampling(sampling)}",
+            f"teacher at {_sampling(training['sampling'])} "
+            f"({training['cut_share']:.0%} of its responses cut); evaluation: everyone at {_sampling(sampling)}",
             f"- to reproduce: `{run['command']}`",
         ]
     )
@@ -129,7 +138,9 @@ def _judges(run: Results) -> str:
     parts.append("\n".join(lines))
     alone = [judge["name"] for judge in run["judges"][1:]]
     if alone:
-        parts.append(f"Preference rates by each part of {run['judge']} alone (proxies too):")
+        parts.append(
+            f"Preference rates by each part of {run['judge']} alone (proxies too, with what they miss as above):"
+        )
         parts.append(_alone_table(run, alone))
     return "\n\n".join(parts)
 
@@ -157,28 +168,19 @@ def _alone_table(run: Results, judges: list[str]) -> str:
 
 
 def _methods(run: Results) -> str:
-    defaults = {"start", "learning_rate", "epochs", "batch_size"}
-    plain = {
-        "micro_batch_tokens",
-        "warmup_ratio",
-        "weight_decay",
-        "max_grad_norm",
-        "precision",
-        "checkpoint_steps",
-    }
     frame = pd.DataFrame(
         {
             "method": entry["name"],
             "starts from": {"student": "untrained student", "sft": "SFT student"}[entry["settings"]["start"]],
             "learning rate": f"{entry['settings']['learning_rate']:g}",
-            "epochs": entry["settings"]["epochs"],
+            "epochs": "by tokens" if entry["token_matched"] else entry["settings"]["epochs"],
             "batch": entry["settings"]["batch_size"],
             "steps": entry["facts"]["steps"],
             "tokens": f"{entry['facts']['tokens']:,}",
             "its own settings": ", ".join(
                 f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}"
                 for key, value in entry["settings"].items()
-                if key not in defaults | plain
+                if key not in MethodSettings.model_fields
             ),
             "control of": f"{entry['controls']}: {entry['why']}" if entry["controls"] else "",
         }

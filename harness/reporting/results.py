@@ -13,23 +13,29 @@ from typing import Any
 import harness
 from harness.config import to_yaml
 from harness.errors import UserError
-from harness.jobs import Ref
+from harness.jobs import METRICS, RESPONSES, VERDICTS, Ref
 from harness.judging import judges
 from harness.pipeline import Candidate, Evaluation, Road, run_digest
-from harness.records import Response, Verdict, read_records, write_jsonl
+from harness.records import Response, Verdict, read_records
 from harness.statistics import rates
 from harness.store import Store, write_atomically
 
 SCHEMA = 1
-RESULTS, VERDICTS, CONFIG, BOARD = "results.json", "verdicts.jsonl", "config.yaml", "leaderboard.md"
-METRICS = "metrics.jsonl"
+RESULTS, CONFIG, BOARD = "results.json", "config.yaml", "leaderboard.md"
 RECORDED = (RESULTS, VERDICTS, CONFIG)
 Results = dict[str, Any]
 
 
 def results_folder() -> Path:
-    """benchmarks/results of this checkout (or of the installed package)."""
-    return Path(str(resources.files("benchmarks") / "results"))
+    """benchmarks/results of this checkout.
+
+    Raises:
+        UserError: the harness runs from an installed package, which is no place to record in.
+    """
+    folder = Path(str(resources.files("benchmarks") / "results"))
+    if not (folder.parents[1] / "pyproject.toml").is_file():
+        raise UserError("recorded results live in a checkout of the project; here, name run folders and --out FILE")
+    return folder
 
 
 def as_file_name(model: str) -> str:
@@ -45,11 +51,13 @@ def collect(road: Road, store: Store, command: str) -> tuple[Results, list[Verdi
     for evaluation in road.evaluations:
         for candidate in evaluation.candidates:
             for judge, ref in candidate.verdicts.items():
-                found = read_records(store.read(ref).path / "verdicts.jsonl", Verdict)
+                # verdicts that failed keep a judging from being an artifact; they are counted on the board all the same
+                folder = store.read(ref).path if store.has(ref) else store.workspace(ref)
+                found = read_records(folder / VERDICTS, Verdict)
                 verdicts += found
                 rows.append(_row(evaluation, candidate, judge, found, store))
     shown = judges.get(config.judge)
-    manifests = {ref: store.read(ref).manifest for ref in road.jobs}
+    manifests = {ref: store.read(ref).manifest for ref in road.jobs if store.has(ref)}
     dates = sorted(manifest["created"] for manifest in manifests.values())
     results: Results = {
         "schema": SCHEMA,
@@ -78,6 +86,7 @@ def collect(road: Road, store: Store, command: str) -> tuple[Results, list[Verdi
             "prompt_set": config.train_prompts,
             "prompts": len(road.train_prompts),
             "sampling": config.train_sampling.model_dump(),
+            **_response_facts(road.teacher_responses, store),
         },
         "evaluation": {"sampling": config.eval_sampling.model_dump()},
         "methods": [
@@ -85,6 +94,7 @@ def collect(road: Road, store: Store, command: str) -> tuple[Results, list[Verdi
                 "name": entry.name,
                 "method": entry.method,
                 "controls": entry.controls,
+                "token_matched": entry.match_tokens,
                 "why": entry.why,
                 "settings": entry.settings.model_dump(mode="json"),
                 "artifact": road.trainings[entry.name],
@@ -101,6 +111,7 @@ def collect(road: Road, store: Store, command: str) -> tuple[Results, list[Verdi
                 "facts": manifests[ref]["facts"],
             }
             for ref, job in road.jobs.items()
+            if ref in manifests
         ],
         "config": config.model_dump(mode="json", exclude={"store"}),
     }
@@ -121,7 +132,7 @@ def _row(evaluation: Evaluation, candidate: Candidate, judge: str, verdicts: lis
 
 
 def _response_facts(ref: Ref, store: Store) -> Results:
-    responses = read_records(store.read(ref).path / "responses.jsonl", Response)
+    responses = read_records(store.read(ref).path / RESPONSES, Response)
     return {
         "mean_tokens": sum(len(r.token_ids) for r in responses) / len(responses),
         "cut_share": sum(r.finish == "length" for r in responses) / len(responses),
@@ -134,9 +145,7 @@ def write_run(out: Path, road: Road, store: Store, results: Results, verdicts: l
         curve = (store.read(ref).path / METRICS).read_text(encoding="utf-8")
         write_atomically(out / "metrics" / f"{name}.jsonl", curve)
     write_atomically(out / CONFIG, to_yaml(road.config))
-    beside = out / f".{VERDICTS}.tmp"
-    write_jsonl(beside, verdicts)
-    beside.replace(out / VERDICTS)
+    write_atomically(out / VERDICTS, "".join(verdict.model_dump_json() + "\n" for verdict in verdicts))
     write_atomically(out / RESULTS, json.dumps(results, indent=1, ensure_ascii=False) + "\n")
     write_atomically(out / BOARD, board)
 

@@ -18,12 +18,12 @@ from torch import Tensor
 
 from harness.config import MethodSettings
 from harness.errors import UserError
+from harness.jobs import METRICS
 from harness.methods import Method, SequenceInputs
 from harness.training.batching import Batch, Example, collate, split_by_tokens
 from harness.training.model import LogProbModel
 
 CHECKPOINT = "checkpoint.pt"
-METRICS = "metrics.jsonl"
 Signals = dict[str, NDArray[np.float32]]
 Tick = Callable[[int, int], None]
 
@@ -79,7 +79,8 @@ def train(
         UserError: the loss is not finite; the message names the batch.
     """
     AcceleratorState._reset_state(reset_partial_state=True)  # another training may have run in this process
-    accelerator = Accelerator(mixed_precision="bf16" if settings.precision == "bf16" else "no")
+    on_cpu = next(model.parameters()).device.type == "cpu"
+    accelerator = Accelerator(mixed_precision="bf16" if settings.precision == "bf16" else "no", cpu=on_cpu)
     torch.manual_seed(seed)
     model.train()
     optimizer = torch.optim.AdamW(

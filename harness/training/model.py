@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from harness.models.catalog import FAMILIES
 from harness.training.batching import Batch
 
 CHUNK_ROWS = 256
@@ -118,11 +119,6 @@ class LogProbModel(nn.Module):
                 for part in _chunks(len(hidden))
             ]
         )
-
-
-# Families whose logits are the head's product with the last hidden states and nothing more, and whose attention
-# obeys the mask and the positions it is given. A test holds each to its own logits; add a family with its test.
-FAMILIES = frozenset({"llama", "mistral", "qwen2", "qwen3"})
 
 
 def supported(causal_lm: Any) -> bool:

@@ -1,4 +1,4 @@
-"""The losses against plain float64 arithmetic, and what docs/methods.md says follows from daDPO's form."""
+"""The losses against plain float64 arithmetic, and what docs/methods/dadpo.md says follows from daDPO's form."""
 
 from __future__ import annotations
 
@@ -180,7 +180,7 @@ def test_the_four_methods_are_registered_under_their_names() -> None:
         assert methods.get(method.name) is method
 
 
-# ---- consequences, by their numbers in docs/methods.md
+# ---- consequences, by their numbers in docs/methods/dadpo.md
 
 
 @pytest.mark.parametrize("beta", [0.05, 0.1, 1.0])
