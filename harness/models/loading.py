@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -70,7 +72,8 @@ def dequantise_gguf(file: Path, folder: Path) -> dict[str, Any]:
     transformers 5 refuses save_pretrained on a model it loaded from GGUF, so a fresh model of the same
     configuration takes its weights.
     """
-    loaded = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
+    with contextlib.redirect_stderr(io.StringIO()):  # its progress bar, which no setting turns off
+        loaded = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
     settings = loaded.config.to_dict()
     for key in ("quantization_config", "_name_or_path", "model_type", "transformers_version"):

@@ -84,7 +84,7 @@ def _facts(run: Results) -> str:
             f"- training: {training['prompts']} prompts of {training['prompt_set']}, "
             f"teacher at {_sampling(training['sampling'])} "
             f"({training['cut_share']:.0%} of its responses cut); evaluation: everyone at {_sampling(sampling)}",
-            f"- to reproduce: `{run['command']}`",
+            f"- to reproduce: `{run['command']}` (every setting: config.yaml of the record)",
         ]
     )
 

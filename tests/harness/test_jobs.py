@@ -24,7 +24,7 @@ MODEL, OTHER = Model(artifact="train/1"), Model(path="/models/a", digest="d1")
 JOBS: list[Job] = [
     PromptsJob(label="read", path="/a.jsonl", digest="d", limit=8),
     ConvertJob(label="convert", path="/a.gguf", digest="d"),
-    PruneJob(label="prune", model=MODEL, prompts="prompts/1", responses="respond/1", ratio=0.2, calibration=16),
+    PruneJob(label="prune", model=MODEL, prompts="prompts/1", responses="respond/1", ratio=0.2),
     RespondJob(
         label="respond",
         model=OTHER,

@@ -22,7 +22,7 @@ from harness.judging.proxies import (
     PROXY,
     MeasureJudge,
     Unanimous,
-    empty_preference,
+    plain_preference,
     prefer,
     similarity,
     typicality,
@@ -130,7 +130,12 @@ def test_an_empty_response_loses_whatever_its_measures_say(
 
 
 def test_two_responses_with_text_are_left_to_the_measures() -> None:
-    assert empty_preference(compared("a", ".")) is None
+    assert plain_preference(compared("a", ".")) is None
+
+
+@pytest.mark.parametrize("judge", JUDGES, ids=lambda judge: judge.name)
+def test_equal_responses_tie_whatever_rounding_does_to_their_measures(judge: Judge) -> None:
+    assert preference(judge, compared("Same.", "Same.", **GOOD)) == 0.5
 
 
 @pytest.mark.parametrize("judge", JUDGES, ids=lambda judge: judge.name)

@@ -29,7 +29,7 @@ def finished(run: Path, **values: Any) -> Path:
     (run / "verdicts.jsonl").write_text('{"prompt_id": "a"}\n')
     (run / "config.yaml").write_text("student: small\n")
     (run / "leaderboard.md").write_text("# Leaderboard\n")
-    (run / "run.json").write_text("{}")
+    (run / "harness-run.json").write_text("{}")
     (run / "checkpoint").mkdir()
     (run / "checkpoint" / "model.safetensors").write_bytes(b"weights")
     return run

@@ -1,0 +1,222 @@
+"""What the missing stages of a road would cost."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.config import Config, resolve
+from harness.estimate import (
+    CHARACTERS_PER_TOKEN,
+    FIXED_SECONDS,
+    TEMPLATE_TOKENS,
+    Cost,
+    Group,
+    estimate,
+    grouped,
+)
+from harness.jobs import AnyJob, JudgeJob, PromptsJob, RespondJob
+from harness.launch import run_job
+from harness.pipeline import Road, build_road
+from harness.store import Store
+
+TRAIN, TEST = ["Say one.", "Say two to me."], ["Sing to me!", "Dance!", "Go on."]
+
+
+@pytest.fixture
+def store(own_store: Path) -> Store:
+    return Store(own_store)
+
+
+@pytest.fixture
+def config(tmp_path: Path, checkpoints: dict[str, Path]) -> Config:
+    paths = []
+    for name, texts in (("train", TRAIN), ("test", TEST)):
+        path = tmp_path / f"{name}.jsonl"
+        path.write_text("".join(json.dumps({"prompt": text}) + "\n" for text in texts))
+        paths.append(str(path))
+    layer = {
+        "student": str(checkpoints["llama"]),
+        "teacher": str(checkpoints["llama-teacher"]),
+        "methods": ["sft", "dadpo"],
+        "train_prompts": paths[0],
+        "eval": paths[1:],
+        "judge": "typicality",
+        "train_sampling": {"max_new_tokens": 7},
+        "eval_sampling": {"max_new_tokens": 5},
+        "settings": {"sft": {"epochs": 3}, "dadpo": {"epochs": 2}},
+    }
+    return resolve([layer])
+
+
+@pytest.fixture
+def road(config: Config, store: Store) -> Road:
+    return build_road(config, store, download=False)
+
+
+def prompt_tokens(texts: list[str]) -> int:
+    return round(sum(map(len, texts)) / CHARACTERS_PER_TOKEN) + TEMPLATE_TOKENS * len(texts)
+
+
+def costs(road: Road, store: Store) -> dict[str, Cost | None]:
+    return {job.label: cost for job, cost in estimate(road, store)}
+
+
+def quiet(done: int, total: int) -> None:
+    pass
+
+
+def make(store: Store, job: AnyJob, tokens: int, seconds: float) -> None:
+    """An artifact of a job with the facts that estimates go by, and nothing in it."""
+    with store.making(job.ref) as work:
+        store.commit(job.ref, work, job.model_dump(mode="json"), {"tokens": tokens}, seconds)
+
+
+# ---- sizes
+
+
+def test_every_job_is_estimated_in_the_order_it_runs(road: Road, store: Store) -> None:
+    found = list(estimate(road, store))
+    assert [job for job, _ in found] == list(road.jobs.values())
+    assert all(cost is not None for _, cost in found)
+
+
+def test_before_anything_is_made_responses_count_as_long_as_they_may_be(road: Road, store: Store) -> None:
+    train, test = prompt_tokens(TRAIN), prompt_tokens(TEST)
+    expected = {
+        "read train": 0,
+        "responses: teacher, training prompts": 2 * 7,
+        "train sft": 3 * (train + 2 * 7),
+        "responses: SFT student, training prompts": 2 * 7,
+        "log-probs: reference": train + 2 * 2 * 7,
+        "log-probs: teacher": train + 2 * 2 * 7,
+        "train dadpo": 2 * (train + 2 * 2 * 7),
+        "responses: teacher, test": 3 * 5,
+        "responses: teacher for judging, test": 3 * 2 * 5,
+        "teacher's log-probs: dadpo, test": test + 3 * 5,
+        "teacher's log-probs: teacher for judging, test": test + 3 * 2 * 5,
+        "judge typicality: dadpo, test": 0,
+    }
+    found = costs(road, store)
+    assert {label: cost.tokens for label, cost in found.items() if cost and label in expected} == expected
+
+
+def test_a_token_matched_control_costs_what_its_method_does(config: Config, store: Store) -> None:
+    found = costs(build_road(config.model_copy(update={"controls": "full"}), store, download=False), store)
+    matched, own = found["train sft-continued"], found["train dadpo"]
+    assert matched and own and matched.tokens == own.tokens
+
+
+def test_what_is_there_costs_nothing_and_its_real_length_counts(road: Road, store: Store) -> None:
+    for job in road.jobs.values():
+        if isinstance(job, PromptsJob):
+            run_job(job, store, quiet)
+    make(store, road.jobs[road.teacher_responses], tokens=9, seconds=0.1)
+    found = costs(road, store)
+    assert [label for label, cost in found.items() if cost is None] == [
+        "read train",
+        "responses: teacher, training prompts",
+        "read test",
+    ]
+    train = prompt_tokens(TRAIN)
+    sft, dadpo = found["train sft"], found["train dadpo"]
+    assert sft and sft.tokens == 3 * (train + 9)
+    assert dadpo and dadpo.tokens == 2 * (train + 9 + 2 * 7)
+
+
+def test_nothing_is_left_when_everything_is_there(road: Road, store: Store) -> None:
+    for job in road.jobs.values():
+        make(store, job, tokens=1, seconds=0.1)
+    assert {cost for _, cost in estimate(road, store)} == {None}
+
+
+# ---- time
+
+
+def test_the_speed_of_a_local_folder_is_unknown(road: Road, store: Store) -> None:
+    for job, cost in estimate(road, store):
+        assert cost is not None
+        expected = FIXED_SECONDS[job.stage] if isinstance(job, PromptsJob | JudgeJob) else None
+        assert cost.seconds == expected, job.label
+
+
+def test_a_speed_measured_in_this_store_is_used_for_the_same_model(road: Road, store: Store) -> None:
+    make(store, road.jobs[road.teacher_responses], tokens=100, seconds=4.0)
+    found = costs(road, store)
+    same, other = found["responses: teacher, test"], found["responses: SFT student, training prompts"]
+    assert same and same.seconds == pytest.approx(15 / 25)
+    assert other and other.seconds is None
+    scoring = found["log-probs: teacher"]
+    assert scoring and scoring.seconds is None  # another kind of stage
+
+
+def test_a_measurement_too_short_to_mean_anything_is_not_used(road: Road, store: Store) -> None:
+    make(store, road.jobs[road.teacher_responses], tokens=100, seconds=0.5)
+    cost = costs(road, store)["responses: teacher, test"]
+    assert cost and cost.seconds is None
+
+
+def test_the_embedded_pair_has_numbers_before_anything_ran(config: Config, store: Store) -> None:
+    embedded = {"student": "smollm2-135m-pruned20", "teacher": None, "judge": "proxy", "controls": "full"}
+    found = list(estimate(build_road(config.model_copy(update=embedded), store, download=False), store))
+    assert {job.stage for job, _ in found} == {
+        *("prompts", "convert", "respond", "prune", "score", "embed", "train", "judge")
+    }
+    for job, cost in found:
+        assert cost is not None and cost.seconds is not None and cost.seconds > 0, job.label
+
+
+def test_training_against_a_teacher_of_unknown_speed_is_unknown(
+    config: Config, store: Store, checkpoints: dict[str, Path]
+) -> None:
+    mixed = {"student": "smollm2-135m-pruned20", "teacher": str(checkpoints["llama-teacher"]), "methods": ("sft", "kd")}
+    found = costs(build_road(resolve([config.model_dump(), {**mixed, "settings": {}}]), store, download=False), store)
+    sft, kd = found["train sft"], found["train kd"]
+    assert sft and sft.seconds is not None
+    assert kd and kd.seconds is None
+
+
+# ---- groups
+
+
+def respond(label: str) -> RespondJob:
+    return RespondJob.model_construct(label=label)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ([], []),
+        ([("a, x", Cost(2, 1.0)), ("a, y", Cost(3, 2.0))], [Group("a", 0, 2, 5, 3.0)]),
+        ([("a, x", None), ("a, y", Cost(3, 2.0))], [Group("a", 1, 1, 3, 2.0)]),
+        ([("a, x", None), ("a, y", None)], [Group("a", 2, 0, 0, 0.0)]),
+        ([("a, x", Cost(2, None)), ("a, y", Cost(3, 2.0))], [Group("a", 0, 2, 5, None)]),
+        ([("a, x", Cost(3, 2.0)), ("a, y", Cost(2, None)), ("a, z", Cost(1, 1.0))], [Group("a", 0, 3, 6, None)]),
+        (
+            [("b, x", Cost(1, 1.0)), ("a", Cost(2, 1.0)), ("b, y", Cost(4, 1.0)), ("c", None)],
+            [Group("b", 0, 2, 5, 2.0), Group("a", 0, 1, 2, 1.0), Group("c", 1, 0, 0, 0.0)],
+        ),
+    ],
+)
+def test_sets_are_merged_in_order_and_summed(given: list[tuple[str, Cost | None]], expected: list[Group]) -> None:
+    assert grouped((respond(label), cost) for label, cost in given) == expected
+
+
+def test_groups_hold_every_stage_and_token_of_a_road(road: Road, store: Store) -> None:
+    make(store, road.jobs[road.teacher_responses], tokens=9, seconds=0.1)
+    found = list(estimate(road, store))
+    groups = grouped(found)
+    assert sum(group.there + group.to_do for group in groups) == len(road.jobs)
+    assert sum(group.there for group in groups) == 1
+    assert sum(group.tokens for group in groups) == sum(cost.tokens for _, cost in found if cost)
+
+
+def test_only_stages_of_one_kind_are_merged(road: Road, store: Store) -> None:
+    labels: dict[str, set[Any]] = {}
+    for job, _ in estimate(road, store):
+        group = job.label.rsplit(", ", 1)[0]
+        labels.setdefault(group, set()).add((job.stage, str(getattr(job, "model", ""))))
+    assert all(len(kinds) == 1 for kinds in labels.values())

@@ -1,0 +1,213 @@
+"""Jobs run in order, once; a judging with failures is not an artifact, and only its failures are asked again."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from harness.jobs import RESPONSES, UNANSWERED, VERDICTS, JudgeJob, PromptsJob
+from harness.judging import Answer, Comparison, judges
+from harness.judging.protocol import BOTH_ORDERS
+from harness.launch import run_job, run_jobs
+from harness.records import Order, Response, Status, Verdict, read_records, write_jsonl
+from harness.store import Store
+
+IDS = ("p0", "p1", "p2")
+
+
+class FakeJudge:
+    """Prefers the candidate, save where `failing` names the prompt, the prompt and order, or the candidate's text."""
+
+    name, summary, misses = "fake", "a judge", ""
+    orders, measures, members = BOTH_ORDERS, (), ()
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, Order]] = []
+        self.failing: dict[str | tuple[str, Order], Status] = {}
+
+    def answers(self, comparisons: Sequence[tuple[Comparison, Order]]) -> Iterable[Answer]:
+        for comparison, order in comparisons:
+            key = (comparison.prompt.id, order)
+            self.asked.append(key)
+            status = next((s for k, s in self.failing.items() if k in (key[0], key, comparison.candidate.text)), "ok")
+            yield Answer(status, 1.0 if status == "ok" else None, f"call {len(self.asked)}")
+
+
+@pytest.fixture
+def judge(monkeypatch: pytest.MonkeyPatch) -> FakeJudge:
+    fake = FakeJudge()
+    monkeypatch.setattr(judges, "_entries", {**dict(judges.items()), "fake": fake})
+    return fake
+
+
+@pytest.fixture
+def store(own_store: Path) -> Store:
+    return Store(own_store)
+
+
+@pytest.fixture
+def job(store: Store, tmp_path: Path) -> JudgeJob:
+    """A judging of three comparisons, everything that it reads being there."""
+    path = tmp_path / "set.jsonl"
+    path.write_text("".join(json.dumps({"id": name, "prompt": f"Say {name}."}) + "\n" for name in IDS))
+    prompts = PromptsJob(path=str(path), digest=store.digest(path), limit=None)
+    run_job(prompts, store, quiet)
+    for name, tokens in (("candidate", (3, 2)), ("reference", (4, 5, 2))):
+        with store.making(f"respond/{name}") as work:
+            rows = [Response(prompt_id=p, token_ids=tokens, text=f"{name} {p}", finish="stop") for p in IDS]
+            write_jsonl(work / RESPONSES, rows)
+            store.commit(f"respond/{name}", work, {"stage": "respond"}, {"tokens": 6}, 0.0)
+    return JudgeJob(
+        label="judge fake: me, set",
+        judge="fake",
+        judge_source="s",
+        prompt_set="set",
+        candidate_name="me",
+        reference_name="teacher",
+        prompts=prompts.ref,
+        candidate="respond/candidate",
+        reference="respond/reference",
+        samples=None,
+        measures={},
+    )
+
+
+def quiet(done: int, total: int) -> None:
+    pass
+
+
+def both(*names: str) -> list[tuple[str, Order]]:
+    return [(name, order) for name in names for order in BOTH_ORDERS]
+
+
+def verdicts(folder: Path) -> list[Verdict]:
+    return read_records(folder / VERDICTS, Verdict)
+
+
+@pytest.fixture
+def run(store: Store) -> Callable[..., tuple[int, str]]:
+    """run_jobs on some jobs: how many were made, and what was printed."""
+
+    def run_now(*jobs: JudgeJob | PromptsJob) -> tuple[int, str]:
+        printed = io.StringIO()
+        return run_jobs(jobs, store, Console(file=printed, width=200)), printed.getvalue()
+
+    return run_now
+
+
+def test_a_judging_without_failures_is_an_artifact_with_every_verdict(
+    judge: FakeJudge, store: Store, job: JudgeJob
+) -> None:
+    assert run_job(job, store, quiet)
+    found = verdicts(store.read(job.ref).path)
+    assert judge.asked == both(*IDS) == [(verdict.prompt_id, verdict.order) for verdict in found]
+    assert {(verdict.status, verdict.preference, verdict.candidate) for verdict in found} == {("ok", 1.0, "me")}
+    assert store.read(job.ref).facts == {"verdicts": 6, UNANSWERED: 0}
+    assert not run_job(job, store, quiet) and len(judge.asked) == 6
+
+
+@pytest.mark.parametrize("status", ["failed", "skipped"])
+@pytest.mark.parametrize("key", ["p1", ("p1", "candidate_first"), ("p1", "reference_first")], ids=str)
+def test_only_prompts_that_failed_are_asked_again(
+    judge: FakeJudge, store: Store, job: JudgeJob, status: Status, key: str | tuple[str, Order]
+) -> None:
+    judge.failing = {key: status}
+    assert not run_job(job, store, quiet)
+    assert not store.has(job.ref)
+    before = verdicts(store.workspace(job.ref))
+    assert len(before) == 6 and any(verdict.status == status for verdict in before)
+
+    judge.failing, judge.asked = {}, []
+    assert run_job(job, store, quiet)
+    assert judge.asked == both("p1")
+    after = verdicts(store.read(job.ref).path)
+    assert [(verdict.prompt_id, verdict.order) for verdict in after] == both(*IDS)
+    assert [v for v in after if v.prompt_id != "p1"] == [v for v in before if v.prompt_id != "p1"]
+    assert store.read(job.ref).facts[UNANSWERED] == 0 and not store.workspace(job.ref).exists()
+
+
+def test_failures_may_last_and_what_arrives_is_kept_each_time(judge: FakeJudge, store: Store, job: JudgeJob) -> None:
+    left: tuple[str, ...] = IDS
+    while left:
+        judge.failing, judge.asked = dict.fromkeys(left[1:], "failed"), []
+        assert run_job(job, store, quiet) == (len(left) == 1)
+        assert judge.asked == both(*left)
+        left = left[1:]
+    assert {verdict.status for verdict in verdicts(store.read(job.ref).path)} == {"ok"}
+
+
+def test_an_answer_that_cannot_be_read_is_final(judge: FakeJudge, store: Store, job: JudgeJob) -> None:
+    judge.failing = {"p0": "unparsable"}
+    assert run_job(job, store, quiet)
+    found = verdicts(store.read(job.ref).path)
+    assert [verdict.status for verdict in found] == ["unparsable", "unparsable", "ok", "ok", "ok", "ok"]
+    assert found[0].preference is None
+    assert not run_job(job, store, quiet) and len(judge.asked) == 6
+
+
+def test_an_unreadable_answer_beside_a_failure_is_not_asked_again(
+    judge: FakeJudge, store: Store, job: JudgeJob
+) -> None:
+    judge.failing = {"p0": "unparsable", "p2": "failed"}
+    assert not run_job(job, store, quiet)
+    judge.failing, judge.asked = {}, []
+    assert run_job(job, store, quiet) and judge.asked == both("p2")
+
+
+@pytest.mark.parametrize("extra", [-1, 1], ids=["one too few", "one too many"])
+def test_a_judge_that_miscounts_leaves_no_artifact(
+    judge: FakeJudge, store: Store, job: JudgeJob, monkeypatch: pytest.MonkeyPatch, extra: int
+) -> None:
+    monkeypatch.setattr(judge, "answers", lambda asked: [Answer("ok", 0.5)] * (len(asked) + extra))
+    with pytest.raises(RuntimeError, match="judge fake gave"):
+        run_job(job, store, quiet)
+    assert not store.has(job.ref)
+
+
+# ---- several jobs
+
+
+def test_what_was_made_is_counted_and_what_is_there_is_not(
+    judge: FakeJudge, store: Store, job: JudgeJob, tmp_path: Path, run: Callable[..., tuple[int, str]]
+) -> None:
+    there = PromptsJob(path="", digest=store.digest(tmp_path / "set.jsonl"), limit=None)
+    cut = PromptsJob(label="read set", path=str(tmp_path / "set.jsonl"), digest=there.digest, limit=1)
+    assert store.has(there.ref)
+    assert run(there, cut, job)[0] == 2
+    assert run(there, cut, job) == (0, "")
+
+
+def test_a_judging_with_failures_is_not_counted_and_says_what_to_do(
+    judge: FakeJudge, job: JudgeJob, run: Callable[..., tuple[int, str]]
+) -> None:
+    judge.failing = {"p1": "failed"}
+    count, printed = run(job)
+    assert count == 0
+    assert "judge fake: me, set: done" in printed and "run the same command again" in printed
+    judge.failing = {}
+    assert run(job)[0] == 1
+
+
+def test_a_judging_with_failures_does_not_keep_the_next_from_being_made(
+    judge: FakeJudge, store: Store, job: JudgeJob, run: Callable[..., tuple[int, str]]
+) -> None:
+    turned = job.model_copy(update={"candidate": job.reference, "candidate_name": "again"})
+    judge.failing = {"candidate p0": "failed"}
+    assert run(job, turned)[0] == 1
+    assert not store.has(job.ref)
+    assert {verdict.candidate for verdict in verdicts(store.read(turned.ref).path)} == {"again"}
+
+
+def test_an_artifact_made_by_another_process_meanwhile_is_taken(
+    judge: FakeJudge, store: Store, job: JudgeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_job(job, store, quiet)
+    answers = iter([False, True])  # not there before the lock is had, there after
+    monkeypatch.setattr(store, "has", lambda ref: next(answers))
+    assert not run_job(job, store, quiet)
+    assert len(judge.asked) == 6 and not store.workspace(job.ref).exists()

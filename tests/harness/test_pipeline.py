@@ -1,0 +1,341 @@
+"""The road as it is planned: nothing here computes an artifact."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.config import resolve
+from harness.errors import UserError
+from harness.jobs import AnyJob, ConvertJob, PromptsJob, PruneJob, Ref, RespondJob, TrainJob
+from harness.judging import judges
+from harness.judging.proxies import TYPICALITY
+from harness.methods import Control, methods
+from harness.models.catalog import MissingModelError
+from harness.pipeline import Road, build_road, entries_of, run_digest
+from harness.store import Store
+
+EMBEDDED = {"student": "smollm2-135m-pruned20", "teacher": None}
+REF = re.compile(r"[a-z]+/[0-9a-f]{32}")
+Build = Callable[..., Road]
+
+
+def jsonl(path: Path, prompts: list[str]) -> str:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = [{"id": f"{path.stem}-{i}", "prompt": text} for i, text in enumerate(prompts)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+@pytest.fixture
+def build(tmp_path: Path, own_store: Path, checkpoints: dict[str, Path]) -> Build:
+    """The road of a tiny run, with any configuration over it."""
+    basis = {
+        "student": str(checkpoints["llama"]),
+        "teacher": str(checkpoints["llama-teacher"]),
+        "train_prompts": jsonl(tmp_path / "train.jsonl", ["Say one.", "Say two.", "Say three."]),
+        "eval": [
+            "in:" + jsonl(tmp_path / "near.jsonl", ["Say four.", "Say five."]),
+            jsonl(tmp_path / "far.jsonl", ["Sing!"]),
+        ],
+        "judge": "typicality",
+    }
+
+    def make(**layer: Any) -> Road:
+        return build_road(resolve([basis, layer]), Store(own_store), download=False)
+
+    return make
+
+
+def references(data: Any) -> Iterator[Ref]:
+    """Every artifact that a job's data names."""
+    if isinstance(data, str) and REF.fullmatch(data):
+        yield data
+    elif isinstance(data, dict | list):
+        for value in data.values() if isinstance(data, dict) else data:
+            yield from references(value)
+
+
+def assert_in_order(road: Road) -> None:
+    made: set[Ref] = set()
+    for ref, job in road.jobs.items():
+        assert ref == job.ref
+        for needed in references(job.model_dump(mode="json")):
+            assert needed in made, f"{job.label} reads {needed}, which no earlier job makes"
+        made.add(ref)
+
+
+def of(road: Road, kind: type[AnyJob]) -> list[Any]:
+    return [job for job in road.jobs.values() if isinstance(job, kind)]
+
+
+def draws(road: Road, purpose: str) -> set[Ref]:
+    return {job.ref for job in of(road, RespondJob) if job.purpose == purpose}
+
+
+# ---- the order of jobs
+
+
+@pytest.mark.parametrize("controls", ["none", "basic", "full"])
+@pytest.mark.parametrize(
+    "names", [["sft"], ["kd"], ["ddpo"], ["dadpo"], ["sft", "kd", "ddpo", "dadpo"], ["dadpo", "kd"]]
+)
+def test_everything_that_a_job_reads_is_made_before_it(build: Build, names: list[str], controls: str) -> None:
+    road = build(methods=names, controls=controls)
+    assert_in_order(road)
+    assert set(road.trainings.values()) <= set(road.jobs)
+    verdicts = [ref for e in road.evaluations for c in e.candidates for ref in (c.responses, *c.verdicts.values())]
+    assert set(verdicts) <= set(road.jobs)
+
+
+@pytest.mark.parametrize("judge", ["embedding", "proxy"])
+def test_the_embedded_road_is_in_order_too(build: Build, judge: str) -> None:
+    road = build(**EMBEDDED, judge=judge, controls="full")
+    assert_in_order(road)
+    assert len(of(road, ConvertJob)) == len(of(road, PruneJob)) == 1  # the teacher is what the student is pruned from
+
+
+def test_evaluation_reads_each_model_once_a_stage(build: Build) -> None:
+    road = build()
+    order = [(job.stage, job.model) for job in road.jobs.values() if isinstance(job, RespondJob)]
+    order = order[[job.prompts for job in of(road, RespondJob)].index(road.evaluations[0].prompts) :]
+    changes = [pair for place, pair in enumerate(order) if place == 0 or pair != order[place - 1]]
+    assert len(changes) == len(set(map(str, changes)))
+
+
+MATCHED = Control("kd-as-long", "kd", {"epochs": 7}, "", match_tokens=True)
+NEEDS_SFT = {
+    "responses against the reference": {"level": "sequence", "signals": ("reference_log_probs",)},
+    "a token-matched control that starts from the student": {"controls": lambda _settings: [MATCHED]},
+}
+
+
+@pytest.mark.parametrize("fields", NEEDS_SFT.values(), ids=NEEDS_SFT)
+def test_the_sft_student_is_trained_whenever_something_reads_it(
+    build: Build, fields: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    method = replace(methods.get("kd"), **{"name": "own", "controls": lambda _settings: [], **fields})
+    monkeypatch.setattr(methods, "_entries", {**dict(methods.items()), "own": method})
+    assert_in_order(build(methods=["own"]))
+
+
+# ---- random numbers
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_no_two_draws_share_random_numbers(build: Build, tmp_path: Path, seed: int) -> None:
+    road = build(**EMBEDDED, seed=seed, controls="full", eval=[str(tmp_path / "far.jsonl")])
+    numbers = [(job.purpose, job.seed) for job in of(road, RespondJob) if job.purpose != "candidate"]
+    assert len(numbers) == 6  # chosen, rejected, calibration, reference, second and judging
+    assert len(set(numbers)) == len(numbers)
+
+
+def test_candidates_share_their_random_numbers(build: Build) -> None:
+    road = build(seed=3)
+    candidates = [
+        road.jobs[candidate.responses]
+        for evaluation in road.evaluations
+        for candidate in evaluation.candidates
+        if candidate.kind != "ceiling"
+    ]
+    assert {(job.purpose, job.seed) for job in candidates if isinstance(job, RespondJob)} == {("candidate", 3)}
+
+
+def test_the_ceiling_is_a_draw_of_the_teacher_beside_the_reference(build: Build) -> None:
+    for evaluation in build().evaluations:
+        (ceiling,) = [candidate for candidate in evaluation.candidates if candidate.kind == "ceiling"]
+        assert ceiling.responses != evaluation.reference
+
+
+def test_another_seed_is_another_student_but_the_same_teacher(build: Build) -> None:
+    one, two = build(**EMBEDDED), build(**EMBEDDED, seed=1)
+    for kind in (ConvertJob, PruneJob, PromptsJob):
+        assert {job.ref for job in of(one, kind)} == {job.ref for job in of(two, kind)}
+    for purpose in ("chosen", "calibration"):
+        assert draws(one, purpose) == draws(two, purpose) != set()
+    for purpose in ("rejected", "reference", "second", "judging", "candidate"):
+        assert draws(one, purpose).isdisjoint(draws(two, purpose))
+    assert set(one.trainings.values()).isdisjoint(two.trainings.values())
+    assert run_digest(one) != run_digest(two)
+
+
+# ---- rows of the board
+
+
+def entries(**layer: Any) -> dict[str, Any]:
+    found = entries_of(resolve([{"student": "s", "teacher": "t", "methods": ["ddpo", "dadpo", "kd"]}, layer]))
+    assert len({entry.name for entry in found}) == len(found)
+    return {entry.name: entry for entry in found}
+
+
+@pytest.mark.parametrize(
+    ("level", "controls"),
+    [
+        ("none", []),
+        ("basic", ["ddpo-beta0.15"]),
+        (
+            "full",
+            ["ddpo-beta0.15", "ddpo-beta0.142857", "dadpo-permuted", "dadpo-mean", "sft-continued", "kd-from-sft"],
+        ),
+    ],
+)
+def test_controls_come_by_level_after_the_methods(level: str, controls: list[str]) -> None:
+    found = entries(controls=level)
+    assert list(found) == ["ddpo", "dadpo", "kd", *controls]
+    assert [entry.controls for entry in found.values() if entry.controls] == [
+        "kd" if name == "kd-from-sft" else "dadpo" for name in controls
+    ]
+
+
+def test_a_control_that_equals_a_method_is_not_trained_twice() -> None:
+    assert list(entries(settings={"ddpo": {"beta": 0.15}})) == ["ddpo", "dadpo", "kd"]
+    assert list(entries(settings={"ddpo": {"beta": 0.15, "epochs": 9}}))[3:] == ["ddpo-beta0.15"]
+    assert "kd-from-sft" not in entries(settings={"kd": {"start": "sft"}}, controls="full")
+
+
+def test_two_controls_that_are_equal_are_one() -> None:
+    names = list(entries(methods=["dadpo"], settings={"dadpo": {"beta_teacher": 0.0}}, controls="full"))
+    assert names == ["dadpo", "ddpo-beta0.1", "dadpo-permuted", "dadpo-mean", "sft-continued"]
+
+
+def test_controls_whose_names_round_to_one_have_names_of_their_own() -> None:
+    found = entries(methods=["dadpo"], settings={"dadpo": {"beta_teacher": 1e-8}}, controls="full")
+    assert {"ddpo-beta0.1", "ddpo-beta0.1 (for dadpo)"} <= set(found)
+
+
+def test_a_control_trains_as_the_method_that_it_controls() -> None:
+    own = {"learning_rate": 3e-5, "epochs": 5, "batch_size": 3, "precision": "fp32", "warmup_ratio": 0.5}
+    found = entries(settings={"dadpo": own, "ddpo": {"learning_rate": 1e-3}}, controls="full")
+    for name in ("ddpo-beta0.15", "ddpo-beta0.142857", "dadpo-permuted", "dadpo-mean"):
+        assert {key: getattr(found[name].settings, key) for key in own} == own, name
+    assert found["ddpo"].settings.learning_rate == 1e-3
+
+
+def test_sft_continued_starts_from_sft_and_sees_as_many_tokens(build: Build) -> None:
+    road = build(methods=["dadpo"], controls="full", settings={"dadpo": {"epochs": 4}, "sft": {"epochs": 2}})
+    job, dadpo = road.jobs[road.trainings["sft-continued"]], road.jobs[road.trainings["dadpo"]]
+    assert isinstance(job, TrainJob) and isinstance(dadpo, TrainJob)
+    sft = road.jobs[str(job.start.artifact)]
+    assert isinstance(sft, TrainJob) and sft.method == "sft" and sft.start.artifact is None
+    assert sft.token_match is None and sft.settings["epochs"] == 2
+    assert job.method == "sft" and job.token_match == (4, dadpo.responses) and dadpo.token_match is None
+    assert job.responses == (road.teacher_responses,)
+
+
+def test_pair_methods_start_from_the_sft_student_that_drew_the_rejected_responses(build: Build) -> None:
+    road = build(methods=["ddpo"])
+    job = road.jobs[road.trainings["ddpo"]]
+    assert isinstance(job, TrainJob)
+    chosen, rejected = (road.jobs[ref] for ref in job.responses)
+    assert isinstance(rejected, RespondJob) and rejected.model == job.start and rejected.purpose == "rejected"
+    assert isinstance(chosen, RespondJob) and chosen.ref == road.teacher_responses and chosen.purpose == "chosen"
+
+
+# ---- what a change of the configuration shares with the run before
+
+
+@pytest.mark.parametrize("before", [["sft"], ["dadpo"]])
+@pytest.mark.parametrize("added", ["kd", "ddpo"])
+def test_another_method_only_adds_its_own_jobs(build: Build, before: list[str], added: str) -> None:
+    one, two = build(methods=before), build(methods=[*before, added])
+    assert set(one.jobs) <= set(two.jobs)
+    new = [job for ref, job in two.jobs.items() if ref not in one.jobs]
+    assert {job.stage for job in new} <= {"train", "respond", "score", "embed", "judge"}
+    assert [job.label for job in new if isinstance(job, TrainJob) and job.method != "sft"] == [f"train {added}"]
+    drawn = {job.purpose for job in new if isinstance(job, RespondJob)}
+    assert drawn == ({"rejected", "candidate"} if (before, added) == (["sft"], "ddpo") else {"candidate"})
+
+
+def test_the_pruned_student_is_one_model_whatever_the_run(build: Build, checkpoints: dict[str, Path]) -> None:
+    roads = [
+        build(**EMBEDDED),
+        build(**EMBEDDED, limits={"train": 2, "eval": 1}),
+        build(**EMBEDDED, methods=["kd"], seed=5),
+        build(**EMBEDDED, train_sampling={"max_new_tokens": 9}),
+        build(**EMBEDDED, train_prompts="everyday-train"),
+        build(student=EMBEDDED["student"], teacher=str(checkpoints["llama-teacher"])),
+    ]
+    assert len({job.ref for road in roads for job in of(road, PruneJob)}) == 1
+
+
+def test_the_configuration_prunes_otherwise_than_the_entry(build: Build) -> None:
+    (by_entry,) = of(build(**EMBEDDED), PruneJob)
+    (by_config,) = of(build(**EMBEDDED, prune={"ratio": 0.1}), PruneJob)
+    assert (by_entry.ratio, by_config.ratio) == (0.2, 0.1)
+    assert by_config.model == by_entry.model
+
+
+def test_the_configuration_prunes_a_local_folder(build: Build, checkpoints: dict[str, Path]) -> None:
+    assert not of(build(), PruneJob)
+    road = build(prune={"ratio": 0.3, "calibration": 5})
+    (job,) = of(road, PruneJob)
+    prompts, sft = road.jobs[job.prompts], road.jobs[road.trainings["sft"]]
+    assert job.model.path == str(checkpoints["llama"]) and job.ratio == 0.3
+    assert isinstance(prompts, PromptsJob) and prompts.limit == 5
+    assert isinstance(sft, TrainJob) and sft.start.artifact == job.ref
+    untrained = [c for e in road.evaluations for c in e.candidates if c.kind == "untrained"]
+    assert {road.jobs[c.responses].model.artifact for c in untrained} == {job.ref}
+
+
+def test_a_limit_cuts_the_prompts_that_the_road_knows(build: Build) -> None:
+    road = build(limits={"train": 2, "eval": 1})
+    assert len(road.train_prompts) == 2
+    assert {name: len(prompts) for name, prompts in road.eval_prompts.items()} == {"near": 1, "far": 1}
+    assert {job.limit for job in of(road, PromptsJob)} == {1, 2}
+
+
+def test_where_a_prompt_file_lies_changes_nothing_and_its_content_does(build: Build, tmp_path: Path) -> None:
+    same = jsonl(tmp_path / "elsewhere" / "train.jsonl", ["Say one.", "Say two.", "Say three."])
+    other = jsonl(tmp_path / "other" / "train.jsonl", ["Say one.", "Say two.", "Say 3."])
+    assert build(train_prompts=same).jobs.keys() == build().jobs.keys()
+    assert build(train_prompts=other).teacher_responses != build().teacher_responses
+
+
+# ---- refusals
+
+
+def test_evaluation_prompts_that_are_training_prompts_are_refused(build: Build, tmp_path: Path) -> None:
+    seen = jsonl(tmp_path / "seen.jsonl", ["Sing!", "Say two."])
+    with pytest.raises(UserError, match=r"'seen' holds 1 of the training prompts \(first: seen-1\)"):
+        build(eval=[seen])
+    build(eval=[seen], limits={"train": 1})  # the second prompt is not trained on now
+
+
+def test_two_evaluation_sets_of_one_name_are_refused(build: Build, tmp_path: Path) -> None:
+    sets = [jsonl(tmp_path / folder / "set.jsonl", [folder]) for folder in ("a", "b")]
+    with pytest.raises(UserError, match="two evaluation sets are named 'set'"):
+        build(eval=sets)
+
+
+def test_sft_that_starts_from_itself_is_refused(build: Build) -> None:
+    with pytest.raises(UserError, match=r"settings\.sft\.start"):
+        build(settings={"sft": {"start": "sft"}})
+
+
+def test_a_judge_with_an_unknown_measure_is_refused(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    odd = replace(TYPICALITY, name="odd", measure="perplexity")
+    monkeypatch.setattr(judges, "_entries", {**dict(judges.items()), "odd": odd})
+    with pytest.raises(UserError, match="judge 'odd' asks for the measure 'perplexity'"):
+        build(judge="odd")
+
+
+def test_a_pruned_teacher_is_refused(build: Build) -> None:
+    with pytest.raises(UserError, match="only the student may be one"):
+        build(teacher="smollm2-135m-pruned20")
+
+
+def test_all_missing_models_are_named_together(build: Build) -> None:
+    with pytest.raises(MissingModelError, match=r"someone/teacher.*someone/student"):
+        build(student="someone/student", teacher="someone/teacher")
+
+
+def test_a_refused_road_leaves_no_artifact(build: Build, own_store: Path) -> None:
+    with pytest.raises(UserError):
+        build(settings={"sft": {"start": "sft"}})
+    assert not list(own_store.glob("*/*/manifest.json"))

@@ -1,0 +1,431 @@
+"""What each stage refuses, and how it goes on where an interrupted attempt ended."""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from harness.config import Sampling
+from harness.errors import UserError
+from harness.generation import sampler
+from harness.jobs import (
+    EMBEDDINGS,
+    RESPONSES,
+    SCORES,
+    Job,
+    JudgeJob,
+    Model,
+    PromptsJob,
+    PruneJob,
+    RespondJob,
+    ScoreJob,
+    TrainJob,
+)
+from harness.launch import run_job
+from harness.methods import methods
+from harness.models.catalog import folder_digest
+from harness.models.loading import load_tokenizer, tokenizer_fingerprint
+from harness.records import Response, write_jsonl
+from harness.store import Store
+from tests.conftest import tiny_model
+
+TEXTS = ["Hi!", "Why is bread good?", "Tell me about the number seven, please.", "Sing!", "What is rain?"]
+Rows = dict[str, list[int]]
+
+
+def quiet(done: int, total: int) -> None:
+    pass
+
+
+@pytest.fixture
+def store(own_store: Path) -> Store:
+    return Store(own_store)
+
+
+def make(store: Store, job: Job) -> str:
+    run_job(job, store, quiet)
+    return job.ref
+
+
+def prompt_file(path: Path, texts: list[str]) -> Path:
+    rows = [{"id": f"p{i}", "prompt": text} for i, text in enumerate(texts)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def read_job(store: Store, path: Path) -> PromptsJob:
+    return PromptsJob(path=str(path), digest=store.digest(path), limit=None)
+
+
+def model_at(folder: Path, store: Store) -> Model:
+    return Model(path=str(folder), digest=folder_digest(folder, store))
+
+
+@pytest.fixture
+def prompts(store: Store, tmp_path: Path) -> str:
+    """The artifact of two prompts, p0 and p1."""
+    return make(store, read_job(store, prompt_file(tmp_path / "two.jsonl", TEXTS[:2])))
+
+
+@pytest.fixture
+def student(store: Store, checkpoints: dict[str, Path]) -> Model:
+    return model_at(checkpoints["llama"], store)
+
+
+@pytest.fixture
+def responses(store: Store, checkpoints: dict[str, Path]) -> Callable[[str, Rows], str]:
+    """An artifact of given responses, as if a model with the tiny tokenizer had drawn them."""
+    fingerprint = tokenizer_fingerprint(load_tokenizer(checkpoints["llama"]))
+
+    def put(name: str, rows: Rows) -> str:
+        ref = f"respond/{name}"
+        with store.making(ref) as work:
+            made = [Response(prompt_id=key, token_ids=tuple(ids), text="x", finish="stop") for key, ids in rows.items()]
+            write_jsonl(work / RESPONSES, made)
+            facts = {"responses": len(rows), "tokens": sum(map(len, rows.values())), "tokenizer": fingerprint}
+            store.commit(ref, work, {"stage": "respond"}, facts, 0.0)
+        return ref
+
+    return put
+
+
+def respond_job(model: Model, prompts: str, **others: Any) -> RespondJob:
+    fields = {"sampling": Sampling(max_new_tokens=6), "batch_size": 2, "purpose": "chosen", "seed": 0, **others}
+    return RespondJob(model=model, prompts=prompts, **fields)
+
+
+def score_job(model: Model, prompts: str, *responses: str) -> ScoreJob:
+    return ScoreJob(model=model, prompts=prompts, responses=responses, precision="fp32", batch_tokens=256)
+
+
+def train_job(method: str, start: Model, prompts: str, responses: tuple[str, ...], **others: Any) -> TrainJob:
+    settings = methods.get(method).settings(precision="fp32", epochs=1, batch_size=2).model_dump(mode="json")
+    fields = {"settings": settings, "teacher": None, "signals": {}, "token_match": None, "seed": 0, **others}
+    return TrainJob(method=method, method_source="s", start=start, prompts=prompts, responses=responses, **fields)
+
+
+CHOSEN: Rows = {"p0": [5, 6, 2], "p1": [7, 2]}
+REJECTED: Rows = {"p0": [8, 9, 10, 2], "p1": [11, 2]}
+
+
+# ---- refusals: what does not belong together
+
+
+@pytest.mark.parametrize(
+    "others", [{"p0": [5, 2]}, {**CHOSEN, "p2": [5, 2]}, {"p0": [5, 2], "q": [5, 2]}], ids=["fewer", "more", "other"]
+)
+@pytest.mark.parametrize("stage", ["score", "train"])
+def test_responses_to_different_prompts_are_refused(
+    store: Store, student: Model, prompts: str, responses: Callable[[str, Rows], str], others: Rows, stage: str
+) -> None:
+    refs = (responses("a", CHOSEN), responses("b", others))
+    job = score_job(student, prompts, *refs) if stage == "score" else train_job("ddpo", student, prompts, refs)
+    with pytest.raises(UserError, match="respond/b and respond/a do not hold the same prompts and samples"):
+        make(store, job)
+    assert not store.has(job.ref)
+
+
+def test_responses_are_joined_by_prompt_and_not_by_place(
+    store: Store, student: Model, prompts: str, responses: Callable[[str, Rows], str]
+) -> None:
+    turned = dict(reversed(REJECTED.items()))
+    one = score_job(student, prompts, responses("a", CHOSEN), responses("b", REJECTED))
+    two = score_job(student, prompts, "respond/a", responses("c", turned))
+    files = [(store.read(make(store, job)).path / SCORES).read_bytes() for job in (one, two)]
+    assert files[0] == files[1]
+
+
+@pytest.fixture
+def odd_folder(tmp_path: Path, checkpoints: dict[str, Path], tokenizer: Any) -> Path:
+    """The tiny checkpoint with one more token in its tokenizer."""
+    folder = tmp_path / "odd"
+    shutil.copytree(checkpoints["llama"], folder)
+    more = copy.deepcopy(tokenizer)
+    more.add_tokens(["<extra>"])
+    more.save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("stage", ["score", "train", "prune", "teacher"])
+def test_a_model_with_another_tokenizer_is_refused(
+    store: Store, student: Model, odd_folder: Path, prompts: str, responses: Callable[[str, Rows], str], stage: str
+) -> None:
+    odd, ref = model_at(odd_folder, store), responses("a", CHOSEN)
+    job: Job = {
+        "score": score_job(odd, prompts, ref),
+        "train": train_job("sft", odd, prompts, (ref,)),
+        "prune": PruneJob(model=odd, prompts=prompts, responses=ref, ratio=0.1),
+        "teacher": train_job("kd", student, prompts, (ref,), teacher=odd),
+    }[stage]
+    with pytest.raises(UserError, match="another tokenizer or chat template"):
+        make(store, job)
+    assert not store.has(job.ref)
+
+
+def test_another_chat_template_is_another_tokenizer(
+    store: Store, tmp_path: Path, checkpoints: dict[str, Path], prompts: str, responses: Callable[[str, Rows], str]
+) -> None:
+    folder = tmp_path / "chat"
+    shutil.copytree(checkpoints["llama"], folder)
+    template = folder / "chat_template.jinja"
+    template.write_text("Be brief.\n" + template.read_text())
+    with pytest.raises(UserError, match="another tokenizer or chat template"):
+        make(store, score_job(model_at(folder, store), prompts, responses("a", CHOSEN)))
+
+
+@pytest.mark.parametrize(
+    "others",
+    [{"p0": [5, 2], "p1": [7, 2]}, {"p0": [15, 16, 2], "p1": [17, 2]}],
+    ids=["of other lengths", "of the same lengths"],
+)
+def test_signals_of_other_responses_are_refused(
+    store: Store, student: Model, prompts: str, responses: Callable[[str, Rows], str], others: Rows
+) -> None:
+    refs = (responses("a", CHOSEN), responses("b", REJECTED))
+    scores = make(store, score_job(student, prompts, responses("c", others), refs[1]))
+    job = train_job("ddpo", student, prompts, refs, signals={"reference_log_probs": scores})
+    with pytest.raises(UserError, match="other responses than the training data"):
+        make(store, job)
+
+
+def test_signals_of_other_prompts_are_refused(
+    store: Store, student: Model, prompts: str, responses: Callable[[str, Rows], str]
+) -> None:
+    refs = (responses("a", CHOSEN), responses("b", REJECTED))
+    fewer = [responses(name, {"p0": [5, 6, 2]}) for name in ("c", "d")]
+    scores = make(store, score_job(student, prompts, *fewer))
+    job = train_job("ddpo", student, prompts, refs, signals={"reference_log_probs": scores})
+    with pytest.raises(UserError, match="do not hold the same prompts and samples"):
+        make(store, job)
+
+
+def judge_job(judge: str, prompts: str, candidate: str, reference: str, **others: Any) -> JudgeJob:
+    fields = {"judge_source": "s", "prompt_set": "set", "candidate_name": "c", "reference_name": "r", **others}
+    return JudgeJob(judge=judge, prompts=prompts, candidate=candidate, reference=reference, **fields)
+
+
+def test_a_judge_is_shown_answers_to_the_same_prompts_alone(
+    store: Store, prompts: str, responses: Callable[[str, Rows], str]
+) -> None:
+    refs = (responses("a", CHOSEN), responses("b", {"p0": [5, 2]}))
+    with pytest.raises(UserError, match="do not hold the same prompts and samples"):
+        make(store, judge_job("typicality", prompts, *refs, samples=refs[0], measures={}))
+
+
+@pytest.mark.parametrize(
+    ("judge", "stage", "name", "of"),
+    [("embedding", "embed", "embedding", "respond/b"), ("typicality", "score", "teacher_nll", ["respond/b"])],
+)
+def test_a_measure_of_other_responses_is_refused(
+    store: Store, prompts: str, responses: Callable[[str, Rows], str], judge: str, stage: str, name: str, of: Any
+) -> None:
+    ref, measure = responses("a", CHOSEN), f"{stage}/m"
+    responses("b", REJECTED)
+    with store.making(measure) as work:
+        np.save(work / EMBEDDINGS, np.ones((2, 3)))
+        rows = [{"prompt_id": p, "sample": 0, "log_probs": [-1.0], "tokens": [len(r)]} for p, r in REJECTED.items()]
+        write_jsonl(work / SCORES, rows)
+        store.commit(measure, work, {"stage": stage, "responses": of}, {}, 0.0)
+    measures = {f"{name}/{role}": measure for role in ("candidate", "reference", "samples")}
+    with pytest.raises(UserError, match="other responses"):
+        make(store, judge_job(judge, prompts, ref, ref, samples=ref, measures=measures))
+
+
+# ---- refusals: what changed under a job
+
+
+def test_a_prompt_file_that_changed_since_the_job_was_made_is_refused(store: Store, tmp_path: Path) -> None:
+    path = prompt_file(tmp_path / "set.jsonl", TEXTS)
+    job = read_job(store, path)
+    prompt_file(path, [*TEXTS[:-1], "What is snow?"])
+    with pytest.raises(UserError, match="has changed since this job was made"):
+        make(store, job)
+    assert not store.has(job.ref)
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "chat_template.jinja", "added_tokens.json"])
+def test_a_model_folder_that_changed_since_the_job_was_made_is_refused(
+    store: Store, tmp_path: Path, checkpoints: dict[str, Path], prompts: str, name: str
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(checkpoints["llama"], folder)
+    job = respond_job(model_at(folder, store), prompts)
+    with (folder / name).open("ab") as file:
+        file.write(b"\n")
+    with pytest.raises(UserError, match="has changed since this job was made"):
+        make(store, job)
+    assert not store.has(job.ref)
+
+
+# ---- refusals: broken weights
+
+
+@pytest.fixture
+def broken(tmp_path: Path, store: Store, tokenizer: Any) -> Model:
+    """A checkpoint with one weight that is not a number."""
+    model = tiny_model("llama", 0)
+    with torch.no_grad():
+        model.model.norm.weight[0] = float("nan")
+    model.save_pretrained(tmp_path / "broken")
+    tokenizer.save_pretrained(tmp_path / "broken")
+    return model_at(tmp_path / "broken", store)
+
+
+def test_log_probs_that_are_not_finite_are_refused(
+    store: Store, broken: Model, prompts: str, responses: Callable[[str, Rows], str]
+) -> None:
+    job = score_job(broken, prompts, responses("a", CHOSEN))
+    with pytest.raises(UserError, match=r"log-probs of prompt p0 .* weights are broken"):
+        make(store, job)
+    assert not store.has(job.ref)
+
+
+def test_training_of_broken_weights_is_refused(
+    store: Store, broken: Model, prompts: str, responses: Callable[[str, Rows], str]
+) -> None:
+    with pytest.raises(UserError, match="the loss of sft is nan"):
+        make(store, train_job("sft", broken, prompts, (responses("a", CHOSEN),)))
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_sampling_from_broken_weights_is_refused(store: Store, broken: Model, prompts: str, temperature: float) -> None:
+    with pytest.raises(UserError):
+        make(store, respond_job(broken, prompts, sampling=Sampling(max_new_tokens=3, temperature=temperature)))
+
+
+# ---- interrupted sampling
+
+
+class Interrupted(BaseException):
+    """Stands for a kill."""
+
+
+@pytest.fixture
+def undisturbed(tmp_path: Path, student: Model) -> tuple[Store, RespondJob]:
+    """Five responses in three batches, made at one go in another store."""
+    other = Store(tmp_path / "undisturbed")
+    job = respond_job(student, make(other, read_job(other, prompt_file(tmp_path / "five.jsonl", TEXTS))))
+    make(other, job)
+    return other, job
+
+
+def decoded(monkeypatch: pytest.MonkeyPatch, fail_at: int | None = None) -> list[int]:
+    """The sizes of the batches that are decoded from now on; the kill comes at the one of that number."""
+    sizes: list[int] = []
+    decode = sampler.decode_batch
+
+    def counting(model: Any, prompts: Any, *others: Any) -> Any:
+        if len(sizes) == fail_at:
+            raise Interrupted
+        sizes.append(len(prompts))
+        return decode(model, prompts, *others)
+
+    monkeypatch.setattr(sampler, "decode_batch", counting)
+    return sizes
+
+
+def assert_the_same(ref: str, store: Store, other: Store) -> None:
+    one, two = store.read(ref), other.read(ref)
+    assert one.manifest["files"] == two.manifest["files"]
+    assert one.facts == two.facts
+
+
+@pytest.mark.parametrize("fail_at", [0, 1, 2])
+def test_a_killed_sampling_keeps_the_batches_that_were_finished(
+    store: Store, tmp_path: Path, undisturbed: tuple[Store, RespondJob], monkeypatch: pytest.MonkeyPatch, fail_at: int
+) -> None:
+    other, job = undisturbed
+    assert make(store, read_job(store, tmp_path / "five.jsonl")) == job.prompts
+    with monkeypatch.context() as patch:
+        decoded(patch, fail_at)
+        with pytest.raises(Interrupted):
+            make(store, job)
+    assert not store.has(job.ref)
+    sizes = decoded(monkeypatch)
+    make(store, job)
+    assert sizes == [2, 2, 1][fail_at:]
+    assert_the_same(job.ref, store, other)
+
+
+@pytest.mark.parametrize("left_over", [False, True], ids=["its batches deleted", "a batch not yet deleted"])
+def test_a_sampling_killed_after_its_last_batch_is_taken_as_it_is(
+    store: Store,
+    tmp_path: Path,
+    undisturbed: tuple[Store, RespondJob],
+    monkeypatch: pytest.MonkeyPatch,
+    left_over: bool,
+) -> None:
+    other, job = undisturbed
+    make(store, read_job(store, tmp_path / "five.jsonl"))
+
+    def killed(*_: Any) -> None:
+        raise Interrupted
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "commit", killed)
+        with pytest.raises(Interrupted):
+            make(store, job)
+    if left_over:
+        (store.workspace(job.ref) / "batch-00002.jsonl").write_text("{}\n")
+    sizes = decoded(monkeypatch)
+    make(store, job)
+    assert sizes == []
+    assert_the_same(job.ref, store, other)
+
+
+def test_responses_do_not_depend_on_the_other_prompts_of_the_set(
+    store: Store, tmp_path: Path, undisturbed: tuple[Store, RespondJob]
+) -> None:
+    other, job = undisturbed
+    fewer = make(store, read_job(store, prompt_file(tmp_path / "one.jsonl", TEXTS[:1])))
+    alone = make(store, job.model_copy(update={"prompts": fewer}))
+    first = [
+        (at.read(ref).path / RESPONSES).read_text().splitlines()[0] for at, ref in ((store, alone), (other, job.ref))
+    ]
+    assert first[0] == first[1]
+
+
+def test_samples_of_a_prompt_are_draws_of_their_own(store: Store, student: Model, prompts: str) -> None:
+    ref = make(store, respond_job(student, prompts, samples=3))
+    rows = [json.loads(line) for line in (store.read(ref).path / RESPONSES).read_text().splitlines()]
+    assert [(row["prompt_id"], row["sample"]) for row in rows] == [(p, s) for p in ("p0", "p1") for s in range(3)]
+    assert len({tuple(row["token_ids"]) for row in rows}) > 2
+    assert store.read(ref).facts["responses"] == 6
+
+
+# ---- training
+
+
+def test_pair_training_reports_the_pairs_whose_responses_are_equal(
+    store: Store, student: Model, prompts: str, responses: Callable[[str, Rows], str]
+) -> None:
+    refs = (responses("a", CHOSEN), responses("b", {**REJECTED, "p1": CHOSEN["p1"]}))
+    scores = make(store, score_job(student, prompts, *refs))
+    job = train_job("ddpo", student, prompts, refs, signals={"reference_log_probs": scores})
+    facts = store.read(make(store, job)).facts
+    assert facts["equal_pairs"] == 1 and facts["examples"] == 2
+
+
+def test_training_on_responses_alone_has_no_equal_pairs(
+    store: Store, student: Model, prompts: str, responses: Callable[[str, Rows], str]
+) -> None:
+    facts = store.read(make(store, train_job("sft", student, prompts, (responses("a", CHOSEN),)))).facts
+    assert facts["equal_pairs"] == 0
+
+
+def test_a_matched_training_sees_as_many_tokens_as_it_is_told(
+    store: Store, student: Model, prompts: str, responses: Callable[[str, Rows], str]
+) -> None:
+    refs = (responses("a", CHOSEN), responses("b", REJECTED))
+    scores = make(store, score_job(student, prompts, *refs))
+    pairs = store.read(make(store, train_job("ddpo", student, prompts, refs, signals={"reference_log_probs": scores})))
+    matched = store.read(make(store, train_job("sft", student, prompts, refs[:1], token_match=(1, refs))))
+    assert matched.facts["tokens"] >= pairs.facts["tokens"]
