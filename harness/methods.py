@@ -6,6 +6,7 @@ changes when a method is added.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
 import pkgutil
@@ -97,6 +98,8 @@ def sources(*parts: object) -> list[str]:
     """sha256 of the file that each part (a function, a class, or an instance) comes from."""
     found = []
     for part in parts:
+        while isinstance(part, functools.partial):
+            part = part.func
         if part is not None:
             named = part if inspect.isroutine(part) or inspect.isclass(part) else type(part)
             found.append(file_sha256(Path(str(inspect.getsourcefile(named)))))

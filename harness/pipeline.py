@@ -49,7 +49,7 @@ TEACHER_SEED = 0
 TEACHER_NLL, EMBEDDING, EMBEDDER = "teacher_nll", "embedding", "all-minilm-l6-v2"
 # A pruned student is one model, whatever run it is in: its importance is measured on the teacher's responses to the
 # first prompts of one set, drawn for that alone.
-CALIBRATION_SET, CALIBRATION_SAMPLING = "everyday-train", Sampling(max_new_tokens=96)
+CALIBRATION_SET, CALIBRATION_SAMPLING, CALIBRATION_BATCH = "everyday-train", Sampling(max_new_tokens=96), 16
 TEACHER, UNTRAINED = "teacher", "student (untrained)"
 CEILING = "teacher (second sample)"
 
@@ -111,8 +111,8 @@ def entries_of(config: Config) -> list[Entry]:
         method = methods.get(entry.method)
         for control in selected_controls(method, entry.settings, config.controls):
             made = _entry(config, control.method, control.overrides)
-            same = [e for e in found if (e.method, e.settings) == (made.method, made.settings)]
-            if not same or control.match_tokens:
+            training = (made.method, made.settings, control.match_tokens)
+            if not any((e.method, e.settings, e.match_tokens) == training for e in found):
                 taken = any(e.name == control.name for e in found)
                 name = f"{control.name} (for {entry.name})" if taken else control.name
                 found.append(Entry(name, made.method, made.settings, control.why, entry.name, control.match_tokens))
@@ -265,17 +265,11 @@ def _student(road: Road, name: str, located: dict[str, tuple[ModelSpec, Model]],
     if prune is None:
         return base
     prompts = road.add(_prompts_job(prompt_sets.get(CALIBRATION_SET), prune.calibration, store))
-    responses = road.add(
-        _respond(
-            road.config,
-            base,
-            prompts,
-            CALIBRATION_SAMPLING,
-            "calibration",
-            TEACHER_SEED,
-            "teacher, pruning calibration",
-        )
+    calibration = _respond(
+        road.config, base, prompts, CALIBRATION_SAMPLING, "calibration", TEACHER_SEED, "teacher, pruning calibration"
     )
+    # in batches of a size of its own: rounding in another batch could draw another token
+    responses = road.add(calibration.model_copy(update={"batch_size": CALIBRATION_BATCH}))
     job = PruneJob(label=f"prune {name}", model=base, prompts=prompts, responses=responses, ratio=prune.ratio)
     return Model(artifact=road.add(job))
 
@@ -312,7 +306,11 @@ def _sft(road: Road, student: Model, prompts: Ref, teacher_responses: Ref) -> Mo
     if entry.settings.start == "sft":
         raise UserError("settings.sft.start: SFT starts from the untrained student")
     needed = any(
-        entry.method == "sft" or entry.settings.start == "sft" or methods.get(entry.method).data == "pairs"
+        entry.method == "sft"
+        or entry.settings.start == "sft"
+        or entry.match_tokens
+        or methods.get(entry.method).data == "pairs"
+        or "reference_log_probs" in methods.get(entry.method).signals
         for entry in road.entries
     )
     job = _train_job(road, entry, methods.get("sft"), student, None, prompts, (teacher_responses,), {}, None)

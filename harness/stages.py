@@ -134,13 +134,17 @@ def load_scores(ref: str, store: Store) -> dict[Key, dict[str, Any]]:
     return {(row["prompt_id"], row["sample"]): row for _, row in read_jsonl(store.read(ref).path / SCORES)}
 
 
-def _signal(ref: str, keys: Sequence[Key], examples: Sequence[Example], store: Store) -> NDArray[np.float32]:
-    """One signal's log-probs, [N, k], in the order of the examples that they were computed on."""
+def _made_of(ref: str, responses: Sequence[str], store: Store) -> None:
+    known = store.read(ref).manifest["job"]["responses"]
+    if list(responses) != ([known] if isinstance(known, str) else known):
+        raise UserError(f"{ref} was computed on other responses than {', '.join(responses)}")
+
+
+def _signal(ref: str, keys: Sequence[Key], responses: Sequence[str], store: Store) -> NDArray[np.float32]:
+    """One signal's log-probs, [N, k], in the order of `keys`; it must have been computed on the same responses."""
     scores = load_scores(ref, store)
+    _made_of(ref, responses, store)
     _same_keys(ref, scores, "the training data", keys)
-    for key, example in zip(keys, examples, strict=True):
-        if scores[key]["tokens"] != [len(response) for response in example.responses]:
-            raise UserError(f"{ref} was computed on other responses than the training data; first difference: {key}")
     return np.array([scores[key]["log_probs"] for key in keys], dtype=np.float32)
 
 
@@ -183,7 +187,7 @@ def _respond(job: RespondJob, store: Store, work: Path, tick: Tick) -> Facts:
     rows = [(index, sample) for index in range(len(prompts)) for sample in range(job.samples)]
     batches = sampler.form_batches([len(encoded[index]) for index, _ in rows], job.batch_size)
     if (work / RESPONSES).is_file():  # a kill after the last batch, before the artifact was committed
-        return _response_facts(read_records(work / RESPONSES, Response), tokenizer)
+        return _sampled(read_records(work / RESPONSES, Response), tokenizer, work)
     model: Any = None
     made: dict[tuple[int, int], Response] = {}
     for number, batch in enumerate(batches):
@@ -198,12 +202,13 @@ def _respond(job: RespondJob, store: Store, work: Path, tick: Tick) -> Facts:
         made |= dict(zip(here, read_records(part, Response), strict=True))
     responses = [made[row] for row in rows]
     write_atomically(work / RESPONSES, "".join(response.model_dump_json() + "\n" for response in responses))
+    return _sampled(responses, tokenizer, work)
+
+
+def _sampled(responses: Sequence[Response], tokenizer: Any, work: Path) -> Facts:
+    """Facts of a complete sampling, whose batches are no longer needed."""
     for part in work.glob("batch-*.jsonl"):
         part.unlink()
-    return _response_facts(responses, tokenizer)
-
-
-def _response_facts(responses: Sequence[Response], tokenizer: Any) -> Facts:
     return {
         "responses": len(responses),
         "tokens": sum(len(response.token_ids) for response in responses),
@@ -285,7 +290,7 @@ def _train(job: TrainJob, store: Store, work: Path, tick: Tick) -> Facts:
     folder = model_folder(job.start, store)
     tokenizer = loading.load_tokenizer(folder)
     keys, examples = _examples(job.prompts, job.responses, tokenizer, store)
-    signals = {name: _signal(ref, keys, examples, store) for name, ref in job.signals.items()}
+    signals = {name: _signal(ref, keys, job.responses, store) for name, ref in job.signals.items()}
     tokens = None
     if job.token_match is not None:
         epochs, refs = job.token_match
@@ -348,12 +353,11 @@ def _measurements(job: JudgeJob, name: str, store: Store) -> dict[str, Measureme
 def _measure_rows(measure: str, responses: str, store: Store) -> list[tuple[str, NDArray[Any]]]:
     """(prompt id, values) of each response: mean negative log-prob a token, or the embedding."""
     keys = [(row.prompt_id, row.sample) for row in load_responses(responses, store)]
+    _made_of(measure, [responses], store)
     if measure.startswith("score/"):
         scores = load_scores(measure, store)
         _same_keys(measure, scores, responses, keys)
         return [(key[0], np.array([-scores[key]["log_probs"][0] / scores[key]["tokens"][0]])) for key in keys]
-    if store.read(measure).manifest["job"]["responses"] != responses:
-        raise UserError(f"{measure} holds the embeddings of other responses than {responses}")
     return [(key[0], vector) for key, vector in zip(keys, np.load(store.read(measure).path / EMBEDDINGS), strict=True)]
 
 

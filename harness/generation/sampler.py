@@ -153,6 +153,8 @@ def _next_logits(
         use_cache=True,
         logits_to_keep=1,
     ).logits[:, -1]
+    if not logits.isfinite().all():
+        raise UserError(f"{model.name_or_path} gives logits that are not finite; its weights are broken")
     return logits
 
 

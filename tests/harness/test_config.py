@@ -159,9 +159,9 @@ def test_the_resolved_file_fed_back_gives_the_same_configuration(tmp_path: Path,
         seed=4,
     )
     again = request(tmp_path, config=to_yaml(config))
-    assert again == config
+    assert again == config.model_copy(update={"store": None})  # where the store lies is the machine's affair
     assert to_yaml(again) == to_yaml(config)
-    assert request(tmp_path, preset=preset, config=to_yaml(config)) == config
+    assert request(tmp_path, preset=preset, config=to_yaml(config)) == again
 
 
 def test_the_resolved_file_holds_every_setting() -> None:

@@ -20,7 +20,7 @@ from harness.methods import Control, Method, MethodRegistry, _load_methods, meth
 
 SOURCES = {
     "own_loss": "def loss(inputs, settings):\n    return inputs.policy[:, 0]\n",
-    "own_settings": "from harness.config import MethodSettings\n\n\nclass Settings(MethodSettings):\n    mine: int = 1\n",
+    "own_settings": "from harness.config import MethodSettings\n\nclass Settings(MethodSettings):\n    mine: int = 1\n",
     "own_transform": "def transform(signals, settings, seed):\n    return signals\n",
 }
 

@@ -209,6 +209,19 @@ def test_controls_whose_names_round_to_one_have_names_of_their_own() -> None:
     assert {"ddpo-beta0.1", "ddpo-beta0.1 (for dadpo)"} <= set(found)
 
 
+@pytest.mark.parametrize("first_matched", [True, False])
+def test_a_token_matched_control_is_not_the_same_training_without_it(
+    monkeypatch: pytest.MonkeyPatch, first_matched: bool
+) -> None:
+    wanted = [
+        Control("one", "kd", {"epochs": 7}, "", match_tokens=first_matched),
+        Control("two", "kd", {"epochs": 7}, "", match_tokens=not first_matched),
+    ]
+    method = replace(methods.get("kd"), name="own", controls=lambda _settings: wanted)
+    monkeypatch.setattr(methods, "_entries", {**dict(methods.items()), "own": method})
+    assert list(entries(methods=["own"])) == ["own", "one", "two"]
+
+
 def test_a_control_trains_as_the_method_that_it_controls() -> None:
     own = {"learning_rate": 3e-5, "epochs": 5, "batch_size": 3, "precision": "fp32", "warmup_ratio": 0.5}
     found = entries(settings={"dadpo": own, "ddpo": {"learning_rate": 1e-3}}, controls="full")
@@ -257,11 +270,25 @@ def test_the_pruned_student_is_one_model_whatever_the_run(build: Build, checkpoi
         build(**EMBEDDED),
         build(**EMBEDDED, limits={"train": 2, "eval": 1}),
         build(**EMBEDDED, methods=["kd"], seed=5),
-        build(**EMBEDDED, train_sampling={"max_new_tokens": 9}),
+        build(**EMBEDDED, train_sampling={"max_new_tokens": 9}, eval_sampling={"temperature": 0.0}),
+        build(**EMBEDDED, prune={"ratio": 0.2}),
         build(**EMBEDDED, train_prompts="everyday-train"),
         build(student=EMBEDDED["student"], teacher=str(checkpoints["llama-teacher"])),
     ]
     assert len({job.ref for road in roads for job in of(road, PruneJob)}) == 1
+
+
+def test_the_batch_size_of_a_run_does_not_change_the_pruned_student(build: Build) -> None:
+    one, two = (of(build(**EMBEDDED, generation_batch_size=size), PruneJob) for size in (8, 64))
+    assert one == two
+
+
+def test_the_importance_of_units_is_measured_on_responses_of_the_model_itself(build: Build) -> None:
+    for road in (build(**EMBEDDED), build(prune={"ratio": 0.3})):
+        (job,) = of(road, PruneJob)
+        calibration = road.jobs[job.responses]
+        assert isinstance(calibration, RespondJob)
+        assert (calibration.model, calibration.prompts, calibration.purpose) == (job.model, job.prompts, "calibration")
 
 
 def test_the_configuration_prunes_otherwise_than_the_entry(build: Build) -> None:

@@ -18,6 +18,7 @@ from harness.errors import UserError
 from harness.generation import sampler
 from harness.jobs import (
     EMBEDDINGS,
+    METRICS,
     RESPONSES,
     SCORES,
     Job,
@@ -34,7 +35,8 @@ from harness.methods import methods
 from harness.models.catalog import folder_digest
 from harness.models.loading import load_tokenizer, tokenizer_fingerprint
 from harness.records import Response, write_jsonl
-from harness.store import Store
+from harness.stages import perform
+from harness.store import MANIFEST, Store
 from tests.conftest import tiny_model
 
 TEXTS = ["Hi!", "Why is bread good?", "Tell me about the number seven, please.", "Sing!", "What is rain?"]
@@ -429,3 +431,24 @@ def test_a_matched_training_sees_as_many_tokens_as_it_is_told(
     pairs = store.read(make(store, train_job("ddpo", student, prompts, refs, signals={"reference_log_probs": scores})))
     matched = store.read(make(store, train_job("sft", student, prompts, refs[:1], token_match=(1, refs))))
     assert matched.facts["tokens"] >= pairs.facts["tokens"]
+
+
+def test_a_training_killed_before_its_commit_ends_with_the_same_weights(
+    store: Store, tmp_path: Path, student: Model, prompts: str, responses: Callable[[str, Rows], str]
+) -> None:
+    job = train_job("sft", student, prompts, (responses("a", CHOSEN),))
+    work = tmp_path / "undisturbed"
+    work.mkdir()
+    perform(job, store, work, quiet)
+
+    def killed(*_: Any) -> None:
+        raise Interrupted
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(store, "commit", killed)
+        with pytest.raises(Interrupted):
+            make(store, job)
+    made = store.read(make(store, job)).path
+    assert (made / "model.safetensors").read_bytes() == (work / "model.safetensors").read_bytes()
+    assert [len((folder / METRICS).read_text().splitlines()) for folder in (made, work)] == [1, 1]
+    assert {path.name for path in made.iterdir()} == {path.name for path in work.iterdir()} | {MANIFEST}

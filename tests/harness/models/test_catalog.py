@@ -45,7 +45,7 @@ def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def checkpoint(folder: Path, weights: bytes = b"weights") -> Path:
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.json").write_text("{}")
+    (folder / "config.json").write_text('{"model_type": "llama"}')
     (folder / "model.safetensors").write_bytes(weights)
     return folder
 
@@ -57,7 +57,10 @@ def cached(cache: Path, repo: str = "owner/tiny", revision: str = "a" * 40) -> P
     for folder in (root / "blobs", root / "refs", snapshot):
         folder.mkdir(parents=True, exist_ok=True)
     (root / "refs" / "main").write_text(revision)
-    for name, content in (("config.json", b"{}"), ("model.safetensors", b"weights of " + repo.encode())):
+    for name, content in (
+        ("config.json", b'{"model_type": "llama"}'),
+        ("model.safetensors", b"weights of " + repo.encode()),
+    ):
         digest = hashlib.sha256(content).hexdigest()
         (root / "blobs" / digest).write_bytes(content)
         (snapshot / name).symlink_to(root / "blobs" / digest)
@@ -142,6 +145,13 @@ def test_an_entry_has_exactly_one_source(fields: dict[str, str]) -> None:
 def test_a_folder_is_found_with_its_digest(tmp_path: Path, store: Store) -> None:
     folder = checkpoint(tmp_path / "model")
     assert locate("model", ModelSpec(path=str(folder)), store, True) == (folder, folder_digest(folder, store))
+
+
+def test_a_family_that_is_not_supported_is_refused_before_any_work(tmp_path: Path, store: Store) -> None:
+    folder = checkpoint(tmp_path / "model")
+    (folder / "config.json").write_text('{"model_type": "mamba"}')
+    with pytest.raises(UserError, match="models of type mamba are not supported yet; known: llama"):
+        locate("model", ModelSpec(path=str(folder)), store, True)
 
 
 @pytest.mark.parametrize("missing", ["config.json", "model.safetensors"])

@@ -177,7 +177,7 @@ def test_a_set_is_shown_with_its_judge_and_the_teacher_s_responses() -> None:
         "82 tokens, 45% cut",
     ):
         assert figure in text
-    assert text.count("Judge: both.") == 2
+    assert text.count("Judge: both, a proxy") == 2
 
 
 def test_every_figure_of_a_row_is_shown() -> None:
