@@ -79,7 +79,9 @@ class Prune(Section):
     """Structured pruning of a student's MLPs before training."""
 
     ratio: float = Field(gt=0, lt=1, description="share of all parameters to remove")
-    calibration: int = Field(default=16, ge=1, description="teacher responses that importance is measured on")
+    calibration: int = Field(
+        default=16, ge=1, description="responses of the unpruned model that importance is measured on"
+    )
 
 
 class Config(Section):

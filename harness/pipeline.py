@@ -47,8 +47,8 @@ from harness.store import Store, canonical_hash
 TEACHER_SEED = 0
 # What each measure of a proxy judge is read from: the teacher's log-probs, or this model's embeddings.
 TEACHER_NLL, EMBEDDING, EMBEDDER = "teacher_nll", "embedding", "all-minilm-l6-v2"
-# A pruned student is one model, whatever run it is in: its importance is measured on the teacher's responses to the
-# first prompts of one set, drawn for that alone.
+# A pruned student is one model, whatever run it is in: its importance is measured on the unpruned model's own
+# responses to the first prompts of one set, drawn for that alone.
 CALIBRATION_SET, CALIBRATION_SAMPLING, CALIBRATION_BATCH = "everyday-train", Sampling(max_new_tokens=96), 16
 TEACHER, UNTRAINED = "teacher", "student (untrained)"
 CEILING = "teacher (second sample)"
@@ -266,7 +266,13 @@ def _student(road: Road, name: str, located: dict[str, tuple[ModelSpec, Model]],
         return base
     prompts = road.add(_prompts_job(prompt_sets.get(CALIBRATION_SET), prune.calibration, store))
     calibration = _respond(
-        road.config, base, prompts, CALIBRATION_SAMPLING, "calibration", TEACHER_SEED, "teacher, pruning calibration"
+        road.config,
+        base,
+        prompts,
+        CALIBRATION_SAMPLING,
+        "calibration",
+        TEACHER_SEED,
+        "the unpruned model, to prune it by",
     )
     # in batches of a size of its own: rounding in another batch could draw another token
     responses = road.add(calibration.model_copy(update={"batch_size": CALIBRATION_BATCH}))

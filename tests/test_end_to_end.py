@@ -97,17 +97,30 @@ def test_every_row_is_on_the_board_and_follows_from_the_verdicts(arguments: list
         assert row["n"] == len(own)
 
 
-def test_a_second_method_adds_no_forward_pass_of_the_teacher(arguments: list[str], tmp_path: Path) -> None:
-    # the embedding judge does not use the teacher either, so any job on the teacher would be the method's
-    store, arguments = tmp_path / "s", [*arguments, "--judge", "embedding"]
+@pytest.mark.parametrize("judge", ["embedding", "proxy"])
+def test_a_second_method_adds_no_forward_pass_of_the_teacher(arguments: list[str], tmp_path: Path, judge: str) -> None:
+    store, arguments = tmp_path / "s", [*arguments, "--judge", judge]
     run(arguments, tmp_path / "out", store, "dadpo")
     before = jobs(store)
     teacher = next(job["model"] for job in before.values() if job["label"] == "responses: teacher, training prompts")
     run(arguments, tmp_path / "out", store, "dadpo,ddpo,sft")
     new = {ref: job for ref, job in jobs(store).items() if ref not in before}
-    assert {job["stage"] for job in new.values()} == {"train", "respond", "embed", "judge"}
     assert [job["label"] for job in new.values() if job["stage"] == "train"] == ["train ddpo"]
-    assert all(teacher not in (job.get("model"), job.get("teacher")) for job in new.values())
+    on_teacher = {job["label"] for job in new.values() if teacher in (job.get("model"), job.get("teacher"))}
+    # the judge that reads the teacher's likelihood reads the new responses, and that is all
+    judged = {f"teacher's log-probs: {who}, {name}" for who in ("ddpo", "sft") for name in ("near", "far")}
+    assert on_teacher == (judged if judge == "proxy" else set())
+
+
+def test_the_full_set_of_controls_travels_the_whole_road(arguments: list[str], tmp_path: Path) -> None:
+    run([*arguments, "--controls", "full"], tmp_path / "out", tmp_path / "s", "kd,dadpo")
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert {row["method"] for row in results["rows"] if row["kind"] == "control"} == {
+        *("kd-from-sft", "ddpo-beta0.15", "ddpo-beta0.142857", "dadpo-permuted", "dadpo-mean", "sft-continued")
+    }
+    facts = {entry["name"]: entry["facts"] for entry in results["methods"]}
+    # as many tokens as daDPO saw, to within a step of one batch
+    assert 0 <= facts["sft-continued"]["tokens"] - facts["dadpo"]["tokens"] < 200
 
 
 def test_a_seed_moves_the_students_but_not_the_teachers_training_responses(
@@ -161,10 +174,11 @@ def kill_at(arguments: list[str], store: Path, moment: Callable[[], bool]) -> No
     process.wait()
 
 
-def test_the_embedded_pair_end_to_end(tmp_path: Path) -> None:
+def test_the_embedded_pair_end_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     arguments = ["--preset", "embedded", "--limit", "4", "--eval", "everyday-test"]
     arguments += ["--set", "train_sampling.max_new_tokens=24", "--set", "eval_sampling.max_new_tokens=24"]
     out = tmp_path / "out"
+    monkeypatch.delenv("OMP_NUM_THREADS")  # a model large enough for threads to pay
     log = run(arguments, out, tmp_path / "s", "dadpo,ddpo")
     assert "134,515,008 → 107,143,488 parameters (-20.3%), MLP width 1536 → 1008" in log
     results = json.loads((out / "results.json").read_text())
