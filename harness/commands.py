@@ -114,12 +114,14 @@ def run(request: Request, out: Path | None, copy: Path | None) -> None:
 
     preset, layers = request.layers()
     config = configuration.resolve(layers)
-    out = out or _default_out(preset, config)
-    _check_ours(out)
+    if out:
+        _check_ours(out)
     if copy:
         _check_file(copy, "--leaderboard")
     store = open_store(config)
     road = build_road(config, store, download=True)
+    out = out or _default_out(preset, road.config)
+    _check_ours(out)
     command = request.command(preset)
     write_atomically(out / MARK, json.dumps({"command": command}, ensure_ascii=False) + "\n")
     console = Console(stderr=True)
@@ -130,7 +132,9 @@ def run(request: Request, out: Path | None, copy: Path | None) -> None:
     if copy:
         write_atomically(copy, text)
     print(text)
-    console.print(f"{made} of {len(road.jobs)} artifacts made, the rest were there; written to {out}", markup=False)
+    unanswered = sum(not store.has(ref) for ref in road.jobs)
+    rest = f"{unanswered} judgings lack verdicts: run it again to ask for them" if unanswered else "the rest were there"
+    console.print(f"{made} of {len(road.jobs)} artifacts made, {rest}; written to {out}", markup=False, soft_wrap=True)
 
 
 def _default_out(preset: str | None, config: Config) -> Path:
@@ -263,7 +267,10 @@ def stage(path: Path) -> None:
         first: Any = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise UserError(f"{path}: not a job ({where}: {first['msg']})") from error
-    made = run_jobs([job], open_store(), Console(stderr=True))
+    store = open_store()
+    made = run_jobs([job], store, Console(stderr=True))
+    if not store.has(job.ref):
+        raise UserError(f"{job.ref} lacks verdicts; run it again to ask for them")
     print(f"{job.ref} {'made' if made else 'was there'}")
 
 

@@ -90,7 +90,7 @@ def _measured_speed(job: AnyJob, store: Store) -> float | None:
         same = [made.get(name) for name in ("model", "start", "method")] == [
             (job.model_dump(mode="json")).get(name) for name in ("model", "start", "method")
         ]
-        if same and facts.get("tokens") and manifest["seconds"] > 1:
+        if same and not facts.get("resumed") and facts.get("tokens") and manifest["seconds"] > 1:
             return float(facts["tokens"] / manifest["seconds"])
     return None
 

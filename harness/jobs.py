@@ -28,7 +28,7 @@ class Model(BaseModel):
 
 
 class Job(BaseModel):
-    """`label` is for people; it, paths and estimates are left out of the key."""
+    """`label` is for people; it and paths are left out of the key."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     version: ClassVar[int]

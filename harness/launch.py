@@ -22,8 +22,9 @@ def run_job(job: Job, store: Store, tick: Callable[[int, int], None]) -> bool:
             return False
         from harness.stages import perform  # torch: only where there is something to compute
 
+        resumed = any(work.iterdir())  # then the seconds are those of the last attempt alone
         began = time.monotonic()
-        facts = perform(job, store, work, tick)
+        facts = perform(job, store, work, tick) | ({"resumed": True} if resumed else {})
         if facts.get(UNANSWERED):
             return False  # a failed call is never an artifact; the workspace keeps what was answered
         store.commit(job.ref, work, job.model_dump(mode="json"), facts, time.monotonic() - began)

@@ -95,10 +95,11 @@ class Method:
 
 
 def sources(*parts: object) -> list[str]:
-    """sha256 of the file that each part (a function, a class, or an instance) comes from."""
+    """sha256 of the file that each part (a function, a class, or an instance) comes from; and a partial's arguments."""
     found = []
     for part in parts:
         while isinstance(part, functools.partial):
+            found.append(repr((part.args, sorted(part.keywords.items()))))
             part = part.func
         if part is not None:
             named = part if inspect.isroutine(part) or inspect.isclass(part) else type(part)

@@ -81,7 +81,6 @@ class Candidate:
 class Evaluation:
     name: str
     in_domain: bool
-    prompts: Ref
     reference: Ref
     candidates: tuple[Candidate, ...]
 
@@ -143,6 +142,9 @@ def build_road(config: Config, store: Store, download: bool) -> Road:
         road.eval_prompts[found.name] = read_prompts(found.path, config.limits.eval)
     _unseen(road.train_prompts, road.eval_prompts)
     located = _locate_all([pair.teacher, pair.student], judge, store, download)
+    # what was left to the pair and the student's entry, said in full: the configuration is fed back one day
+    prune = config.prune or located[pair.student][0].prune
+    road.config = config = config.model_copy(update={"teacher": pair.teacher, "prune": prune})
 
     prompts = road.add(_prompts_job(train_set, config.limits.train, store))
     teacher = _base_model(road, pair.teacher, located)
@@ -260,7 +262,7 @@ def _base_model(road: Road, name: str, located: dict[str, tuple[ModelSpec, Model
 
 def _student(road: Road, name: str, located: dict[str, tuple[ModelSpec, Model]], store: Store) -> Model:
     """The student before training: as it comes, or pruned as its entry or the configuration says."""
-    spec, prune = located[name][0], road.config.prune or located[name][0].prune
+    spec, prune = located[name][0], road.config.prune
     base = _base_model(road, spec.base or name, located)
     if prune is None:
         return base
@@ -457,7 +459,7 @@ def _evaluate(
             )
             verdicts[judging.name] = road.add(job)
         candidates.append(Candidate(who, kind, maybe_entry, responses, verdicts))
-    road.evaluations.append(Evaluation(name, in_domain, prompts, reference, tuple(candidates)))
+    road.evaluations.append(Evaluation(name, in_domain, reference, tuple(candidates)))
 
 
 def run_digest(road: Road) -> str:

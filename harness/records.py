@@ -10,6 +10,7 @@ from typing import Any, Literal, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from harness.errors import UserError
+from harness.store import write_atomically
 
 Role = Literal["system", "user", "assistant"]
 Order = Literal["candidate_first", "reference_first", "none"]
@@ -75,10 +76,9 @@ R = TypeVar("R", bound=Record)
 
 
 def write_jsonl(path: Path, rows: Iterable[BaseModel | dict[str, Any]]) -> None:
-    with path.open("w", encoding="utf-8") as file:
-        for row in rows:
-            data = row.model_dump(mode="json") if isinstance(row, BaseModel) else row
-            file.write(json.dumps(data, ensure_ascii=False) + "\n")
+    """Write rows as JSONL; the file is whole or as before."""
+    plain = (row.model_dump(mode="json") if isinstance(row, BaseModel) else row for row in rows)
+    write_atomically(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in plain))
 
 
 def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:

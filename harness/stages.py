@@ -43,7 +43,7 @@ from harness.models.catalog import FAMILIES, folder_digest
 from harness.prompts import read_prompts
 from harness.records import Prompt, Response, Verdict, read_jsonl, read_records, write_jsonl
 from harness.scoring import sequence_log_probs
-from harness.store import Store, file_sha256, write_atomically
+from harness.store import Store, file_sha256
 from harness.training import loop
 from harness.training.batching import Example
 from harness.training.model import LogProbModel, supported
@@ -87,6 +87,13 @@ def load_responses(ref: str, store: Store) -> list[Response]:
     return read_records(store.read(ref).path / RESPONSES, Response)
 
 
+Key = tuple[str, int]  # prompt id, sample
+
+
+def responses_by_key(ref: str, store: Store) -> dict[Key, Response]:
+    return {(row.prompt_id, row.sample): row for row in load_responses(ref, store)}
+
+
 def _same_tokenizer(tokenizer: Any, responses: Sequence[str], store: Store) -> None:
     """Response ids are used as they were generated; that needs the tokenizer they were generated with."""
     own = loading.tokenizer_fingerprint(tokenizer)
@@ -107,19 +114,17 @@ def _log_prob_model(causal_lm: Any) -> LogProbModel:
     return LogProbModel(causal_lm)
 
 
-Key = tuple[str, int]  # prompt id, sample
-
-
 def _examples(prompts: str, responses: Sequence[str], tokenizer: Any, store: Store) -> tuple[list[Key], list[Example]]:
     """Prompts with one response from each artifact, joined on (prompt id, sample), in the first one's order."""
     _same_tokenizer(tokenizer, responses, store)
     encoded = {prompt.id: chat.encode_chat(tokenizer, prompt.messages) for prompt in load_prompts(prompts, store)}
-    tables = [{(row.prompt_id, row.sample): row.token_ids for row in load_responses(ref, store)} for ref in responses]
+    tables = [responses_by_key(ref, store) for ref in responses]
     keys = list(tables[0])
     for ref, table in zip(responses, tables, strict=True):
         _same_keys(ref, table, responses[0], keys)
     return keys, [
-        Example(index, encoded[key[0]], tuple(table[key] for table in tables)) for index, key in enumerate(keys)
+        Example(index, encoded[key[0]], tuple(table[key].token_ids for table in tables))
+        for index, key in enumerate(keys)
     ]
 
 
@@ -155,8 +160,7 @@ def _prompts(job: PromptsJob, store: Store, work: Path, tick: Tick) -> Facts:
     _unchanged(Path(job.path), file_sha256(Path(job.path)), job.digest)
     prompts = read_prompts(Path(job.path), job.limit)
     write_jsonl(work / PROMPTS, prompts)
-    characters = sum(len(message.content) for prompt in prompts for message in prompt.messages)
-    return {"prompts": len(prompts), "characters": characters}
+    return {"prompts": len(prompts)}
 
 
 def _convert(job: ConvertJob, store: Store, work: Path, tick: Tick) -> Facts:
@@ -198,10 +202,10 @@ def _respond(job: RespondJob, store: Store, work: Path, tick: Tick) -> Facts:
             if model is None:
                 model = _sampling_model(folder)
             responses = _decode(job, model, tokenizer, [prompts[i].id for i, _ in here], encoded, here)
-            write_atomically(part, "".join(response.model_dump_json() + "\n" for response in responses))
+            write_jsonl(part, responses)
         made |= dict(zip(here, read_records(part, Response), strict=True))
     responses = [made[row] for row in rows]
-    write_atomically(work / RESPONSES, "".join(response.model_dump_json() + "\n" for response in responses))
+    write_jsonl(work / RESPONSES, responses)
     return _sampled(responses, tokenizer, work)
 
 
@@ -313,8 +317,7 @@ def _train(job: TrainJob, store: Store, work: Path, tick: Tick) -> Facts:
 def _judge(job: JudgeJob, store: Store, work: Path, tick: Tick) -> Facts:
     judge = judges.get(job.judge)
     prompts = {prompt.id: prompt for prompt in load_prompts(job.prompts, store)}
-    candidates = {(row.prompt_id, row.sample): row for row in load_responses(job.candidate, store)}
-    references = {(row.prompt_id, row.sample): row for row in load_responses(job.reference, store)}
+    candidates, references = responses_by_key(job.candidate, store), responses_by_key(job.reference, store)
     _same_keys(job.candidate, candidates, job.reference, references)
     measured = {name: _measurements(job, name, store) for name in judge.measures}
     comparisons = [
@@ -331,7 +334,7 @@ def _judge(job: JudgeJob, store: Store, work: Path, tick: Tick) -> Facts:
     verdicts = [row for rows in kept.values() for row in rows] + new
     order = {key[0]: place for place, key in enumerate(candidates)}
     verdicts.sort(key=lambda row: order[row.prompt_id])
-    write_atomically(work / VERDICTS, "".join(row.model_dump_json() + "\n" for row in verdicts))
+    write_jsonl(work / VERDICTS, verdicts)
     return {"verdicts": len(verdicts), UNANSWERED: sum(row.unanswered for row in verdicts)}
 
 
@@ -352,7 +355,7 @@ def _measurements(job: JudgeJob, name: str, store: Store) -> dict[str, Measureme
 
 def _measure_rows(measure: str, responses: str, store: Store) -> list[tuple[str, NDArray[Any]]]:
     """(prompt id, values) of each response: mean negative log-prob a token, or the embedding."""
-    keys = [(row.prompt_id, row.sample) for row in load_responses(responses, store)]
+    keys = list(responses_by_key(responses, store))
     _made_of(measure, [responses], store)
     if measure.startswith("score/"):
         scores = load_scores(measure, store)

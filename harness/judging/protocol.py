@@ -124,14 +124,22 @@ def collect_verdicts(
 
 
 def source_digest(judge: Judge) -> str:
-    """A digest of what defines a judge: its fields and the files they come from. An edited judge judges anew."""
+    """A digest of what defines a judge (a dataclass): its fields and the files they come from. An edited judge judges
+    anew."""
+    whole: object = judge
+    if not is_dataclass(whole):
+        raise TypeError(f"judge '{judge.name}' must be a dataclass, so that its settings are part of a verdict's key")
     return _digest(judge)
 
 
 def _digest(part: object) -> str:
     if isinstance(part, str):
         return part
-    if isinstance(part, tuple):
+    if isinstance(part, bool | int | float | None):
+        return repr(part)
+    if isinstance(part, dict):
+        return _digest(tuple(sorted((key, _digest(value)) for key, value in part.items())))
+    if isinstance(part, tuple | list):
         return canonical_hash([_digest(item) for item in part])
     inside = [_digest(getattr(part, f.name)) for f in fields(part)] if is_dataclass(part) else []
     return canonical_hash([inside, sources(part)])

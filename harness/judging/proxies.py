@@ -109,8 +109,8 @@ TYPICALITY = MeasureJudge(
 EMBEDDING = MeasureJudge(
     name="embedding",
     summary="whose all-MiniLM-L6-v2 embedding is nearer to those of the teacher's own samples",
-    misses="grammar, facts, order and style (it sees the topic, and the first half of a response passes), and what "
-    "follows the first 256 word pieces",
+    misses="grammar, facts, order and style (it sees the topic; the first half of a response passes, and a low "
+    "temperature is rewarded), and what follows the first 256 word pieces",
     measure="embedding",
     decide=similarity,
 )

@@ -77,8 +77,16 @@ def _banner(run: Results) -> str:
 def _facts(run: Results) -> str:
     training, sampling = run["training"], run["evaluation"]["sampling"]
     samples = f"; {run['judge_samples']} further teacher samples a prompt" if run["judge_samples"] else ""
+    pruned = run["pruning"]
+    student = (
+        f"- student: pruned from {pruned['parameters_before']:,} to {pruned['parameters']:,} parameters "
+        f"({pruned['parameters'] / pruned['parameters_before'] - 1:+.1%}) before training"
+        if pruned
+        else f"- student: {run['pair']['student']} as it comes"
+    )
     return "\n".join(
         [
+            student,
             f"- judge: {run['judge']}{samples}",
             f"- seed: {run['seed']}; date: {run['date']}; harness {run['harness']}; record: {run['name']}",
             f"- training: {training['prompts']} prompts of {training['prompt_set']}, "

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import harness
-from harness.config import to_yaml
+from harness.config import parse_yaml, to_yaml
 from harness.errors import UserError
-from harness.jobs import METRICS, RESPONSES, VERDICTS, Ref
+from harness.jobs import METRICS, RESPONSES, VERDICTS, PruneJob, Ref
 from harness.judging import judges
 from harness.pipeline import Candidate, Evaluation, Road, run_digest
-from harness.records import Response, Verdict, read_records
+from harness.records import Response, Verdict, read_records, write_jsonl
 from harness.statistics import rates
 from harness.store import Store, write_atomically
 
@@ -66,6 +66,7 @@ def collect(road: Road, store: Store, command: str) -> tuple[Results, list[Verdi
         "date": dates[-1][:10],
         "command": command,
         "pair": road.pair.model_dump(include={"student", "teacher"}),
+        "pruning": next((manifests[ref]["facts"] for ref, job in road.jobs.items() if isinstance(job, PruneJob)), None),
         "seed": config.seed,
         "judge": config.judge,
         "judges": [
@@ -141,11 +142,14 @@ def _response_facts(ref: Ref, store: Store) -> Results:
 
 def write_run(out: Path, road: Road, store: Store, results: Results, verdicts: list[Verdict], board: str) -> None:
     """The run's output folder; each file is whole or as before. metrics/NAME.jsonl is each training's curve."""
+    for old in (out / "metrics").glob("*.jsonl"):
+        if old.stem not in road.trainings:
+            old.unlink()
     for name, ref in road.trainings.items():
         curve = (store.read(ref).path / METRICS).read_text(encoding="utf-8")
         write_atomically(out / "metrics" / f"{name}.jsonl", curve)
     write_atomically(out / CONFIG, to_yaml(road.config))
-    write_atomically(out / VERDICTS, "".join(verdict.model_dump_json() + "\n" for verdict in verdicts))
+    write_jsonl(out / VERDICTS, verdicts)
     write_atomically(out / RESULTS, json.dumps(results, indent=1, ensure_ascii=False) + "\n")
     write_atomically(out / BOARD, board)
 
@@ -174,6 +178,9 @@ def record(run: Path) -> Path:
     for name in RECORDED:
         if not (run / name).is_file():
             raise UserError(f"{run} holds no {name}; run it again (nothing is computed twice)")
+    known = {key: value for key, value in results["config"].items() if key != "training"}
+    if parse_yaml((run / CONFIG).read_text(encoding="utf-8"), str(run / CONFIG)) != known:
+        raise UserError(f"{run / CONFIG} is not the configuration of {run / RESULTS}; run it again")
     target = results_folder() / as_file_name(str(results["name"]))
     if target.resolve() != run.resolve():
         target.mkdir(parents=True, exist_ok=True)

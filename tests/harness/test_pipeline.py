@@ -104,7 +104,9 @@ def test_the_embedded_road_is_in_order_too(build: Build, judge: str) -> None:
 def test_evaluation_reads_each_model_once_a_stage(build: Build) -> None:
     road = build()
     order = [(job.stage, job.model) for job in road.jobs.values() if isinstance(job, RespondJob)]
-    order = order[[job.prompts for job in of(road, RespondJob)].index(road.evaluations[0].prompts) :]
+    order = order[
+        [job.prompts for job in of(road, RespondJob)].index(road.jobs[road.evaluations[0].reference].prompts) :
+    ]
     changes = [pair for place, pair in enumerate(order) if place == 0 or pair != order[place - 1]]
     assert len(changes) == len(set(map(str, changes)))
 

@@ -337,7 +337,8 @@ def decoded(monkeypatch: pytest.MonkeyPatch, fail_at: int | None = None) -> list
 def assert_the_same(ref: str, store: Store, other: Store) -> None:
     one, two = store.read(ref), other.read(ref)
     assert one.manifest["files"] == two.manifest["files"]
-    assert one.facts == two.facts
+    facts = ({k: v for k, v in artifact.facts.items() if k != "resumed"} for artifact in (one, two))
+    assert next(facts) == next(facts)
 
 
 @pytest.mark.parametrize("fail_at", [0, 1, 2])

@@ -24,7 +24,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def finished(run: Path, **values: Any) -> Path:
     """A run's output folder, with files that are not for the record."""
     run.mkdir(parents=True)
-    found = {"schema": SCHEMA, "name": "small-seed0-abc", "note": "é", **values}
+    config = {"student": "small"}
+    found = {"schema": SCHEMA, "name": "small-seed0-abc", "note": "é", "config": {**config, "training": {}}, **values}
     (run / "results.json").write_text(json.dumps(found, ensure_ascii=False), encoding="utf-8")
     (run / "verdicts.jsonl").write_text('{"prompt_id": "a"}\n')
     (run / "config.yaml").write_text("student: small\n")
@@ -37,6 +38,14 @@ def finished(run: Path, **values: Any) -> Path:
 
 def tree(folder: Path) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_configuration_of_another_run_is_not_recorded(tmp_path: Path, folder: Path) -> None:
+    run = finished(tmp_path / "run")
+    (run / "config.yaml").write_text("student: large\n")
+    with pytest.raises(UserError, match="is not the configuration of"):
+        record(run)
+    assert not any(folder.iterdir())
 
 
 # ---- reading
