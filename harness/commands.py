@@ -7,7 +7,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -81,17 +81,7 @@ class Request:
         for text in self.assignments:
             if not text.startswith("store="):
                 parts += ["--set", text]
-        for name in (
-            "methods",
-            "student",
-            "teacher",
-            "judge",
-            "controls",
-            "train_prompts",
-            "eval",
-            "limit",
-            "seed",
-        ):
+        for name in [field.name for field in fields(self)][3:]:  # after preset, config and assignments
             value = getattr(self, name)
             if value is not None:
                 parts += [f"--{name.replace('_', '-')}", str(value)]
@@ -272,6 +262,3 @@ def stage(path: Path) -> None:
     if not store.has(job.ref):
         raise UserError(f"{job.ref} lacks verdicts; run it again to ask for them")
     print(f"{job.ref} {'made' if made else 'was there'}")
-
-
-__all__ = ["Request", "leaderboard", "list_names", "plan", "record", "run", "stage"]

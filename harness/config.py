@@ -117,11 +117,11 @@ class Config(Section):
         return value
 
 
-def _load_presets() -> dict[str, Layer]:
-    folder = resources.files("benchmarks") / "presets"
+def packaged_yaml(folder: str) -> dict[str, Layer]:
+    """The YAML files of a folder in benchmarks/, by name without the ending."""
     return {
-        entry.name.removesuffix(".yaml"): parse_yaml(entry.read_text(encoding="utf-8"), f"preset {entry.name}")
-        for entry in folder.iterdir()
+        entry.name.removesuffix(".yaml"): parse_yaml(entry.read_text(encoding="utf-8"), f"{folder}/{entry.name}")
+        for entry in (resources.files("benchmarks") / folder).iterdir()
         if entry.name.endswith(".yaml")
     }
 
@@ -131,7 +131,7 @@ def preset_layer(name: str) -> Layer:
     return {key: value for key, value in presets.get(name).items() if key != "summary"}
 
 
-presets: Registry[Layer] = Registry("preset", _load_presets)
+presets: Registry[Layer] = Registry("preset", lambda: packaged_yaml("presets"))
 
 
 def parse_yaml(text: str, where: str) -> Layer:

@@ -42,8 +42,9 @@ class Cost:
 def estimate(road: Road, store: Store) -> Iterator[tuple[AnyJob, Cost | None]]:
     """Every job with its cost, or None where its artifact is there."""
     sizes = _Sizes(road, store)
+    made = {stage: list(store.manifests(stage)) for stage in TOKENS_PER_SECOND}
     for ref, job in road.jobs.items():
-        yield job, None if store.has(ref) else _cost(job, road, sizes, store)
+        yield job, None if store.has(ref) else _cost(job, road, sizes, made)
 
 
 @dataclass
@@ -73,23 +74,22 @@ def grouped(costs: Iterable[tuple[AnyJob, Cost | None]]) -> list[Group]:
     return list(groups.values())
 
 
-def _cost(job: AnyJob, road: Road, sizes: _Sizes, store: Store) -> Cost:
+def _cost(job: AnyJob, road: Road, sizes: _Sizes, made: dict[str, list[dict[str, Any]]]) -> Cost:
     tokens = sizes.tokens(job)
     if job.stage in FIXED_SECONDS:
         return Cost(tokens, FIXED_SECONDS[job.stage])
-    speed = _measured_speed(job, store)
+    speed = _measured_speed(job, made[job.stage])
     if speed is None and (isinstance(job, EmbedJob) or all(_embedded(model, road) for model in _models(job))):
         speed = TOKENS_PER_SECOND[job.stage]
     return Cost(tokens, None if speed is None else tokens / speed)
 
 
-def _measured_speed(job: AnyJob, store: Store) -> float | None:
-    """Tokens a second of this store's newest stage of the same kind that started from the same model."""
-    for manifest in reversed(list(store.manifests(job.stage))):
+def _measured_speed(job: AnyJob, manifests: list[dict[str, Any]]) -> float | None:
+    """Tokens a second of the newest of these stages of the same kind that started from the same model."""
+    data, names = job.model_dump(mode="json"), ("model", "start", "method")
+    for manifest in reversed(manifests):
         facts, made = manifest["facts"], manifest["job"]
-        same = [made.get(name) for name in ("model", "start", "method")] == [
-            (job.model_dump(mode="json")).get(name) for name in ("model", "start", "method")
-        ]
+        same = all(made.get(name) == data.get(name) for name in names)
         if same and not facts.get("resumed") and facts.get("tokens") and manifest["seconds"] > 1:
             return float(facts["tokens"] / manifest["seconds"])
     return None

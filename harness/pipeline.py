@@ -433,6 +433,7 @@ def _evaluate(
         answers.append((entry.name, kind, entry, respond(trained[entry.name], "candidate", entry.name)))
 
     shown = [judge, *(judges.get(member) for member in judge.members)]
+    digests = {judging.name: source_digest(judging) for judging in shown}
     candidates = []
     for who, kind, maybe_entry, responses in answers:
         roles = {"candidate": (responses, who), "reference": (reference, TEACHER)}
@@ -443,7 +444,7 @@ def _evaluate(
             job = JudgeJob(
                 label=f"judge {judging.name}: {who}, {name}",
                 judge=judging.name,
-                judge_source=source_digest(judging),
+                judge_source=digests[judging.name],
                 prompt_set=name,
                 candidate_name=who,
                 reference_name=TEACHER,

@@ -1,7 +1,7 @@
 """One function a stage: a job (plain data) in, files in a workspace out, and facts about the work.
 
-Everything heavy is imported here, inside `perform`'s process; the driver plans without torch. A stage finds in
-its workspace what an interrupted attempt left, and goes on from there.
+The models' code is imported here and below, and so only where something is computed. A stage finds in its workspace
+what an interrupted attempt left, and goes on from there.
 """
 
 from __future__ import annotations
@@ -186,12 +186,12 @@ def _prune(job: PruneJob, store: Store, work: Path, tick: Tick) -> Facts:
 def _respond(job: RespondJob, store: Store, work: Path, tick: Tick) -> Facts:
     folder = model_folder(job.model, store)
     tokenizer = loading.load_tokenizer(folder)
+    if (work / RESPONSES).is_file():  # a kill after the last batch, before the artifact was committed
+        return _sampled(read_records(work / RESPONSES, Response), tokenizer, work)
     prompts = load_prompts(job.prompts, store)
     encoded = [chat.encode_chat(tokenizer, prompt.messages) for prompt in prompts]
     rows = [(index, sample) for index in range(len(prompts)) for sample in range(job.samples)]
     batches = sampler.form_batches([len(encoded[index]) for index, _ in rows], job.batch_size)
-    if (work / RESPONSES).is_file():  # a kill after the last batch, before the artifact was committed
-        return _sampled(read_records(work / RESPONSES, Response), tokenizer, work)
     model: Any = None
     made: dict[tuple[int, int], Response] = {}
     for number, batch in enumerate(batches):

@@ -5,13 +5,12 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from pydantic import model_validator
 
-from harness.config import Prune, Section, parse_yaml, validated
+from harness.config import Prune, Section, packaged_yaml, validated
 from harness.errors import UserError
 from harness.registry import Registry, did_you_mean
 from harness.store import Store, canonical_hash
@@ -63,12 +62,7 @@ class Pair(Section):
 
 
 def _load(folder: str, kind: type[Section]) -> dict[str, Any]:
-    entries = (resources.files("benchmarks") / folder).iterdir()
-    return {
-        entry.name.removesuffix(".yaml"): validated(kind, parse_yaml(entry.read_text("utf-8"), entry.name))
-        for entry in entries
-        if entry.name.endswith(".yaml")
-    }
+    return {name: validated(kind, layer) for name, layer in packaged_yaml(folder).items()}
 
 
 models: Registry[ModelSpec] = Registry("model", lambda: _load("models", ModelSpec))
@@ -203,13 +197,11 @@ def _hub_folder(hub_id: str, revision: str | None, download: bool) -> Path | Non
         raise MissingModelError(f"{hub_id} is gated; accept its terms on the hub and set HF_TOKEN") from error
     except RepositoryNotFoundError as error:
         raise UserError(f"{hub_id} does not exist on the hub (or needs HF_TOKEN)") from error
-    except (HfHubHTTPError, OSError, RuntimeError) as error:
+    except Exception as error:
+        # the hub's HTTP client, which may be one of several, has exception types of its own
+        client = type(error).__module__.startswith(("httpx", "httpcore", "requests", "urllib3"))
+        if not client and not isinstance(error, HfHubHTTPError | OSError | RuntimeError):
+            raise
         raise MissingModelError(
             f"{hub_id} is not in the local hub cache, and the hub cannot be reached ({type(error).__name__})"
         ) from error
-    except Exception as error:  # the hub's HTTP client has exception types of its own
-        if type(error).__module__.split(".")[0].startswith(("httpx", "httpcore", "requests", "urllib3")):
-            raise MissingModelError(
-                f"{hub_id} is not in the local hub cache, and the hub cannot be reached ({type(error).__name__})"
-            ) from error
-        raise

@@ -13,10 +13,10 @@ from typing import Any
 import harness
 from harness.config import parse_yaml, to_yaml
 from harness.errors import UserError
-from harness.jobs import METRICS, RESPONSES, VERDICTS, PruneJob, Ref
+from harness.jobs import METRICS, VERDICTS, PruneJob, Ref
 from harness.judging import judges
 from harness.pipeline import Candidate, Evaluation, Road, run_digest
-from harness.records import Response, Verdict, read_records, write_jsonl
+from harness.records import Verdict, read_records, write_jsonl
 from harness.statistics import rates
 from harness.store import Store, write_atomically
 
@@ -120,7 +120,6 @@ def collect(road: Road, store: Store, command: str) -> tuple[Results, list[Verdi
 
 
 def _row(evaluation: Evaluation, candidate: Candidate, judge: str, verdicts: list[Verdict], store: Store) -> Results:
-    facts = _response_facts(candidate.responses, store)
     return {
         "prompt_set": evaluation.name,
         "in_domain": evaluation.in_domain,
@@ -128,16 +127,13 @@ def _row(evaluation: Evaluation, candidate: Candidate, judge: str, verdicts: lis
         "kind": candidate.kind,
         "judge": judge,
         **asdict(rates(verdicts)),
-        **facts,
+        **_response_facts(candidate.responses, store),
     }
 
 
 def _response_facts(ref: Ref, store: Store) -> Results:
-    responses = read_records(store.read(ref).path / RESPONSES, Response)
-    return {
-        "mean_tokens": sum(len(r.token_ids) for r in responses) / len(responses),
-        "cut_share": sum(r.finish == "length" for r in responses) / len(responses),
-    }
+    facts = store.read(ref).facts
+    return {"mean_tokens": facts["tokens"] / facts["responses"], "cut_share": facts["cut"] / facts["responses"]}
 
 
 def write_run(out: Path, road: Road, store: Store, results: Results, verdicts: list[Verdict], board: str) -> None:
