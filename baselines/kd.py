@@ -6,11 +6,11 @@ student by default (`settings.kd.start`); the full set of controls adds it from 
 
 from torch import Tensor
 
-from harness.config import MethodSettings
+from harness.config import TokenSettings
 from harness.methods import Control, Method
 
 
-class Settings(MethodSettings):
+class Settings(TokenSettings):
     learning_rate: float = 2e-4
     epochs: int = 2
 

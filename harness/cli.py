@@ -158,8 +158,9 @@ def leaderboard(
 @app.command()
 def stage(
     job: Annotated[Path, typer.Argument(metavar="JOB.json", help="A job, as the store's manifests hold it.")],
+    work: Annotated[Path | None, typer.Option(hidden=True, help="A workspace that the caller holds.")] = None,
 ) -> None:
     """Do one stage's job in this process: what `run` does for each missing artifact."""
     from harness import commands
 
-    commands.stage(job)
+    commands.stage(job, work)

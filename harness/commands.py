@@ -17,12 +17,11 @@ from rich.console import Console
 from rich.table import Table
 
 from harness import config as configuration
-from harness.config import Config, Layer
+from harness.config import MACHINE, Config, Layer
 from harness.errors import UserError
 from harness.registry import did_you_mean
-from harness.store import Store, canonical_hash, write_atomically
+from harness.store import STORE_VARIABLE, Store, canonical_hash, write_atomically
 
-STORE_VARIABLE = "DADPO_HARNESS_STORE"
 DEFAULT_STORE = "~/.cache/dadpo-harness"
 DEFAULT_PRESET = "embedded"
 MARK = "harness-run.json"
@@ -79,7 +78,7 @@ class Request:
         if self.config:
             parts += ["--config", str(self.config)]
         for text in self.assignments:
-            if not text.startswith("store="):
+            if text.partition("=")[0] not in MACHINE:
                 parts += ["--set", text]
         for name in [field.name for field in fields(self)][3:]:  # after preset, config and assignments
             value = getattr(self, name)
@@ -99,6 +98,7 @@ def open_store(config: Config | None = None) -> Store:
 
 def run(request: Request, out: Path | None, copy: Path | None) -> None:
     from harness.launch import run_jobs
+    from harness.launchers import launcher
     from harness.pipeline import build_road
     from harness.reporting import board, results
 
@@ -115,7 +115,7 @@ def run(request: Request, out: Path | None, copy: Path | None) -> None:
     command = request.command(preset)
     write_atomically(out / MARK, json.dumps({"command": command}, ensure_ascii=False) + "\n")
     console = Console(stderr=True)
-    made = run_jobs(road.jobs.values(), store, console)
+    made = run_jobs(road.jobs.values(), store, console, launcher(config))
     found, verdicts = results.collect(road, store, command)
     text = board.render([found])
     results.write_run(out, road, store, found, verdicts, text)
@@ -245,10 +245,14 @@ def leaderboard(run_dirs: list[Path], out: Path | None) -> None:
         print(f"written to {out}")
 
 
-def stage(path: Path) -> None:
+def stage(path: Path, work: Path | None) -> None:
+    """Do a job and commit it; in `work`, only do it, for the process that holds that workspace."""
     from harness.jobs import job_from_json
     from harness.launch import run_jobs
+    from harness.launchers import end_with_parent, perform_for_parent
 
+    if work is None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UserError("ranks of one stage are started by `run` alone: add --set launcher=accelerate to it")
     try:
         job = job_from_json.validate_json(path.read_bytes())
     except OSError as error:
@@ -258,6 +262,10 @@ def stage(path: Path) -> None:
         where = ".".join(str(part) for part in first["loc"])
         raise UserError(f"{path}: not a job ({where}: {first['msg']})") from error
     store = open_store()
+    if work is not None:
+        end_with_parent()
+        perform_for_parent(job, path, store, work)
+        return
     made = run_jobs([job], store, Console(stderr=True))
     if not store.has(job.ref):
         raise UserError(f"{job.ref} lacks verdicts; run it again to ask for them")

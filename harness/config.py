@@ -20,6 +20,8 @@ from harness.errors import UserError
 from harness.registry import Registry, did_you_mean
 
 Layer = dict[str, Any]
+# How and where a run is made, and so no part of what it is: of its keys, its results and its resolved configuration.
+MACHINE = frozenset({"store", "launcher", "processes", "accelerate_config"})
 
 
 class Section(BaseModel):
@@ -60,6 +62,11 @@ class MethodSettings(Section):
     epochs: int = 1
     batch_size: int = Field(default=8, description="examples (pairs or responses) a step")
     micro_batch_tokens: int = Field(default=2048, description="tokens a forward pass, padding included")
+    gradient_checkpointing: bool = Field(default=False, description="less memory for a third more time")
+    compile: bool = Field(default=False, description="torch.compile the layers; a CPU needs a C++ compiler for it")
+    lora_rank: int = Field(default=0, ge=0, description="train low-rank adapters of this rank; 0 trains all weights")
+    lora_alpha: int = Field(default=32, gt=0)
+    lora_dropout: float = Field(default=0.0, ge=0, lt=1)
     warmup_ratio: float = Field(default=0.1, ge=0, le=1)
     weight_decay: float = Field(default=0.0, ge=0)
     max_grad_norm: float = 1.0
@@ -73,6 +80,18 @@ class MethodSettings(Section):
         if value <= 0:
             raise ValueError("must be above 0")
         return value
+
+
+class TokenSettings(MethodSettings):
+    """What token-level methods have beside: where the teacher's distributions come from.
+
+    teacher_signal: `online` keeps the teacher in memory and runs it at every step; `top_k` reads its `top_k` largest
+    log-probs of each response token, computed once and stored. tail: everything else as one outcome more; without
+    it both distributions are renormalised over the k."""
+
+    teacher_signal: Literal["online", "top_k"] = "online"
+    top_k: int = Field(default=64, ge=1)
+    tail: bool = True
 
 
 class Prune(Section):
@@ -99,6 +118,10 @@ class Config(Section):
     limits: Limits = Limits()
     train_sampling: Sampling = Sampling()
     eval_sampling: Sampling = Sampling(temperature=0.8)
+    max_prompt_tokens: int | None = Field(
+        default=None, ge=1, description="longer prompts lose their beginning, in training and scoring"
+    )
+    tracker: Literal["tensorboard", "wandb", "trackio"] | None = None
     generation_batch_size: int = Field(default=64, ge=1)
     scoring_batch_tokens: int = Field(default=4096, ge=1)
     scoring_precision: Literal["bf16", "fp32"] = "bf16"
@@ -106,6 +129,25 @@ class Config(Section):
     settings: dict[str, dict[str, Any]] = {}
     seed: int = Field(default=0, ge=0)
     store: str | None = None
+    launcher: Literal["inline", "process", "accelerate"] = "inline"
+    processes: int = Field(default=1, ge=1, description="ranks of a training")
+    accelerate_config: str | None = Field(
+        default=None, description="your own configuration file of accelerate, for FSDP, DeepSpeed and the like"
+    )
+
+    @field_validator("processes", "accelerate_config")
+    @classmethod
+    def _of_accelerate(cls, value: int | str | None, info: ValidationInfo) -> int | str | None:
+        if value not in (1, None) and info.data.get("launcher") != "accelerate":
+            raise ValueError("only accelerate starts several ranks; add --set launcher=accelerate")
+        return value
+
+    @field_validator("accelerate_config")
+    @classmethod
+    def _a_file(cls, value: str | None) -> str | None:
+        if value is not None and not Path(value).expanduser().is_file():
+            raise ValueError("there is no such file")
+        return value
 
     @field_validator("methods", "eval")
     @classmethod
@@ -269,6 +311,5 @@ def resolve(layers: list[Layer]) -> Config:
 
 
 def to_yaml(config: Config) -> str:
-    # `training` is resolved into `settings`; where the store lies is the machine's affair
-    data = config.model_dump(mode="json", exclude={"store", "training"})
+    data = config.model_dump(mode="json", exclude={*MACHINE, "training"})  # `training` is resolved into `settings`
     return yaml.safe_dump(data, sort_keys=False, allow_unicode=True)

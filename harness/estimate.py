@@ -10,6 +10,7 @@ from typing import Any
 from harness.jobs import (
     AnyJob,
     ConvertJob,
+    DistributionsJob,
     EmbedJob,
     JudgeJob,
     Model,
@@ -44,7 +45,7 @@ def estimate(road: Road, store: Store) -> Iterator[tuple[AnyJob, Cost | None]]:
     sizes = _Sizes(road, store)
     made = {stage: list(store.manifests(stage)) for stage in TOKENS_PER_SECOND}
     for ref, job in road.jobs.items():
-        yield job, None if store.has(ref) else _cost(job, road, sizes, made)
+        yield job, None if store.intact(ref) else _cost(job, road, sizes, made)
 
 
 @dataclass
@@ -122,7 +123,7 @@ class _Sizes:
             return self._generated(job)
         if isinstance(job, EmbedJob):
             return self._responses(job.responses)
-        if isinstance(job, PruneJob):
+        if isinstance(job, PruneJob | DistributionsJob):
             return self._read(job.prompts, (job.responses,))
         if isinstance(job, TrainJob):
             epochs, refs = job.token_match or (job.settings["epochs"], job.responses)
@@ -140,7 +141,7 @@ class _Sizes:
 
     def _responses(self, ref: Ref) -> int:
         job = self._road.jobs[ref]
-        if self._store.has(ref):
+        if self._store.intact(ref):
             return int(self._store.read(ref).facts["tokens"])
         return self._generated(job) if isinstance(job, RespondJob) else 0
 

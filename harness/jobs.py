@@ -28,7 +28,7 @@ class Model(BaseModel):
 
 
 class Job(BaseModel):
-    """`label` is for people; it and paths are left out of the key."""
+    """`label` and `tracker` are for people; they and paths are left out of the key."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     version: ClassVar[int]
@@ -37,7 +37,7 @@ class Job(BaseModel):
 
     @property
     def ref(self) -> Ref:
-        data = self.model_dump(mode="json", exclude={"label", "path"})
+        data = self.model_dump(mode="json", exclude={"label", "path", "tracker"})
         for name in type(self).model_fields:
             if isinstance(getattr(self, name), Model):
                 data[name].pop("path")
@@ -91,13 +91,28 @@ class RespondJob(Job):
 class ScoreJob(Job):
     """Sequence log-probs of each prompt's responses, one column a response file, under a frozen model."""
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     stage: Literal["score"] = "score"
     model: Model
     prompts: Ref
     responses: tuple[Ref, ...]
     precision: str
     batch_tokens: int
+    max_prompt_tokens: int | None
+
+
+class DistributionsJob(Job):
+    """A frozen model's `top_k` largest log-probs at each response token: what token-level losses read in its stead."""
+
+    version: ClassVar[int] = 1
+    stage: Literal["distributions"] = "distributions"
+    model: Model
+    prompts: Ref
+    responses: Ref
+    top_k: int
+    precision: str
+    batch_tokens: int
+    max_prompt_tokens: int | None
 
 
 class EmbedJob(Job):
@@ -112,7 +127,7 @@ class EmbedJob(Job):
 class TrainJob(Job):
     """One method's training: where it starts, what it reads, its settings and its file's source."""
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     stage: Literal["train"] = "train"
     method: str
     method_source: str
@@ -122,6 +137,9 @@ class TrainJob(Job):
     prompts: Ref
     responses: tuple[Ref, ...]
     signals: dict[str, Ref]
+    distributions: Ref | None
+    max_prompt_tokens: int | None
+    tracker: str | None
     token_match: tuple[int, tuple[Ref, ...]] | None
     seed: int
 
@@ -144,14 +162,15 @@ class JudgeJob(Job):
 
 
 AnyJob = Annotated[
-    PromptsJob | ConvertJob | PruneJob | RespondJob | ScoreJob | EmbedJob | TrainJob | JudgeJob,
+    PromptsJob | ConvertJob | PruneJob | RespondJob | ScoreJob | DistributionsJob | EmbedJob | TrainJob | JudgeJob,
     Field(discriminator="stage"),
 ]
 # the files that stages write and others read
-PROMPTS, RESPONSES, SCORES, VERDICTS, EMBEDDINGS, METRICS = (
+PROMPTS, RESPONSES, SCORES, TOP_K, VERDICTS, EMBEDDINGS, METRICS = (
     "prompts.jsonl",
     "responses.jsonl",
     "scores.jsonl",
+    "top_k.npz",
     "verdicts.jsonl",
     "embeddings.npy",
     "metrics.jsonl",

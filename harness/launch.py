@@ -1,27 +1,26 @@
-"""Running the jobs of a road: what is missing is made, in order, in this process (the `inline` launcher)."""
+"""Running the jobs of a road: what is missing is made, in order. How one job is performed is its launcher's affair."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from rich.console import Console
 
 from harness.jobs import UNANSWERED, AnyJob, Job
+from harness.launchers import Perform, Tick, inline
 from harness.progress import StageView
 from harness.store import Store
 
 
-def run_job(job: Job, store: Store, tick: Callable[[int, int], None]) -> bool:
+def run_job(job: Job, store: Store, tick: Tick, perform: Perform = inline, console: Console | None = None) -> bool:
     """Make one artifact unless it is there; whether it was made. Another process may be making it: then wait."""
-    if store.has(job.ref):
+    if _is_there(job, store, console or Console(stderr=True)):
         return False
     with store.making(job.ref) as work:
         if store.has(job.ref):  # the other process has just finished
             work.rmdir()
             return False
-        from harness.stages import perform  # torch: only where there is something to compute
-
         resumed = any(work.iterdir())  # then the seconds are those of the last attempt alone
         began = time.monotonic()
         facts = perform(job, store, work, tick) | ({"resumed": True} if resumed else {})
@@ -31,18 +30,27 @@ def run_job(job: Job, store: Store, tick: Callable[[int, int], None]) -> bool:
     return True
 
 
-def run_jobs(jobs: Iterable[AnyJob], store: Store, console: Console) -> int:
+def run_jobs(jobs: Iterable[AnyJob], store: Store, console: Console, perform: Perform = inline) -> int:
     """Make every artifact that is missing, in order; how many this process made."""
     count = 0
-    missing = [job for job in jobs if not store.has(job.ref)]
+    missing = [job for job in jobs if not _is_there(job, store, console)]
     with StageView(console, len(missing)) as view:
         for job in missing:
             tick = view.stage(job.label)
             began = time.monotonic()
-            made = run_job(job, store, tick)
+            made = run_job(job, store, tick, perform, console)
             count += made
             view.finish(job.label, time.monotonic() - began, _note(job, store))
     return count
+
+
+def _is_there(job: Job, store: Store, console: Console) -> bool:
+    """Whether a job's artifact is there, whole. A damaged one is set aside, with a line that says so."""
+    damage = store.set_aside_if_damaged(job.ref)
+    if damage:
+        line = f"warning: {job.label or job.ref} is made again: {damage}"
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    return store.has(job.ref)
 
 
 def _note(job: Job, store: Store) -> str:

@@ -12,11 +12,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from harness.config import Config, MethodSettings, Sampling, validated
+from harness.config import Config, MethodSettings, Sampling, TokenSettings, validated
 from harness.errors import UserError
 from harness.jobs import (
     AnyJob,
     ConvertJob,
+    DistributionsJob,
     EmbedJob,
     JudgeJob,
     Model,
@@ -321,7 +322,7 @@ def _sft(road: Road, student: Model, prompts: Ref, teacher_responses: Ref) -> Mo
         or "reference_log_probs" in methods.get(entry.method).signals
         for entry in road.entries
     )
-    job = _train_job(road, entry, methods.get("sft"), student, None, prompts, (teacher_responses,), {}, None)
+    job = _train_job(road, entry, methods.get("sft"), student, None, prompts, (teacher_responses,), {}, None, None)
     return Model(artifact=road.add(job) if needed else job.ref)
 
 
@@ -343,16 +344,20 @@ def _train(
     for signal in method.signals:
         model, who = (sft, "reference") if signal == "reference_log_probs" else (teacher, "teacher")
         signals[signal] = road.add(_score(road.config, model, prompts, responses, f"log-probs: {who}"))
+    distributions: Ref | None = None
+    if isinstance(entry.settings, TokenSettings) and entry.settings.teacher_signal == "top_k":
+        distributions = road.add(_distributions(road.config, teacher, prompts, responses[0], entry.settings.top_k))
     epochs = next((e.settings.epochs for e in road.entries if e.name == entry.controls), 1)
     job = _train_job(
         road,
         entry,
         method,
         sft if entry.settings.start == "sft" else student,
-        teacher if method.level == "token" else None,
+        teacher if method.level == "token" and distributions is None else None,
         prompts,
         responses,
         signals,
+        distributions,
         (epochs, both) if entry.match_tokens else None,
     )
     road.trainings[entry.name] = road.add(job)
@@ -368,6 +373,7 @@ def _train_job(
     prompts: Ref,
     responses: tuple[Ref, ...],
     signals: dict[str, Ref],
+    distributions: Ref | None,
     token_match: tuple[int, tuple[Ref, ...]] | None,
 ) -> TrainJob:
     return TrainJob(
@@ -380,6 +386,9 @@ def _train_job(
         prompts=prompts,
         responses=responses,
         signals=signals,
+        distributions=distributions,
+        max_prompt_tokens=road.config.max_prompt_tokens,
+        tracker=road.config.tracker,
         token_match=token_match,
         seed=road.config.seed,
     )
@@ -393,6 +402,20 @@ def _score(config: Config, model: Model, prompts: Ref, responses: tuple[Ref, ...
         responses=responses,
         precision=config.scoring_precision,
         batch_tokens=config.scoring_batch_tokens,
+        max_prompt_tokens=config.max_prompt_tokens,
+    )
+
+
+def _distributions(config: Config, teacher: Model, prompts: Ref, responses: Ref, top_k: int) -> DistributionsJob:
+    return DistributionsJob(
+        label=f"top {top_k} log-probs: teacher",
+        model=teacher,
+        prompts=prompts,
+        responses=responses,
+        top_k=top_k,
+        precision=config.scoring_precision,
+        batch_tokens=config.scoring_batch_tokens,
+        max_prompt_tokens=config.max_prompt_tokens,
     )
 
 

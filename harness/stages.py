@@ -6,7 +6,9 @@ what an interrupted attempt left, and goes on from there.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,8 @@ import torch
 from numpy.typing import NDArray
 from transformers import AutoConfig
 
+from harness.allocator import give_back, keep_freed_memory
+from harness.config import MethodSettings, TokenSettings
 from harness.errors import UserError
 from harness.generation import sampler
 from harness.jobs import (
@@ -22,9 +26,11 @@ from harness.jobs import (
     PROMPTS,
     RESPONSES,
     SCORES,
+    TOP_K,
     UNANSWERED,
     VERDICTS,
     ConvertJob,
+    DistributionsJob,
     EmbedJob,
     Job,
     JudgeJob,
@@ -39,14 +45,15 @@ from harness.judging import Comparison, Measurement, collect_verdicts, judges
 from harness.judging.embedding import embed
 from harness.methods import methods
 from harness.models import chat, loading, pruning
-from harness.models.catalog import FAMILIES, folder_digest
+from harness.models.catalog import FAMILIES, folder_digest, windowed
 from harness.prompts import read_prompts
 from harness.records import Prompt, Response, Verdict, read_jsonl, read_records, write_jsonl
-from harness.scoring import sequence_log_probs
+from harness.scoring import sequence_log_probs, top_log_probs
 from harness.store import Store, file_sha256
-from harness.training import loop
-from harness.training.batching import Example
-from harness.training.model import LogProbModel, supported
+from harness.training import adapters, loop
+from harness.training.batching import Example, collate
+from harness.training.model import LogProbModel, why_padded
+from harness.training.targets import StoredTopK, Target
 
 Tick = Callable[[int, int], None]
 Facts = dict[str, Any]
@@ -54,8 +61,11 @@ Facts = dict[str, Any]
 
 def perform(job: Job, store: Store, work: Path, tick: Tick) -> Facts:
     """Do a job in its workspace; the caller commits it."""
-    stage = _STAGES[type(job)]
-    return stage(job, store, work, tick)
+    keep_freed_memory()
+    try:
+        return _STAGES[type(job)](job, store, work, tick)
+    finally:
+        give_back()
 
 
 # ---- reading what other stages made
@@ -94,38 +104,80 @@ def responses_by_key(ref: str, store: Store) -> dict[Key, Response]:
     return {(row.prompt_id, row.sample): row for row in load_responses(ref, store)}
 
 
-def _same_tokenizer(tokenizer: Any, responses: Sequence[str], store: Store) -> None:
-    """Response ids are used as they were generated; that needs the tokenizer they were generated with."""
-    own = loading.tokenizer_fingerprint(tokenizer)
-    for ref in responses:
-        if store.read(ref).facts["tokenizer"] != own:
-            raise UserError(
-                f"{tokenizer.name_or_path} has another tokenizer or chat template than the model whose responses it is "
-                "to read; student and teacher must share both"
-            )
-
-
 def _log_prob_model(causal_lm: Any) -> LogProbModel:
-    if not supported(causal_lm):
-        raise UserError(
-            f"{causal_lm.name_or_path}: models of type {causal_lm.config.model_type} with a transformed head or "
-            "windowed attention are not supported yet"
-        )
+    reason = why_padded(causal_lm)
+    if reason is not None:
+        print(f"{causal_lm.name_or_path}: {reason}; its batches are padded, which is slower", file=sys.stderr)
     return LogProbModel(causal_lm)
 
 
-def _examples(prompts: str, responses: Sequence[str], tokenizer: Any, store: Store) -> tuple[list[Key], list[Example]]:
-    """Prompts with one response from each artifact, joined on (prompt id, sample), in the first one's order."""
-    _same_tokenizer(tokenizer, responses, store)
+@dataclass(frozen=True)
+class Data:
+    """Examples with their keys. cut: prompts that lost their beginning. retokenised: whether any response was split
+    anew, because the model that wrote it has another tokenizer."""
+
+    keys: list[Key]
+    examples: list[Example]
+    cut: int
+    retokenised: bool
+
+    @property
+    def tokens(self) -> int:
+        return sum(example.tokens for example in self.examples)
+
+    @property
+    def facts(self) -> Facts:
+        return {"tokens": self.tokens, "prompts_cut": self.cut, "retokenised": self.retokenised}
+
+
+def _data(
+    prompts: str, responses: Sequence[str], tokenizer: Any, store: Store, max_prompt_tokens: int | None = None
+) -> Data:
+    """Prompts with one response from each artifact, joined on (prompt id, sample), in the first one's order.
+
+    Ids that this tokenizer's model could have generated are taken as they are; other responses are split anew.
+    """
     encoded = {prompt.id: chat.encode_chat(tokenizer, prompt.messages) for prompt in load_prompts(prompts, store)}
-    tables = [responses_by_key(ref, store) for ref in responses]
+    own = loading.tokenizer_fingerprint(tokenizer)
+    foreign = [store.read(ref).facts["tokenizer"] != own for ref in responses]
+    tables = [
+        {key: _ids(tokenizer, row, other) for key, row in responses_by_key(ref, store).items()}
+        for ref, other in zip(responses, foreign, strict=True)
+    ]
     keys = list(tables[0])
     for ref, table in zip(responses, tables, strict=True):
         _same_keys(ref, table, responses[0], keys)
-    return keys, [
-        Example(index, encoded[key[0]], tuple(table[key].token_ids for table in tables))
+    examples = [
+        Example(
+            index=index,
+            prompt=encoded[key[0]][-max_prompt_tokens:] if max_prompt_tokens else encoded[key[0]],
+            responses=tuple(table[key] for table in tables),
+            name=key[0],
+        )
         for index, key in enumerate(keys)
     ]
+    cut = sum(len(example.prompt) < len(encoded[key[0]]) for key, example in zip(keys, examples, strict=True))
+    return Data(keys, examples, cut, any(foreign))
+
+
+def _ids(tokenizer: Any, response: Response, foreign: bool) -> Sequence[int]:
+    if not foreign:
+        return response.token_ids
+    return chat.encode_response(tokenizer, response.text, response.finish == "stop")
+
+
+def _token_aligned(tokenizer: Any, teacher: Any) -> None:
+    """Refuse a teacher whose distributions are over other tokens than the student's.
+
+    Raises:
+        UserError: saying what differs.
+    """
+    if loading.tokenizer_fingerprint(tokenizer) != loading.tokenizer_fingerprint(teacher):
+        raise UserError(
+            f"token-level methods need one tokenizer for student and teacher, but {tokenizer.name_or_path} and "
+            f"{teacher.name_or_path} differ: {loading.tokenizer_difference(tokenizer, teacher)}; "
+            "sequence-level methods (sft, ddpo, dadpo) work with both"
+        )
 
 
 def _same_keys(name: str, keys: Iterable[Key], other: str, wanted: Iterable[Key]) -> None:
@@ -171,15 +223,15 @@ def _convert(job: ConvertJob, store: Store, work: Path, tick: Tick) -> Facts:
 def _prune(job: PruneJob, store: Store, work: Path, tick: Tick) -> Facts:
     folder = model_folder(job.model, store)
     model, tokenizer = loading.load_model(folder, torch.float32), loading.load_tokenizer(folder)
-    _, examples = _examples(job.prompts, [job.responses], tokenizer, store)
-    pruned = pruning.prune_mlps(model, [(e.prompt, e.responses[0]) for e in examples], job.ratio, tick)
+    data = _data(job.prompts, [job.responses], tokenizer, store)
+    pruned = pruning.prune_mlps(model, [(e.prompt, e.responses[0]) for e in data.examples], job.ratio, tick)
     loading.save_checkpoint(pruned, tokenizer, work)
     return {
         "parameters_before": model.num_parameters(),
         "parameters": pruned.num_parameters(),
         "mlp_width_before": model.config.intermediate_size,
         "mlp_width": pruned.config.intermediate_size,
-        "tokens": sum(e.tokens for e in examples),
+        "tokens": data.tokens,
     }
 
 
@@ -223,7 +275,8 @@ def _sampled(responses: Sequence[Response], tokenizer: Any, work: Path) -> Facts
 
 def _sampling_model(folder: Path) -> Any:
     """A model to sample from: with grouped attention where that is known to be the model's own, else as it comes."""
-    plain = AutoConfig.from_pretrained(folder).model_type in FAMILIES
+    config = AutoConfig.from_pretrained(folder)
+    plain = config.model_type in FAMILIES and not windowed(config)
     return loading.frozen_model(folder, torch.bfloat16, sampler.GROUPED_ATTENTION if plain else None)
 
 
@@ -257,11 +310,12 @@ def _decode(
 
 def _score(job: ScoreJob, store: Store, work: Path, tick: Tick) -> Facts:
     folder = model_folder(job.model, store)
-    keys, examples = _examples(job.prompts, job.responses, loading.load_tokenizer(folder), store)
+    tokenizer = loading.load_tokenizer(folder)
+    data = _data(job.prompts, job.responses, tokenizer, store, job.max_prompt_tokens)
     # float32 weights, and autocast where a setting says bf16, as in training: what is measured is what is trained
     model = _log_prob_model(loading.frozen_model(folder, torch.float32))
-    sums = sequence_log_probs(model, examples, job.precision, job.batch_tokens, tick)
-    for key, row in zip(keys, sums, strict=True):
+    sums = sequence_log_probs(model, data.examples, job.precision, job.batch_tokens, tick)
+    for key, row in zip(data.keys, sums, strict=True):
         if not np.isfinite(row).all():
             raise UserError(
                 f"the log-probs of prompt {key[0]} under {folder} are {row.tolist()}; its weights are broken"
@@ -275,10 +329,23 @@ def _score(job: ScoreJob, store: Store, work: Path, tick: Tick) -> Facts:
                 "log_probs": row.tolist(),
                 "tokens": list(map(len, example.responses)),
             }
-            for key, example, row in zip(keys, examples, sums, strict=True)
+            for key, example, row in zip(data.keys, data.examples, sums, strict=True)
         ),
     )
-    return {"tokens": sum(example.tokens for example in examples), "responses": sums.size}
+    return {**data.facts, "responses": sums.size}
+
+
+def _distributions(job: DistributionsJob, store: Store, work: Path, tick: Tick) -> Facts:
+    folder = model_folder(job.model, store)
+    tokenizer = loading.load_tokenizer(folder)
+    data = _data(job.prompts, [job.responses], tokenizer, store, job.max_prompt_tokens)
+    model = _log_prob_model(loading.frozen_model(folder, torch.float32))
+    vocabulary = len(tokenizer)  # what lies beyond is padding of the embedding
+    if job.top_k > vocabulary:
+        raise UserError(f"top_k = {job.top_k} is more than the vocabulary's {vocabulary} tokens")
+    ids, log_probs = top_log_probs(model, data.examples, job.top_k, vocabulary, job.precision, job.batch_tokens, tick)
+    np.savez(work / TOP_K, ids=ids, log_probs=log_probs)
+    return {**data.facts, "response_tokens": len(ids), "mass": float(np.exp(log_probs).sum(1).mean())}
 
 
 def _embed(job: EmbedJob, store: Store, work: Path, tick: Tick) -> Facts:
@@ -291,27 +358,65 @@ def _embed(job: EmbedJob, store: Store, work: Path, tick: Tick) -> Facts:
 def _train(job: TrainJob, store: Store, work: Path, tick: Tick) -> Facts:
     method = methods.get(job.method)
     settings = method.settings.model_validate(job.settings)
+    loop.check_tracker(job.tracker)
     folder = model_folder(job.start, store)
     tokenizer = loading.load_tokenizer(folder)
-    keys, examples = _examples(job.prompts, job.responses, tokenizer, store)
-    signals = {name: _signal(ref, keys, job.responses, store) for name, ref in job.signals.items()}
+    data = _data(job.prompts, job.responses, tokenizer, store, job.max_prompt_tokens)
+    signals = {name: _signal(ref, data.keys, job.responses, store) for name, ref in job.signals.items()}
     tokens = None
     if job.token_match is not None:
         epochs, refs = job.token_match
-        tokens = epochs * sum(example.tokens for example in _examples(job.prompts, refs, tokenizer, store)[1])
-    teacher = None
-    if job.teacher is not None:
-        teacher_folder = model_folder(job.teacher, store)
-        _same_tokenizer(loading.load_tokenizer(teacher_folder), job.responses, store)
-        teacher = _log_prob_model(loading.frozen_model(teacher_folder, torch.float32))
-    else:
+        tokens = epochs * _data(job.prompts, refs, tokenizer, store, job.max_prompt_tokens).tokens
+    target = _target(job, data, tokenizer, settings, store)
+    if job.teacher is None:
         loading.release_frozen_model()
-    model = _log_prob_model(loading.load_model(folder, torch.float32))
-    facts = loop.train(model, examples, signals, method, settings, job.seed, work, tick, teacher, tokens)
-    loading.save_checkpoint(model.causal_lm, tokenizer, work)
-    (work / loop.CHECKPOINT).unlink(missing_ok=True)
-    equal = sum(example.responses[0] == example.responses[-1] for example in examples) if method.data == "pairs" else 0
-    return {**facts, "equal_pairs": equal, "parameters": model.causal_lm.num_parameters()}
+    model = _log_prob_model(adapters.with_adapter(loading.load_model(folder, torch.float32), settings))
+    steps = loop.plan_steps(data.examples, settings.batch_size, settings.epochs, job.seed, tokens)
+    plan = loop.Work(data.examples, steps, signals, target)
+    whole = loop.train(model, plan, method, settings, job.seed, work, tick, job.tracker)
+    if loop.is_main_process():
+        if whole is not None:  # the ranks hold shares of the model: make it whole from the files it started from
+            model = LogProbModel(adapters.with_adapter(loading.load_model(folder, torch.float32), settings))
+            model.load_state_dict(whole, strict=False)
+        trained = adapters.without_adapter(model.causal_lm)
+        loading.save_checkpoint(trained, tokenizer, work)
+        (work / loop.CHECKPOINT).unlink(missing_ok=True)
+    pairs = method.data == "pairs"
+    return {
+        **data.facts,
+        "steps": len(steps),
+        "examples": len(data.examples),
+        "tokens": sum(data.examples[row].tokens for rows in steps for row in rows),
+        "equal_pairs": sum(e.responses[0] == e.responses[-1] for e in data.examples) if pairs else 0,
+        "parameters": model.causal_lm.num_parameters(),
+        "ranks": loop.ranks(),
+    }
+
+
+def _target(
+    job: TrainJob, data: Data, tokenizer: Any, settings: MethodSettings, store: Store
+) -> Callable[[Sequence[Example]], Target] | None:
+    """Where a token-level method gets the teacher's distributions: the teacher itself, or its stored top k."""
+    if job.teacher is not None:
+        folder = model_folder(job.teacher, store)
+        _token_aligned(tokenizer, loading.load_tokenizer(folder))
+        teacher = _log_prob_model(loading.frozen_model(folder, torch.float32))
+        device = next(teacher.parameters()).device
+        return lambda part: teacher.target(collate(part, teacher.layout).to(device))
+    if job.distributions is not None:
+        artifact = store.read(job.distributions)
+        _token_aligned(tokenizer, loading.load_tokenizer(_teacher_folder(job.distributions, store)))
+        _made_of(job.distributions, job.responses, store)
+        stored = np.load(artifact.path / TOP_K)
+        lengths = [len(example.responses[0]) for example in data.examples]
+        assert isinstance(settings, TokenSettings)
+        top_k = StoredTopK(stored["ids"], stored["log_probs"], np.concatenate([[0], np.cumsum(lengths)]), settings.tail)
+        return lambda part: top_k.of(part, loading.device())
+    return None
+
+
+def _teacher_folder(distributions: str, store: Store) -> Path:
+    return model_folder(Model.model_validate(store.read(distributions).manifest["job"]["model"]), store)
 
 
 def _judge(job: JudgeJob, store: Store, work: Path, tick: Tick) -> Facts:
@@ -370,6 +475,7 @@ _STAGES: dict[type[Job], Callable[..., Facts]] = {
     PruneJob: _prune,
     RespondJob: _respond,
     ScoreJob: _score,
+    DistributionsJob: _distributions,
     EmbedJob: _embed,
     TrainJob: _train,
     JudgeJob: _judge,

@@ -18,9 +18,20 @@ from harness.store import Store, canonical_hash
 # safetensors only: pickled weights are never loaded
 HUB_FILES = ("*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "*.model", "*.txt")
 WEIGHTS = "*.safetensors"
-# Families whose logits are the head's product with the last hidden states and nothing more, and whose attention
-# obeys the mask and the positions it is given. A test holds each to its own logits; add a family with its test.
+# Families whose logits are the head's product with the last hidden states and nothing more, and whose attention is the
+# plain one (where no window is set): their batches are packed. A test holds each to its own logits; add a family with
+# its test.
 FAMILIES = frozenset({"llama", "mistral", "qwen2", "qwen3"})
+# Families with scaled or capped logits, windows, or something else of their own: they travel padded, through their own
+# `forward`. Tested as the others are.
+PADDED_FAMILIES = frozenset(
+    {"cohere", "cohere2", "gemma", "gemma2", "gemma3_text", "granite", "olmo2", "phi3", "smollm3"}
+)
+
+
+def windowed(config: Any) -> bool:
+    """Whether a model's attention forgets what lies far back."""
+    return bool(getattr(config, "sliding_window", None)) and getattr(config, "use_sliding_window", True)
 
 
 class MissingModelError(UserError):
@@ -120,10 +131,9 @@ def locate(name: str, spec: ModelSpec, store: Store, download: bool) -> tuple[Pa
     if not (folder / "config.json").is_file() or not any(folder.glob(WEIGHTS)):
         raise UserError(f"{folder} is not a checkpoint: it needs config.json and *.safetensors files")
     family = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
-    if family not in FAMILIES:
-        raise UserError(
-            f"{folder}: models of type {family} are not supported yet; known: {', '.join(sorted(FAMILIES))}"
-        )
+    if family not in FAMILIES | PADDED_FAMILIES:
+        known = ", ".join(sorted(FAMILIES | PADDED_FAMILIES))
+        raise UserError(f"{folder}: models of type {family} are not supported yet; known: {known}")
     return folder, folder_digest(folder, store)
 
 

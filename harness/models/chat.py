@@ -58,6 +58,15 @@ def encode_chat(tokenizer: Any, messages: Iterable[Message]) -> list[int]:
     return ids
 
 
+def encode_response(tokenizer: Any, text: str, ended: bool) -> list[int]:
+    """Ids of a response that another tokenizer's model wrote; with the end of the turn where it had `ended`.
+
+    It is the text as this tokenizer splits it. A response without any text is the end of the turn alone.
+    """
+    ids = encode_text(tokenizer, text)
+    return [*ids, int(tokenizer.eos_token_id)] if ended or not ids else ids
+
+
 def stop_ids(model: Any, tokenizer: Any) -> list[int]:
     """The tokens that end the assistant's turn: those of the generation config, and the tokenizer's own."""
     known = model.generation_config.eos_token_id

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import io
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,10 @@ transformers_logging.set_verbosity_error()
 
 
 def device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """This process's GPU (one for each rank), or the CPU."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
 
 
 def load_model(folder: Path, dtype: torch.dtype, attention: str | None = None) -> Any:
@@ -64,6 +68,19 @@ def tokenizer_fingerprint(tokenizer: Any) -> str:
     content.pop("truncation", None)
     content["chat_template"] = tokenizer.chat_template
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def tokenizer_difference(one: Any, other: Any) -> str:
+    """In a few words, what makes two tokenizers' fingerprints differ."""
+    mine, theirs = one.get_vocab(), other.get_vocab()
+    if len(mine) != len(theirs):
+        return f"{len(mine):,} tokens against {len(theirs):,}"
+    odd = next((token for token, index in mine.items() if theirs.get(token) != index), None)
+    if odd is not None:
+        return f"token {odd!r} has id {mine[odd]} in one and {theirs.get(odd, 'none')} in the other"
+    if one.chat_template != other.chat_template:
+        return "the vocabularies agree, but the chat templates differ"
+    return "the vocabularies agree, but text is split otherwise (merges or normaliser)"
 
 
 def dequantise_gguf(file: Path, folder: Path) -> dict[str, Any]:

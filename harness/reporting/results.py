@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import harness
-from harness.config import parse_yaml, to_yaml
+from harness.config import MACHINE, parse_yaml, to_yaml
 from harness.errors import UserError
 from harness.jobs import METRICS, VERDICTS, PruneJob, Ref
 from harness.judging import judges
@@ -114,7 +114,7 @@ def collect(road: Road, store: Store, command: str) -> tuple[Results, list[Verdi
             for ref, job in road.jobs.items()
             if ref in manifests
         ],
-        "config": config.model_dump(mode="json", exclude={"store"}),
+        "config": config.model_dump(mode="json", exclude=set(MACHINE)),
     }
     return results, verdicts
 

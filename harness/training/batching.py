@@ -1,51 +1,64 @@
-"""Examples to batches. A prompt is encoded once for all its responses.
+"""Examples to batches without waste: everything of a batch in one row, each prompt once.
 
-    row        P P P P P C C C C R R R      prompt, chosen, rejected
-    position   0 1 2 3 4 5 6 7 8 5 6 7      the rejected branch goes on where the prompt ends
-    sees       R sees P and itself, never C
+    row        P P P P P C C C C R R R | P P P C C R R R      two pairs: prompt, chosen, rejected
+    position   0 1 2 3 4 5 6 7 8 5 6 7 | 0 1 2 3 4 3 4 5      a response goes on where its prompt ends
+    sees       its own example only; R sees P and itself, never C
 
-The hidden state at the prompt's last token predicts the first token of both branches, so `predict` points at it
-twice. `layout="padded"` gives each response a row of its own instead, and serves as the oracle of the other.
+The hidden state at the prompt's last token predicts the first token of each response, so `predict` points at it once
+for each. `layout="padded"` gives every prompt-with-response a row of its own instead: it is the oracle of the other,
+and what models travel in whose attention cannot be told whom to see.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-Layout = Literal["shared", "padded"]
+from harness.errors import UserError
+
+Layout = Literal["packed", "padded"]
 
 
 @dataclass(frozen=True)
 class Example:
-    """A prompt with its responses (one, or chosen and rejected), in token ids. `index` is its row in the data."""
+    """A prompt with its responses (one, or chosen and rejected), in token ids. `index` is its row in the data, `name`
+    what people know it by."""
 
     index: int
     prompt: Sequence[int]
     responses: tuple[Sequence[int], ...]
+    name: str = ""
 
     @property
     def tokens(self) -> int:
         return len(self.prompt) + sum(map(len, self.responses))
+
+    def rows(self, layout: Layout) -> list[int]:
+        """Lengths of the rows that it takes: one for all of it, or one for each response."""
+        if layout == "packed":
+            return [self.tokens]
+        return [len(self.prompt) + len(response) for response in self.responses]
 
 
 @dataclass(frozen=True)
 class Batch:
     """Rows of tokens and where the response tokens are.
 
-    input_ids, position_ids: [rows, L]. mask: [rows, 1, L, L], true where a query (third axis) sees a key, or
-    None where plain causal attention is right. predict: [T] indices into the flattened rows of the positions
-    that predict a response token; labels: [T] those tokens; owner: [T] example · k + response it belongs to.
-    examples, k: how many examples, and responses each.
+    input_ids, position_ids: [rows, L]; one row where packed. spans: [examples, k + 2], packed only: in the row, where
+    each example starts, where its prompt ends, and where each of its responses ends. attention_mask: [rows, L], padded
+    only: 0 at padding. predict: [T] indices into the flattened rows of the positions that predict a response token;
+    labels: [T] those tokens; owner: [T] example · k + response it belongs to. examples, k: how many examples, and
+    responses each.
     """
 
     input_ids: Tensor
     position_ids: Tensor
-    mask: Tensor | None
+    spans: Tensor | None
+    attention_mask: Tensor | None
     predict: Tensor
     labels: Tensor
     owner: Tensor
@@ -53,16 +66,15 @@ class Batch:
     k: int
 
     def to(self, device: torch.device) -> Batch:
-        return Batch(
-            self.input_ids.to(device),
-            self.position_ids.to(device),
-            None if self.mask is None else self.mask.to(device),
-            self.predict.to(device),
-            self.labels.to(device),
-            self.owner.to(device),
-            self.examples,
-            self.k,
-        )
+        """On `device`; to a GPU the copies run beside what it is still computing."""
+        if device.type == "cpu":
+            return self
+        moved: dict[str, Any] = {
+            name: value.pin_memory().to(device, non_blocking=True)
+            for name, value in vars(self).items()
+            if isinstance(value, Tensor)
+        }
+        return replace(self, **moved)
 
     def sum_by_response(self, values: Tensor) -> Tensor:
         """[T] values of response tokens → [examples, k] sums."""
@@ -74,78 +86,110 @@ class Batch:
         return self.sum_by_response(torch.ones_like(self.owner, dtype=torch.float32))
 
 
-@dataclass(frozen=True)
-class _Row:
-    prompt: Sequence[int]
-    branches: tuple[tuple[int, Sequence[int]], ...]  # owner, response ids
+def collate(examples: Sequence[Example], layout: Layout = "packed", pad: int = 0) -> Batch:
+    """A batch of examples that all have the same number of responses.
 
-    @property
-    def tokens(self) -> int:
-        return len(self.prompt) + sum(len(response) for _, response in self.branches)
-
-
-def collate(examples: Sequence[Example], layout: Layout = "shared", pad: int = 0) -> Batch:
-    """A batch of examples that all have the same number of responses; rows are padded on the right."""
+    Raises:
+        ValueError: a prompt or a response has no tokens.
+    """
     if not all(example.prompt and all(example.responses) for example in examples):
         raise ValueError("a prompt or a response without tokens cannot be trained on or scored")
-    k = len(examples[0].responses)
-    rows = []
-    for number, example in enumerate(examples):
-        branches = [(number * k + j, response) for j, response in enumerate(example.responses)]
-        if layout == "shared":
-            rows.append(_Row(example.prompt, tuple(branches)))
-        else:
-            rows += [_Row(example.prompt, (branch,)) for branch in branches]
-    width = max(row.tokens for row in rows)
-    input_ids = torch.full((len(rows), width), pad)
-    position_ids = torch.arange(width).repeat(len(rows), 1)
+    return _packed(examples) if layout == "packed" else _padded(examples, pad)
+
+
+def _packed(examples: Sequence[Example]) -> Batch:
+    ids: list[int] = []
+    positions: list[int] = []
+    spans: list[list[int]] = []
     predict: list[int] = []
     labels: list[int] = []
     owner: list[int] = []
-    starts: list[list[tuple[int, int]]] = []
-    for r, row in enumerate(rows):
-        p = len(row.prompt)
-        ids = list(row.prompt)
-        spans = []
-        for response_owner, response in row.branches:
-            start, end = len(ids), len(ids) + len(response)
-            position_ids[r, start:end] = torch.arange(p, p + len(response))
-            predict += [r * width + p - 1, *range(r * width + start, r * width + end - 1)]
+    for number, example in enumerate(examples):
+        p = len(example.prompt)
+        edges = [len(ids), len(ids) + p]
+        ids += example.prompt
+        positions += range(p)
+        for j, response in enumerate(example.responses):
+            start = len(ids)
+            predict += [edges[1] - 1, *range(start, start + len(response) - 1)]
             labels += response
-            owner += [response_owner] * len(response)
+            owner += [number * len(example.responses) + j] * len(response)
             ids += response
-            spans.append((start, end))
-        input_ids[r, : len(ids)] = torch.tensor(ids)
-        starts.append(spans)
-    mask = None
-    if any(len(spans) > 1 for spans in starts):
-        mask = torch.ones(width, width, dtype=torch.bool).tril().repeat(len(rows), 1, 1)
-        for r, spans in enumerate(starts):
-            for start, end in spans:
-                mask[r, end:, start:end] = False  # what follows a branch never sees it
-        mask = mask.unsqueeze(1)
+            positions += range(p, p + len(response))
+            edges.append(len(ids))
+        spans.append(edges)
     return Batch(
-        input_ids,
-        position_ids,
-        mask,
-        torch.tensor(predict),
-        torch.tensor(labels),
-        torch.tensor(owner),
-        len(examples),
-        k,
+        input_ids=torch.tensor([ids]),
+        position_ids=torch.tensor([positions]),
+        spans=torch.tensor(spans),
+        attention_mask=None,
+        predict=torch.tensor(predict),
+        labels=torch.tensor(labels),
+        owner=torch.tensor(owner),
+        examples=len(examples),
+        k=len(examples[0].responses),
     )
 
 
-def split_by_tokens(examples: Sequence[Example], budget: int) -> list[list[Example]]:
-    """Micro-batches whose padded size stays within `budget` tokens (one example may exceed it alone).
+def _padded(examples: Sequence[Example], pad: int) -> Batch:
+    rows = [(example.prompt, response) for example in examples for response in example.responses]
+    width = max(len(prompt) + len(response) for prompt, response in rows)
+    input_ids = torch.full((len(rows), width), pad)
+    attention_mask = torch.zeros(len(rows), width, dtype=torch.long)
+    predict: list[int] = []
+    labels: list[int] = []
+    owner: list[int] = []
+    for r, (prompt, response) in enumerate(rows):
+        p, length = len(prompt), len(prompt) + len(response)
+        input_ids[r, :length] = torch.tensor([*prompt, *response])
+        attention_mask[r, :length] = 1
+        predict += range(r * width + p - 1, r * width + length - 1)
+        labels += response
+        owner += [r] * len(response)
+    return Batch(
+        input_ids=input_ids,
+        position_ids=torch.arange(width).repeat(len(rows), 1),
+        spans=None,
+        attention_mask=attention_mask,
+        predict=torch.tensor(predict),
+        labels=torch.tensor(labels),
+        owner=torch.tensor(owner),
+        examples=len(examples),
+        k=len(examples[0].responses),
+    )
 
-    Examples of similar size go together, so that little of a batch is padding; the largest come first, so that
-    memory that suffices for the first micro-batch suffices for the rest.
+
+def split_by_tokens(examples: Sequence[Example], budget: int, layout: Layout = "packed") -> list[list[Example]]:
+    """Micro-batches of at most `budget` tokens, padding included; one example may exceed it alone.
+
+    The largest come first (first fit, decreasing): few micro-batches, and memory that suffices for the first suffices
+    for the rest.
     """
     parts: list[list[Example]] = []
-    for example in sorted(examples, key=lambda e: (-e.tokens, e.index)):
-        if parts and (len(parts[-1]) + 1) * parts[-1][0].tokens <= budget:
-            parts[-1].append(example)
-        else:
+    for example in sorted(examples, key=lambda e: (-max(e.rows(layout)), -e.tokens, e.index)):
+        fits = (part for part in parts if _size([*part, example], layout) <= budget)
+        part = next(fits, None)
+        if part is None:
             parts.append([example])
+        else:
+            part.append(example)
     return parts
+
+
+def _size(examples: Sequence[Example], layout: Layout) -> int:
+    rows = [length for example in examples for length in example.rows(layout)]
+    return sum(rows) if layout == "packed" else len(rows) * max(rows)
+
+
+def check_prompts(examples: Sequence[Example], budget: int, setting: str) -> None:
+    """Refuse a prompt that fills the budget alone.
+
+    Raises:
+        UserError: naming the longest such prompt and the settings that help.
+    """
+    longest = max(examples, key=lambda e: len(e.prompt))
+    if len(longest.prompt) > budget:
+        raise UserError(
+            f"prompt {longest.name or longest.index} has {len(longest.prompt):,} tokens, more than {setting} = "
+            f"{budget:,}; raise {setting}, or set max_prompt_tokens to cut long prompts from the left"
+        )

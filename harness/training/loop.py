@@ -1,31 +1,55 @@
-"""The training loop. It knows batches, signals and a loss; it names no method."""
+"""The training loop. It knows batches, signals, targets and a loss; it names no method."""
 
 from __future__ import annotations
 
+import contextlib
+import importlib.util
 import json
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_model_state_dict,
+    get_state_dict,
+    set_state_dict,
+)
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from harness.config import MethodSettings
 from harness.errors import UserError
 from harness.jobs import METRICS
 from harness.methods import Method, SequenceInputs
-from harness.training.batching import Batch, Example, collate, split_by_tokens
+from harness.training.batching import Batch, Example, Layout, check_prompts, collate, split_by_tokens
 from harness.training.model import LogProbModel
+from harness.training.targets import Target
 
 CHECKPOINT = "checkpoint.pt"
+# whole tensors in main memory, whatever the ranks hold of them; an adapter's, where only that is trained
+WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=True, strict=False)
 Signals = dict[str, NDArray[np.float32]]
 Tick = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is trained on. signals: {name: [N, k]} float32, row i belonging to examples[i], whose `index` is i.
+    steps: the rows of each optimizer step. target: a teacher's distributions of some examples, for token losses."""
+
+    examples: Sequence[Example]
+    steps: Sequence[Sequence[int]]
+    signals: Signals = field(default_factory=dict)
+    target: Callable[[Sequence[Example]], Target] | None = None
 
 
 def plan_steps(
@@ -59,168 +83,268 @@ def learning_rate_at(step: int, total: int, settings: MethodSettings) -> float:
     return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
 
 
+def shares(examples: Sequence[Example], ranks: int, budget: int, layout: Layout) -> list[list[list[Example]]]:
+    """The micro-batches of each rank: as many on all, some of them empty, so that collective calls meet."""
+    ordered = sorted(examples, key=lambda e: (-e.tokens, e.index))
+    parts = [split_by_tokens(ordered[rank::ranks], budget, layout) for rank in range(ranks)]
+    most = max(map(len, parts))
+    return [own + [[]] * (most - len(own)) for own in parts]
+
+
 def train(
     model: LogProbModel,
-    examples: Sequence[Example],
-    signals: Signals,
+    data: Work,
     method: Method,
     settings: MethodSettings,
     seed: int,
-    work: Path,
+    folder: Path,
     tick: Tick,
-    teacher: LogProbModel | None = None,
-    tokens: int | None = None,
-) -> dict[str, Any]:
-    """Train in place; facts of the training. Goes on from the checkpoint in `work`, if there is one.
+    tracker: str | None = None,
+) -> dict[str, Any] | None:
+    """Train in place, on as many ranks as this process is one of, going on from the checkpoint in `folder` if there is
+    one.
 
-    signals: {name: [N, k]} float32, row i belonging to examples[i]; `examples[i].index` must be i.
+    Returns the trained weights, where `model` itself ends up holding only a rank's share of them; else None.
 
     Raises:
-        UserError: the loss is not finite; the message names the batch.
+        UserError: the loss is not finite or memory does not suffice; the message names the batch.
     """
-    AcceleratorState._reset_state(reset_partial_state=True)  # another training may have run in this process
-    on_cpu = next(model.parameters()).device.type == "cpu"
-    accelerator = Accelerator(mixed_precision="bf16" if settings.precision == "bf16" else "no", cpu=on_cpu)
-    torch.manual_seed(seed)
+    check_prompts(data.examples, settings.micro_batch_tokens, "micro_batch_tokens")
+    accelerator = _accelerator(model, settings, tracker, folder)
+    _prepare_layers(model, settings)
     model.train()
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
-    )
-    model, optimizer = accelerator.prepare(model, optimizer)
-    if method.transform is not None:
-        signals = method.transform(signals, settings, seed)
-    steps = plan_steps(examples, settings.batch_size, settings.epochs, seed, tokens)
-    sizes = [sum(examples[row].tokens for row in rows) for rows in steps]
-    first = _resume(work, accelerator.unwrap_model(model), optimizer)
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
+    module, optimizer = accelerator.prepare(model, optimizer)
+    signals = data.signals if method.transform is None else method.transform(data.signals, settings, seed)
+    step = _Step(accelerator, module, optimizer, model.layout, method, settings, signals, data.target)
+    sizes = [sum(data.examples[row].tokens for row in rows) for rows in data.steps]
+    first = _resume(folder, module, optimizer, accelerator.is_main_process)
+    accelerator.wait_for_everyone()
     seen = sum(sizes[:first])
 
-    with (work / METRICS).open("a", encoding="utf-8") as metrics_file:
-        for step in range(first, len(steps)):
+    with _metrics(folder, accelerator) as log:
+        for number in range(first, len(data.steps)):
             tick(seen, sum(sizes))
             began = time.monotonic()
-            lr = learning_rate_at(step, len(steps), settings)
-            for group in optimizer.param_groups:
-                group["lr"] = lr
-            batch = [examples[row] for row in steps[step]]
-            row = _step(accelerator, model, optimizer, batch, signals, method, settings, teacher)
+            # a step's random numbers (an adapter's dropout) follow from these alone: no checkpoint holds any
+            torch.manual_seed(
+                int(np.random.SeedSequence([seed, number, accelerator.process_index]).generate_state(1)[0])
+            )
+            lr = learning_rate_at(number, len(data.steps), settings)
+            row = step.take([data.examples[index] for index in data.steps[number]], lr)
             if not math.isfinite(row["loss"]) or not math.isfinite(row["grad_norm"]):
+                batch = ", ".join(data.examples[index].name or str(index) for index in data.steps[number])
                 raise UserError(
                     f"the loss of {method.name} is {row['loss']} and its gradient norm {row['grad_norm']} at step "
-                    f"{step + 1} (rows {steps[step]} of the training data); a lower learning_rate, or precision fp32, "
-                    "may help"
+                    f"{number + 1} (training data: {batch}); a lower learning_rate, or precision fp32, may help"
                 )
-            seen += sizes[step]
-            seconds = time.monotonic() - began
-            row |= {
-                "step": step + 1,
-                "learning_rate": lr,
-                "tokens": seen,
-                "tokens_per_s": sizes[step] / seconds,
-            }
-            metrics_file.write(json.dumps(row) + "\n")
-            metrics_file.flush()
-            if (step + 1) % settings.checkpoint_steps == 0 and step + 1 < len(steps):
-                _save(work, step + 1, accelerator.unwrap_model(model), optimizer)
-    accelerator.unwrap_model(model, keep_fp32_wrapper=False)  # the caller's module without autocast around it
+            seen += sizes[number]
+            speed = sizes[number] / (time.monotonic() - began)
+            log({**row, "step": number + 1, "learning_rate": lr, "tokens": seen, "tokens_per_s": speed})
+            if (number + 1) % settings.checkpoint_steps == 0 and number + 1 < len(data.steps):
+                _save(folder, number + 1, module, optimizer, accelerator.is_main_process)
     tick(sum(sizes), sum(sizes))
-    return {
-        "steps": len(steps),
-        "examples": len(examples),
-        "tokens": sum(sizes),
-    }
+    whole = get_model_state_dict(module, options=WHOLE) if _sharded(module) else None
+    accelerator.unwrap_model(module, keep_fp32_wrapper=False)  # the caller's module without autocast around it
+    return whole
 
 
-def _step(
-    accelerator: Accelerator,
-    model: Any,
-    optimizer: Any,
-    examples: Sequence[Example],
-    signals: Signals,
-    method: Method,
-    settings: MethodSettings,
-    teacher: LogProbModel | None,
-) -> dict[str, float]:
-    """One optimizer step; its metrics. Losses are divided by the step's count, never by a micro-batch's."""
-    count = len(examples)
-    if method.per == "token":
-        count = sum(len(response) for example in examples for response in example.responses)
-    parts = split_by_tokens(examples, settings.micro_batch_tokens)
-    total = 0.0
-    observed: list[SequenceInputs] = []
-    for part in parts:
-        batch = collate(part).to(accelerator.device)
-        if method.level == "token":
-            losses = model(batch, lambda student, target: method.loss(student, target, settings), teacher)
-        else:
-            inputs = _sequence_inputs(model(batch), batch, part, signals)
-            losses = method.loss(inputs, settings)
-            observed.append(inputs)
-        loss = losses.sum() / count
-        accelerator.backward(loss)
-        total += loss.item()
-    norm = accelerator.clip_grad_norm_(model.parameters(), settings.max_grad_norm)
-    optimizer.step()
-    optimizer.zero_grad()
-    return {"loss": total, "grad_norm": float(norm), **_observations(observed)}
+def _accelerator(model: LogProbModel, settings: MethodSettings, tracker: str | None, folder: Path) -> Accelerator:
+    AcceleratorState._reset_state(reset_partial_state=True)  # another training may have run in this process
+    on_cpu = next(model.parameters()).device.type == "cpu"
+    precision = "bf16" if settings.precision == "bf16" else "no"
+    accelerator = Accelerator(mixed_precision=precision, cpu=on_cpu, log_with=tracker, project_dir=folder)
+    if tracker is not None:
+        accelerator.init_trackers("dadpo-harness", config=settings.model_dump(mode="json"))
+    return accelerator
 
 
-def _sequence_inputs(log_probs: Tensor, batch: Batch, examples: Sequence[Example], signals: Signals) -> SequenceInputs:
-    rows = [example.index for example in examples]
-    return SequenceInputs(
-        policy=batch.sum_by_response(log_probs),
-        lengths=batch.lengths(),
-        signals={name: torch.from_numpy(values[rows]).to(log_probs.device) for name, values in signals.items()},
-    )
+def check_tracker(tracker: str | None) -> None:
+    """Refuse a tracker whose package is missing.
 
-
-def _observations(inputs: Sequence[SequenceInputs]) -> dict[str, float]:
-    """What users look at: mean log-probs of the responses, and for pairs margins against the reference.
-
-    Both log-probs falling is normal in DPO: only their margin is trained.
+    Raises:
+        UserError: with the command that brings it.
     """
-    if not inputs:
-        return {}
-    policy = torch.cat([part.policy for part in inputs]).detach()
+    if tracker is not None and importlib.util.find_spec(tracker) is None:
+        raise UserError(f"tracker={tracker}: its package is not installed; pip install {tracker}")
+
+
+def _prepare_layers(model: LogProbModel, settings: MethodSettings) -> None:
+    if settings.gradient_checkpointing:
+        model.causal_lm.gradient_checkpointing_enable({"use_reentrant": False})
+    if settings.compile:
+        # layer by layer: one layer's code serves all of them, and the hooks between them stay as they are
+        for module in model.modules():
+            if isinstance(module, GradientCheckpointingLayer):
+                module.compile(dynamic=True)
+
+
+@dataclass(frozen=True)
+class _Step:
+    """One optimizer step on any number of ranks, in any number of micro-batches. Losses are divided by the step's
+    count on all ranks, never by a micro-batch's, so neither number moves the gradient."""
+
+    accelerator: Accelerator
+    model: Any
+    optimizer: Any
+    layout: Layout
+    method: Method
+    settings: MethodSettings
+    signals: Signals
+    target: Callable[[Sequence[Example]], Target] | None
+
+    def take(self, examples: Sequence[Example], learning_rate: float) -> dict[str, float]:
+        """Metrics of the step."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
+        count = len(examples)
+        if self.method.per == "token":
+            count = sum(len(response) for example in examples for response in example.responses)
+        ranks, rank = self.accelerator.num_processes, self.accelerator.process_index
+        parts = shares(examples, ranks, self.settings.micro_batch_tokens, self.layout)[rank]
+        sums: dict[str, Tensor] = {}
+        for number, part in enumerate(parts):
+            last = number == len(parts) - 1
+            shown = part or examples[:1]
+            alone = contextlib.nullcontext() if last else self.accelerator.no_sync(self.model)
+            with alone, _memory_errors(shown, self.layout):
+                loss, observed = self._loss(shown)
+                share = loss / count if part else 0 * loss
+                self.accelerator.backward(share * ranks)  # gradients are averaged over ranks
+            if part:
+                observed["loss"] = share.detach()
+                sums = {name: sums.get(name, 0) + value for name, value in observed.items()}
+        norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.settings.max_grad_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        return self._gathered(sums, len(examples)) | {"grad_norm": float(norm)}
+
+    def _loss(self, part: Sequence[Example]) -> tuple[Tensor, dict[str, Tensor]]:
+        """The summed loss of a micro-batch, and sums of what is observed."""
+        batch = collate(part, self.layout).to(self.accelerator.device)
+        if self.method.level == "token":
+            assert self.target is not None
+            with self.accelerator.autocast():
+                target = self.target(part)
+            return self.model(batch, lambda own, other: self.method.loss(own, other, self.settings), target), {}
+        inputs = self._inputs(self.model(batch), batch, part)
+        return self.method.loss(inputs, self.settings).sum(), _observations(inputs)
+
+    def _inputs(self, log_probs: Tensor, batch: Batch, part: Sequence[Example]) -> SequenceInputs:
+        rows = [example.index for example in part]
+        return SequenceInputs(
+            policy=batch.sum_by_response(log_probs),
+            lengths=batch.lengths(),
+            signals={
+                name: torch.from_numpy(values[rows]).to(log_probs.device) for name, values in self.signals.items()
+            },
+        )
+
+    def _gathered(self, sums: dict[str, Tensor], examples: int) -> dict[str, float]:
+        """Over all ranks: the loss, which is divided already, and means of what is observed."""
+        names = ["loss", *_OBSERVED]
+        zero = torch.zeros((), device=self.accelerator.device)
+        values = torch.stack([sums.get(name, zero).float() for name in names])
+        loss, *totals = self.accelerator.reduce(values, "sum").tolist()
+        return {"loss": loss} | {
+            name: total / examples for name, total in zip(_OBSERVED, totals, strict=True) if name in sums
+        }
+
+
+_OBSERVED = ("log_prob", "log_prob_chosen", "log_prob_rejected", "shift_chosen", "shift_rejected", "margin", "accuracy")
+
+
+def _observations(inputs: SequenceInputs) -> dict[str, Tensor]:
+    """What users look at, summed over examples: log-probs of the responses, and for pairs margins against the
+    reference. Both log-probs falling is normal in DPO: only their margin is trained."""
+    policy = inputs.policy.detach()
     if policy.shape[1] == 1:
-        return {"log_prob": policy.mean().item()}
-    found = {"log_prob_chosen": policy[:, 0].mean().item(), "log_prob_rejected": policy[:, 1].mean().item()}
-    if "reference_log_probs" in inputs[0].signals:
-        shift = policy - torch.cat([part.reference for part in inputs])
+        return {"log_prob": policy.sum()}
+    found = {"log_prob_chosen": policy[:, 0].sum(), "log_prob_rejected": policy[:, 1].sum()}
+    if "reference_log_probs" in inputs.signals:
+        shift = policy - inputs.reference
         margin = shift[:, 0] - shift[:, 1]
         found |= {
-            "shift_chosen": shift[:, 0].mean().item(),
-            "shift_rejected": shift[:, 1].mean().item(),
-            "margin": margin.mean().item(),
-            "accuracy": (margin > 0).float().mean().item(),
+            "shift_chosen": shift[:, 0].sum(),
+            "shift_rejected": shift[:, 1].sum(),
+            "margin": margin.sum(),
+            "accuracy": (margin > 0).float().sum(),
         }
     return found
 
 
-def _save(work: Path, step: int, model: LogProbModel, optimizer: Any) -> None:
+@contextlib.contextmanager
+def _memory_errors(part: Sequence[Example], layout: Layout) -> Iterator[None]:
+    """Out of memory in words that help."""
+    try:
+        yield
+    except RuntimeError as error:
+        if isinstance(error, torch.OutOfMemoryError) or "not enough memory" in str(error):
+            rows = [length for example in part for length in example.rows(layout)]
+            names = ", ".join(example.name or str(example.index) for example in part)
+            raise UserError(
+                f"out of memory on a micro-batch of {sum(rows):,} tokens ({len(part)} examples: {names}); lower "
+                "micro_batch_tokens, or set gradient_checkpointing=true or lora_rank"
+            ) from error
+        raise
+
+
+@contextlib.contextmanager
+def _metrics(folder: Path, accelerator: Accelerator) -> Iterator[Callable[[dict[str, float]], None]]:
+    """Where a step's metrics go: a line of metrics.jsonl, and the tracker if there is one."""
+    if not accelerator.is_main_process:
+        yield lambda row: None
+        return
+    with (folder / METRICS).open("a", encoding="utf-8") as file:
+
+        def log(row: dict[str, float]) -> None:
+            file.write(json.dumps(row) + "\n")
+            file.flush()
+            accelerator.log(row, step=int(row["step"]))
+
+        yield log
+    accelerator.end_training()
+
+
+def _sharded(model: Any) -> bool:
+    return any(hasattr(parameter, "full_tensor") for parameter in model.parameters())
+
+
+def _save(folder: Path, step: int, model: Any, optimizer: Any, main: bool) -> None:
     """A checkpoint, whole or not there: written beside and renamed."""
-    state = {
-        "step": step,
-        "model": model.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "random": torch.get_rng_state(),
-    }
-    beside = work / f"{CHECKPOINT}.tmp"
-    torch.save(state, beside)
-    beside.replace(work / CHECKPOINT)
+    weights, moments = get_state_dict(model, optimizer.optimizer, options=WHOLE)
+    if main:
+        beside = folder / f"{CHECKPOINT}.tmp"
+        torch.save({"step": step, "model": weights, "optimizer": moments}, beside)
+        beside.replace(folder / CHECKPOINT)
 
 
-def _resume(work: Path, model: LogProbModel, optimizer: Any) -> int:
+def _resume(folder: Path, model: Any, optimizer: Any, main: bool) -> int:
     """Load the checkpoint, cut the metrics to its step, and return that step; 0 where there is none."""
-    (work / f"{CHECKPOINT}.tmp").unlink(missing_ok=True)
     step = 0
-    if (work / CHECKPOINT).is_file():
-        state = torch.load(work / CHECKPOINT, map_location="cpu", weights_only=True)
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        torch.set_rng_state(state["random"])
+    if (folder / CHECKPOINT).is_file():
+        state = torch.load(folder / CHECKPOINT, map_location="cpu", weights_only=True)
+        set_state_dict(
+            model,
+            optimizer.optimizer,
+            model_state_dict=state["model"],
+            optim_state_dict=state["optimizer"],
+            options=WHOLE,
+        )
         step = int(state["step"])
-    metrics = work / METRICS
-    if metrics.is_file():
-        lines = metrics.read_text(encoding="utf-8").splitlines()[:step]
-        metrics.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+    if main:
+        (folder / f"{CHECKPOINT}.tmp").unlink(missing_ok=True)
+        if (folder / METRICS).is_file():
+            lines = (folder / METRICS).read_text(encoding="utf-8").splitlines()[:step]
+            (folder / METRICS).write_text("".join(line + "\n" for line in lines), encoding="utf-8")
     return step
+
+
+def ranks() -> int:
+    """Of how many ranks this process is one."""
+    return int(PartialState().num_processes)
+
+
+def is_main_process() -> bool:
+    return bool(PartialState().is_main_process)

@@ -1,7 +1,7 @@
 """From a batch to log-probs in one module, so that the hooks of DDP and FSDP fire around all of it.
 
-The head runs on response positions only, a chunk of rows at a time, and its logits are computed again in the
-backward pass: [tokens, vocabulary] never exists for more than a chunk.
+The head runs on response positions only, a chunk of rows at a time: [tokens, vocabulary] never exists for more than a
+chunk, neither forward nor backward.
 """
 
 from __future__ import annotations
@@ -11,119 +11,217 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
-from harness.models.catalog import FAMILIES
-from harness.training.batching import Batch
+from harness.models.catalog import FAMILIES, windowed
+from harness.training.attention import PACKED_ATTENTION, visibility
+from harness.training.batching import Batch, Layout
+from harness.training.targets import DenseTarget, Target
 
-CHUNK_ROWS = 256
+# numbers in a chunk of logits: 128 MiB of float32
+CHUNK_NUMBERS = 2**25
 TokenLoss = Callable[[Tensor, Tensor], Tensor]
 
 
+def chunks(total: int, vocabulary: int) -> list[slice]:
+    """Slices of `total` rows, each with at most CHUNK_NUMBERS logits."""
+    rows = max(1, CHUNK_NUMBERS // vocabulary)
+    return [slice(start, min(start + rows, total)) for start in range(0, total, rows)]
+
+
+def _operand_dtype(device: torch.device, default: torch.dtype) -> torch.dtype:
+    return torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else default
+
+
+def float32_logits(hidden: Tensor, weight: Tensor) -> Tensor:
+    """hidden [n, H] @ weight [V, H].T → [n, V] float32, never rounded to less: half-precision logits are off by some
+    hundredths of a nat, and a sequence sums hundreds of them.
+
+    A GPU takes bf16 operands and accumulates in float32. A CPU has no such product, so its operands are float32.
+    """
+    device = hidden.device.type
+    dtype = _operand_dtype(hidden.device, hidden.dtype)
+    with torch.autocast(device, enabled=False):
+        if device == "cuda" and dtype != torch.float32:
+            return torch.mm(hidden.to(dtype), weight.to(dtype).T, out_dtype=torch.float32)
+        return hidden.float() @ weight.float().T
+
+
 class _LabelLogProbs(torch.autograd.Function):
-    """log softmax(hidden @ weight.T)[label] of each row, in chunks, with the logits recomputed in backward."""
+    """log softmax(hidden @ weight.T)[label] of each row, in chunks, with the logits computed again in backward."""
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
         out = hidden.new_empty(len(labels), dtype=torch.float32)
-        for part in _chunks(len(labels)):
-            rows = torch.log_softmax((hidden[part] @ weight.T).float(), -1)
+        for part in chunks(len(labels), len(weight)):
+            rows = torch.log_softmax(float32_logits(hidden[part], weight), -1)
             out[part] = rows.gather(-1, labels[part, None]).squeeze(-1)
         ctx.save_for_backward(hidden, weight, labels)
+        ctx.dtype = _operand_dtype(hidden.device, hidden.dtype)
         return out
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor | None, None]:
         hidden, weight, labels = ctx.saved_tensors
         (grad,) = grads
+        narrow_hidden, narrow_weight = hidden.to(ctx.dtype), weight.to(ctx.dtype)
         grad_hidden = torch.empty_like(hidden)
         # the sum over chunks stays in fp32, whatever the operands are
         grad_weight = torch.zeros_like(weight, dtype=torch.float32) if ctx.needs_input_grad[1] else None
-        for part in _chunks(len(labels)):
+        for part in chunks(len(labels), len(weight)):
             # d log p(label) / d logits = onehot(label) − p
-            rows = torch.softmax((hidden[part] @ weight.T).float(), -1).mul_(-grad[part, None])
+            rows = torch.softmax((narrow_hidden[part] @ narrow_weight.T).float(), -1).mul_(-grad[part, None])
             rows.scatter_add_(-1, labels[part, None], grad[part, None])
-            rows = rows.to(weight.dtype)
-            grad_hidden[part] = rows @ weight
+            rows = rows.to(ctx.dtype)
+            grad_hidden[part] = rows @ narrow_weight
             if grad_weight is not None:
-                grad_weight += rows.T @ hidden[part]
+                grad_weight += rows.T @ narrow_hidden[part]
         return grad_hidden, None if grad_weight is None else grad_weight.to(weight.dtype), None
-
-
-def _chunks(total: int) -> list[slice]:
-    return [slice(start, min(start + CHUNK_ROWS, total)) for start in range(0, total, CHUNK_ROWS)]
-
-
-def _autocast_dtype(device: torch.device, default: torch.dtype) -> torch.dtype:
-    return torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else default
 
 
 def label_log_probs(hidden: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
     """log π(label) of each row: hidden [T, H], weight [V, H], labels [T] → [T] float32, nats.
 
-    The product's operands have autocast's dtype where it is on; the softmax and its sums are float32.
+    Logits, softmax and sums are float32. The gradient's products have autocast's dtype where it is on.
     """
-    dtype = _autocast_dtype(hidden.device, hidden.dtype)
-    result: Tensor = _LabelLogProbs.apply(hidden.to(dtype), weight.to(dtype), labels)  # type: ignore[no-untyped-call]
+    result: Tensor = _LabelLogProbs.apply(hidden, weight, labels)  # type: ignore[no-untyped-call]
     return result
 
 
-def log_prob_rows(hidden: Tensor, weight: Tensor, vocabulary: int | None = None) -> Tensor:
-    """All log-probs of some rows: [n, H] → [n, V] float32, over the first `vocabulary` outcomes if given."""
-    dtype = _autocast_dtype(hidden.device, hidden.dtype)
-    logits = (hidden.to(dtype) @ weight.to(dtype).T).float()
-    return torch.log_softmax(logits[:, :vocabulary], -1)
+def log_prob_rows(hidden: Tensor, weight: Tensor, vocabulary: int) -> Tensor:
+    """All log-probs of some rows over the first `vocabulary` outcomes: [n, H] → [n, vocabulary] float32."""
+    return torch.log_softmax(float32_logits(hidden, weight)[:, :vocabulary], -1)
+
+
+class _SummedTokenLoss(torch.autograd.Function):
+    """The sum of a token loss over rows, with its gradients made beside it: the sum has one gradient, so what a chunk's
+    logits say to hidden states and weight is known as soon as they are there, and no logits are computed twice."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, loss_of: Callable[[Tensor, slice], Tensor]) -> Tensor:
+        dtype = _operand_dtype(hidden.device, hidden.dtype)
+        needs_hidden, needs_weight, _ = ctx.needs_input_grad
+        narrow_hidden, narrow_weight = hidden.to(dtype), weight.to(dtype)
+        grad_hidden = torch.empty_like(hidden) if needs_hidden else None
+        grad_weight = torch.zeros_like(weight, dtype=torch.float32) if needs_weight else None
+        total = hidden.new_zeros((), dtype=torch.float32)
+        for part in chunks(len(hidden), len(weight)):
+            logits = float32_logits(hidden[part], weight).requires_grad_(needs_hidden or needs_weight)
+            with torch.enable_grad():
+                loss = loss_of(logits, part).sum()
+            total += loss.detach()
+            if not logits.requires_grad:
+                continue
+            rows = torch.autograd.grad(loss, logits)[0].to(dtype)
+            if grad_hidden is not None:
+                grad_hidden[part] = rows @ narrow_weight
+            if grad_weight is not None:
+                grad_weight += rows.T @ narrow_hidden[part]
+        ctx.save_for_backward(grad_hidden, None if grad_weight is None else grad_weight.to(weight.dtype))
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        grad_hidden, grad_weight = ctx.saved_tensors
+        (grad,) = grads
+        return (
+            None if grad_hidden is None else grad_hidden * grad,
+            None if grad_weight is None else grad_weight * grad,
+            None,
+        )
+
+
+def summed_token_loss(hidden: Tensor, weight: Tensor, token_loss: TokenLoss, target: Target) -> Tensor:
+    """Σ token_loss(student, teacher) over rows: hidden [T, H], weight [V, H] → a float32 number, nats."""
+    vocabulary = _shared(len(weight), target)
+
+    def loss_of(logits: Tensor, part: slice) -> Tensor:
+        return token_loss(*target.outcomes(torch.log_softmax(logits[:, :vocabulary], -1), part))
+
+    result: Tensor = _SummedTokenLoss.apply(hidden, weight, loss_of)  # type: ignore[no-untyped-call]
+    return result
+
+
+def _shared(own: int, target: Target) -> int:
+    """One tokenizer may come with embeddings padded to different sizes; the ids that both have are the first."""
+    return own if target.vocabulary is None else min(own, target.vocabulary)
 
 
 class LogProbModel(nn.Module):
-    """A causal language model as a map from a batch to what losses need."""
+    """A causal language model as a map from a batch to what losses need. `layout` says how its batches travel."""
 
-    def __init__(self, causal_lm: Any) -> None:
+    def __init__(self, causal_lm: Any, layout: Layout | None = None) -> None:
         super().__init__()
         self.causal_lm = causal_lm
-
-    def hidden(self, batch: Batch) -> Tensor:
-        """Hidden states at the positions that predict response tokens, [T, H]."""
-        states: Tensor = self.causal_lm.model(
-            input_ids=batch.input_ids,
-            attention_mask=batch.mask,
-            position_ids=batch.position_ids,
-            use_cache=False,
-        ).last_hidden_state
-        return states.flatten(0, 1)[batch.predict]
+        self.layout: Layout = layout or layout_of(causal_lm)
+        if self.layout == "packed":
+            causal_lm.set_attn_implementation(PACKED_ATTENTION)
 
     @property
     def head(self) -> Tensor:
         weight: Tensor = self.causal_lm.get_output_embeddings().weight
         return weight
 
-    def forward(self, batch: Batch, token_loss: TokenLoss | None = None, teacher: LogProbModel | None = None) -> Tensor:
-        """Log-probs of the response tokens, [T] float32; or, with `token_loss` and a frozen `teacher`, that
-        loss of each response token's two rows of log-probs, [T]."""
+    def hidden(self, batch: Batch) -> Tensor:
+        """Hidden states at the positions that predict response tokens, [T, H]; packed batches only."""
+        assert batch.spans is not None
+        states: Tensor = self.causal_lm.model(
+            input_ids=batch.input_ids,
+            position_ids=batch.position_ids,
+            use_cache=False,
+            visibility=visibility(batch.spans, batch.input_ids.shape[1]),
+        ).last_hidden_state
+        return states[0].index_select(0, batch.predict)
+
+    def logits(self, batch: Batch) -> Tensor:
+        """The model's own logits at these positions, [T, V] float32; padded batches only."""
+        logits: Tensor = self.causal_lm(
+            input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False
+        ).logits
+        return logits.flatten(0, 1).index_select(0, batch.predict).float()
+
+    def forward(self, batch: Batch, token_loss: TokenLoss | None = None, target: Target | None = None) -> Tensor:
+        """Log-probs of the response tokens, [T] float32, nats; or, with `token_loss` and its `target`, the sum of that
+        loss over them."""
+        if self.layout == "padded":
+            logits = self.logits(batch)
+            if token_loss is None or target is None:
+                return torch.log_softmax(logits, -1).gather(-1, batch.labels[:, None]).squeeze(-1)
+            rows = torch.log_softmax(logits[:, : _shared(logits.shape[-1], target)], -1)
+            return token_loss(*target.outcomes(rows, slice(None))).sum()
         hidden = self.hidden(batch)
-        if token_loss is None or teacher is None:
+        if token_loss is None or target is None:
             return label_log_probs(hidden, self.head, batch.labels)
-        with torch.no_grad():
-            teacher_hidden = teacher.hidden(batch)
-        # the same tokenizer may come with embeddings padded to different sizes; the shared ids are the first
-        vocabulary = min(len(self.head), len(teacher.head))
+        return summed_token_loss(hidden, self.head, token_loss, target)
 
-        def chunk(student_rows: Tensor, teacher_rows: Tensor, weight: Tensor) -> Tensor:
-            with torch.no_grad():
-                target = log_prob_rows(teacher_rows, teacher.head, vocabulary)
-            return token_loss(log_prob_rows(student_rows, weight, vocabulary), target)
+    @torch.no_grad()
+    def target(self, batch: Batch) -> DenseTarget:
+        """This model as the teacher of a batch in its own layout."""
+        if self.layout == "padded":
+            logits = self.logits(batch)
+            return DenseTarget(lambda part, size: torch.log_softmax(logits[part, :size], -1), logits.shape[-1])
+        hidden, head = self.hidden(batch), self.head
 
-        return torch.cat(
-            [
-                checkpoint(chunk, hidden[part], teacher_hidden[part], self.head, use_reentrant=False)
-                for part in _chunks(len(hidden))
-            ]
-        )
+        @torch.no_grad()
+        def rows(part: slice, size: int) -> Tensor:
+            return log_prob_rows(hidden[part], head, size)
+
+        return DenseTarget(rows, len(head))
 
 
-def supported(causal_lm: Any) -> bool:
-    """Whether this head, and a prompt shared between responses, give the model's own log-probs."""
+def layout_of(causal_lm: Any) -> Layout:
+    """Packed where this head, and attention that is told whom to see, give the model's own log-probs; else padded."""
+    return "packed" if why_padded(causal_lm) is None else "padded"
+
+
+def why_padded(causal_lm: Any) -> str | None:
+    """What keeps a model from the packed layout, in a few words; None where nothing does."""
     config = causal_lm.config
-    windowed = bool(getattr(config, "sliding_window", None)) and getattr(config, "use_sliding_window", True)
-    bias = getattr(causal_lm.get_output_embeddings(), "bias", None) is not None
-    return config.model_type in FAMILIES and not (windowed or bias)
+    if config.model_type not in FAMILIES:
+        return f"models of type {config.model_type} are not known to have a plain head and plain attention"
+    if windowed(config):
+        return "its attention is windowed"
+    if getattr(config, "attention_dropout", 0.0):
+        return "its attention has dropout"
+    if getattr(causal_lm.get_output_embeddings(), "bias", None) is not None:
+        return "its head has a bias"
+    return None

@@ -8,14 +8,15 @@ import os
 import shlex
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from harness import __main__ as program
-from harness import commands, launch
+from harness import commands, launch, launchers
+from harness.config import Config
 from harness.errors import UserError
 from harness.jobs import PromptsJob
 from harness.reporting import results
@@ -159,6 +160,15 @@ BAD_RUNS: dict[str, tuple[list[str], list[str]]] = {
     "unknown key in a file": (["--config", "unknown-key.yaml"], ["'limits.trian'", "did you mean 'train'?"]),
     "wrong type": (["--set", "seed=many"], ["'seed'", "'many'"]),
     "wrong type in a file": (["--config", "wrong-type.yaml"], ["'seed'", "'many'"]),
+    "unknown launcher": (["--set", "launcher=slurm"], ["'launcher'", "'slurm'"]),
+    "ranks without accelerate": (["--set", "processes=2"], ["'processes'", "--set launcher=accelerate"]),
+    "ranks in one process": (["--set", "processes=2", "--set", "launcher=process"], ["--set launcher=accelerate"]),
+    "no rank": (["--set", "processes=0", "--set", "launcher=accelerate"], ["'processes'"]),
+    "a file of accelerate alone": (["--set", "accelerate_config=a"], ["--set launcher=accelerate"]),
+    "missing file of accelerate": (
+        ["--set", "accelerate_config=missing.yaml", "--set", "launcher=accelerate"],
+        ["'accelerate_config'", "no such file", "missing.yaml"],
+    ),
     "no assignment": (["--set", "seed"], ["--set seed", "key=value"]),
     "malformed assignment": (["--set", "seed=[1"], ["--set seed=[1"]),
     "date that is none": (["--set", "seed=2024-13-45"], ["seed=2024-13-45"]),
@@ -376,6 +386,46 @@ def test_a_stage_is_made_once(cli: Any, cwd: Path, own_store: Path, inputs: dict
     ref = first.out.split()[0]
     assert (first.out, second.out) == (f"{ref} made\n", f"{ref} was there\n")
     assert Store(own_store).read(ref).facts["prompts"] == 1
+
+
+def test_ranks_of_a_stage_are_refused_before_they_wait_for_one_another(
+    cli: Any, own_store: Path, inputs: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    Path("job.json").write_text(prompts_job(inputs["good.jsonl"]))
+    assert_one_line(cli("stage", "job.json"), "--set launcher=accelerate")
+    assert not own_store.exists()
+
+
+def test_a_stage_in_a_workspace_that_is_held_commits_nothing(
+    cli: Any, cwd: Path, own_store: Path, inputs: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launchers, "end_with_parent", lambda: None)
+    Path("job.json").write_text(prompts_job(inputs["good.jsonl"]))
+    Path("work").mkdir()
+    ended = cli("stage", "job.json", "--work", "work")
+    assert (ended.status, ended.out, ended.err) == (0, "", "")
+    assert json.loads(Path("job.facts").read_text()) == {"prompts": 1}
+    assert [path.name for path in Path("work").iterdir()] == ["prompts.jsonl"]
+    assert not own_store.exists()
+    assert "--work" not in cli("stage", "--help").out  # no one's but the launcher's
+
+
+def test_a_run_is_done_by_the_launcher_that_is_named(
+    cli: Any, tiny: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def named(config: Config) -> Any:
+        raise UserError(f"launcher {config.launcher}, {config.processes} ranks")
+
+    monkeypatch.setattr(launchers, "launcher", named)
+    assert_one_line(cli("run", *tiny, "--set", "launcher=accelerate", "--set", "processes=2"), "accelerate, 2 ranks")
+
+
+def test_how_and_where_a_run_is_made_is_no_part_of_its_command() -> None:
+    given = dict.fromkeys(field.name for field in fields(commands.Request))
+    assignments = ["store=/s", "seed=1", "launcher=accelerate", "processes=2", "accelerate_config=/f"]
+    request = commands.Request(**{**given, "assignments": assignments})
+    assert request.command("embedded") == "python -m harness run --preset embedded --set seed=1"
 
 
 def test_a_stage_whose_file_is_not_the_one_it_names_is_refused(

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from harness.jobs import RESPONSES, UNANSWERED, VERDICTS, JudgeJob, PromptsJob
+from harness.jobs import RESPONSES, UNANSWERED, VERDICTS, Job, JudgeJob, PromptsJob
 from harness.judging import Answer, Comparison, judges
 from harness.judging.protocol import BOTH_ORDERS
 from harness.launch import run_job, run_jobs
+from harness.launchers import Tick
 from harness.records import Order, Response, Status, Verdict, read_records, write_jsonl
 from harness.store import Store
 
@@ -201,6 +202,45 @@ def test_a_judging_with_failures_does_not_keep_the_next_from_being_made(
     assert run(job, turned)[0] == 1
     assert not store.has(job.ref)
     assert {verdict.candidate for verdict in verdicts(store.read(turned.ref).path)} == {"again"}
+
+
+def test_a_damaged_artifact_is_made_again_with_one_line_of_warning(
+    judge: FakeJudge, store: Store, job: JudgeJob, run: Callable[..., tuple[int, str]]
+) -> None:
+    run(job)
+    file = store.path(job.ref) / VERDICTS
+    before = file.read_bytes()
+    file.write_bytes(before.replace(b"p1", b"p3"))
+    judge.asked = []
+    count, printed = run(job)
+    assert count == 1 and file.read_bytes() == before and store.intact(job.ref)
+    aside = store.root / "corrupt" / f"{job.ref.replace('/', '-')}-1"
+    assert (aside / VERDICTS).read_bytes() == before.replace(b"p1", b"p3")
+    assert printed == (
+        f"warning: {job.label} is made again: {VERDICTS} is not what was written; the artifact is now in {aside}\n"
+    )
+    assert run(job) == (0, "")
+
+
+def test_a_damaged_artifact_is_noticed_by_a_single_job_too(
+    judge: FakeJudge, store: Store, job: JudgeJob, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_job(job, store, quiet)
+    (store.path(job.ref) / VERDICTS).unlink()
+    assert run_job(job, store, quiet) and store.intact(job.ref)
+    assert capsys.readouterr().err.startswith("warning: judge fake: me, set is made again: ")
+
+
+def test_another_launcher_performs_what_is_missing_and_no_more(store: Store, job: JudgeJob) -> None:
+    asked: list[str] = []
+
+    def perform(job: Job, store: Store, work: Path, tick: Tick) -> dict[str, int]:
+        asked.append(job.label)
+        return {"verdicts": 0}
+
+    for made in (1, 0):
+        assert run_jobs([job], store, Console(file=io.StringIO()), perform) == made
+    assert asked == [job.label]
 
 
 def test_an_artifact_made_by_another_process_meanwhile_is_taken(

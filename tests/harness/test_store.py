@@ -5,7 +5,7 @@ import json
 import multiprocessing
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -122,9 +122,18 @@ def test_a_missing_or_cut_file_of_an_artifact_is_detected(store: Store, damage: 
     make(store)
     file = store.path(REF) / "sub" / "rows.jsonl"
     damage(file)
-    with pytest.raises(UserError, match="is damaged; delete the folder") as caught:
+    with pytest.raises(UserError, match="is damaged; run the command again") as caught:
         store.read(REF)
     assert str(file) in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"files": {}}', "\x80", '{"files": {"a": 1}}'])
+def test_a_manifest_that_cannot_be_read_is_detected(store: Store, text: str) -> None:
+    make(store)
+    (store.path(REF) / MANIFEST).write_text(text, encoding="latin-1")
+    with pytest.raises(UserError, match=r"manifest\.json is damaged"):
+        store.read(REF)
+    assert not store.intact(REF) and list(store.manifests("respond")) == []
 
 
 def test_manifests_come_newest_last(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,6 +143,89 @@ def test_manifests_come_newest_last(store: Store, monkeypatch: pytest.MonkeyPatc
         path.write_text(json.dumps({**json.loads(path.read_text()), "created": date}))
     assert [manifest["created"] for manifest in store.manifests("respond")] == ["2025-01-01", "2025-01-02"]
     assert list(store.manifests("train")) == []
+
+
+# ---- damage
+
+
+def flip(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[0] ^= 1
+    file.write_bytes(content)
+
+
+DAMAGES: dict[str, tuple[str, Callable[[Path], object]]] = {
+    "a byte flipped": ("sub/rows.jsonl", flip),
+    "cut": ("sub/rows.jsonl", lambda file: os.truncate(file, 2)),
+    "emptied": ("sub/rows.jsonl", lambda file: os.truncate(file, 0)),
+    "deleted": ("sub/rows.jsonl", Path.unlink),
+    "manifest cut": (MANIFEST, lambda file: os.truncate(file, 20)),
+    "manifest of another file": (MANIFEST, lambda file: file.write_text(file.read_text().replace("sub/rows", "rows"))),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_artifact_is_set_aside_as_it_is(store: Store, damage: str) -> None:
+    make(store)
+    name, change = DAMAGES[damage]
+    change(store.path(REF) / name)
+    before = contents(store.path(REF))
+    assert not store.intact(REF) and store.path(REF).is_dir()  # asking moves nothing
+    said = store.set_aside_if_damaged(REF)
+    aside = store.root / "corrupt" / f"{REF.replace('/', '-')}-1"
+    assert said and str(aside) in said and (name in said or "manifest" in damage)
+    assert not store.has(REF) and contents(aside) == before
+    make(store)
+    assert store.intact(REF) and store.set_aside_if_damaged(REF) is None
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_every_damaged_artifact_is_kept(store: Store) -> None:
+    for text in ("one\n", "two\n"):
+        make(store, text=text)
+        (store.path(REF) / MANIFEST).write_text("{")
+        assert store.set_aside_if_damaged(REF)
+    kept = sorted((store.root / "corrupt").glob("*/sub/rows.jsonl"))
+    assert [file.read_text() for file in kept] == ["one\n", "two\n"]
+
+
+def test_what_is_intact_or_absent_is_left_and_not_read_again(store: Store, hashed: list[Path]) -> None:
+    assert store.set_aside_if_damaged(REF) is None and not store.intact(REF)
+    make(store)
+    hashed.clear()
+    for opened in (store, Store(store.root)):
+        assert opened.set_aside_if_damaged(REF) is None and opened.intact(REF)
+    assert hashed == [] and not (store.root / "corrupt").exists()
+
+
+def test_a_file_that_was_only_touched_is_read_once(store: Store, hashed: list[Path]) -> None:
+    make(store)
+    hashed.clear()
+    file = store.path(REF) / "sub" / "rows.jsonl"
+    os.utime(file, ns=(0, 0))
+    assert store.intact(REF) and store.intact(REF) and Store(store.root).intact(REF)
+    assert hashed == [file]
+
+
+def test_an_artifact_made_anew_by_another_process_is_not_set_aside(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(store)
+    (store.path(REF) / MANIFEST).write_text("{")
+    lock = store._lock
+
+    def made_meanwhile(name: str) -> Any:
+        monkeypatch.setattr(store, "_lock", lock)
+        Store(store.root).set_aside_if_damaged(REF)
+        make(Store(store.root))
+        return lock(name)
+
+    monkeypatch.setattr(store, "_lock", made_meanwhile)
+    assert store.set_aside_if_damaged(REF) is None
+    assert store.intact(REF) and len(list((store.root / "corrupt").iterdir())) == 1
 
 
 # ---- two processes
@@ -184,7 +276,7 @@ def test_of_two_processes_that_make_one_artifact_exactly_one_computes(store: Sto
     assert list((store.root / "work").iterdir()) == []
 
 
-# ---- digests of files outside the store
+# ---- digests
 
 
 @pytest.fixture
@@ -232,6 +324,24 @@ def test_digests_of_other_files_are_kept(store: Store, tmp_path: Path, hashed: l
     digests = [store.digest(file) for file in files]
     assert [store.digest(file) for file in files] == digests
     assert hashed == files
+
+
+def test_digests_that_another_process_remembers_are_kept(store: Store, tmp_path: Path, hashed: list[Path]) -> None:
+    files = [tmp_path / name for name in "abc"]
+    for file in files:
+        file.write_text(file.name)
+    other = Store(store.root)
+    digests = [at.digest(file) for at, file in zip((store, other, store), files, strict=True)]
+    assert [Store(store.root).digest(file) for file in files] == digests
+    assert hashed == files
+
+
+def test_digests_that_cannot_be_read_are_computed_again(store: Store, tmp_path: Path) -> None:
+    file = tmp_path / "weights"
+    file.write_text("abc")
+    digest = store.digest(file)
+    (store.root / "digests.json").write_text("{")
+    assert store.digest(file) == Store(store.root).digest(file) == digest
 
 
 # ---- small files

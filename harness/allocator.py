@@ -1,0 +1,31 @@
+"""Freed memory stays with the process: a training step frees and asks for the same gigabytes again and again."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import platform
+
+# from glibc's malloc.h
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3
+_GIB = 2**30
+
+
+def give_back() -> None:
+    """Return what is free to the system: between two stages."""
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+@functools.cache
+def keep_freed_memory() -> None:
+    """Tell glibc not to give large blocks back to the system, which would zero each page anew at its next use: a third
+    of a training step's time on a CPU. Elsewhere nothing is done."""
+    if platform.libc_ver()[0] != "glibc":
+        return
+    libc = ctypes.CDLL(None)
+    # older versions take no more than 32 MiB
+    if not libc.mallopt(_MMAP_THRESHOLD, _GIB):
+        libc.mallopt(_MMAP_THRESHOLD, _GIB // 32)
+    libc.mallopt(_TRIM_THRESHOLD, -1)
+    libc.mallopt(_TOP_PAD, _GIB // 16)

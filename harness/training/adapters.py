@@ -1,0 +1,50 @@
+"""Low-rank adapters (LoRA, Hu et al. 2021, arXiv 2106.09685) through peft: put in before training, merged after.
+
+With the adapter switched off the model is the one that training starts from, which is the reference of a method that
+starts from the SFT student.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from harness.config import MethodSettings
+from harness.errors import UserError
+
+
+def with_adapter(causal_lm: Any, settings: MethodSettings) -> Any:
+    """The model as it is, or with its weights frozen and an adapter in each linear layer but the head, which has no
+    effect before training.
+
+    Raises:
+        UserError: peft is not installed.
+    """
+    if settings.lora_rank == 0:
+        return causal_lm
+    try:
+        from peft import LoraConfig, get_peft_model
+    except ImportError as error:
+        raise UserError(f"lora_rank = {settings.lora_rank} needs peft; pip install peft") from error
+    config = LoraConfig(
+        r=settings.lora_rank,
+        lora_alpha=settings.lora_alpha,
+        lora_dropout=settings.lora_dropout,
+        target_modules="all-linear",
+        task_type="CAUSAL_LM",
+    )
+    # peft puts its layers into the model in place; what it wraps around the model is not needed
+    get_peft_model(causal_lm, config)
+    return causal_lm
+
+
+def without_adapter(causal_lm: Any) -> Any:
+    """The stock model with the adapter, where there is one, added to its weights."""
+    try:
+        from peft.tuners.tuners_utils import BaseTunerLayer
+    except ImportError:
+        return causal_lm
+    for name, module in list(causal_lm.named_modules()):
+        if isinstance(module, BaseTunerLayer):
+            module.merge(safe_merge=True)
+            causal_lm.set_submodule(name, module.get_base_layer())
+    return causal_lm
