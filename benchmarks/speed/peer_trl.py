@@ -1,0 +1,150 @@
+"""TRL's trainers on the same work. Runs only where TRL is installed (a development dependency)."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+import trl
+from datasets import Dataset
+from torch.utils.data import SequentialSampler
+from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+from trl.experimental.gkd import GKDConfig, GKDTrainer
+
+from benchmarks.speed.workload import BETA_REFERENCE, BETA_TEACHER, Workload
+
+NAME = f"trl {trl.__version__}"
+
+
+class _Gate(TrainerCallback):  # type: ignore[misc]
+    """Every step waits for its turn and says when it is done."""
+
+    def __init__(self, begin: Callable[[], None], end: Callable[[], None]) -> None:
+        self.begin, self.end = begin, end
+
+    def on_step_begin(self, *_: Any, **__: Any) -> None:
+        self.begin()
+
+    def on_step_end(self, *_: Any, **__: Any) -> None:
+        self.end()
+
+
+def _in_order(trainer: type) -> type:
+    """The trainer, reading its data in the given order, already tokenised."""
+
+    class InOrder(trainer):  # type: ignore[misc]
+        def _get_train_sampler(self, dataset: Any = None) -> Any:
+            return SequentialSampler(self.train_dataset if dataset is None else dataset)
+
+    return InOrder
+
+
+def train(work: Workload, begin: Callable[[], None], end: Callable[[], None]) -> dict[str, Any]:
+    """Train through the workload; the losses of its steps, and the seconds of the reference's log-probs."""
+    model = AutoModelForCausalLM.from_pretrained(work.model, dtype=torch.float32)
+    tokenizer = AutoTokenizer.from_pretrained(work.model)
+    common: dict[str, Any] = {
+        "output_dir": tempfile.mkdtemp(),
+        "per_device_train_batch_size": work.rows_a_step,
+        "num_train_epochs": 1,
+        "learning_rate": work.learning_rate,
+        "lr_scheduler_type": "constant",
+        "optim": "adamw_torch_fused",
+        "weight_decay": 0.0,
+        "max_grad_norm": 1.0,
+        "bf16": work.precision == "bf16",
+        "gradient_checkpointing": False,
+        "logging_steps": 1,
+        "report_to": "none",
+        "save_strategy": "no",
+        "disable_tqdm": True,
+        "remove_unused_columns": False,
+        "use_cpu": not torch.cuda.is_available(),
+    }
+    make = {"sft": _sft, "kd": _kd}.get(work.method, _dpo)
+    trainer, seconds = make(work, model, tokenizer, common)
+    trainer.add_callback(_Gate(begin, end))
+    trainer.train()
+    losses = [float(row["loss"]) for row in trainer.state.log_history if "loss" in row]
+    return {"losses": losses, "reference_seconds": seconds}
+
+
+def _dpo(work: Workload, model: Any, tokenizer: Any, common: dict[str, Any]) -> tuple[Any, float]:
+    """DPOTrainer with cached reference log-probs. It has no daDPO, but daDPO is DPO at β1+β2 with a mixed reference
+    (docs/methods/dadpo.md, 2), so the same trainer is given that mixture."""
+    mixed = work.method == "dadpo"
+    spent = 0.0
+
+    class Trainer(_in_order(trl.DPOTrainer)):  # type: ignore[misc]
+        def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
+            return dataset  # token ids already
+
+        def _precompute_ref_logps(self, dataset: Any, name: str, batch_size: int) -> Any:
+            nonlocal spent
+            began = time.monotonic()
+            found = super()._precompute_ref_logps(dataset, name, batch_size)
+            spent = time.monotonic() - began
+            if not mixed:
+                return found
+            weight = BETA_TEACHER / (BETA_REFERENCE + BETA_TEACHER)
+            offsets = np.array([row.teacher for row in work.rows])
+            for column, name_of in enumerate(("ref_chosen_logps", "ref_rejected_logps")):
+                values = np.array(found[name_of]) + weight * offsets[:, column]
+                found = found.remove_columns(name_of).add_column(name_of, values.astype(np.float32))
+            return found.with_format("python")
+
+    args = trl.DPOConfig(
+        **common,
+        beta=BETA_REFERENCE + BETA_TEACHER if mixed else BETA_REFERENCE,
+        max_length=None,
+        precompute_ref_log_probs=True,
+    )
+    rows = [
+        {"prompt_ids": row.prompt, "chosen_ids": row.responses[0], "rejected_ids": row.responses[1]}
+        for row in work.rows
+    ]
+    trainer = Trainer(model=model, args=args, train_dataset=Dataset.from_list(rows), processing_class=tokenizer)
+    return trainer, spent
+
+
+def _labelled(work: Workload) -> list[dict[str, list[int]]]:
+    return [
+        {"input_ids": row.prompt + row.responses[0], "labels": [-100] * len(row.prompt) + row.responses[0]}
+        for row in work.rows
+    ]
+
+
+def _sft(work: Workload, model: Any, tokenizer: Any, common: dict[str, Any]) -> tuple[Any, float]:
+    """SFTTrainer with its packing collator: a step's examples in one row, without padding."""
+    args = trl.SFTConfig(**common, padding_free=True, packing=False, max_length=None, shuffle_dataset=False)
+    data = Dataset.from_list(_labelled(work))
+    trainer = _in_order(trl.SFTTrainer)(model=model, args=args, train_dataset=data, processing_class=tokenizer)
+    return trainer, 0.0
+
+
+def _kd(work: Workload, model: Any, tokenizer: Any, common: dict[str, Any]) -> tuple[Any, float]:
+    """GKDTrainer on fixed responses (lmbda 0) with the forward KL (beta 0)."""
+
+    def collate(rows: list[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
+        width = max(len(row["input_ids"]) for row in rows)
+
+        def padded(name: str, value: int) -> torch.Tensor:
+            return torch.tensor([row[name] + [value] * (width - len(row[name])) for row in rows])
+
+        mask = torch.tensor([[1] * len(row["input_ids"]) + [0] * (width - len(row["input_ids"])) for row in rows])
+        return {"input_ids": padded("input_ids", 0), "labels": padded("labels", -100), "attention_mask": mask}
+
+    args = GKDConfig(**common, lmbda=0.0, beta=0.0, temperature=1.0, max_length=None)
+    trainer = _in_order(GKDTrainer)(
+        model=model,
+        teacher_model=AutoModelForCausalLM.from_pretrained(work.teacher, dtype=torch.float32),
+        args=args,
+        data_collator=collate,
+        train_dataset=Dataset.from_list(_labelled(work)),
+        processing_class=tokenizer,
+    )
+    return trainer, 0.0

@@ -1,0 +1,238 @@
+"""Training speed and memory of the harness and of a peer, on the same work, step by step in turns.
+
+    python -m benchmarks.speed.train --json speed.json
+    python -m benchmarks.speed.train --model DIR --pairs 40 --peer none
+
+Both sides live in processes of their own and take their steps alternately, so that what else the machine does meets
+both. Same weights, token ids, precision, optimizer, and pairs a step. The first step of each side is not counted. A
+run of a few steps in float32 shows that both compute the same losses.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from benchmarks.speed.workload import METHODS, PAIR_METHODS, MethodName, Workload, make_rows
+from harness.jobs import ConvertJob
+from harness.launch import run_job
+from harness.models.catalog import locate, model_spec
+from harness.store import Store
+
+PROMPT, RESPONSE = (60, 200), (40, 256)
+PAIRS_A_STEP, RESPONSES_A_STEP = 4, 8
+CHECK_STEPS, CHECK_ROWS = 3, 2
+
+
+@dataclass
+class Side:
+    """A worker and what it has said so far."""
+
+    process: subprocess.Popen[str]
+    seconds: list[float]
+
+    @classmethod
+    def start(cls, side: str, work: Workload) -> Side:
+        command = [sys.executable, "-m", "benchmarks.speed.worker", side]
+        process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        found = cls(process, [])
+        found._write(json.dumps(work.to_json()))
+        return found
+
+    def _write(self, line: str) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
+
+    def read(self) -> dict[str, Any]:
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            assert self.process.stderr is not None
+            sys.exit(f"a worker failed:\n{self.process.stderr.read()[-4000:]}")
+        found: dict[str, Any] = json.loads(line)
+        return found
+
+    def step(self) -> None:
+        self._write("go")
+        self.seconds.append(float(self.read()["seconds"]))
+
+
+def measure(work: Workload, sides: list[str]) -> dict[str, dict[str, Any]]:
+    """Each side through the workload, a step of one after a step of the other."""
+    running = {}
+    for side in sides:
+        running[side] = Side.start(side, work)
+        assert running[side].read()["ready"]  # one loads at a time
+    for _ in range(work.steps):
+        for side in running.values():
+            side.step()
+            if len(side.seconds) < work.steps:
+                side.read()
+    found: dict[str, dict[str, Any]] = {}
+    for name, side in running.items():
+        facts = side.read()
+        side.process.wait()
+        found[name] = facts | {"seconds": side.seconds}
+    return found
+
+
+def summary(work: Workload, facts: dict[str, Any]) -> dict[str, Any]:
+    """Speeds over all steps but the first."""
+    rows = work.rows[work.rows_a_step :]
+    spent = sum(facts["seconds"][1:])
+    unit = "pairs_per_s" if work.method in PAIR_METHODS else "responses_per_s"
+    return {
+        unit: len(rows) / spent,
+        "tokens_per_s": sum(row.tokens for row in rows) / spent,
+        "peak_mb": facts["peak_mb"],
+        "step_seconds": facts["seconds"],
+        "reference_seconds": facts["reference_seconds"],
+        "name": facts["name"],
+    }
+
+
+def workload(args: argparse.Namespace, method: MethodName, student: Path, vocabulary: int) -> Workload:
+    rows_a_step = PAIRS_A_STEP if method in PAIR_METHODS else RESPONSES_A_STEP
+    count = max(2, args.pairs // PAIRS_A_STEP) * rows_a_step
+    return Workload(
+        method=method,
+        rows=make_rows(method, count, vocabulary, PROMPT, RESPONSE, seed=0),
+        rows_a_step=rows_a_step,
+        learning_rate=1e-5,
+        precision="bf16",
+        model=str(student),
+        teacher=str(args.folder),
+        micro_batch_tokens=args.micro_batch_tokens,
+        compile=args.compile,
+    )
+
+
+def in_float32(work: Workload) -> Workload:
+    """A few small steps at a rate that moves the loss, in float32 and uncompiled."""
+    rows = work.rows[: CHECK_STEPS * CHECK_ROWS]
+    return replace(work, rows=rows, rows_a_step=CHECK_ROWS, precision="fp32", compile=False)
+
+
+def model_folder(name: str) -> Path:
+    """A local folder, or a model that the harness knows by name, converted where it has to be."""
+    store = Store(Path.home() / ".cache" / "dadpo-harness")
+    path, digest = locate(name, model_spec(name), store, download=True)
+    if path.is_dir():
+        return path
+    job = ConvertJob(path=str(path), digest=digest)
+    run_job(job, store, lambda *_: None)
+    return store.read(job.ref).path
+
+
+def another_student(folder: Path) -> Path:
+    """The same model with noise in its weights, so that distilling the one into the other has something to do."""
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter *= 1 + 0.1 * torch.randn_like(parameter)
+    made = Path(tempfile.mkdtemp())
+    model.save_pretrained(made)
+    AutoTokenizer.from_pretrained(folder).save_pretrained(made)
+    return made
+
+
+def machine() -> dict[str, Any]:
+    if torch.cuda.is_available():
+        return {"device": torch.cuda.get_device_name(), "torch": torch.__version__}
+    cpu = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        named = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
+        cpu = named[0] if named else cpu
+    return {"device": cpu, "threads": torch.get_num_threads(), "torch": torch.__version__}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", type=Path, help="write everything measured to this file")
+    parser.add_argument("--model", default="smollm2-135m", help="a checkpoint folder or a model's name")
+    parser.add_argument("--pairs", type=int, default=24, help="pairs to train on (twice as many single responses)")
+    parser.add_argument("--peer", choices=["trl", "none"], default="trl")
+    parser.add_argument("--methods", default=",".join(METHODS), help="which of " + ", ".join(METHODS))
+    parser.add_argument("--micro-batch-tokens", type=int, default=2048, help="the harness's micro_batch_tokens")
+    parser.add_argument("--compile", action="store_true", help="the harness's compile=true")
+    args = parser.parse_args()
+    args.folder = model_folder(args.model)
+    chosen = [method for method in METHODS if method in args.methods.split(",")]
+    sides = ["ours", "peer"] if args.peer == "trl" else ["ours"]
+    vocabulary = AutoModelForCausalLM.from_pretrained(args.folder).config.vocab_size
+    student = another_student(args.folder) if "kd" in chosen else args.folder
+
+    result: dict[str, Any] = {"machine": machine(), "workload": {}, "ours": {}, "peer": {}, "ratio": {}, "losses": {}}
+    for method in chosen:
+        work = workload(args, method, student if method == "kd" else args.folder, vocabulary)
+        print(f"{method}: {len(work.rows)} rows, {work.rows_a_step} a step", file=sys.stderr)
+        result["workload"][method] = {
+            "rows": len(work.rows),
+            "rows_a_step": work.rows_a_step,
+            "tokens": sum(row.tokens for row in work.rows),
+            "prompt_tokens": PROMPT,
+            "response_tokens": RESPONSE,
+            "precision": work.precision,
+            "micro_batch_tokens": work.micro_batch_tokens,
+            "compile": work.compile,
+        }
+        found = measure(work, sides)
+        for side, facts in found.items():
+            result[side][method] = summary(work, facts)
+        if "peer" in found:
+            ratios = [
+                theirs / ours for ours, theirs in zip(found["ours"]["seconds"], found["peer"]["seconds"], strict=True)
+            ]
+            result["peer"]["name"] = found["peer"]["name"]
+            result["ratio"][method] = {
+                "speed": sum(found["peer"]["seconds"][1:]) / sum(found["ours"]["seconds"][1:]),
+                "speed_median": statistics.median(ratios[1:]),
+                "memory": found["ours"]["peak_mb"] / found["peer"]["peak_mb"],
+            }
+            checked = measure(in_float32(work), sides)
+            result["losses"][method] = {side: facts["losses"] for side, facts in checked.items()}
+        print(_lines(result, method), flush=True)
+        if args.json:
+            args.json.write_text(json.dumps(result, indent=2) + "\n")
+
+
+def _lines(result: dict[str, Any], method: str) -> str:
+    lines = []
+    for side in ("ours", "peer"):
+        if method in result[side]:
+            row = result[side][method]
+            rate = row.get("pairs_per_s", row.get("responses_per_s"))
+            unit = "pairs/s" if "pairs_per_s" in row else "responses/s"
+            lines.append(
+                f"{method:6s} {row['name']:14s} {rate:6.3f} {unit} {row['tokens_per_s']:7.1f} tokens/s "
+                f"{row['peak_mb']:8.0f} MB   reference log-probs {row['reference_seconds']:.1f} s"
+            )
+    if method in result["ratio"]:
+        ratio, losses = result["ratio"][method], result["losses"][method]
+        lines.append(f"{method:6s} speed x{ratio['speed']:.2f} (median x{ratio['speed_median']:.2f}), ")
+        lines[-1] += f"memory x{ratio['memory']:.2f}"
+        lines += [
+            f"{method:6s} float32 loss of step {number + 1}: {ours:.6f} (ours) {theirs:.6f} (peer)"
+            for number, (ours, theirs) in enumerate(zip(losses["ours"], losses["peer"], strict=True))
+        ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
