@@ -26,7 +26,14 @@ from harness.records import Prompt
 from harness.store import Store
 
 # Tokens a second on two cores with the embedded pair, where this store has no stage of the kind to go by.
-TOKENS_PER_SECOND = {"prune": 120.0, "respond": 250.0, "score": 700.0, "train": 200.0, "embed": 3000.0}
+TOKENS_PER_SECOND = {
+    "prune": 120.0,
+    "respond": 250.0,
+    "score": 700.0,
+    "distributions": 700.0,
+    "train": 200.0,
+    "embed": 3000.0,
+}
 FIXED_SECONDS = {"convert": 25.0, "prompts": 0.1, "judge": 0.2}
 # A chat template's own tokens, and how many characters make a token of English text.
 TEMPLATE_TOKENS, CHARACTERS_PER_TOKEN = 30, 4.5

@@ -66,7 +66,7 @@ class ConvertJob(Job):
 class PruneJob(Job):
     """A model with narrower MLPs: `ratio` of all parameters removed, by Taylor importance on these responses."""
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     stage: Literal["prune"] = "prune"
     model: Model
     prompts: Ref
@@ -77,7 +77,7 @@ class PruneJob(Job):
 class RespondJob(Job):
     """`samples` responses to each prompt. `purpose` and `seed` set the random numbers."""
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     stage: Literal["respond"] = "respond"
     model: Model
     prompts: Ref

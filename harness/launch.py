@@ -65,4 +65,5 @@ def _note(job: Job, store: Store) -> str:
         )
     if job.stage == "respond":
         return f"; {facts['responses']} responses, {facts['tokens']} tokens, {facts['cut']} cut at the limit"
-    return ""
+    cut = f"; {facts['prompts_cut']} prompts lost their beginning" if facts.get("prompts_cut") else ""
+    return cut + ("; responses split anew by another tokenizer" if facts.get("retokenised") else "")

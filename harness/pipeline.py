@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from harness.config import Config, MethodSettings, Sampling, TokenSettings, validated
 from harness.errors import UserError
@@ -143,6 +144,8 @@ def build_road(config: Config, store: Store, download: bool) -> Road:
         road.eval_prompts[found.name] = read_prompts(found.path, config.limits.eval)
     _unseen(road.train_prompts, road.eval_prompts)
     located = _locate_all([pair.teacher, pair.student], judge, store, download)
+    if any(methods.get(entry.method).level == "token" for entry in road.entries):
+        _one_tokenizer(*(located[name] for name in (pair.student, pair.teacher)))
     # what was left to the pair and the student's entry, said in full: the configuration is fed back one day
     prune = config.prune or located[pair.student][0].prune
     road.config = config = config.model_copy(update={"teacher": pair.teacher, "prune": prune})
@@ -248,6 +251,15 @@ def _locate_all(names: Sequence[str], judge: Judge, store: Store, download: bool
     if missing:
         raise MissingModelError("missing models: " + "; ".join(missing))
     return located
+
+
+def _one_tokenizer(*pair: tuple[ModelSpec, Model]) -> None:
+    """Refuse what no token-level method can work with, where both models are folders that are here already."""
+    folders = [Path(model.path) for _, model in pair if model.path and (Path(model.path) / "tokenizer.json").is_file()]
+    if len(folders) == len(pair):
+        from harness.models import loading
+
+        loading.require_one_tokenizer(*map(loading.load_tokenizer, folders))
 
 
 def _base_model(road: Road, name: str, located: dict[str, tuple[ModelSpec, Model]]) -> Model:

@@ -68,8 +68,8 @@ def top_log_probs(
     for part, batch in _batches(model, examples, batch_tokens, tick):
         places = np.concatenate([np.arange(starts[row_of[e.index]], starts[row_of[e.index] + 1]) for e in part])
         with _autocast(batch, precision):
-            target = model.target(batch)
+            target = model.target(batch, vocabulary)
             for here in chunks(len(places), target.vocabulary):
-                top = target.rows(here, min(vocabulary, target.vocabulary)).topk(k)
+                top = target.rows(here, target.vocabulary).topk(k)
                 ids[places[here]], log_probs[places[here]] = top.indices.cpu().numpy(), top.values.cpu().numpy()
     return ids, log_probs

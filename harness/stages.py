@@ -166,20 +166,6 @@ def _ids(tokenizer: Any, response: Response, foreign: bool) -> Sequence[int]:
     return chat.encode_response(tokenizer, response.text, response.finish == "stop")
 
 
-def _token_aligned(tokenizer: Any, teacher: Any) -> None:
-    """Refuse a teacher whose distributions are over other tokens than the student's.
-
-    Raises:
-        UserError: saying what differs.
-    """
-    if loading.tokenizer_fingerprint(tokenizer) != loading.tokenizer_fingerprint(teacher):
-        raise UserError(
-            f"token-level methods need one tokenizer for student and teacher, but {tokenizer.name_or_path} and "
-            f"{teacher.name_or_path} differ: {loading.tokenizer_difference(tokenizer, teacher)}; "
-            "sequence-level methods (sft, ddpo, dadpo) work with both"
-        )
-
-
 def _same_keys(name: str, keys: Iterable[Key], other: str, wanted: Iterable[Key]) -> None:
     odd = sorted(set(keys) ^ set(wanted))
     if odd:
@@ -295,7 +281,8 @@ def _decode(
             for prompt_id, (_, sample) in zip(ids, rows, strict=True)
         ]
     )
-    decoded = sampler.decode_batch(model, [encoded[i] for i, _ in rows], uniforms, job.sampling, stops)
+    vocabulary = chat.vocabulary_size(tokenizer)
+    decoded = sampler.decode_batch(model, [encoded[i] for i, _ in rows], uniforms, job.sampling, stops, vocabulary)
     return [
         Response(
             prompt_id=prompt_id,
@@ -340,10 +327,12 @@ def _distributions(job: DistributionsJob, store: Store, work: Path, tick: Tick) 
     tokenizer = loading.load_tokenizer(folder)
     data = _data(job.prompts, [job.responses], tokenizer, store, job.max_prompt_tokens)
     model = _log_prob_model(loading.frozen_model(folder, torch.float32))
-    vocabulary = len(tokenizer)  # what lies beyond is padding of the embedding
+    vocabulary = chat.vocabulary_size(tokenizer)
     if job.top_k > vocabulary:
         raise UserError(f"top_k = {job.top_k} is more than the vocabulary's {vocabulary} tokens")
     ids, log_probs = top_log_probs(model, data.examples, job.top_k, vocabulary, job.precision, job.batch_tokens, tick)
+    if not np.isfinite(log_probs).all():
+        raise UserError(f"some log-probs under {folder} are not finite; its weights are broken")
     np.savez(work / TOP_K, ids=ids, log_probs=log_probs)
     return {**data.facts, "response_tokens": len(ids), "mass": float(np.exp(log_probs).sum(1).mean())}
 
@@ -370,13 +359,13 @@ def _train(job: TrainJob, store: Store, work: Path, tick: Tick) -> Facts:
     target = _target(job, data, tokenizer, settings, store)
     if job.teacher is None:
         loading.release_frozen_model()
-    model = _log_prob_model(adapters.with_adapter(loading.load_model(folder, torch.float32), settings))
+    model = _log_prob_model(adapters.with_adapter(loading.load_model(folder, torch.float32), settings, job.seed))
     steps = loop.plan_steps(data.examples, settings.batch_size, settings.epochs, job.seed, tokens)
     plan = loop.Work(data.examples, steps, signals, target)
     whole = loop.train(model, plan, method, settings, job.seed, work, tick, job.tracker)
     if loop.is_main_process():
         if whole is not None:  # the ranks hold shares of the model: make it whole from the files it started from
-            model = LogProbModel(adapters.with_adapter(loading.load_model(folder, torch.float32), settings))
+            model = LogProbModel(adapters.with_adapter(loading.load_model(folder, torch.float32), settings, job.seed))
             model.load_state_dict(whole, strict=False)
         trained = adapters.without_adapter(model.causal_lm)
         loading.save_checkpoint(trained, tokenizer, work)
@@ -397,20 +386,23 @@ def _target(
     job: TrainJob, data: Data, tokenizer: Any, settings: MethodSettings, store: Store
 ) -> Callable[[Sequence[Example]], Target] | None:
     """Where a token-level method gets the teacher's distributions: the teacher itself, or its stored top k."""
+    vocabulary = chat.vocabulary_size(tokenizer)
     if job.teacher is not None:
         folder = model_folder(job.teacher, store)
-        _token_aligned(tokenizer, loading.load_tokenizer(folder))
+        loading.require_one_tokenizer(tokenizer, loading.load_tokenizer(folder))
         teacher = _log_prob_model(loading.frozen_model(folder, torch.float32))
         device = next(teacher.parameters()).device
-        return lambda part: teacher.target(collate(part, teacher.layout).to(device))
+        return lambda part: teacher.target(collate(part, teacher.layout).to(device), vocabulary)
     if job.distributions is not None:
         artifact = store.read(job.distributions)
-        _token_aligned(tokenizer, loading.load_tokenizer(_teacher_folder(job.distributions, store)))
+        loading.require_one_tokenizer(tokenizer, loading.load_tokenizer(_teacher_folder(job.distributions, store)))
         _made_of(job.distributions, job.responses, store)
         stored = np.load(artifact.path / TOP_K)
         lengths = [len(example.responses[0]) for example in data.examples]
         assert isinstance(settings, TokenSettings)
-        top_k = StoredTopK(stored["ids"], stored["log_probs"], np.concatenate([[0], np.cumsum(lengths)]), settings.tail)
+        top_k = StoredTopK(
+            stored["ids"], stored["log_probs"], np.concatenate([[0], np.cumsum(lengths)]), settings.tail, vocabulary
+        )
         return lambda part: top_k.of(part, loading.device())
     return None
 

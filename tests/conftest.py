@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models: threads only wait 
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast, Qwen2Config
+from transformers import AutoModelForCausalLM, Gemma2Config, LlamaConfig, PreTrainedTokenizerFast, Qwen2Config
 
 from harness.prompts import prompt_sets, read_prompts
 
@@ -32,14 +34,13 @@ def own_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return store
 
 
-@pytest.fixture(scope="session")
-def tokenizer() -> Any:
-    """A byte-level BPE tokenizer of 512 tokens, trained on this project's own prompts."""
+def trained_tokenizer(size: int, special: Sequence[str] = SPECIAL) -> Any:
+    """A byte-level BPE tokenizer, trained on this project's own prompts."""
     backend = Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=512, special_tokens=SPECIAL, initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
+        vocab_size=size, special_tokens=list(special), initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
     )
     texts = [m.content for p in read_prompts(prompt_sets.get("everyday-train").path) for m in p.messages]
     backend.train_from_iterator(texts, trainer)
@@ -48,6 +49,29 @@ def tokenizer() -> Any:
     )
     fast.chat_template = CHAT_TEMPLATE
     return fast
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> Any:
+    """The tokenizer of most tests: 512 tokens."""
+    return trained_tokenizer(512)
+
+
+@pytest.fixture(scope="session")
+def other_tokenizer() -> Any:
+    """One that splits text otherwise, and whose end of turn has another id."""
+    return trained_tokenizer(400, SPECIAL[::-1])
+
+
+# what a window of a few tokens, capped attention and capped logits change is far from rounding
+GEMMA2 = functools.partial(
+    Gemma2Config,
+    head_dim=8,
+    sliding_window=8,
+    query_pre_attn_scalar=8,
+    attn_logit_softcapping=2.0,
+    final_logit_softcapping=5.0,
+)
 
 
 def tiny_model(family: str, seed: int, hidden: int = 32, vocabulary: int = 512, tied: bool = True) -> Any:
@@ -67,7 +91,7 @@ def tiny_model(family: str, seed: int, hidden: int = 32, vocabulary: int = 512, 
         "pad_token_id": 2,
         "initializer_range": 0.3,  # so that distributions are far from uniform
     }
-    config = {"llama": LlamaConfig, "qwen2": Qwen2Config}[family](**sizes)
+    config = {"llama": LlamaConfig, "qwen2": Qwen2Config, "gemma2": GEMMA2}[family](**sizes)
     return AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
 
 

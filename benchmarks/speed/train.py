@@ -19,16 +19,16 @@ import sys
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from benchmarks.speed.workload import METHODS, PAIR_METHODS, MethodName, Workload, make_rows
+from harness.commands import open_store
 from harness.jobs import ConvertJob
 from harness.launch import run_job
 from harness.models.catalog import locate, model_spec
-from harness.store import Store
 
 PROMPT, RESPONSE = (60, 200), (40, 256)
 PAIRS_A_STEP, RESPONSES_A_STEP = 4, 8
@@ -40,15 +40,15 @@ class Side:
     """A worker and what it has said so far."""
 
     process: subprocess.Popen[str]
+    said: IO[str]
     seconds: list[float]
 
     @classmethod
     def start(cls, side: str, work: Workload) -> Side:
         command = [sys.executable, "-m", "benchmarks.speed.worker", side]
-        process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-        found = cls(process, [])
+        said = tempfile.TemporaryFile("w+")  # noqa: SIM115  (a pipe that nobody reads would fill)
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said, text=True)
+        found = cls(process, said, [])
         found._write(json.dumps(work.to_json()))
         return found
 
@@ -61,8 +61,9 @@ class Side:
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
-            assert self.process.stderr is not None
-            sys.exit(f"a worker failed:\n{self.process.stderr.read()[-4000:]}")
+            self.process.wait()
+            self.said.seek(0)
+            sys.exit(f"a worker failed:\n{self.said.read()[-4000:]}")
         found: dict[str, Any] = json.loads(line)
         return found
 
@@ -73,10 +74,10 @@ class Side:
 
 def measure(work: Workload, sides: list[str]) -> dict[str, dict[str, Any]]:
     """Each side through the workload, a step of one after a step of the other."""
-    running = {}
-    for side in sides:
-        running[side] = Side.start(side, work)
-        assert running[side].read()["ready"]  # one loads at a time
+    running: dict[str, Side] = {}
+    for name in sides:
+        running[name] = Side.start(name, work)
+        running[name].read()  # ready: one loads at a time
     for _ in range(work.steps):
         for side in running.values():
             side.step()
@@ -84,9 +85,8 @@ def measure(work: Workload, sides: list[str]) -> dict[str, dict[str, Any]]:
                 side.read()
     found: dict[str, dict[str, Any]] = {}
     for name, side in running.items():
-        facts = side.read()
+        found[name] = side.read() | {"seconds": side.seconds}
         side.process.wait()
-        found[name] = facts | {"seconds": side.seconds}
     return found
 
 
@@ -129,7 +129,7 @@ def in_float32(work: Workload) -> Workload:
 
 def model_folder(name: str) -> Path:
     """A local folder, or a model that the harness knows by name, converted where it has to be."""
-    store = Store(Path.home() / ".cache" / "dadpo-harness")
+    store = open_store(None)
     path, digest = locate(name, model_spec(name), store, download=True)
     if path.is_dir():
         return path

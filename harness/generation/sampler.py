@@ -106,8 +106,10 @@ def decode_batch(
     uniforms: torch.Tensor,
     sampling: Sampling,
     stops: Sequence[int],
+    vocabulary: int,
 ) -> list[list[int]]:
-    """Response ids for a batch of prompts, the stop token included where one was drawn.
+    """Response ids for a batch of prompts, the stop token included where one was drawn. Only the first `vocabulary`
+    tokens are: what an embedding has beyond them is padding.
 
     Shapes: uniforms [B, max_new_tokens].
     """
@@ -121,7 +123,7 @@ def decode_batch(
     stopped: set[int] = set()
     uniforms = uniforms.to(device)
     for step in range(sampling.max_new_tokens):
-        tokens = choose(logits.float(), uniforms[rows, step], sampling)
+        tokens = choose(logits[:, :vocabulary].float(), uniforms[rows, step], sampling)
         for row, token in zip(rows, tokens.tolist(), strict=True):
             if row not in stopped:
                 responses[row].append(token)

@@ -67,6 +67,11 @@ def encode_response(tokenizer: Any, text: str, ended: bool) -> list[int]:
     return [*ids, int(tokenizer.eos_token_id)] if ended or not ids else ids
 
 
+def vocabulary_size(tokenizer: Any) -> int:
+    """How many ids there are, with those that are left out in between; what an embedding has beyond them is padding."""
+    return 1 + int(max(tokenizer.get_vocab().values()))
+
+
 def stop_ids(model: Any, tokenizer: Any) -> list[int]:
     """The tokens that end the assistant's turn: those of the generation config, and the tokenizer's own."""
     known = model.generation_config.eos_token_id

@@ -14,6 +14,8 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
+from harness.errors import UserError
+
 transformers_logging.disable_progress_bar()  # the harness shows its own progress
 transformers_logging.set_verbosity_error()
 
@@ -28,6 +30,8 @@ def device() -> torch.device:
 def load_model(folder: Path, dtype: torch.dtype, attention: str | None = None) -> Any:
     """A causal language model in evaluation mode on the best device; with transformers' choice of attention unless
     one is named."""
+    if attention is None and getattr(AutoConfig.from_pretrained(folder), "attn_logit_softcapping", None):
+        attention = "eager"  # its choice would be SDPA, which leaves the capping out without a word
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation=attention)
     return model.eval().to(device())
 
@@ -81,6 +85,20 @@ def tokenizer_difference(one: Any, other: Any) -> str:
     if one.chat_template != other.chat_template:
         return "the vocabularies agree, but the chat templates differ"
     return "the vocabularies agree, but text is split otherwise (merges or normaliser)"
+
+
+def require_one_tokenizer(student: Any, teacher: Any) -> None:
+    """Refuse a teacher whose distributions are over other tokens than the student's.
+
+    Raises:
+        UserError: saying what differs.
+    """
+    if tokenizer_fingerprint(student) != tokenizer_fingerprint(teacher):
+        raise UserError(
+            f"token-level methods need one tokenizer for student and teacher, but {student.name_or_path} and "
+            f"{teacher.name_or_path} differ: {tokenizer_difference(student, teacher)}; "
+            "sequence-level methods (sft, ddpo, dadpo) work with both"
+        )
 
 
 def dequantise_gguf(file: Path, folder: Path) -> dict[str, Any]:

@@ -52,8 +52,7 @@ def unit_importance(model: Any, examples: Sequence[Example], tick: Callable[[int
         tick(done, len(examples))
         ids = torch.tensor([[*prompt, *response]], device=model.device)
         with torch.autocast(model.device.type, dtype=torch.bfloat16):
-            hidden = model.model(input_ids=ids, use_cache=False).last_hidden_state[0, len(prompt) - 1 : -1]
-            logits = model.lm_head(hidden)
+            logits = model(input_ids=ids, use_cache=False, logits_to_keep=len(response) + 1).logits[0, :-1]
         loss = F.cross_entropy(logits.float(), ids[0, len(prompt) :], reduction="sum")
         weights = [mlp.down_proj.weight for mlp in mlps]
         for total, weight, grad in zip(totals, weights, torch.autograd.grad(loss, weights), strict=True):

@@ -92,9 +92,23 @@ def _facts(run: Results) -> str:
             f"- training: {training['prompts']} prompts of {training['prompt_set']}, "
             f"teacher at {_sampling(training['sampling'])} "
             f"({training['cut_share']:.0%} of its responses cut); evaluation: everyone at {_sampling(sampling)}",
+            *_prepared(run),
             f"- to reproduce: `{run['command']}` (every setting: config.yaml of the record)",
         ]
     )
+
+
+def _prepared(run: Results) -> list[str]:
+    """What was done to the training data that a reader should know."""
+    facts = [method["facts"] for method in run["methods"]]
+    cut = max((known.get("prompts_cut", 0) for known in facts), default=0)
+    lines = []
+    if cut:
+        limit = run["config"]["max_prompt_tokens"]
+        lines.append(f"- {cut} training prompts lost their beginning: max_prompt_tokens = {limit}")
+    if any(known.get("retokenised") for known in facts):
+        lines.append("- student and teacher have two tokenizers: responses of one were split anew for the other")
+    return lines
 
 
 def _sampling(sampling: dict[str, Any]) -> str:

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+
 from harness.config import MethodSettings
 from harness.errors import UserError
 
 
-def with_adapter(causal_lm: Any, settings: MethodSettings) -> Any:
+def with_adapter(causal_lm: Any, settings: MethodSettings, seed: int) -> Any:
     """The model as it is, or with its weights frozen and an adapter in each linear layer but the head, which has no
-    effect before training.
+    effect before training. Its random numbers follow from `seed` alone, and none are taken from others.
 
     Raises:
         UserError: peft is not installed.
@@ -33,7 +35,9 @@ def with_adapter(causal_lm: Any, settings: MethodSettings) -> Any:
         task_type="CAUSAL_LM",
     )
     # peft puts its layers into the model in place; what it wraps around the model is not needed
-    get_peft_model(causal_lm, config)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        get_peft_model(causal_lm, config)
     return causal_lm
 
 

@@ -196,7 +196,13 @@ def _attention(
     visibility: Any = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
-    """The attention that transformers' layers call. Under autocast rotary embeddings leave query and key in float32."""
+    """The attention that transformers' layers call. Under autocast rotary embeddings leave query and key in float32.
+
+    Raises:
+        ValueError: the model was called without a packed batch.
+    """
+    if visibility is None:
+        raise ValueError("a model with packed attention is called through LogProbModel, with a packed batch")
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     query, key = query.to(value.dtype), key.to(value.dtype)
     if isinstance(visibility, Tensor):

@@ -21,6 +21,8 @@ from torch import Tensor
 from harness.errors import UserError
 
 Layout = Literal["packed", "padded"]
+# micro-batches that are still looked at for room: what a long list takes stays in proportion to it
+OPEN_PARTS = 32
 
 
 @dataclass(frozen=True)
@@ -166,19 +168,22 @@ def split_by_tokens(examples: Sequence[Example], budget: int, layout: Layout = "
     for the rest.
     """
     parts: list[list[Example]] = []
+    sizes: list[int] = []
     for example in sorted(examples, key=lambda e: (-max(e.rows(layout)), -e.tokens, e.index)):
-        fits = (part for part in parts if _size([*part, example], layout) <= budget)
-        part = next(fits, None)
-        if part is None:
-            parts.append([example])
-        else:
-            part.append(example)
+        still_open = range(max(0, len(parts) - OPEN_PARTS), len(parts))
+        fits = (n for n in still_open if sizes[n] + _room(example, parts[n][0], layout) <= budget)
+        number = next(fits, len(parts))
+        if number == len(parts):
+            parts.append([])
+            sizes.append(0)
+        parts[number].append(example)
+        sizes[number] += _room(example, parts[number][0], layout)
     return parts
 
 
-def _size(examples: Sequence[Example], layout: Layout) -> int:
-    rows = [length for example in examples for length in example.rows(layout)]
-    return sum(rows) if layout == "packed" else len(rows) * max(rows)
+def _room(example: Example, first: Example, layout: Layout) -> int:
+    """What an example takes of the micro-batch that begins with `first`, which no later one is longer than."""
+    return example.tokens if layout == "packed" else len(example.responses) * max(first.rows(layout))
 
 
 def check_prompts(examples: Sequence[Example], budget: int, setting: str) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import importlib.util
 import json
 import math
+import pickle
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
+from accelerate.utils import DistributedType
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.distributed.checkpoint.state_dict import (
@@ -24,6 +26,7 @@ from torch.distributed.checkpoint.state_dict import (
     get_state_dict,
     set_state_dict,
 )
+from torch.distributed.fsdp import MixedPrecisionPolicy
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from harness.config import MethodSettings
@@ -155,6 +158,16 @@ def _accelerator(model: LogProbModel, settings: MethodSettings, tracker: str | N
     on_cpu = next(model.parameters()).device.type == "cpu"
     precision = "bf16" if settings.precision == "bf16" else "no"
     accelerator = Accelerator(mixed_precision=precision, cpu=on_cpu, log_with=tracker, project_dir=folder)
+    if accelerator.is_fsdp2:
+        # precision as without shards: accelerate would round all weights to bf16, and what the model returns
+        accelerator.state.fsdp_plugin.mixed_precision_policy = MixedPrecisionPolicy()
+        # it asks the model which layers to shard one by one, and to tie weights again that it has moved
+        model._no_split_modules, model.tie_weights = model.causal_lm._no_split_modules, model.causal_lm.tie_weights
+    elif accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM):
+        raise UserError(
+            f"trainings run on plain data parallelism or FSDP2, not on {accelerator.distributed_type.value}; "
+            "set fsdp_version: 2 in your accelerate_config"
+        )
     if tracker is not None:
         accelerator.init_trackers("dadpo-harness", config=settings.model_dump(mode="json"))
     return accelerator
@@ -223,12 +236,13 @@ class _Step:
     def _loss(self, part: Sequence[Example]) -> tuple[Tensor, dict[str, Tensor]]:
         """The summed loss of a micro-batch, and sums of what is observed."""
         batch = collate(part, self.layout).to(self.accelerator.device)
-        if self.method.level == "token":
-            assert self.target is not None
-            with self.accelerator.autocast():
+        with self.accelerator.autocast():  # FSDP has none of its own
+            if self.method.level == "token":
+                assert self.target is not None
                 target = self.target(part)
-            return self.model(batch, lambda own, other: self.method.loss(own, other, self.settings), target), {}
-        inputs = self._inputs(self.model(batch), batch, part)
+                return self.model(batch, lambda own, other: self.method.loss(own, other, self.settings), target), {}
+            log_probs = self.model(batch)
+        inputs = self._inputs(log_probs, batch, part)
         return self.method.loss(inputs, self.settings).sum(), _observations(inputs)
 
     def _inputs(self, log_probs: Tensor, batch: Batch, part: Sequence[Example]) -> SequenceInputs:
@@ -280,7 +294,8 @@ def _memory_errors(part: Sequence[Example], layout: Layout) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if isinstance(error, torch.OutOfMemoryError) or "not enough memory" in str(error):
+        # a CPU's allocator has no error of its own
+        if isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator: " in str(error):
             rows = [length for example in part for length in example.rows(layout)]
             names = ", ".join(example.name or str(example.index) for example in part)
             raise UserError(
@@ -304,7 +319,9 @@ def _metrics(folder: Path, accelerator: Accelerator) -> Iterator[Callable[[dict[
             accelerator.log(row, step=int(row["step"]))
 
         yield log
-    accelerator.end_training()
+    # not end_training: this rank alone would leave the others, which still have weights to gather
+    for tracker in accelerator.trackers:
+        tracker.finish()
 
 
 def _sharded(model: Any) -> bool:
@@ -315,16 +332,25 @@ def _save(folder: Path, step: int, model: Any, optimizer: Any, main: bool) -> No
     """A checkpoint, whole or not there: written beside and renamed."""
     weights, moments = get_state_dict(model, optimizer.optimizer, options=WHOLE)
     if main:
+        # a frozen weight's second name, as of a tied head, is not left out of them
+        weights = {name: weight for name, weight in weights.items() if name in moments["state"]}
         beside = folder / f"{CHECKPOINT}.tmp"
         torch.save({"step": step, "model": weights, "optimizer": moments}, beside)
         beside.replace(folder / CHECKPOINT)
 
 
 def _resume(folder: Path, model: Any, optimizer: Any, main: bool) -> int:
-    """Load the checkpoint, cut the metrics to its step, and return that step; 0 where there is none."""
+    """Load the checkpoint, cut the metrics to its step, and return that step; 0 where there is none.
+
+    Raises:
+        UserError: it cannot be read.
+    """
     step = 0
     if (folder / CHECKPOINT).is_file():
-        state = torch.load(folder / CHECKPOINT, map_location="cpu", weights_only=True)
+        try:
+            state = torch.load(folder / CHECKPOINT, map_location="cpu", weights_only=True)
+        except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+            raise UserError(f"{folder / CHECKPOINT} is broken; delete it to train from the start") from error
         set_state_dict(
             model,
             optimizer.optimizer,

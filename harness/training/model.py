@@ -97,9 +97,11 @@ class _SummedTokenLoss(torch.autograd.Function):
     logits say to hidden states and weight is known as soon as they are there, and no logits are computed twice."""
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, loss_of: Callable[[Tensor, slice], Tensor]) -> Tensor:
+    def forward(
+        ctx: Any, hidden: Tensor, weight: Tensor, loss_of: Callable[[Tensor, slice], Tensor], gradients: bool
+    ) -> Tensor:
         dtype = _operand_dtype(hidden.device, hidden.dtype)
-        needs_hidden, needs_weight, _ = ctx.needs_input_grad
+        needs_hidden, needs_weight = (needed and gradients for needed in ctx.needs_input_grad[:2])
         narrow_hidden, narrow_weight = hidden.to(dtype), weight.to(dtype)
         grad_hidden = torch.empty_like(hidden) if needs_hidden else None
         grad_weight = torch.zeros_like(weight, dtype=torch.float32) if needs_weight else None
@@ -120,12 +122,13 @@ class _SummedTokenLoss(torch.autograd.Function):
         return total
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         grad_hidden, grad_weight = ctx.saved_tensors
         (grad,) = grads
         return (
             None if grad_hidden is None else grad_hidden * grad,
             None if grad_weight is None else grad_weight * grad,
+            None,
             None,
         )
 
@@ -137,7 +140,8 @@ def summed_token_loss(hidden: Tensor, weight: Tensor, token_loss: TokenLoss, tar
     def loss_of(logits: Tensor, part: slice) -> Tensor:
         return token_loss(*target.outcomes(torch.log_softmax(logits[:, :vocabulary], -1), part))
 
-    result: Tensor = _SummedTokenLoss.apply(hidden, weight, loss_of)  # type: ignore[no-untyped-call]
+    gradients = torch.is_grad_enabled()  # inside the function it never is
+    result: Tensor = _SummedTokenLoss.apply(hidden, weight, loss_of, gradients)  # type: ignore[no-untyped-call]
     return result
 
 
@@ -194,18 +198,19 @@ class LogProbModel(nn.Module):
         return summed_token_loss(hidden, self.head, token_loss, target)
 
     @torch.no_grad()
-    def target(self, batch: Batch) -> DenseTarget:
-        """This model as the teacher of a batch in its own layout."""
+    def target(self, batch: Batch, vocabulary: int | None = None) -> DenseTarget:
+        """This model as the teacher of a batch in its own layout, over all ids or the first `vocabulary`."""
+        known = min(vocabulary or len(self.head), len(self.head))
         if self.layout == "padded":
             logits = self.logits(batch)
-            return DenseTarget(lambda part, size: torch.log_softmax(logits[part, :size], -1), logits.shape[-1])
+            return DenseTarget(lambda part, size: torch.log_softmax(logits[part, :size], -1), known)
         hidden, head = self.hidden(batch), self.head
 
         @torch.no_grad()
         def rows(part: slice, size: int) -> Tensor:
             return log_prob_rows(hidden[part], head, size)
 
-        return DenseTarget(rows, len(head))
+        return DenseTarget(rows, known)
 
 
 def layout_of(causal_lm: Any) -> Layout:

@@ -19,7 +19,7 @@ from harness.training.batching import Example
 
 
 class Target(Protocol):
-    """The teacher's side of a batch's T response tokens. Its outcomes are among the first `vocabulary` ids."""
+    """The teacher's side of a batch's T response tokens. Its outcomes are among the first `vocabulary` ids, or all."""
 
     @property
     def vocabulary(self) -> int | None: ...
@@ -67,11 +67,12 @@ class StoredTopK:
     log_probs: NDArray[np.float32]
     starts: NDArray[np.int64]
     tail: bool
+    vocabulary: int | None = None
 
     def of(self, examples: Sequence[Example], device: torch.device) -> TopKTarget:
         rows = np.concatenate([np.arange(self.starts[e.index], self.starts[e.index + 1]) for e in examples])
         ids = torch.from_numpy(self.ids[rows].astype(np.int64)).to(device)
-        return TopKTarget(ids, torch.from_numpy(self.log_probs[rows]).to(device), self.tail)
+        return TopKTarget(ids, torch.from_numpy(self.log_probs[rows]).to(device), self.tail, self.vocabulary)
 
 
 def _with_rest(log_probs: Tensor) -> Tensor:

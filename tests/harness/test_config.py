@@ -8,6 +8,7 @@ import yaml
 
 from harness.commands import Request
 from harness.config import (
+    MACHINE,
     Config,
     Sampling,
     merge,
@@ -141,6 +142,27 @@ def test_assignments_are_one_layer_in_any_order(tmp_path: Path, reverse: bool) -
     assert (config.settings["dadpo"]["epochs"], config.settings["ddpo"]["epochs"]) == (5, 7)
 
 
+def test_a_setting_of_every_training_reaches_all_methods(tmp_path: Path) -> None:
+    config = request(tmp_path, assignments=["training.lora_rank=8", "training.compile=true"], controls="full")
+    assert set(config.settings) == set(config.methods)
+    assert {(own["lora_rank"], own["compile"]) for own in config.settings.values()} == {(8, True)}
+
+
+def test_adapters_are_off_unless_asked_for() -> None:
+    for own in resolved().settings.values():
+        assert (own["lora_rank"], own["compile"], own["gradient_checkpointing"]) == (0, False, False)
+
+
+def test_a_token_level_method_says_where_the_teacher_s_distributions_are_from(tmp_path: Path) -> None:
+    def signal(config: Config) -> tuple[Any, ...]:
+        return tuple(config.settings["kd"][key] for key in ("teacher_signal", "top_k", "tail"))
+
+    assert signal(resolved()) == ("online", 64, True)
+    assignments = [f"settings.kd.{value}" for value in ("teacher_signal=top_k", "top_k=16", "tail=false")]
+    assert signal(request(tmp_path, assignments=assignments)) == ("top_k", 16, False)
+    assert {name for name in methods.names() if "top_k" in methods.get(name).settings.model_fields} == {"kd"}
+
+
 def test_settings_are_written_out_for_methods_of_controls_too() -> None:
     assert set(resolved("methods: [dadpo]").settings) == {"sft", "dadpo", "ddpo"}
     assert set(resolved("methods: [dadpo]\ncontrols: none").settings) == {"sft", "dadpo"}
@@ -155,11 +177,12 @@ def test_the_resolved_file_fed_back_gives_the_same_configuration(tmp_path: Path,
         tmp_path,
         preset=preset,
         config="training: {learning_rate: 1e-5, epochs: 2}\nsettings: {dadpo: {beta_teacher: 0.25}}",
-        assignments=["store=/some/where"],
+        assignments=["store=/some/where", "launcher=accelerate", "processes=2", f"accelerate_config={__file__}"],
         seed=4,
     )
     again = request(tmp_path, config=to_yaml(config))
-    assert again == config.model_copy(update={"store": None})  # where the store lies is the machine's affair
+    machine = {name: Config.model_fields[name].default for name in MACHINE}
+    assert again == config.model_copy(update=machine)  # where and how it runs is the machine's affair
     assert to_yaml(again) == to_yaml(config)
     assert request(tmp_path, preset=preset, config=to_yaml(config)) == again
 
@@ -167,7 +190,7 @@ def test_the_resolved_file_fed_back_gives_the_same_configuration(tmp_path: Path,
 def test_the_resolved_file_holds_every_setting() -> None:
     config = resolved()
     written = yaml.safe_load(to_yaml(config))
-    assert set(written) == set(Config.model_fields) - {"training", "store"}
+    assert set(written) == set(Config.model_fields) - {"training", *MACHINE}
     for name in config.settings:
         assert set(written["settings"][name]) == set(methods.get(name).settings.model_fields)
 
@@ -266,6 +289,13 @@ def test_an_assignment_without_key_or_value_is_refused(text: str) -> None:
             "settings: {dadpo: {beta_techer: 1}}",
             "unknown configuration key 'settings.dadpo.beta_techer'; did you mean 'beta_teacher'?",
         ),
+        ("training: {lora_rnk: 4}", "unknown configuration key 'training.lora_rnk'; did you mean 'lora_rank'?"),
+        ("settings: {kd: {topk: 4}}", "unknown configuration key 'settings.kd.topk'; did you mean 'top_k'?"),
+        (
+            "settings: {kd: {teacher_signals: online}}",
+            "unknown configuration key 'settings.kd.teacher_signals'; did you mean 'teacher_signal'?",
+        ),
+        ("max_prompt_token: 9", "unknown configuration key 'max_prompt_token'; did you mean 'max_prompt_tokens'?"),
         ("settings: {dapdo: {epochs: 1}}", "unknown method 'dapdo'; did you mean 'dadpo'?"),
         ("methods: [sft, dapdo]", "unknown method 'dapdo'; did you mean 'dadpo'?"),
     ],
@@ -281,9 +311,18 @@ def test_an_unknown_setting_of_a_method_that_does_not_run_is_refused_too() -> No
         resolved("methods: [sft]\ncontrols: none\nsettings: {kd: {lerning_rate: 1.0}}")
 
 
-def test_one_method_s_own_setting_is_not_set_for_all() -> None:
-    with pytest.raises(UserError, match=r"settings\.METHOD\.beta_teacher"):
-        resolved("training: {beta_teacher: 1}")
+@pytest.mark.parametrize("key", ["beta_teacher", "top_k", "teacher_signal", "tail"])
+def test_one_method_s_own_setting_is_not_set_for_all(tmp_path: Path, key: str) -> None:
+    with pytest.raises(UserError) as caught:
+        request(tmp_path, assignments=[f"training.{key}=1"])
+    hint = f"unknown configuration key 'training.{key}'; it is one method's own: settings.METHOD.{key}"
+    assert str(caught.value) == hint
+
+
+@pytest.mark.parametrize("key", ["top_k", "teacher_signal", "tail"])
+def test_only_token_level_methods_choose_a_teacher_s_signal(key: str) -> None:
+    with pytest.raises(UserError, match=rf"^unknown configuration key 'settings\.sft\.{key}'"):
+        resolved(f"settings: {{sft: {{{key}: 1}}}}")
 
 
 def test_an_unknown_key_inside_an_optional_section_is_named() -> None:
@@ -313,6 +352,29 @@ def test_an_unknown_key_inside_an_optional_section_is_named() -> None:
         ("training: {learning_rate: .inf}", "settings.sft.learning_rate"),
         ("training: {learning_rate: yes}", "settings.sft.learning_rate"),
         ("training: {batch_size: 0}", "settings.sft.batch_size"),
+        ("training: {micro_batch_tokens: 0}", "settings.sft.micro_batch_tokens"),
+        ("training: {checkpoint_steps: 0}", "settings.sft.checkpoint_steps"),
+        ("training: {max_grad_norm: 0}", "settings.sft.max_grad_norm"),
+        ("training: {gradient_checkpointing: 3}", "settings.sft.gradient_checkpointing"),
+        ("training: {compile: fast}", "settings.sft.compile"),
+        ("training: {lora_rank: -1}", "settings.sft.lora_rank"),
+        ("training: {lora_rank: 2.5}", "settings.sft.lora_rank"),
+        ("training: {lora_rank: yes}", "settings.sft.lora_rank"),
+        ("training: {lora_alpha: 0}", "settings.sft.lora_alpha"),
+        ("training: {lora_dropout: 1}", "settings.sft.lora_dropout"),
+        ("training: {lora_dropout: -0.1}", "settings.sft.lora_dropout"),
+        ("training: {warmup_ratio: 1.1}", "settings.sft.warmup_ratio"),
+        ("training: {weight_decay: -1}", "settings.sft.weight_decay"),
+        ("training: {precision: fp16}", "settings.sft.precision"),
+        ("settings: {kd: {teacher_signal: offline}}", "settings.kd.teacher_signal"),
+        ("settings: {kd: {teacher_signal: yes}}", "settings.kd.teacher_signal"),
+        ("settings: {kd: {top_k: 0}}", "settings.kd.top_k"),
+        ("settings: {kd: {top_k: many}}", "settings.kd.top_k"),
+        ("settings: {kd: {tail: perhaps}}", "settings.kd.tail"),
+        ("max_prompt_tokens: 0", "max_prompt_tokens"),
+        ("max_prompt_tokens: yes", "max_prompt_tokens"),
+        ("tracker: mlflow", "tracker"),
+        ("scoring_precision: fp16", "scoring_precision"),
         ("settings: {dadpo: {beta_teacher: -1}}", "settings.dadpo.beta_teacher"),
         ("settings: {dadpo: 3}", "settings.dadpo"),
         ("1: 2", "1"),

@@ -104,6 +104,21 @@ def test_before_anything_is_made_responses_count_as_long_as_they_may_be(road: Ro
     assert {label: cost.tokens for label, cost in found.items() if cost and label in expected} == expected
 
 
+def test_stored_distributions_cost_one_reading_of_the_teacher_s_responses(config: Config, store: Store) -> None:
+    layer = {"methods": ["sft", "kd"], "settings": {"kd": {"teacher_signal": "top_k"}}}
+    road = build_road(resolve([config.model_dump(), layer]), store, download=False)
+    cost = costs(road, store)["top 64 log-probs: teacher"]
+    assert cost and cost.tokens == prompt_tokens(TRAIN) + 2 * 7 and cost.seconds is None
+
+
+def test_the_embedded_pair_s_stored_distributions_have_a_time(config: Config, store: Store) -> None:
+    layer = {"student": "smollm2-135m-pruned20", "teacher": None, "methods": ["sft", "kd"]}
+    layer |= {"settings": {"kd": {"teacher_signal": "top_k"}}}
+    road = build_road(resolve([config.model_dump(), layer]), store, download=False)
+    cost = costs(road, store)["top 64 log-probs: teacher"]
+    assert cost and cost.seconds is not None and cost.seconds > 0
+
+
 def test_a_token_matched_control_costs_what_its_method_does(config: Config, store: Store) -> None:
     found = costs(build_road(config.model_copy(update={"controls": "full"}), store, download=False), store)
     matched, own = found["train sft-continued"], found["train dadpo"]

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from harness.config import Sampling
 from harness.jobs import (
     ConvertJob,
+    DistributionsJob,
     EmbedJob,
     Job,
     JudgeJob,
@@ -41,6 +42,17 @@ JOBS: list[Job] = [
         responses=("respond/1", "respond/2"),
         precision="bf16",
         batch_tokens=64,
+        max_prompt_tokens=None,
+    ),
+    DistributionsJob(
+        label="top 64",
+        model=OTHER,
+        prompts="prompts/1",
+        responses="respond/1",
+        top_k=64,
+        precision="bf16",
+        batch_tokens=64,
+        max_prompt_tokens=None,
     ),
     EmbedJob(label="embed", model=OTHER, responses="respond/1"),
     TrainJob(
@@ -53,6 +65,9 @@ JOBS: list[Job] = [
         prompts="prompts/1",
         responses=("respond/1", "respond/2"),
         signals={"teacher_log_probs": "score/1"},
+        distributions="distributions/1",
+        max_prompt_tokens=512,
+        tracker=None,
         token_match=(2, ("respond/1", "respond/2")),
         seed=0,
     ),
@@ -86,6 +101,9 @@ CHANGES: dict[str, Any] = {
     "ratio": 0.3,
     "calibration": 17,
     "precision": "fp32",
+    "top_k": 65,
+    "max_prompt_tokens": 256,
+    "distributions": None,
     "method": "ddpo",
     "method_source": "other",
     "settings": {"learning_rate": 2e-5, "start": "sft"},
@@ -106,8 +124,10 @@ OF_KIND: dict[tuple[str, str], Any] = {
     ("train", "responses"): ("respond/2", "respond/1"),
     ("prune", "responses"): "respond/2",
     ("embed", "responses"): "respond/2",
+    ("distributions", "responses"): "respond/2",
 }
-FIELDS = [(job, name) for job in JOBS for name in type(job).model_fields if name not in ("stage", "label", "path")]
+FOR_PEOPLE = ("label", "path", "tracker")
+FIELDS = [(job, name) for job in JOBS for name in type(job).model_fields if name not in ("stage", *FOR_PEOPLE)]
 
 
 def kind(value: object) -> str:
@@ -136,13 +156,19 @@ def test_the_key_does_not_change_with_the_path(job: Job) -> None:
     assert changed(job, path="/elsewhere").ref == job.ref
 
 
+def test_where_metrics_are_shown_is_no_part_of_a_training_s_key() -> None:
+    job = next(job for job in JOBS if isinstance(job, TrainJob))
+    watched = changed(job, tracker="wandb")
+    assert watched != job and watched.ref == job.ref
+
+
 def test_the_key_follows_a_model_s_content_not_its_path() -> None:
     job = next(job for job in JOBS if isinstance(job, EmbedJob))
     assert changed(job, model=Model(path="/elsewhere", digest="d1")).ref == job.ref
     assert changed(job, model=Model(path="/models/a", digest="d2")).ref != job.ref
 
 
-@pytest.mark.parametrize("name", ["label", "path"])
+@pytest.mark.parametrize("name", FOR_PEOPLE)
 def test_a_method_s_setting_counts_whatever_its_name(name: str) -> None:
     job = next(job for job in JOBS if isinstance(job, TrainJob))
     assert changed(job, settings={name: 1}).ref != changed(job, settings={name: 2}).ref

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import baselines
-from harness.config import MethodSettings
+from harness.config import MethodSettings, TokenSettings
 from harness.errors import UserError
 from harness.methods import Control, Method, MethodRegistry, _load_methods, methods, selected_controls
 
@@ -121,6 +121,13 @@ def test_one_name_in_two_files_is_refused(more_baselines: Path) -> None:
 def test_a_file_without_a_method_is_passed_over(more_baselines: Path) -> None:
     (more_baselines / "helpers.py").write_text("METHOD = 'not one'\n")
     assert "helpers" not in _load_methods()
+
+
+@pytest.mark.parametrize("name", methods.names())
+def test_token_level_methods_say_where_the_teacher_s_distributions_are_from(name: str) -> None:
+    method = methods.get(name)
+    assert issubclass(method.settings, TokenSettings) is (method.level == "token")
+    assert issubclass(method.settings, MethodSettings)
 
 
 # ---- what a run needs

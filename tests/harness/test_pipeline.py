@@ -13,7 +13,17 @@ import pytest
 
 from harness.config import resolve
 from harness.errors import UserError
-from harness.jobs import AnyJob, ConvertJob, PromptsJob, PruneJob, Ref, RespondJob, TrainJob
+from harness.jobs import (
+    AnyJob,
+    ConvertJob,
+    DistributionsJob,
+    PromptsJob,
+    PruneJob,
+    Ref,
+    RespondJob,
+    ScoreJob,
+    TrainJob,
+)
 from harness.judging import judges
 from harness.judging.proxies import TYPICALITY
 from harness.methods import Control, methods
@@ -310,6 +320,101 @@ def test_the_configuration_prunes_a_local_folder(build: Build, checkpoints: dict
     assert isinstance(sft, TrainJob) and sft.start.artifact == job.ref
     untrained = [c for e in road.evaluations for c in e.candidates if c.kind == "untrained"]
     assert {road.jobs[c.responses].model.artifact for c in untrained} == {job.ref}
+
+
+# ---- a teacher's distributions, online or stored
+
+STORED = {"settings": {"kd": {"teacher_signal": "top_k"}}}
+
+
+def stored(**settings: Any) -> dict[str, Any]:
+    return {"settings": {"kd": {"teacher_signal": "top_k", **settings}}}
+
+
+def test_a_teacher_that_is_run_at_every_step_is_named_in_the_training(build: Build) -> None:
+    road = build(methods=["sft", "kd"])
+    job = road.jobs[road.trainings["kd"]]
+    teacher = road.jobs[road.teacher_responses]
+    assert isinstance(job, TrainJob) and isinstance(teacher, RespondJob)
+    assert job.teacher == teacher.model and job.distributions is None
+    assert not of(road, DistributionsJob)
+
+
+@pytest.mark.parametrize("names", [["kd"], ["sft", "kd", "ddpo", "dadpo"]])
+@pytest.mark.parametrize("controls", ["none", "full"])
+def test_a_stored_teacher_is_a_job_of_its_own(build: Build, names: list[str], controls: str) -> None:
+    road = build(**STORED, methods=names, controls=controls)
+    assert_in_order(road)
+    teacher = road.jobs[road.teacher_responses]
+    (made,) = of(road, DistributionsJob)  # the control that starts from the SFT student reads the same
+    assert isinstance(teacher, RespondJob)
+    assert (made.model, made.prompts, made.responses) == (teacher.model, teacher.prompts, teacher.ref)
+    assert (made.top_k, made.precision, made.batch_tokens, made.max_prompt_tokens) == (64, "bf16", 4096, None)
+    assert made.label == "top 64 log-probs: teacher"
+    token_level = [job for job in of(road, TrainJob) if job.method == "kd"]
+    assert len(token_level) == (2 if controls == "full" else 1)
+    for job in of(road, TrainJob):
+        assert job.teacher is None
+        assert job.distributions == (made.ref if job in token_level else None)
+
+
+def test_a_method_with_a_setting_of_that_name_that_is_not_token_level_reads_nothing(build: Build) -> None:
+    assert not of(build(**STORED, methods=["sft", "dadpo"]), DistributionsJob)
+
+
+@pytest.mark.parametrize(
+    ("layer", "moves"),
+    [
+        (stored(top_k=65), True),
+        ({**STORED, "scoring_precision": "fp32"}, True),
+        ({**STORED, "scoring_batch_tokens": 512}, True),
+        ({**STORED, "max_prompt_tokens": 300}, True),
+        ({**STORED, "train_sampling": {"max_new_tokens": 9}}, True),
+        ({**STORED, "limits": {"train": 2}}, True),
+        ({**STORED, "tracker": "tensorboard"}, False),
+        ({**STORED, "seed": 1}, False),
+        (stored(tail=False), False),
+        (stored(epochs=7, learning_rate=1e-3, lora_rank=4), False),
+        ({**STORED, "eval_sampling": {"max_new_tokens": 9}}, False),
+    ],
+    ids=str,
+)
+def test_stored_distributions_are_made_anew_where_they_would_differ(
+    build: Build, layer: dict[str, Any], moves: bool
+) -> None:
+    (before,) = of(build(**STORED, methods=["sft", "kd"]), DistributionsJob)
+    (after,) = of(build(**layer, methods=["sft", "kd"]), DistributionsJob)
+    assert (after.ref != before.ref) is moves
+
+
+def test_another_teacher_s_distributions_are_others(build: Build, checkpoints: dict[str, Path]) -> None:
+    (before,) = of(build(**STORED, methods=["sft", "kd"]), DistributionsJob)
+    (after,) = of(build(**STORED, methods=["sft", "kd"], teacher=str(checkpoints["qwen2"])), DistributionsJob)
+    assert after.ref != before.ref
+
+
+# ---- settings of all trainings
+
+
+def test_where_metrics_are_shown_changes_no_key(build: Build) -> None:
+    one, two = build(), build(tracker="wandb")
+    assert list(one.jobs) == list(two.jobs) and run_digest(one) == run_digest(two)
+    assert {job.tracker for job in of(two, TrainJob)} == {"wandb"}
+
+
+def test_a_limit_of_prompts_reaches_everything_that_reads_them_with_responses(build: Build) -> None:
+    one, two = (build(**STORED, methods=["sft", "kd", "dadpo"], max_prompt_tokens=limit) for limit in (None, 300))
+    for kind in (ScoreJob, DistributionsJob, TrainJob):
+        assert {job.max_prompt_tokens for job in of(one, kind)} == {None}
+        assert {job.max_prompt_tokens for job in of(two, kind)} == {300}
+        assert {job.ref for job in of(one, kind)}.isdisjoint(job.ref for job in of(two, kind))
+    assert draws(one, "chosen") == draws(two, "chosen") and draws(one, "reference") == draws(two, "reference")
+    assert draws(one, "rejected").isdisjoint(draws(two, "rejected"))  # of another SFT student
+
+
+def test_a_training_setting_reaches_every_training(build: Build) -> None:
+    road = build(training={"lora_rank": 8}, controls="full")
+    assert {job.settings["lora_rank"] for job in of(road, TrainJob)} == {8}
 
 
 def test_a_limit_cuts_the_prompts_that_the_road_knows(build: Build) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import shutil
 from collections.abc import Callable
@@ -21,54 +20,43 @@ from harness.jobs import (
     METRICS,
     RESPONSES,
     SCORES,
+    TOP_K,
     Job,
     JudgeJob,
     Model,
-    PromptsJob,
-    PruneJob,
     RespondJob,
-    ScoreJob,
-    TrainJob,
 )
-from harness.launch import run_job
-from harness.methods import methods
-from harness.models.catalog import folder_digest
-from harness.models.loading import load_tokenizer, tokenizer_fingerprint
+from harness.models.loading import load_tokenizer
 from harness.records import Response, write_jsonl
 from harness.stages import perform
 from harness.store import MANIFEST, Store
 from tests.conftest import tiny_model
+from tests.harness.making import (
+    TEXTS,
+    distributions_job,
+    log_prob,
+    losses,
+    make,
+    model_at,
+    prompt_file,
+    prompt_ids,
+    put,
+    quiet,
+    read_job,
+    respond_job,
+    saved,
+    score_job,
+    scored,
+    stock,
+    train_job,
+)
 
-TEXTS = ["Hi!", "Why is bread good?", "Tell me about the number seven, please.", "Sing!", "What is rain?"]
 Rows = dict[str, list[int]]
-
-
-def quiet(done: int, total: int) -> None:
-    pass
 
 
 @pytest.fixture
 def store(own_store: Path) -> Store:
     return Store(own_store)
-
-
-def make(store: Store, job: Job) -> str:
-    run_job(job, store, quiet)
-    return job.ref
-
-
-def prompt_file(path: Path, texts: list[str]) -> Path:
-    rows = [{"id": f"p{i}", "prompt": text} for i, text in enumerate(texts)]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
-
-
-def read_job(store: Store, path: Path) -> PromptsJob:
-    return PromptsJob(path=str(path), digest=store.digest(path), limit=None)
-
-
-def model_at(folder: Path, store: Store) -> Model:
-    return Model(path=str(folder), digest=folder_digest(folder, store))
 
 
 @pytest.fixture
@@ -85,33 +73,13 @@ def student(store: Store, checkpoints: dict[str, Path]) -> Model:
 @pytest.fixture
 def responses(store: Store, checkpoints: dict[str, Path]) -> Callable[[str, Rows], str]:
     """An artifact of given responses, as if a model with the tiny tokenizer had drawn them."""
-    fingerprint = tokenizer_fingerprint(load_tokenizer(checkpoints["llama"]))
+    tokenizer = load_tokenizer(checkpoints["llama"])
 
-    def put(name: str, rows: Rows) -> str:
-        ref = f"respond/{name}"
-        with store.making(ref) as work:
-            made = [Response(prompt_id=key, token_ids=tuple(ids), text="x", finish="stop") for key, ids in rows.items()]
-            write_jsonl(work / RESPONSES, made)
-            facts = {"responses": len(rows), "tokens": sum(map(len, rows.values())), "tokenizer": fingerprint}
-            store.commit(ref, work, {"stage": "respond"}, facts, 0.0)
-        return ref
+    def put_rows(name: str, rows: Rows) -> str:
+        made = [Response(prompt_id=key, token_ids=tuple(ids), text="x", finish="stop") for key, ids in rows.items()]
+        return put(store, name, made, tokenizer)
 
-    return put
-
-
-def respond_job(model: Model, prompts: str, **others: Any) -> RespondJob:
-    fields = {"sampling": Sampling(max_new_tokens=6), "batch_size": 2, "purpose": "chosen", "seed": 0, **others}
-    return RespondJob(model=model, prompts=prompts, **fields)
-
-
-def score_job(model: Model, prompts: str, *responses: str) -> ScoreJob:
-    return ScoreJob(model=model, prompts=prompts, responses=responses, precision="fp32", batch_tokens=256)
-
-
-def train_job(method: str, start: Model, prompts: str, responses: tuple[str, ...], **others: Any) -> TrainJob:
-    settings = methods.get(method).settings(precision="fp32", epochs=1, batch_size=2).model_dump(mode="json")
-    fields = {"settings": settings, "teacher": None, "signals": {}, "token_match": None, "seed": 0, **others}
-    return TrainJob(method=method, method_source="s", start=start, prompts=prompts, responses=responses, **fields)
+    return put_rows
 
 
 CHOSEN: Rows = {"p0": [5, 6, 2], "p1": [7, 2]}
@@ -143,44 +111,6 @@ def test_responses_are_joined_by_prompt_and_not_by_place(
     two = score_job(student, prompts, "respond/a", responses("c", turned))
     files = [(store.read(make(store, job)).path / SCORES).read_bytes() for job in (one, two)]
     assert files[0] == files[1]
-
-
-@pytest.fixture
-def odd_folder(tmp_path: Path, checkpoints: dict[str, Path], tokenizer: Any) -> Path:
-    """The tiny checkpoint with one more token in its tokenizer."""
-    folder = tmp_path / "odd"
-    shutil.copytree(checkpoints["llama"], folder)
-    more = copy.deepcopy(tokenizer)
-    more.add_tokens(["<extra>"])
-    more.save_pretrained(folder)
-    return folder
-
-
-@pytest.mark.parametrize("stage", ["score", "train", "prune", "teacher"])
-def test_a_model_with_another_tokenizer_is_refused(
-    store: Store, student: Model, odd_folder: Path, prompts: str, responses: Callable[[str, Rows], str], stage: str
-) -> None:
-    odd, ref = model_at(odd_folder, store), responses("a", CHOSEN)
-    job: Job = {
-        "score": score_job(odd, prompts, ref),
-        "train": train_job("sft", odd, prompts, (ref,)),
-        "prune": PruneJob(model=odd, prompts=prompts, responses=ref, ratio=0.1),
-        "teacher": train_job("kd", student, prompts, (ref,), teacher=odd),
-    }[stage]
-    with pytest.raises(UserError, match="another tokenizer or chat template"):
-        make(store, job)
-    assert not store.has(job.ref)
-
-
-def test_another_chat_template_is_another_tokenizer(
-    store: Store, tmp_path: Path, checkpoints: dict[str, Path], prompts: str, responses: Callable[[str, Rows], str]
-) -> None:
-    folder = tmp_path / "chat"
-    shutil.copytree(checkpoints["llama"], folder)
-    template = folder / "chat_template.jinja"
-    template.write_text("Be brief.\n" + template.read_text())
-    with pytest.raises(UserError, match="another tokenizer or chat template"):
-        make(store, score_job(model_at(folder, store), prompts, responses("a", CHOSEN)))
 
 
 @pytest.mark.parametrize(
@@ -276,9 +206,7 @@ def broken(tmp_path: Path, store: Store, tokenizer: Any) -> Model:
     model = tiny_model("llama", 0)
     with torch.no_grad():
         model.model.norm.weight[0] = float("nan")
-    model.save_pretrained(tmp_path / "broken")
-    tokenizer.save_pretrained(tmp_path / "broken")
-    return model_at(tmp_path / "broken", store)
+    return model_at(saved(tmp_path / "broken", model, tokenizer), store)
 
 
 def test_log_probs_that_are_not_finite_are_refused(
@@ -301,6 +229,93 @@ def test_training_of_broken_weights_is_refused(
 def test_sampling_from_broken_weights_is_refused(store: Store, broken: Model, prompts: str, temperature: float) -> None:
     with pytest.raises(UserError):
         make(store, respond_job(broken, prompts, sampling=Sampling(max_new_tokens=3, temperature=temperature)))
+
+
+# ---- long prompts
+
+
+@pytest.mark.parametrize("stage", ["score", "distributions", "train"])
+@pytest.mark.parametrize("kept", [1, 20, 10_000])
+def test_longer_prompts_lose_their_beginning(
+    store: Store,
+    checkpoints: dict[str, Path],
+    student: Model,
+    prompts: str,
+    responses: Callable[[str, Rows], str],
+    stage: str,
+    kept: int,
+) -> None:
+    causal_lm, tokenizer = stock(checkpoints["llama"]), load_tokenizer(checkpoints["llama"])
+    whole = {f"p{i}": prompt_ids(tokenizer, text) for i, text in enumerate(TEXTS[:2])}
+    assert len(whole["p0"]) < 20 < len(whole["p1"])
+    wanted = {name: log_prob(causal_lm, ids[-kept:], CHOSEN[name]) for name, ids in whole.items()}
+    ref = responses("a", CHOSEN)
+    job: Job = {
+        "score": score_job(student, prompts, ref, max_prompt_tokens=kept),
+        "distributions": distributions_job(student, prompts, ref, top_k=512, max_prompt_tokens=kept),
+        "train": train_job("sft", student, prompts, (ref,), max_prompt_tokens=kept),
+    }[stage]
+    artifact = store.read(make(store, job))
+    if stage == "score":
+        found = {name: row["log_probs"][0] for name, row in scored(store, job.ref).items()}
+    elif stage == "distributions":
+        labels = np.array([token for name in whole for token in CHOSEN[name]])
+        stored = np.load(artifact.path / TOP_K)
+        mine = stored["log_probs"][stored["ids"] == labels[:, None]]
+        found = {"p0": mine[:3].sum(), "p1": mine[3:].sum()}
+    else:
+        wanted = {"all": -sum(wanted.values()) / 5}
+        found = {"all": losses(store, job.ref)[0]}
+    assert found == pytest.approx(wanted, abs=1e-4)
+    assert artifact.facts["prompts_cut"] == sum(len(ids) > kept for ids in whole.values())
+    assert artifact.facts["tokens"] == sum(min(len(ids), kept) for ids in whole.values()) + 5
+
+
+def test_without_a_limit_no_prompt_is_cut(
+    store: Store, student: Model, prompts: str, responses: Callable[[str, Rows], str]
+) -> None:
+    ref = responses("a", CHOSEN)
+    for job in (score_job(student, prompts, ref), train_job("sft", student, prompts, (ref,))):
+        assert store.read(make(store, job)).facts["prompts_cut"] == 0
+
+
+@pytest.mark.parametrize("stage", ["score", "distributions", "train"])
+def test_a_prompt_that_fills_a_batch_alone_is_refused_by_name(
+    store: Store,
+    checkpoints: dict[str, Path],
+    student: Model,
+    prompts: str,
+    responses: Callable[[str, Rows], str],
+    stage: str,
+) -> None:
+    length = len(prompt_ids(load_tokenizer(checkpoints["llama"]), TEXTS[1]))
+    ref, budget = responses("a", CHOSEN), length - 1
+    sft = {"micro_batch_tokens": budget}
+    jobs: dict[str, Callable[[int | None], Job]] = {
+        "score": lambda kept: score_job(student, prompts, ref, batch_tokens=budget, max_prompt_tokens=kept),
+        "distributions": lambda kept: distributions_job(
+            student, prompts, ref, batch_tokens=budget, max_prompt_tokens=kept
+        ),
+        "train": lambda kept: train_job("sft", student, prompts, (ref,), sft, max_prompt_tokens=kept),
+    }
+    setting = "micro_batch_tokens" if stage == "train" else "scoring_batch_tokens"
+    for job in (jobs[stage](None), jobs[stage](length)):
+        with pytest.raises(
+            UserError, match=f"^prompt p1 has {length} tokens, more than {setting} = {budget}; "
+        ) as caught:
+            make(store, job)
+        assert "max_prompt_tokens" in str(caught.value) and not store.has(job.ref)
+    make(store, jobs[stage](budget))
+
+
+def test_a_matched_training_counts_the_tokens_that_are_left(
+    store: Store, student: Model, prompts: str, responses: Callable[[str, Rows], str]
+) -> None:
+    refs = (responses("a", CHOSEN), responses("b", REJECTED))
+    job = train_job("sft", student, prompts, refs[:1], {"batch_size": 1}, token_match=(3, refs), max_prompt_tokens=4)
+    matched = store.read(make(store, job)).facts["tokens"]
+    pairs = 3 * (4 + 4 + 5 + 6)
+    assert pairs <= matched < pairs + 4 + 3
 
 
 # ---- interrupted sampling

@@ -16,12 +16,20 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import (
     AutoModelForCausalLM,
+    Cohere2Config,
+    CohereConfig,
     Gemma2Config,
+    Gemma3TextConfig,
+    GemmaConfig,
     GPT2Config,
     GptOssConfig,
     GraniteConfig,
     MistralConfig,
+    Olmo2Config,
     OPTConfig,
+    Phi3Config,
+    Qwen2Config,
+    SmolLM3Config,
 )
 
 from harness.config import Sampling
@@ -35,7 +43,9 @@ from harness.generation.sampler import (
     grouped_attention,
     row_uniforms,
 )
+from harness.models.catalog import PADDED_FAMILIES
 from harness.models.loading import load_model
+from tests.conftest import GEMMA2, tiny_model
 
 FAMILIES = ["llama", "qwen2"]
 GREEDY = Sampling(temperature=0, max_new_tokens=12)
@@ -65,7 +75,7 @@ def uniforms_for(rows: Sequence[int], sampling: Sampling = DRAWN) -> Tensor:
 
 
 def decode(model: Any, prompts: list[list[int]], sampling: Sampling, stops: Sequence[int] = ()) -> list[list[int]]:
-    return decode_batch(model, prompts, uniforms_for(range(len(prompts)), sampling), sampling, stops)
+    return decode_batch(model, prompts, uniforms_for(range(len(prompts)), sampling), sampling, stops, 512)
 
 
 @torch.no_grad()
@@ -157,9 +167,9 @@ def test_sampling_draws_from_the_models_own_logits(folder: Path, model: Any) -> 
 def test_the_batch_does_not_change_a_rows_text(model: Any, stops: Sequence[int]) -> None:
     prompts = ragged_prompts(8)
     uniforms = uniforms_for(range(8))
-    together = decode_batch(model, prompts, uniforms, DRAWN, stops)
+    together = decode_batch(model, prompts, uniforms, DRAWN, stops, 512)
     for rows in ([0], [7], [3, 1], [6, 2, 5, 4]):
-        part = decode_batch(model, [prompts[row] for row in rows], uniforms[rows], DRAWN, stops)
+        part = decode_batch(model, [prompts[row] for row in rows], uniforms[rows], DRAWN, stops, 512)
         assert part == [together[row] for row in rows]
 
 
@@ -186,7 +196,7 @@ def test_finished_rows_that_leave_do_not_disturb_the_others(
 def test_no_response_is_longer_than_max_new_tokens(model: Any, limit: int) -> None:
     prompts = ragged_prompts(3)
     sampling = Sampling(temperature=1, max_new_tokens=limit)
-    found = decode_batch(model, prompts, uniforms_for(range(3)), sampling, ())
+    found = decode_batch(model, prompts, uniforms_for(range(3)), sampling, (), 512)
     assert [len(response) for response in found] == [limit] * 3
     assert found == [response[:limit] for response in decode(model, prompts, DRAWN)]
 
@@ -195,6 +205,21 @@ def test_a_first_token_that_stops_is_the_whole_response(model: Any) -> None:
     prompts = ragged_prompts(3)
     first = [response[0] for response in decode(model, prompts, DRAWN)]
     assert decode(model, prompts, DRAWN, first) == [[token] for token in first]
+
+
+@pytest.mark.parametrize("sampling", [GREEDY, DRAWN, Sampling(top_p=0.8, max_new_tokens=12)], ids=str)
+def test_what_pads_an_embedding_is_never_drawn(sampling: Sampling) -> None:
+    padded = tiny_model("llama", seed=0, vocabulary=544, tied=False)
+    with torch.no_grad():  # whatever the hidden state, one of the rows beyond the vocabulary is the likeliest
+        padded.lm_head.weight[512:528] = 100 * torch.randn(16, 32, generator=torch.Generator().manual_seed(0))
+        padded.lm_head.weight[528:] = -padded.lm_head.weight[512:528]
+    prompts = ragged_prompts()
+    uniforms = uniforms_for(range(len(prompts)), sampling)
+    assert max(map(max, decode_batch(padded, prompts, uniforms, sampling, (), 544))) >= 512
+    found = decode_batch(padded, prompts, uniforms, sampling, (), 512)
+    assert max(map(max, found)) < 512
+    padded.lm_head.weight = torch.nn.Parameter(padded.lm_head.weight[:512])  # as if there were no padding
+    assert found == decode_batch(padded, prompts, uniforms, sampling, (), 512)
 
 
 # ---- other architectures: right, or refused
@@ -259,7 +284,52 @@ def test_other_architectures_are_decoded_rightly_or_refused(config: Any) -> None
     wanted = [sampled_oracle(causal_lm, *row) for row in zip(prompts, uniforms, strict=True)]
     causal_lm.set_attn_implementation(GROUPED_ATTENTION)
     with contextlib.suppress(UserError):
-        assert decode_batch(causal_lm, prompts, uniforms, DRAWN, ()) == wanted
+        assert decode_batch(causal_lm, prompts, uniforms, DRAWN, (), 64) == wanted
+
+
+# ---- models that are sampled with the attention that they come with
+
+OWN_ATTENTION: dict[str, Any] = {
+    "gemma2": GEMMA2(**SIZES),  # a window in every other layer, capped attention, capped logits
+    "gemma3_text": Gemma3TextConfig(**SIZES, head_dim=8, sliding_window=4, query_pre_attn_scalar=8),
+    "gemma": GemmaConfig(**SIZES, head_dim=8),
+    "cohere": CohereConfig(**SIZES, logit_scale=0.25),
+    "cohere2": Cohere2Config(**SIZES, sliding_window=4, logit_scale=0.25),
+    "granite": GraniteConfig(**SIZES, logits_scaling=8.0, attention_multiplier=0.5, residual_multiplier=0.5),
+    "olmo2": Olmo2Config(**SIZES),
+    "phi3": Phi3Config(**SIZES, sliding_window=4),
+    "smollm3": SmolLM3Config(**SIZES),
+    "mistral": MistralConfig(**SIZES, sliding_window=4),
+    "qwen2": Qwen2Config(**SIZES, sliding_window=4, use_sliding_window=True, max_window_layers=1),
+}
+
+
+def test_every_padded_family_is_sampled_here() -> None:
+    assert {config.model_type for config in OWN_ATTENTION.values()} >= PADDED_FAMILIES
+
+
+@pytest.mark.parametrize("family", OWN_ATTENTION)
+def test_a_model_with_attention_of_its_own_says_what_generate_says(family: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    AutoModelForCausalLM.from_config(OWN_ATTENTION[family], dtype=torch.float32).save_pretrained(tmp_path)
+    causal_lm = load_model(tmp_path, torch.float32)
+    draw = random.Random(0)
+    prompts = [[draw.randrange(3, 64) for _ in range(length)] for length in (1, 14, 3, 9, 2, 6)]
+    endless = [
+        causal_lm.generate(
+            input_ids=torch.tensor([prompt]),
+            attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
+            do_sample=False,
+            max_new_tokens=GREEDY.max_new_tokens,
+            eos_token_id=None,
+        )[0, len(prompt) :].tolist()
+        for prompt in prompts
+    ]
+    uniforms = uniforms_for(range(len(prompts)), GREEDY)
+    assert decode_batch(causal_lm, prompts, uniforms, GREEDY, (), 64) == endless
+    for stops in ([endless[0][1]], [endless[1][4], endless[2][2]]):  # rows that leave the batch do not matter
+        wanted = [cut_at_stop(response, stops) for response in endless]
+        assert decode_batch(causal_lm, prompts, uniforms, GREEDY, stops, 64) == wanted
 
 
 # ---- choosing

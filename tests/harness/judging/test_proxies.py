@@ -246,7 +246,7 @@ class Teacher:
     def samples(self, wanted: dict[str, float], seed: int) -> dict[str, list[Response]]:
         """Responses to every prompt for each name, at the temperature that goes with it."""
         model = loading.load_model(self.folder, torch.bfloat16, sampler.GROUPED_ATTENTION)
-        stops = chat.stop_ids(model, self.tokenizer)
+        stops, vocabulary = chat.stop_ids(model, self.tokenizer), chat.vocabulary_size(self.tokenizer)
         made: dict[tuple[str, int], Response] = {}
         for temperature in sorted(set(wanted.values())):
             sampling = Sampling(temperature=temperature, max_new_tokens=64)
@@ -256,7 +256,7 @@ class Teacher:
                 here = [rows[row] for row in batch]
                 uniforms = [sampler.row_uniforms(seed, name, self.prompts[i].id, 64) for name, i in here]
                 encoded = [self.encoded[index] for _, index in here]
-                decoded = sampler.decode_batch(model, encoded, torch.stack(uniforms), sampling, stops)
+                decoded = sampler.decode_batch(model, encoded, torch.stack(uniforms), sampling, stops, vocabulary)
                 for row, tokens in zip(here, decoded, strict=True):
                     made[row] = self.response(self.prompts[row[1]], tokens)
         return {name: [made[name, index] for index in range(len(self.prompts))] for name in wanted}

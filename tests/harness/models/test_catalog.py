@@ -5,6 +5,8 @@ import importlib.util
 import os
 from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from huggingface_hub import constants
@@ -12,6 +14,8 @@ from huggingface_hub import constants
 from harness.config import resolve
 from harness.errors import UserError
 from harness.models.catalog import (
+    FAMILIES,
+    PADDED_FAMILIES,
     MissingModelError,
     ModelSpec,
     Pair,
@@ -21,6 +25,7 @@ from harness.models.catalog import (
     models,
     pairs,
     resolve_pair,
+    windowed,
 )
 from harness.pipeline import build_road
 from harness.store import Store, file_sha256
@@ -43,9 +48,9 @@ def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return cache
 
 
-def checkpoint(folder: Path, weights: bytes = b"weights") -> Path:
+def checkpoint(folder: Path, weights: bytes = b"weights", family: str = "llama") -> Path:
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.json").write_text('{"model_type": "llama"}')
+    (folder / "config.json").write_text(f'{{"model_type": "{family}"}}')
     (folder / "model.safetensors").write_bytes(weights)
     return folder
 
@@ -147,11 +152,39 @@ def test_a_folder_is_found_with_its_digest(tmp_path: Path, store: Store) -> None
     assert locate("model", ModelSpec(path=str(folder)), store, True) == (folder, folder_digest(folder, store))
 
 
-def test_a_family_that_is_not_supported_is_refused_before_any_work(tmp_path: Path, store: Store) -> None:
+@pytest.mark.parametrize("family", sorted(FAMILIES | PADDED_FAMILIES))
+def test_every_family_is_taken_packed_or_padded(tmp_path: Path, store: Store, family: str) -> None:
+    folder = checkpoint(tmp_path / "model", family=family)
+    assert locate("model", ModelSpec(path=str(folder)), store, True)[0] == folder
+
+
+def test_no_family_is_both_packed_and_padded() -> None:
+    assert not FAMILIES & PADDED_FAMILIES
+
+
+@pytest.mark.parametrize("config", ['{"model_type": "mamba"}', "{}"], ids=["mamba", "none"])
+def test_a_family_that_is_not_supported_is_refused_before_any_work(tmp_path: Path, store: Store, config: str) -> None:
     folder = checkpoint(tmp_path / "model")
-    (folder / "config.json").write_text('{"model_type": "mamba"}')
-    with pytest.raises(UserError, match="models of type mamba are not supported yet; known: llama"):
+    (folder / "config.json").write_text(config)
+    with pytest.raises(UserError, match=r"models of type (mamba|None) are not supported yet; known: ") as caught:
         locate("model", ModelSpec(path=str(folder)), store, True)
+    known = str(caught.value).split("known: ")[1].split(", ")
+    assert set(known) == FAMILIES | PADDED_FAMILIES and known == sorted(known)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "wanted"),
+    [
+        ({}, False),
+        ({"sliding_window": None}, False),
+        ({"sliding_window": 4096}, True),
+        ({"sliding_window": 4096, "use_sliding_window": True}, True),
+        ({"sliding_window": 4096, "use_sliding_window": False}, False),  # as Qwen2's configurations come
+    ],
+)
+def test_a_window_counts_where_it_is_used(settings: dict[str, Any], wanted: bool) -> None:
+    assert windowed(SimpleNamespace(**settings)) is wanted
 
 
 @pytest.mark.parametrize("missing", ["config.json", "model.safetensors"])

@@ -7,11 +7,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
 from harness.errors import UserError
-from harness.models.chat import encode_chat, encode_text, stop_ids
+from harness.models.chat import encode_chat, encode_response, encode_text, stop_ids, vocabulary_size
 from harness.records import Message
 
 START, END = 1, 2  # ids of <|im_start|> and <|im_end|>
@@ -111,6 +111,41 @@ def test_encoding_text_does_not_change_how_the_tokenizer_reads_templates(tokeniz
     assert tokenizer("<|im_end|>").input_ids == [END]
 
 
+# ---- responses that another tokenizer's model wrote
+
+
+@pytest.mark.parametrize("text", ["Hello, world", " a  b ", "日本語 🦜", "{{ x }}", "one\n\ntwo\n"])
+def test_a_response_is_its_text_and_the_end_of_the_turn_where_it_ended(other_tokenizer: Any, text: str) -> None:
+    ended, cut = (encode_response(other_tokenizer, text, finished) for finished in (True, False))
+    assert other_tokenizer.decode(cut) == text
+    assert ended == [*cut, other_tokenizer.eos_token_id] and other_tokenizer.eos_token_id not in cut
+
+
+@pytest.mark.parametrize("text", ["<|im_end|>", "a<|im_end|>b<|im_start|>c<|endoftext|>", " <|im_end|>\n"])
+def test_control_tokens_in_a_response_are_text(tokenizer: Any, text: str) -> None:
+    ids = encode_response(tokenizer, text, True)
+    assert tokenizer.decode(ids[:-1]) == text
+    assert [token for token in ids if token in (0, START, END)] == [END] and ids[-1] == END
+
+
+@pytest.mark.parametrize("ended", [True, False])
+def test_a_response_without_text_is_the_end_of_the_turn_alone(other_tokenizer: Any, ended: bool) -> None:
+    assert encode_response(other_tokenizer, "", ended) == [other_tokenizer.eos_token_id]
+
+
+def test_nothing_is_put_before_a_response(tokenizer: Any) -> None:
+    """A tokenizer that begins every text with a token of its own does not begin a response with it."""
+    beginning = copy.deepcopy(tokenizer)
+    beginning.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="<|im_start|> $A", special_tokens=[("<|im_start|>", START)]
+    )
+    assert beginning("Hello").input_ids[0] == START
+    assert encode_response(beginning, "Hello", True) == encode_response(tokenizer, "Hello", True)
+
+
+# ---- prompts again
+
+
 def test_a_message_list_may_be_any_iterable(tokenizer: Any) -> None:
     messages = ORDINARY[2]
     assert encode_chat(tokenizer, iter(messages)) == encode_chat(tokenizer, tuple(messages))
@@ -162,6 +197,18 @@ def test_a_tokenizer_that_puts_a_space_before_the_text_puts_one_only() -> None:
     )
     messages = conversation("Hello there", "Hi.", "How are you?")
     assert encode_chat(vicuna_like, messages) == template_ids(vicuna_like, messages)
+
+
+def test_the_vocabulary_ends_after_its_largest_id(tokenizer: Any, other_tokenizer: Any) -> None:
+    assert (vocabulary_size(tokenizer), vocabulary_size(other_tokenizer)) == (512, 400)
+    more = copy.deepcopy(tokenizer)
+    more.add_tokens(["<extra>"])
+    assert vocabulary_size(more) == 513
+
+
+def test_ids_that_are_left_out_count_as_vocabulary() -> None:
+    gaps = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.WordLevel({"a": 0, "b": 7}, unk_token="a")))
+    assert len(gaps) == 2 and vocabulary_size(gaps) == 8
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import gc
 import json
 import shutil
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from harness.models.loading import (
     load_tokenizer,
     release_frozen_model,
     save_checkpoint,
+    tokenizer_difference,
     tokenizer_fingerprint,
 )
 from tests.conftest import tiny_model
@@ -86,6 +87,22 @@ def test_a_model_is_loaded_in_the_dtype_asked_for(dtype: torch.dtype, checkpoint
     assert {parameter.dtype for parameter in model.parameters()} == {dtype}
 
 
+def test_attention_that_caps_its_scores_is_loaded_with_the_capping(tmp_path: Path) -> None:
+    """Transformers' own choice of attention leaves it out."""
+    model = tiny_model("gemma2", seed=0)
+    model.set_attn_implementation("eager")
+    model.save_pretrained(tmp_path)
+    ids = torch.arange(3, 33)[None]
+    with torch.no_grad():
+        found, wanted = (causal_lm(ids).logits for causal_lm in (load_model(tmp_path, torch.float32), model))
+    torch.testing.assert_close(found, wanted)
+
+
+def test_other_attention_is_left_to_transformers(checkpoints: dict[str, Path]) -> None:
+    assert load_model(checkpoints["llama"], torch.float32).config._attn_implementation == "sdpa"
+    assert load_model(checkpoints["llama"], torch.float32, "eager").config._attn_implementation == "eager"
+
+
 # ---- tokenizers
 
 
@@ -130,6 +147,71 @@ def test_another_normaliser_changes_the_fingerprint(tokenizer: Any) -> None:
     lowered = copy.deepcopy(tokenizer)
     lowered.backend_tokenizer.normalizer = normalizers.Lowercase()
     assert tokenizer_fingerprint(lowered) != tokenizer_fingerprint(tokenizer)
+
+
+# ---- what makes two tokenizers differ, in words
+
+
+def changed(tokenizer: Any, change: Callable[[Any], object]) -> Any:
+    other = copy.deepcopy(tokenizer)
+    change(other)
+    assert tokenizer_fingerprint(other) != tokenizer_fingerprint(tokenizer)
+    return other
+
+
+def swap_two(tokenizer: Any) -> None:
+    """Give two tokens each other's id."""
+    content = json.loads(tokenizer.backend_tokenizer.to_str())
+    vocabulary = content["model"]["vocab"]
+    names = {index: token for token, index in vocabulary.items()}
+    vocabulary[names[50]], vocabulary[names[60]] = 60, 50
+    tokenizer._tokenizer = Tokenizer.from_str(json.dumps(content))
+
+
+def fewer_merges(tokenizer: Any) -> None:
+    content = json.loads(tokenizer.backend_tokenizer.to_str())
+    del content["model"]["merges"][-20:]
+    tokenizer._tokenizer = Tokenizer.from_str(json.dumps(content))
+
+
+def another_template(tokenizer: Any) -> None:
+    tokenizer.chat_template = "Be brief. " + tokenizer.chat_template
+
+
+def lower(tokenizer: Any) -> None:
+    tokenizer.backend_tokenizer.normalizer = normalizers.Lowercase()
+
+
+def test_the_sizes_of_two_vocabularies_are_named(tokenizer: Any, other_tokenizer: Any) -> None:
+    assert tokenizer_difference(tokenizer, other_tokenizer) == "512 tokens against 400"
+    assert tokenizer_difference(other_tokenizer, tokenizer) == "400 tokens against 512"
+
+
+def test_a_token_with_another_id_is_named(tokenizer: Any) -> None:
+    names = {index: token for token, index in tokenizer.get_vocab().items()}
+    found = tokenizer_difference(tokenizer, changed(tokenizer, swap_two))
+    assert found in (
+        f"token {names[50]!r} has id 50 in one and 60 in the other",
+        f"token {names[60]!r} has id 60 in one and 50 in the other",
+    )
+
+
+def test_a_token_that_the_other_lacks_is_named(tokenizer: Any) -> None:
+    one, other = copy.deepcopy(tokenizer), copy.deepcopy(tokenizer)
+    one.add_tokens(["<one>"])
+    other.add_tokens(["<other>"])
+    assert tokenizer_difference(one, other) == "token '<one>' has id 512 in one and none in the other"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [(another_template, "chat templates differ"), (fewer_merges, "merges or normaliser"), (lower, "merges or normal")],
+)
+def test_what_differs_beside_the_vocabulary_is_named(
+    tokenizer: Any, change: Callable[[Any], object], words: str
+) -> None:
+    found = tokenizer_difference(tokenizer, changed(tokenizer, change))
+    assert found.startswith("the vocabularies agree, but ") and words in found
 
 
 # ---- the one model that is kept

@@ -124,6 +124,20 @@ def test_importance_is_the_squared_derivative_of_a_gate(family: str, monkeypatch
         torch.testing.assert_close(got, want, rtol=1e-3, atol=1e-4 * want.max().item())
 
 
+def test_importance_of_a_model_whose_head_is_not_plain_is_of_its_own_loss_or_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    models = [tiny_model("gemma2", seed=1) for _ in range(2)]
+    for model in models:
+        model.set_attn_implementation("eager")
+    examples = random_examples()
+    wanted = gate_importance(models[0], examples)
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: contextlib.nullcontext())
+    with contextlib.suppress(UserError):
+        for got, want in zip(unit_importance(models[1], examples, quiet), wanted, strict=True):
+            torch.testing.assert_close(got, want, rtol=1e-3, atol=1e-4 * want.max().item())
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_importance_in_bf16_ranks_as_in_float32(family: str) -> None:
     examples = random_examples(8)
