@@ -132,7 +132,7 @@ class Config(Section):
     launcher: Literal["inline", "process", "accelerate"] = "inline"
     processes: int = Field(default=1, ge=1, description="ranks of a training")
     accelerate_config: str | None = Field(
-        default=None, description="your own configuration file of accelerate, for FSDP, DeepSpeed and the like"
+        default=None, description="your own configuration file of accelerate, for FSDP2"
     )
 
     @field_validator("processes", "accelerate_config")

@@ -65,5 +65,9 @@ def _note(job: Job, store: Store) -> str:
         )
     if job.stage == "respond":
         return f"; {facts['responses']} responses, {facts['tokens']} tokens, {facts['cut']} cut at the limit"
-    cut = f"; {facts['prompts_cut']} prompts lost their beginning" if facts.get("prompts_cut") else ""
-    return cut + ("; responses split anew by another tokenizer" if facts.get("retokenised") else "")
+    notes = [
+        f"{facts['prompts_cut']} prompts lost their beginning" if facts.get("prompts_cut") else "",
+        "responses split anew by another tokenizer" if facts.get("retokenised") else "",
+        f"its batches are padded, which is slower: {facts['padded']}" if facts.get("padded") else "",
+    ]
+    return "".join(f"; {note}" for note in notes if note)

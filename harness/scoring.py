@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from harness.training.batching import Batch, Example, check_prompts, collate, split_by_tokens
+from harness.training.batching import Batch, Example, check_prompts, collate, memory_errors, split_by_tokens
 from harness.training.model import LogProbModel, chunks
 
+ADVICE = "lower scoring_batch_tokens"
 Tick = Callable[[int, int], None]
 
 
@@ -41,7 +42,7 @@ def sequence_log_probs(
     row_of = {example.index: row for row, example in enumerate(examples)}
     sums = np.empty((len(examples), len(examples[0].responses)))
     for part, batch in _batches(model, examples, batch_tokens, tick):
-        with _autocast(batch, precision):
+        with _autocast(batch, precision), memory_errors(part, model.layout, ADVICE):
             values = batch.sum_by_response(model(batch).double())
         sums[[row_of[example.index] for example in part]] = values.cpu().numpy()
     return sums
@@ -67,7 +68,7 @@ def top_log_probs(
     ids, log_probs = np.empty((starts[-1], k), np.int32), np.empty((starts[-1], k), np.float32)
     for part, batch in _batches(model, examples, batch_tokens, tick):
         places = np.concatenate([np.arange(starts[row_of[e.index]], starts[row_of[e.index] + 1]) for e in part])
-        with _autocast(batch, precision):
+        with _autocast(batch, precision), memory_errors(part, model.layout, ADVICE):
             target = model.target(batch, vocabulary)
             for here in chunks(len(places), target.vocabulary):
                 top = target.rows(here, target.vocabulary).topk(k)

@@ -6,7 +6,6 @@ what an interrupted attempt left, and goes on from there.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,13 +101,6 @@ Key = tuple[str, int]  # prompt id, sample
 
 def responses_by_key(ref: str, store: Store) -> dict[Key, Response]:
     return {(row.prompt_id, row.sample): row for row in load_responses(ref, store)}
-
-
-def _log_prob_model(causal_lm: Any) -> LogProbModel:
-    reason = why_padded(causal_lm)
-    if reason is not None:
-        print(f"{causal_lm.name_or_path}: {reason}; its batches are padded, which is slower", file=sys.stderr)
-    return LogProbModel(causal_lm)
 
 
 @dataclass(frozen=True)
@@ -300,7 +292,7 @@ def _score(job: ScoreJob, store: Store, work: Path, tick: Tick) -> Facts:
     tokenizer = loading.load_tokenizer(folder)
     data = _data(job.prompts, job.responses, tokenizer, store, job.max_prompt_tokens)
     # float32 weights, and autocast where a setting says bf16, as in training: what is measured is what is trained
-    model = _log_prob_model(loading.frozen_model(folder, torch.float32))
+    model = LogProbModel(loading.frozen_model(folder, torch.float32))
     sums = sequence_log_probs(model, data.examples, job.precision, job.batch_tokens, tick)
     for key, row in zip(data.keys, sums, strict=True):
         if not np.isfinite(row).all():
@@ -319,14 +311,14 @@ def _score(job: ScoreJob, store: Store, work: Path, tick: Tick) -> Facts:
             for key, example, row in zip(data.keys, data.examples, sums, strict=True)
         ),
     )
-    return {**data.facts, "responses": sums.size}
+    return {**data.facts, "responses": sums.size, "padded": why_padded(model.causal_lm)}
 
 
 def _distributions(job: DistributionsJob, store: Store, work: Path, tick: Tick) -> Facts:
     folder = model_folder(job.model, store)
     tokenizer = loading.load_tokenizer(folder)
     data = _data(job.prompts, [job.responses], tokenizer, store, job.max_prompt_tokens)
-    model = _log_prob_model(loading.frozen_model(folder, torch.float32))
+    model = LogProbModel(loading.frozen_model(folder, torch.float32))
     vocabulary = chat.vocabulary_size(tokenizer)
     if job.top_k > vocabulary:
         raise UserError(f"top_k = {job.top_k} is more than the vocabulary's {vocabulary} tokens")
@@ -334,7 +326,12 @@ def _distributions(job: DistributionsJob, store: Store, work: Path, tick: Tick) 
     if not np.isfinite(log_probs).all():
         raise UserError(f"some log-probs under {folder} are not finite; its weights are broken")
     np.savez(work / TOP_K, ids=ids, log_probs=log_probs)
-    return {**data.facts, "response_tokens": len(ids), "mass": float(np.exp(log_probs).sum(1).mean())}
+    return {
+        **data.facts,
+        "response_tokens": len(ids),
+        "mass": float(np.exp(log_probs).sum(1).mean()),
+        "padded": why_padded(model.causal_lm),
+    }
 
 
 def _embed(job: EmbedJob, store: Store, work: Path, tick: Tick) -> Facts:
@@ -359,14 +356,17 @@ def _train(job: TrainJob, store: Store, work: Path, tick: Tick) -> Facts:
     target = _target(job, data, tokenizer, settings, store)
     if job.teacher is None:
         loading.release_frozen_model()
-    model = _log_prob_model(adapters.with_adapter(loading.load_model(folder, torch.float32), settings, job.seed))
+    model = LogProbModel(adapters.with_adapter(loading.load_model(folder, torch.float32), settings, job.seed))
     steps = loop.plan_steps(data.examples, settings.batch_size, settings.epochs, job.seed, tokens)
     plan = loop.Work(data.examples, steps, signals, target)
     whole = loop.train(model, plan, method, settings, job.seed, work, tick, job.tracker)
     if loop.is_main_process():
         if whole is not None:  # the ranks hold shares of the model: make it whole from the files it started from
-            model = LogProbModel(adapters.with_adapter(loading.load_model(folder, torch.float32), settings, job.seed))
-            model.load_state_dict(whole, strict=False)
+            # in main memory: the shares are still on their devices
+            start = loading.load_model(folder, torch.float32, on=torch.device("cpu"))
+            model = LogProbModel(adapters.with_adapter(start, settings, job.seed))
+            _, unknown = model.load_state_dict(whole, strict=False)
+            assert not unknown, f"trained weights without a place: {unknown}"
         trained = adapters.without_adapter(model.causal_lm)
         loading.save_checkpoint(trained, tokenizer, work)
         (work / loop.CHECKPOINT).unlink(missing_ok=True)
@@ -379,6 +379,7 @@ def _train(job: TrainJob, store: Store, work: Path, tick: Tick) -> Facts:
         "equal_pairs": sum(e.responses[0] == e.responses[-1] for e in data.examples) if pairs else 0,
         "parameters": model.causal_lm.num_parameters(),
         "ranks": loop.ranks(),
+        "padded": why_padded(model.causal_lm),
     }
 
 
@@ -390,7 +391,7 @@ def _target(
     if job.teacher is not None:
         folder = model_folder(job.teacher, store)
         loading.require_one_tokenizer(tokenizer, loading.load_tokenizer(folder))
-        teacher = _log_prob_model(loading.frozen_model(folder, torch.float32))
+        teacher = LogProbModel(loading.frozen_model(folder, torch.float32))
         device = next(teacher.parameters()).device
         return lambda part: teacher.target(collate(part, teacher.layout).to(device), vocabulary)
     if job.distributions is not None:

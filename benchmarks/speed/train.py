@@ -5,7 +5,7 @@
 
 Both sides live in processes of their own and take their steps alternately, so that what else the machine does meets
 both. Same weights, token ids, precision, optimizer, and pairs a step. The first step of each side is not counted. A
-run of a few steps in float32 shows that both compute the same losses.
+run of a few steps in float32 shows that both compute the same losses; where they don't, it ends with status 1.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+import shutil
 import statistics
 import subprocess
 import sys
@@ -33,6 +34,7 @@ from harness.models.catalog import locate, model_spec
 PROMPT, RESPONSE = (60, 200), (40, 256)
 PAIRS_A_STEP, RESPONSES_A_STEP = 4, 8
 CHECK_STEPS, CHECK_ROWS = 3, 2
+AGREEMENT = 1e-3
 
 
 @dataclass
@@ -72,16 +74,17 @@ class Side:
         self.seconds.append(float(self.read()["seconds"]))
 
 
-def measure(work: Workload, sides: list[str]) -> dict[str, dict[str, Any]]:
-    """Each side through the workload, a step of one after a step of the other."""
+def measure(runs: dict[str, tuple[str, Workload]]) -> dict[str, dict[str, Any]]:
+    """Each of (side, workload) through its steps, one step of each in turn."""
     running: dict[str, Side] = {}
-    for name in sides:
-        running[name] = Side.start(name, work)
+    for name, (side_name, work) in runs.items():
+        running[name] = Side.start(side_name, work)
         running[name].read()  # ready: one loads at a time
-    for _ in range(work.steps):
+    steps = min(work.steps for _, work in runs.values())
+    for _ in range(steps):
         for side in running.values():
             side.step()
-            if len(side.seconds) < work.steps:
+            if len(side.seconds) < steps:
                 side.read()
     found: dict[str, dict[str, Any]] = {}
     for name, side in running.items():
@@ -91,12 +94,11 @@ def measure(work: Workload, sides: list[str]) -> dict[str, dict[str, Any]]:
 
 
 def summary(work: Workload, facts: dict[str, Any]) -> dict[str, Any]:
-    """Speeds over all steps but the first."""
+    """Speeds over all steps but the first. `pairs_per_s` counts prompts with one response where a method has one."""
     rows = work.rows[work.rows_a_step :]
     spent = sum(facts["seconds"][1:])
-    unit = "pairs_per_s" if work.method in PAIR_METHODS else "responses_per_s"
     return {
-        unit: len(rows) / spent,
+        "pairs_per_s": len(rows) / spent,
         "tokens_per_s": sum(row.tokens for row in rows) / spent,
         "peak_mb": facts["peak_mb"],
         "step_seconds": facts["seconds"],
@@ -122,7 +124,7 @@ def workload(args: argparse.Namespace, method: MethodName, student: Path, vocabu
 
 
 def in_float32(work: Workload) -> Workload:
-    """A few small steps at a rate that moves the loss, in float32 and uncompiled."""
+    """A few small steps in float32, uncompiled; each loss follows from the weights that the step before it left."""
     rows = work.rows[: CHECK_STEPS * CHECK_ROWS]
     return replace(work, rows=rows, rows_a_step=CHECK_ROWS, precision="fp32", compile=False)
 
@@ -170,7 +172,12 @@ def main() -> None:
     parser.add_argument("--peer", choices=["trl", "none"], default="trl")
     parser.add_argument("--methods", default=",".join(METHODS), help="which of " + ", ".join(METHODS))
     parser.add_argument("--micro-batch-tokens", type=int, default=2048, help="the harness's micro_batch_tokens")
-    parser.add_argument("--compile", action="store_true", help="the harness's compile=true")
+    parser.add_argument(
+        "--compile",
+        action=argparse.BooleanOptionalAction,
+        default=torch.cuda.is_available() or shutil.which("g++") is not None,
+        help="the harness's compile=true (the default where there is a compiler)",
+    )
     args = parser.parse_args()
     args.folder = model_folder(args.model)
     chosen = [method for method in METHODS if method in args.methods.split(",")]
@@ -192,7 +199,7 @@ def main() -> None:
             "micro_batch_tokens": work.micro_batch_tokens,
             "compile": work.compile,
         }
-        found = measure(work, sides)
+        found = measure({side: (side, work) for side in sides})
         for side, facts in found.items():
             result[side][method] = summary(work, facts)
         if "peer" in found:
@@ -205,11 +212,34 @@ def main() -> None:
                 "speed_median": statistics.median(ratios[1:]),
                 "memory": found["ours"]["peak_mb"] / found["peer"]["peak_mb"],
             }
-            checked = measure(in_float32(work), sides)
+            checked = measure({side: (side, in_float32(work)) for side in sides})
             result["losses"][method] = {side: facts["losses"] for side, facts in checked.items()}
         print(_lines(result, method), flush=True)
-        if args.json:
-            args.json.write_text(json.dumps(result, indent=2) + "\n")
+        _write(args.json, result)
+        if not agree(**result["losses"].get(method, {"ours": [], "peer": []})):
+            sys.exit(
+                f"{method}: the two sides' float32 losses differ by more than {AGREEMENT:g}; no speed is comparable"
+            )
+    if set(PAIR_METHODS) <= set(chosen):  # what the teacher's term costs: both in turns
+        pairs = [method for method in METHODS if method in PAIR_METHODS]
+        found = measure({method: ("ours", workload(args, method, args.folder, vocabulary)) for method in pairs})
+        times = zip(found["ddpo"]["seconds"][1:], found["dadpo"]["seconds"][1:], strict=True)
+        # a step of one beside the same step of the other: the median of what differs by noise alone
+        speed = statistics.median(one / other for one, other in times)
+        result["ratio"]["dadpo_to_ddpo"] = {"speed": speed}
+        print(f"dadpo to ddpo, in turns: speed x{speed:.3f}")
+        _write(args.json, result)
+
+
+def agree(ours: list[float], peer: list[float]) -> bool:
+    """Whether losses are the same within AGREEMENT, relative to the larger."""
+    pairs = zip(ours, peer, strict=True)
+    return all(abs(one - other) <= AGREEMENT * max(abs(one), abs(other)) for one, other in pairs)
+
+
+def _write(path: Path | None, result: dict[str, Any]) -> None:
+    if path:
+        path.write_text(json.dumps(result, indent=2) + "\n")
 
 
 def _lines(result: dict[str, Any], method: str) -> str:
@@ -217,10 +247,9 @@ def _lines(result: dict[str, Any], method: str) -> str:
     for side in ("ours", "peer"):
         if method in result[side]:
             row = result[side][method]
-            rate = row.get("pairs_per_s", row.get("responses_per_s"))
-            unit = "pairs/s" if "pairs_per_s" in row else "responses/s"
+            unit = "pairs/s" if method in PAIR_METHODS else "responses/s"
             lines.append(
-                f"{method:6s} {row['name']:14s} {rate:6.3f} {unit} {row['tokens_per_s']:7.1f} tokens/s "
+                f"{method:6s} {row['name']:14s} {row['pairs_per_s']:6.3f} {unit} {row['tokens_per_s']:7.1f} tokens/s "
                 f"{row['peak_mb']:8.0f} MB   reference log-probs {row['reference_seconds']:.1f} s"
             )
     if method in result["ratio"]:

@@ -27,13 +27,13 @@ def device() -> torch.device:
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
 
 
-def load_model(folder: Path, dtype: torch.dtype, attention: str | None = None) -> Any:
-    """A causal language model in evaluation mode on the best device; with transformers' choice of attention unless
-    one is named."""
+def load_model(folder: Path, dtype: torch.dtype, attention: str | None = None, on: torch.device | None = None) -> Any:
+    """A causal language model in evaluation mode on the best device, or `on` one; with transformers' choice of
+    attention unless one is named."""
     if attention is None and getattr(AutoConfig.from_pretrained(folder), "attn_logit_softcapping", None):
         attention = "eager"  # its choice would be SDPA, which leaves the capping out without a word
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation=attention)
-    return model.eval().to(device())
+    return model.eval().to(on or device())
 
 
 _frozen: dict[tuple[Path, torch.dtype, str | None], Any] = {}

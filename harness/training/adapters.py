@@ -35,7 +35,7 @@ def with_adapter(causal_lm: Any, settings: MethodSettings, seed: int) -> Any:
         task_type="CAUSAL_LM",
     )
     # peft puts its layers into the model in place; what it wraps around the model is not needed
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         get_peft_model(causal_lm, config)
     return causal_lm

@@ -163,6 +163,9 @@ packed_attention.register_autograd(_backward, setup_context=_keep)
 def _flex() -> Any:
     from torch.nn.attention.flex_attention import flex_attention
 
+    # past this limit it would run uncompiled, with all scores in memory; students and teachers, with gradients and
+    # without, count one by one
+    torch._dynamo.config.recompile_limit = max(64, torch._dynamo.config.recompile_limit)
     return torch.compile(flex_attention, dynamic=True)
 
 

@@ -11,7 +11,8 @@ and what models travel in whose attention cannot be told whom to see.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -164,8 +165,7 @@ def _padded(examples: Sequence[Example], pad: int) -> Batch:
 def split_by_tokens(examples: Sequence[Example], budget: int, layout: Layout = "packed") -> list[list[Example]]:
     """Micro-batches of at most `budget` tokens, padding included; one example may exceed it alone.
 
-    The largest come first (first fit, decreasing): few micro-batches, and memory that suffices for the first suffices
-    for the rest.
+    The largest come first (first fit, decreasing), so that there are few.
     """
     parts: list[list[Example]] = []
     sizes: list[int] = []
@@ -184,6 +184,26 @@ def split_by_tokens(examples: Sequence[Example], budget: int, layout: Layout = "
 def _room(example: Example, first: Example, layout: Layout) -> int:
     """What an example takes of the micro-batch that begins with `first`, which no later one is longer than."""
     return example.tokens if layout == "packed" else len(example.responses) * max(first.rows(layout))
+
+
+@contextlib.contextmanager
+def memory_errors(part: Sequence[Example], layout: Layout, advice: str) -> Iterator[None]:
+    """Out of memory in words that help.
+
+    Raises:
+        UserError: in place of the allocator's error; it names the micro-batch.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        # a CPU's allocator has no error of its own
+        if isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator: " in str(error):
+            names = ", ".join(example.name or str(example.index) for example in part)
+            tokens = sum(length for example in part for length in example.rows(layout))
+            raise UserError(
+                f"out of memory on a micro-batch of {tokens:,} tokens ({len(part)} examples: {names}); {advice}"
+            ) from error
+        raise
 
 
 def check_prompts(examples: Sequence[Example], budget: int, setting: str) -> None:

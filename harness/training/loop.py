@@ -6,6 +6,7 @@ import contextlib
 import importlib.util
 import json
 import math
+import os
 import pickle
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -33,11 +34,21 @@ from harness.config import MethodSettings
 from harness.errors import UserError
 from harness.jobs import METRICS
 from harness.methods import Method, SequenceInputs
-from harness.training.batching import Batch, Example, Layout, check_prompts, collate, split_by_tokens
+from harness.store import write_atomically
+from harness.training.batching import (
+    Batch,
+    Example,
+    Layout,
+    check_prompts,
+    collate,
+    memory_errors,
+    split_by_tokens,
+)
 from harness.training.model import LogProbModel
 from harness.training.targets import Target
 
 CHECKPOINT = "checkpoint.pt"
+ADVICE = "lower micro_batch_tokens, or set gradient_checkpointing=true or lora_rank"
 # whole tensors in main memory, whatever the ranks hold of them; an adapter's, where only that is trained
 WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=True, strict=False)
 Signals = dict[str, NDArray[np.float32]]
@@ -168,6 +179,8 @@ def _accelerator(model: LogProbModel, settings: MethodSettings, tracker: str | N
             f"trainings run on plain data parallelism or FSDP2, not on {accelerator.distributed_type.value}; "
             "set fsdp_version: 2 in your accelerate_config"
         )
+    elif os.environ.get("ACCELERATE_USE_FSDP", "false") == "true":
+        raise UserError("accelerate does not shard on this device (FSDP needs a GPU); leave accelerate_config out")
     if tracker is not None:
         accelerator.init_trackers("dadpo-harness", config=settings.model_dump(mode="json"))
     return accelerator
@@ -220,17 +233,20 @@ class _Step:
         for number, part in enumerate(parts):
             last = number == len(parts) - 1
             shown = part or examples[:1]
-            alone = contextlib.nullcontext() if last else self.accelerator.no_sync(self.model)
-            with alone, _memory_errors(shown, self.layout):
+            # shards that do not meet at each micro-batch would keep the whole model's gradients on every rank
+            meet = last or self.accelerator.is_fsdp2
+            alone = contextlib.nullcontext() if meet else self.accelerator.no_sync(self.model)
+            with alone, memory_errors(shown, self.layout, ADVICE):
                 loss, observed = self._loss(shown)
                 share = loss / count if part else 0 * loss
                 self.accelerator.backward(share * ranks)  # gradients are averaged over ranks
             if part:
                 observed["loss"] = share.detach()
                 sums = {name: sums.get(name, 0) + value for name, value in observed.items()}
-        norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.settings.max_grad_norm)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
+        with memory_errors(parts[0] or examples[:1], self.layout, ADVICE):  # the first step makes Adam's moments
+            norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.settings.max_grad_norm)
+            self.optimizer.step()
+            self.optimizer.zero_grad()
         return self._gathered(sums, len(examples)) | {"grad_norm": float(norm)}
 
     def _loss(self, part: Sequence[Example]) -> tuple[Tensor, dict[str, Tensor]]:
@@ -289,23 +305,6 @@ def _observations(inputs: SequenceInputs) -> dict[str, Tensor]:
 
 
 @contextlib.contextmanager
-def _memory_errors(part: Sequence[Example], layout: Layout) -> Iterator[None]:
-    """Out of memory in words that help."""
-    try:
-        yield
-    except RuntimeError as error:
-        # a CPU's allocator has no error of its own
-        if isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator: " in str(error):
-            rows = [length for example in part for length in example.rows(layout)]
-            names = ", ".join(example.name or str(example.index) for example in part)
-            raise UserError(
-                f"out of memory on a micro-batch of {sum(rows):,} tokens ({len(part)} examples: {names}); lower "
-                "micro_batch_tokens, or set gradient_checkpointing=true or lora_rank"
-            ) from error
-        raise
-
-
-@contextlib.contextmanager
 def _metrics(folder: Path, accelerator: Accelerator) -> Iterator[Callable[[dict[str, float]], None]]:
     """Where a step's metrics go: a line of metrics.jsonl, and the tracker if there is one."""
     if not accelerator.is_main_process:
@@ -348,7 +347,7 @@ def _resume(folder: Path, model: Any, optimizer: Any, main: bool) -> int:
     step = 0
     if (folder / CHECKPOINT).is_file():
         try:
-            state = torch.load(folder / CHECKPOINT, map_location="cpu", weights_only=True)
+            state = torch.load(folder / CHECKPOINT, map_location="cpu", weights_only=True, mmap=True)
         except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
             raise UserError(f"{folder / CHECKPOINT} is broken; delete it to train from the start") from error
         set_state_dict(
@@ -363,7 +362,7 @@ def _resume(folder: Path, model: Any, optimizer: Any, main: bool) -> int:
         (folder / f"{CHECKPOINT}.tmp").unlink(missing_ok=True)
         if (folder / METRICS).is_file():
             lines = (folder / METRICS).read_text(encoding="utf-8").splitlines()[:step]
-            (folder / METRICS).write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+            write_atomically(folder / METRICS, "".join(line + "\n" for line in lines))
     return step
 
 

@@ -10,10 +10,11 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from harness.models.catalog import FAMILIES, windowed
-from harness.training.attention import PACKED_ATTENTION, visibility
+from harness.training.attention import BLOCK, PACKED_ATTENTION, visibility
 from harness.training.batching import Batch, Layout
 from harness.training.targets import DenseTarget, Target
 
@@ -38,12 +39,21 @@ def float32_logits(hidden: Tensor, weight: Tensor) -> Tensor:
 
     A GPU takes bf16 operands and accumulates in float32. A CPU has no such product, so its operands are float32.
     """
-    device = hidden.device.type
-    dtype = _operand_dtype(hidden.device, hidden.dtype)
-    with torch.autocast(device, enabled=False):
-        if device == "cuda" and dtype != torch.float32:
-            return torch.mm(hidden.to(dtype), weight.to(dtype).T, out_dtype=torch.float32)
-        return hidden.float() @ weight.float().T
+    return _product(*_operands(hidden, weight))
+
+
+def _operands(hidden: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """What `float32_logits` multiplies: made once for all chunks."""
+    dtype = _operand_dtype(hidden.device, hidden.dtype) if hidden.is_cuda else torch.float32
+    return hidden.to(dtype), weight.to(dtype)
+
+
+def _product(hidden: Tensor, weight: Tensor) -> Tensor:
+    """hidden @ weight.T of operands of one dtype, as float32; a CPU rounds it to that dtype first."""
+    with torch.autocast(hidden.device.type, enabled=False):
+        if hidden.is_cuda and hidden.dtype != torch.float32:
+            return torch.mm(hidden, weight.T, out_dtype=torch.float32)
+        return (hidden @ weight.T).float()
 
 
 class _LabelLogProbs(torch.autograd.Function):
@@ -52,8 +62,9 @@ class _LabelLogProbs(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
         out = hidden.new_empty(len(labels), dtype=torch.float32)
+        wide_hidden, wide_weight = _operands(hidden, weight)
         for part in chunks(len(labels), len(weight)):
-            rows = torch.log_softmax(float32_logits(hidden[part], weight), -1)
+            rows = torch.log_softmax(_product(wide_hidden[part], wide_weight), -1)
             out[part] = rows.gather(-1, labels[part, None]).squeeze(-1)
         ctx.save_for_backward(hidden, weight, labels)
         ctx.dtype = _operand_dtype(hidden.device, hidden.dtype)
@@ -69,7 +80,7 @@ class _LabelLogProbs(torch.autograd.Function):
         grad_weight = torch.zeros_like(weight, dtype=torch.float32) if ctx.needs_input_grad[1] else None
         for part in chunks(len(labels), len(weight)):
             # d log p(label) / d logits = onehot(label) − p
-            rows = torch.softmax((narrow_hidden[part] @ narrow_weight.T).float(), -1).mul_(-grad[part, None])
+            rows = torch.softmax(_product(narrow_hidden[part], narrow_weight), -1).mul_(-grad[part, None])
             rows.scatter_add_(-1, labels[part, None], grad[part, None])
             rows = rows.to(ctx.dtype)
             grad_hidden[part] = rows @ narrow_weight
@@ -87,11 +98,6 @@ def label_log_probs(hidden: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
     return result
 
 
-def log_prob_rows(hidden: Tensor, weight: Tensor, vocabulary: int) -> Tensor:
-    """All log-probs of some rows over the first `vocabulary` outcomes: [n, H] → [n, vocabulary] float32."""
-    return torch.log_softmax(float32_logits(hidden, weight)[:, :vocabulary], -1)
-
-
 class _SummedTokenLoss(torch.autograd.Function):
     """The sum of a token loss over rows, with its gradients made beside it: the sum has one gradient, so what a chunk's
     logits say to hidden states and weight is known as soon as they are there, and no logits are computed twice."""
@@ -102,12 +108,13 @@ class _SummedTokenLoss(torch.autograd.Function):
     ) -> Tensor:
         dtype = _operand_dtype(hidden.device, hidden.dtype)
         needs_hidden, needs_weight = (needed and gradients for needed in ctx.needs_input_grad[:2])
+        wide_hidden, wide_weight = _operands(hidden, weight)
         narrow_hidden, narrow_weight = hidden.to(dtype), weight.to(dtype)
         grad_hidden = torch.empty_like(hidden) if needs_hidden else None
         grad_weight = torch.zeros_like(weight, dtype=torch.float32) if needs_weight else None
         total = hidden.new_zeros((), dtype=torch.float32)
         for part in chunks(len(hidden), len(weight)):
-            logits = float32_logits(hidden[part], weight).requires_grad_(needs_hidden or needs_weight)
+            logits = _product(wide_hidden[part], wide_weight).requires_grad_(needs_hidden or needs_weight)
             with torch.enable_grad():
                 loss = loss_of(logits, part).sum()
             total += loss.detach()
@@ -159,6 +166,8 @@ class LogProbModel(nn.Module):
         self.layout: Layout = layout or layout_of(causal_lm)
         if self.layout == "packed":
             causal_lm.set_attn_implementation(PACKED_ATTENTION)
+        else:
+            _in_float32(causal_lm.get_output_embeddings())
 
     @property
     def head(self) -> Tensor:
@@ -168,11 +177,14 @@ class LogProbModel(nn.Module):
     def hidden(self, batch: Batch) -> Tensor:
         """Hidden states at the positions that predict response tokens, [T, H]; packed batches only."""
         assert batch.spans is not None
+        ids, positions = batch.input_ids, batch.position_ids
+        if ids.is_cuda:  # whole blocks: FlexAttention has fewer kernels to compile; nobody sees what is added
+            ids, positions = (F.pad(x, (0, -x.shape[1] % BLOCK)) for x in (ids, positions))
         states: Tensor = self.causal_lm.model(
-            input_ids=batch.input_ids,
-            position_ids=batch.position_ids,
+            input_ids=ids,
+            position_ids=positions,
             use_cache=False,
-            visibility=visibility(batch.spans, batch.input_ids.shape[1]),
+            visibility=visibility(batch.spans, ids.shape[1]),
         ).last_hidden_state
         return states[0].index_select(0, batch.predict)
 
@@ -204,13 +216,25 @@ class LogProbModel(nn.Module):
         if self.layout == "padded":
             logits = self.logits(batch)
             return DenseTarget(lambda part, size: torch.log_softmax(logits[part, :size], -1), known)
-        hidden, head = self.hidden(batch), self.head
+        hidden, head = _operands(self.hidden(batch), self.head)
 
         @torch.no_grad()
         def rows(part: slice, size: int) -> Tensor:
-            return log_prob_rows(hidden[part], head, size)
+            return torch.log_softmax(_product(hidden[part], head)[:, :size], -1)
 
         return DenseTarget(rows, known)
+
+
+def _in_float32(head: nn.Module) -> None:
+    """Autocast would round the logits of a model's own `forward`, which are capped or scaled after the head."""
+    forward = head.forward
+
+    def in_float32(hidden: Tensor) -> Tensor:
+        with torch.autocast(hidden.device.type, enabled=False):
+            logits: Tensor = forward(hidden.to(torch.promote_types(hidden.dtype, torch.float32)))
+        return logits
+
+    head.forward = in_float32
 
 
 def layout_of(causal_lm: Any) -> Layout:
@@ -225,6 +249,8 @@ def why_padded(causal_lm: Any) -> str | None:
         return f"models of type {config.model_type} are not known to have a plain head and plain attention"
     if windowed(config):
         return "its attention is windowed"
+    if (getattr(config, "rope_parameters", None) or {}).get("rope_type") in ("dynamic", "longrope"):
+        return "its rotary positions depend on how long a row is"
     if getattr(config, "attention_dropout", 0.0):
         return "its attention has dropout"
     if getattr(causal_lm.get_output_embeddings(), "bias", None) is not None:

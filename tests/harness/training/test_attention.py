@@ -6,7 +6,6 @@ import copy
 import itertools
 import random
 import shutil
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -361,13 +360,14 @@ def test_the_usual_scale_is_that_of_the_heads_size() -> None:
     assert torch.equal(found, packed_attention(*inputs, spans, 0.25))
 
 
-def test_without_a_batch_there_is_no_attention(monkeypatch: pytest.MonkeyPatch) -> None:
-    # once LogProbModel has set its attention, model(ids).logits and model.generate come here
-    monkeypatch.setattr(attention, "_flex", lambda: flex_attention)
+def test_without_a_packed_batch_there_is_no_attention() -> None:
+    # flex attention without a mask would not even be causal
     inputs = [x.detach() for x in operands(6)]
-    with warnings.catch_warnings(), pytest.raises((RuntimeError, ValueError, TypeError, AssertionError)):
-        warnings.simplefilter("ignore")
+    with pytest.raises(ValueError, match="LogProbModel"):
         attention._attention(None, *inputs, None, scaling=0.3)
+    causal_lm = LogProbModel(tiny_model("llama", seed=3)).causal_lm
+    with pytest.raises(ValueError, match="LogProbModel"):
+        causal_lm(torch.tensor([[5, 6, 7]]))
 
 
 def log_probs_and_gradients(model: LogProbModel, examples: list[Example]) -> dict[str, Tensor]:

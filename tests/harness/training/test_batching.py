@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 import torch
 
 from harness.errors import UserError
+from harness.training import batching
 from harness.training.batching import Batch, Example, Layout, check_prompts, collate, split_by_tokens
 
 PAIR = Example(0, [10, 11, 12], ([20, 21], [30, 31, 32]))
@@ -264,19 +266,47 @@ def test_split_of_nothing_is_nothing() -> None:
     assert split_by_tokens([], 100) == []
 
 
-def test_split_takes_a_time_that_its_examples_allow(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls = 0
-    rows = Example.rows
+def test_split_looks_for_room_in_the_last_parts_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    examples = [Example(index, [1] * 2, ([2] * (tokens - 2),)) for index, tokens in enumerate([6, 5, 5, 4])]
+    assert indices(split_by_tokens(examples, 10)) == [[0, 3], [1, 2]]
+    monkeypatch.setattr(batching, "OPEN_PARTS", 1)
+    assert indices(split_by_tokens(examples, 10)) == [[0], [1, 2], [3]]
 
-    def counted(self: Example, layout: Layout) -> list[int]:
-        nonlocal calls
-        calls += 1
-        return rows(self, layout)
 
-    examples = random_examples(600, 2, seed=8)
-    monkeypatch.setattr(Example, "rows", counted)
-    split_by_tokens(examples, 300)
-    assert calls < 10 * len(examples)
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("open_parts", [1, 3, 32])
+def test_a_split_into_many_parts_loses_nothing(
+    open_parts: int, layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batching, "OPEN_PARTS", open_parts)
+    parts = split_by_tokens(random_examples(300, 2, seed=9), 90, layout)
+    assert len(parts) > 100
+    assert sorted(example.index for part in parts for example in part) == list(range(300))
+    assert all(size(part, layout) <= 90 or len(part) == 1 for part in parts)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_what_a_split_takes_is_in_proportion_to_its_examples(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    measured = 0
+    rows, tokens = Example.rows, Example.tokens.fget  # type: ignore[attr-defined]
+
+    def measuring(measure: Callable[..., Any]) -> Callable[..., Any]:
+        def counted(*args: Any) -> Any:
+            nonlocal measured
+            measured += 1
+            return measure(*args)
+
+        return counted
+
+    few, many = (random_examples(count, 2, seed=8) for count in (400, 1600))
+    monkeypatch.setattr(Example, "rows", measuring(rows))
+    monkeypatch.setattr(Example, "tokens", property(measuring(tokens)))
+    counts = []
+    for examples in (few, many):
+        measured = 0
+        assert len(split_by_tokens(examples, 150, layout)) > 64
+        counts.append(measured)
+    assert counts[1] < 5 * counts[0]
 
 
 # ---- prompts that fill a micro-batch

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -36,6 +37,7 @@ from transformers import (
 
 from baselines.kd import kd_loss
 from harness.models.catalog import FAMILIES, PADDED_FAMILIES
+from harness.scoring import top_log_probs
 from harness.training import model as model_module
 from harness.training.attention import PACKED_ATTENTION
 from harness.training.batching import Example, Layout, collate
@@ -45,11 +47,10 @@ from harness.training.model import (
     float32_logits,
     label_log_probs,
     layout_of,
-    log_prob_rows,
     summed_token_loss,
     why_padded,
 )
-from harness.training.targets import DenseTarget, Target, TopKTarget
+from harness.training.targets import DenseTarget, StoredTopK, Target, TopKTarget
 from tests.conftest import tiny_model
 
 LAYOUTS: list[Layout] = ["packed", "padded"]
@@ -450,14 +451,6 @@ def test_float32_logits_have_nothing_of_autocast() -> None:
     torch.testing.assert_close(logits.double(), hidden.double() @ weight.double().T, rtol=1e-6, atol=1e-5)
 
 
-def test_log_prob_rows_normalise_over_the_vocabulary_given() -> None:
-    hidden, weight, _ = head_operands(9, 16, 64)
-    for vocabulary in (64, 50, 1):
-        wanted = torch.log_softmax(hidden.double() @ weight[:vocabulary].double().T, -1)
-        found = log_prob_rows(hidden, weight, vocabulary)
-        torch.testing.assert_close(found.double(), wanted, rtol=1e-6, atol=1e-5)
-
-
 class Largest(TorchDispatchMode):
     """The most numbers that any tensor made under it has, and the most rows of `vocabulary` numbers."""
 
@@ -654,6 +647,42 @@ def test_token_losses_of_models_equal_a_dense_computation(
     torch.testing.assert_close(result.double(), wanted, rtol=1e-5, atol=1e-4)
     assert_same_gradients(gradients(student, result), gradients(own, wanted))
     assert all(parameter.grad is None for parameter in teacher.parameters())
+
+
+@pytest.mark.parametrize("teacher_layout", LAYOUTS)
+@pytest.mark.parametrize("student_layout", LAYOUTS)
+@pytest.mark.parametrize("vocabulary", [300, 512, 600, None])
+def test_a_teacher_may_be_asked_for_the_first_ids_only(
+    vocabulary: int | None, student_layout: Layout, teacher_layout: Layout
+) -> None:
+    student, teacher = tiny_model("qwen2", seed=21, tied=False), tiny_model("llama", seed=22, tied=False)
+    own, own_teacher = exact(student), exact(teacher)
+    examples, known = ragged_examples(k=1, seed=62), min(vocabulary or 512, 512)
+    target = LogProbModel(teacher, teacher_layout).target(collate(examples, teacher_layout), vocabulary)
+    assert target.vocabulary == known
+    result = LogProbModel(student, student_layout)(collate(examples, student_layout), kd_loss, target)
+    with torch.no_grad():
+        teacher_rows = own_rows(own_teacher, examples)[:, :known]
+    wanted = dense_token_loss(own_rows(own, examples)[:, :known], teacher_rows, kd_loss, "dense")
+    torch.testing.assert_close(result.double(), wanted, rtol=1e-5, atol=1e-4)
+    assert_same_gradients(gradients(student, result), gradients(own, wanted))
+
+
+@pytest.mark.parametrize("tail", [True, False], ids=["tail", "renormalised"])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_stored_top_k_of_everything_is_the_teacher_itself(layout: Layout, tail: bool) -> None:
+    # both heads are padded beyond the 512 ids of the tokenizer
+    student = LogProbModel(tiny_model("llama", seed=23, vocabulary=520), layout)
+    teacher = LogProbModel(tiny_model("llama", seed=24, vocabulary=540), layout)
+    examples = ragged_examples(k=1, seed=63)
+    ids, log_probs = top_log_probs(teacher, examples, 512, 512, "fp32", 100, lambda done, total: None)
+    starts = np.cumsum([0, *(len(example.responses[0]) for example in examples)])
+    stored = StoredTopK(ids, log_probs, starts, tail, vocabulary=512)
+    part = [examples[3], examples[0], examples[4]]
+    batch = collate(part, layout)
+    losses = [student(batch, kd_loss, t) for t in (stored.of(part, torch.device("cpu")), teacher.target(batch, 512))]
+    torch.testing.assert_close(*losses, rtol=1e-5, atol=2e-4)
+    assert_same_gradients(*(gradients(student.causal_lm, loss) for loss in losses))
 
 
 @pytest.mark.parametrize("kind", ["tail", "renormalised"])

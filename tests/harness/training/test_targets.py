@@ -155,12 +155,12 @@ def test_gradients_reach_the_students_log_probs_as_in_float64(tail: bool) -> Non
 # ---- stored
 
 
-def stored(lengths: list[int], k: int, tail: bool) -> StoredTopK:
+def stored(lengths: list[int], k: int, tail: bool, vocabulary: int | None = None) -> StoredTopK:
     """A data set whose token t of example i says so: id 1000 · i + 10 · t + rank."""
     ids = [[1000 * i + 10 * t + j for j in range(k)] for i, length in enumerate(lengths) for t in range(length)]
     log_probs = np.log(np.array(ids, dtype=np.float64) + 1) - 20
     starts = np.concatenate([[0], np.cumsum(lengths)])
-    return StoredTopK(np.array(ids, np.int32), log_probs.astype(np.float32), starts.astype(np.int64), tail)
+    return StoredTopK(np.array(ids, np.int32), log_probs.astype(np.float32), starts.astype(np.int64), tail, vocabulary)
 
 
 def test_a_stored_top_k_gives_each_example_its_own_tokens() -> None:
@@ -179,10 +179,14 @@ def test_a_stored_top_k_gives_each_example_its_own_tokens() -> None:
     assert len(target.ids) == len(collate(shuffled).labels)
 
 
+@pytest.mark.parametrize("vocabulary", [None, 5000])
 @pytest.mark.parametrize("tail", [True, False])
-def test_a_stored_top_k_says_what_becomes_of_the_rest(tail: bool) -> None:
-    target = stored([2, 2], k=3, tail=tail).of([Example(1, [7], ([9, 9],))], torch.device("cpu"))
+def test_a_stored_top_k_says_what_becomes_of_the_rest_and_among_how_many_ids(
+    tail: bool, vocabulary: int | None
+) -> None:
+    target = stored([2, 2], k=3, tail=tail, vocabulary=vocabulary).of([Example(1, [7], ([9, 9],))], torch.device("cpu"))
     assert target.tail is tail
+    assert target.vocabulary == vocabulary
     assert target.ids.tolist() == [[1000, 1001, 1002], [1010, 1011, 1012]]
 
 
