@@ -167,7 +167,7 @@ class LogProbModel(nn.Module):
         if self.layout == "packed":
             causal_lm.set_attn_implementation(PACKED_ATTENTION)
         else:
-            _in_float32(causal_lm.get_output_embeddings())
+            causal_lm.get_output_embeddings().__class__ = _WideHead
 
     @property
     def head(self) -> Tensor:
@@ -225,16 +225,13 @@ class LogProbModel(nn.Module):
         return DenseTarget(rows, known)
 
 
-def _in_float32(head: nn.Module) -> None:
-    """Autocast would round the logits of a model's own `forward`, which are capped or scaled after the head."""
-    forward = head.forward
+class _WideHead(nn.Linear):
+    """A head in its weights' own precision: autocast would round the logits of a model's own `forward`, which are
+    capped or scaled after the head."""
 
-    def in_float32(hidden: Tensor) -> Tensor:
+    def forward(self, hidden: Tensor) -> Tensor:
         with torch.autocast(hidden.device.type, enabled=False):
-            logits: Tensor = forward(hidden.to(torch.promote_types(hidden.dtype, torch.float32)))
-        return logits
-
-    head.forward = in_float32
+            return super().forward(hidden.to(self.weight.dtype))
 
 
 def layout_of(causal_lm: Any) -> Layout:
