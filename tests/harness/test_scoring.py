@@ -253,3 +253,14 @@ def test_a_prompt_over_the_budget_is_refused_before_anything_is_computed(score: 
     examples = [*random_examples(3, 2), Example(3, [5] * 31, ([6], [7]), name="everyday-0042")]
     with pytest.raises(UserError, match=r"prompt everyday-0042 has 31 tokens, more than scoring_batch_tokens = 30"):
         score(model, examples, "fp32", 30, quiet)
+
+
+def test_out_of_memory_says_which_setting_helps(score: Score) -> None:
+    model = LogProbModel(tiny_model("llama", seed=5))
+
+    def fail(*_: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    model.causal_lm.model.register_forward_pre_hook(fail)
+    with pytest.raises(UserError, match=r"out of memory on a micro-batch of .* tokens .*lower scoring_batch_tokens"):
+        score(model, random_examples(3, 2), "fp32", 60, quiet)

@@ -115,6 +115,15 @@ def test_visible_equals_the_definition(lengths: Lengths) -> None:
     assert torch.equal(visible(spans_of(lengths), len(mask)), mask)
 
 
+@pytest.mark.parametrize("added", [1, 200])
+def test_what_is_added_to_a_row_is_seen_by_nothing_in_it(lengths: Lengths, added: int) -> None:
+    mask = seen(lengths)
+    found = visible(spans_of(lengths), len(mask) + added)
+    assert torch.equal(found[: len(mask), : len(mask)], mask)
+    assert not found[: len(mask), len(mask) :].any()
+    assert found.diagonal().all()
+
+
 def test_every_token_sees_itself(lengths: Lengths) -> None:
     spans = spans_of(lengths)
     assert visible(spans, int(spans[-1, -1])).diagonal().all()  # a softmax over nothing makes NaN
@@ -277,9 +286,13 @@ def test_the_mask_of_a_gpu_gives_the_same(lengths: Lengths) -> None:
     spans = spans_of(lengths)
     length = int(spans[-1, -1])
     inputs = [x.detach() for x in operands(length)]
-    mask = attention._block_mask(spans, length)
-    found = flex_attention(*inputs, block_mask=mask, scale=0.4, enable_gqa=True).transpose(1, 2)
-    torch.testing.assert_close(found, packed_attention(*inputs, spans, 0.4), rtol=1e-9, atol=1e-11)
+    wanted = packed_attention(*inputs, spans, 0.4)
+    for added in (0, -length % BLOCK):  # as it is, and filled up to whole blocks
+        row = [F.pad(x, (0, 0, 0, added), value=7.0) for x in inputs]
+        mask = attention._block_mask(spans, length + added)
+        found = flex_attention(*row, block_mask=mask, scale=0.4, enable_gqa=True).transpose(1, 2)
+        torch.testing.assert_close(found[:, :length], wanted, rtol=1e-9, atol=1e-11)
+        assert found.isfinite().all()
 
 
 def test_the_mask_of_a_gpu_is_the_visible_one_and_leaves_blocks_out(lengths: Lengths) -> None:

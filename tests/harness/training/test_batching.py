@@ -12,7 +12,7 @@ import torch
 
 from harness.errors import UserError
 from harness.training import batching
-from harness.training.batching import Batch, Example, Layout, check_prompts, collate, split_by_tokens
+from harness.training.batching import Batch, Example, Layout, check_prompts, collate, memory_errors, split_by_tokens
 
 PAIR = Example(0, [10, 11, 12], ([20, 21], [30, 31, 32]))
 SHORT = Example(1, [13], ([22], [33]))
@@ -334,3 +334,41 @@ def test_a_prompt_without_a_name_is_refused_by_its_row() -> None:
 
 def test_only_prompts_are_held_to_the_budget() -> None:
     check_prompts([Example(0, [1] * 100, ([2] * 900,))], 100, "micro_batch_tokens")
+
+
+# ---- out of memory
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory."),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:121] . DefaultCPUAllocator: can't allocate memory"),
+    ],
+    ids=["gpu", "cpu"],
+)
+@pytest.mark.parametrize(("layout", "tokens"), [("packed", 1211), ("padded", 1414)])
+def test_out_of_memory_names_the_micro_batch(layout: Layout, tokens: int, error: RuntimeError) -> None:
+    part = [
+        Example(3, [1] * 200, ([2] * 500, [3] * 500), name="everyday-0042"),
+        Example(4, [1] * 3, ([2] * 4, [3] * 4)),
+    ]
+    with pytest.raises(UserError) as caught, memory_errors(part, layout, "buy some"):
+        raise error
+    message = str(caught.value)
+    assert f"{tokens:,} tokens" in message
+    assert "2 examples: everyday-0042, 4" in message
+    assert message.endswith("buy some")
+    assert caught.value.__cause__ is error
+
+
+@pytest.mark.parametrize("error", [RuntimeError("shapes cannot be multiplied"), ValueError("not finite")])
+def test_other_errors_stay_what_they_are(error: Exception) -> None:
+    with pytest.raises(type(error), match=str(error)) as caught, memory_errors([PAIR], "packed", "buy some"):
+        raise error
+    assert caught.value is error
+
+
+def test_without_an_error_nothing_is_said() -> None:
+    with memory_errors([PAIR], "packed", "buy some"):
+        pass
