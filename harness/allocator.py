@@ -11,19 +11,24 @@ _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3
 _GIB = 2**30
 
 
+def _glibc() -> ctypes.CDLL | None:
+    return ctypes.CDLL(None) if platform.libc_ver()[0] == "glibc" else None
+
+
 def give_back() -> None:
     """Return what is free to the system: between two stages."""
-    if platform.libc_ver()[0] == "glibc":
-        ctypes.CDLL(None).malloc_trim(0)
+    libc = _glibc()
+    if libc is not None:
+        libc.malloc_trim(0)
 
 
 @functools.cache
 def keep_freed_memory() -> None:
     """Tell glibc not to give large blocks back to the system, which would zero each page anew at its next use: a third
     of a training step's time on a CPU. Elsewhere nothing is done."""
-    if platform.libc_ver()[0] != "glibc":
+    libc = _glibc()
+    if libc is None:
         return
-    libc = ctypes.CDLL(None)
     # older versions take no more than 32 MiB
     if not libc.mallopt(_MMAP_THRESHOLD, _GIB):
         libc.mallopt(_MMAP_THRESHOLD, _GIB // 32)

@@ -15,6 +15,7 @@ from harness.config import Sampling
 from harness.store import canonical_hash
 
 Ref = str  # "stage/key" of an artifact
+Facts = dict[str, Any]  # what a stage says of its work, kept in the artifact's manifest
 
 
 class Model(BaseModel):
@@ -88,31 +89,31 @@ class RespondJob(Job):
     seed: int
 
 
-class ScoreJob(Job):
+class ReadingJob(Job):
+    """How a frozen model reads prompts with their responses."""
+
+    model: Model
+    prompts: Ref
+    precision: str
+    batch_tokens: int
+    max_prompt_tokens: int | None
+
+
+class ScoreJob(ReadingJob):
     """Sequence log-probs of each prompt's responses, one column a response file, under a frozen model."""
 
     version: ClassVar[int] = 2
     stage: Literal["score"] = "score"
-    model: Model
-    prompts: Ref
     responses: tuple[Ref, ...]
-    precision: str
-    batch_tokens: int
-    max_prompt_tokens: int | None
 
 
-class DistributionsJob(Job):
+class DistributionsJob(ReadingJob):
     """A frozen model's `top_k` largest log-probs at each response token: what token-level losses read in its stead."""
 
     version: ClassVar[int] = 1
     stage: Literal["distributions"] = "distributions"
-    model: Model
-    prompts: Ref
     responses: Ref
     top_k: int
-    precision: str
-    batch_tokens: int
-    max_prompt_tokens: int | None
 
 
 class EmbedJob(Job):

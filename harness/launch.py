@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from rich.console import Console
 
 from harness.jobs import UNANSWERED, AnyJob, Job
-from harness.launchers import Perform, Tick, inline
-from harness.progress import StageView
+from harness.launchers import Perform, inline
+from harness.progress import StageView, Tick
 from harness.store import Store
 
 

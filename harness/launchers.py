@@ -23,11 +23,10 @@ from typing import Any
 
 from harness.config import Config
 from harness.errors import UserError
-from harness.jobs import Job
+from harness.jobs import Facts, Job
+from harness.progress import Tick
 from harness.store import STORE_VARIABLE, Store, write_atomically
 
-Tick = Callable[[int, int], None]
-Facts = dict[str, Any]
 Perform = Callable[[Job, Store, Path, Tick], Facts]
 Command = Callable[[Path, Path], list[str]]  # of a job's file and its workspace
 

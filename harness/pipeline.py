@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from harness.config import Config, MethodSettings, Sampling, TokenSettings, validated
 from harness.errors import UserError
@@ -407,28 +408,23 @@ def _train_job(
 
 
 def _score(config: Config, model: Model, prompts: Ref, responses: tuple[Ref, ...], label: str) -> ScoreJob:
-    return ScoreJob(
-        label=label,
-        model=model,
-        prompts=prompts,
-        responses=responses,
-        precision=config.scoring_precision,
-        batch_tokens=config.scoring_batch_tokens,
-        max_prompt_tokens=config.max_prompt_tokens,
-    )
+    return ScoreJob(label=label, model=model, prompts=prompts, responses=responses, **_reading(config))
 
 
 def _distributions(config: Config, teacher: Model, prompts: Ref, responses: Ref, top_k: int) -> DistributionsJob:
+    label = f"top {top_k} log-probs: teacher"
     return DistributionsJob(
-        label=f"top {top_k} log-probs: teacher",
-        model=teacher,
-        prompts=prompts,
-        responses=responses,
-        top_k=top_k,
-        precision=config.scoring_precision,
-        batch_tokens=config.scoring_batch_tokens,
-        max_prompt_tokens=config.max_prompt_tokens,
+        label=label, model=teacher, prompts=prompts, responses=responses, top_k=top_k, **_reading(config)
     )
+
+
+def _reading(config: Config) -> dict[str, Any]:
+    """How any frozen model reads responses."""
+    return {
+        "precision": config.scoring_precision,
+        "batch_tokens": config.scoring_batch_tokens,
+        "max_prompt_tokens": config.max_prompt_tokens,
+    }
 
 
 def _evaluate(

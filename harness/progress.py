@@ -17,6 +17,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+Tick = Callable[[int, int], None]  # done, total
 PLAIN_LINE_SECONDS = 15.0
 # stages shorter than this leave no line
 SILENT_SECONDS = 0.5
@@ -52,7 +53,7 @@ class StageView:
         if self._live:
             self._live.stop()
 
-    def stage(self, label: str) -> Callable[[int, int], None]:
+    def stage(self, label: str) -> Tick:
         """Begin a stage; the function returned takes (done, total) in any unit."""
         self._number += 1
         if self._live:

@@ -3,17 +3,17 @@ largest log-probs at each token."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from harness.progress import Tick
 from harness.training.batching import Batch, Example, check_prompts, collate, memory_errors, split_by_tokens
 from harness.training.model import LogProbModel, chunks
 
 ADVICE = "lower scoring_batch_tokens"
-Tick = Callable[[int, int], None]
 
 
 def _autocast(batch: Batch, precision: str) -> torch.autocast:

@@ -31,11 +31,13 @@ from harness.jobs import (
     ConvertJob,
     DistributionsJob,
     EmbedJob,
+    Facts,
     Job,
     JudgeJob,
     Model,
     PromptsJob,
     PruneJob,
+    ReadingJob,
     RespondJob,
     ScoreJob,
     TrainJob,
@@ -45,6 +47,7 @@ from harness.judging.embedding import embed
 from harness.methods import methods
 from harness.models import chat, loading, pruning
 from harness.models.catalog import FAMILIES, folder_digest, windowed
+from harness.progress import Tick
 from harness.prompts import read_prompts
 from harness.records import Prompt, Response, Verdict, read_jsonl, read_records, write_jsonl
 from harness.scoring import sequence_log_probs, top_log_probs
@@ -53,9 +56,6 @@ from harness.training import adapters, loop
 from harness.training.batching import Example, collate
 from harness.training.model import LogProbModel, why_padded
 from harness.training.targets import StoredTopK, Target
-
-Tick = Callable[[int, int], None]
-Facts = dict[str, Any]
 
 
 def perform(job: Job, store: Store, work: Path, tick: Tick) -> Facts:
@@ -287,12 +287,17 @@ def _decode(
     ]
 
 
-def _score(job: ScoreJob, store: Store, work: Path, tick: Tick) -> Facts:
+def _reader(job: ReadingJob, responses: Sequence[str], store: Store) -> tuple[Path, Any, Data, LogProbModel]:
+    """A frozen model with its folder and tokenizer, and what it is to read."""
     folder = model_folder(job.model, store)
     tokenizer = loading.load_tokenizer(folder)
-    data = _data(job.prompts, job.responses, tokenizer, store, job.max_prompt_tokens)
+    data = _data(job.prompts, responses, tokenizer, store, job.max_prompt_tokens)
     # float32 weights, and autocast where a setting says bf16, as in training: what is measured is what is trained
-    model = LogProbModel(loading.frozen_model(folder, torch.float32))
+    return folder, tokenizer, data, LogProbModel(loading.frozen_model(folder, torch.float32))
+
+
+def _score(job: ScoreJob, store: Store, work: Path, tick: Tick) -> Facts:
+    folder, _, data, model = _reader(job, job.responses, store)
     sums = sequence_log_probs(model, data.examples, job.precision, job.batch_tokens, tick)
     for key, row in zip(data.keys, sums, strict=True):
         if not np.isfinite(row).all():
@@ -315,10 +320,7 @@ def _score(job: ScoreJob, store: Store, work: Path, tick: Tick) -> Facts:
 
 
 def _distributions(job: DistributionsJob, store: Store, work: Path, tick: Tick) -> Facts:
-    folder = model_folder(job.model, store)
-    tokenizer = loading.load_tokenizer(folder)
-    data = _data(job.prompts, [job.responses], tokenizer, store, job.max_prompt_tokens)
-    model = LogProbModel(loading.frozen_model(folder, torch.float32))
+    folder, tokenizer, data, model = _reader(job, [job.responses], store)
     vocabulary = chat.vocabulary_size(tokenizer)
     if job.top_k > vocabulary:
         raise UserError(f"top_k = {job.top_k} is more than the vocabulary's {vocabulary} tokens")

@@ -18,8 +18,8 @@ from torch.profiler import ProfilerActivity, profile
 from transformers import AutoModelForCausalLM
 
 from benchmarks.speed import ours
-from benchmarks.speed.train import PAIRS_A_STEP, PROMPT, RESPONSE, RESPONSES_A_STEP, model_folder
-from benchmarks.speed.workload import METHODS, PAIR_METHODS, Workload, make_rows
+from benchmarks.speed.train import model_folder, workload
+from benchmarks.speed.workload import METHODS, Workload
 
 # the first steps meet cold caches
 WARM_STEPS = 3
@@ -64,18 +64,7 @@ def main() -> None:
     parser.add_argument("--compile", action="store_true")
     args = parser.parse_args()
     folder = model_folder(args.model)
-    rows_a_step = PAIRS_A_STEP if args.method in PAIR_METHODS else RESPONSES_A_STEP
-    vocabulary = AutoModelForCausalLM.from_pretrained(folder).config.vocab_size
-    work = Workload(
-        method=args.method,
-        rows=make_rows(args.method, (WARM_STEPS + 1) * rows_a_step, vocabulary, PROMPT, RESPONSE, seed=0),
-        rows_a_step=rows_a_step,
-        learning_rate=1e-5,
-        precision="bf16",
-        model=str(folder),
-        teacher=str(folder),
-        compile=args.compile,
-    )
+    work = workload(args.method, WARM_STEPS + 1, folder, folder, micro_batch_tokens=2048, compile=args.compile)
     recorder = profile(activities=[ProfilerActivity.CPU])
     steps = 0
 

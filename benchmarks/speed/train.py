@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from benchmarks.speed.workload import METHODS, PAIR_METHODS, MethodName, Workload, make_rows
 from harness.commands import open_store
@@ -107,19 +107,21 @@ def summary(work: Workload, facts: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def workload(args: argparse.Namespace, method: MethodName, student: Path, vocabulary: int) -> Workload:
+def workload(
+    method: MethodName, steps: int, student: Path, teacher: Path, *, micro_batch_tokens: int, compile: bool
+) -> Workload:
     rows_a_step = PAIRS_A_STEP if method in PAIR_METHODS else RESPONSES_A_STEP
-    count = max(2, args.pairs // PAIRS_A_STEP) * rows_a_step
+    vocabulary = AutoConfig.from_pretrained(student).vocab_size
     return Workload(
         method=method,
-        rows=make_rows(method, count, vocabulary, PROMPT, RESPONSE, seed=0),
+        rows=make_rows(method, steps * rows_a_step, vocabulary, PROMPT, RESPONSE, seed=0),
         rows_a_step=rows_a_step,
         learning_rate=1e-5,
         precision="bf16",
         model=str(student),
-        teacher=str(args.folder),
-        micro_batch_tokens=args.micro_batch_tokens,
-        compile=args.compile,
+        teacher=str(teacher),
+        micro_batch_tokens=micro_batch_tokens,
+        compile=compile,
     )
 
 
@@ -179,15 +181,16 @@ def main() -> None:
         help="the harness's compile=true (the default where there is a compiler)",
     )
     args = parser.parse_args()
-    args.folder = model_folder(args.model)
+    folder = model_folder(args.model)
+    steps = max(2, args.pairs // PAIRS_A_STEP)
+    harness = {"micro_batch_tokens": args.micro_batch_tokens, "compile": args.compile}
     chosen = [method for method in METHODS if method in args.methods.split(",")]
     sides = ["ours", "peer"] if args.peer == "trl" else ["ours"]
-    vocabulary = AutoModelForCausalLM.from_pretrained(args.folder).config.vocab_size
-    student = another_student(args.folder) if "kd" in chosen else args.folder
+    student = another_student(folder) if "kd" in chosen else folder
 
     result: dict[str, Any] = {"machine": machine(), "workload": {}, "ours": {}, "peer": {}, "ratio": {}, "losses": {}}
     for method in chosen:
-        work = workload(args, method, student if method == "kd" else args.folder, vocabulary)
+        work = workload(method, steps, student if method == "kd" else folder, folder, **harness)
         print(f"{method}: {len(work.rows)} rows, {work.rows_a_step} a step", file=sys.stderr)
         result["workload"][method] = {
             "rows": len(work.rows),
@@ -222,7 +225,7 @@ def main() -> None:
             )
     if set(PAIR_METHODS) <= set(chosen):  # what the teacher's term costs: both in turns
         pairs = [method for method in METHODS if method in PAIR_METHODS]
-        found = measure({method: ("ours", workload(args, method, args.folder, vocabulary)) for method in pairs})
+        found = measure({method: ("ours", workload(method, steps, folder, folder, **harness)) for method in pairs})
         times = zip(found["ddpo"]["seconds"][1:], found["dadpo"]["seconds"][1:], strict=True)
         # a step of one beside the same step of the other: the median of what differs by noise alone
         speed = statistics.median(one / other for one, other in times)

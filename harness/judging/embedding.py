@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +10,13 @@ import torch
 from numpy.typing import NDArray
 from transformers import AutoModel, AutoTokenizer
 
+from harness.progress import Tick
+
 MAX_TOKENS = 256  # the length that all-MiniLM-L6-v2 was trained for
 
 
 @torch.inference_mode()
-def embed(
-    folder: Path, texts: Sequence[str], tick: Callable[[int, int], None], batch_size: int = 32
-) -> NDArray[np.float32]:
+def embed(folder: Path, texts: Sequence[str], tick: Tick, batch_size: int = 32) -> NDArray[np.float32]:
     """[texts, width] float32 rows of length 1, in the order of the texts."""
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModel.from_pretrained(folder, dtype=torch.float32).eval()

@@ -6,13 +6,14 @@ order the judge sees, and one that could not be had says so in its status.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
 from harness.methods import sources
+from harness.progress import Tick
 from harness.records import Order, Prompt, Response, Status, Verdict
 from harness.registry import Registry
 from harness.store import canonical_hash
@@ -88,7 +89,7 @@ def collect_verdicts(
     prompt_set: str,
     candidate: str,
     reference: str,
-    tick: Callable[[int, int], None],
+    tick: Tick,
 ) -> list[Verdict]:
     """Every verdict of a judge: each comparison in each of its orders.
 

@@ -8,7 +8,7 @@ its importance is that squared, summed over calibration responses (Molchanov et 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from transformers import AutoModelForCausalLM
 
 from harness.errors import UserError
+from harness.progress import Tick
 
 Example = tuple[Sequence[int], Sequence[int]]  # prompt ids, response ids
 
@@ -40,7 +41,7 @@ def _mlps(model: Any) -> list[Any]:
     return mlps
 
 
-def unit_importance(model: Any, examples: Sequence[Example], tick: Callable[[int, int], None]) -> list[torch.Tensor]:
+def unit_importance(model: Any, examples: Sequence[Example], tick: Tick) -> list[torch.Tensor]:
     """Importance of each MLP unit on prompts and responses: one [width] tensor a layer."""
     mlps = _mlps(model)
     for parameter in model.parameters():
@@ -60,7 +61,7 @@ def unit_importance(model: Any, examples: Sequence[Example], tick: Callable[[int
     return totals
 
 
-def prune_mlps(model: Any, examples: Sequence[Example], ratio: float, tick: Callable[[int, int], None]) -> Any:
+def prune_mlps(model: Any, examples: Sequence[Example], ratio: float, tick: Tick) -> Any:
     """A new model of the same architecture with the least important MLP units of every layer gone.
 
     Every layer keeps the same number of units, so the result is what its configuration says.

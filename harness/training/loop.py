@@ -34,6 +34,7 @@ from harness.config import MethodSettings
 from harness.errors import UserError
 from harness.jobs import METRICS
 from harness.methods import Method, SequenceInputs
+from harness.progress import Tick
 from harness.store import write_atomically
 from harness.training.batching import (
     Batch,
@@ -52,7 +53,6 @@ ADVICE = "lower micro_batch_tokens, or set gradient_checkpointing=true or lora_r
 # whole tensors in main memory, whatever the ranks hold of them; an adapter's, where only that is trained
 WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=True, strict=False)
 Signals = dict[str, NDArray[np.float32]]
-Tick = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)

@@ -33,23 +33,18 @@ def _operand_dtype(device: torch.device, default: torch.dtype) -> torch.dtype:
     return torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else default
 
 
-def float32_logits(hidden: Tensor, weight: Tensor) -> Tensor:
-    """hidden [n, H] @ weight [V, H].T → [n, V] float32, never rounded to less: half-precision logits are off by some
-    hundredths of a nat, and a sequence sums hundreds of them.
+def _operands(hidden: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """What logits are the product of, made once for all chunks. They are never rounded to less than float32:
+    half-precision logits are off by some hundredths of a nat, and a sequence sums hundreds of them.
 
     A GPU takes bf16 operands and accumulates in float32. A CPU has no such product, so its operands are float32.
     """
-    return _product(*_operands(hidden, weight))
-
-
-def _operands(hidden: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """What `float32_logits` multiplies: made once for all chunks."""
     dtype = _operand_dtype(hidden.device, hidden.dtype) if hidden.is_cuda else torch.float32
     return hidden.to(dtype), weight.to(dtype)
 
 
 def _product(hidden: Tensor, weight: Tensor) -> Tensor:
-    """hidden @ weight.T of operands of one dtype, as float32; a CPU rounds it to that dtype first."""
+    """hidden [n, H] @ weight [V, H].T → [n, V] float32; where operands are bf16, a CPU rounds it to that first."""
     with torch.autocast(hidden.device.type, enabled=False):
         if hidden.is_cuda and hidden.dtype != torch.float32:
             return torch.mm(hidden, weight.T, out_dtype=torch.float32)

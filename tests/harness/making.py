@@ -34,6 +34,7 @@ from harness.pipeline import Road
 from harness.records import Response, write_jsonl
 from harness.store import Store
 
+Rows = dict[str, list[int]]  # token ids of each prompt's response
 TEXTS = ["Hi!", "Why is bread good?", "Tell me about the number seven, please.", "Sing!", "What is rain?"]
 
 

@@ -14,18 +14,17 @@ from torch import Tensor
 from harness.errors import UserError
 from harness.jobs import TOP_K, Model
 from harness.models.loading import load_tokenizer
-from harness.records import Response
 from harness.store import Store
 from tests.conftest import tiny_model
 from tests.harness.making import (
     TEXTS,
+    Rows,
     distributions_job,
     losses,
     make,
     model_at,
     prompt_file,
     prompt_ids,
-    put,
     read_job,
     rows_of,
     saved,
@@ -33,15 +32,9 @@ from tests.harness.making import (
     train_job,
 )
 
-Rows = dict[str, list[int]]
 # of other lengths, and in another order than the prompts
 ROWS: Rows = {"p2": [8, 9, 10, 300, 2], "p0": [5, 6, 2], "p1": [7, 2], "p3": [400, 401, 402, 403, 404, 405, 2]}
 TOKENS = sum(map(len, ROWS.values()))
-
-
-@pytest.fixture
-def store(own_store: Path) -> Store:
-    return Store(own_store)
 
 
 @pytest.fixture
@@ -50,24 +43,8 @@ def prompts(store: Store, tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def student(store: Store, checkpoints: dict[str, Path]) -> Model:
-    return model_at(checkpoints["llama"], store)
-
-
-@pytest.fixture
 def teacher(store: Store, checkpoints: dict[str, Path]) -> Model:
     return model_at(checkpoints["llama-teacher"], store)
-
-
-@pytest.fixture
-def responses(store: Store, checkpoints: dict[str, Path]) -> Callable[[str, Rows], str]:
-    tokenizer = load_tokenizer(checkpoints["llama"])
-
-    def put_rows(name: str, rows: Rows) -> str:
-        made = [Response(prompt_id=key, token_ids=tuple(ids), text="x", finish="stop") for key, ids in rows.items()]
-        return put(store, name, made, tokenizer)
-
-    return put_rows
 
 
 @pytest.fixture

@@ -27,11 +27,6 @@ TRAIN, TEST = ["Say one.", "Say two to me."], ["Sing to me!", "Dance!", "Go on."
 
 
 @pytest.fixture
-def store(own_store: Path) -> Store:
-    return Store(own_store)
-
-
-@pytest.fixture
 def config(tmp_path: Path, checkpoints: dict[str, Path]) -> Config:
     paths = []
     for name, texts in (("train", TRAIN), ("test", TEST)):

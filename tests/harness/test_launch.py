@@ -47,11 +47,6 @@ def judge(monkeypatch: pytest.MonkeyPatch) -> FakeJudge:
 
 
 @pytest.fixture
-def store(own_store: Path) -> Store:
-    return Store(own_store)
-
-
-@pytest.fixture
 def job(store: Store, tmp_path: Path) -> JudgeJob:
     """A judging of three comparisons, everything that it reads being there."""
     path = tmp_path / "set.jsonl"

@@ -63,11 +63,6 @@ def quiet(done: int, total: int) -> None:
 
 
 @pytest.fixture
-def store(own_store: Path) -> Store:
-    return Store(own_store)
-
-
-@pytest.fixture
 def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Command]:
     """A launcher's command with the harness replaced by one whose stages do what `body` says."""
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(tmp_path)]))

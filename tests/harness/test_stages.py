@@ -27,12 +27,13 @@ from harness.jobs import (
     RespondJob,
 )
 from harness.models.loading import load_tokenizer
-from harness.records import Response, write_jsonl
+from harness.records import write_jsonl
 from harness.stages import perform
 from harness.store import MANIFEST, Store
 from tests.conftest import tiny_model
 from tests.harness.making import (
     TEXTS,
+    Rows,
     distributions_job,
     log_prob,
     losses,
@@ -40,7 +41,6 @@ from tests.harness.making import (
     model_at,
     prompt_file,
     prompt_ids,
-    put,
     quiet,
     read_job,
     respond_job,
@@ -51,35 +51,11 @@ from tests.harness.making import (
     train_job,
 )
 
-Rows = dict[str, list[int]]
-
-
-@pytest.fixture
-def store(own_store: Path) -> Store:
-    return Store(own_store)
-
 
 @pytest.fixture
 def prompts(store: Store, tmp_path: Path) -> str:
     """The artifact of two prompts, p0 and p1."""
     return make(store, read_job(store, prompt_file(tmp_path / "two.jsonl", TEXTS[:2])))
-
-
-@pytest.fixture
-def student(store: Store, checkpoints: dict[str, Path]) -> Model:
-    return model_at(checkpoints["llama"], store)
-
-
-@pytest.fixture
-def responses(store: Store, checkpoints: dict[str, Path]) -> Callable[[str, Rows], str]:
-    """An artifact of given responses, as if a model with the tiny tokenizer had drawn them."""
-    tokenizer = load_tokenizer(checkpoints["llama"])
-
-    def put_rows(name: str, rows: Rows) -> str:
-        made = [Response(prompt_id=key, token_ids=tuple(ids), text="x", finish="stop") for key, ids in rows.items()]
-        return put(store, name, made, tokenizer)
-
-    return put_rows
 
 
 CHOSEN: Rows = {"p0": [5, 6, 2], "p1": [7, 2]}

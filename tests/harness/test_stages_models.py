@@ -51,19 +51,9 @@ IDS = [f"p{i}" for i in range(4)]
 
 
 @pytest.fixture
-def store(own_store: Path) -> Store:
-    return Store(own_store)
-
-
-@pytest.fixture
 def prompts(store: Store, tmp_path: Path) -> str:
     """The artifact of four prompts, p0 to p3."""
     return make(store, read_job(store, prompt_file(tmp_path / "four.jsonl", TEXTS[:4])))
-
-
-@pytest.fixture
-def student(store: Store, checkpoints: dict[str, Path]) -> Model:
-    return model_at(checkpoints["llama"], store)
 
 
 @pytest.fixture

@@ -23,11 +23,6 @@ REF = "respond/0123456789abcdef"
 JOB = PromptsJob(path="/nowhere.jsonl", digest="d", limit=None)
 
 
-@pytest.fixture
-def store(own_store: Path) -> Store:
-    return Store(own_store)
-
-
 def make(store: Store, ref: str = REF, text: str = "one\n") -> None:
     with store.making(ref) as work:
         (work / "sub").mkdir(exist_ok=True)

@@ -34,11 +34,6 @@ HUB = ModelSpec(hub="owner/tiny")
 
 
 @pytest.fixture
-def store(own_store: Path) -> Store:
-    return Store(own_store)
-
-
-@pytest.fixture
 def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty hub cache, and no hub."""
     cache = tmp_path / "hub"

@@ -44,7 +44,6 @@ from harness.training.batching import Example, Layout, collate
 from harness.training.model import (
     LogProbModel,
     chunks,
-    float32_logits,
     label_log_probs,
     layout_of,
     summed_token_loss,
@@ -445,7 +444,7 @@ def test_a_heads_gradient_is_summed_over_chunks_in_float32(token_level: bool, mo
 def test_float32_logits_have_nothing_of_autocast() -> None:
     hidden, weight, _ = head_operands(9, 32, 128)
     with torch.autocast("cpu", BF16):
-        logits = float32_logits(hidden.detach(), weight.detach())
+        logits = model_module._product(*model_module._operands(hidden.detach(), weight.detach()))
         assert torch.is_autocast_enabled("cpu")
     assert logits.dtype == torch.float32
     torch.testing.assert_close(logits.double(), hidden.double() @ weight.double().T, rtol=1e-6, atol=1e-5)
