@@ -3,15 +3,19 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# vLLM pins torch and transformers, so it has an environment of its own
+VLLM_VENV := .venv-vllm
+VLLM_READY := $(VLLM_VENV)/.ready
 
-.PHONY: help setup run test lint clean
+.PHONY: help setup run test test-vllm lint clean
 
 help:
-	@echo "make setup   create $(VENV) and install (PYTHON=python3.12 picks another interpreter)"
-	@echo "make run     train four methods on the embedded pair, judge them, write runs/…/leaderboard.md"
-	@echo "make test    all tests, slow ones too"
-	@echo "make lint    ruff and mypy"
-	@echo "make clean   remove $(VENV)"
+	@echo "make setup       create $(VENV) and install (PYTHON=python3.12 picks another interpreter)"
+	@echo "make run         train four methods on the embedded pair, judge them, write runs/…/leaderboard.md"
+	@echo "make test        all tests, slow ones too"
+	@echo "make test-vllm   tests against a real vLLM on the CPU, installed in $(VLLM_VENV)"
+	@echo "make lint        ruff and mypy"
+	@echo "make clean       remove $(VENV) and $(VLLM_VENV)"
 
 setup: $(READY)
 
@@ -29,10 +33,18 @@ run: setup
 test: setup
 	$(BIN)/python -m pytest
 
+$(VLLM_READY): requirements-vllm.txt
+	$(PYTHON) -m venv $(VLLM_VENV)
+	$(VLLM_VENV)/bin/python -m pip install --quiet --no-compile --no-deps --requirement requirements-vllm.txt
+	@touch $(VLLM_READY)
+
+test-vllm: setup $(VLLM_READY)
+	VLLM_PYTHON=$(VLLM_VENV)/bin/python $(BIN)/python -m pytest tests/vllm
+
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(VLLM_VENV)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+import traceback
 
-from harness.errors import UserError
+from harness.errors import UserError, hide
 
 INTERRUPTED = 130
 
@@ -18,27 +19,30 @@ def main() -> None:
         status = app(arguments, prog_name="python -m harness", standalone_mode=False)
     except UserError as error:
         if debug:
-            raise
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+            _traceback(error)
+        print(f"error: {hide(' '.join(str(error).split()))}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         status = INTERRUPTED
     except Exception as error:
         if debug:
-            raise
+            _traceback(error)
         # the command line's own errors (typer has vendored click since, so by shape and not by class)
         if hasattr(error, "format_message") and hasattr(error, "exit_code"):
             message = " ".join(error.format_message().split())
-            print(f"error: {message}; see --help" if arguments else message, file=sys.stderr)
+            print(hide(f"error: {message}; see --help") if arguments else message, file=sys.stderr)
             sys.exit(error.exit_code)
-        print(
-            f"internal error: {type(error).__name__}: {error} (nothing finished is lost; --debug shows the traceback)",
-            file=sys.stderr,
-        )
+        advice = "nothing finished is lost; --debug shows the traceback"
+        print(hide(f"internal error: {type(error).__name__}: {error} ({advice})"), file=sys.stderr)
         sys.exit(1)
     if status == INTERRUPTED:  # typer turns Ctrl-C into this status
         print("interrupted; the same command goes on from here", file=sys.stderr)
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _traceback(error: Exception) -> None:
+    """The whole traceback, without keys: a message may quote what was sent."""
+    print(hide("".join(traceback.format_exception(error))), file=sys.stderr, end="")
 
 
 if __name__ == "__main__":

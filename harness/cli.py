@@ -25,7 +25,15 @@ Set = Annotated[
 Methods = Annotated[str | None, typer.Option(help="Methods, comma-separated; see `list methods`.")]
 Student = Annotated[str | None, typer.Option(help="A pair or model of `list`, a local folder, or a hub id.")]
 Teacher = Annotated[str | None, typer.Option(help="The same; by default the pair's teacher.")]
-JudgeName = Annotated[str | None, typer.Option("--judge", help="See `list judges`.")]
+JudgeName = Annotated[
+    str | None,
+    typer.Option("--judge", metavar="JUDGE,JUDGE", help="proxy, openai:MODEL, pairrm, …; several are a panel."),
+]
+Template = Annotated[
+    str | None, typer.Option(help="How the judge is asked: a named template, or a file of yours; docs/judges.md.")
+]
+MaxCost = Annotated[float | None, typer.Option(min=0, help="Stop asking before this has been spent; needs prices.")]
+Refresh = Annotated[bool, typer.Option("--refresh", help="Ask the judge anew for what it was asked before.")]
 Controls = Annotated[str | None, typer.Option(help="none, basic or full: rows that a method's claim travels with.")]
 TrainPrompts = Annotated[str | None, typer.Option(metavar="SET", help="A prompt set or a JSONL file.")]
 Eval = Annotated[
@@ -55,6 +63,8 @@ def run(
     student: Student = None,
     teacher: Teacher = None,
     judge: JudgeName = None,
+    template: Template = None,
+    max_cost: MaxCost = None,
     controls: Controls = None,
     train_prompts: TrainPrompts = None,
     eval_: Eval = None,
@@ -62,6 +72,7 @@ def run(
     seed: Seed = None,
     out: Out = None,
     leaderboard: Copy = None,
+    refresh: Refresh = False,
 ) -> None:
     """Train, judge and print the leaderboard. Run it again after a kill: it goes on where it was.
 
@@ -77,13 +88,15 @@ def run(
         student,
         teacher,
         judge,
+        template,
+        max_cost,
         controls,
         train_prompts,
         eval_,
         limit,
         seed,
     )
-    commands.run(request, out, leaderboard)
+    commands.run(request, out, leaderboard, refresh)
 
 
 @app.command()
@@ -95,6 +108,8 @@ def plan(
     student: Student = None,
     teacher: Teacher = None,
     judge: JudgeName = None,
+    template: Template = None,
+    max_cost: MaxCost = None,
     controls: Controls = None,
     train_prompts: TrainPrompts = None,
     eval_: Eval = None,
@@ -114,6 +129,8 @@ def plan(
         student,
         teacher,
         judge,
+        template,
+        max_cost,
         controls,
         train_prompts,
         eval_,
@@ -121,6 +138,55 @@ def plan(
         seed,
     )
     commands.plan(request)
+
+
+Judges = Annotated[str, typer.Option("--judge", metavar="JUDGE,JUDGE", help="See `list judges`; several are a panel.")]
+
+
+@app.command()
+def judge(
+    candidate: Annotated[Path, typer.Option(metavar="FILE", help="Responses: JSONL with prompt_id, prompt, response.")],
+    reference: Annotated[Path, typer.Option(metavar="FILE", help="The responses that they are compared with.")],
+    judge: Judges,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Where the verdicts go, as JSONL.")],
+    template: Template = None,
+    max_cost: MaxCost = None,
+    config: ConfigFile = None,
+    set_: Set = None,
+    refresh: Refresh = False,
+) -> None:
+    """Judge any two files of responses to the same prompts, each pair in both orders.
+
+    Rows have `prompt_id`, `response`, and `prompt` (or `messages`). Every answer is kept as it arrives: run it again
+    after a kill or a failure, and only what is missing is asked. Status 0: at least 99% of the verdicts are ok
+    (judge.least_ok); 3: fewer.
+    """
+    from harness import commands
+
+    request = commands.JudgeRequest(judge, template, max_cost, config, set_ or [], refresh)
+    raise typer.Exit(commands.judge(request, candidate, reference, out))
+
+
+@app.command("judge-check")
+def judge_check(
+    judge: Judges,
+    labels: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="JSONL: prompt_id, prompt, response_a, response_b, label.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="A copy of the report.")] = None,
+    template: Template = None,
+    max_cost: MaxCost = None,
+    config: ConfigFile = None,
+    set_: Set = None,
+    refresh: Refresh = False,
+) -> None:
+    """Check a judge before you rely on it: bias by position and length, consistency, agreement with people, and whether
+    damaged responses lose. Status 0: usable; 3: not.
+    """
+    from harness import commands
+
+    request = commands.JudgeRequest(judge, template, max_cost, config, set_ or [], refresh)
+    raise typer.Exit(commands.judge_check(request, labels, out))
 
 
 @app.command("list")

@@ -6,21 +6,28 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
 from harness import config as configuration
-from harness.config import MACHINE, Config, Layer
-from harness.errors import UserError
+from harness.config import MACHINE, Config, JudgeConfig, Judging, Layer, Prices
+from harness.errors import UserError, hide
 from harness.registry import did_you_mean
 from harness.store import STORE_VARIABLE, Store, canonical_hash, write_atomically
+
+if TYPE_CHECKING:
+    from harness.judging import Judge
+    from harness.judging.protocol import Answer, Question
+    from harness.records import Prompt
 
 DEFAULT_STORE = "~/.cache/dadpo-harness"
 DEFAULT_PRESET = "embedded"
@@ -38,6 +45,8 @@ class Request:
     student: str | None
     teacher: str | None
     judge: str | None
+    template: str | None
+    max_cost: float | None
     controls: str | None
     train_prompts: str | None
     eval: str | None
@@ -50,7 +59,7 @@ class Request:
             "methods": _split(self.methods),
             "student": self.student,
             "teacher": self.teacher,
-            "judge": self.judge,
+            "judge": judge_options(self.judge, self.template, self.max_cost),
             "controls": self.controls,
             "train_prompts": self.train_prompts,
             "eval": _split(self.eval),
@@ -82,24 +91,30 @@ class Request:
                 parts += ["--set", text]
         for name in [field.name for field in fields(self)][3:]:  # after preset, config and assignments
             value = getattr(self, name)
-            if value is not None:
+            if value is not None and name != "max_cost":  # how much may be spent shapes nothing
                 parts += [f"--{name.replace('_', '-')}", str(value)]
-        return shlex.join(parts)
+        return hide(shlex.join(parts))
+
+
+def judge_options(judge: str | None, template: str | None, max_cost: float | None) -> Layer | None:
+    """What the command line says of the judge, as the `judge` part of a layer."""
+    said = {"name": judge, "template": template, "max_cost": max_cost}
+    return {key: value for key, value in said.items() if value is not None} or None
 
 
 def _split(text: str | None) -> list[str] | None:
     return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
 
 
-def open_store(config: Config | None = None) -> Store:
+def open_store(config: Config | JudgeConfig | None = None) -> Store:
     named = config.store if config else None
     return Store(Path(named or os.environ.get(STORE_VARIABLE) or DEFAULT_STORE).expanduser())
 
 
-def run(request: Request, out: Path | None, copy: Path | None) -> None:
+def run(request: Request, out: Path | None, copy: Path | None, refresh: bool) -> None:
     from harness.launch import run_jobs
     from harness.launchers import launcher
-    from harness.pipeline import build_road
+    from harness.pipeline import ask_again, build_road
     from harness.reporting import board, results
 
     preset, layers = request.layers()
@@ -110,6 +125,8 @@ def run(request: Request, out: Path | None, copy: Path | None) -> None:
         _check_file(copy, "--leaderboard")
     store = open_store(config)
     road = build_road(config, store, download=True)
+    if refresh:
+        ask_again(road, store)
     out = out or _default_out(preset, road.config)
     _check_ours(out)
     command = request.command(preset)
@@ -171,10 +188,11 @@ def plan(request: Request) -> None:
     config = configuration.resolve(layers)
     store = open_store(config)
     road = build_road(config, store, download=False)
-    table = Table(title=f"{road.pair.student}, taught by {road.pair.teacher}; judge: {config.judge}")
+    table = Table(title=f"{road.pair.student}, taught by {road.pair.teacher}; judge: {config.judge.name}")
     for name in ("stages", "there", "to do", "tokens", "seconds"):
         table.add_column(name, justify="left" if name == "stages" else "right")
-    groups = grouped(estimate(road, store))
+    costs = list(estimate(road, store))
+    groups = grouped(costs)
     for group in groups:
         seconds_left = "unknown" if group.seconds is None else f"{group.seconds:.0f}"
         table.add_row(
@@ -197,10 +215,28 @@ def plan(request: Request) -> None:
         "store's last stages of the kind, else of a two-core machine with the embedded pair.",
         markup=False,
     )
+    for line in judging_bill(costs, config.judge):
+        console.print(line, markup=False)
+
+
+def judging_bill(costs: Iterable[tuple[Any, Any]], judging: Judging) -> list[str]:
+    """What each judge that is paid by tokens is asked at most, one line each."""
+    lines = []
+    for name in judging.names:
+        paid = [cost for job, cost in costs if getattr(job, "judge", None) == name and cost and cost.calls]
+        if paid:
+            tokens, reply = sum(cost.tokens for cost in paid), sum(cost.output_tokens for cost in paid)
+            prices = judging.of(name).prices
+            unknown = "" if prices.cost(1, 1) is not None else " (set judge.prices.input and judge.prices.output)"
+            lines.append(
+                f"judge {name}: at most {sum(cost.calls for cost in paid):,} calls, {tokens:,} tokens in and {reply:,} "
+                f"out, {prices.in_words(tokens, reply)}{unknown}; what its cache has costs nothing"
+            )
+    return lines
 
 
 def list_names(kind: str | None) -> None:
-    from harness.judging import judges
+    from harness.judging import judge_kinds, judges
     from harness.methods import methods
     from harness.models.catalog import models, pairs
     from harness.prompts import prompt_sets
@@ -209,7 +245,10 @@ def list_names(kind: str | None) -> None:
         "methods": lambda: {name: f"{method.summary} ({method.source})" for name, method in methods.items()},
         "models": lambda: {name: spec.summary for name, spec in models.items()},
         "pairs": lambda: {n: f"{p.student}, taught by {p.teacher}; {p.summary}" for n, p in pairs.items()},
-        "judges": lambda: {name: judge.summary for name, judge in judges.items()},
+        "judges": lambda: {
+            **{name: judge.summary for name, judge in judges.items()},
+            **{kind.name: kind.summary for _, kind in judge_kinds.items()},
+        },
         "prompts": lambda: {name: found.summary for name, found in prompt_sets.items()},
         "presets": lambda: {name: str(layer.get("summary", "")) for name, layer in configuration.presets.items()},
     }
@@ -243,6 +282,139 @@ def leaderboard(run_dirs: list[Path], out: Path | None) -> None:
     else:
         write_atomically(out, text)
         print(f"written to {out}")
+
+
+ASK_AGAIN = 3  # the status of `judge` where too many verdicts are not ok
+
+
+@dataclass(frozen=True)
+class JudgeRequest:
+    """The arguments that `judge` and `judge-check` share, as given."""
+
+    judge: str
+    template: str | None
+    max_cost: float | None
+    config: Path | None
+    assignments: list[str]
+    refresh: bool
+
+    def resolve(self) -> JudgeConfig:
+        layers = [configuration.read_config_file(self.config)] if self.config else []
+        layers.append(configuration.parse_assignments(self.assignments))
+        layers.append({"judge": judge_options(self.judge, self.template, self.max_cost)})
+        return configuration.resolve_judging(layers)
+
+
+def judge(request: JudgeRequest, candidate: Path, reference: Path, out: Path) -> int:
+    """Judge one response file against another; the process's status."""
+    from harness.judging.asking import Names, Tally, ask_for_verdicts
+    from harness.judging.cache import CACHE, VerdictCache
+    from harness.judging.files import read_comparisons
+    from harness.progress import StageView
+    from harness.records import Verdict, write_jsonl
+    from harness.reporting.judged import summary
+
+    config = request.resolve()
+    _check_file(out, "--out")
+    comparisons = read_comparisons(candidate, reference)
+    store = open_store(config)
+    judges = _reading_judges(config, store, [comparison.prompt for comparison in comparisons])
+    names = [candidate.stem, reference.stem]
+    who = Names("files", *(names if names[0] != names[1] else [str(candidate), str(reference)]))
+    place = {comparison.prompt.id: number for number, comparison in enumerate(comparisons)}
+    verdicts: list[Verdict] = []
+    tallies: dict[str, Tally] = {}
+    console = Console(stderr=True)
+    try:
+        with VerdictCache(store.root / CACHE) as cache, StageView(console, len(judges)) as view:
+            for asked in judges:
+                tick = view.stage(f"judge {asked.name}")
+                prices = config.judge.of(asked.name).prices
+                tallies[asked.name] = ask_for_verdicts(
+                    asked, comparisons, who, cache, prices, verdicts.append, tick, request.refresh
+                )
+    finally:
+        if verdicts:
+            verdicts.sort(key=lambda row: (config.judge.names.index(row.judge), place[row.prompt_id], row.order))
+            write_jsonl(out, verdicts)
+    print(summary(verdicts, tallies, config.judge))
+    console.print(f"{len(verdicts)} verdicts written to {out}", markup=False, soft_wrap=True)
+    low = [name for name, tally in tallies.items() if tally.ok < config.judge.least_ok * tally.verdicts]
+    return ASK_AGAIN if low else 0
+
+
+def judge_check(request: JudgeRequest, labels: Path | None, out: Path | None) -> int:
+    """A judge's own report; the process's status: ASK_AGAIN where the judge is not usable."""
+    from harness.judging.asking import ask
+    from harness.judging.cache import CACHE, VerdictCache
+    from harness.judging.check import Plan, check, read_labels, read_pairs, render
+    from harness.progress import StageView
+
+    config = request.resolve()
+    if out:
+        _check_file(out, "--out")
+    plan = Plan(read_pairs(), humans=read_labels(labels) if labels else ())
+    store, console = open_store(config), Console(stderr=True)
+    judges = _reading_judges(config, store, [case.prompt for case in plan.cases])
+    reports = []
+    with VerdictCache(store.root / CACHE) as cache, StageView(console, 2 * len(judges)) as view:
+        for asked in judges:
+            prices = config.judge.of(asked.name).prices
+
+            def answers(
+                questions: Iterable[Question],
+                judge: Judge = asked,
+                prices: Prices = prices,
+                cache: VerdictCache | None = cache,
+                label: str = f"{asked.name}: labels and damage",
+            ) -> list[tuple[Question, Answer]]:
+                found: list[tuple[Question, Answer]] = []
+                listed, tick = list(questions), view.stage(label)
+                began = time.monotonic()
+
+                def arrived(question: Question, answer: Answer) -> None:
+                    found.append((question, answer))
+
+                tally = ask(judge, listed, len(listed), cache, prices, arrived, tick, request.refresh)
+                view.finish(label, time.monotonic() - began, f"; {tally.spent(prices)}" if tally.spent(prices) else "")
+                return found
+
+            again = partial(answers, cache=None, label=f"{asked.name}: labels a second time")
+            reports.append(check(asked, answers, plan, again))
+    text = "\n\n".join(map(render, reports))
+    print(text)
+    if out:
+        write_atomically(out, text + "\n")
+    return 0 if all(report.usable for report in reports) else ASK_AGAIN
+
+
+def _reading_judges(config: JudgeConfig, store: Store, prompts: Sequence[Prompt]) -> list[Judge]:
+    """The judges named, ready to be asked about texts alone.
+
+    Raises:
+        UserError: one reads measures that a run alone makes; or its template cannot ask about one of the prompts.
+    """
+    from harness.judging import judges, open_judge
+    from harness.judging.opening import check_prompts, checkpoint_in
+    from harness.pipeline import judge_checkpoints, locate_all
+
+    jobs: dict[str, Any] = {}
+    located = locate_all([], config.judge, store, download=True)
+    checkpoints = judge_checkpoints(config.judge, located, lambda job: jobs.setdefault(job.ref, job).ref)
+    for name in config.judge.names:
+        if name in judges and judges.get(name).measures:
+            raise UserError(f"judge '{name}' reads measures that only a run makes; name one that reads texts")
+    if jobs:
+        from harness.launch import run_jobs
+
+        run_jobs(jobs.values(), store, Console(stderr=True))
+    found = [
+        open_judge(name, config.judge, checkpoint_in(store, model), config.vllm.python)
+        for name, model in checkpoints.items()
+    ]
+    for opened in found:
+        check_prompts(opened, prompts)
+    return found
 
 
 def stage(path: Path, work: Path | None) -> None:

@@ -14,14 +14,15 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_serializer, field_validator
 
-from harness.errors import UserError
+from harness.endpoint import without_credentials
+from harness.errors import UserError, hide
 from harness.registry import Registry, did_you_mean
 
 Layer = dict[str, Any]
 # How and where a run is made, and so no part of what it is: of its keys, its results and its resolved configuration.
-MACHINE = frozenset({"store", "launcher", "processes", "accelerate_config"})
+MACHINE = frozenset({"store", "launcher", "processes", "accelerate_config", "vllm"})
 
 
 class Section(BaseModel):
@@ -103,16 +104,108 @@ class Prune(Section):
     )
 
 
+class Prices(Section):
+    """Money a million tokens, in the currency of your choice; None is unknown."""
+
+    input: float | None = Field(default=None, ge=0)
+    output: float | None = Field(default=None, ge=0)
+
+    def cost(self, input_tokens: int, output_tokens: int) -> float | None:
+        if self.input is None or self.output is None:
+            return None
+        return (input_tokens * self.input + output_tokens * self.output) / 1e6
+
+    def in_words(self, input_tokens: int, output_tokens: int) -> str:
+        cost = self.cost(input_tokens, output_tokens)
+        return "cost unknown" if cost is None else f"cost {cost:.4g}"
+
+
+class Judging(Section):
+    """Who judges, and how it is asked. `name` is one judge of `list judges`, or several with commas between them.
+
+    own: settings of one judge of several, by its name."""
+
+    name: str = "proxy"
+    samples: int = Field(default=2, ge=1, le=8, description="teacher samples a prompt, drawn for proxy judges alone")
+    template: str = Field(default="default", description="a named template, or a file")
+    form: Literal["auto", "letter", "rationale", "structured"] = "auto"
+    temperature: float = Field(default=0.0, ge=0)
+    max_tokens: int = Field(default=1024, ge=1, description="of a reply with a rationale, reasoning included")
+    base_url: str | None = Field(default=None, description="an OpenAI-compatible server; else OPENAI_BASE_URL")
+    key_variable: str = Field(default="OPENAI_API_KEY", description="the environment variable that holds the key")
+    concurrency: int = Field(default=64, ge=1)
+    requests_per_minute: float | None = Field(default=None, gt=0)
+    tokens_per_minute: float | None = Field(default=None, gt=0)
+    timeout: float = Field(default=120.0, gt=0, description="seconds a call")
+    tries: int = Field(default=6, ge=1, description="a call that fails is made again so often")
+    prices: Prices = Prices()
+    max_cost: float | None = Field(default=None, gt=0, description="stop asking before this run has cost more")
+    least_ok: float = Field(default=0.99, ge=0, le=1, description="share of ok verdicts that `judge` ends well with")
+    own: dict[str, dict[str, Any]] = {}
+
+    @field_validator("base_url")
+    @classmethod
+    def _a_server(cls, value: str | None) -> str | None:
+        if value is not None:
+            without_credentials(value)
+        return value
+
+    @field_serializer("base_url")
+    def _in_public(self, value: str | None) -> str | None:
+        """Credentials in a URL stay in this process: no file, key or job holds them."""
+        return value and without_credentials(value)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(part.strip() for part in self.name.split(",") if part.strip())
+
+    def of(self, name: str) -> Judging:
+        """The settings of one judge."""
+        settings: Judging = validated(
+            Judging, {**dict(self), "name": name, "own": {}, **self.own.get(name, {})}, f"judge.own.{name}."
+        )
+        return settings
+
+    @field_validator("name")
+    @classmethod
+    def _one_or_several(cls, value: str) -> str:
+        names = [part.strip() for part in value.split(",")]
+        if not all(names) or len(set(names)) < len(names):
+            raise ValueError("expected the name of a judge, or of several, each once, with commas between them")
+        return value
+
+    @field_validator("own")
+    @classmethod
+    def _of_these(cls, value: dict[str, dict[str, Any]], info: ValidationInfo) -> dict[str, dict[str, Any]]:
+        names = [part.strip() for part in str(info.data.get("name")).split(",")]
+        for name in value:
+            if name not in names:
+                raise ValueError(f"'{name}' is none of the judges{did_you_mean(name, names)}")
+        return value
+
+
+class VLLM(Section):
+    """python: the interpreter that has vLLM, which pins other versions of torch than this one."""
+
+    python: str | None = None
+
+
+class JudgeConfig(Section):
+    """What `judge` and `judge-check` take: the part of a run's configuration that is about judging."""
+
+    judge: Judging = Judging()
+    vllm: VLLM = VLLM()
+    store: str | None = None
+
+
 class Config(Section):
     student: str
     prune: Prune | None = Field(default=None, description="prune the student, or prune it otherwise than its entry")
     teacher: str | None = None
     methods: tuple[str, ...] = ("sft", "kd", "ddpo", "dadpo")
     controls: Literal["none", "basic", "full"] = "basic"
-    judge: str = "proxy"
-    judge_samples: int = Field(
-        default=2, ge=1, le=8, description="teacher samples a prompt, drawn for proxy judges alone"
-    )
+    judge: Judging = Judging()
+    vllm: VLLM = VLLM()
     train_prompts: str = "everyday-train"
     eval: tuple[str, ...] = ("everyday-test", "followups", "longer-tasks")
     limits: Limits = Limits()
@@ -214,7 +307,7 @@ def parse_assignment(text: str) -> Layer:
         raise UserError(f"--set {text}: the value is not valid YAML") from error
     for part in reversed(key.split(".")):
         parsed = {part: parsed}
-    layer: Layer = parsed
+    layer: Layer = in_full(parsed)
     return layer
 
 
@@ -224,6 +317,11 @@ def parse_assignments(texts: Iterable[str]) -> Layer:
     for text in texts:
         layer = _merge(layer, parse_assignment(text))
     return layer
+
+
+def in_full(layer: Layer) -> Layer:
+    """A layer with `judge: NAME` written out as `judge: {name: NAME}`."""
+    return {**layer, "judge": {"name": layer["judge"]}} if isinstance(layer.get("judge"), str) else layer
 
 
 def merge(base: Layer, over: Layer) -> Layer:
@@ -272,7 +370,7 @@ def _explain(kind: type[BaseModel], error: ValidationError, prefix: str) -> str:
         return f"unknown configuration key '{key}'{did_you_mean(location[-1], owner.model_fields)}"
     if first["type"] == "missing":
         return f"configuration key '{key}' is not set"
-    return f"configuration key '{key}': {first['msg']} (given: {first['input']!r})"
+    return hide(f"configuration key '{key}': {first['msg']} (given: {first['input']!r})")
 
 
 def _section_of(annotation: Any) -> type[BaseModel]:
@@ -287,10 +385,12 @@ def resolve(layers: list[Layer]) -> Config:
 
     data: Layer = {}
     for layer in layers:
-        data = merge(data, layer)
+        data = merge(data, in_full(layer))
     config: Config = validated(Config, data)
     for name in [*config.methods, *config.settings]:
         methods.get(name)
+    for name in config.judge.names:
+        config.judge.of(name)
     common_keys = {key for name in methods.names() for key in methods.get(name).settings.model_fields}
     for key in config.training:
         if key not in MethodSettings.model_fields:
@@ -308,6 +408,17 @@ def resolve(layers: list[Layer]) -> Config:
     }
     settings = {name: checked[name] for name in used}
     return config.model_copy(update={"training": {}, "settings": settings})
+
+
+def resolve_judging(layers: list[Layer]) -> JudgeConfig:
+    """The configuration of `judge` and `judge-check`, from its layers, weakest first."""
+    data: Layer = {}
+    for layer in layers:
+        data = _merge(data, in_full(layer))
+    config: JudgeConfig = validated(JudgeConfig, data)
+    for name in config.judge.names:
+        config.judge.of(name)
+    return config
 
 
 def to_yaml(config: Config) -> str:

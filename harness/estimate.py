@@ -20,6 +20,8 @@ from harness.jobs import (
     RespondJob,
     TrainJob,
 )
+from harness.judging import Judge
+from harness.judging.opening import reply_tokens
 from harness.pipeline import Road
 from harness.prompts import read_prompts
 from harness.records import Prompt
@@ -37,22 +39,35 @@ TOKENS_PER_SECOND = {
 FIXED_SECONDS = {"convert": 25.0, "prompts": 0.1, "judge": 0.2}
 # A chat template's own tokens, and how many characters make a token of English text.
 TEMPLATE_TOKENS, CHARACTERS_PER_TOKEN = 30, 4.5
+# About what a judge's template adds to a question.
+QUESTION_TOKENS = 400
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Tokens that a stage still reads or writes, and its time; None where nothing is known of its speed."""
+    """Tokens that a stage still reads or writes, and its time; None where nothing is known of its speed.
+
+    calls, output_tokens: of a judge behind a server, at most: what its cache has is not known before the responses are.
+    """
 
     tokens: int
     seconds: float | None
+    calls: int = 0
+    output_tokens: int = 0
 
 
 def estimate(road: Road, store: Store) -> Iterator[tuple[AnyJob, Cost | None]]:
     """Every job with its cost, or None where its artifact is there."""
     sizes = _Sizes(road, store)
+    judges = {judge.name: judge for judge, _ in road.judges}
     made = {stage: list(store.manifests(stage)) for stage in TOKENS_PER_SECOND}
     for ref, job in road.jobs.items():
-        yield job, None if store.intact(ref) else _cost(job, road, sizes, made)
+        if store.intact(ref):
+            yield job, None
+        elif isinstance(job, JudgeJob) and not judges[job.judge].measures:
+            yield job, _judging_cost(job, judges[job.judge], sizes)
+        else:
+            yield job, _cost(job, road, sizes, made)
 
 
 @dataclass
@@ -64,6 +79,8 @@ class Group:
     to_do: int = 0
     tokens: int = 0
     seconds: float | None = 0.0
+    calls: int = 0
+    output_tokens: int = 0
 
 
 def grouped(costs: Iterable[tuple[AnyJob, Cost | None]]) -> list[Group]:
@@ -77,6 +94,8 @@ def grouped(costs: Iterable[tuple[AnyJob, Cost | None]]) -> list[Group]:
             continue
         group.to_do += 1
         group.tokens += cost.tokens
+        group.calls += cost.calls
+        group.output_tokens += cost.output_tokens
         known = None not in (group.seconds, cost.seconds)
         group.seconds = (group.seconds or 0) + (cost.seconds or 0) if known else None
     return list(groups.values())
@@ -90,6 +109,14 @@ def _cost(job: AnyJob, road: Road, sizes: _Sizes, made: dict[str, list[dict[str,
     if speed is None and (isinstance(job, EmbedJob) or all(_embedded(model, road) for model in _models(job))):
         speed = TOKENS_PER_SECOND[job.stage]
     return Cost(tokens, None if speed is None else tokens / speed)
+
+
+def _judging_cost(job: JudgeJob, judge: Judge, sizes: _Sizes) -> Cost:
+    """A judge that reads sees each prompt with both responses, in each of its orders."""
+    questions = sizes.prompts(job.prompts) * len(judge.orders)
+    read = len(judge.orders) * sizes.read(job.prompts, (job.candidate, job.reference)) + questions * QUESTION_TOKENS
+    reply = reply_tokens(judge)
+    return Cost(read, None) if reply is None else Cost(read, None, questions, questions * reply)
 
 
 def _measured_speed(job: AnyJob, manifests: list[dict[str, Any]]) -> float | None:
@@ -131,15 +158,18 @@ class _Sizes:
         if isinstance(job, EmbedJob):
             return self._responses(job.responses)
         if isinstance(job, PruneJob | DistributionsJob):
-            return self._read(job.prompts, (job.responses,))
+            return self.read(job.prompts, (job.responses,))
         if isinstance(job, TrainJob):
             epochs, refs = job.token_match or (job.settings["epochs"], job.responses)
-            return int(epochs) * self._read(job.prompts, refs)
+            return int(epochs) * self.read(job.prompts, refs)
         if isinstance(job, PromptsJob | ConvertJob | JudgeJob):
             return 0
-        return self._read(job.prompts, job.responses)
+        return self.read(job.prompts, job.responses)
 
-    def _read(self, prompts: Ref, responses: tuple[Ref, ...]) -> int:
+    def prompts(self, ref: Ref) -> int:
+        return len(self._prompts[ref])
+
+    def read(self, prompts: Ref, responses: tuple[Ref, ...]) -> int:
         return self._prompt_tokens(prompts) + sum(self._responses(ref) for ref in responses)
 
     def _prompt_tokens(self, ref: Ref) -> int:

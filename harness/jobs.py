@@ -11,9 +11,11 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from harness.config import Sampling
+from harness.config import VLLM, Judging, Sampling
 from harness.store import canonical_hash
 
+# `judging` is in the key by `judge_source`, as far as it shapes an answer
+NO_PART_OF_A_KEY = {"label", "path", "tracker", "judging", "vllm", "refresh"}
 Ref = str  # "stage/key" of an artifact
 Facts = dict[str, Any]  # what a stage says of its work, kept in the artifact's manifest
 
@@ -29,7 +31,8 @@ class Model(BaseModel):
 
 
 class Job(BaseModel):
-    """`label` and `tracker` are for people; they and paths are left out of the key."""
+    """`label` and `tracker` are for people; they, paths, and what is said of how to ask a judge are no part of the
+    key."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     version: ClassVar[int]
@@ -38,7 +41,7 @@ class Job(BaseModel):
 
     @property
     def ref(self) -> Ref:
-        data = self.model_dump(mode="json", exclude={"label", "path", "tracker"})
+        data = self.model_dump(mode="json", exclude=NO_PART_OF_A_KEY)
         for name in type(self).model_fields:
             if isinstance(getattr(self, name), Model):
                 data[name].pop("path")
@@ -146,12 +149,19 @@ class TrainJob(Job):
 
 
 class JudgeJob(Job):
-    """One judge's verdicts on one candidate's responses against the reference's."""
+    """One judge's verdicts on one candidate's responses against the reference's.
 
-    version: ClassVar[int] = 1
+    judge_source: a digest of what the judge is. judging, vllm: how it is asked. checkpoint: of a local judge.
+    refresh: ask anew what was asked before."""
+
+    version: ClassVar[int] = 2
     stage: Literal["judge"] = "judge"
     judge: str
     judge_source: str
+    judging: Judging = Judging()
+    vllm: VLLM = VLLM()
+    checkpoint: Model | None = None
+    refresh: bool = False
     prompt_set: str
     candidate_name: str
     reference_name: str

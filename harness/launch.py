@@ -63,6 +63,8 @@ def _note(job: Job, store: Store) -> str:
             f"; {before:,} → {after:,} parameters ({after / before - 1:+.1%}), "
             f"MLP width {facts['mlp_width_before']} → {facts['mlp_width']}"
         )
+    if job.stage == "judge":
+        return f"; {facts['spent']}" if facts["spent"] else ""
     if job.stage == "respond":
         return f"; {facts['responses']} responses, {facts['tokens']} tokens, {facts['cut']} cut at the limit"
     notes = [

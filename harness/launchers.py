@@ -249,11 +249,11 @@ def _as_many_as_wanted() -> None:
         )
 
 
-def _print_progress(done: int, total: int) -> None:
+def _print_progress(done: int, total: int, note: str = "") -> None:
     print(json.dumps({"done": done, "total": total}), flush=True)
 
 
-def _silent(done: int, total: int) -> None:
+def _silent(done: int, total: int, note: str = "") -> None:
     pass
 
 

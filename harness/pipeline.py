@@ -9,12 +9,12 @@ Every job's key follows from the jobs before it, so the whole road is known befo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness.config import Config, MethodSettings, Sampling, TokenSettings, validated
+from harness.config import Config, Judging, MethodSettings, Sampling, TokenSettings, validated
 from harness.errors import UserError
 from harness.jobs import (
     AnyJob,
@@ -30,7 +30,8 @@ from harness.jobs import (
     ScoreJob,
     TrainJob,
 )
-from harness.judging import Judge, judges
+from harness.judging import Judge, judges, open_judge
+from harness.judging.opening import Checkpoint, check_prompts, checkpoint_of
 from harness.judging.protocol import source_digest
 from harness.methods import Method, methods, selected_controls
 from harness.models.catalog import (
@@ -101,6 +102,7 @@ class Road:
     teacher_responses: Ref = ""
     train_prompts: list[Prompt] = field(default_factory=list)
     eval_prompts: dict[str, list[Prompt]] = field(default_factory=dict)
+    judges: list[tuple[Judge, Model | None]] = field(default_factory=list)
 
     def add(self, job: AnyJob) -> Ref:
         return self.jobs.setdefault(job.ref, job).ref
@@ -134,7 +136,6 @@ def build_road(config: Config, store: Store, download: bool) -> Road:
         UserError: anything wrong with names, files or settings; nothing has been computed or written then.
         MissingModelError: all models that are missing, named together.
     """
-    judge = judges.get(config.judge)
     pair = resolve_pair(config.student, config.teacher)
     train_set = training_set(config.train_prompts)
     eval_sets = [evaluation_set(text, train_set) for text in config.eval]
@@ -144,7 +145,7 @@ def build_road(config: Config, store: Store, download: bool) -> Road:
     for found, _ in eval_sets:
         road.eval_prompts[found.name] = read_prompts(found.path, config.limits.eval)
     _unseen(road.train_prompts, road.eval_prompts)
-    located = _locate_all([pair.teacher, pair.student], judge, store, download)
+    located = locate_all([pair.teacher, pair.student], config.judge, store, download)
     if any(methods.get(entry.method).level == "token" for entry in road.entries):
         _one_tokenizer(*(located[name] for name in (pair.student, pair.teacher)))
     # what was left to the pair and the student's entry, said in full: the configuration is fed back one day
@@ -152,7 +153,7 @@ def build_road(config: Config, store: Store, download: bool) -> Road:
     road.config = config = config.model_copy(update={"teacher": pair.teacher, "prune": prune})
 
     prompts = road.add(_prompts_job(train_set, config.limits.train, store))
-    teacher = _base_model(road, pair.teacher, located)
+    teacher = _base_model(road.add, pair.teacher, located)
     teacher_responses = road.add(
         _respond(
             config,
@@ -186,9 +187,12 @@ def build_road(config: Config, store: Store, download: bool) -> Road:
         for entry in road.entries
     }
 
+    road.judges = open_judges(config, judge_checkpoints(config.judge, located, road.add))
+    for judge, _ in road.judges:
+        check_prompts(judge, [prompt for found in road.eval_prompts.values() for prompt in found])
     before = len(road.jobs)
     for found, in_domain in eval_sets:
-        _evaluate(road, found, in_domain, teacher, student, trained, judge, located, store)
+        _evaluate(road, found, in_domain, teacher, student, trained, located, store)
     road.jobs = _by_model(road.jobs, before)
     return road
 
@@ -227,17 +231,24 @@ def _unseen(train: Sequence[Prompt], evaluation: dict[str, list[Prompt]]) -> Non
             )
 
 
-def _locate_all(names: Sequence[str], judge: Judge, store: Store, download: bool) -> dict[str, tuple[ModelSpec, Model]]:
-    """Every model that the road starts from, found at once, so that all that is missing is named together."""
+def locate_all(
+    names: Sequence[str], judging: Judging, store: Store, download: bool
+) -> dict[str, tuple[ModelSpec, Model]]:
+    """Every model that a road starts from, its judges' too, found at once: all that is missing is named together."""
     specs = {name: model_spec(name) for name in names}
     for spec in list(specs.values()):
         if spec.base:
             specs[spec.base] = models.get(spec.base)
-    for measure in judge.measures:
-        if measure not in (TEACHER_NLL, EMBEDDING):
-            raise UserError(f"judge '{judge.name}' asks for the measure '{measure}', which the harness does not make")
-    if EMBEDDING in judge.measures:
-        specs[EMBEDDER] = models.get(EMBEDDER)
+    families: dict[str, frozenset[str] | None] = {}
+    for name in judging.names:
+        needed = checkpoint_of(name)
+        if needed:
+            specs[needed[0]], families[needed[0]] = model_spec(needed[0], "judge's model"), needed[1]
+        for measure in judges.get(name).measures if name in judges else ():
+            if measure not in (TEACHER_NLL, EMBEDDING):
+                raise UserError(f"judge '{name}' asks for the measure '{measure}', which the harness does not make")
+            if measure == EMBEDDING:
+                specs[EMBEDDER] = models.get(EMBEDDER)
     located: dict[str, tuple[ModelSpec, Model]] = {}
     missing: list[str] = []
     for name, spec in specs.items():
@@ -245,13 +256,32 @@ def _locate_all(names: Sequence[str], judge: Judge, store: Store, download: bool
             located[name] = (spec, Model())
             continue
         try:
-            path, digest = locate(name, spec, store, download)
+            path, digest = locate(name, spec, store, download, families.get(name))
             located[name] = (spec, Model(path=str(path), digest=digest))
         except MissingModelError as error:
             missing.append(str(error))
     if missing:
         raise MissingModelError("missing models: " + "; ".join(missing))
     return located
+
+
+def judge_checkpoints(
+    judging: Judging, located: dict[str, tuple[ModelSpec, Model]], add: Callable[[AnyJob], Ref]
+) -> dict[str, Model | None]:
+    """The checkpoint of each judge, None for one that reads none; what must be converted first is added as a job."""
+    needed = {name: checkpoint_of(name) for name in judging.names}
+    return {name: _base_model(add, found[0], located) if found else None for name, found in needed.items()}
+
+
+def open_judges(config: Config, checkpoints: dict[str, Model | None]) -> list[tuple[Judge, Model | None]]:
+    """Every judge that gives verdicts of its own: those named, each followed by the parts that it is made of."""
+    shown: dict[str, tuple[Judge, Model | None]] = {}
+    for name, model in checkpoints.items():
+        checkpoint = Checkpoint(str(model.artifact or model.digest), None) if model else None
+        judge = open_judge(name, config.judge, checkpoint, config.vllm.python)
+        shown[judge.name] = (judge, model)
+        shown |= {member: (judges.get(member), None) for member in judge.members if member not in shown}
+    return list(shown.values())
 
 
 def _one_tokenizer(*pair: tuple[ModelSpec, Model]) -> None:
@@ -263,21 +293,21 @@ def _one_tokenizer(*pair: tuple[ModelSpec, Model]) -> None:
         loading.require_one_tokenizer(*map(loading.load_tokenizer, folders))
 
 
-def _base_model(road: Road, name: str, located: dict[str, tuple[ModelSpec, Model]]) -> Model:
+def _base_model(add: Callable[[AnyJob], Ref], name: str, located: dict[str, tuple[ModelSpec, Model]]) -> Model:
     """A checkpoint as it comes, converted where it is a GGUF file."""
     spec, model = located[name]
     if spec.base:
         raise UserError(f"'{name}' is a pruned model; only the student may be one")
     if spec.gguf:
         job = ConvertJob(label=f"convert {name}", path=str(model.path), digest=str(model.digest))
-        return Model(artifact=road.add(job))
+        return Model(artifact=add(job))
     return model
 
 
 def _student(road: Road, name: str, located: dict[str, tuple[ModelSpec, Model]], store: Store) -> Model:
     """The student before training: as it comes, or pruned as its entry or the configuration says."""
     spec, prune = located[name][0], road.config.prune
-    base = _base_model(road, spec.base or name, located)
+    base = _base_model(road.add, spec.base or name, located)
     if prune is None:
         return base
     prompts = road.add(_prompts_job(prompt_sets.get(CALIBRATION_SET), prune.calibration, store))
@@ -434,7 +464,6 @@ def _evaluate(
     teacher: Model,
     student: Model,
     trained: dict[str, Model],
-    judge: Judge,
     located: dict[str, tuple[ModelSpec, Model]],
     store: Store,
 ) -> None:
@@ -454,7 +483,8 @@ def _evaluate(
 
     reference = respond(teacher, "reference", TEACHER)
     # drawn for proxy judges alone: a judge that reads needs none
-    samples = respond(teacher, "judging", "teacher for judging", config.judge_samples) if judge.measures else None
+    measuring = any(judge.measures for judge, _ in road.judges)
+    samples = respond(teacher, "judging", "teacher for judging", config.judge.samples) if measuring else None
     answers: list[tuple[str, str, Entry | None, Ref]] = [
         (CEILING, "ceiling", None, respond(teacher, "second", CEILING)),
         (UNTRAINED, "untrained", None, respond(student, "candidate", UNTRAINED)),
@@ -463,35 +493,46 @@ def _evaluate(
         kind = "control" if entry.controls else "method"
         answers.append((entry.name, kind, entry, respond(trained[entry.name], "candidate", entry.name)))
 
-    shown = [judge, *(judges.get(member) for member in judge.members)]
-    digests = {judging.name: source_digest(judging) for judging in shown}
+    digests = {judge.name: source_digest(judge) for judge, _ in road.judges}
     candidates = []
     for who, kind, maybe_entry, responses in answers:
         roles = {"candidate": (responses, who), "reference": (reference, TEACHER)}
         if samples:
             roles["samples"] = (samples, "teacher for judging")
         verdicts = {}
-        for judging in shown:
+        for judge, checkpoint in road.judges:
             job = JudgeJob(
-                label=f"judge {judging.name}: {who}, {name}",
-                judge=judging.name,
-                judge_source=digests[judging.name],
+                label=f"judge {judge.name}: {who}, {name}",
+                judge=judge.name,
+                judge_source=digests[judge.name],
+                judging=config.judge,
+                vllm=config.vllm,
+                checkpoint=checkpoint,
                 prompt_set=name,
                 candidate_name=who,
                 reference_name=TEACHER,
                 prompts=prompts,
                 candidate=responses,
                 reference=reference,
-                samples=samples,
+                samples=samples if judge.measures else None,
                 measures={
                     f"{kind_}/{role}": measure(kind_, ref, whose)
-                    for kind_ in judging.measures
+                    for kind_ in judge.measures
                     for role, (ref, whose) in roles.items()
                 },
             )
-            verdicts[judging.name] = road.add(job)
+            verdicts[judge.name] = road.add(job)
         candidates.append(Candidate(who, kind, maybe_entry, responses, verdicts))
     road.evaluations.append(Evaluation(name, in_domain, reference, tuple(candidates)))
+
+
+def ask_again(road: Road, store: Store) -> None:
+    """Have every judge that reads asked anew: its judgings are done again, and its cache is not looked into."""
+    readers = {judge.name for judge, _ in road.judges if not judge.measures}
+    for ref, job in road.jobs.items():
+        if isinstance(job, JudgeJob) and job.judge in readers:
+            store.discard(ref)
+            road.jobs[ref] = job.model_copy(update={"refresh": True})
 
 
 def run_digest(road: Road) -> str:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 from rich.console import Console
 from rich.progress import (
@@ -17,7 +16,13 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-Tick = Callable[[int, int], None]  # done, total
+
+class Tick(Protocol):
+    """Called as work goes on: done and total in any unit, and what else a person wants to see of it."""
+
+    def __call__(self, done: int, total: int, note: str = "") -> None: ...
+
+
 PLAIN_LINE_SECONDS = 15.0
 # stages shorter than this leave no line
 SILENT_SECONDS = 0.5
@@ -58,17 +63,21 @@ class StageView:
         self._number += 1
         if self._live:
             live, task = self._live, self._live.add_task(label, total=None)
-            return lambda done, total: live.update(task, completed=done, total=total)
+
+            def show(done: int, total: int, note: str = "") -> None:
+                live.update(task, completed=done, total=total, description=f"{label}; {note}" if note else label)
+
+            return show
         head = f"[{self._number}/{self._total}] {label}"
         began = last = time.monotonic()
 
-        def tick(done: int, total: int) -> None:
+        def tick(done: int, total: int, note: str = "") -> None:
             nonlocal last
             now = time.monotonic()
             if now - last >= PLAIN_LINE_SECONDS and done:
                 last = now
                 left = (now - began) / done * (total - done)
-                line = f"{head}: {done}/{total}, about {left:.0f} s left"
+                line = f"{head}: {done}/{total}, about {left:.0f} s left{f'; {note}' if note else ''}"
                 self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
         return tick

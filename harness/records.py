@@ -27,11 +27,14 @@ class Message(Record):
 
 
 class Prompt(Record):
-    """A conversation that ends with the user's turn, which the model is to answer."""
+    """A conversation that ends with the user's turn, which the model is to answer.
+
+    answer: a known right answer, for reference-guided judging."""
 
     id: str
     messages: tuple[Message, ...]
     category: str = ""
+    answer: str = ""
 
 
 class Response(Record):
@@ -46,7 +49,11 @@ class Response(Record):
 
 
 class Verdict(Record):
-    """One judge's answer on one comparison in one order. `preference` is 0..1 for the candidate."""
+    """One judge's answer on one comparison in one order. `preference` is 0..1 for the candidate.
+
+    candidate_tokens, reference_tokens: lengths of the responses, where their tokens are known. The rest is as in
+    `judging.Answer`.
+    """
 
     prompt_set: str
     prompt_id: str
@@ -56,9 +63,13 @@ class Verdict(Record):
     status: Status
     preference: float | None = Field(default=None, ge=0, le=1)
     judge: str
-    candidate_tokens: int
-    reference_tokens: int
+    candidate_tokens: int | None = None
+    reference_tokens: int | None = None
     detail: str = ""
+    raw: str = ""
+    input_tokens: int = 0
+    output_tokens: int = 0
+    seconds: float = 0.0
 
     @property
     def unanswered(self) -> bool:

@@ -7,7 +7,7 @@ what an interrupted attempt left, and goes on from there.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -42,11 +42,14 @@ from harness.jobs import (
     ScoreJob,
     TrainJob,
 )
-from harness.judging import Comparison, Measurement, collect_verdicts, judges
+from harness.judging import Comparison, Measurement, open_judge
+from harness.judging.asking import Names, ask_for_verdicts
+from harness.judging.cache import CACHE, VerdictCache
 from harness.judging.embedding import embed
+from harness.judging.opening import checkpoint_in
 from harness.methods import methods
 from harness.models import chat, loading, pruning
-from harness.models.catalog import FAMILIES, folder_digest, windowed
+from harness.models.catalog import FAMILIES, model_folder, unchanged, windowed
 from harness.progress import Tick
 from harness.prompts import read_prompts
 from harness.records import Prompt, Response, Verdict, read_jsonl, read_records, write_jsonl
@@ -68,24 +71,6 @@ def perform(job: Job, store: Store, work: Path, tick: Tick) -> Facts:
 
 
 # ---- reading what other stages made
-
-
-def model_folder(model: Model, store: Store) -> Path:
-    """Where a model's files are.
-
-    Raises:
-        UserError: a folder outside the store no longer holds what the job's key says.
-    """
-    if model.artifact:
-        return store.read(model.artifact).path
-    folder = Path(str(model.path))
-    _unchanged(folder, folder_digest(folder, store), model.digest)
-    return folder
-
-
-def _unchanged(path: Path, digest: str, expected: str | None) -> None:
-    if digest != expected:
-        raise UserError(f"{path} has changed since this job was made; run the command again")
 
 
 def load_prompts(ref: str, store: Store) -> list[Prompt]:
@@ -187,14 +172,14 @@ def _signal(ref: str, keys: Sequence[Key], responses: Sequence[str], store: Stor
 
 
 def _prompts(job: PromptsJob, store: Store, work: Path, tick: Tick) -> Facts:
-    _unchanged(Path(job.path), file_sha256(Path(job.path)), job.digest)
+    unchanged(Path(job.path), file_sha256(Path(job.path)), job.digest)
     prompts = read_prompts(Path(job.path), job.limit)
     write_jsonl(work / PROMPTS, prompts)
     return {"prompts": len(prompts)}
 
 
 def _convert(job: ConvertJob, store: Store, work: Path, tick: Tick) -> Facts:
-    _unchanged(Path(job.path), file_sha256(Path(job.path)), job.digest)
+    unchanged(Path(job.path), file_sha256(Path(job.path)), job.digest)
     return loading.dequantise_gguf(Path(job.path), work)
 
 
@@ -415,7 +400,7 @@ def _teacher_folder(distributions: str, store: Store) -> Path:
 
 
 def _judge(job: JudgeJob, store: Store, work: Path, tick: Tick) -> Facts:
-    judge = judges.get(job.judge)
+    judge = open_judge(job.judge, job.judging, checkpoint_in(store, job.checkpoint), job.vllm.python)
     prompts = {prompt.id: prompt for prompt in load_prompts(job.prompts, store)}
     candidates, references = responses_by_key(job.candidate, store), responses_by_key(job.reference, store)
     _same_keys(job.candidate, candidates, job.reference, references)
@@ -424,18 +409,14 @@ def _judge(job: JudgeJob, store: Store, work: Path, tick: Tick) -> Facts:
         Comparison(prompts[key[0]], row, references[key], {name: table[key[0]] for name, table in measured.items()})
         for key, row in candidates.items()
     ]
-    # an earlier attempt may have left failures: prompts that it got whole answers to are not asked again
-    kept: dict[str, list[Verdict]] = {}
-    for verdict in read_records(work / VERDICTS, Verdict) if (work / VERDICTS).is_file() else []:
-        kept.setdefault(verdict.prompt_id, []).append(verdict)
-    kept = {prompt_id: rows for prompt_id, rows in kept.items() if not any(row.unanswered for row in rows)}
-    asked = [comparison for comparison in comparisons if comparison.prompt.id not in kept]
-    new = collect_verdicts(judge, asked, job.prompt_set, job.candidate_name, job.reference_name, tick)
-    verdicts = [row for rows in kept.values() for row in rows] + new
-    order = {key[0]: place for place, key in enumerate(candidates)}
-    verdicts.sort(key=lambda row: order[row.prompt_id])
+    names, prices = Names(job.prompt_set, job.candidate_name, job.reference_name), job.judging.of(job.judge).prices
+    verdicts: list[Verdict] = []
+    with VerdictCache(store.root / CACHE) as cache:
+        tally = ask_for_verdicts(judge, comparisons, names, cache, prices, verdicts.append, tick, job.refresh)
+    place = {key[0]: number for number, key in enumerate(candidates)}
+    verdicts.sort(key=lambda row: (place[row.prompt_id], row.order))
     write_jsonl(work / VERDICTS, verdicts)
-    return {"verdicts": len(verdicts), UNANSWERED: sum(row.unanswered for row in verdicts)}
+    return {**asdict(tally), "spent": tally.spent(prices), UNANSWERED: tally.unanswered}
 
 
 def _measurements(job: JudgeJob, name: str, store: Store) -> dict[str, Measurement]:

@@ -182,6 +182,12 @@ class Store:
         work.replace(target)
         self._remember(digests)
 
+    def discard(self, ref: str) -> None:
+        """Remove an artifact, so that it is made anew."""
+        with self._lock(self.workspace(ref).name):
+            if self.path(ref).exists():
+                shutil.rmtree(self.path(ref))
+
     def manifests(self, stage: str) -> Iterator[dict[str, Any]]:
         """The manifests of one stage's artifacts, newest last."""
         folders = [path.parent for path in (self.root / stage).glob(f"*/{MANIFEST}")]

@@ -73,7 +73,7 @@ def train(work: Workload, begin: Callable[[], None], end: Callable[[], None]) ->
     steps = [list(range(start, start + n)) for start in range(0, n * work.steps, n)]
     started = False
 
-    def tick(done: int, total: int) -> None:  # called before each step, and once after the last
+    def tick(done: int, total: int, note: str = "") -> None:  # called before each step, and once after the last
         nonlocal started
         if started:
             end()

@@ -6,16 +6,14 @@ order the judge sees, and one that could not be had says so in its status.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
 from harness.methods import sources
-from harness.progress import Tick
-from harness.records import Order, Prompt, Response, Status, Verdict
-from harness.registry import Registry
+from harness.records import Order, Prompt, Response, Status
 from harness.store import canonical_hash
 
 BOTH_ORDERS: tuple[Order, ...] = ("candidate_first", "reference_first")
@@ -42,12 +40,43 @@ class Comparison:
 
 
 @dataclass(frozen=True)
+class Question:
+    """One comparison in one order: what a judge is asked once."""
+
+    comparison: Comparison
+    order: Order
+
+    @property
+    def shown(self) -> tuple[str, str]:
+        """The two responses' texts, the first shown first."""
+        texts = self.comparison.candidate.text, self.comparison.reference.text
+        return texts[::-1] if self.order == "reference_first" else texts
+
+    def for_candidate(self, first: float) -> float:
+        """A preference for the response shown first, as a preference for the candidate."""
+        return 1 - first if self.order == "reference_first" else first
+
+
+@dataclass(frozen=True)
 class Answer:
-    """preference: 0..1 for the candidate, whichever order it was shown in; None unless the status is ok."""
+    """What a judge said to one question.
+
+    preference: 0..1 for the candidate, whichever order it was shown in; None unless the status is ok.
+    detail: in a few words, why it is not ok, or what the preference was read from.
+    raw: the judge's own words. input_tokens, output_tokens: what the call was charged for, 0 where none was made.
+    seconds: from asking to the answer, waits and further tries included.
+    """
 
     status: Status
     preference: float | None = None
     detail: str = ""
+    raw: str = ""
+    input_tokens: int = 0
+    output_tokens: int = 0
+    seconds: float = 0.0
+
+
+Arrived = Callable[[Question, Answer], None]
 
 
 class Judge(Protocol):
@@ -58,6 +87,7 @@ class Judge(Protocol):
         of their own, and with them the teacher's further samples on the prompt.
     members: names of the judges that this one combines, each shown on the board alone as well.
     misses: for a proxy, what it cannot see; shown in every table. Empty for a judge that reads.
+    setup: what a table's header says of it beside its name: model, server, template.
     """
 
     @property
@@ -78,55 +108,24 @@ class Judge(Protocol):
     @property
     def members(self) -> tuple[str, ...]: ...
 
-    def answers(self, comparisons: Sequence[tuple[Comparison, Order]]) -> Iterable[Answer]:
-        """One answer for each comparison in its order, in turn."""
+    @property
+    def setup(self) -> dict[str, str]: ...
+
+    def answer(self, questions: Iterable[Question], arrived: Arrived) -> None:
+        """Call `arrived` with each question and its answer, as soon as there is one; the order is free.
+
+        Questions are to be taken one by one, as many as are worked on: there may be more than fit in memory.
+        """
         ...
 
 
-def collect_verdicts(
-    judge: Judge,
-    comparisons: Sequence[Comparison],
-    prompt_set: str,
-    candidate: str,
-    reference: str,
-    tick: Tick,
-) -> list[Verdict]:
-    """Every verdict of a judge: each comparison in each of its orders.
-
-    Raises:
-        RuntimeError: the judge gave fewer or more answers than it was asked for.
-    """
-    asked = [(comparison, order) for comparison in comparisons for order in judge.orders]
-    verdicts: list[Verdict] = []
-    answers = iter(judge.answers(asked))
-    for comparison, order in asked:
-        answer = next(answers, None)
-        if answer is None:
-            raise RuntimeError(f"judge {judge.name} gave {len(verdicts)} answers to {len(asked)} questions")
-        verdicts.append(
-            Verdict(
-                prompt_set=prompt_set,
-                prompt_id=comparison.prompt.id,
-                candidate=candidate,
-                reference=reference,
-                order=order,
-                status=answer.status,
-                preference=answer.preference if answer.status == "ok" else None,
-                judge=judge.name,
-                candidate_tokens=len(comparison.candidate.token_ids),
-                reference_tokens=len(comparison.reference.token_ids),
-                detail=answer.detail,
-            )
-        )
-        tick(len(verdicts), len(asked))
-    if next(answers, None) is not None:
-        raise RuntimeError(f"judge {judge.name} gave more than the {len(asked)} answers that it was asked for")
-    return verdicts
-
-
 def source_digest(judge: Judge) -> str:
-    """A digest of what defines a judge (a dataclass): its fields and the files they come from. An edited judge judges
-    anew."""
+    """A digest of what defines a judge (a dataclass): its fields, and the files they come from.
+
+    A field with `compare=False` is no part of it: a path, how fast it may ask. Nor are the files of a judge with a
+    `version`, which is raised by hand when its code changes what it answers: verdicts that were paid for survive an
+    edit.
+    """
     whole: object = judge
     if not is_dataclass(whole):
         raise TypeError(f"judge '{judge.name}' must be a dataclass, so that its settings are part of a verdict's key")
@@ -142,14 +141,5 @@ def _digest(part: object) -> str:
         return _digest(tuple(sorted((key, _digest(value)) for key, value in part.items())))
     if isinstance(part, tuple | list):
         return canonical_hash([_digest(item) for item in part])
-    inside = [_digest(getattr(part, f.name)) for f in fields(part)] if is_dataclass(part) else []
-    return canonical_hash([inside, sources(part)])
-
-
-def _load_judges() -> dict[str, Judge]:
-    from harness.judging import proxies
-
-    return {judge.name: judge for judge in proxies.JUDGES}
-
-
-judges: Registry[Judge] = Registry("judge", _load_judges)
+    inside = [_digest(getattr(part, f.name)) for f in fields(part) if f.compare] if is_dataclass(part) else []
+    return canonical_hash([inside, [] if hasattr(part, "version") else sources(part)])

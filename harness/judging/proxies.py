@@ -6,11 +6,11 @@ reference is one more sample of the teacher, so a student distributed as its tea
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from math import isnan
 
-from harness.judging.protocol import NO_ORDER, Answer, Comparison, Judge, Measurement
+from harness.judging.protocol import NO_ORDER, Answer, Arrived, Comparison, Judge, Measurement, Question
 from harness.records import Order
 
 
@@ -61,6 +61,10 @@ class MeasureJudge:
     members: tuple[str, ...] = ()
 
     @property
+    def setup(self) -> dict[str, str]:
+        return {}
+
+    @property
     def measures(self) -> tuple[str, ...]:
         return (self.measure,)
 
@@ -68,9 +72,9 @@ class MeasureJudge:
         plain = plain_preference(comparison)
         return self.decide(comparison.measured[self.measure]) if plain is None else plain
 
-    def answers(self, comparisons: Sequence[tuple[Comparison, Order]]) -> Iterable[Answer]:
-        for comparison, _ in comparisons:
-            yield Answer("ok", self.preference(comparison))
+    def answer(self, questions: Iterable[Question], arrived: Arrived) -> None:
+        for question in questions:
+            arrived(question, Answer("ok", self.preference(question.comparison)))
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,10 @@ class Unanimous:
     orders: tuple[Order, ...] = NO_ORDER
 
     @property
+    def setup(self) -> dict[str, str]:
+        return {}
+
+    @property
     def measures(self) -> tuple[str, ...]:
         return tuple(part.measure for part in self.parts)
 
@@ -91,11 +99,11 @@ class Unanimous:
     def members(self) -> tuple[str, ...]:
         return tuple(part.name for part in self.parts)
 
-    def answers(self, comparisons: Sequence[tuple[Comparison, Order]]) -> Iterable[Answer]:
-        for comparison, _ in comparisons:
-            preferences = {part.preference(comparison) for part in self.parts}
+    def answer(self, questions: Iterable[Question], arrived: Arrived) -> None:
+        for question in questions:
+            preferences = {part.preference(question.comparison) for part in self.parts}
             unanimous = preferences if preferences in ({0.0}, {1.0}) else {0.5}
-            yield Answer("ok", unanimous.pop())
+            arrived(question, Answer("ok", unanimous.pop()))
 
 
 TYPICALITY = MeasureJudge(

@@ -12,6 +12,7 @@ from pydantic import model_validator
 
 from harness.config import Prune, Section, packaged_yaml, validated
 from harness.errors import UserError
+from harness.jobs import Model
 from harness.registry import Registry, did_you_mean
 from harness.store import Store, canonical_hash
 
@@ -113,8 +114,12 @@ def model_spec(name: str, role: str = "model") -> ModelSpec:
     raise UserError(f"unknown {role} '{name}': not a registered model, a folder, or a hub id{hint}")
 
 
-def locate(name: str, spec: ModelSpec, store: Store, download: bool) -> tuple[Path, str]:
+def locate(
+    name: str, spec: ModelSpec, store: Store, download: bool, families: frozenset[str] | None = None
+) -> tuple[Path, str]:
     """The file or folder of a model that is not pruned, and the digest of its content.
+
+    families: the `model_type`s that will do, where they are others than those that are trained and scored.
 
     Raises:
         MissingModelError: with the command or the step that would bring it.
@@ -131,8 +136,9 @@ def locate(name: str, spec: ModelSpec, store: Store, download: bool) -> tuple[Pa
     if not (folder / "config.json").is_file() or not any(folder.glob(WEIGHTS)):
         raise UserError(f"{folder} is not a checkpoint: it needs config.json and *.safetensors files")
     family = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
-    if family not in FAMILIES | PADDED_FAMILIES:
-        known = ", ".join(sorted(FAMILIES | PADDED_FAMILIES))
+    wanted = families or FAMILIES | PADDED_FAMILIES
+    if family not in wanted:
+        known = ", ".join(sorted(wanted))
         raise UserError(f"{folder}: models of type {family} are not supported yet; known: {known}")
     return folder, folder_digest(folder, store)
 
@@ -141,6 +147,25 @@ def folder_digest(folder: Path, store: Store) -> str:
     """A digest of a checkpoint's content: weights, configuration, tokenizer, chat template."""
     files = {path for pattern in HUB_FILES for path in folder.glob(pattern)}
     return canonical_hash({path.name: _content_digest(path, store) for path in sorted(files)})
+
+
+def model_folder(model: Model, store: Store) -> Path:
+    """Where a model's files are.
+
+    Raises:
+        UserError: a folder outside the store no longer holds what the job's key says.
+    """
+    if model.artifact:
+        return store.read(model.artifact).path
+    folder = Path(str(model.path))
+    unchanged(folder, folder_digest(folder, store), model.digest)
+    return folder
+
+
+def unchanged(path: Path, digest: str, expected: str | None) -> None:
+    """Refuse an outside file that is no longer what a job's key says."""
+    if digest != expected:
+        raise UserError(f"{path} has changed since this job was made; run the command again")
 
 
 def _content_digest(path: Path, store: Store) -> str:

@@ -29,6 +29,8 @@ Students against their teacher on prompts that training never saw. **Preference 
 counting 0: 0 is parity with the teacher, negative is worse. **Win rate** is wins / N, ties are not wins. Brackets hold
 95% intervals: a bootstrap over prompts, or Wilson's where all outcomes are alike. *Missing* prompts have a failed or
 unparsable verdict and are not in N.
+*Flips* are prompts where the judge contradicts itself when the responses change places: they are ties. *Identical*
+responses are ties that no judge was asked about.
 *Tokens* is the mean response length, *cut* the share of responses cut at the length limit.
 """
 
@@ -41,15 +43,26 @@ def _section(run: Results) -> str:
         teacher = prompt_set["teacher"]
         parts.append(
             f"### {prompt_set['name']} ({domain}, {prompt_set['prompts']} prompts)\n\n"
-            f"Judge: {judge}{_misses(run, judge)}. The teacher's responses: {teacher['mean_tokens']:.0f} tokens, "
-            f"{teacher['cut_share']:.0%} cut.\n\n{_set_table(run, prompt_set['name'])}"
+            f"Judge: {judge}{_setup(run, judge)}{_misses(run, judge)}. The teacher's responses: "
+            f"{teacher['mean_tokens']:.0f} tokens, {teacher['cut_share']:.0%} cut.\n\n"
+            f"{_set_table(run, prompt_set['name'])}"
         )
     parts += [_judges(run), _methods(run)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
+def _judge(run: Results, judge: str) -> Results:
+    return next(known for known in run["judges"] if known["name"] == judge)
+
+
+def _setup(run: Results, judge: str) -> str:
+    """Model, server, template: what an answer depends on, after a judge's name."""
+    setup = _judge(run, judge).get("setup", {})
+    return f" ({', '.join(f'{name} {value}' for name, value in setup.items())})" if setup else ""
+
+
 def _misses(run: Results, judge: str) -> str:
-    misses = next(known["misses"] for known in run["judges"] if known["name"] == judge)
+    misses = _judge(run, judge)["misses"]
     return f", a proxy: it misses {misses}" if misses else ""
 
 
@@ -122,18 +135,26 @@ def _set_table(run: Results, prompt_set: str) -> str:
         {
             "": KINDS[row["kind"]],
             "method": row["method"],
-            "preference rate": _rate(row["preference_rate"], row["preference_interval"], signed=True),
-            "win rate": _rate(row["win_rate"], row["win_interval"]),
+            "preference rate": rate_cell(row["preference_rate"], row["preference_interval"], signed=True),
+            "win rate": rate_cell(row["win_rate"], row["win_interval"]),
             "W / T / L": f"{row['wins']} / {row['ties']} / {row['losses']}",
             "N": row["n"],
             "missing": row["missing"],
             "failed verdicts": row["failed_verdicts"],
+            **_flips(row),
+            "identical": row.get("identical", 0),
             "tokens": f"{row['mean_tokens']:.0f}",
             "cut": f"{row['cut_share']:.0%}",
         }
         for row in _ordered(run, rows)
     )
-    return _markdown(frame)
+    return markdown(frame)
+
+
+def _flips(row: Results) -> Results:
+    """Prompts where the two orders contradict each other, of those judged in both; none for a judge without orders."""
+    flips = row.get("flips", {"n": 0})
+    return {"flips": f"{flips['count']} of {flips['n']}"} if flips["n"] else {}
 
 
 def _ordered(run: Results, rows: list[Results]) -> list[Results]:
@@ -144,7 +165,7 @@ def _ordered(run: Results, rows: list[Results]) -> list[Results]:
     return sorted(rows, key=lambda row: place[row["kind"]])
 
 
-def _rate(rate: float | None, interval: Sequence[float] | None, signed: bool = False) -> str:
+def rate_cell(rate: float | None, interval: Sequence[float] | None, signed: bool = False) -> str:
     if rate is None or interval is None:
         return "none judged"
     sign = "+" if signed else ""
@@ -156,15 +177,37 @@ def _judges(run: Results) -> str:
     lines = []
     for judge in run["judges"]:
         misses = f" A proxy; it misses {judge['misses']}." if judge["misses"] else ""
-        lines.append(f"- **{judge['name']}**: {judge['summary']}.{misses}")
+        lines.append(f"- **{judge['name']}**{_setup(run, judge['name'])}: {judge['summary']}.{misses}")
     parts.append("\n".join(lines))
     alone = [judge["name"] for judge in run["judges"][1:]]
     if alone:
-        parts.append(
-            f"Preference rates by each part of {run['judge']} alone (proxies too, with what they miss as above):"
-        )
+        parts.append(f"Preference rates by each judge beside {run['judge']} (with what it misses as above):")
         parts.append(_alone_table(run, alone))
+    if run.get("agreement"):
+        parts.append(
+            "Agreement of the judges on win, tie and loss, all rows and sets together; the interval of Cohen's κ"
+        )
+        parts[-1] += " resamples prompts, each with all its rows:"
+        parts.append(_agreement_table(run["agreement"]))
     return "\n\n".join(parts)
+
+
+def _agreement_table(pairs: list[Results]) -> str:
+    frame = pd.DataFrame(
+        {
+            "judges": f"{pair['first']}, {pair['second']}",
+            "κ": "undefined" if pair["kappa"] is None else f"{pair['kappa']:.2f}{_ends(pair['kappa_interval'])}",
+            "same outcome": f"{pair['agreement']['count']} of {pair['n']}",
+            "missing": pair["missing"],
+            "note": pair["note"],
+        }
+        for pair in pairs
+    )
+    return markdown(frame)
+
+
+def _ends(interval: Sequence[float] | None) -> str:
+    return "" if interval is None else f" [{interval[0]:.2f}, {interval[1]:.2f}]"
 
 
 def _alone_table(run: Results, judges: list[str]) -> str:
@@ -175,7 +218,7 @@ def _alone_table(run: Results, judges: list[str]) -> str:
         {
             "method": row["method"],
             **{
-                f"{judge}, {name}": _rate(
+                f"{judge}, {name}": rate_cell(
                     rows[row["method"], name, judge]["preference_rate"],
                     rows[row["method"], name, judge]["preference_interval"],
                     signed=True,
@@ -186,7 +229,7 @@ def _alone_table(run: Results, judges: list[str]) -> str:
         }
         for row in order
     )
-    return _markdown(frame)
+    return markdown(frame)
 
 
 def _methods(run: Results) -> str:
@@ -208,9 +251,9 @@ def _methods(run: Results) -> str:
         }
         for entry in run["methods"]
     )
-    return "### What was trained\n\n" + _markdown(frame)
+    return "### What was trained\n\n" + markdown(frame)
 
 
-def _markdown(frame: pd.DataFrame) -> str:
+def markdown(frame: pd.DataFrame) -> str:
     cells = frame.astype(str).map(lambda text: " ".join(text.split()).replace("|", "\\|"))
     return str(cells.to_markdown(index=False, disable_numparse=True))

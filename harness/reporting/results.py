@@ -14,10 +14,13 @@ import harness
 from harness.config import MACHINE, parse_yaml, to_yaml
 from harness.errors import UserError
 from harness.jobs import METRICS, VERDICTS, PruneJob, Ref
-from harness.judging import judges
+from harness.judging import Judge
+from harness.judging.asking import IDENTICAL
+from harness.judging.panel import MAJORITY, SUMMARIES, panel_verdicts
 from harness.pipeline import Candidate, Evaluation, Road, run_digest
 from harness.records import Verdict, read_records, write_jsonl
 from harness.statistics import rates
+from harness.statistics.agreement import agreements, flips
 from harness.store import Store, write_atomically
 
 SCHEMA = 1
@@ -48,15 +51,14 @@ def collect(road: Road, store: Store, command: str) -> tuple[Results, list[Verdi
     config = road.config
     verdicts: list[Verdict] = []
     rows: list[Results] = []
+    several = len(config.judge.names) > 1
     for evaluation in road.evaluations:
         for candidate in evaluation.candidates:
-            for judge, ref in candidate.verdicts.items():
-                # verdicts that failed keep a judging from being an artifact; they are counted on the board all the same
-                folder = store.read(ref).path if store.has(ref) else store.workspace(ref)
-                found = read_records(folder / VERDICTS, Verdict)
-                verdicts += found
-                rows.append(_row(evaluation, candidate, judge, found, store))
-    shown = judges.get(config.judge)
+            by_judge = {judge: judged(ref, store) for judge, ref in candidate.verdicts.items()}
+            verdicts += [verdict for found in by_judge.values() for verdict in found]
+            if several:
+                by_judge |= panel_verdicts({name: by_judge[name] for name in config.judge.names})
+            rows += [_row(evaluation, candidate, judge, found, store) for judge, found in by_judge.items()]
     manifests = {ref: store.read(ref).manifest for ref in road.jobs if store.has(ref)}
     dates = sorted(manifest["created"] for manifest in manifests.values())
     results: Results = {
@@ -68,12 +70,10 @@ def collect(road: Road, store: Store, command: str) -> tuple[Results, list[Verdi
         "pair": road.pair.model_dump(include={"student", "teacher"}),
         "pruning": next((manifests[ref]["facts"] for ref, job in road.jobs.items() if isinstance(job, PruneJob)), None),
         "seed": config.seed,
-        "judge": config.judge,
-        "judges": [
-            {"name": name, "summary": judges.get(name).summary, "misses": judges.get(name).misses}
-            for name in (shown.name, *shown.members)
-        ],
-        "judge_samples": config.judge_samples if shown.measures else 0,
+        "judge": MAJORITY if several else config.judge.name,
+        "judges": [*(_panels(road) if several else []), *(described(judge) for judge, _ in road.judges)],
+        "agreement": agreements(verdicts, config.judge.names),
+        "judge_samples": config.judge.samples if any(judge.measures for judge, _ in road.judges) else 0,
         "prompt_sets": [
             {
                 "name": evaluation.name,
@@ -119,6 +119,25 @@ def collect(road: Road, store: Store, command: str) -> tuple[Results, list[Verdi
     return results, verdicts
 
 
+def judged(ref: Ref, store: Store) -> list[Verdict]:
+    """A judging's verdicts. Those that failed keep it from being an artifact; they count on the board all the same."""
+    folder = store.read(ref).path if store.has(ref) else store.workspace(ref)
+    return read_records(folder / VERDICTS, Verdict)
+
+
+def described(judge: Judge) -> Results:
+    """What a board says of a judge."""
+    return {"name": judge.name, "summary": judge.summary, "misses": judge.misses, "setup": judge.setup}
+
+
+def _panels(road: Road) -> list[Results]:
+    """A panel is a proxy only where all of its judges are."""
+    members = [judge for judge, _ in road.judges if judge.name in road.config.judge.names]
+    misses = "; ".join(judge.misses for judge in members) if all(judge.misses for judge in members) else ""
+    setup = {"judges": ", ".join(judge.name for judge in members)}
+    return [{"name": name, "summary": text, "misses": misses, "setup": setup} for name, text in SUMMARIES.items()]
+
+
 def _row(evaluation: Evaluation, candidate: Candidate, judge: str, verdicts: list[Verdict], store: Store) -> Results:
     return {
         "prompt_set": evaluation.name,
@@ -127,6 +146,8 @@ def _row(evaluation: Evaluation, candidate: Candidate, judge: str, verdicts: lis
         "kind": candidate.kind,
         "judge": judge,
         **asdict(rates(verdicts)),
+        "flips": asdict(flips(verdicts)),
+        "identical": len({v.prompt_id for v in verdicts if v.detail == IDENTICAL.detail}),
         **_response_facts(candidate.responses, store),
     }
 

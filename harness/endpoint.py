@@ -1,0 +1,316 @@
+"""An OpenAI-compatible server, asked from one event loop: limits, patience, and every failure typed.
+
+A call ends in a reply, or in one of three errors: `FailedCallError` (no answer to this question after all tries),
+`RefusedError` (the server does not take a parameter, or this question), `ServerError` (no question will be answered: a
+wrong key, no such model, no quota). The official client's own retries are off: they would multiply with these.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import time
+from base64 import b64encode
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
+from typing import Any
+from urllib.parse import unquote, urlsplit, urlunsplit
+
+from harness.errors import UserError, hide
+
+OPENAI, URL_VARIABLE = "https://api.openai.com/v1", "OPENAI_BASE_URL"
+LONGEST_WAIT = 300.0  # seconds; a server that asks for more is asked again by another run
+FIRST_WAIT = 0.5  # seconds, doubled at every further try
+PARAMETERS = ("temperature", "max_completion_tokens", "max_tokens", "top_logprobs", "logprobs", "response_format")
+# of errors about a prompt that is too long, whose text may well name max_tokens
+TOO_LONG = ("context length", "context_length", "context window", "too large", "too long", "maximum model length")
+
+
+class FailedCallError(Exception):
+    """No answer to this question after all tries; the message is for people."""
+
+
+class RefusedError(Exception):
+    """The server will not answer this body. parameter: the one that it refuses to take, where it says so."""
+
+    def __init__(self, message: str, parameter: str | None) -> None:
+        super().__init__(message)
+        self.parameter = parameter
+
+
+class ServerError(Exception):
+    """The server will answer no question at all; the message is for people."""
+
+
+class _TransientError(Exception):
+    def __init__(self, message: str, wait: float | None = None) -> None:
+        super().__init__(message)
+        self.wait = wait
+
+
+@dataclass(frozen=True)
+class Server:
+    """Where a server is, and what it is shown. `url` has no credentials and may be written down; the rest may not."""
+
+    url: str
+    key: str = field(repr=False)
+    userinfo: str = field(default="", repr=False)  # `name:password` of a URL that had them
+
+    @property
+    def headers(self) -> dict[str, str] | None:
+        """What stands in for the key where the URL had credentials of its own."""
+        return {"Authorization": f"Basic {_base64(self.userinfo)}"} if self.userinfo else None
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        found = [self.userinfo, _base64(self.userinfo), unquote(self.userinfo.partition(":")[2])]
+        return tuple(text for text in [*found, self.key if self.key != NO_KEY else ""] if text)
+
+
+NO_KEY = "none"  # for servers that ask for no key
+
+
+def _base64(userinfo: str) -> str:
+    return b64encode(unquote(userinfo).encode()).decode()
+
+
+def without_credentials(url: str) -> str:
+    """A URL without what stands before its host's `@`.
+
+    Raises:
+        ValueError: not an http or https URL, or one with a query, where a key could hide.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("expected a URL like http://127.0.0.1:8000/v1")
+    if parts.query or parts.fragment:
+        raise ValueError("a server's URL has no query; put a key into the environment")
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path.rstrip("/"), "", ""))
+
+
+def find_server(base_url: str | None, key_variable: str) -> Server:
+    """The server that a setting, else the environment, names, with the key that the environment holds.
+
+    Raises:
+        UserError: OpenAI's own server and no key; or a URL that is none.
+    """
+    url = base_url or os.environ.get(URL_VARIABLE) or OPENAI
+    try:
+        public = without_credentials(url)
+    except ValueError as error:
+        raise UserError(f"{'judge.base_url' if base_url else URL_VARIABLE}: {error}") from None
+    key = os.environ.get(key_variable, "").strip()
+    if public == OPENAI and not key:
+        raise UserError(f"{OPENAI} needs a key: export {key_variable}=…, or name another server in judge.base_url")
+    return Server(public, key or NO_KEY, urlsplit(url).netloc.rpartition("@")[0])
+
+
+class Pace:
+    """At most so many a minute, evenly: a share of the minute is taken by each call before it is made."""
+
+    def __init__(self, per_minute: float | None) -> None:
+        self._seconds = 60 / per_minute if per_minute else 0.0
+        self._free = 0.0
+
+    def take(self, amount: float) -> float:
+        """Seconds to wait before a call of this size."""
+        now = time.monotonic()
+        start = max(now, self._free)
+        self._free = start + amount * self._seconds
+        return start - now
+
+    def correct(self, amount: float) -> None:
+        """The last call was this much larger (or smaller) than was said."""
+        self._free += amount * self._seconds
+
+
+class Endpoint:
+    """One server, from one event loop, for a whole run. The first use opens its connections; `close` them."""
+
+    def __init__(
+        self,
+        server: Server,
+        concurrency: int,
+        timeout: float,
+        tries: int,
+        requests_per_minute: float | None = None,
+        tokens_per_minute: float | None = None,
+    ) -> None:
+        self._server, self._concurrency, self._timeout, self._tries = server, concurrency, timeout, tries
+        self._requests, self._tokens = Pace(requests_per_minute), Pace(tokens_per_minute)
+        self._not_before = 0.0  # while the server asked everyone to wait
+        self._client: Any = None
+
+    async def close(self) -> None:
+        if self._client is not None:
+            await self._client.close()
+            self._client = None
+
+    async def post(
+        self, path: str, body: dict[str, Any], tokens: int, lacks: Callable[[dict[str, Any]], str | None]
+    ) -> dict[str, Any]:
+        """The JSON object that the server answers.
+
+        tokens: about how many the call takes, in and out, for the limit of tokens a minute. lacks: what a reply lacks
+        to be one, in a few words, or None; a reply that lacks something is asked for again.
+
+        Raises:
+            FailedCallError, RefusedError, ServerError: see the module.
+        """
+        from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt
+
+        trying = AsyncRetrying(
+            stop=stop_after_attempt(self._tries),
+            wait=_patience,
+            retry=retry_if_exception_type(_TransientError),
+            reraise=True,
+        )
+        try:
+            reply: dict[str, Any] = await trying(self._once, path, body, tokens, lacks)
+        except _TransientError as error:
+            raise FailedCallError(f"{error} ({self._tries} tries)") from None
+        return reply
+
+    async def _once(
+        self, path: str, body: dict[str, Any], tokens: int, lacks: Callable[[dict[str, Any]], str | None]
+    ) -> dict[str, Any]:
+        wait = max(self._requests.take(1), self._tokens.take(tokens), self._not_before - time.monotonic())
+        if wait > 0:
+            await asyncio.sleep(wait)
+        try:
+            reply = await self._call(path, body)
+        except _TransientError as error:
+            if error.wait is not None:
+                if error.wait > LONGEST_WAIT:
+                    raise ServerError(f"the server asks to wait {error.wait:.0f} s; try again then ({error})") from None
+                self._not_before = max(self._not_before, time.monotonic() + error.wait)
+            raise
+        self._tokens.correct(_used(reply, tokens) - tokens)
+        if lack := lacks(reply):
+            raise _TransientError(lack)
+        return reply
+
+    async def _call(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        """One call, made once; its errors in this module's terms, with nothing secret in them."""
+        import httpx2
+        import openai
+
+        client = self._client or self._open()
+        try:
+            async with asyncio.timeout(self._timeout):  # of the whole call: a server that dribbles is late too
+                # the client's own road for a raw reply: typed replies cost it more time than the call itself
+                response = await client.post(path, body=body, cast_to=httpx2.Response)
+            return _object(response.content)
+        except TimeoutError:
+            raise _TransientError(f"no answer within {self._timeout:g} s") from None
+        except openai.APIStatusError as error:
+            raise self._status_error(error.status_code, error.body, error.response.headers, error.message) from None
+        except (openai.APIConnectionError, httpx2.HTTPError) as error:
+            raise _TransientError(self._clean(f"connection failed: {error.__cause__ or error}")) from None
+        except _ErrorInReplyError as error:
+            raise self._status_error(error.status, error.body, {}, "an error in place of an answer") from None
+
+    def _open(self) -> Any:
+        import httpx2
+        from openai import AsyncOpenAI, DefaultAioHttpClient
+
+        limits = httpx2.Limits(max_connections=self._concurrency, max_keepalive_connections=self._concurrency)
+        self._client = AsyncOpenAI(
+            api_key=self._server.key,
+            base_url=self._server.url,
+            max_retries=0,
+            timeout=self._timeout,
+            default_headers=self._server.headers,
+            http_client=DefaultAioHttpClient(limits=limits),
+        )
+        return self._client
+
+    def _status_error(self, status: int, body: Any, headers: Any, message: str) -> Exception:
+        """What an error answer means."""
+        said = body if isinstance(body, dict) else {}
+        inner = said["error"] if isinstance(said.get("error"), dict) else said
+        code = str(inner.get("code") or inner.get("type") or "")
+        text = str(inner.get("message") or message).strip()
+        text = self._clean(f"{status}: {text[:300]}")
+        if "insufficient_quota" in (code, str(inner.get("type"))):
+            return ServerError(f"the account at {self._server.url} has no quota left ({text})")
+        if status in (408, 409, 425, 429) or status >= 500:
+            return _TransientError(text, _retry_after(headers))
+        parameter = _refused_parameter(str(inner.get("param") or ""), text)
+        if parameter is not None:
+            return RefusedError(text, parameter)
+        if status in (401, 403):
+            return ServerError(f"{self._server.url} refuses the key ({text})")
+        if status in (404, 405):
+            return ServerError(f"{self._server.url} has no such model or address ({text})")
+        return RefusedError(text, None)
+
+    def _clean(self, text: str) -> str:
+        """An error's words, which may quote what the server was sent, without secrets and on one line."""
+        return hide(" ".join(text.split()), self._server.secrets)
+
+
+class _ErrorInReplyError(Exception):
+    def __init__(self, status: int, body: dict[str, Any]) -> None:
+        super().__init__(status)
+        self.status, self.body = status, body
+
+
+def _object(content: bytes) -> dict[str, Any]:
+    """A reply that is a JSON object and no error.
+
+    Raises:
+        _TransientError: it is not. _ErrorInReplyError: an error with status 200.
+    """
+    try:
+        data = json.loads(content)
+    except ValueError:
+        raise _TransientError("a reply that is not JSON") from None
+    if not isinstance(data, dict):
+        raise _TransientError("a reply that is no JSON object")
+    if data.get("error") or data.get("object") == "error":
+        inner = data["error"] if isinstance(data.get("error"), dict) else data
+        code = inner.get("code")
+        raise _ErrorInReplyError(code if isinstance(code, int) and code >= 400 else 500, data)
+    return data
+
+
+def _patience(state: Any) -> float:
+    """Seconds before the next try: what the server asked for and a little more, else twice the last wait, at random."""
+    from tenacity import wait_random_exponential
+
+    error = state.outcome.exception()
+    jittered = wait_random_exponential(multiplier=FIRST_WAIT, max=60)(state)
+    return float(jittered if error.wait is None else error.wait + min(jittered, 1.0))
+
+
+def _retry_after(headers: Any) -> float | None:
+    """Seconds that a server asks to wait, by any of the headers in use."""
+    milliseconds, value = headers.get("retry-after-ms"), headers.get("retry-after")
+    try:
+        if milliseconds:
+            return max(0.0, float(milliseconds) / 1000)
+        return max(0.0, float(value)) if value else None
+    except ValueError:
+        pass
+    try:
+        return max(0.0, parsedate_to_datetime(str(value)).timestamp() - time.time())
+    except ValueError:
+        return None
+
+
+def _refused_parameter(named: str, message: str) -> str | None:
+    """The parameter of ours that an error is about, if it is about one rather than about the prompt."""
+    if any(mark in message.lower() for mark in TOO_LONG):
+        return None
+    if named in PARAMETERS:
+        return named
+    return next((name for name in PARAMETERS if name in message), None)
+
+
+def _used(reply: dict[str, Any], otherwise: int) -> int:
+    usage = reply.get("usage")
+    total = usage.get("total_tokens") if isinstance(usage, dict) else None
+    return total if isinstance(total, int) else otherwise

@@ -1,0 +1,365 @@
+"""A judge behind an OpenAI-compatible server: OpenAI, vLLM, SGLang, llama.cpp, Ollama and the like.
+
+It asks in the best form that the template and the server know (`auto`): a letter with log-probs, else a JSON object
+with a rationale, else a rationale in words. What a server refuses to take (a reasoning model: temperature, max_tokens,
+logprobs) is learnt from its first refusal, and left out from then on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import time
+from collections.abc import Coroutine, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from harness.config import Judging, Prices
+from harness.endpoint import Endpoint, FailedCallError, RefusedError, Server, ServerError, find_server
+from harness.errors import UserError
+from harness.judging.forms import Form, letter_preference
+from harness.judging.protocol import BOTH_ORDERS, Answer, Arrived, Question
+from harness.judging.templates import Template, without_control_tokens
+from harness.records import Order
+
+TOP_LOG_PROBS = (20, 5)  # as many as servers give, and what some of them stop at
+READINGS = 2  # a reply that cannot be read is asked for once more
+GIVE_UP_AFTER = 50  # failed questions in a row, each after all its tries
+CHARACTERS_PER_TOKEN = 4
+MAX_COST = "the limit of judge.max_cost is reached"
+
+
+@dataclass
+class Known:
+    """What has been learnt of a server: parameters that it refuses, how many log-probs it gives, forms it cannot do."""
+
+    without: set[str] = field(default_factory=set)
+    top: int = TOP_LOG_PROBS[0]
+    impossible: set[Form] = field(default_factory=set)
+    gave_log_probs: bool = False
+
+    def learn(self, parameter: str, form: Form) -> bool:
+        """Leave a parameter out from now on; False where there is nothing left to leave out."""
+        if parameter in ("logprobs", "top_logprobs"):
+            if parameter == "top_logprobs" and self.top != TOP_LOG_PROBS[-1]:
+                self.top = TOP_LOG_PROBS[-1]
+                return True
+            return self.cannot("letter")
+        if parameter == "response_format":
+            return self.cannot("structured")
+        before = len(self.without)
+        self.without.add(parameter)
+        return len(self.without) > before
+
+    def cannot(self, form: Form) -> bool:
+        before = len(self.impossible)
+        self.impossible.add(form)
+        return len(self.impossible) > before
+
+
+class Session:
+    """A server's connections and what is known of it, on one event loop, for as long as this process lives."""
+
+    def __init__(self, server: Server, settings: Judging) -> None:
+        self.endpoint = Endpoint(
+            server,
+            settings.concurrency,
+            settings.timeout,
+            settings.tries,
+            settings.requests_per_minute,
+            settings.tokens_per_minute,
+        )
+        self.concurrency = settings.concurrency
+        self.known = Known()
+        self.budget = Budget(settings.prices, settings.max_cost)
+        self.stopped = ""  # why no further question is asked
+        self.failures = 0  # in a row
+        self._runner: asyncio.Runner | None = None
+
+    def run(self, work: Coroutine[Any, Any, None]) -> None:
+        if self._runner is None:
+            self._runner = asyncio.Runner()
+            atexit.register(self.close)
+        self._runner.run(work)
+
+    def close(self) -> None:
+        """Close connections and the loop; a later use opens them again."""
+        if self._runner is not None:
+            self._runner.run(self.endpoint.close())
+            self._runner.close()
+            self._runner = None
+            atexit.unregister(self.close)
+
+
+class Budget:
+    """Money spent, and set aside for calls on their way, against a limit."""
+
+    def __init__(self, prices: Prices, limit: float | None) -> None:
+        self._prices, self._limit = prices, limit
+        self._taken = 0.0
+
+    def take(self, input_tokens: int, output_tokens: int) -> bool:
+        """Set a call's likely cost aside; False where that would pass the limit."""
+        cost = self._cost(input_tokens, output_tokens)
+        if self._limit is not None and self._taken + cost > self._limit:
+            return False
+        self._taken += cost
+        return True
+
+    def settle(self, expected: tuple[int, int], used: tuple[int, int]) -> None:
+        """What a call did cost, in place of what was set aside for it."""
+        self._taken += self._cost(*used) - self._cost(*expected)
+
+    def _cost(self, input_tokens: int, output_tokens: int) -> float:
+        return self._prices.cost(input_tokens, output_tokens) or 0.0
+
+
+@dataclass(frozen=True)
+class OpenAIJudge:
+    """`server` is the URL without credentials. The template is known by its digest, and the session is no part of what
+    the judge is."""
+
+    name: str
+    model: str
+    server: str
+    template_digest: str
+    form: str
+    temperature: float
+    max_tokens: int
+    template: Template = field(compare=False, repr=False)
+    session: Session = field(compare=False, repr=False)
+    version: int = 1
+    misses: str = field(default="", compare=False)
+    orders: tuple[Order, ...] = BOTH_ORDERS
+    measures: tuple[str, ...] = ()
+    members: tuple[str, ...] = ()
+
+    @property
+    def summary(self) -> str:
+        return f"the model {self.model} at {self.server}, asked for the better of two responses in both orders"
+
+    @property
+    def setup(self) -> dict[str, str]:
+        return {
+            "model": self.model,
+            "server": self.server,
+            "template": f"{self.template.name} ({self.template_digest})",
+            "form": self.form,
+            "temperature": f"{self.temperature:g}",
+        }
+
+    @property
+    def reply_tokens(self) -> int:
+        """What a reply is charged for at most, in the form that is tried first."""
+        return 1 if self.form_now() == "letter" else self.max_tokens
+
+    def answer(self, questions: Iterable[Question], arrived: Arrived) -> None:
+        self.session.run(self._answer_all(iter(questions), arrived))
+
+    async def _answer_all(self, questions: Iterator[Question], arrived: Arrived) -> None:
+        """The first question goes alone: what a server refuses is learnt once, and a wrong key costs one call."""
+        heard = False
+
+        async def work(until_heard: bool = False) -> None:
+            nonlocal heard
+            for question in questions:  # one iterator for all workers: each takes the next
+                answer = await self.ask(question)
+                heard = heard or answer.status in ("ok", "unparsable")
+                arrived(question, answer)
+                if until_heard and heard:
+                    return
+
+        try:
+            await work(until_heard=True)
+            async with asyncio.TaskGroup() as group:
+                for _ in range(self.session.concurrency):
+                    group.create_task(work())
+        except BaseExceptionGroup as errors:
+            raise errors.exceptions[0] from None
+        if self.session.stopped and not heard and self.session.stopped != MAX_COST:
+            raise UserError(f"judge {self.name}: {self.session.stopped}")
+
+    async def ask(self, question: Question) -> Answer:
+        """The answer to one question, or why there is none."""
+        began = time.monotonic()
+        used = [0, 0]
+        answer = await self._ask(question, used)
+        seconds = round(time.monotonic() - began, 3)
+        return replace(answer, input_tokens=used[0], output_tokens=used[1], seconds=seconds)
+
+    async def _ask(self, question: Question, used: list[int]) -> Answer:
+        """`used` gathers the tokens of every call that was answered."""
+        session, answer = self.session, Answer("skipped")
+        for _ in range(READINGS):
+            if session.stopped:
+                return Answer("skipped", detail=session.stopped)
+            try:
+                form, choice = await self._reply(question, used)
+            except FailedCallError as error:
+                session.failures += 1
+                if session.failures >= GIVE_UP_AFTER:
+                    session.stopped = f"{session.failures} questions in a row failed; the last: {error}"
+                return Answer("failed", detail=str(error))
+            except RefusedError as error:
+                return Answer("failed", detail=f"refused: {error}")
+            except ServerError as error:
+                session.stopped = str(error)
+                return Answer("skipped", detail=session.stopped)
+            except _OverBudgetError:
+                session.stopped = MAX_COST
+                return Answer("skipped", detail=session.stopped)
+            session.failures = 0
+            answer = read_choice(choice, form, self.template, question)
+            if answer.status == "ok":
+                break
+        return answer
+
+    async def _reply(self, question: Question, used: list[int]) -> tuple[Form, dict[str, Any]]:
+        """A choice of the server's reply and the form it was asked in; what is refused is learnt on the way."""
+        session, known = self.session, self.session.known
+        while True:
+            form = self.form_now()
+            body = self.body(question, form)
+            length = sum(len(message["content"]) for message in body["messages"]) // CHARACTERS_PER_TOKEN
+            expected = (length, 1 if form == "letter" else self.max_tokens)
+            if not session.budget.take(*expected):
+                raise _OverBudgetError
+            spent = (0, 0)
+            try:
+                reply = await session.endpoint.post("/chat/completions", body, sum(expected), _no_choice)
+                spent = _usage(reply, expected[0])
+            except RefusedError as error:
+                # another call may have learnt the same while this one was on its way
+                stale = self.form_now() != form or self.body(question, form) != body
+                if error.parameter is None or not (known.learn(error.parameter, form) or stale):
+                    raise
+                continue
+            finally:
+                session.budget.settle(expected, spent)
+                used[0], used[1] = used[0] + spent[0], used[1] + spent[1]
+            choice: dict[str, Any] = reply["choices"][0]
+            if form == "letter" and _top_log_probs(choice):
+                known.gave_log_probs = True
+            elif form == "letter" and not known.gave_log_probs and any(other != form for other in self._forms()):
+                known.cannot("letter")  # a server that knows no log-probs often says nothing of it
+                continue
+            return form, choice
+
+    def form_now(self) -> Form:
+        """The best form that the template has and the server is not known to be unable to do; the last one at worst."""
+        forms = self._forms()
+        return next((form for form in forms if form not in self.session.known.impossible), forms[-1])
+
+    def _forms(self) -> tuple[Form, ...]:
+        return self.template.forms if self.form == "auto" else (self.form,)  # type: ignore[return-value]
+
+    def body(self, question: Question, form: Form) -> dict[str, Any]:
+        """A chat completion's request; what stands inside a response stays text for any server's tokenizer."""
+        known = self.session.known
+        messages = [
+            {"role": message.role, "content": without_control_tokens(message.content)}
+            for message in self.template.messages(question, form)
+        ]
+        body: dict[str, Any] = {"model": self.model, "messages": messages}
+        if "temperature" not in known.without:
+            body["temperature"] = self.temperature
+        limit = next((name for name in ("max_tokens", "max_completion_tokens") if name not in known.without), None)
+        if limit:
+            body[limit] = 1 if form == "letter" else self.max_tokens
+        if form == "letter" and "letter" not in known.impossible:
+            body |= {"logprobs": True, "top_logprobs": known.top}
+        if form == "structured" and "structured" not in known.impossible:
+            schema = {"name": "verdict", "strict": True, "schema": self.template.schema}
+            body["response_format"] = {"type": "json_schema", "json_schema": schema}
+        return body
+
+
+class _OverBudgetError(Exception):
+    pass
+
+
+def read_choice(choice: dict[str, Any], form: Form, template: Template, question: Question) -> Answer:
+    """An answer from one choice of a chat completion."""
+    message = choice.get("message")
+    message = message if isinstance(message, dict) else {}
+    content, refusal = message.get("content"), message.get("refusal")
+    # half a surrogate pair is no text that a file or the cache could hold
+    raw = str(content or refusal or "").encode("utf-8", "replace").decode()
+    top = _top_log_probs(choice) if form == "letter" else []
+    if top:
+        first, mass = letter_preference(top, template.letters)
+        detail = f"the letters have {mass:.3f} of the probability"
+    else:
+        # the last verdict of a reply that was cut off may be one that it quotes
+        whole = content and (form == "letter" or choice.get("finish_reason") != "length")
+        first = template.read(raw, form) if whole else None
+        if first is None and whole and form == "structured" and not raw.lstrip().startswith("{"):
+            first = template.read(raw, "rationale")  # a server that ignores the schema answers in words
+        detail = form
+    if first is not None:
+        return Answer("ok", question.for_candidate(first), detail, raw)
+    finish = choice.get("finish_reason")
+    why = "a refusal" if refusal else "no text" if not content else detail if top else "no verdict"
+    return Answer("unparsable", None, f"{why} (finish: {finish})", raw)
+
+
+def _top_log_probs(choice: dict[str, Any]) -> list[tuple[str, float]]:
+    """(token, log-prob) of the most probable first tokens; empty where the server gives none."""
+    try:
+        return [(str(top["token"]), float(top["logprob"])) for top in choice["logprobs"]["content"][0]["top_logprobs"]]
+    except (KeyError, TypeError, IndexError, ValueError):
+        return []
+
+
+def _no_choice(reply: dict[str, Any]) -> str | None:
+    choices = reply.get("choices")
+    return None if isinstance(choices, list) and choices and isinstance(choices[0], dict) else "a reply without choices"
+
+
+def _usage(reply: dict[str, Any], expected_input: int) -> tuple[int, int]:
+    """Tokens in and out as the server counts them; about as many as there are, where it does not say."""
+    usage = reply.get("usage")
+    usage = usage if isinstance(usage, dict) else {}
+    counted = [usage.get(name) for name in ("prompt_tokens", "completion_tokens")]
+    tokens_in, tokens_out = (count if isinstance(count, int) and count >= 0 else None for count in counted)
+    if tokens_out is None:
+        message = reply["choices"][0].get("message")
+        content = message.get("content") if isinstance(message, dict) else None
+        tokens_out = len(str(content or "")) // CHARACTERS_PER_TOKEN + 1
+    return expected_input if tokens_in is None else tokens_in, tokens_out
+
+
+_sessions: dict[tuple[str, str, str], Session] = {}
+
+
+def open_api_judge(name: str, model: str, settings: Judging, template: Template) -> OpenAIJudge:
+    """The judge `openai:MODEL`. All that are opened with the same settings share a session.
+
+    Raises:
+        UserError: no key, a limit of cost without prices, or a form that the template does not have.
+    """
+    if not model:
+        raise UserError("judge 'openai:' names no model; say openai:MODEL")
+    if settings.max_cost is not None and settings.prices.cost(1, 1) is None:
+        raise UserError(
+            "judge.max_cost needs judge.prices.input and judge.prices.output, your server's money a million tokens"
+        )
+    if settings.form != "auto" and settings.form not in template.forms:
+        raise UserError(
+            f"template '{template.name}' has no form '{settings.form}'; it has: {', '.join(template.forms)}"
+        )
+    server = find_server(settings.base_url, settings.key_variable)
+    key = (name, repr(settings), server.url)
+    if key not in _sessions:
+        _sessions[key] = Session(server, settings)
+    return OpenAIJudge(
+        name,
+        model,
+        server.url,
+        template.digest,
+        settings.form,
+        settings.temperature,
+        settings.max_tokens,
+        template,
+        _sessions[key],
+    )

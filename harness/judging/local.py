@@ -1,0 +1,197 @@
+"""Judges that are local models, asked in the letter form: what counts is the probability of the two letters as the
+first token of the reply. Nothing is sampled.
+
+The probabilities are exact: the model's own log-probs of every token that is one of the letters, with or without white
+space around it. Weights are bf16, as serving has them, or float32; logits are float32 where transformers computes them.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import torch
+from jinja2 import TemplateError
+from transformers import AutoConfig
+
+from harness.errors import UserError
+from harness.judging.forms import Letters, letter_preference
+from harness.judging.protocol import BOTH_ORDERS, Answer, Arrived, Question
+from harness.judging.templates import Template
+from harness.models.chat import encode_chat
+from harness.models.loading import frozen_model, load_tokenizer, release_frozen_model
+from harness.records import Order
+from harness.training.batching import Example, collate, memory_errors, split_by_tokens
+from harness.training.model import LogProbModel
+from harness.vllm_process import Request, vllm_process
+
+Precision = Literal["bf16", "fp32"]
+
+
+class FirstToken(NamedTuple):
+    """What a model says of a reply's first token: the log-probs asked for, in nats, and its most probable token."""
+
+    log_probs: list[float]
+    likeliest: int
+
+
+@dataclass(frozen=True)
+class LetterJudge:
+    """A local model and a template. `digest` is that of the model's folder (catalog.folder_digest).
+
+    chunk: how many questions are taken and asked together; no part of a verdict.
+
+    Raises:
+        UserError: the template has no letter form.
+    """
+
+    name: str
+    summary: str = field(compare=False)
+    template: Template = field(compare=False)
+    folder: Path = field(compare=False)
+    digest: str
+    precision: Precision = "bf16"
+    version: int = 1
+    template_digest: str = field(init=False)
+    chunk: int = field(default=64, compare=False)
+    misses: str = field(default="", compare=False)
+    orders: tuple[Order, ...] = BOTH_ORDERS
+    measures: tuple[str, ...] = ()
+    members: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if "letter" not in self.template.forms:
+            raise UserError(
+                f"judge {self.name}: judge template {self.template.name} does not ask for a letter, "
+                "and a local judge reads nothing else"
+            )
+        object.__setattr__(self, "template_digest", self.template.digest)
+
+    def answer(self, questions: Iterable[Question], arrived: Arrived) -> None:
+        tokenizer = load_tokenizer(self.folder)
+        letters = letter_tokens(tokenizer, self.template.letters)
+        limit = self.limit()
+        left = iter(questions)
+        while part := list(islice(left, self.chunk)):
+            began = time.monotonic()
+            prompts = [self._prompt(tokenizer, question) for question in part]
+            fits = [len(prompt) < limit for prompt in prompts]  # the letter needs a position too
+            heard = iter(self.first_tokens([p for p, fit in zip(prompts, fits, strict=True) if fit], list(letters)))
+            for question, prompt, fit in zip(part, prompts, fits, strict=True):
+                if not fit:
+                    detail = f"the prompt has {len(prompt):,} tokens, and the model takes {limit - 1:,}"
+                    arrived(question, Answer("failed", detail=detail))
+                    continue
+                first = next(heard)
+                raw = tokenizer.decode([first.likeliest])
+                told = read_letters(question, first.log_probs, list(letters.values()), self.template.letters)
+                status, preference, detail = told
+                seconds = time.monotonic() - began
+                arrived(question, Answer(status, preference, detail, raw, len(prompt), 1, seconds))
+
+    def limit(self) -> int:
+        """How many tokens the model takes, the reply's included."""
+        return int(AutoConfig.from_pretrained(self.folder).max_position_embeddings)
+
+    def first_tokens(self, prompts: Sequence[Sequence[int]], tokens: list[int]) -> list[FirstToken]:
+        """What the model says of each reply's first token, with the log-probs of `tokens`, in the prompts' order."""
+        raise NotImplementedError
+
+    def _prompt(self, tokenizer: Any, question: Question) -> list[int]:
+        try:
+            return encode_chat(tokenizer, self.template.messages(question, "letter"))
+        except TemplateError as error:
+            raise UserError(
+                f"the chat template of {self.folder} does not take the messages of '{self.template.name}' ({error})"
+            ) from error
+
+
+def letter_tokens(tokenizer: Any, letters: Letters) -> dict[int, str]:
+    """Ids of the tokens that are one of the letters, with or without white space around it, and their texts.
+
+    Raises:
+        UserError: a letter is no token of its own.
+    """
+    near = sorted(index for token, index in tokenizer.get_vocab().items() if any(letter in token for letter in letters))
+    texts = {index: tokenizer.decode([index]) for index in near}
+    found = {index: text for index, text in texts.items() if text.strip() in letters}
+    for letter in letters:
+        if letter not in {text.strip() for text in found.values()}:
+            raise UserError(f"the tokenizer of {tokenizer.name_or_path} has no token for the letter {letter!r} alone")
+    return found
+
+
+def read_letters(
+    question: Question, log_probs: Sequence[float], texts: Sequence[str], letters: Letters
+) -> tuple[Literal["ok", "unparsable"], float | None, str]:
+    """Status, preference for the candidate and detail, from the letters' log-probs in nats."""
+    first, mass = letter_preference(zip(texts, log_probs, strict=True), letters)
+    detail = f"the letters have {mass:.3f} of the probability"
+    if first is None:
+        return "unparsable", None, detail
+    return "ok", question.for_candidate(first), detail
+
+
+@dataclass(frozen=True)
+class TransformersJudge(LetterJudge):
+    """A model that this process loads, once for all questions.
+
+    batch_tokens: tokens in a micro-batch; a longer prompt is one of its own. No part of a verdict.
+    """
+
+    batch_tokens: int = field(default=8192, compare=False)
+
+    @torch.no_grad()
+    def first_tokens(self, prompts: Sequence[Sequence[int]], tokens: list[int]) -> list[FirstToken]:
+        dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32
+        model = LogProbModel(frozen_model(self.folder, dtype))
+        device = next(model.parameters()).device
+        wanted = torch.tensor(tokens, device=device)
+        # any token will do as the reply: only what comes before it is read
+        examples = [Example(index, prompt, (tokens[:1],)) for index, prompt in enumerate(prompts)]
+        found: dict[int, FirstToken] = {}
+        for part in split_by_tokens(examples, self.batch_tokens, model.layout):
+            with memory_errors(part, model.layout, "use a smaller judge, or judge on a device with more memory"):
+                target = model.target(collate(part, model.layout).to(device))
+                rows = target.rows(slice(None), target.vocabulary)
+            likeliest = rows.argmax(-1).tolist()
+            for example, log_probs, top in zip(part, rows[:, wanted].tolist(), likeliest, strict=True):
+                found[example.index] = FirstToken(log_probs, top)
+        return [found[index] for index in range(len(prompts))]
+
+
+@dataclass(frozen=True)
+class VLLMJudge(LetterJudge):
+    """A model that vLLM serves in a process of its own, under an interpreter that has vLLM.
+
+    engine: further keyword arguments of vllm.LLM, as pairs; they may change what the model says (quantization), so they
+        are part of a verdict.
+    max_model_len: as vLLM has it, at most the model's own positions: less takes less memory.
+    """
+
+    python: str = field(default=sys.executable, compare=False)
+    max_model_len: int | None = field(default=None, compare=False)
+    engine: tuple[tuple[str, Any], ...] = ()
+    chunk: int = field(default=512, compare=False)
+
+    def limit(self) -> int:
+        own = super().limit()
+        return min(own, self.max_model_len or own)
+
+    def first_tokens(self, prompts: Sequence[Sequence[int]], tokens: list[int]) -> list[FirstToken]:
+        release_frozen_model()  # vLLM takes what memory is free when it starts
+        torch.cuda.empty_cache()
+        dtype = "bfloat16" if self.precision == "bf16" else "float32"
+        settings = {"dtype": dtype, "max_model_len": self.limit(), **dict(self.engine)}
+        process = vllm_process(self.python, self.folder, settings)
+        sampling = {"max_tokens": 1, "temperature": 0, "logprob_token_ids": tokens}
+        found = []
+        for completion in process.generate([Request(prompt, sampling) for prompt in prompts]):
+            (row,) = completion.log_probs
+            found.append(FirstToken([row[token] for token in tokens], completion.token_ids[0]))
+        return found

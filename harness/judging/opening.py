@@ -1,0 +1,174 @@
+"""Judges by name: those that are registered (proxies and plug-ins), and kinds that take a model, `KIND:MODEL`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.config import Judging
+from harness.errors import UserError
+from harness.jobs import Model
+from harness.judging.protocol import Judge
+from harness.judging.templates import Template, load_template
+from harness.models.catalog import model_folder
+from harness.records import Prompt
+from harness.registry import Registry, did_you_mean
+from harness.store import Store
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The model of a local judge: the digest of its content, and its folder, once it is there."""
+
+    digest: str
+    folder: Path | None
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Judges of one kind.
+
+    families: the `model_type`s whose checkpoints it reads; empty for a kind that reads none, None for all that the
+        harness reads.
+    default: the model where a name has none.
+    open: name, model, settings, its checkpoint where it reads one, and the interpreter that has vLLM.
+    """
+
+    name: str
+    summary: str
+    open: Callable[[str, str, Judging, Checkpoint | None, str | None], Judge]
+    families: frozenset[str] | None = frozenset()
+    default: str | None = None
+
+
+def _openai(name: str, model: str, settings: Judging, checkpoint: Checkpoint | None, python: str | None) -> Judge:
+    from harness.judging.api import open_api_judge
+
+    return open_api_judge(name, model, settings, load_template(settings.template))
+
+
+def _pairrm(name: str, model: str, settings: Judging, checkpoint: Checkpoint | None, python: str | None) -> Judge:
+    from harness.judging.pairrm import open_pairrm
+
+    assert checkpoint is not None
+    return open_pairrm(name, checkpoint.folder or Path(model), checkpoint.digest)
+
+
+def _transformers(name: str, model: str, settings: Judging, checkpoint: Checkpoint | None, python: str | None) -> Judge:
+    from harness.judging.local import TransformersJudge
+
+    assert checkpoint is not None
+    summary = f"the model {model}, loaded here: the probability of the two letters, in both orders"
+    folder, digest = checkpoint.folder or Path(model), checkpoint.digest
+    return TransformersJudge(name, summary, _with_letters(name, settings), folder, digest)
+
+
+def _vllm(name: str, model: str, settings: Judging, checkpoint: Checkpoint | None, python: str | None) -> Judge:
+    import sys
+
+    from harness.judging.local import VLLMJudge
+
+    assert checkpoint is not None
+    summary = f"the model {model}, in vLLM: the probability of the two letters, in both orders"
+    folder, digest = checkpoint.folder or Path(model), checkpoint.digest
+    template = _with_letters(name, settings)
+    return VLLMJudge(name, summary, template, folder, digest, python=python or sys.executable)
+
+
+def _with_letters(name: str, settings: Judging) -> Template:
+    """The template of a local judge, which is asked for a letter."""
+    template = load_template(settings.template)
+    if "letter" not in template.forms or settings.form not in ("auto", "letter"):
+        raise UserError(
+            f"judge '{name}' is asked for a letter, which template '{template.name}' or judge.form rules out"
+        )
+    return template
+
+
+def _load_kinds() -> dict[str, Kind]:
+    kinds = (
+        Kind("openai", "a model behind OpenAI's API or any server like it: openai:MODEL", _openai),
+        Kind(
+            "pairrm",
+            "LLM-Blender's PairRM, a small reward model of pairs: pairrm, or pairrm:FOLDER",
+            _pairrm,
+            frozenset({"deberta-v2"}),
+            "llm-blender/PairRM-hf",
+        ),
+        Kind("transformers", "a model of the hub or a folder, loaded here: transformers:MODEL", _transformers, None),
+        Kind("vllm", "the same in vLLM, for large ones: vllm:MODEL", _vllm, None),
+    )
+    return {kind.name: kind for kind in kinds}
+
+
+def _load_judges() -> dict[str, Judge]:
+    from harness.judging import proxies
+
+    return {judge.name: judge for judge in proxies.JUDGES}
+
+
+judges: Registry[Judge] = Registry("judge", _load_judges)
+judge_kinds: Registry[Kind] = Registry("judge kind", _load_kinds)
+
+
+def kind_of(name: str) -> tuple[Kind, str] | None:
+    """The kind and the model that a judge's name says; None for a registered judge.
+
+    Raises:
+        UserError: neither.
+    """
+    if name in judges:
+        return None
+    prefix, colon, model = name.partition(":")
+    if prefix not in judge_kinds:
+        known = [*judges.names(), *judge_kinds.names()]
+        raise UserError(f"unknown judge '{name}'{did_you_mean(prefix, known)}")
+    kind = judge_kinds.get(prefix)
+    if not model and kind.default is None:
+        raise UserError(f"judge '{name}' names no model; say {prefix}:MODEL")
+    if colon and not model:
+        raise UserError(f"judge '{name}' names no model after the colon")
+    return kind, model or str(kind.default)
+
+
+def checkpoint_of(name: str) -> tuple[str, frozenset[str] | None] | None:
+    """The model whose checkpoint a judge reads, and its `model_type`s as in Kind; None where it reads none."""
+    found = kind_of(name)
+    if found is None or found[0].families == frozenset():
+        return None
+    return found[1], found[0].families
+
+
+def open_judge(name: str, settings: Judging, checkpoint: Checkpoint | None, python: str | None = None) -> Judge:
+    """The judge of that name, with the settings that are its own.
+
+    Raises:
+        UserError: no such judge, or one that lacks something it needs.
+    """
+    found = kind_of(name)
+    if found is None:
+        return judges.get(name)
+    kind, model = found
+    return kind.open(name, model, settings.of(name), checkpoint, python)
+
+
+def checkpoint_in(store: Store, model: Model | None) -> Checkpoint | None:
+    """A local judge's checkpoint, once it is there."""
+    return None if model is None else Checkpoint(str(model.artifact or model.digest), model_folder(model, store))
+
+
+def check_prompts(judge: Judge, prompts: Iterable[Prompt]) -> None:
+    """Refuse what a judge's template, if it has one, cannot ask about.
+
+    Raises:
+        UserError: naming the prompt.
+    """
+    template = getattr(judge, "template", None)
+    if template is not None:
+        template.check(prompts)
+
+
+def reply_tokens(judge: Judge) -> int | None:
+    """About how many tokens a judge that is paid by tokens writes a question, at most; None for any other."""
+    return getattr(judge, "reply_tokens", None)

@@ -1,0 +1,210 @@
+"""How far judges agree with one another and with themselves: Cohen's κ, flips and ties, each with a 95% interval.
+
+    κ = (p_o − p_e) / (1 − p_e)      p_o  share of prompts with the same outcome
+                                     p_e  that share, were the two judges' outcomes independent
+
+Outcomes are win, tie and loss of a prompt, as in `rates`. Source: Cohen (1960), Educational and Psychological
+Measurement 20:37.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import combinations
+from math import hypot
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.records import Verdict
+from harness.statistics.rates import RESAMPLES, Interval, Outcome, outcomes, wilson
+
+K = TypeVar("K", bound=Hashable)
+CATEGORIES: tuple[Outcome, ...] = ("win", "tie", "loss")
+# p_e is a sum of products of counts over n²: the nearest that it can come to 1 without being 1 is about 1/n.
+_ONE = 1 - 1e-12
+
+
+@dataclass(frozen=True)
+class Share:
+    """count of n, and their share with Wilson's interval; None where n is 0."""
+
+    count: int
+    n: int
+    share: float | None
+    interval: Interval | None
+
+
+@dataclass(frozen=True)
+class Mean:
+    """A mean over n prompts with its interval; None where n is 0."""
+
+    n: int
+    mean: float | None
+    interval: Interval | None
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Two judges on the same prompts.
+
+    n: prompts that both judged. missing: prompts that at least one of them did not judge; not in n.
+    table: [3, 3] counts, the first judge's win, tie, loss by the second's.
+    kappa: None where it is undefined; `note` then says why, and says so too where κ has no interval.
+    undefined_resamples: bootstrap resamples without a κ, left out of its interval.
+    """
+
+    n: int
+    missing: int
+    table: tuple[tuple[int, int, int], ...]
+    agreement: Share
+    kappa: float | None
+    kappa_interval: Interval | None
+    undefined_resamples: int
+    note: str
+
+
+def share(count: int, n: int) -> Share:
+    return Share(count, n, count / n, wilson(count, n)) if n else Share(0, 0, None, None)
+
+
+def mean(values: Sequence[float], bounds: Interval = (0.0, 1.0), seed: int = 0, resamples: int = RESAMPLES) -> Mean:
+    """Mean of one value a prompt, with a bootstrap interval that resamples prompts.
+
+    bounds: the least and the largest value there can be. Where all values are alike a bootstrap has no width: the
+    interval then supposes that the share of prompts that Wilson's interval leaves open is at one bound or the other.
+    """
+    n = len(values)
+    if n == 0:
+        return Mean(0, None, None)
+    found = np.asarray(values, dtype=np.float64)
+    centre = float(found.mean())
+    if np.ptp(found) == 0:
+        rest = 1 - wilson(n, n)[0]
+        return Mean(n, centre, (centre - rest * (centre - bounds[0]), centre + rest * (bounds[1] - centre)))
+    drawn = np.random.default_rng(seed).integers(0, n, size=(resamples, n))
+    low, high = np.quantile(found[drawn].mean(axis=1), [0.025, 0.975])
+    return Mean(n, centre, (float(low), float(high)))
+
+
+def difference(a: Mean, b: Mean) -> tuple[float | None, Interval | None]:
+    """a − b of two independent samples, with the interval that follows from theirs.
+
+    Source: Newcombe (1998), Statistics in Medicine 17:873, method 10; for means in general Zou and Donner (2008),
+    Statistics in Medicine 27:1693 (MOVER). It keeps a width where one of the samples is all alike.
+    """
+    if a.mean is None or b.mean is None or a.interval is None or b.interval is None:
+        return None, None
+    apart = a.mean - b.mean
+    low = apart - hypot(a.mean - a.interval[0], b.interval[1] - b.mean)
+    high = apart + hypot(a.interval[1] - a.mean, b.mean - b.interval[0])
+    return apart, (low, high)
+
+
+def kappas(tables: NDArray[np.int64]) -> NDArray[np.float64]:
+    """[..., 3, 3] counts → [...] Cohen's κ; NaN where it is undefined (p_e = 1: both always gave the same outcome)."""
+    n = tables.sum(axis=(-2, -1))
+    observed = np.trace(tables, axis1=-2, axis2=-1) / n
+    chance = (tables.sum(axis=-1) * tables.sum(axis=-2)).sum(axis=-1) / n**2
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(chance < _ONE, (observed - chance) / (1 - chance), np.nan)
+
+
+def agreement(
+    first: Mapping[K, Outcome],
+    second: Mapping[K, Outcome],
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+    cluster: Callable[[K], Hashable] = lambda key: key,
+) -> Agreement:
+    """Agreement of two judges' outcomes, joined on their keys.
+
+    κ's interval is a percentile bootstrap over clusters of outcomes (a prompt, with all that was judged on it), drawn
+    whole, with replacement. Where every prompt agrees (or none does) p_o has no spread in it: the interval is widened
+    to what κ would be at the end of Wilson's interval of p_o.
+    """
+    ids = first.keys() | second.keys()
+    tables: dict[Hashable, NDArray[np.int64]] = {}
+    for key in ids:
+        a, b = first.get(key, "missing"), second.get(key, "missing")
+        if a != "missing" and b != "missing":
+            table = tables.setdefault(cluster(key), np.zeros((3, 3), dtype=np.int64))
+            table[CATEGORIES.index(a), CATEGORIES.index(b)] += 1
+    by_cluster = np.array(list(tables.values()), dtype=np.int64).reshape(-1, 3, 3)
+    whole = by_cluster.sum(axis=0)
+    n, same = int(whole.sum()), int(np.trace(whole))
+    cells = tuple((int(row[0]), int(row[1]), int(row[2])) for row in whole)
+    kappa, interval, undefined, note = _kappa(by_cluster, seed, resamples)
+    return Agreement(n, len(ids) - n, cells, share(same, n), kappa, interval, undefined, note)
+
+
+def _kappa(by_cluster: NDArray[np.int64], seed: int, resamples: int) -> tuple[float | None, Interval | None, int, str]:
+    table = by_cluster.sum(axis=0)
+    n = int(table.sum())
+    if n == 0:
+        return None, None, 0, "no prompt was judged by both"
+    kappa = float(kappas(table))
+    if np.isnan(kappa):
+        return None, None, 0, "both gave one and the same outcome throughout: κ is undefined"
+    if 1 in (np.count_nonzero(table.sum(axis=0)), np.count_nonzero(table.sum(axis=1))):
+        return kappa, None, 0, "one of the two gave a single outcome throughout: κ is 0 whatever the other says"
+    # clusters with the same table are of one kind; how many of each kind are drawn is multinomial
+    alike, counts = np.unique(by_cluster.reshape(-1, 9), axis=0, return_counts=True)
+    total = int(counts.sum())
+    drawn = np.random.default_rng(seed).multinomial(total, counts / total, size=resamples) @ alike
+    found = kappas(drawn.reshape(-1, 3, 3))
+    defined = found[~np.isnan(found)]
+    low, high = (float(end) for end in np.quantile(defined, [0.025, 0.975]))
+    same = int(np.trace(table))
+    if same in (0, n):
+        chance = float((table.sum(axis=0) * table.sum(axis=1)).sum()) / n**2
+        ends = [(end - chance) / (1 - chance) for end in wilson(same, n)]
+        low, high = min(low, ends[0]), max(high, ends[1])
+    return kappa, (low, high), len(found) - len(defined), ""
+
+
+def agreements(verdicts: Iterable[Verdict], judges: Sequence[str]) -> list[dict[str, Any]]:
+    """Agreement of each pair of judges over all candidates and prompt sets, as plain data with the two names."""
+    groups: dict[tuple[str, str, str], list[Verdict]] = {}
+    for verdict in verdicts:
+        groups.setdefault((verdict.judge, verdict.prompt_set, verdict.candidate), []).append(verdict)
+    found: dict[str, dict[tuple[str, str, str], Outcome]] = {}
+    for (judge, prompt_set, candidate), rows in groups.items():
+        by_prompt = outcomes(rows).items()
+        found.setdefault(judge, {}).update({(prompt_set, key, candidate): outcome for key, outcome in by_prompt})
+    return [
+        {
+            "first": one,
+            "second": other,
+            **asdict(agreement(found.get(one, {}), found.get(other, {}), cluster=lambda key: key[:2])),
+        }
+        for one, other in combinations(judges, 2)
+    ]
+
+
+def flips(verdicts: Iterable[Verdict]) -> Share:
+    """Of the prompts judged ok in both orders, those whose two preferences for the candidate lie on different sides of
+    0.5; a preference of exactly 0.5 is on neither side. n is 0 for a judge that sees no order."""
+    pairs = both_orders(verdicts).values()
+    return share(sum((a - 0.5) * (b - 0.5) < 0 for a, b in pairs), len(pairs))
+
+
+def both_orders(verdicts: Iterable[Verdict]) -> dict[str, tuple[float, float]]:
+    """Preferences for the candidate, shown first and shown second, of the prompts judged ok in both orders."""
+    found: dict[str, dict[str, float]] = {}
+    for verdict in verdicts:
+        if verdict.preference is not None:
+            found.setdefault(verdict.prompt_id, {})[verdict.order] = verdict.preference
+    return {
+        key: (by_order["candidate_first"], by_order["reference_first"])
+        for key, by_order in found.items()
+        if by_order.keys() == {"candidate_first", "reference_first"}
+    }
+
+
+def tie_rate(verdicts: Iterable[Verdict]) -> Share:
+    """Ties (as in `rates`) among the prompts with an outcome."""
+    found = [outcome for outcome in outcomes(verdicts).values() if outcome != "missing"]
+    return share(found.count("tie"), len(found))
