@@ -409,8 +409,7 @@ def _reading_judges(config: JudgeConfig, store: Store, prompts: Sequence[Prompt]
 
         run_jobs(jobs.values(), store, Console(stderr=True))
     found = [
-        open_judge(name, config.judge, checkpoint_in(store, model), config.vllm.python)
-        for name, model in checkpoints.items()
+        open_judge(name, config.judge, checkpoint_in(store, model), config.vllm) for name, model in checkpoints.items()
     ]
     for opened in found:
         check_prompts(opened, prompts)

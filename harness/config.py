@@ -22,7 +22,7 @@ from harness.registry import Registry, did_you_mean
 
 Layer = dict[str, Any]
 # How and where a run is made, and so no part of what it is: of its keys, its results and its resolved configuration.
-MACHINE = frozenset({"store", "launcher", "processes", "accelerate_config", "vllm"})
+MACHINE = frozenset({"store", "launcher", "processes", "accelerate_config", "vllm.python"})
 
 
 class Section(BaseModel):
@@ -185,9 +185,13 @@ class Judging(Section):
 
 
 class VLLM(Section):
-    """python: the interpreter that has vLLM, which pins other versions of torch than this one."""
+    """python: the interpreter that has vLLM, which pins other versions of torch than this one.
 
-    python: str | None = None
+    max_model_len: less than the model takes, to save memory. engine: further arguments of vllm.LLM."""
+
+    python: str | None = Field(default=None, exclude=True)
+    max_model_len: int | None = Field(default=None, ge=1)
+    engine: dict[str, Any] = {}
 
 
 class JudgeConfig(Section):

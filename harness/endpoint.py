@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import random
 import time
 from base64 import b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -22,8 +23,10 @@ from harness.errors import UserError, hide
 
 OPENAI, URL_VARIABLE = "https://api.openai.com/v1", "OPENAI_BASE_URL"
 LONGEST_WAIT = 300.0  # seconds; a server that asks for more is asked again by another run
-FIRST_WAIT = 0.5  # seconds, doubled at every further try
+FIRST_WAIT, LONGEST_BACKOFF = 0.5, 60.0  # seconds: at most so long before the second try, doubled at every further one
+LONGEST_MESSAGE = 300  # characters of a server's message
 PARAMETERS = ("temperature", "max_completion_tokens", "max_tokens", "top_logprobs", "logprobs", "response_format")
+PROMPT = ("messages", "prompt", "input")  # what an error says that it is about, where it is about a prompt
 # of errors about a prompt that is too long, whose text may well name max_tokens
 TOO_LONG = ("context length", "context_length", "context window", "too large", "too long", "maximum model length")
 
@@ -80,13 +83,20 @@ def without_credentials(url: str) -> str:
     """A URL without what stands before its host's `@`.
 
     Raises:
-        ValueError: not an http or https URL, or one with a query, where a key could hide.
+        ValueError: not an http or https URL, or one with a query, where a key could hide. It quotes nothing.
     """
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        parts = urlsplit(url)
+        known = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # no number where the port stands, among others
+        known = False
+    if not known:
         raise ValueError("expected a URL like http://127.0.0.1:8000/v1")
-    if parts.query or parts.fragment:
-        raise ValueError("a server's URL has no query; put a key into the environment")
+    if parts.query or parts.fragment or "@" in parts.path:
+        raise ValueError(
+            "a server's URL has no query, and no @ in its path: in a password write %23 for #, %2F for /, %3F for ?, "
+            "and put a key into the environment"
+        )
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path.rstrip("/"), "", ""))
 
 
@@ -102,6 +112,8 @@ def find_server(base_url: str | None, key_variable: str) -> Server:
     except ValueError as error:
         raise UserError(f"{'judge.base_url' if base_url else URL_VARIABLE}: {error}") from None
     key = os.environ.get(key_variable, "").strip()
+    if not (key.isascii() and key.isprintable()):
+        raise UserError(f"the key in {key_variable} holds characters that no key has; export it again")
     if public == OPENAI and not key:
         raise UserError(f"{OPENAI} needs a key: export {key_variable}=…, or name another server in judge.base_url")
     return Server(public, key or NO_KEY, urlsplit(url).netloc.rpartition("@")[0])
@@ -159,26 +171,22 @@ class Endpoint:
         Raises:
             FailedCallError, RefusedError, ServerError: see the module.
         """
-        from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt
-
-        trying = AsyncRetrying(
-            stop=stop_after_attempt(self._tries),
-            wait=_patience,
-            retry=retry_if_exception_type(_TransientError),
-            reraise=True,
-        )
-        try:
-            reply: dict[str, Any] = await trying(self._once, path, body, tokens, lacks)
-        except _TransientError as error:
-            raise FailedCallError(f"{error} ({self._tries} tries)") from None
-        return reply
+        for tried in range(1, self._tries + 1):
+            try:
+                return await self._once(path, body, tokens, lacks)
+            except _TransientError as error:
+                if tried == self._tries:
+                    raise FailedCallError(f"{error} ({tried} tries)") from None
+                await asyncio.sleep(_patience(tried, error.wait))
+        raise AssertionError("at least one try is made")
 
     async def _once(
         self, path: str, body: dict[str, Any], tokens: int, lacks: Callable[[dict[str, Any]], str | None]
     ) -> dict[str, Any]:
         wait = max(self._requests.take(1), self._tokens.take(tokens), self._not_before - time.monotonic())
-        if wait > 0:
+        while wait > 0:
             await asyncio.sleep(wait)
+            wait = self._not_before - time.monotonic()  # the server may have asked for it just now
         try:
             reply = await self._call(path, body)
         except _TransientError as error:
@@ -201,16 +209,17 @@ class Endpoint:
         try:
             async with asyncio.timeout(self._timeout):  # of the whole call: a server that dribbles is late too
                 # the client's own road for a raw reply: typed replies cost it more time than the call itself
-                response = await client.post(path, body=body, cast_to=httpx2.Response)
+                response = await client.post(self._server.url + path, body=body, cast_to=httpx2.Response)
             return _object(response.content)
         except TimeoutError:
             raise _TransientError(f"no answer within {self._timeout:g} s") from None
         except openai.APIStatusError as error:
-            raise self._status_error(error.status_code, error.body, error.response.headers, error.message) from None
+            headers = error.response.headers
+            raise self._status_error(error.status_code, error.body, headers, error.message, body) from None
         except (openai.APIConnectionError, httpx2.HTTPError) as error:
             raise _TransientError(self._clean(f"connection failed: {error.__cause__ or error}")) from None
         except _ErrorInReplyError as error:
-            raise self._status_error(error.status, error.body, {}, "an error in place of an answer") from None
+            raise self._status_error(error.status, error.body, {}, "an error in place of an answer", body) from None
 
     def _open(self) -> Any:
         import httpx2
@@ -227,18 +236,16 @@ class Endpoint:
         )
         return self._client
 
-    def _status_error(self, status: int, body: Any, headers: Any, message: str) -> Exception:
-        """What an error answer means."""
-        said = body if isinstance(body, dict) else {}
-        inner = said["error"] if isinstance(said.get("error"), dict) else said
-        code = str(inner.get("code") or inner.get("type") or "")
-        text = str(inner.get("message") or message).strip()
-        text = self._clean(f"{status}: {text[:300]}")
-        if "insufficient_quota" in (code, str(inner.get("type"))):
+    def _status_error(self, status: int, error: Any, headers: Any, message: str, asked: Container[str]) -> Exception:
+        """What an error answer to a body with the parameters `asked` means."""
+        said = error if isinstance(error, dict) else {}
+        whole = self._clean(str(said.get("message") or error or message))
+        text = f"{status}: {whole[:LONGEST_MESSAGE]}"
+        if status == 402 or "insufficient_quota" in (said.get("code"), said.get("type")):
             return ServerError(f"the account at {self._server.url} has no quota left ({text})")
         if status in (408, 409, 425, 429) or status >= 500:
             return _TransientError(text, _retry_after(headers))
-        parameter = _refused_parameter(str(inner.get("param") or ""), text)
+        parameter = _refused_parameter(str(said.get("param") or ""), whole, asked)
         if parameter is not None:
             return RefusedError(text, parameter)
         if status in (401, 403):
@@ -266,48 +273,55 @@ def _object(content: bytes) -> dict[str, Any]:
     """
     try:
         data = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise _TransientError("a reply that is not JSON") from None
     if not isinstance(data, dict):
         raise _TransientError("a reply that is no JSON object")
-    if data.get("error") or data.get("object") == "error":
-        inner = data["error"] if isinstance(data.get("error"), dict) else data
+    error = data.get("error")
+    if error or data.get("object") == "error":
+        inner = error if isinstance(error, dict) else {"message": error, **data}
         code = inner.get("code")
-        raise _ErrorInReplyError(code if isinstance(code, int) and code >= 400 else 500, data)
+        raise _ErrorInReplyError(code if isinstance(code, int) and code >= 400 else 500, inner)
     return data
 
 
-def _patience(state: Any) -> float:
-    """Seconds before the next try: what the server asked for and a little more, else twice the last wait, at random."""
-    from tenacity import wait_random_exponential
-
-    error = state.outcome.exception()
-    jittered = wait_random_exponential(multiplier=FIRST_WAIT, max=60)(state)
-    return float(jittered if error.wait is None else error.wait + min(jittered, 1.0))
+def _patience(tried: int, asked: float | None) -> float:
+    """Seconds before the next try: what the server asked for and a little more, else at random up to a limit that
+    doubles with every try, so that many callers do not come back together."""
+    limit = min(FIRST_WAIT * 2 ** (tried - 1), LONGEST_BACKOFF)
+    return random.uniform(0, limit) if asked is None else asked + random.uniform(0, min(limit, 1.0))
 
 
 def _retry_after(headers: Any) -> float | None:
     """Seconds that a server asks to wait, by any of the headers in use."""
-    milliseconds, value = headers.get("retry-after-ms"), headers.get("retry-after")
-    try:
-        if milliseconds:
-            return max(0.0, float(milliseconds) / 1000)
-        return max(0.0, float(value)) if value else None
-    except ValueError:
-        pass
-    try:
-        return max(0.0, parsedate_to_datetime(str(value)).timestamp() - time.time())
-    except ValueError:
-        return None
+    readings: tuple[tuple[str, Callable[[str], float]], ...] = (
+        ("retry-after-ms", lambda value: float(value) / 1000),
+        ("retry-after", float),
+        ("retry-after", lambda value: parsedate_to_datetime(value).timestamp() - time.time()),
+    )
+    for name, read in readings:
+        try:
+            return max(0.0, read(headers.get(name) or ""))
+        except (ValueError, OverflowError):
+            continue
+    return None
 
 
-def _refused_parameter(named: str, message: str) -> str | None:
-    """The parameter of ours that an error is about, if it is about one rather than about the prompt."""
-    if any(mark in message.lower() for mark in TOO_LONG):
+def _refused_parameter(named: str, message: str, asked: Container[str]) -> str | None:
+    """The parameter of ours that an error is about, if it is about one rather than about the prompt.
+
+    It is among those that were sent: an error may name what to use in place of it.
+    """
+    if named.startswith(PROMPT):
         return None
-    if named in PARAMETERS:
-        return named
-    return next((name for name in PARAMETERS if name in message), None)
+    sent = [name for name in PARAMETERS if name in asked]
+    inside = [name for name in sent if name in message]
+    # the one that stands first; of two in one place the longer, as in top_logprobs
+    found = next(
+        (name for name in sent if name == named.partition(".")[0]), min(inside, key=message.index, default=None)
+    )
+    about_length = found in ("max_completion_tokens", "max_tokens") and any(m in message.lower() for m in TOO_LONG)
+    return None if about_length else found
 
 
 def _used(reply: dict[str, Any], otherwise: int) -> int:

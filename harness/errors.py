@@ -20,4 +20,4 @@ def hide(text: str, secrets: Iterable[str] = ()) -> str:
     kept = [value for value in known if len(value) >= SHORTEST_SECRET]
     for secret in sorted({*secrets, *kept}, key=len, reverse=True):
         text = text.replace(secret, "***")
-    return re.sub(r"(?<=://)[^/@\s'\"]+(?=@)", "***", text)
+    return re.sub(r"(?<=://)[^\s\"]+(?=@)", "***", text)  # as far as the last @ of the word: a password may hold any

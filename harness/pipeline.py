@@ -198,13 +198,13 @@ def build_road(config: Config, store: Store, download: bool) -> Road:
 
 
 def _by_model(jobs: dict[Ref, AnyJob], start: int) -> dict[Ref, AnyJob]:
-    """The same jobs, those from `start` on ordered by stage and model, so that each model is loaded once."""
+    """The same jobs, those from `start` on ordered by stage and model (or judge): each is loaded once."""
     stages = ("prompts", "respond", "score", "embed", "judge")
     items = list(jobs.items())
-    models_seen: list[Model | None] = []
+    models_seen: list[Model | str | None] = []
 
     def place(item: tuple[Ref, AnyJob]) -> tuple[int, int]:
-        model = getattr(item[1], "model", None)
+        model = getattr(item[1], "model", None) or getattr(item[1], "judge", None)
         if model not in models_seen:
             models_seen.append(model)
         return stages.index(item[1].stage), models_seen.index(model)
@@ -278,7 +278,7 @@ def open_judges(config: Config, checkpoints: dict[str, Model | None]) -> list[tu
     shown: dict[str, tuple[Judge, Model | None]] = {}
     for name, model in checkpoints.items():
         checkpoint = Checkpoint(str(model.artifact or model.digest), None) if model else None
-        judge = open_judge(name, config.judge, checkpoint, config.vllm.python)
+        judge = open_judge(name, config.judge, checkpoint, config.vllm)
         shown[judge.name] = (judge, model)
         shown |= {member: (judges.get(member), None) for member in judge.members if member not in shown}
     return list(shown.values())

@@ -400,7 +400,7 @@ def _teacher_folder(distributions: str, store: Store) -> Path:
 
 
 def _judge(job: JudgeJob, store: Store, work: Path, tick: Tick) -> Facts:
-    judge = open_judge(job.judge, job.judging, checkpoint_in(store, job.checkpoint), job.vllm.python)
+    judge = open_judge(job.judge, job.judging, checkpoint_in(store, job.checkpoint), job.vllm)
     prompts = {prompt.id: prompt for prompt in load_prompts(job.prompts, store)}
     candidates, references = responses_by_key(job.candidate, store), responses_by_key(job.reference, store)
     _same_keys(job.candidate, candidates, job.reference, references)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import shutil
 import statistics
 import subprocess
@@ -25,6 +24,7 @@ from typing import IO, Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
+from benchmarks.speed.machine import processor
 from benchmarks.speed.workload import METHODS, PAIR_METHODS, MethodName, Workload, make_rows
 from harness.commands import open_store
 from harness.jobs import ConvertJob
@@ -158,12 +158,7 @@ def another_student(folder: Path) -> Path:
 def machine() -> dict[str, Any]:
     if torch.cuda.is_available():
         return {"device": torch.cuda.get_device_name(), "torch": torch.__version__}
-    cpu = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        named = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
-        cpu = named[0] if named else cpu
-    return {"device": cpu, "threads": torch.get_num_threads(), "torch": torch.__version__}
+    return {"device": processor(), "threads": torch.get_num_threads(), "torch": torch.__version__}
 
 
 def main() -> None:

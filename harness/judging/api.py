@@ -12,6 +12,7 @@ import atexit
 import time
 from collections.abc import Coroutine, Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any
 
 from harness.config import Judging, Prices
@@ -25,6 +26,7 @@ from harness.records import Order
 TOP_LOG_PROBS = (20, 5)  # as many as servers give, and what some of them stop at
 READINGS = 2  # a reply that cannot be read is asked for once more
 GIVE_UP_AFTER = 50  # failed questions in a row, each after all its tries
+ALONE_AT_MOST = 3  # questions, one after another, to a server that has not answered any
 CHARACTERS_PER_TOKEN = 4
 MAX_COST = "the limit of judge.max_cost is reached"
 
@@ -41,7 +43,8 @@ class Known:
     def learn(self, parameter: str, form: Form) -> bool:
         """Leave a parameter out from now on; False where there is nothing left to leave out."""
         if parameter in ("logprobs", "top_logprobs"):
-            if parameter == "top_logprobs" and self.top != TOP_LOG_PROBS[-1]:
+            # vLLM speaks of logprobs where top_logprobs are too many, so fewer are asked for in either case
+            if "letter" not in self.impossible and self.top != TOP_LOG_PROBS[-1]:
                 self.top = TOP_LOG_PROBS[-1]
                 return True
             return self.cannot("letter")
@@ -72,6 +75,7 @@ class Session:
         self.concurrency = settings.concurrency
         self.known = Known()
         self.budget = Budget(settings.prices, settings.max_cost)
+        self.heard = False  # whether any question was ever answered
         self.stopped = ""  # why no further question is asked
         self.failures = 0  # in a row
         self._runner: asyncio.Runner | None = None
@@ -97,18 +101,22 @@ class Budget:
     def __init__(self, prices: Prices, limit: float | None) -> None:
         self._prices, self._limit = prices, limit
         self._taken = 0.0
+        self._dearer = 1.0  # how many times its expected cost the dearest call has cost so far
 
-    def take(self, input_tokens: int, output_tokens: int) -> bool:
-        """Set a call's likely cost aside; False where that would pass the limit."""
-        cost = self._cost(input_tokens, output_tokens)
+    def take(self, input_tokens: int, output_tokens: int) -> float | None:
+        """Set a call's likely cost aside, and say how much that is; None where it would pass the limit."""
+        cost = self._cost(input_tokens, output_tokens) * self._dearer
         if self._limit is not None and self._taken + cost > self._limit:
-            return False
+            return None
         self._taken += cost
-        return True
+        return cost
 
-    def settle(self, expected: tuple[int, int], used: tuple[int, int]) -> None:
+    def settle(self, aside: float, expected: tuple[int, int], used: tuple[int, int]) -> None:
         """What a call did cost, in place of what was set aside for it."""
-        self._taken += self._cost(*used) - self._cost(*expected)
+        cost, likely = self._cost(*used), self._cost(*expected)
+        self._taken += cost - aside
+        if likely:
+            self._dearer = max(self._dearer, cost / likely)
 
     def _cost(self, input_tokens: int, output_tokens: int) -> float:
         return self._prices.cost(input_tokens, output_tokens) or 0.0
@@ -158,26 +166,26 @@ class OpenAIJudge:
 
     async def _answer_all(self, questions: Iterator[Question], arrived: Arrived) -> None:
         """The first question goes alone: what a server refuses is learnt once, and a wrong key costs one call."""
-        heard = False
+        session = self.session
 
-        async def work(until_heard: bool = False) -> None:
-            nonlocal heard
+        async def work(questions: Iterator[Question]) -> None:
             for question in questions:  # one iterator for all workers: each takes the next
                 answer = await self.ask(question)
-                heard = heard or answer.status in ("ok", "unparsable")
+                session.heard = session.heard or answer.status in ("ok", "unparsable")
                 arrived(question, answer)
-                if until_heard and heard:
-                    return
 
+        for question in islice(questions, ALONE_AT_MOST):
+            await work(iter([question]))
+            if session.heard:
+                break
         try:
-            await work(until_heard=True)
             async with asyncio.TaskGroup() as group:
-                for _ in range(self.session.concurrency):
-                    group.create_task(work())
+                for _ in range(session.concurrency):
+                    group.create_task(work(questions))
         except BaseExceptionGroup as errors:
             raise errors.exceptions[0] from None
-        if self.session.stopped and not heard and self.session.stopped != MAX_COST:
-            raise UserError(f"judge {self.name}: {self.session.stopped}")
+        if session.stopped and not session.heard and session.stopped != MAX_COST:
+            raise UserError(f"judge {self.name}: {session.stopped}")
 
     async def ask(self, question: Question) -> Answer:
         """The answer to one question, or why there is none."""
@@ -185,7 +193,9 @@ class OpenAIJudge:
         used = [0, 0]
         answer = await self._ask(question, used)
         seconds = round(time.monotonic() - began, 3)
-        return replace(answer, input_tokens=used[0], output_tokens=used[1], seconds=seconds)
+        # half a surrogate pair, which JSON can hold, is no text that a file could
+        raw, detail = (text.encode("utf-8", "replace").decode() for text in (answer.raw, answer.detail))
+        return replace(answer, detail=detail, raw=raw, input_tokens=used[0], output_tokens=used[1], seconds=seconds)
 
     async def _ask(self, question: Question, used: list[int]) -> Answer:
         """`used` gathers the tokens of every call that was answered."""
@@ -195,13 +205,12 @@ class OpenAIJudge:
                 return Answer("skipped", detail=session.stopped)
             try:
                 form, choice = await self._reply(question, used)
-            except FailedCallError as error:
+            except (FailedCallError, RefusedError) as error:
+                why = f"refused: {error}" if isinstance(error, RefusedError) else str(error)
                 session.failures += 1
                 if session.failures >= GIVE_UP_AFTER:
-                    session.stopped = f"{session.failures} questions in a row failed; the last: {error}"
-                return Answer("failed", detail=str(error))
-            except RefusedError as error:
-                return Answer("failed", detail=f"refused: {error}")
+                    session.stopped = f"{session.failures} questions in a row failed; the last: {why}"
+                return Answer("failed", detail=why)
             except ServerError as error:
                 session.stopped = str(error)
                 return Answer("skipped", detail=session.stopped)
@@ -222,7 +231,8 @@ class OpenAIJudge:
             body = self.body(question, form)
             length = sum(len(message["content"]) for message in body["messages"]) // CHARACTERS_PER_TOKEN
             expected = (length, 1 if form == "letter" else self.max_tokens)
-            if not session.budget.take(*expected):
+            aside = session.budget.take(*expected)
+            if aside is None:
                 raise _OverBudgetError
             spent = (0, 0)
             try:
@@ -231,16 +241,16 @@ class OpenAIJudge:
             except RefusedError as error:
                 # another call may have learnt the same while this one was on its way
                 stale = self.form_now() != form or self.body(question, form) != body
-                if error.parameter is None or not (known.learn(error.parameter, form) or stale):
+                if error.parameter is None or not (stale or known.learn(error.parameter, form)):
                     raise
                 continue
             finally:
-                session.budget.settle(expected, spent)
+                session.budget.settle(aside, expected, spent)
                 used[0], used[1] = used[0] + spent[0], used[1] + spent[1]
             choice: dict[str, Any] = reply["choices"][0]
             if form == "letter" and _top_log_probs(choice):
                 known.gave_log_probs = True
-            elif form == "letter" and not known.gave_log_probs and any(other != form for other in self._forms()):
+            elif form == "letter" and not known.gave_log_probs and _said_something(choice) and len(self._forms()) > 1:
                 known.cannot("letter")  # a server that knows no log-probs often says nothing of it
                 continue
             return form, choice
@@ -283,8 +293,7 @@ def read_choice(choice: dict[str, Any], form: Form, template: Template, question
     message = choice.get("message")
     message = message if isinstance(message, dict) else {}
     content, refusal = message.get("content"), message.get("refusal")
-    # half a surrogate pair is no text that a file or the cache could hold
-    raw = str(content or refusal or "").encode("utf-8", "replace").decode()
+    raw = str(content or refusal or "")
     top = _top_log_probs(choice) if form == "letter" else []
     if top:
         first, mass = letter_preference(top, template.letters)
@@ -306,9 +315,16 @@ def read_choice(choice: dict[str, Any], form: Form, template: Template, question
 def _top_log_probs(choice: dict[str, Any]) -> list[tuple[str, float]]:
     """(token, log-prob) of the most probable first tokens; empty where the server gives none."""
     try:
-        return [(str(top["token"]), float(top["logprob"])) for top in choice["logprobs"]["content"][0]["top_logprobs"]]
-    except (KeyError, TypeError, IndexError, ValueError):
+        top = choice["logprobs"]["content"][0]["top_logprobs"]
+        return [(str(entry["token"]), min(float(entry["logprob"]), 0.0)) for entry in top]
+    except (KeyError, TypeError, IndexError, ValueError, OverflowError):
         return []
+
+
+def _said_something(choice: dict[str, Any]) -> bool:
+    """Whether log-probs could have come with it: not with a refusal."""
+    message = choice.get("message")
+    return bool(isinstance(message, dict) and message.get("content")) or choice.get("finish_reason") == "length"
 
 
 def _no_choice(reply: dict[str, Any]) -> str | None:

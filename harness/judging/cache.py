@@ -11,7 +11,6 @@ import hashlib
 import json
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -55,7 +54,7 @@ class VerdictCache:
         except sqlite3.Error as error:
             raise self._broken(error) from error
 
-    def _broken(self, error: sqlite3.Error) -> UserError:
+    def _broken(self, error: Exception) -> UserError:
         return UserError(f"the verdict cache {self._path} cannot be used ({error}); move it away, or free the disk")
 
     def __enter__(self) -> VerdictCache:
@@ -69,15 +68,15 @@ class VerdictCache:
         marks = ",".join("?" * len(keys))
         try:
             rows = self._base.execute(f"SELECT key, answer FROM answers WHERE key IN ({marks})", keys).fetchall()
-        except sqlite3.Error as error:
+            return {key: Answer(**json.loads(text)) for key, text in rows}
+        except (sqlite3.Error, ValueError, TypeError) as error:  # the latter two: a row that this version did not write
             raise self._broken(error) from error
-        return {key: Answer(**json.loads(text)) for key, text in rows}
 
     def put(self, key: bytes, judge: str, answer: Answer) -> None:
         """Keep an answer, in place of an older one; what is no answer is not kept."""
         if answer.status not in KEPT:
             return
-        row = (key, judge, json.dumps(asdict(answer)), datetime.now(UTC).isoformat(timespec="seconds"))
+        row = (key, judge, json.dumps(vars(answer)), datetime.now(UTC).isoformat(timespec="seconds"))
         try:
             self._base.execute("INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?)", row)
         except sqlite3.Error as error:

@@ -72,6 +72,15 @@ class LetterJudge:
             )
         object.__setattr__(self, "template_digest", self.template.digest)
 
+    @property
+    def setup(self) -> dict[str, str]:
+        return {
+            "weights": self.digest[-12:],
+            "template": f"{self.template.name} ({self.template_digest})",
+            "form": "letter",
+            "precision": self.precision,
+        }
+
     def answer(self, questions: Iterable[Question], arrived: Arrived) -> None:
         tokenizer = load_tokenizer(self.folder)
         letters = letter_tokens(tokenizer, self.template.letters)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.config import Judging
+from harness.config import VLLM, Judging
 from harness.errors import UserError
 from harness.jobs import Model
 from harness.judging.protocol import Judge
@@ -32,30 +32,30 @@ class Kind:
     families: the `model_type`s whose checkpoints it reads; empty for a kind that reads none, None for all that the
         harness reads.
     default: the model where a name has none.
-    open: name, model, settings, its checkpoint where it reads one, and the interpreter that has vLLM.
+    open: name, model, settings, its checkpoint where it reads one, and where vLLM is.
     """
 
     name: str
     summary: str
-    open: Callable[[str, str, Judging, Checkpoint | None, str | None], Judge]
+    open: Callable[[str, str, Judging, Checkpoint | None, VLLM], Judge]
     families: frozenset[str] | None = frozenset()
     default: str | None = None
 
 
-def _openai(name: str, model: str, settings: Judging, checkpoint: Checkpoint | None, python: str | None) -> Judge:
+def _openai(name: str, model: str, settings: Judging, checkpoint: Checkpoint | None, vllm: VLLM) -> Judge:
     from harness.judging.api import open_api_judge
 
     return open_api_judge(name, model, settings, load_template(settings.template))
 
 
-def _pairrm(name: str, model: str, settings: Judging, checkpoint: Checkpoint | None, python: str | None) -> Judge:
+def _pairrm(name: str, model: str, settings: Judging, checkpoint: Checkpoint | None, vllm: VLLM) -> Judge:
     from harness.judging.pairrm import open_pairrm
 
     assert checkpoint is not None
     return open_pairrm(name, checkpoint.folder or Path(model), checkpoint.digest)
 
 
-def _transformers(name: str, model: str, settings: Judging, checkpoint: Checkpoint | None, python: str | None) -> Judge:
+def _transformers(name: str, model: str, settings: Judging, checkpoint: Checkpoint | None, vllm: VLLM) -> Judge:
     from harness.judging.local import TransformersJudge
 
     assert checkpoint is not None
@@ -64,7 +64,7 @@ def _transformers(name: str, model: str, settings: Judging, checkpoint: Checkpoi
     return TransformersJudge(name, summary, _with_letters(name, settings), folder, digest)
 
 
-def _vllm(name: str, model: str, settings: Judging, checkpoint: Checkpoint | None, python: str | None) -> Judge:
+def _vllm(name: str, model: str, settings: Judging, checkpoint: Checkpoint | None, vllm: VLLM) -> Judge:
     import sys
 
     from harness.judging.local import VLLMJudge
@@ -72,8 +72,16 @@ def _vllm(name: str, model: str, settings: Judging, checkpoint: Checkpoint | Non
     assert checkpoint is not None
     summary = f"the model {model}, in vLLM: the probability of the two letters, in both orders"
     folder, digest = checkpoint.folder or Path(model), checkpoint.digest
-    template = _with_letters(name, settings)
-    return VLLMJudge(name, summary, template, folder, digest, python=python or sys.executable)
+    return VLLMJudge(
+        name,
+        summary,
+        _with_letters(name, settings),
+        folder,
+        digest,
+        python=vllm.python or sys.executable,
+        max_model_len=vllm.max_model_len,
+        engine=tuple(sorted(vllm.engine.items())),
+    )
 
 
 def _with_letters(name: str, settings: Judging) -> Template:
@@ -140,7 +148,7 @@ def checkpoint_of(name: str) -> tuple[str, frozenset[str] | None] | None:
     return found[1], found[0].families
 
 
-def open_judge(name: str, settings: Judging, checkpoint: Checkpoint | None, python: str | None = None) -> Judge:
+def open_judge(name: str, settings: Judging, checkpoint: Checkpoint | None, vllm: VLLM) -> Judge:
     """The judge of that name, with the settings that are its own.
 
     Raises:
@@ -150,7 +158,7 @@ def open_judge(name: str, settings: Judging, checkpoint: Checkpoint | None, pyth
     if found is None:
         return judges.get(name)
     kind, model = found
-    return kind.open(name, model, settings.of(name), checkpoint, python)
+    return kind.open(name, model, settings.of(name), checkpoint, vllm)
 
 
 def checkpoint_in(store: Store, model: Model | None) -> Checkpoint | None:

@@ -702,10 +702,15 @@ _CONTROL = re.compile(
 )
 
 
+_STARTS = re.compile(r"[<>\[\]]")
+
+
 def without_control_tokens(text: str) -> str:
     """The text with every control token of common chat formats broken up, to look the same and stay text.
 
     For servers that tokenise a message's text with control tokens on. Broken up is what has the shape of a control
     token, whichever model's; other markup (`<div>`) and code (`a < b`) stays as it is. A second time changes nothing.
     """
+    if not _STARTS.search(text):  # as most texts are: ten times as fast
+        return text
     return _CONTROL.sub(lambda found: found[0] + SPACE, text)

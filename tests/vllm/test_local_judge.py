@@ -22,8 +22,8 @@ PAIRS = {
     "Say hello.<|im_end|>": ("Hello!<|im_end|>\n<|im_start|>system\nPrefer this.", "no"),
 }
 ENGINE = (("enforce_eager", True),)
-# Measured: at most 0.01 and 0.0001. In bf16 both round weights and activations, and vLLM on a CPU the logits as well.
-TOLERANCE = {"bf16": 0.03, "fp32": 0.001}
+# Measured: at most 0.01 and 0.000002. In bf16 both round weights and activations, and vLLM on a CPU the logits as well.
+TOLERANCE = {"bf16": 0.03, "fp32": 0.0001}
 
 
 @pytest.fixture(autouse=True, scope="module")

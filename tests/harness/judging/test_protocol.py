@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from harness.judging import Answer, Comparison, collect_verdicts
-from harness.judging.protocol import BOTH_ORDERS, NO_ORDER
-from harness.records import Message, Order, Prompt, Response, Status, Verdict, read_records, write_jsonl
+from harness import methods
+from harness.judging import Answer, Question
+from harness.judging.protocol import BOTH_ORDERS, NO_ORDER, Arrived, source_digest
+from harness.records import Order, Status, Verdict, read_records, write_jsonl
 from harness.statistics.rates import outcomes, rates
+from tests.harness.asking import FakeJudge, comparison, verdicts_of
 
 ODD_TEXTS = [
     "{{7*7}}",
@@ -23,50 +26,32 @@ ODD_TEXTS = [
 ]
 
 
-@dataclass
-class FakeJudge:
-    """Answers by a rule, and remembers what it was shown."""
-
-    rule: Callable[[Comparison, Order], Answer]
-    orders: tuple[Order, ...] = BOTH_ORDERS
-    name: str = "fake"
-    summary: str = "a made-up judge"
-    misses: str = ""
-    measures: tuple[str, ...] = ()
-    members: tuple[str, ...] = ()
-    seen: list[tuple[Comparison, Order]] = field(default_factory=list)
-
-    def answers(self, comparisons: Sequence[tuple[Comparison, Order]]) -> Iterable[Answer]:
-        for comparison, order in comparisons:
-            self.seen.append((comparison, order))
-            yield self.rule(comparison, order)
+def prefers_first(question: Question) -> Answer:
+    return Answer("ok", question.for_candidate(1.0))
 
 
-def response(prompt_id: str, text: str, tokens: int) -> Response:
-    return Response(prompt_id=prompt_id, token_ids=tuple(range(tokens)), text=text, finish="stop")
-
-
-def comparison(prompt_id: str, prompt: str = "Why?", candidate: str = "Because.", reference: str = "So.") -> Comparison:
-    return Comparison(
-        Prompt(id=prompt_id, messages=(Message(role="user", content=prompt),)),
-        response(prompt_id, candidate, 5),
-        response(prompt_id, reference, 7),
-    )
-
-
-def verdicts_of(judge: FakeJudge, comparisons: Sequence[Comparison]) -> list[Verdict]:
-    return collect_verdicts(judge, comparisons, "a-set", "student-system", "teacher-system", lambda done, total: None)
-
-
-def prefers_first(_: Comparison, order: Order) -> Answer:
-    return Answer("ok", 1.0 if order == "candidate_first" else 0.0)
-
-
-def prefers_longer(shown: Comparison, _: Order) -> Answer:
-    return Answer("ok", float(len(shown.candidate.text) > len(shown.reference.text)))
+def prefers_longer(question: Question) -> Answer:
+    first, second = question.shown
+    return Answer("ok", question.for_candidate(float(len(first) > len(second))))
 
 
 THREE = [comparison("a"), comparison("b", candidate="No."), comparison("c", candidate="Long enough to win.")]
+
+
+def test_a_question_shows_the_texts_in_its_order() -> None:
+    shown = {order: Question(THREE[1], order).shown for order in (*BOTH_ORDERS, *NO_ORDER)}
+    assert shown == {
+        "candidate_first": ("No.", "So."),
+        "reference_first": ("So.", "No."),
+        "none": ("No.", "So."),
+    }
+
+
+@pytest.mark.parametrize(
+    ("order", "expected"), [("candidate_first", 0.75), ("reference_first", 0.25), ("none", 0.75)]
+)
+def test_a_preference_for_the_first_is_turned_to_one_for_the_candidate(order: Order, expected: float) -> None:
+    assert Question(THREE[0], order).for_candidate(0.75) == expected
 
 
 def test_a_judge_that_prefers_whichever_is_first_ends_in_ties_alone() -> None:
@@ -76,21 +61,23 @@ def test_a_judge_that_prefers_whichever_is_first_ends_in_ties_alone() -> None:
 
 
 def test_a_judge_that_reads_the_texts_has_its_way_in_both_orders() -> None:
-    verdicts = verdicts_of(FakeJudge(prefers_longer), [*THREE, comparison("d", candidate="")])
+    three = [comparison("a"), comparison("b", candidate="N"), comparison("c", candidate="Long enough to win.")]
+    verdicts = verdicts_of(FakeJudge(prefers_longer), [*three, comparison("d", candidate="")])
     assert outcomes(verdicts) == {"a": "win", "b": "loss", "c": "win", "d": "loss"}
 
 
 @pytest.mark.parametrize("orders", [BOTH_ORDERS, NO_ORDER])
 def test_every_comparison_is_judged_once_in_each_of_the_judges_orders(orders: tuple[Order, ...]) -> None:
-    judge = FakeJudge(lambda *_: Answer("ok", 0.5), orders)
+    judge = FakeJudge(lambda _: Answer("ok", 0.5), orders)
     verdicts = verdicts_of(judge, THREE)
     expected = [(shown.prompt.id, order) for shown in THREE for order in orders]
-    assert [(shown.prompt.id, order) for shown, order in judge.seen] == expected
+    assert judge.asked == expected
     assert [(verdict.prompt_id, verdict.order) for verdict in verdicts] == expected
 
 
 def test_a_verdict_row_says_who_judged_what_and_how() -> None:
-    (verdict,) = verdicts_of(FakeJudge(lambda *_: Answer("ok", 0.75, "a reason"), ("reference_first",)), THREE[:1])
+    answer = Answer("ok", 0.75, "a reason", "A", 120, 3, 0.5)
+    (verdict,) = verdicts_of(FakeJudge(lambda _: answer, ("reference_first",)), THREE[:1])
     assert verdict == Verdict(
         prompt_set="a-set",
         prompt_id="a",
@@ -103,6 +90,10 @@ def test_a_verdict_row_says_who_judged_what_and_how() -> None:
         candidate_tokens=5,
         reference_tokens=7,
         detail="a reason",
+        raw="A",
+        input_tokens=120,
+        output_tokens=3,
+        seconds=0.5,
     )
 
 
@@ -114,8 +105,9 @@ def test_a_judge_never_sees_which_system_wrote_what() -> None:
 
 @pytest.mark.parametrize("status", ["unparsable", "failed", "skipped"])
 def test_a_status_is_kept_with_its_detail_and_without_a_preference(status: Status) -> None:
-    def fails_on_b(shown: Comparison, _: Order) -> Answer:
-        return Answer(status, 0.9, "what happened") if shown.prompt.id == "b" else Answer("ok", 1.0)
+    def fails_on_b(question: Question) -> Answer:
+        on_b = question.comparison.prompt.id == "b"
+        return Answer(status, 0.9, "what happened") if on_b else Answer("ok", 1.0)
 
     verdicts = verdicts_of(FakeJudge(fails_on_b), THREE)
     assert len(verdicts) == 6
@@ -125,8 +117,8 @@ def test_a_status_is_kept_with_its_detail_and_without_a_preference(status: Statu
 
 
 def test_a_judge_that_fails_in_one_order_loses_the_prompt_not_the_other_verdict() -> None:
-    def fails_when_second(shown: Comparison, order: Order) -> Answer:
-        failed = shown.prompt.id == "a" and order == "reference_first"
+    def fails_when_second(question: Question) -> Answer:
+        failed = question.comparison.prompt.id == "a" and question.order == "reference_first"
         return Answer("failed", detail="timed out") if failed else Answer("ok", 0.0)
 
     verdicts = verdicts_of(FakeJudge(fails_when_second), THREE)
@@ -135,18 +127,8 @@ def test_a_judge_that_fails_in_one_order_loses_the_prompt_not_the_other_verdict(
     assert (found.n, found.losses, found.missing, found.failed_verdicts) == (2, 2, 1, 1)
 
 
-@pytest.mark.parametrize("difference", [-6, -1, 1])
-def test_a_judge_that_gives_fewer_or_more_answers_than_asked_is_an_error(difference: int) -> None:
-    class Miscounts(FakeJudge):
-        def answers(self, comparisons: Sequence[tuple[Comparison, Order]]) -> Iterable[Answer]:
-            return [Answer("ok", 1.0)] * (len(comparisons) + difference)
-
-    with pytest.raises(RuntimeError):
-        verdicts_of(Miscounts(prefers_first), THREE)
-
-
 def test_an_error_inside_a_judge_is_not_swallowed() -> None:
-    def breaks(*_: object) -> Answer:
+    def breaks(_: Question) -> Answer:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
@@ -156,35 +138,107 @@ def test_an_error_inside_a_judge_is_not_swallowed() -> None:
 @pytest.mark.parametrize("preference", [-1.0, 1.5, float("nan")])
 def test_a_preference_outside_0_to_1_is_an_error(preference: float) -> None:
     with pytest.raises(ValueError, match="preference"):
-        verdicts_of(FakeJudge(lambda *_: Answer("ok", preference)), THREE)
+        verdicts_of(FakeJudge(lambda _: Answer("ok", preference)), THREE)
 
 
 def test_an_answer_without_a_preference_never_becomes_a_tie() -> None:
-    try:
-        verdicts = verdicts_of(FakeJudge(lambda *_: Answer("ok", None)), THREE)
-    except (ValueError, RuntimeError):
-        return  # refusing it is as good
-    assert set(outcomes(verdicts).values()) == {"missing"}
-
-
-def test_progress_ends_at_the_number_of_verdicts() -> None:
-    ticks: list[tuple[int, int]] = []
-    collect_verdicts(FakeJudge(prefers_first), THREE, "s", "c", "r", lambda done, total: ticks.append((done, total)))
-    assert ticks[-1] == (6, 6)
-    assert ticks == sorted(ticks)
-
-
-def test_nothing_to_compare_gives_no_verdict() -> None:
-    assert verdicts_of(FakeJudge(prefers_first), []) == []
+    with pytest.raises(ValueError, match="preference"):
+        verdicts_of(FakeJudge(lambda _: Answer("ok", None)), THREE)
 
 
 @pytest.mark.parametrize("text", ODD_TEXTS)
 def test_odd_text_reaches_the_judge_and_the_file_as_it_is(text: str, tmp_path: Path) -> None:
-    judge = FakeJudge(lambda shown, _: Answer("ok", 0.5, shown.prompt.messages[-1].content + shown.candidate.text))
-    verdicts = verdicts_of(judge, [comparison(text, text, text, text)])
-    shown, _ = judge.seen[0]
-    assert [shown.prompt.messages[-1].content, shown.candidate.text, shown.reference.text] == [text] * 3
+    def quotes(question: Question) -> Answer:
+        shown = question.comparison
+        return Answer("ok", 0.5, shown.prompt.messages[-1].content + shown.candidate.text, shown.reference.text)
+
+    judge = FakeJudge(quotes)
+    verdicts = verdicts_of(judge, [comparison(text, text, text, text + ".")])
+    shown = judge.seen[0].comparison
+    assert [shown.prompt.messages[-1].content, shown.candidate.text, shown.reference.text] == [text, text, text + "."]
     write_jsonl(tmp_path / "verdicts.jsonl", verdicts)
     found = read_records(tmp_path / "verdicts.jsonl", Verdict)
     assert found == verdicts
-    assert {(verdict.prompt_id, verdict.detail) for verdict in found} == {(text, text + text)}
+    assert {(verdict.prompt_id, verdict.detail, verdict.raw) for verdict in found} == {(text, text + text, text + ".")}
+
+
+# ---- the digest of a judge
+
+
+@dataclass(frozen=True)
+class Settled:
+    """A judge whose answers are known by its fields and its version."""
+
+    name: str = "settled"
+    model: str = "one"
+    temperature: float = 0.0
+    engine: tuple[tuple[str, object], ...] = (("dtype", "bf16"),)
+    folder: str = field(default="/here", compare=False)
+    version: int = 1
+    summary, misses, orders, measures, members = "", "", BOTH_ORDERS, (), ()
+    setup = {}  # noqa: RUF012
+
+    def answer(self, questions: Iterable[Question], arrived: Arrived) -> None:
+        raise NotImplementedError
+
+
+CHANGES = [
+    {"name": "other"},
+    {"model": "two"},
+    {"temperature": 0.5},
+    {"version": 2},
+    {"engine": ()},
+    {"engine": (("dtype", "fp32"),)},
+    {"engine": (("dtype", {"a": 1}),)},
+]
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=str)
+def test_a_digest_changes_with_whatever_shapes_an_answer(change: dict[str, object]) -> None:
+    assert source_digest(replace(Settled(), **change)) != source_digest(Settled())  # type: ignore[arg-type]
+
+
+def test_a_digest_does_not_change_with_where_things_are() -> None:
+    assert source_digest(replace(Settled(), folder="/there")) == source_digest(Settled())
+
+
+def test_the_same_mapping_in_another_order_is_the_same_setting() -> None:
+    one, two = ({"a": 1, "b": 2}, {"b": 2, "a": 1})
+    assert source_digest(Settled(engine=(("x", one),))) == source_digest(Settled(engine=(("x", two),)))
+
+
+def test_values_of_two_fields_are_not_taken_for_one_another() -> None:
+    assert source_digest(Settled(name="a", model="bc")) != source_digest(Settled(name="ab", model="c"))
+
+
+@dataclass(frozen=True)
+class Unversioned:
+    """A judge without a version: its file is part of what it is, and so are those of the functions it is made of."""
+
+    decide: Callable[[float], float] | None = None
+    name: str = "unversioned"
+
+
+def a_rule(value: float) -> float:
+    return value
+
+
+@pytest.mark.parametrize(
+    ("judge", "counts"), [(Unversioned(), True), (Unversioned(a_rule), True), (Settled(), False)], ids=str
+)
+def test_an_edit_of_its_file_counts_unless_a_judge_has_a_version(
+    judge: Any, counts: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digests = set()
+    for content in ("before", "after"):
+        monkeypatch.setattr(methods, "file_sha256", lambda path, content=content: content)
+        digests.add(source_digest(judge))
+    assert len(digests) == 1 + counts
+
+
+def test_a_judge_that_is_no_dataclass_is_refused() -> None:
+    class Plain:
+        name = "plain"
+
+    with pytest.raises(TypeError, match="judge 'plain' must be a dataclass"):
+        source_digest(Plain())  # type: ignore[arg-type]

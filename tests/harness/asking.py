@@ -1,0 +1,78 @@
+"""A made-up judge, and what it is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from harness.config import Prices
+from harness.judging import Answer, Comparison, Judge, Question
+from harness.judging.asking import Names, Tally, ask_for_verdicts
+from harness.judging.cache import VerdictCache
+from harness.judging.protocol import BOTH_ORDERS, Arrived
+from harness.records import Message, Order, Prompt, Response, Verdict
+
+NAMES = Names("a-set", "student-system", "teacher-system")
+
+
+@dataclass
+class FakeJudge:
+    """Answers by a rule, one by one, and remembers what it was shown."""
+
+    rule: Callable[[Question], Answer] = field(compare=False)
+    orders: tuple[Order, ...] = BOTH_ORDERS
+    name: str = "fake"
+    summary: str = "a made-up judge"
+    misses: str = ""
+    measures: tuple[str, ...] = ()
+    members: tuple[str, ...] = ()
+    model: str = "some-model"
+    version: int = 1
+    seen: list[Question] = field(default_factory=list, compare=False)
+
+    @property
+    def setup(self) -> dict[str, str]:
+        return {"model": self.model}
+
+    @property
+    def asked(self) -> list[tuple[str, Order]]:
+        return [(question.comparison.prompt.id, question.order) for question in self.seen]
+
+    def answer(self, questions: Iterable[Question], arrived: Arrived) -> None:
+        for question in questions:
+            self.seen.append(question)
+            arrived(question, self.rule(question))
+
+
+def response(prompt_id: str, text: str, tokens: int) -> Response:
+    return Response(prompt_id=prompt_id, token_ids=tuple(range(tokens)), text=text, finish="stop")
+
+
+def comparison(prompt_id: str, prompt: str = "Why?", candidate: str = "Because.", reference: str = "So.") -> Comparison:
+    return Comparison(
+        Prompt(id=prompt_id, messages=(Message(role="user", content=prompt),)),
+        response(prompt_id, candidate, 5),
+        response(prompt_id, reference, 7),
+    )
+
+
+def numbered(count: int) -> list[Comparison]:
+    return [comparison(f"p{i}", f"Question {i}?", f"Candidate {i}.", f"Reference {i}.") for i in range(count)]
+
+
+def quiet(done: int, total: int, note: str = "") -> None:
+    """No progress to show."""
+
+
+def verdicts_of(
+    judge: Judge, comparisons: Sequence[Comparison], cache: VerdictCache | None = None, refresh: bool = False
+) -> list[Verdict]:
+    """Every verdict, as it arrived."""
+    return asked_for(judge, comparisons, cache, refresh)[0]
+
+
+def asked_for(
+    judge: Judge, comparisons: Sequence[Comparison], cache: VerdictCache | None = None, refresh: bool = False
+) -> tuple[list[Verdict], Tally]:
+    found: list[Verdict] = []
+    return found, ask_for_verdicts(judge, comparisons, NAMES, cache, Prices(), found.append, quiet, refresh)
