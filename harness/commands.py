@@ -310,6 +310,7 @@ def judge(request: JudgeRequest, candidate: Path, reference: Path, out: Path) ->
     from harness.judging.asking import Names, Tally, ask_for_verdicts
     from harness.judging.cache import CACHE, VerdictCache
     from harness.judging.files import read_comparisons
+    from harness.judging.opening import prices_of
     from harness.progress import StageView
     from harness.records import Verdict, write_jsonl
     from harness.reporting.judged import summary
@@ -329,7 +330,7 @@ def judge(request: JudgeRequest, candidate: Path, reference: Path, out: Path) ->
         with VerdictCache(store.root / CACHE) as cache, StageView(console, len(judges)) as view:
             for asked in judges:
                 tick = view.stage(f"judge {asked.name}")
-                prices = config.judge.of(asked.name).prices
+                prices = prices_of(asked, config.judge)
                 tallies[asked.name] = ask_for_verdicts(
                     asked, comparisons, who, cache, prices, verdicts.append, tick, request.refresh
                 )
@@ -337,7 +338,7 @@ def judge(request: JudgeRequest, candidate: Path, reference: Path, out: Path) ->
         if verdicts:
             verdicts.sort(key=lambda row: (config.judge.names.index(row.judge), place[row.prompt_id], row.order))
             write_jsonl(out, verdicts)
-    print(summary(verdicts, tallies, config.judge))
+    print(summary(verdicts, tallies))
     console.print(f"{len(verdicts)} verdicts written to {out}", markup=False, soft_wrap=True)
     low = [name for name, tally in tallies.items() if tally.ok < config.judge.least_ok * tally.verdicts]
     return ASK_AGAIN if low else 0
@@ -348,6 +349,7 @@ def judge_check(request: JudgeRequest, labels: Path | None, out: Path | None) ->
     from harness.judging.asking import ask
     from harness.judging.cache import CACHE, VerdictCache
     from harness.judging.check import Plan, check, read_labels, read_pairs, render
+    from harness.judging.opening import prices_of
     from harness.progress import StageView
 
     config = request.resolve()
@@ -359,12 +361,12 @@ def judge_check(request: JudgeRequest, labels: Path | None, out: Path | None) ->
     reports = []
     with VerdictCache(store.root / CACHE) as cache, StageView(console, 2 * len(judges)) as view:
         for asked in judges:
-            prices = config.judge.of(asked.name).prices
+            prices = prices_of(asked, config.judge)
 
             def answers(
                 questions: Iterable[Question],
                 judge: Judge = asked,
-                prices: Prices = prices,
+                prices: Prices | None = prices,
                 cache: VerdictCache | None = cache,
                 label: str = f"{asked.name}: labels and damage",
             ) -> list[tuple[Question, Answer]]:
@@ -376,7 +378,7 @@ def judge_check(request: JudgeRequest, labels: Path | None, out: Path | None) ->
                     found.append((question, answer))
 
                 tally = ask(judge, listed, len(listed), cache, prices, arrived, tick, request.refresh)
-                view.finish(label, time.monotonic() - began, f"; {tally.spent(prices)}" if tally.spent(prices) else "")
+                view.finish(label, time.monotonic() - began, f"; {tally.spent}" if tally.spent else "")
                 return found
 
             again = partial(answers, cache=None, label=f"{asked.name}: labels a second time")

@@ -155,6 +155,16 @@ class Judging(Section):
         """Credentials in a URL stay in this process: no file, key or job holds them."""
         return value and without_credentials(value)
 
+    @field_serializer("own")
+    def _own_in_public(self, value: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        """The same for the servers of single judges."""
+        return {
+            name: {
+                key: without_credentials(found) if key == "base_url" and found else found for key, found in own.items()
+            }
+            for name, own in value.items()
+        }
+
     @property
     def names(self) -> tuple[str, ...]:
         return tuple(part.strip() for part in self.name.split(",") if part.strip())

@@ -51,8 +51,7 @@ class Response(Record):
 class Verdict(Record):
     """One judge's answer on one comparison in one order. `preference` is 0..1 for the candidate.
 
-    candidate_tokens, reference_tokens: lengths of the responses, where their tokens are known. The rest is as in
-    `judging.Answer`.
+    Lengths of the responses are None where they are not known. The rest is as in `judging.Answer`.
     """
 
     prompt_set: str
@@ -65,6 +64,8 @@ class Verdict(Record):
     judge: str
     candidate_tokens: int | None = None
     reference_tokens: int | None = None
+    candidate_characters: int | None = None
+    reference_characters: int | None = None
     detail: str = ""
     raw: str = ""
     input_tokens: int = 0

@@ -46,7 +46,7 @@ from harness.judging import Comparison, Measurement, open_judge
 from harness.judging.asking import Names, ask_for_verdicts
 from harness.judging.cache import CACHE, VerdictCache
 from harness.judging.embedding import embed
-from harness.judging.opening import checkpoint_in
+from harness.judging.opening import checkpoint_in, prices_of
 from harness.methods import methods
 from harness.models import chat, loading, pruning
 from harness.models.catalog import FAMILIES, model_folder, unchanged, windowed
@@ -409,14 +409,16 @@ def _judge(job: JudgeJob, store: Store, work: Path, tick: Tick) -> Facts:
         Comparison(prompts[key[0]], row, references[key], {name: table[key[0]] for name, table in measured.items()})
         for key, row in candidates.items()
     ]
-    names, prices = Names(job.prompt_set, job.candidate_name, job.reference_name), job.judging.of(job.judge).prices
+    names, prices = Names(job.prompt_set, job.candidate_name, job.reference_name), prices_of(judge, job.judging)
     verdicts: list[Verdict] = []
     with VerdictCache(store.root / CACHE) as cache:
         tally = ask_for_verdicts(judge, comparisons, names, cache, prices, verdicts.append, tick, job.refresh)
     place = {key[0]: number for number, key in enumerate(candidates)}
     verdicts.sort(key=lambda row: (place[row.prompt_id], row.order))
     write_jsonl(work / VERDICTS, verdicts)
-    return {**asdict(tally), "spent": tally.spent(prices), UNANSWERED: tally.unanswered}
+    counts = asdict(tally)
+    del counts["prices"]
+    return {**counts, "spent": tally.spent, UNANSWERED: tally.unanswered}
 
 
 def _measurements(job: JudgeJob, name: str, store: Store) -> dict[str, Measurement]:

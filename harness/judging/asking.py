@@ -24,6 +24,7 @@ class Tally:
     """Verdicts by how they came, and what those that were asked for now took.
 
     identical: ties without a call. cached: answers of earlier runs. asked: answers and failures of this one.
+    prices: None for a judge that is not paid by tokens.
     """
 
     verdicts: int = 0
@@ -34,13 +35,15 @@ class Tally:
     asked: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
+    prices: Prices | None = None
 
-    def spent(self, prices: Prices) -> str:
+    @property
+    def spent(self) -> str:
         """Tokens and money of this run in a few words; empty where nothing was asked for money."""
-        if not self.input_tokens:
+        if self.prices is None or not self.input_tokens:
             return ""
         tokens = f"{self.input_tokens:,} tokens in, {self.output_tokens:,} out"
-        return f"{tokens}, {prices.in_words(self.input_tokens, self.output_tokens)}"
+        return f"{tokens}, {self.prices.in_words(self.input_tokens, self.output_tokens)}"
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,7 @@ def ask(
     questions: Iterable[Question],
     total: int,
     cache: VerdictCache | None,
-    prices: Prices,
+    prices: Prices | None,
     arrived: Arrived,
     tick: Tick,
     refresh: bool = False,
@@ -72,7 +75,7 @@ def ask(
     """
     cache = None if judge.measures else cache  # what it measured is no part of a cache's key
     digest = source_digest(judge) if cache else ""
-    tally = Tally()
+    tally = Tally(prices=prices)
     waiting: dict[int, bytes] = {}  # questions that the judge has taken, by identity, with their keys
 
     def deliver(question: Question, answer: Answer) -> None:
@@ -80,7 +83,7 @@ def ask(
         tally.ok += answer.status == "ok"
         tally.unanswered += answer.status in ("failed", "skipped")
         arrived(question, answer)
-        tick(tally.verdicts, total, tally.spent(prices))
+        tick(tally.verdicts, total, tally.spent)
 
     def answered(question: Question, answer: Answer) -> None:
         if id(question) not in waiting:
@@ -123,7 +126,7 @@ def ask_for_verdicts(
     comparisons: Collection[Comparison],
     names: Names,
     cache: VerdictCache | None,
-    prices: Prices,
+    prices: Prices | None,
     arrived: Callable[[Verdict], None],
     tick: Tick,
     refresh: bool = False,
@@ -152,6 +155,8 @@ def _verdict(judge: str, names: Names, question: Question, answer: Answer) -> Ve
         judge=judge,
         candidate_tokens=len(comparison.candidate.token_ids) or None,
         reference_tokens=len(comparison.reference.token_ids) or None,
+        candidate_characters=len(comparison.candidate.text),
+        reference_characters=len(comparison.reference.text),
         detail=answer.detail,
         raw=answer.raw,
         input_tokens=answer.input_tokens,

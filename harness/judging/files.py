@@ -86,7 +86,7 @@ def read_prompt(key: str, data: dict[str, Any], where: str) -> Prompt | None:
     said = data.get("messages", [{"role": "user", "content": data["prompt"]}] if "prompt" in data else None)
     if said is None:
         return None
-    answer = str(data.get("answer") or "")
+    answer = "" if data.get("answer") is None else str(data["answer"])
     try:
         messages = tuple(Message.model_validate(message) for message in said)
         prompt = Prompt(id=key, messages=messages, answer=answer)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.config import VLLM, Judging
+from harness.config import VLLM, Judging, Prices
 from harness.errors import UserError
 from harness.jobs import Model
 from harness.judging.protocol import Judge
@@ -175,6 +175,11 @@ def check_prompts(judge: Judge, prompts: Iterable[Prompt]) -> None:
     template = getattr(judge, "template", None)
     if template is not None:
         template.check(prompts)
+
+
+def prices_of(judge: Judge, judging: Judging) -> Prices | None:
+    """What a judge that is paid by tokens takes for them; None for any other."""
+    return None if reply_tokens(judge) is None else judging.of(judge.name).prices
 
 
 def reply_tokens(judge: Judge) -> int | None:

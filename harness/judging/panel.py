@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from harness.judging.asking import IDENTICAL
 from harness.records import Verdict
 from harness.statistics.rates import Outcome, outcomes
 
@@ -52,6 +53,7 @@ def _mean_preferences(verdicts: Sequence[Verdict]) -> dict[str, float]:
 
 
 def _derived(verdict: Verdict, name: str, preference: float | None, lacking: Sequence[str]) -> Verdict:
+    identical = IDENTICAL.detail if verdict.detail == IDENTICAL.detail else ""
     return Verdict(
         prompt_set=verdict.prompt_set,
         prompt_id=verdict.prompt_id,
@@ -63,5 +65,7 @@ def _derived(verdict: Verdict, name: str, preference: float | None, lacking: Seq
         judge=name,
         candidate_tokens=verdict.candidate_tokens,
         reference_tokens=verdict.reference_tokens,
-        detail=f"no whole answer from {', '.join(lacking)}" if lacking else "",
+        candidate_characters=verdict.candidate_characters,
+        reference_characters=verdict.reference_characters,
+        detail=f"no whole answer from {', '.join(lacking)}" if lacking else identical,
     )

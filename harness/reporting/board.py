@@ -142,7 +142,7 @@ def _set_table(run: Results, prompt_set: str) -> str:
             "missing": row["missing"],
             "failed verdicts": row["failed_verdicts"],
             **_flips(row),
-            "identical": row.get("identical", 0),
+            **({"identical": row["identical"]} if "identical" in row else {}),  # runs of before have no count
             "tokens": f"{row['mean_tokens']:.0f}",
             "cut": f"{row['cut_share']:.0%}",
         }

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from harness.config import Judging
 from harness.judging.asking import Tally
 from harness.judging.panel import panel_verdicts
 from harness.records import Verdict
@@ -17,7 +16,7 @@ from harness.statistics.agreement import agreements, flips
 NAMED_AT_MOST = 10  # prompt ids in a line
 
 
-def summary(verdicts: Sequence[Verdict], tallies: Mapping[str, Tally], judging: Judging) -> str:
+def summary(verdicts: Sequence[Verdict], tallies: Mapping[str, Tally]) -> str:
     """Markdown: a row a judge (and panel), agreement between judges, then what each judge's verdicts took and lack."""
     by_judge = {name: [verdict for verdict in verdicts if verdict.judge == name] for name in tallies}
     several = panel_verdicts(by_judge) if len(by_judge) > 1 else {}
@@ -28,7 +27,7 @@ def summary(verdicts: Sequence[Verdict], tallies: Mapping[str, Tally], judging: 
         note = f" ({pair['note']})" if pair["note"] else ""
         parts.append(f"{pair['first']} and {pair['second']}: Cohen's κ {kappa}{ends} over {pair['n']} prompts{note}")
     for name, tally in tallies.items():
-        parts.append("\n".join(_lines(name, tally, by_judge[name], judging)))
+        parts.append("\n".join(_lines(name, tally, by_judge[name])))
     return "\n\n".join(parts)
 
 
@@ -45,12 +44,11 @@ def _row(name: str, verdicts: list[Verdict]) -> dict[str, object]:
     }
 
 
-def _lines(name: str, tally: Tally, verdicts: Sequence[Verdict], judging: Judging) -> list[str]:
+def _lines(name: str, tally: Tally, verdicts: Sequence[Verdict]) -> list[str]:
     share = tally.ok / tally.verdicts
-    spent = tally.spent(judging.of(name).prices)
     lines = [
         f"{name}: {tally.ok} of {tally.verdicts} verdicts ok ({share:.1%}); {tally.identical} of identical responses, "
-        f"{tally.cached} from the cache, {tally.asked} asked for now" + (f": {spent}" if spent else "")
+        f"{tally.cached} from the cache, {tally.asked} asked for now" + (f": {tally.spent}" if tally.spent else "")
     ]
     asking = {"failed": "run the same command again to ask for them", "skipped": "run the same command again"}
     for status, advice in {**asking, "unparsable": "an answer without a verdict; --refresh asks anew"}.items():

@@ -160,7 +160,8 @@ def _kappa(by_cluster: NDArray[np.int64], seed: int, resamples: int) -> tuple[fl
     same = int(np.trace(table))
     if same in (0, n):
         chance = float((table.sum(axis=0) * table.sum(axis=1)).sum()) / n**2
-        ends = [(end - chance) / (1 - chance) for end in wilson(same, n)]
+        # of clusters, not of outcomes: what is judged on one prompt is not judged independently
+        ends = [(end - chance) / (1 - chance) for end in wilson(total if same else 0, total)]
         low, high = min(low, ends[0]), max(high, ends[1])
     return kappa, (low, high), len(found) - len(defined), ""
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from harness.config import Prices
 from harness.judging import Answer, Comparison, Judge, Question
 from harness.judging.asking import Names, Tally, ask_for_verdicts
 from harness.judging.cache import VerdictCache
@@ -75,4 +74,4 @@ def asked_for(
     judge: Judge, comparisons: Sequence[Comparison], cache: VerdictCache | None = None, refresh: bool = False
 ) -> tuple[list[Verdict], Tally]:
     found: list[Verdict] = []
-    return found, ask_for_verdicts(judge, comparisons, NAMES, cache, Prices(), found.append, quiet, refresh)
+    return found, ask_for_verdicts(judge, comparisons, NAMES, cache, None, found.append, quiet, refresh)

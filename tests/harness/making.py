@@ -38,7 +38,7 @@ Rows = dict[str, list[int]]  # token ids of each prompt's response
 TEXTS = ["Hi!", "Why is bread good?", "Tell me about the number seven, please.", "Sing!", "What is rain?"]
 
 
-def quiet(done: int, total: int) -> None:
+def quiet(done: int, total: int, note: str = "") -> None:
     pass
 
 

@@ -351,6 +351,8 @@ def test_the_command_that_reproduces_a_run_is_one_that_the_program_takes(
         student=str(checkpoints["llama"]),
         teacher=str(checkpoints["llama-teacher"]),
         judge="typicality",
+        template="default",
+        max_cost=None,
         controls="none",
         train_prompts="everyday-train",
         eval=f"followups,in:{inputs['good.jsonl']}",
@@ -496,7 +498,15 @@ def test_a_board_cannot_be_written_over_a_folder(
     assert_one_line(cli("leaderboard", "--out", cwd), str(cwd))
 
 
-def test_debug_raises_in_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "argv", ["harness", "list", "xyz", "--debug"])
-    with pytest.raises(UserError, match="unknown kind"):
-        program.main()
+def test_a_traceback_holds_no_key(cli: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOME_API_KEY", "sk-0123456789")
+
+    def broken(kind: str | None) -> None:
+        raise RuntimeError("sent sk-0123456789 to http://user:pa55@word@host/v1")
+
+    monkeypatch.setattr(commands, "list_names", broken)
+    for debug in ([], ["--debug"]):
+        ended = cli("list", *debug)
+        assert ended.status == 1 and "sent *** to http://***@host/v1" in ended.err
+        assert "0123456789" not in ended.err and "pa55" not in ended.err
+        assert ("Traceback" in ended.err) == bool(debug)

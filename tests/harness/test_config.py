@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,9 @@ import yaml
 from harness.commands import Request
 from harness.config import (
     MACHINE,
+    VLLM,
     Config,
+    Judging,
     Sampling,
     merge,
     parse_assignment,
@@ -18,6 +21,7 @@ from harness.config import (
     presets,
     read_config_file,
     resolve,
+    resolve_judging,
     to_yaml,
     validated,
 )
@@ -43,8 +47,7 @@ def request(tmp_path: Path, **arguments: Any) -> Config:
         path = tmp_path / "config.yaml"
         path.write_text(arguments["config"], encoding="utf-8")
         arguments["config"] = path
-    names = ["preset", "config", "methods", "student", "teacher", "judge", "controls", "train_prompts", "eval"]
-    given = {**dict.fromkeys([*names, "limit", "seed"]), "assignments": [], **arguments}
+    given = {**dict.fromkeys(field.name for field in fields(Request)), "assignments": [], **arguments}
     return resolve(Request(**given).layers()[1])
 
 
@@ -69,7 +72,7 @@ def test_the_file_wins_over_the_preset(tmp_path: Path) -> None:
 
 def test_an_assignment_wins_over_the_file(tmp_path: Path) -> None:
     config = request(tmp_path, preset="embedded", config="seed: 1\njudge: typicality", assignments=["seed=2"])
-    assert (config.seed, config.judge) == (2, "typicality")
+    assert (config.seed, config.judge.name) == (2, "typicality")
 
 
 def test_an_option_wins_over_an_assignment(tmp_path: Path) -> None:
@@ -177,11 +180,15 @@ def test_the_resolved_file_fed_back_gives_the_same_configuration(tmp_path: Path,
         tmp_path,
         preset=preset,
         config="training: {learning_rate: 1e-5, epochs: 2}\nsettings: {dadpo: {beta_teacher: 0.25}}",
-        assignments=["store=/some/where", "launcher=accelerate", "processes=2", f"accelerate_config={__file__}"],
+        assignments=[
+            *("store=/some/where", "launcher=accelerate", "processes=2", f"accelerate_config={__file__}"),
+            *("vllm.python=/some/python", "vllm.max_model_len=4096", "judge.base_url=http://host/v1"),
+        ],
         seed=4,
     )
     again = request(tmp_path, config=to_yaml(config))
-    machine = {name: Config.model_fields[name].default for name in MACHINE}
+    machine: dict[str, Any] = {name: Config.model_fields[name].default for name in MACHINE if "." not in name}
+    machine["vllm"] = VLLM(max_model_len=4096)  # without its `python`
     assert again == config.model_copy(update=machine)  # where and how it runs is the machine's affair
     assert to_yaml(again) == to_yaml(config)
     assert request(tmp_path, preset=preset, config=to_yaml(config)) == again
@@ -296,6 +303,12 @@ def test_an_assignment_without_key_or_value_is_refused(text: str) -> None:
             "unknown configuration key 'settings.kd.teacher_signals'; did you mean 'teacher_signal'?",
         ),
         ("max_prompt_token: 9", "unknown configuration key 'max_prompt_token'; did you mean 'max_prompt_tokens'?"),
+        ("judge: {temprature: 1}", "unknown configuration key 'judge.temprature'; did you mean 'temperature'?"),
+        ("judge: {prices: {inputs: 1}}", "unknown configuration key 'judge.prices.inputs'; did you mean 'input'?"),
+        (
+            "judge: {own: {proxy: {temprature: 1}}}",
+            "unknown configuration key 'judge.own.proxy.temprature'; did you mean 'temperature'?",
+        ),
         ("settings: {dapdo: {epochs: 1}}", "unknown method 'dapdo'; did you mean 'dadpo'?"),
         ("methods: [sft, dapdo]", "unknown method 'dapdo'; did you mean 'dadpo'?"),
     ],
@@ -377,6 +390,25 @@ def test_an_unknown_key_inside_an_optional_section_is_named() -> None:
         ("scoring_precision: fp16", "scoring_precision"),
         ("settings: {dadpo: {beta_teacher: -1}}", "settings.dadpo.beta_teacher"),
         ("settings: {dadpo: 3}", "settings.dadpo"),
+        ("judge: {name: 3}", "judge.name"),
+        ("judge: {name: ''}", "judge.name"),
+        ("judge: 'proxy,'", "judge.name"),
+        ("judge: 'proxy,proxy'", "judge.name"),
+        ("judge: [proxy]", "judge"),
+        ("judge: {samples: 0}", "judge.samples"),
+        ("judge: {form: essay}", "judge.form"),
+        ("judge: {concurrency: 0}", "judge.concurrency"),
+        ("judge: {timeout: 0}", "judge.timeout"),
+        ("judge: {max_cost: 0}", "judge.max_cost"),
+        ("judge: {prices: {input: -1}}", "judge.prices.input"),
+        ("judge: {least_ok: 2}", "judge.least_ok"),
+        ("judge: {base_url: 'localhost:8000'}", "judge.base_url"),
+        ("judge: {base_url: 'http://'}", "judge.base_url"),
+        ("judge: {base_url: 'http://h/v1?api_key=x'}", "judge.base_url"),
+        ("judge: {temperature: yes}", "judge.temperature"),
+        ("judge: {own: {typicality: {temperature: 1}}}", "judge.own"),
+        ("judge: {own: {proxy: {temperature: -1}}}", "judge.own.proxy.temperature"),
+        ("judge: {own: {proxy: 3}}", "judge.own.proxy"),
         ("1: 2", "1"),
     ],
 )
@@ -413,3 +445,100 @@ def test_a_rule_of_a_method_s_settings_names_the_method() -> None:
 def test_a_configuration_is_frozen() -> None:
     with pytest.raises(ValueError, match="frozen"):
         resolved().seed = 1  # type: ignore[misc]
+
+
+# ---- who judges, and how it is asked
+
+
+@pytest.mark.parametrize(
+    ("texts", "name", "samples"),
+    [
+        ((), "proxy", 2),
+        (("judge: typicality",), "typicality", 2),
+        (("judge: {name: typicality, samples: 3}",), "typicality", 3),
+        (("judge: {samples: 3}", "judge: typicality"), "typicality", 3),
+        (("judge: typicality", "judge: {samples: 3}"), "typicality", 3),
+        (("judge: typicality", "judge: {name: embedding}"), "embedding", 2),
+    ],
+)
+def test_a_judge_is_named_alone_or_with_its_settings_in_any_layer(
+    texts: tuple[str, ...], name: str, samples: int
+) -> None:
+    config = resolved(*texts)
+    assert (config.judge.name, config.judge.samples) == (name, samples)
+    assert resolve([yaml.safe_load(to_yaml(config))]) == config
+
+
+def test_assignments_and_options_name_a_judge_too(tmp_path: Path) -> None:
+    config = request(tmp_path, assignments=["judge=embedding", "judge.samples=4", "judge.prices.input=0.5"])
+    assert (config.judge.name, config.judge.samples, config.judge.prices.input) == ("embedding", 4, 0.5)
+    config = request(tmp_path, assignments=["judge=embedding"], judge="a:1, b:2", template="mine.yaml", max_cost=2.5)
+    assert config.judge.names == ("a:1", "b:2")
+    assert (config.judge.template, config.judge.max_cost) == ("mine.yaml", 2.5)
+
+
+def test_one_judge_of_several_has_settings_of_its_own() -> None:
+    config = resolved(
+        "judge: {name: 'a:1, b:2', temperature: 0.5, prices: {input: 1, output: 2}}",
+        "judge: {own: {'b:2': {temperature: 1, base_url: 'http://host/v1', prices: {input: 3, output: 4}}}}",
+    )
+    one, other = config.judge.of("a:1"), config.judge.of("b:2")
+    assert (one.name, one.temperature, one.base_url, one.prices.input) == ("a:1", 0.5, None, 1)
+    assert (other.name, other.temperature, other.base_url, other.prices.input) == ("b:2", 1.0, "http://host/v1", 3)
+    assert one.own == other.own == {} and one.template == other.template == "default"
+
+
+def test_settings_of_a_judge_that_does_not_judge_are_refused_with_a_suggestion() -> None:
+    with pytest.raises(UserError, match=r"'openai:gtp' is none of the judges; did you mean 'openai:gpt'\?"):
+        resolved("judge: {name: 'openai:gpt,proxy', own: {'openai:gtp': {temperature: 1}}}")
+
+
+SECRET = "http://user:pa55word@host/v1"
+PLACES = {
+    "of all": [f"judge.base_url={SECRET}"],
+    "of one": ["judge=a:1,b:2", f"judge.own={{'b:2': {{base_url: '{SECRET}'}}}}"],
+}
+
+
+@pytest.mark.parametrize("assignments", PLACES.values(), ids=PLACES)
+def test_credentials_of_a_url_are_in_no_file_and_no_command(tmp_path: Path, assignments: list[str]) -> None:
+    config = request(tmp_path, assignments=assignments)
+    name = config.judge.names[-1]
+    assert config.judge.of(name).base_url == SECRET  # where it is asked it is whole
+    given = {**dict.fromkeys(field.name for field in fields(Request)), "assignments": assignments}
+    for text in (to_yaml(config), config.model_dump_json(), str(config.model_dump()), Request(**given).command(None)):
+        assert "pa55" not in text and "host/v1" in text
+    assert "pa55" not in str(resolve([yaml.safe_load(to_yaml(config))]).model_dump())
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://user:pa55word@host/v1?x=1",
+        "ftp://user:pa55word@host/v1",
+        "http://user:pa55word@",
+        "http://user:pa55word@host:port/v1",
+        "http://user:pa55/word@host/v1?x=1",
+        "http://user:pa55?word@host/v1",
+        "http://user:pa55#word@host/v1",
+        "http://user:pa55@word@host/v1#x",
+    ],
+)
+@pytest.mark.parametrize("place", ["judge.base_url={}", "judge.own={{proxy: {{base_url: '{}'}}}}"])
+def test_a_url_that_is_none_is_refused_without_its_credentials(tmp_path: Path, url: str, place: str) -> None:
+    try:
+        config = request(tmp_path, assignments=[place.format(url)])
+    except UserError as error:
+        assert "pa55" not in str(error) and "base_url" in str(error)
+    else:
+        assert "pa55" not in to_yaml(config)
+
+
+def test_the_judging_commands_take_the_judge_s_part_of_a_configuration() -> None:
+    layers = [layer("judge: typicality\nstore: /s"), {"judge": {"samples": 3}}]
+    config = resolve_judging(layers)
+    assert (config.judge, config.store) == (Judging(name="typicality", samples=3), "/s")
+    with pytest.raises(UserError, match="unknown configuration key 'student'"):
+        resolve_judging([BASE])
+    with pytest.raises(UserError, match=r"judge\.own\.proxy\.form"):
+        resolve_judging([layer("judge: {own: {proxy: {form: essay}}}")])

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from harness.config import Config, resolve
+from harness.config import Config, Judging, resolve
 from harness.estimate import (
     CHARACTERS_PER_TOKEN,
     FIXED_SECONDS,
@@ -22,6 +22,7 @@ from harness.jobs import AnyJob, JudgeJob, PromptsJob, RespondJob
 from harness.launch import run_job
 from harness.pipeline import Road, build_road
 from harness.store import Store
+from tests.harness.making import quiet
 
 TRAIN, TEST = ["Say one.", "Say two to me."], ["Sing to me!", "Dance!", "Go on."]
 
@@ -58,10 +59,6 @@ def prompt_tokens(texts: list[str]) -> int:
 
 def costs(road: Road, store: Store) -> dict[str, Cost | None]:
     return {job.label: cost for job, cost in estimate(road, store)}
-
-
-def quiet(done: int, total: int) -> None:
-    pass
 
 
 def make(store: Store, job: AnyJob, tokens: int, seconds: float) -> None:
@@ -170,7 +167,7 @@ def test_a_measurement_too_short_to_mean_anything_is_not_used(road: Road, store:
 
 
 def test_the_embedded_pair_has_numbers_before_anything_ran(config: Config, store: Store) -> None:
-    embedded = {"student": "smollm2-135m-pruned20", "teacher": None, "judge": "proxy", "controls": "full"}
+    embedded = {"student": "smollm2-135m-pruned20", "teacher": None, "judge": Judging(name="proxy"), "controls": "full"}
     found = list(estimate(build_road(config.model_copy(update=embedded), store, download=False), store))
     assert {job.stage for job, _ in found} == {
         *("prompts", "convert", "respond", "prune", "score", "embed", "train", "judge")

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from harness.config import Sampling
+from harness.config import VLLM, Judging, Sampling
 from harness.jobs import (
     ConvertJob,
     DistributionsJob,
@@ -117,6 +117,7 @@ CHANGES: dict[str, Any] = {
     "candidate": "respond/9",
     "reference": "respond/8",
     "measures": {"embedding/candidate": "embed/2"},
+    "checkpoint": Model(path="/models/j", digest="d3"),
 }
 OF_KIND: dict[tuple[str, str], Any] = {
     ("respond", "samples"): 2,
@@ -127,7 +128,14 @@ OF_KIND: dict[tuple[str, str], Any] = {
     ("distributions", "responses"): "respond/2",
 }
 FOR_PEOPLE = ("label", "path", "tracker")
-FIELDS = [(job, name) for job in JOBS for name in type(job).model_fields if name not in ("stage", *FOR_PEOPLE)]
+# what of it shapes an answer is in `judge_source`
+HOW_TO_ASK: dict[str, Any] = {
+    "judging": Judging(name="openai:m", concurrency=3),
+    "vllm": VLLM(engine={"seed": 1}),
+    "refresh": True,
+}
+NO_PART = ("stage", *FOR_PEOPLE, *HOW_TO_ASK)
+FIELDS = [(job, name) for job in JOBS for name in type(job).model_fields if name not in NO_PART]
 
 
 def kind(value: object) -> str:
@@ -160,6 +168,29 @@ def test_where_metrics_are_shown_is_no_part_of_a_training_s_key() -> None:
     job = next(job for job in JOBS if isinstance(job, TrainJob))
     watched = changed(job, tracker="wandb")
     assert watched != job and watched.ref == job.ref
+
+
+@pytest.mark.parametrize(("name", "value"), HOW_TO_ASK.items(), ids=str)
+def test_how_a_judge_is_asked_is_no_part_of_a_judging_s_key(name: str, value: Any) -> None:
+    job = next(job for job in JOBS if isinstance(job, JudgeJob))
+    other = changed(job, **{name: value})
+    assert other != job and other.ref == job.ref
+
+
+def test_a_local_judge_is_known_by_its_model_s_content() -> None:
+    job = next(job for job in JOBS if isinstance(job, JudgeJob))
+    here, there = (changed(job, checkpoint=Model(path=path, digest="d1")) for path in ("/here", "/there"))
+    assert here.ref == there.ref != changed(job, checkpoint=Model(path="/here", digest="d2")).ref
+
+
+@pytest.mark.parametrize("url", ["http://user:pa55word@host/v1", "http://user:pa55%40word@host:8000/v1"])
+def test_credentials_of_a_url_are_in_no_job(url: str) -> None:
+    job = next(job for job in JOBS if isinstance(job, JudgeJob))
+    found = changed(job, judging=Judging(name="openai:m", base_url=url))
+    for text in (found.model_dump_json(), str(found.model_dump()), found.ref):
+        assert "pa55" not in text and "user" not in text
+    assert "//host" in found.model_dump_json()
+    assert found.ref == job.ref
 
 
 def test_the_key_follows_a_model_s_content_not_its_path() -> None:

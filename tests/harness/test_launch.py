@@ -4,39 +4,44 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from harness.jobs import RESPONSES, UNANSWERED, VERDICTS, Job, JudgeJob, PromptsJob
-from harness.judging import Answer, Comparison, judges
-from harness.judging.protocol import BOTH_ORDERS
+from harness.judging import Answer, Question, judges
+from harness.judging.cache import CACHE
+from harness.judging.protocol import BOTH_ORDERS, Arrived
 from harness.launch import run_job, run_jobs
 from harness.launchers import Tick
 from harness.records import Order, Response, Status, Verdict, read_records, write_jsonl
 from harness.store import Store
+from tests.harness.making import quiet
 
 IDS = ("p0", "p1", "p2")
 
 
+@dataclass
 class FakeJudge:
     """Prefers the candidate, save where `failing` names the prompt, the prompt and order, or the candidate's text."""
 
-    name, summary, misses = "fake", "a judge", ""
-    orders, measures, members = BOTH_ORDERS, (), ()
+    name: str = "fake"
+    version: int = 1
+    asked: list[tuple[str, Order]] = field(default_factory=list, compare=False)
+    failing: dict[str | tuple[str, Order], Status] = field(default_factory=dict, compare=False)
+    summary, misses, orders, measures, members = "a judge", "", BOTH_ORDERS, (), ()
+    setup = {}  # noqa: RUF012
 
-    def __init__(self) -> None:
-        self.asked: list[tuple[str, Order]] = []
-        self.failing: dict[str | tuple[str, Order], Status] = {}
-
-    def answers(self, comparisons: Sequence[tuple[Comparison, Order]]) -> Iterable[Answer]:
-        for comparison, order in comparisons:
-            key = (comparison.prompt.id, order)
+    def answer(self, questions: Iterable[Question], arrived: Arrived) -> None:
+        for question in questions:
+            comparison = question.comparison
+            key = (comparison.prompt.id, question.order)
             self.asked.append(key)
             status = next((s for k, s in self.failing.items() if k in (key[0], key, comparison.candidate.text)), "ok")
-            yield Answer(status, 1.0 if status == "ok" else None, f"call {len(self.asked)}")
+            arrived(question, Answer(status, 1.0 if status == "ok" else None, f"call {len(self.asked)}"))
 
 
 @pytest.fixture
@@ -73,10 +78,6 @@ def job(store: Store, tmp_path: Path) -> JudgeJob:
     )
 
 
-def quiet(done: int, total: int) -> None:
-    pass
-
-
 def both(*names: str) -> list[tuple[str, Order]]:
     return [(name, order) for name in names for order in BOTH_ORDERS]
 
@@ -103,13 +104,17 @@ def test_a_judging_without_failures_is_an_artifact_with_every_verdict(
     found = verdicts(store.read(job.ref).path)
     assert judge.asked == both(*IDS) == [(verdict.prompt_id, verdict.order) for verdict in found]
     assert {(verdict.status, verdict.preference, verdict.candidate) for verdict in found} == {("ok", 1.0, "me")}
-    assert store.read(job.ref).facts == {"verdicts": 6, UNANSWERED: 0}
+    facts = store.read(job.ref).facts
+    assert {name: facts[name] for name in ("verdicts", "ok", "asked", "cached", UNANSWERED)} == {
+        **dict.fromkeys(("verdicts", "ok", "asked"), 6),
+        **dict.fromkeys(("cached", UNANSWERED), 0),
+    }
     assert not run_job(job, store, quiet) and len(judge.asked) == 6
 
 
 @pytest.mark.parametrize("status", ["failed", "skipped"])
 @pytest.mark.parametrize("key", ["p1", ("p1", "candidate_first"), ("p1", "reference_first")], ids=str)
-def test_only_prompts_that_failed_are_asked_again(
+def test_only_what_failed_is_asked_again(
     judge: FakeJudge, store: Store, job: JudgeJob, status: Status, key: str | tuple[str, Order]
 ) -> None:
     judge.failing = {key: status}
@@ -120,10 +125,10 @@ def test_only_prompts_that_failed_are_asked_again(
 
     judge.failing, judge.asked = {}, []
     assert run_job(job, store, quiet)
-    assert judge.asked == both("p1")
+    assert judge.asked == [k for k in both("p1") if key in k or key == k]
     after = verdicts(store.read(job.ref).path)
     assert [(verdict.prompt_id, verdict.order) for verdict in after] == both(*IDS)
-    assert [v for v in after if v.prompt_id != "p1"] == [v for v in before if v.prompt_id != "p1"]
+    assert [v for v in after if v.status == "ok" and v in before] == [v for v in before if v.status == "ok"]
     assert store.read(job.ref).facts[UNANSWERED] == 0 and not store.workspace(job.ref).exists()
 
 
@@ -159,10 +164,50 @@ def test_an_unreadable_answer_beside_a_failure_is_not_asked_again(
 def test_a_judge_that_miscounts_leaves_no_artifact(
     judge: FakeJudge, store: Store, job: JudgeJob, monkeypatch: pytest.MonkeyPatch, extra: int
 ) -> None:
-    monkeypatch.setattr(judge, "answers", lambda asked: [Answer("ok", 0.5)] * (len(asked) + extra))
+    def miscounts(questions: Iterable[Question], arrived: Arrived) -> None:
+        asked = list(questions)
+        for question in asked[:-1] if extra < 0 else [*asked, asked[0]]:
+            arrived(question, Answer("ok", 0.5))
+
+    monkeypatch.setattr(judge, "answer", miscounts)
     with pytest.raises(RuntimeError, match="judge fake gave"):
         run_job(job, store, quiet)
     assert not store.has(job.ref)
+
+
+def test_what_another_run_was_told_is_not_asked_again(judge: FakeJudge, store: Store, job: JudgeJob) -> None:
+    run_job(job, store, quiet)
+    other = job.model_copy(update={"candidate_name": "the same under another name", "prompt_set": "elsewhere"})
+    judge.asked = []
+    assert run_job(other, store, quiet) and judge.asked == []
+    found = verdicts(store.read(other.ref).path)
+    assert {(v.candidate, v.prompt_set) for v in found} == {("the same under another name", "elsewhere")}
+    assert store.read(other.ref).facts["cached"] == 6
+    assert (store.root / CACHE).is_file()
+
+
+def test_a_refreshed_judging_asks_anew(judge: FakeJudge, store: Store, job: JudgeJob) -> None:
+    run_job(job, store, quiet)
+    store.discard(job.ref)
+    judge.asked = []
+    again = job.model_copy(update={"refresh": True})
+    assert again.ref == job.ref
+    assert run_job(again, store, quiet) and judge.asked == both(*IDS)
+
+
+def test_an_interrupted_judging_goes_on_where_it_was(
+    judge: FakeJudge, store: Store, job: JudgeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(done: int, total: int, note: str = "") -> None:
+        if done == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_job(job, store, interrupted)
+    assert not store.has(job.ref)
+    judge.asked = []
+    assert run_job(job, store, quiet) and judge.asked == both(*IDS)[4:]
+    assert {verdict.status for verdict in verdicts(store.read(job.ref).path)} == {"ok"}
 
 
 # ---- several jobs
@@ -229,9 +274,9 @@ def test_a_damaged_artifact_is_noticed_by_a_single_job_too(
 def test_another_launcher_performs_what_is_missing_and_no_more(store: Store, job: JudgeJob) -> None:
     asked: list[str] = []
 
-    def perform(job: Job, store: Store, work: Path, tick: Tick) -> dict[str, int]:
+    def perform(job: Job, store: Store, work: Path, tick: Tick) -> dict[str, object]:
         asked.append(job.label)
-        return {"verdicts": 0}
+        return {"verdicts": 0, "spent": ""}
 
     for made in (1, 0):
         assert run_jobs([job], store, Console(file=io.StringIO()), perform) == made

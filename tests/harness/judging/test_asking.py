@@ -1,4 +1,4 @@
-"""What a judge is asked: what is cached or identical never is, what arrived is kept, and every question has an answer."""
+"""What a judge is asked: nothing that is cached or identical; what arrived is kept; every question has an answer."""
 
 from __future__ import annotations
 
@@ -299,5 +299,9 @@ def test_a_failure_counts_what_was_charged_for_it(cache: VerdictCache) -> None:
     ],
 )
 def test_what_was_spent_is_said_in_tokens_and_money(prices: Prices, expected: str) -> None:
-    assert Tally(input_tokens=1_234_567, output_tokens=89).spent(prices) == expected
-    assert Tally(cached=3).spent(prices) == ""
+    assert Tally(input_tokens=1_234_567, output_tokens=89, prices=prices).spent == expected
+    assert Tally(cached=3, prices=prices).spent == ""
+
+
+def test_a_judge_that_is_not_paid_by_tokens_spends_nothing() -> None:
+    assert Tally(input_tokens=5, output_tokens=5).spent == ""

@@ -1,4 +1,4 @@
-"""Answers that arrived are kept for good: by everything that shapes them, through kills, and by two processes at once."""
+"""Answers that arrived are kept for good: by all that shapes them, through kills, by two processes at once."""
 
 from __future__ import annotations
 

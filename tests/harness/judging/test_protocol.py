@@ -47,9 +47,7 @@ def test_a_question_shows_the_texts_in_its_order() -> None:
     }
 
 
-@pytest.mark.parametrize(
-    ("order", "expected"), [("candidate_first", 0.75), ("reference_first", 0.25), ("none", 0.75)]
-)
+@pytest.mark.parametrize(("order", "expected"), [("candidate_first", 0.75), ("reference_first", 0.25), ("none", 0.75)])
 def test_a_preference_for_the_first_is_turned_to_one_for_the_candidate(order: Order, expected: float) -> None:
     assert Question(THREE[0], order).for_candidate(0.75) == expected
 

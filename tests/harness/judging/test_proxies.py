@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from harness.config import Sampling
 from harness.generation import sampler
-from harness.judging import Comparison, Judge, Measurement, collect_verdicts, judges
+from harness.judging import Answer, Comparison, Judge, Measurement, Question, judges
 from harness.judging.embedding import embed
 from harness.judging.proxies import (
     JUDGES,
@@ -36,6 +36,7 @@ from harness.statistics.rates import rates
 from harness.store import Store
 from harness.training.batching import Example
 from harness.training.model import LogProbModel
+from tests.harness.asking import quiet, verdicts_of
 
 # ---- on made-up measurements
 
@@ -59,10 +60,19 @@ def vectors(candidate: Sequence[float], reference: Sequence[float], *samples: Se
 
 
 def preference(judge: Judge, comparison: Comparison) -> float:
-    (verdict,) = collect_verdicts(judge, [comparison], "set", "student", "teacher", lambda done, total: None)
+    (verdict,) = verdicts_of(judge, [comparison])
     assert (verdict.status, verdict.order) == ("ok", "none")
     assert verdict.preference is not None
     return verdict.preference
+
+
+def preferences(judge: Judge, comparisons: Sequence[Comparison]) -> list[float | None]:
+    """What a judge itself says of each, in turn."""
+    asked = [Question(comparison, "none") for comparison in comparisons]
+    found: list[tuple[Question, Answer]] = []
+    judge.answer(iter(asked), lambda question, answer: found.append((question, answer)))
+    assert [question for question, _ in found] == asked
+    return [answer.preference for _, answer in found]
 
 
 GOOD = {"teacher_nll": likelihoods(1.0, 2.0, 1.0), "embedding": vectors([1, 0], [0, 1], [1, 0])}
@@ -165,8 +175,8 @@ def test_unanimity_takes_any_number_of_parts() -> None:
 
 def test_each_comparison_gets_the_answer_to_its_own_measures_in_turn() -> None:
     for judge in JUDGES:
-        asked = [(compared(**KINDS[expected]), "none") for expected in (1.0, 0.0, 0.5, 1.0)]
-        assert [answer.preference for answer in judge.answers(asked)] == [1.0, 0.0, 0.5, 1.0]
+        asked = [compared(**KINDS[expected]) for expected in (1.0, 0.0, 0.5, 1.0)]
+        assert preferences(judge, asked) == [1.0, 0.0, 0.5, 1.0]
 
 
 def test_proxies_are_registered_say_what_they_miss_and_need_no_order() -> None:
@@ -174,6 +184,7 @@ def test_proxies_are_registered_say_what_they_miss_and_need_no_order() -> None:
         assert judges.get(judge.name) is judge
         assert judge.misses and judge.summary
         assert judge.orders == ("none",)
+        assert judge.setup == {}
         assert all(member in judges for member in judge.members)
     assert PROXY.members == ("typicality", "embedding")
 
@@ -194,8 +205,7 @@ def draw_embeddings(rng: np.random.Generator) -> Measurement:
 def test_a_student_distributed_as_its_teacher_is_at_parity(judge: Judge) -> None:
     rng = np.random.default_rng(0)
     comparisons = [compared(teacher_nll=draw_likelihoods(rng), embedding=draw_embeddings(rng)) for _ in range(4000)]
-    found = [answer.preference for answer in judge.answers([(comparison, "none") for comparison in comparisons])]
-    assert np.mean(found) == pytest.approx(0.5, abs=0.025)  # three standard errors
+    assert np.mean(preferences(judge, comparisons)) == pytest.approx(0.5, abs=0.025)  # three standard errors
 
 
 def test_typicality_does_not_reward_a_student_that_is_only_more_likely() -> None:
@@ -215,10 +225,6 @@ TEACHER, EMBEDDER = "smollm2-135m", "all-minilm-l6-v2"
 LIKELIHOOD = MeasureJudge(  # what typicality must not be
     "likelihood", "", "", "teacher_nll", lambda m: prefer(-float(m.candidate[0]), -float(m.reference[0]))
 )
-
-
-def silent(done: int, total: int) -> None:
-    """No progress to show."""
 
 
 def installed(name: str, store: Store) -> Path:
@@ -269,7 +275,7 @@ class Teacher:
             for number, (name, index) in enumerate(rows)
         ]
         model = LogProbModel(loading.load_model(self.folder, torch.float32))
-        sums = sequence_log_probs(model, examples, "bf16", 4096, silent)
+        sums = sequence_log_probs(model, examples, "bf16", 4096, quiet)
         means = -sums / [[len(example.responses[0])] for example in examples]
         return dict(zip(responses, means.reshape(len(responses), -1, 1), strict=True))
 
@@ -295,7 +301,7 @@ def preference_rates(teacher: Teacher, embedder: Path, seed: int) -> dict[tuple[
     responses = teacher.samples(TEMPERATURES, seed)
     responses |= damaged(teacher, responses["own"], seed)
     texts = [response.text for rows in responses.values() for response in rows]
-    embeddings = embed(embedder, texts, silent).reshape(len(responses), PROMPTS, -1)
+    embeddings = embed(embedder, texts, quiet).reshape(len(responses), PROMPTS, -1)
     measures = {"teacher_nll": teacher.mean_nll(responses), "embedding": dict(zip(responses, embeddings, strict=True))}
 
     def comparisons(dose: str, reference: str) -> list[Comparison]:
@@ -314,10 +320,7 @@ def preference_rates(teacher: Teacher, embedder: Path, seed: int) -> dict[tuple[
         ]
 
     def rate(dose: str, judge: Judge) -> float:
-        found = [
-            rates(collect_verdicts(judge, comparisons(dose, reference), "set", dose, "teacher", silent))
-            for reference in TEACHERS_OWN
-        ]
+        found = [rates(verdicts_of(judge, comparisons(dose, reference))) for reference in TEACHERS_OWN]
         assert [one.n for one in found] == [PROMPTS] * len(TEACHERS_OWN)
         return float(np.mean([one.preference_rate for one in found]))
 
