@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
-from rich.console import Console
 from rich.table import Table
 
 from harness import config as configuration
 from harness.config import MACHINE, Config, JudgeConfig, Judging, Layer, Prices
 from harness.errors import UserError, hide
+from harness.progress import plain_console
 from harness.registry import did_you_mean
 from harness.store import STORE_VARIABLE, Store, canonical_hash, write_atomically
 
@@ -131,7 +131,7 @@ def run(request: Request, out: Path | None, copy: Path | None, refresh: bool) ->
     _check_ours(out)
     command = request.command(preset)
     write_atomically(out / MARK, json.dumps({"command": command}, ensure_ascii=False) + "\n")
-    console = Console(stderr=True)
+    console = plain_console()
     made = run_jobs(road.jobs.values(), store, console, launcher(config))
     found, verdicts = results.collect(road, store, command)
     text = board.render([found])
@@ -206,7 +206,7 @@ def plan(request: Request) -> None:
     seconds = sum(group.seconds or 0 for group in groups)
     missing = sum(group.to_do for group in groups)
     unknown = any(group.seconds is None for group in groups)
-    console = Console(width=None if sys.stdout.isatty() else 110)
+    console = plain_console(stderr=False, width=None if sys.stdout.isatty() else 110)
     console.print(table)
     rest = " and stages whose speed on this model is not known yet" if unknown else ""
     console.print(
@@ -325,7 +325,7 @@ def judge(request: JudgeRequest, candidate: Path, reference: Path, out: Path) ->
     place = {comparison.prompt.id: number for number, comparison in enumerate(comparisons)}
     verdicts: list[Verdict] = []
     tallies: dict[str, Tally] = {}
-    console = Console(stderr=True)
+    console = plain_console()
     try:
         with VerdictCache(store.root / CACHE) as cache, StageView(console, len(judges)) as view:
             for asked in judges:
@@ -356,7 +356,7 @@ def judge_check(request: JudgeRequest, labels: Path | None, out: Path | None) ->
     if out:
         _check_file(out, "--out")
     plan = Plan(read_pairs(), humans=read_labels(labels) if labels else ())
-    store, console = open_store(config), Console(stderr=True)
+    store, console = open_store(config), plain_console()
     judges = _reading_judges(config, store, [case.prompt for case in plan.cases])
     reports = []
     with VerdictCache(store.root / CACHE) as cache, StageView(console, 2 * len(judges)) as view:
@@ -409,7 +409,7 @@ def _reading_judges(config: JudgeConfig, store: Store, prompts: Sequence[Prompt]
     if jobs:
         from harness.launch import run_jobs
 
-        run_jobs(jobs.values(), store, Console(stderr=True))
+        run_jobs(jobs.values(), store, plain_console())
     found = [
         open_judge(name, config.judge, checkpoint_in(store, model), config.vllm) for name, model in checkpoints.items()
     ]
@@ -439,7 +439,7 @@ def stage(path: Path, work: Path | None) -> None:
         end_with_parent()
         perform_for_parent(job, path, store, work)
         return
-    made = run_jobs([job], store, Console(stderr=True))
+    made = run_jobs([job], store, plain_console())
     if not store.has(job.ref):
         raise UserError(f"{job.ref} lacks verdicts; run it again to ask for them")
     print(f"{job.ref} {'made' if made else 'was there'}")

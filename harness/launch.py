@@ -9,13 +9,13 @@ from rich.console import Console
 
 from harness.jobs import UNANSWERED, AnyJob, Job
 from harness.launchers import Perform, inline
-from harness.progress import StageView, Tick
+from harness.progress import StageView, Tick, plain_console
 from harness.store import Store
 
 
 def run_job(job: Job, store: Store, tick: Tick, perform: Perform = inline, console: Console | None = None) -> bool:
     """Make one artifact unless it is there; whether it was made. Another process may be making it: then wait."""
-    if _is_there(job, store, console or Console(stderr=True)):
+    if _is_there(job, store, console or plain_console()):
         return False
     with store.making(job.ref) as work:
         if store.has(job.ref):  # the other process has just finished

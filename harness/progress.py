@@ -17,6 +17,11 @@ from rich.progress import (
 )
 
 
+def plain_console(stderr: bool = True, width: int | None = None) -> Console:
+    """A console that prints names as they are: `openai:x:` is no emoji, and brackets are no markup."""
+    return Console(stderr=stderr, width=width, markup=False, emoji=False)
+
+
 class Tick(Protocol):
     """Called as work goes on: done and total in any unit, and what else a person wants to see of it."""
 
@@ -38,7 +43,7 @@ class StageView:
         self._live: Progress | None = None
         if console.is_terminal:
             self._live = Progress(
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(),
                 MofNCompleteColumn(),
                 TimeElapsedColumn(),

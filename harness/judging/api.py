@@ -38,7 +38,7 @@ class Known:
     without: set[str] = field(default_factory=set)
     top: int = TOP_LOG_PROBS[0]
     impossible: set[Form] = field(default_factory=set)
-    gave_log_probs: bool = False
+    gave_letters: bool = False
 
     def learn(self, parameter: str, form: Form) -> bool:
         """Leave a parameter out from now on; False where there is nothing left to leave out."""
@@ -248,10 +248,12 @@ class OpenAIJudge:
                 session.budget.settle(aside, expected, spent)
                 used[0], used[1] = used[0] + spent[0], used[1] + spent[1]
             choice: dict[str, Any] = reply["choices"][0]
-            if form == "letter" and _top_log_probs(choice):
-                known.gave_log_probs = True
-            elif form == "letter" and not known.gave_log_probs and _said_something(choice) and len(self._forms()) > 1:
-                known.cannot("letter")  # a server that knows no log-probs often says nothing of it
+            if form == "letter" and letter_preference(_top_log_probs(choice), self.template.letters)[0] is not None:
+                known.gave_letters = True
+            elif form == "letter" and not known.gave_letters and _said_something(choice) and len(self._forms()) > 1:
+                # a server that knows no log-probs often says nothing of it, and a model that begins with its thoughts
+                # never with a letter; once letters came, a reply without is that question's own
+                known.cannot("letter")
                 continue
             return form, choice
 

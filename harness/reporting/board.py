@@ -131,6 +131,7 @@ def _sampling(sampling: dict[str, Any]) -> str:
 
 def _set_table(run: Results, prompt_set: str) -> str:
     rows = [r for r in run["rows"] if r["prompt_set"] == prompt_set and r["judge"] == run["judge"]]
+    with_orders = any(r.get("flips", {"n": 0})["n"] for r in rows)
     frame = pd.DataFrame(
         {
             "": KINDS[row["kind"]],
@@ -141,7 +142,7 @@ def _set_table(run: Results, prompt_set: str) -> str:
             "N": row["n"],
             "missing": row["missing"],
             "failed verdicts": row["failed_verdicts"],
-            **_flips(row),
+            **(_flips(row) if with_orders else {}),
             **({"identical": row["identical"]} if "identical" in row else {}),  # runs of before have no count
             "tokens": f"{row['mean_tokens']:.0f}",
             "cut": f"{row['cut_share']:.0%}",
@@ -152,9 +153,8 @@ def _set_table(run: Results, prompt_set: str) -> str:
 
 
 def _flips(row: Results) -> Results:
-    """Prompts where the two orders contradict each other, of those judged in both; none for a judge without orders."""
-    flips = row.get("flips", {"n": 0})
-    return {"flips": f"{flips['count']} of {flips['n']}"} if flips["n"] else {}
+    """Prompts where the two orders contradict each other, of those judged in both."""
+    return {"flips": f"{row['flips']['count']} of {row['flips']['n']}"}
 
 
 def _ordered(run: Results, rows: list[Results]) -> list[Results]:

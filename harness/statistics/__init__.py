@@ -1,4 +1,4 @@
-"""Rates from verdicts, with their uncertainty."""
+"""Rates from verdicts, contrasts of methods, length control: with their uncertainty."""
 
 from harness.statistics.rates import Rates, outcomes, rates
 

@@ -1,15 +1,20 @@
-"""Preference rate and win rate against the teacher, with 95% intervals that resample prompts.
+"""Rates against the teacher, with 95% intervals that resample prompts.
 
-    preference rate  (wins − losses) / N, signed, 0 is parity      win rate  wins / N, ties are not wins
+    preference rate     (wins − losses) / N, signed, 0 is parity
+    win rate            wins / N, ties are not wins
+    half-tie win rate   (wins + ties / 2) / N = (1 + preference rate) / 2
+    mean preference     of the judge's preferences, 0..1
 
 A prompt is a win only if the judge prefers the candidate in every order it sees, a loss only if it prefers the
 reference in every one; a disagreement between orders is a tie. A prompt with a verdict missing in any order is
-not counted in N, but shown as missing.
+not counted in N, but shown as missing. The bootstrap draws prompts, each with all that was judged on it: both orders,
+every run and every judge. Source: Efron (1979), Annals of Statistics 7:1; for clusters Field and Welsh (2007),
+JRSS B 69:369.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import sqrt
 from typing import Literal
@@ -18,16 +23,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.records import Verdict
+from harness.statistics import table
+from harness.statistics.table import Comparison, Floats, Orders, Outcomes
 
 Outcome = Literal["win", "tie", "loss", "missing"]
 RESAMPLES = 10_000
 Z = 1.959963984540054  # the normal distribution's 97.5% point
 Interval = tuple[float, float]
+MAX_MISSING = 0.10  # share of missing prompts above which a table is not ranked: they are seldom missing at random
+_DRAWN_AT_ONCE = 2_500_000  # prompts drawn in one piece: 20 MB
+_FEW = 6  # drawing a count takes about six times as long as drawing a prompt
 
 
 @dataclass(frozen=True)
 class Rates:
-    """Counts of prompts, and rates in −1..1 and 0..1; `missing` prompts are not in `n`."""
+    """Counts of outcomes, and rates in −1..1 (preference) and 0..1; `missing` ones are not in `n`.
+
+    An outcome is of one prompt in one run; prompts: how many different ones are in n.
+    orders: those that the verdicts have, as in `Outcomes.orders_seen`.
+    """
 
     n: int
     wins: int
@@ -39,10 +53,17 @@ class Rates:
     preference_interval: Interval | None
     win_rate: float | None
     win_interval: Interval | None
+    half_tie_rate: float | None
+    half_tie_interval: Interval | None
+    mean_preference: float | None
+    mean_preference_interval: Interval | None
+    prompts: int
+    missing_share: float
+    orders: Orders
 
 
 def outcomes(verdicts: Iterable[Verdict]) -> dict[str, Outcome]:
-    """One outcome a prompt, from the verdicts of one judge on one candidate."""
+    """One outcome a prompt, from the verdicts of one judge on one candidate; half a pair of orders is missing."""
     by_prompt: dict[str, list[Verdict]] = {}
     for verdict in verdicts:
         by_prompt.setdefault(verdict.prompt_id, []).append(verdict)
@@ -80,41 +101,111 @@ def resampled_counts(wins: int, ties: int, losses: int, seed: int) -> NDArray[np
     return np.random.default_rng(seed).multinomial(n, [wins / n, ties / n, losses / n], size=RESAMPLES)
 
 
-def _percentiles(values: NDArray[np.float64]) -> Interval:
-    low, high = np.quantile(values, [0.025, 0.975])
-    return float(low), float(high)
+def resampled_sums(values: Floats, seed: int, resamples: int = RESAMPLES) -> Floats:
+    """[prompts, columns] → [resamples, columns]: column sums of resamples of the rows.
+
+    Where rows are of few kinds, how many of each kind are drawn is multinomial. Else rows are drawn one by one; what is
+    drawn depends on their number and the seed alone, so columns summed together have the sums that each has alone.
+    """
+    n = len(values)
+    kinds, counts = np.unique(values, axis=0, return_counts=True)
+    rng = np.random.default_rng(seed)
+    if _FEW * len(kinds) <= n:
+        return np.asarray(rng.multinomial(n, counts / n, size=resamples) @ kinds)
+    sums = np.empty((resamples, values.shape[1]))
+    step = max(1, _DRAWN_AT_ONCE // n)
+    for start in range(0, resamples, step):
+        size = min(step, resamples - start)
+        drawn = rng.integers(0, n, size=(size, n)) + n * np.arange(size)[:, None]
+        sums[start : start + size] = np.bincount(drawn.ravel(), minlength=size * n).reshape(size, n) @ values
+    return sums
+
+
+def interval(drawn: Floats, centre: float, prompts: int, bounds: Interval) -> Interval:
+    """Percentiles of a resampled rate, or, where they have no width, what Wilson's interval leaves open.
+
+    All `prompts` are alike there, as far as the rate goes: the share of prompts that may be otherwise is at most
+    1 − Wilson's lower end of prompts of prompts, and those are supposed to be at one bound or the other.
+    """
+    low, high = np.nanquantile(drawn, [0.025, 0.975])
+    if high - low > 1e-12:
+        return float(low), float(high)
+    rest = 1 - wilson(prompts, prompts)[0]
+    return centre - rest * (centre - bounds[0]), centre + rest * (bounds[1] - centre)
 
 
 def rates(verdicts: Iterable[Verdict], seed: int = 0) -> Rates:
-    """Rates of one judge's verdicts on one candidate on one prompt set.
+    """Rates of one judge's verdicts on one candidate on one prompt set."""
+    return rates_of([table.outcomes(table.from_records(verdicts))], seed)[0]
 
-    A bootstrap has no width where all outcomes are alike; Wilson's interval of that outcome's share serves
-    there: for all losses, the preference rate's upper end supposes that the rest of the share were wins.
-    """
-    verdicts = list(verdicts)
-    found = list(outcomes(verdicts).values())
-    wins, ties, losses = found.count("win"), found.count("tie"), found.count("loss")
-    n = wins + ties + losses
-    failed = sum(verdict.status != "ok" for verdict in verdicts)
-    if n == 0:
-        return Rates(0, 0, 0, 0, len(found), failed, None, None, None, None)
-    counts = resampled_counts(wins, ties, losses, seed)
-    if max(wins, ties, losses) == n:
-        rest = 1 - wilson(n, n)[0]
-        rate = (wins - losses) / n
-        preference_interval = (max(-1.0, rate - 2 * rest), min(1.0, rate + 2 * rest)) if ties < n else (-rest, rest)
+
+def comparison_rates(found: Outcomes, seed: int = 0) -> dict[Comparison, Rates]:
+    """The rates of each comparison. Those on one prompt set are resampled together: one draw of prompts moves all."""
+    by_set: dict[str, dict[Comparison, Outcomes]] = {}
+    for names, rows in table.comparisons(found):
+        by_set.setdefault(names[0], {})[names] = found.select(rows)
+    return {
+        names: known
+        for parts in by_set.values()
+        for names, known in zip(parts, rates_of(list(parts.values()), seed), strict=True)
+    }
+
+
+def rates_of(groups: Sequence[Outcomes], seed: int = 0) -> list[Rates]:
+    """The rates of each group of outcomes; the prompts of all groups, judged or not, are what is resampled."""
+    prompts = np.unique(np.concatenate([group.prompt for group in groups]))
+    sums = [_sums(group.judged, prompts) for group in groups]
+    wide = [i for i, found in enumerate(sums) if _FEW * len(np.unique(found[:, 3])) > len(found)]
+    drawn = {i: resampled_sums(sums[i][:, [0, 3]], seed) for i in range(len(groups)) if i not in wide and len(prompts)}
+    if wide:
+        together = resampled_sums(np.concatenate([sums[i][:, [0, 3]] for i in wide], axis=1), seed)
+        drawn |= {i: together[:, 2 * place : 2 * place + 2] for place, i in enumerate(wide)}
+    return [_rates(group, sums[i], drawn.get(i), seed) for i, group in enumerate(groups)]
+
+
+def _sums(judged: Outcomes, prompts: NDArray[np.int64]) -> Floats:
+    """[prompts, 4]: outcomes, wins, wins − losses, and preferences, summed over each prompt's outcomes."""
+    index = np.searchsorted(prompts, judged.prompt)
+    columns = (np.ones(len(judged)), judged.value == 1, judged.value, judged.preference)
+    return np.stack([np.bincount(index, column, len(prompts)) for column in columns], axis=1)
+
+
+def _rates(group: Outcomes, sums: Floats, preferences: Floats | None, seed: int) -> Rates:
+    """preferences: [RESAMPLES, 2] resampled numbers of outcomes and sums of preferences."""
+    n, wins, margin, preference = sums.sum(axis=0).tolist()
+    missing, failed = len(group) - int(n), int(group.failed.sum())
+    lacking = missing / len(group) if len(group) else 0.0
+    orders = group.orders_seen if len(group) else "none"
+    if n == 0 or preferences is None:
+        return Rates(0, 0, 0, 0, missing, failed, *[None] * 8, 0, lacking, orders)  # type: ignore[arg-type]
+    losses, judged = wins - margin, sums[sums[:, 0] > 0]
+    prompts = len(judged)
+    if prompts == n:
+        counts = resampled_counts(int(wins), int(n - wins - losses), int(losses), seed)
+        drawn_wins, drawn_margins = counts[:, 0] / n, (counts[:, 0] - counts[:, 2]) / n
     else:
-        preference_interval = _percentiles((counts[:, 0] - counts[:, 2]) / n)
-    win_interval = wilson(wins, n) if wins in (0, n) else _percentiles(counts[:, 0] / n)
+        drawn = resampled_sums(judged[:, :3], seed)
+        drawn_wins, drawn_margins = drawn[:, 1] / drawn[:, 0], drawn[:, 2] / drawn[:, 0]
+    rate = margin / n
+    ends = interval(drawn_margins, rate, prompts, (-1, 1))
+    with np.errstate(invalid="ignore"):  # a resample may hold no judged prompt; it has no mean
+        drawn_preferences = preferences[:, 1] / preferences[:, 0]
     return Rates(
-        n,
-        wins,
-        ties,
-        losses,
-        found.count("missing"),
-        failed,
-        (wins - losses) / n,
-        preference_interval,
-        wins / n,
-        win_interval,
+        n=int(n),
+        wins=int(wins),
+        ties=int(n - wins - losses),
+        losses=int(losses),
+        missing=missing,
+        failed_verdicts=failed,
+        preference_rate=rate,
+        preference_interval=ends,
+        win_rate=wins / n,
+        win_interval=interval(drawn_wins, wins / n, prompts, (0, 1)),
+        half_tie_rate=(1 + rate) / 2,
+        half_tie_interval=((1 + ends[0]) / 2, (1 + ends[1]) / 2),
+        mean_preference=preference / n,
+        mean_preference_interval=interval(drawn_preferences, preference / n, prompts, (0, 1)),
+        prompts=prompts,
+        missing_share=lacking,
+        orders=orders,
     )

@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 
+from harness.commands import judging_bill
 from harness.config import Config, Judging, resolve
 from harness.estimate import (
     CHARACTERS_PER_TOKEN,
     FIXED_SECONDS,
+    QUESTION_TOKENS,
     TEMPLATE_TOKENS,
     Cost,
     Group,
@@ -227,3 +229,49 @@ def test_only_stages_of_one_kind_are_merged(road: Road, store: Store) -> None:
         group = job.label.rsplit(", ", 1)[0]
         labels.setdefault(group, set()).add((job.stage, str(getattr(job, "model", ""))))
     assert all(len(kinds) == 1 for kinds in labels.values())
+
+
+# ---- judges that read
+
+URL = "http://127.0.0.1:9/v1"
+
+
+def reading(config: Config, store: Store, **judge: Any) -> Road:
+    layer = {"judge": {"base_url": URL, **judge}}
+    return build_road(resolve([config.model_dump(), layer]), store, download=False)
+
+
+@pytest.mark.parametrize(("form", "reply"), [("auto", 1), ("letter", 1), ("rationale", 1024)])
+def test_a_judge_behind_a_server_costs_calls_and_tokens_both_ways(
+    config: Config, store: Store, form: str, reply: int
+) -> None:
+    found = costs(reading(config, store, name="openai:m", form=form), store)
+    cost = found["judge openai:m: dadpo, test"]
+    questions = 2 * len(TEST)
+    read = 2 * (prompt_tokens(TEST) + 2 * len(TEST) * 5) + questions * QUESTION_TOKENS
+    assert cost == Cost(read, None, questions, questions * reply)
+    assert "responses: teacher for judging, test" not in found  # drawn for proxies alone
+
+
+def test_a_judging_that_is_there_costs_nothing(config: Config, store: Store) -> None:
+    road = reading(config, store, name="openai:m")
+    for job in road.jobs.values():
+        if isinstance(job, JudgeJob):
+            make(store, job, tokens=1, seconds=0.1)
+    assert judging_bill(list(estimate(road, store)), road.config.judge) == []
+
+
+def test_the_bill_is_by_judge_and_sums_its_calls(config: Config, store: Store) -> None:
+    own = {"openai:b": {"prices": {"input": 1e6, "output": 2e6}, "form": "rationale", "max_tokens": 10}}
+    road = reading(config, store, name="openai:a,openai:b,typicality", own=own)
+    found = list(estimate(road, store))
+    lines = judging_bill(found, road.config.judge)
+    assert len(lines) == 2
+    mine = [cost for job, cost in found if isinstance(job, JudgeJob) and job.judge == "openai:b" and cost]
+    calls, tokens = sum(cost.calls for cost in mine), sum(cost.tokens for cost in mine)
+    assert calls == 2 * len(TEST) * len(mine)
+    assert lines[0].startswith(f"judge openai:a: at most {calls:,} calls, {tokens:,} tokens in and {calls:,} out, cost")
+    assert "cost unknown (set judge.prices.input and judge.prices.output)" in lines[0]
+    assert f"and {10 * calls:,} out, cost {tokens + 2 * 10 * calls:.4g};" in lines[1]
+    group = next(group for group in grouped(found) if group.label == "judge openai:b: dadpo")
+    assert (group.to_do, group.calls, group.output_tokens) == (1, 6, 60)

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from harness.jobs import (
     AnyJob,
     ConvertJob,
     DistributionsJob,
+    JudgeJob,
     PromptsJob,
     PruneJob,
     Ref,
@@ -28,9 +30,10 @@ from harness.judging import judges
 from harness.judging.proxies import TYPICALITY
 from harness.methods import Control, methods
 from harness.models.catalog import MissingModelError
-from harness.pipeline import Road, build_road, entries_of, run_digest
+from harness.pipeline import Road, ask_again, build_road, entries_of, run_digest
 from harness.store import Store
 
+ROOT = Path(__file__).parents[2]
 EMBEDDED = {"student": "smollm2-135m-pruned20", "teacher": None}
 REF = re.compile(r"[a-z]+/[0-9a-f]{32}")
 Build = Callable[..., Road]
@@ -473,3 +476,96 @@ def test_a_refused_road_leaves_no_artifact(build: Build, own_store: Path) -> Non
     with pytest.raises(UserError):
         build(settings={"sft": {"start": "sft"}})
     assert not list(own_store.glob("*/*/manifest.json"))
+
+
+# ---- judges that read
+
+URL = "http://127.0.0.1:9/v1"
+
+
+def read_by(name: str, **more: Any) -> dict[str, Any]:
+    return {"name": name, "base_url": URL, **more}
+
+
+def judgings(road: Road) -> dict[str, list[JudgeJob]]:
+    found: dict[str, list[JudgeJob]] = {}
+    for job in of(road, JudgeJob):
+        found.setdefault(job.judge, []).append(job)
+    return found
+
+
+def test_a_judge_that_reads_needs_neither_samples_nor_measures(build: Build) -> None:
+    road = build(judge=read_by("openai:m"))
+    assert_in_order(road)
+    assert draws(road, "judging") == set()
+    (jobs,) = judgings(road).values()
+    assert all(job.samples is None and job.measures == {} and job.checkpoint is None for job in jobs)
+
+
+def test_each_judge_of_a_panel_judges_everything_and_one_after_the_other(build: Build) -> None:
+    road = build(judge=read_by("openai:a,proxy,openai:b"))
+    assert_in_order(road)
+    found = judgings(road)
+    assert list(found) == ["openai:a", "proxy", "typicality", "embedding", "openai:b"]
+    assert len({len(jobs) for jobs in found.values()}) == 1
+    order = [job.judge for job in of(road, JudgeJob)]
+    assert sum(one != other for one, other in pairwise(order)) == len(found) - 1
+    assert {job.samples is None for job in found["openai:a"]} == {True}
+    assert {job.samples is None for job in found["typicality"]} == {False}
+
+
+def test_a_local_judge_s_checkpoint_is_part_of_its_judgings(build: Build, checkpoints: dict[str, Path]) -> None:
+    found = {}
+    for name in ("llama", "llama-teacher"):
+        road = build(judge=read_by(f"transformers:{checkpoints[name]}"))
+        (jobs,) = judgings(road).values()
+        assert all(job.checkpoint and job.checkpoint.digest for job in jobs)
+        found[name] = {job.ref for job in jobs}
+    assert not found["llama"] & found["llama-teacher"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "same"),
+    [
+        ({"concurrency": 3, "timeout": 1.0, "tries": 1, "prices": {"input": 1, "output": 1}, "max_cost": 5}, True),
+        ({"base_url": URL.replace("//", "//me:pa55word@")}, True),
+        ({"samples": 5}, True),
+        ({"temperature": 0.5}, False),
+        ({"form": "rationale"}, False),
+        ({"base_url": "http://127.0.0.1:8/v1"}, False),
+    ],
+)
+def test_a_judging_is_another_with_what_shapes_its_answers_alone(
+    build: Build, settings: dict[str, Any], same: bool
+) -> None:
+    before, after = (build(judge=read_by("openai:m", **more)) for more in ({}, settings))
+    judged = [{job.ref for job in of(road, JudgeJob)} for road in (before, after)]
+    assert (judged[0] == judged[1]) is same and (same or not judged[0] & judged[1])
+    assert (run_digest(before) == run_digest(after)) is same
+    assert "pa55" not in "".join(job.model_dump_json() for job in after.jobs.values())
+
+
+def test_a_refresh_asks_those_that_read_and_no_others(build: Build, own_store: Path) -> None:
+    road, store = build(judge=read_by("openai:a,typicality")), Store(own_store)
+    for job in of(road, JudgeJob):
+        with store.making(job.ref) as work:
+            store.commit(job.ref, work, job.model_dump(mode="json"), {}, 0.0)
+    refs = list(road.jobs)
+    ask_again(road, store)
+    assert list(road.jobs) == refs
+    for job in of(road, JudgeJob):
+        assert job.refresh is (job.judge == "openai:a")
+        assert store.has(job.ref) is (job.judge == "typicality")
+
+
+def test_a_prompt_that_a_judge_s_template_cannot_ask_about_is_refused_before_any_work(
+    build: Build, tmp_path: Path
+) -> None:
+    template = tmp_path / "mine.yaml"
+    template.write_text((ROOT / "benchmarks/judge_templates/default.yaml").read_text())
+    text = "[Asked] {question} [A] {answer_a} [B] {answer_b}"
+    row = {"name": "mine", "type": "pairwise", "prompt_template": text, "output_format": "[[A]]"}
+    (tmp_path / "mine.jsonl").write_text(json.dumps(row))
+    build(judge=read_by("openai:m", template=str(template)), eval=["followups"])
+    with pytest.raises(UserError, match=r"judge template mine\.jsonl: prompt '"):
+        build(judge=read_by("openai:m", template=str(tmp_path / "mine.jsonl")), eval=["followups"])

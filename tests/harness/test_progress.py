@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from harness import progress
-from harness.progress import PLAIN_LINE_SECONDS, SILENT_SECONDS, StageView
+from harness.progress import PLAIN_LINE_SECONDS, SILENT_SECONDS, StageView, plain_console
 
 LONG, SHORT = SILENT_SECONDS * 4, SILENT_SECONDS / 2
 
@@ -159,3 +159,25 @@ def test_a_live_view_ends_with_an_error_and_gives_the_terminal_back(terminal: Co
         view.stage("one")(1, 2)
         raise ValueError("broken")
     assert printed.getvalue().rstrip("\n").endswith("\x1b[?25h")  # the cursor is shown again
+
+
+# ---- names
+
+
+@pytest.mark.parametrize("label", ["judge openai:x: sft", "train my[bold]", ":smile:", "judge a:[/]b"])
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_name_is_shown_as_it_is(
+    clock: Clock, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, label: str, terminal: bool
+) -> None:
+    if terminal:
+        monkeypatch.setenv("FORCE_COLOR", "1")
+        monkeypatch.setenv("NO_COLOR", "1")
+        monkeypatch.setenv("COLUMNS", "120")
+    with StageView(plain_console(), 1) as view:
+        tick = view.stage(label)
+        clock.now += PLAIN_LINE_SECONDS
+        tick(1, 2, f"of {label}")
+        clock.now += LONG
+        view.finish(label, LONG, f"; {label}")
+    shown = capsys.readouterr().err
+    assert label in shown and f"done in {LONG:.1f} s; {label}" in shown

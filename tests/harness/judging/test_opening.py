@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from harness.config import VLLM, Judging
 from harness.errors import UserError
-from harness.jobs import Model
 from harness.judging import Answer, judge_kinds, judges, open_judge
 from harness.judging.api import OpenAIJudge
 from harness.judging.local import TransformersJudge, VLLMJudge
@@ -28,6 +29,7 @@ from harness.judging.proxies import PROXY
 from harness.records import Message, Prompt
 from harness.store import Store
 from tests.harness.asking import FakeJudge
+from tests.harness.making import model_at
 
 HERE = Checkpoint("digest", None)
 URL = "http://127.0.0.1:9/v1"
@@ -68,7 +70,7 @@ def test_a_registered_judge_has_no_kind_and_is_opened_as_it_is(name: str) -> Non
     [
         ("prosy", "unknown judge 'prosy'; did you mean 'proxy'?"),
         ("opnai:m", "unknown judge 'opnai:m'; did you mean 'openai'?"),
-        ("paiRM", "unknown judge 'paiRM'; did you mean 'pairrm'?"),
+        ("pair-rm:/f", "unknown judge 'pair-rm:/f'; did you mean 'pairrm'?"),
         (
             "gpt-5",
             "unknown judge 'gpt-5'; known: embedding, openai, pairrm, proxy, transformers, typicality, vllm",
@@ -214,16 +216,21 @@ def test_no_plug_in_takes_the_name_of_a_kind_that_is_there() -> None:
 # ---- what else is asked of an opened judge
 
 
-def test_a_prompt_that_a_template_cannot_ask_about_is_named_before_anything_is_asked() -> None:
-    turns = [Message(role="assistant", content="I begin."), Message(role="assistant", content="And go on.")]
+def test_a_prompt_that_a_template_cannot_ask_about_is_named_before_anything_is_asked(tmp_path: Path) -> None:
+    template = tmp_path / "mine.jsonl"
+    text = "[Asked] {question} [A] {answer_a} [B] {answer_b}"
+    row = {"name": "mine", "type": "pairwise", "prompt_template": text, "output_format": "[[A]]"}
+    template.write_text(json.dumps(row))
+    turns = [Message(role="system", content="Be kind."), Message(role="user", content="Why?")]
     odd = Prompt(id="odd", messages=tuple(turns))
-    judge = opened("openai:m")
+    judge = opened("openai:m", template=str(template))
     check_prompts(judge, [Prompt(id="good", messages=(Message(role="user", content="Why?"),))])
     with pytest.raises(UserError, match="prompt 'odd'"):
         check_prompts(judge, [odd])
     check_prompts(PROXY, [odd])  # it has no template
 
 
-def test_a_checkpoint_is_the_content_of_a_model_and_its_folder(store: Store) -> None:
+def test_a_checkpoint_is_the_content_of_a_model_and_its_folder(store: Store, checkpoints: dict[str, Path]) -> None:
     assert checkpoint_in(store, None) is None
-    assert checkpoint_in(store, Model(path=str(store.root), digest="d")) == Checkpoint("d", store.root)
+    model = model_at(checkpoints["llama"], store)
+    assert checkpoint_in(store, model) == Checkpoint(str(model.digest), checkpoints["llama"])

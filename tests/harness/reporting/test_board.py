@@ -253,6 +253,80 @@ def test_what_was_trained_is_shown_with_its_settings_and_what_it_controls() -> N
     assert rows["ddpo-beta0.15"]["control of"] == "dadpo: the larger beta alone"
 
 
+# ---- judges that read
+
+SETUP = {"model": "gpt", "server": "https://api/v1", "template": "default (0a1b2c)", "form": "auto", "temperature": "0"}
+
+
+def reading(run: dict[str, Any]) -> dict[str, Any]:
+    """The same run with a panel of two judges that read, in both orders."""
+    for judge, setup in zip(run["judges"], ({"judges": "part-one, part-two"}, SETUP, {"model": "other"}), strict=True):
+        judge["setup"] = setup
+    for found in run["rows"]:
+        found.update(flips={"count": 3, "n": 31, "share": 3 / 31, "interval": [0.0, 0.2]}, identical=4)
+    table = [[4, 0, 0], [0, 2, 1], [0, 0, 3]]
+    run["agreement"] = [
+        {
+            "first": "part-one",
+            "second": "part-two",
+            "n": 10,
+            "missing": 2,
+            "table": table,
+            "agreement": {"count": 9, "n": 10, "share": 0.9, "interval": [0.6, 0.98]},
+            "kappa": 0.848,
+            "kappa_interval": [0.5, 1.0],
+            "undefined_resamples": 0,
+            "note": "",
+        }
+    ]
+    return run
+
+
+def test_the_head_of_each_set_says_how_the_judge_was_asked() -> None:
+    text = board.render([reading(make_run(proxy=False))])
+    assert text.count("Judge: both (judges part-one, part-two). The teacher") == 2
+    said = "model gpt, server https://api/v1, template default (0a1b2c), form auto, temperature 0"
+    assert f"- **part-one** ({said}): the first part." in text
+    alone = reading(make_run(proxy=False))
+    alone["judge"] = "part-one"
+    assert f"Judge: part-one ({said}). The teacher" in board.render([alone])
+
+
+def test_flips_and_identical_responses_are_shown() -> None:
+    rows = {found["method"]: found for found in table(board.render([reading(make_run())]), "### far")}
+    assert {(found["flips"], found["identical"]) for found in rows.values()} == {("3 of 31", "4")}
+
+
+def test_a_row_that_was_never_judged_whole_has_its_flips_too() -> None:
+    nothing = {"count": 0, "n": 0, "share": None, "interval": None}
+    for method in ("teacher (second sample)", "untrained"):  # the first row and the last
+        text = board.render([with_rows(reading(make_run()), method, flips=nothing)])
+        rows = table(text, "### near")
+        assert list(rows[0]) == list(rows[1])
+        assert {found["method"]: found["flips"] for found in rows}[method] == "0 of 0"
+
+
+def test_a_judge_without_orders_has_no_column_of_flips() -> None:
+    run = reading(make_run())
+    for found in run["rows"]:
+        found["flips"] = {"count": 0, "n": 0, "share": None, "interval": None}
+    assert "flips" not in table(board.render([run]), "### far")[0]
+
+
+def test_results_that_did_not_count_identical_responses_show_no_count() -> None:
+    assert "identical" not in table(board.render([make_run()]), "### far")[0]
+
+
+def test_the_agreement_of_judges_is_shown() -> None:
+    text = board.render([reading(make_run())])
+    assert "| part-one, part-two | 0.85 [0.50, 1.00] | 9 of 10        | 2         |        |" in text
+    run = reading(make_run())
+    run["agreement"][0].update(kappa=None, kappa_interval=None, note="no prompt was judged by both")
+    text = board.render([run])
+    assert "| undefined | " in text and "no prompt was judged by both" in text
+    assert "Agreement of the judges" not in board.render([make_run()])
+
+
 # ---- banners
 
 

@@ -7,9 +7,17 @@ from typing import Any
 
 import pytest
 
+from harness.config import Config, Judging
 from harness.errors import UserError
+from harness.jobs import VERDICTS
+from harness.judging.panel import MAJORITY, MEAN
+from harness.judging.proxies import EMBEDDING, TYPICALITY
+from harness.models.catalog import Pair
+from harness.pipeline import Road, open_judges
+from harness.records import Verdict, write_jsonl
 from harness.reporting import results
 from harness.reporting.results import RECORDED, SCHEMA, read_results, record, recorded
+from harness.store import Store
 
 
 @pytest.fixture
@@ -77,6 +85,59 @@ def test_results_of_another_version_are_refused(tmp_path: Path, content: str) ->
     (run / "results.json").write_text(content)
     with pytest.raises(UserError, match=f"not results of this version of the harness \\(schema {SCHEMA}\\)"):
         read_results(run)
+
+
+# ---- judges and their verdicts
+
+
+@pytest.mark.parametrize(
+    ("names", "misses"),
+    [
+        ("typicality,embedding", f"{TYPICALITY.misses}; {EMBEDDING.misses}"),
+        ("openai:m,embedding", ""),  # one of them reads
+        ("openai:m,openai:n", ""),
+    ],
+)
+def test_a_panel_is_a_proxy_only_where_all_of_its_judges_are(names: str, misses: str) -> None:
+    config = Config(student="s", judge=Judging(name=names, base_url="http://host/v1"))
+    opened = open_judges(config, dict.fromkeys(config.judge.names))
+    road = Road(config, Pair(student="s", teacher="t", summary=""), judges=opened)
+    panels = results._panels(road)
+    assert [panel["name"] for panel in panels] == [MAJORITY, MEAN]
+    for panel in panels:
+        assert (panel["misses"], panel["setup"]) == (misses, {"judges": names.replace(",", ", ")})
+
+
+def test_a_judge_is_described_with_what_its_answers_depend_on() -> None:
+    config = Config(student="s", judge=Judging(name="openai:m", base_url="http://me:pa55word@host/v1"))
+    ((judge, _),) = open_judges(config, {"openai:m": None})
+    found = results.described(judge)
+    assert {name: found["setup"][name] for name in ("model", "server", "form", "temperature")} == {
+        "model": "m",
+        "server": "http://host/v1",
+        "form": "auto",
+        "temperature": "0",
+    }
+    assert "pa55" not in json.dumps(found)
+
+
+def test_a_proxy_s_members_are_shown_once_beside_the_judges_that_are_named() -> None:
+    config = Config(student="s", judge=Judging(name="proxy,typicality"))
+    shown = [judge.name for judge, _ in open_judges(config, dict.fromkeys(config.judge.names))]
+    assert shown == ["proxy", "typicality", "embedding"]
+
+
+def test_verdicts_of_a_judging_that_lacks_some_are_read_where_they_lie(own_store: Path) -> None:
+    store, ref = Store(own_store), "judge/abc"
+    row = {"prompt_set": "s", "prompt_id": "p", "candidate": "c", "reference": "r", "order": "none", "judge": "j"}
+    whole, part = Verdict(**row, status="ok", preference=1.0), Verdict(**row, status="failed")
+    with store.making(ref) as work:
+        write_jsonl(work / VERDICTS, [part])
+    assert results.judged(ref, store) == [part]
+    with store.making(ref) as work:
+        write_jsonl(work / VERDICTS, [whole])
+        store.commit(ref, work, {"stage": "judge"}, {}, 0.0)
+    assert results.judged(ref, store) == [whole]
 
 
 # ---- recording

@@ -1,0 +1,220 @@
+"use strict";
+// Text of models reaches the page through textContent alone; nothing here parses HTML.
+(() => {
+  const PAGE = 50; // prompts listed at once
+  const UNSEEN = /[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069\ufeff]/g;
+  const byId = (id) => document.getElementById(id);
+
+  const make = (tag, className, ...children) => {
+    const node = document.createElement(tag);
+    if (className) node.className = className;
+    node.append(...children); // strings become text nodes
+    return node;
+  };
+
+  // Theme: the system's until the button is used.
+  const theme = byId("theme");
+  const dark = () => {
+    const chosen = document.documentElement.dataset.theme;
+    return chosen ? chosen === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+  };
+  const nameTheme = () => { theme.textContent = dark() ? "Light" : "Dark"; };
+  theme.hidden = false;
+  theme.setAttribute("aria-label", "Switch between dark and light");
+  theme.addEventListener("click", () => {
+    document.documentElement.dataset.theme = dark() ? "light" : "dark";
+    nameTheme();
+  });
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", nameTheme);
+  nameTheme();
+
+  // Tables: numbers first fall, words first rise; what has no value stays last.
+  const compare = (a, b, sign) => {
+    if (a === b) return 0;
+    if (a === "") return 1;
+    if (b === "") return -1;
+    const [x, y] = [Number(a), Number(b)];
+    return sign * (Number.isNaN(x) || Number.isNaN(y) ? (a < b ? -1 : 1) : x - y);
+  };
+  const sortBy = (head) => {
+    const place = head.cellIndex;
+    const body = head.closest("table").tBodies[0];
+    const numeric = body.rows[0]?.cells[place].classList.contains("number");
+    const now = head.getAttribute("aria-sort");
+    const first = numeric ? "descending" : "ascending";
+    const next = now === "none" ? first : now === "ascending" ? "descending" : "ascending";
+    for (const other of head.parentElement.cells) other.setAttribute("aria-sort", other === head ? next : "none");
+    const sign = next === "ascending" ? 1 : -1;
+    const rows = [...body.rows].sort((a, b) => compare(a.cells[place].dataset.sort, b.cells[place].dataset.sort, sign));
+    body.append(...rows);
+  };
+  for (const button of document.querySelectorAll(".sort")) {
+    button.addEventListener("click", () => sortBy(button.closest("th")));
+  }
+
+  // The browser of prompts.
+  const data = JSON.parse(byId("data").textContent);
+  const colours = new Map(data.systems);
+  const form = byId("filters");
+  const list = byId("list");
+  const more = byId("more");
+  const KINDS = { win: "wins", tie: "ties", loss: "losses", missing: "missing", flip: "orders disagree" };
+  let matching = [];
+  let listed = 0;
+
+  const own = (object, key) => (Object.hasOwn(object, key) ? object[key] : undefined);
+
+  // Appends text with unseen characters written out and the words searched for marked.
+  const fill = (node, text, term) => {
+    const plain = (part) => {
+      let from = 0;
+      for (const found of part.matchAll(UNSEEN)) {
+        node.append(part.slice(from, found.index));
+        const code = found[0].codePointAt(0).toString(16).toUpperCase().padStart(4, "0");
+        node.append(make("span", "unseen", `U+${code}`));
+        from = found.index + found[0].length;
+      }
+      node.append(part.slice(from));
+    };
+    const lower = text.toLowerCase();
+    let from = 0;
+    // lower case may have another length; then places do not agree and nothing is marked
+    for (let at; term && lower.length === text.length && (at = lower.indexOf(term, from)) >= 0; from = at + term.length) {
+      plain(text.slice(from, at));
+      node.append(make("mark", "", text.slice(at, at + term.length)));
+    }
+    plain(text.slice(from));
+    return node;
+  };
+
+  const choices = (select, all, values, label = (value) => value) => {
+    select.append(new Option(all, ""), ...values.map((value) => new Option(label(value), value)));
+    select.parentElement.hidden = values.length === 0;
+  };
+  const distinct = (key) => [...new Set(data.prompts.map((prompt) => prompt[key]))].filter(Boolean).sort();
+  const flipped = data.prompts.some((prompt) => prompt.flips.length);
+  choices(form.elements.set, "all sets", distinct("set"));
+  choices(form.elements.category, "all categories", distinct("category"));
+  choices(form.elements.system, "all methods", data.systems.map(([name]) => name));
+  choices(form.elements.verdict, "any verdict", Object.keys(KINDS).filter((kind) => kind !== "flip" || flipped), (kind) => KINDS[kind]);
+
+  const searched = new WeakMap(); // a prompt's whole text in lower case, made when first searched
+  const haystack = (prompt) => {
+    if (!searched.has(prompt)) {
+      const answers = Object.values(prompt.responses).map((response) => response[0]);
+      const turns = prompt.messages.map((message) => message[1]);
+      searched.set(prompt, [prompt.id, ...turns, ...answers].join("\n").toLowerCase());
+    }
+    return searched.get(prompt);
+  };
+  const is = (prompt, system, kind) =>
+    kind === "flip" ? prompt.flips.includes(system) : own(prompt.outcomes, system) === kind;
+  const wanted = () => ({
+    set: form.elements.set.value,
+    category: form.elements.category.value,
+    system: form.elements.system.value,
+    verdict: form.elements.verdict.value,
+    term: form.elements.text.value.trim().toLowerCase(),
+  });
+  const fits = (prompt, want) => {
+    const systems = want.system ? [want.system] : data.systems.map(([name]) => name);
+    return (!want.set || prompt.set === want.set)
+      && (!want.category || prompt.category === want.category)
+      && (!want.verdict || systems.some((system) => is(prompt, system, want.verdict)))
+      && (!want.term || haystack(prompt).includes(want.term));
+  };
+
+  const prefers = (preference, system) => {
+    if (preference === 0.5) return "a tie";
+    const side = preference > 0.5 ? system : data.teacher;
+    return `prefers ${side}` + (preference === 0 || preference === 1 ? "" : ` (${Number(preference.toFixed(3))} for ${system})`);
+  };
+  const ORDERS = { candidate_first: "method shown first", reference_first: "teacher shown first", none: "" };
+  const verdictLine = ([judge, order, status, preference, detail, raw], system) => {
+    const said = status === "ok" ? prefers(preference, system) : status;
+    const where = ORDERS[order] ? `, ${ORDERS[order]}` : "";
+    const line = make("li", "", fill(make("span", ""), `${judge}${where}: ${said}`));
+    if (detail) line.append(fill(make("p", "text"), detail));
+    if (raw) line.append(make("details", "", make("summary", "", "the judge's words"), fill(make("p", "text"), raw)));
+    return line;
+  };
+  const side = (prompt, system, term) => {
+    const response = own(prompt.responses, system);
+    const outcome = own(prompt.outcomes, system);
+    const head = make("h4", "", make("span", "system", make("i", `swatch ${colours.get(system) ?? ""}`), fill(make("span", ""), system)));
+    if (outcome) head.append(make("span", `chip ${outcome}`, outcome + (prompt.flips.includes(system) ? ", orders disagree" : "")));
+    const card = make("div", system === data.teacher ? "side teacher" : "side", head);
+    if (response) {
+      const [text, tokens, finish] = response;
+      head.append(make("span", "note", `${tokens} tokens${finish === "length" ? ", cut" : ""}`));
+      card.append(fill(make("p", "text"), text, term));
+      if (!text) card.append(make("p", "note", "(an empty response)"));
+    } else {
+      card.append(make("p", "note", "the response is not in this record"));
+    }
+    const verdicts = own(prompt.verdicts, system) ?? [];
+    if (verdicts.length) card.append(make("ul", "verdicts", ...verdicts.map((verdict) => verdictLine(verdict, system))));
+    return card;
+  };
+  const body = (prompt, want) => {
+    const node = make("div", "body");
+    const turns = make("div", "turns");
+    for (const [role, content] of prompt.messages) {
+      turns.append(make("p", "role", role), fill(make("p", "text"), content, want.term));
+    }
+    if (prompt.answer) turns.append(make("p", "role", "known answer"), fill(make("p", "text"), prompt.answer));
+    const others = data.systems
+      .map(([name]) => name)
+      .filter((name) => (want.system ? name === want.system : own(prompt.responses, name) || own(prompt.verdicts, name)));
+    node.append(turns, make("div", "sides", side(prompt, data.teacher, want.term),
+      make("div", "others", ...others.map((name) => side(prompt, name, want.term)))));
+    return node;
+  };
+  const item = (prompt, want) => {
+    const last = prompt.messages.at(-1)?.[1] ?? "";
+    const start = last.length > 160 ? `${last.slice(0, 160)}…` : last;
+    const chips = make("span", "chips");
+    for (const [system] of data.systems) {
+      const outcome = own(prompt.outcomes, system);
+      if (outcome && (!want.system || want.system === system)) {
+        chips.append(fill(make("span", `chip ${outcome}`), `${system}: ${outcome}`));
+      }
+    }
+    const where = [prompt.set, prompt.id, prompt.category].filter(Boolean).join(" · ");
+    const summary = make("summary", "", fill(make("span", "where"), where), fill(make("span", "start-of"), start, want.term), chips);
+    const node = make("details", "item", summary);
+    node.addEventListener("toggle", () => {
+      if (node.open && node.children.length === 1) node.append(body(prompt, want));
+    });
+    return node;
+  };
+  const showMore = () => {
+    const want = wanted();
+    const next = matching.slice(listed, listed + PAGE);
+    list.append(...next.map((prompt) => item(prompt, want)));
+    listed += next.length;
+    more.hidden = listed >= matching.length;
+    more.textContent = `Show ${Math.min(PAGE, matching.length - listed)} more`;
+  };
+  const refresh = () => {
+    const want = wanted();
+    matching = data.prompts.filter((prompt) => fits(prompt, want));
+    listed = 0;
+    list.replaceChildren();
+    byId("count").textContent = `${matching.length} of ${data.prompts.length} prompts; outcomes by ${data.judge}`;
+    showMore();
+  };
+  let waiting;
+  form.hidden = false;
+  form.addEventListener("submit", (event) => event.preventDefault());
+  form.addEventListener("input", () => {
+    clearTimeout(waiting);
+    waiting = setTimeout(refresh, 120);
+  });
+  more.addEventListener("click", () => {
+    const from = listed;
+    showMore();
+    list.children[from]?.firstElementChild.focus(); // the button may be gone
+  });
+  refresh();
+})();

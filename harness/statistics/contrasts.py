@@ -1,0 +1,156 @@
+"""Method against method on the same prompts: paired differences of preference rate, with a test that knows the pairing.
+
+    d_p         value of the first − value of the second on prompt p; a value is 1 win, 0 tie, −1 loss against the
+                teacher, its mean over runs where there are several
+    difference  mean of d_p over the prompts that were judged for both
+    interval    percentile bootstrap over prompts
+    p           two-sided sign-flip test: were the two alike, d_p and −d_p were as likely, whatever the prompt
+
+Sources: Fisher (1935), The Design of Experiments, §21, for the test; Phipson and Smyth (2010), Stat. Appl. Genet. Mol.
+Biol. 9:39, for (k + 1) / (R + 1); Holm (1979), Scand. J. Statistics 6:65.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise, product
+
+import numpy as np
+
+from harness.statistics.rates import RESAMPLES, Interval, interval, resampled_sums
+from harness.statistics.table import Floats, Ints, Outcomes
+
+LEVEL = 0.05
+EXACT = 12  # up to so many prompts that differ, all 2^12 sign patterns are fewer than the draws
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """first − second, in preference rate (−2..2), within one scope: a prompt set, or a domain of several.
+
+    n: prompts judged for both. left_out: prompts of either that are not. differing: prompts with d_p ≠ 0.
+    p_holm: p corrected over the family that the contrast was made with. All are None where n is 0.
+    """
+
+    first: str
+    second: str
+    scope: str
+    judge: str
+    n: int
+    left_out: int
+    differing: int
+    difference: float | None
+    interval: Interval | None
+    p: float | None
+    p_holm: float | None
+
+    @property
+    def distinguishable(self) -> bool:
+        return self.p_holm is not None and self.p_holm <= LEVEL
+
+
+def contrasts(
+    found: Outcomes, pairs: Sequence[tuple[str, str]], domains: Mapping[str, Sequence[str]] | None = None, seed: int = 0
+) -> list[Contrast]:
+    """Each declared pair of candidates on each prompt set, and pooled over each domain of several sets.
+
+    `found` holds one judge's outcomes against one reference. A family of Holm's is all pairs on all sets; the pooled
+    contrasts, which answer another question, are a family of their own. In a pool every prompt counts alike.
+    """
+    sets = [(name, [name]) for name in found.names.prompt_set if len(found.where(prompt_set=name))]
+    pools = [(name, list(names)) for name, names in (domains or {}).items() if len(names) > 1]
+    return [made for scopes in (sets, pools) for made in _family(found, pairs, scopes, seed)]
+
+
+def _family(
+    found: Outcomes, pairs: Sequence[tuple[str, str]], scopes: Sequence[tuple[str, Sequence[str]]], seed: int
+) -> list[Contrast]:
+    return corrected(
+        [
+            contrast(_within(found, first, sets), _within(found, second, sets), (first, second), scope, seed)
+            for scope, sets in scopes
+            for first, second in pairs
+        ]
+    )
+
+
+def _within(found: Outcomes, candidate: str, sets: Sequence[str]) -> Outcomes:
+    codes = [code for code, name in enumerate(found.names.prompt_set) if name in sets]
+    mine = found.where(candidate=candidate)
+    return mine.select(np.isin(mine.prompt_set, codes))
+
+
+def contrast(first: Outcomes, second: Outcomes, names: tuple[str, str], scope: str, seed: int = 0) -> Contrast:
+    """One contrast, not corrected: p_holm is p."""
+    judges = {first.names.judge[code] for code in np.unique(np.concatenate([first.judge, second.judge]))}
+    (known, mine), (others, theirs) = _values(first), _values(second)
+    both, here, there = np.intersect1d(known, others, assume_unique=True, return_indices=True)
+    every = len(np.union1d(first.prompt, second.prompt))
+    apart = mine[here] - theirs[there]
+    n, left_out = len(both), every - len(both)
+    judge = ", ".join(sorted(judges))
+    if n == 0:
+        return Contrast(*names, scope, judge, 0, left_out, 0, None, None, None, None)
+    difference = float(apart.mean())
+    ends = interval(resampled_sums(apart[:, None], seed)[:, 0] / n, difference, n, (-2, 2))
+    p = sign_flip_p(apart, seed)
+    return Contrast(*names, scope, judge, n, left_out, int(np.count_nonzero(apart)), difference, ends, p, p)
+
+
+def _values(found: Outcomes) -> tuple[Ints, Floats]:
+    """(prompts, mean value of each) of what was judged."""
+    judged = found.judged
+    prompts, index = np.unique(judged.prompt, return_inverse=True)
+    return prompts, np.bincount(index, judged.value, len(prompts)) / np.bincount(index, minlength=len(prompts))
+
+
+def sign_flip_p(values: Floats, seed: int = 0, draws: int = RESAMPLES) -> float:
+    """Two-sided p that the mean is 0, under the hypothesis that each value's sign is a coin's.
+
+    Exact, the share of all sign patterns, where at most EXACT values are not 0; else the values as they are count as
+    one more draw, so p is never 0. What is drawn is how many values of each size are positive: a binomial.
+    """
+    sizes = np.abs(values[values != 0])
+    # sums of the same numbers in another order differ by rounding
+    least = abs(float(values.sum())) - 1e-9
+    if len(sizes) <= EXACT:
+        signs = np.array(list(product((-1.0, 1.0), repeat=len(sizes)))).reshape(-1, len(sizes))
+        return float(np.mean(np.abs(signs @ sizes) >= least))
+    rng, sums = np.random.default_rng(seed), np.zeros(draws)
+    for size, count in zip(*np.unique(sizes.round(12), return_counts=True), strict=True):
+        sums += size * (2.0 * rng.binomial(count, 0.5, draws) - count)
+    return float((1 + np.count_nonzero(np.abs(sums) >= least)) / (1 + draws))
+
+
+def holm(values: Sequence[float]) -> list[float]:
+    """Holm's adjusted p: the i-th smallest of m times m − i + 1, at least the one before it, at most 1."""
+    m, order = len(values), np.argsort(values, kind="stable")
+    adjusted = np.empty(m)
+    adjusted[order] = np.minimum(1, np.maximum.accumulate(np.asarray(values)[order] * np.arange(m, 0, -1)))
+    return [float(p) for p in adjusted]
+
+
+def corrected(family: Sequence[Contrast]) -> list[Contrast]:
+    """The contrasts with p_holm over all of them that have a p."""
+    adjusted = iter(holm([made.p for made in family if made.p is not None]))
+    return [made if made.p is None else replace(made, p_holm=next(adjusted)) for made in family]
+
+
+def indistinguishable(
+    found: Outcomes, candidates: Sequence[str], scope: str, seed: int = 0
+) -> tuple[list[Contrast], list[int]]:
+    """Of rows in the order of their rates: each against the next one, and each row's group, counted from 0.
+
+    `found` holds one judge's outcomes on what the rows are sorted by. A row opens a new group where the row before it
+    is distinguishable from it, Holm-corrected over all neighbours. A group says nothing of its two ends, which may well
+    be distinguishable; nor is the test quite fair, as who are neighbours was learnt from the same data.
+    """
+    rows = [found.where(candidate=name) for name in candidates]
+    tests = corrected(
+        [
+            contrast(one, other, names, scope, seed)
+            for (one, other), names in zip(pairwise(rows), pairwise(candidates), strict=True)
+        ]
+    )
+    return tests, [0, *np.cumsum([test.distinguishable for test in tests]).tolist()][: len(rows)]

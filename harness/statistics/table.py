@@ -1,0 +1,278 @@
+"""Verdicts as columns, and the outcome of each comparison: what every other module of this folder counts.
+
+A *comparison* is a candidate against a reference, by one judge, on one prompt set; it has one outcome for each prompt
+and run. An outcome is a win only if every order prefers the candidate, a loss only if every order prefers the
+reference; a disagreement is a tie; a verdict that is missing or not ok in any order makes it missing.
+"""
+
+from __future__ import annotations
+
+import json
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Literal, Self, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.errors import UserError
+from harness.records import Order, Status, Verdict
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+Orders = Literal["both", "one", "none", "mixed"]
+ORDERS: tuple[Order, ...] = get_args(Order)
+STATUSES: tuple[Status, ...] = get_args(Status)
+_ORDER = {name: float(code) for code, name in enumerate(ORDERS)}
+_STATUS = {name: float(code) for code, name in enumerate(STATUSES)}
+_FIRST, _SECOND, _NEITHER = (ORDERS.index(order) for order in ("candidate_first", "reference_first", "none"))
+OK = STATUSES.index("ok")
+NAN = float("nan")
+Comparison = tuple[str, str, str, str]  # prompt set, candidate, reference, judge
+
+
+@dataclass(frozen=True)
+class Names:
+    """What codes stand for. A prompt is (prompt set, prompt id): the same id in two sets is two prompts."""
+
+    run: tuple[str, ...]
+    prompt_set: tuple[str, ...]
+    prompt: tuple[tuple[str, str], ...]
+    candidate: tuple[str, ...]
+    reference: tuple[str, ...]
+    judge: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Table:
+    """Arrays [n], one entry a row; names apart."""
+
+    names: Names
+    run: Ints
+    prompt_set: Ints
+    prompt: Ints
+    candidate: Ints
+    reference: Ints
+    judge: Ints
+
+    def __len__(self) -> int:
+        return len(self.run)
+
+    def select(self, rows: NDArray[np.bool_] | Ints) -> Self:
+        """Some of the rows, by mask or index."""
+        columns = [field.name for field in fields(self) if field.name != "names"]
+        return replace(self, **{name: getattr(self, name)[rows] for name in columns})
+
+    def where(self, **names: str) -> Self:
+        """The rows of these names, as in `where(candidate="sft", judge="proxy")`; an unknown name has none."""
+        keep = np.ones(len(self), dtype=bool)
+        for column, name in names.items():
+            known = getattr(self.names, column)
+            keep &= getattr(self, column) == (known.index(name) if name in known else -1)
+        return self.select(keep)
+
+
+@dataclass(frozen=True)
+class Verdicts(_Table):
+    """A row a verdict. order, status: places in ORDERS and STATUSES. preference: 0..1, NaN where not ok.
+
+    Lengths are tokens where both are known (`in_tokens`), else characters where both are, else NaN.
+    """
+
+    order: Ints
+    status: Ints
+    preference: Floats
+    candidate_length: Floats
+    reference_length: Floats
+    in_tokens: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Outcomes(_Table):
+    """A row an outcome of one prompt in one run.
+
+    value: 1 win, 0 tie, −1 loss, NaN missing. preference: mean over its orders, NaN where missing.
+    failed: verdicts that are not ok. orders: of its whole comparison, a place in ORDER_KINDS.
+    """
+
+    value: Floats
+    preference: Floats
+    candidate_length: Floats
+    reference_length: Floats
+    in_tokens: NDArray[np.bool_]
+    failed: Ints
+    orders: Ints
+
+    @property
+    def judged(self) -> Self:
+        return self.select(~np.isnan(self.value))
+
+    @property
+    def orders_seen(self) -> Orders:
+        """both; one (some verdicts have their other order nowhere); none (the judge sees no order); or mixed."""
+        kinds = np.unique(self.orders)
+        return ORDER_KINDS[int(kinds[0])] if len(kinds) == 1 else "mixed"
+
+
+ORDER_KINDS: tuple[Orders, ...] = ("both", "one", "none")
+
+
+def from_records(verdicts: Iterable[Verdict], run: str = "") -> Verdicts:
+    """The columns of verdicts in memory."""
+    return _columns((run, "", number, vars(verdict)) for number, verdict in enumerate(verdicts, 1))
+
+
+def read_verdicts(files: Mapping[str, Path] | Sequence[Path]) -> Verdicts:
+    """The columns of verdict files, each a run: by the name given, or by its path.
+
+    Raises:
+        UserError: a line that is not a verdict, by file and line.
+    """
+    named = files if isinstance(files, Mapping) else {str(path): path for path in files}
+    return _columns(row for run, path in named.items() for row in _lines(run, path))
+
+
+def _lines(run: str, path: Path) -> Iterator[tuple[str, str, int, dict[str, Any]]]:
+    where, number = str(path), 0
+    try:
+        # bytes are split on line feeds only: U+2028 and its like are legal inside a JSON string
+        with path.open("rb") as file:
+            for number, line in enumerate(file, 1):  # noqa: B007 (an error names the line)
+                if not line.isspace():
+                    yield run, where, number, json.loads(line)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error})") from error
+    except ValueError as error:
+        raise UserError(f"{path}:{number}: not valid JSON in UTF-8 ({error})") from error
+
+
+def _columns(rows: Iterable[tuple[str, str, int, dict[str, Any]]]) -> Verdicts:
+    """One pass; names become codes, everything else a float64."""
+    runs, sets, prompts, candidates, references, judges = codes = tuple[dict[Any, int], ...]({} for _ in range(6))
+    flat = array("d")
+    for run, file, number, row in rows:
+        try:
+            prompt_set = row["prompt_set"]
+            status, preference = _STATUS[row["status"]], row.get("preference")
+            if (preference is not None) != (status == OK):
+                raise ValueError("a verdict has a preference if, and only if, its status is ok")
+            if preference is None:
+                preference = NAN
+            elif type(preference) not in (float, int) or not 0 <= preference <= 1:
+                raise ValueError("preference is a number from 0 to 1")
+            flat.extend(
+                (
+                    _code(runs, run),
+                    _code(sets, prompt_set),
+                    _code(prompts, (prompt_set, row["prompt_id"])),
+                    _code(candidates, row["candidate"]),
+                    _code(references, row["reference"]),
+                    _code(judges, row["judge"]),
+                    _ORDER[row["order"]],
+                    status,
+                    preference,
+                    *_lengths(row),
+                )
+            )
+        except KeyError as error:
+            raise UserError(f"{file}:{number}: not a verdict (no, or unknown: {error.args[0]})") from error
+        except (TypeError, ValueError, AttributeError) as error:
+            raise UserError(f"{file}:{number}: not a verdict ({error})") from error
+    table = np.frombuffer(flat).reshape(-1, 12)
+    whole = [table[:, column].astype(np.int64) for column in range(8)]
+    names = Names(*(tuple(known) for known in codes))
+    return Verdicts(names, *whole, *(table[:, column].copy() for column in (8, 9, 10)), table[:, 11] == 1)
+
+
+def _code(known: dict[Any, int], name: Any) -> int:
+    """The number of a name; a name is looked at when it is first met."""
+    code = known.get(name)
+    if code is None:
+        for part in name if isinstance(name, tuple) else (name,):
+            if not isinstance(part, str):
+                raise TypeError(f"names and ids are text, not {type(part).__name__}")
+            part.encode()  # half a surrogate pair is not text, and no board could show it
+        code = known[name] = len(known)
+    return code
+
+
+def _lengths(row: dict[str, Any]) -> tuple[float, float, float]:
+    """(candidate, reference, 1 for tokens or 0 for characters)."""
+    for unit, tokens in (("tokens", 1.0), ("characters", 0.0)):
+        candidate, reference = row.get(f"candidate_{unit}"), row.get(f"reference_{unit}")
+        if candidate is not None and reference is not None:
+            if type(candidate) is not int or type(reference) is not int or candidate < 0 or reference < 0:
+                raise ValueError(f"lengths in {unit} are whole numbers")
+            return candidate, reference, tokens
+    return NAN, NAN, 0.0
+
+
+def outcomes(verdicts: Verdicts) -> Outcomes:
+    """One outcome for each (run, candidate, reference, judge, prompt), ordered by comparison, prompt and run.
+
+    A comparison of which no prompt has both orders was judged in one order: each prompt's one verdict is then whole.
+    An order that is repeated within a run makes the outcome missing; repeats are runs of their own.
+    """
+    columns = [verdicts.candidate, verdicts.reference, verdicts.judge, verdicts.prompt_set, verdicts.prompt]
+    comparison, unit = _joint(columns[:4]), _joint([*columns, verdicts.run])
+    _, first, index = np.unique(unit, return_index=True, return_inverse=True)
+    n = len(first)
+
+    def count(rows: NDArray[np.bool_]) -> Ints:
+        return np.bincount(index[rows], minlength=n)
+
+    def mean(values: Floats) -> Floats:
+        known = ~np.isnan(values)
+        with np.errstate(invalid="ignore"):
+            return np.asarray(np.bincount(index[known], values[known], n) / np.bincount(index[known], minlength=n))
+
+    shown = [count(verdicts.order == order) for order in (_FIRST, _SECOND, _NEITHER)]
+    ok, rows = count(verdicts.status == OK), np.bincount(index, minlength=n)
+    # what orders a comparison has, from its prompts
+    _, group = np.unique(comparison[first], return_inverse=True)
+    paired = np.bincount(group, (shown[0] > 0) & (shown[1] > 0))[group] > 0
+    ordered = np.bincount(group, shown[0] + shown[1])[group] > 0
+    orders = np.where(paired, 0, np.where(ordered, 1, 2))
+    once = (shown[0] + shown[1] == 1) & (orders == 1)
+    whole = ((shown[0] == 1) & (shown[1] == 1) | once) & (shown[2] == 0) | (shown[2] == 1) & (rows == 1)
+    missing = ~whole | (ok < rows)
+    wins, losses = count(verdicts.preference > 0.5), count(verdicts.preference < 0.5)
+    value = np.where(wins == rows, 1.0, np.where(losses == rows, -1.0, 0.0))
+    return Outcomes(
+        verdicts.names,
+        *(getattr(verdicts, f.name)[first] for f in fields(_Table) if f.name != "names"),
+        value=np.where(missing, NAN, value),
+        preference=np.where(missing, NAN, mean(verdicts.preference)),
+        candidate_length=mean(verdicts.candidate_length),
+        reference_length=mean(verdicts.reference_length),
+        in_tokens=verdicts.in_tokens[first],
+        failed=rows - ok,
+        orders=orders,
+    )
+
+
+def _joint(columns: Sequence[Ints]) -> Ints:
+    """One number for each combination of codes, in the order of the columns."""
+    joint, largest = np.zeros(len(columns[0]), dtype=np.int64), 0
+    for column in columns:
+        size = int(column.max(initial=0)) + 1
+        largest = largest * size + size - 1
+        if largest >= 2**62:
+            joint = np.unique(joint, return_inverse=True)[1]
+            largest = int(joint.max(initial=0)) * size + size - 1
+        joint = joint * size + column
+    return joint
+
+
+def comparisons(found: Outcomes) -> Iterator[tuple[Comparison, Ints]]:
+    """((prompt set, candidate, reference, judge), the places of its outcomes) for each comparison."""
+    columns = (found.prompt_set, found.candidate, found.reference, found.judge)
+    key = _joint(columns)
+    order = np.argsort(key, kind="stable")
+    names = (found.names.prompt_set, found.names.candidate, found.names.reference, found.names.judge)
+    for rows in np.split(order, np.flatnonzero(np.diff(key[order])) + 1):
+        if len(rows):
+            one, two, three, four = (known[column[rows[0]]] for known, column in zip(names, columns, strict=True))
+            yield (one, two, three, four), rows
