@@ -220,18 +220,22 @@ def plan(request: Request) -> None:
 
 
 def judging_bill(costs: Iterable[tuple[Any, Any]], judging: Judging) -> list[str]:
-    """What each judge that is paid by tokens is asked at most, one line each."""
+    """About what each judge that is paid by tokens is asked, one line each."""
     lines = []
     for name in judging.names:
         paid = [cost for job, cost in costs if getattr(job, "judge", None) == name and cost and cost.calls]
         if paid:
-            tokens, reply = sum(cost.tokens for cost in paid), sum(cost.output_tokens for cost in paid)
-            prices = judging.of(name).prices
-            unknown = "" if prices.cost(1, 1) is not None else " (set judge.prices.input and judge.prices.output)"
-            lines.append(
-                f"judge {name}: at most {sum(cost.calls for cost in paid):,} calls, {tokens:,} tokens in and {reply:,} "
-                f"out, {prices.in_words(tokens, reply)}{unknown}; what its cache has costs nothing"
+            tokens, reply, longest = (
+                sum(getattr(cost, what) for cost in paid) for what in ("tokens", "reply_tokens", "longest_reply_tokens")
             )
+            prices = judging.of(name).prices
+            line = f"judge {name}: {sum(cost.calls for cost in paid):,} calls, about {tokens:,} tokens in and "
+            line += f"{reply:,} out, {prices.in_words(tokens, reply)}"
+            if prices.cost(1, 1) is None:
+                line += " (set judge.prices.input and judge.prices.output)"
+            if longest > reply:
+                line += f"; without log-probs up to {longest:,} out, {prices.in_words(tokens, longest)}"
+            lines.append(f"{line}; what its cache has is free")
     return lines
 
 
@@ -317,6 +321,8 @@ def judge(request: JudgeRequest, candidate: Path, reference: Path, out: Path) ->
 
     config = request.resolve()
     _check_file(out, "--out")
+    if out.resolve() in (candidate.resolve(), reference.resolve()):
+        raise UserError(f"--out {out} is one of the files to judge; name another")
     comparisons = read_comparisons(candidate, reference)
     store = open_store(config)
     judges = _reading_judges(config, store, [comparison.prompt for comparison in comparisons])
@@ -397,15 +403,15 @@ def _reading_judges(config: JudgeConfig, store: Store, prompts: Sequence[Prompt]
         UserError: one reads measures that a run alone makes; or its template cannot ask about one of the prompts.
     """
     from harness.judging import judges, open_judge
-    from harness.judging.opening import check_prompts, checkpoint_in
+    from harness.judging.opening import check_ready, checkpoint_in
     from harness.pipeline import judge_checkpoints, locate_all
 
-    jobs: dict[str, Any] = {}
-    located = locate_all([], config.judge, store, download=True)
-    checkpoints = judge_checkpoints(config.judge, located, lambda job: jobs.setdefault(job.ref, job).ref)
     for name in config.judge.names:
         if name in judges and judges.get(name).measures:
             raise UserError(f"judge '{name}' reads measures that only a run makes; name one that reads texts")
+    jobs: dict[str, Any] = {}
+    located = locate_all([], config.judge, store, download=True)
+    checkpoints = judge_checkpoints(config.judge, located, lambda job: jobs.setdefault(job.ref, job).ref)
     if jobs:
         from harness.launch import run_jobs
 
@@ -414,7 +420,7 @@ def _reading_judges(config: JudgeConfig, store: Store, prompts: Sequence[Prompt]
         open_judge(name, config.judge, checkpoint_in(store, model), config.vllm) for name, model in checkpoints.items()
     ]
     for opened in found:
-        check_prompts(opened, prompts)
+        check_ready(opened, prompts)
     return found
 
 

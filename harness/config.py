@@ -120,6 +120,13 @@ class Prices(Section):
         return "cost unknown" if cost is None else f"cost {cost:.4g}"
 
 
+# Settings that each judge of several can have for itself.
+OWN_OF_A_JUDGE = frozenset(
+    {"template", "form", "temperature", "max_tokens", "base_url", "key_variable", "concurrency", "requests_per_minute"}
+    | {"tokens_per_minute", "timeout", "tries", "prices"}
+)
+
+
 class Judging(Section):
     """Who judges, and how it is asked. `name` is one judge of `list judges`, or several with commas between them.
 
@@ -188,9 +195,12 @@ class Judging(Section):
     @classmethod
     def _of_these(cls, value: dict[str, dict[str, Any]], info: ValidationInfo) -> dict[str, dict[str, Any]]:
         names = [part.strip() for part in str(info.data.get("name")).split(",")]
-        for name in value:
+        for name, settings in value.items():
             if name not in names:
                 raise ValueError(f"'{name}' is none of the judges{did_you_mean(name, names)}")
+            for key in settings:
+                if key not in OWN_OF_A_JUDGE:
+                    raise ValueError(f"'{key}' cannot be set for one judge{did_you_mean(key, OWN_OF_A_JUDGE)}")
         return value
 
 

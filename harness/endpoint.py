@@ -11,6 +11,7 @@ import asyncio
 import json
 import os
 import random
+import re
 import time
 from base64 import b64encode
 from collections.abc import Callable, Container
@@ -23,6 +24,7 @@ from harness.errors import UserError, hide
 
 OPENAI, URL_VARIABLE = "https://api.openai.com/v1", "OPENAI_BASE_URL"
 LONGEST_WAIT = 300.0  # seconds; a server that asks for more is asked again by another run
+WAITS_A_TRY = 10  # so often, for each of its tries, may a call be told to wait before that counts as a failure
 FIRST_WAIT, LONGEST_BACKOFF = 0.5, 60.0  # seconds: at most so long before the second try, doubled at every further one
 LONGEST_MESSAGE = 300  # characters of a server's message
 PARAMETERS = ("temperature", "max_completion_tokens", "max_tokens", "top_logprobs", "logprobs", "response_format")
@@ -61,6 +63,11 @@ class Server:
     key: str = field(repr=False)
     userinfo: str = field(default="", repr=False)  # `name:password` of a URL that had them
 
+    def require_key(self, variable: str) -> None:
+        """Refuse to ask OpenAI's own server without a key."""
+        if self.url == OPENAI and self.key == NO_KEY:
+            raise UserError(f"{OPENAI} needs a key: export {variable}=…, or name another server in judge.base_url")
+
     @property
     def headers(self) -> dict[str, str] | None:
         """What stands in for the key where the URL had credentials of its own."""
@@ -92,6 +99,8 @@ def without_credentials(url: str) -> str:
         known = False
     if not known:
         raise ValueError("expected a URL like http://127.0.0.1:8000/v1")
+    if re.search(r"[\s'\"<>]", url):
+        raise ValueError("a URL has no white space and no quotes: in a password write %20, %22, %27 for them")
     if parts.query or parts.fragment or "@" in parts.path:
         raise ValueError(
             "a server's URL has no query, and no @ in its path: in a password write %23 for #, %2F for /, %3F for ?, "
@@ -101,10 +110,10 @@ def without_credentials(url: str) -> str:
 
 
 def find_server(base_url: str | None, key_variable: str) -> Server:
-    """The server that a setting, else the environment, names, with the key that the environment holds.
+    """The server that a setting, else the environment, names, with the key that the environment holds, if any.
 
     Raises:
-        UserError: OpenAI's own server and no key; or a URL that is none.
+        UserError: a URL or a key that is none.
     """
     url = base_url or os.environ.get(URL_VARIABLE) or OPENAI
     try:
@@ -114,8 +123,6 @@ def find_server(base_url: str | None, key_variable: str) -> Server:
     key = os.environ.get(key_variable, "").strip()
     if not (key.isascii() and key.isprintable()):
         raise UserError(f"the key in {key_variable} holds characters that no key has; export it again")
-    if public == OPENAI and not key:
-        raise UserError(f"{OPENAI} needs a key: export {key_variable}=…, or name another server in judge.base_url")
     return Server(public, key or NO_KEY, urlsplit(url).netloc.rpartition("@")[0])
 
 
@@ -153,6 +160,7 @@ class Endpoint:
         self._server, self._concurrency, self._timeout, self._tries = server, concurrency, timeout, tries
         self._requests, self._tokens = Pace(requests_per_minute), Pace(tokens_per_minute)
         self._not_before = 0.0  # while the server asked everyone to wait
+        self._answered = False
         self._client: Any = None
 
     async def close(self) -> None:
@@ -171,14 +179,19 @@ class Endpoint:
         Raises:
             FailedCallError, RefusedError, ServerError: see the module.
         """
-        for tried in range(1, self._tries + 1):
+        tried = told_to_wait = 0
+        while True:
             try:
                 return await self._once(path, body, tokens, lacks)
             except _TransientError as error:
-                if tried == self._tries:
+                # to be told to wait is no failure: many callers share a limit, and only some get in at a time
+                if error.wait is not None and told_to_wait < WAITS_A_TRY * self._tries:
+                    told_to_wait += 1
+                else:
+                    tried += 1
+                if tried >= self._tries:
                     raise FailedCallError(f"{error} ({tried} tries)") from None
-                await asyncio.sleep(_patience(tried, error.wait))
-        raise AssertionError("at least one try is made")
+                await asyncio.sleep(_patience(max(tried, 1), error.wait))
 
     async def _once(
         self, path: str, body: dict[str, Any], tokens: int, lacks: Callable[[dict[str, Any]], str | None]
@@ -210,7 +223,9 @@ class Endpoint:
             async with asyncio.timeout(self._timeout):  # of the whole call: a server that dribbles is late too
                 # the client's own road for a raw reply: typed replies cost it more time than the call itself
                 response = await client.post(self._server.url + path, body=body, cast_to=httpx2.Response)
-            return _object(response.content)
+            reply = _object(response.content)
+            self._answered = True
+            return reply
         except TimeoutError:
             raise _TransientError(f"no answer within {self._timeout:g} s") from None
         except openai.APIStatusError as error:
@@ -248,9 +263,10 @@ class Endpoint:
         parameter = _refused_parameter(str(said.get("param") or ""), whole, asked)
         if parameter is not None:
             return RefusedError(text, parameter)
-        if status in (401, 403):
+        # once the server has answered, these are about one question: a moderator's 403, say
+        if status in (401, 403) and not (self._answered and status == 403):
             return ServerError(f"{self._server.url} refuses the key ({text})")
-        if status in (404, 405):
+        if status in (404, 405) and not self._answered:
             return ServerError(f"{self._server.url} has no such model or address ({text})")
         return RefusedError(text, None)
 

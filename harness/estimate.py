@@ -47,13 +47,14 @@ QUESTION_TOKENS = 400
 class Cost:
     """Tokens that a stage still reads or writes, and its time; None where nothing is known of its speed.
 
-    calls, output_tokens: of a judge behind a server, at most: what its cache has is not known before the responses are.
+    calls, reply_tokens: of a judge behind a server; what its cache has is not known before the responses are.
     """
 
     tokens: int
     seconds: float | None
     calls: int = 0
-    output_tokens: int = 0
+    reply_tokens: int = 0
+    longest_reply_tokens: int = 0
 
 
 def estimate(road: Road, store: Store) -> Iterator[tuple[AnyJob, Cost | None]]:
@@ -79,8 +80,6 @@ class Group:
     to_do: int = 0
     tokens: int = 0
     seconds: float | None = 0.0
-    calls: int = 0
-    output_tokens: int = 0
 
 
 def grouped(costs: Iterable[tuple[AnyJob, Cost | None]]) -> list[Group]:
@@ -94,8 +93,6 @@ def grouped(costs: Iterable[tuple[AnyJob, Cost | None]]) -> list[Group]:
             continue
         group.to_do += 1
         group.tokens += cost.tokens
-        group.calls += cost.calls
-        group.output_tokens += cost.output_tokens
         known = None not in (group.seconds, cost.seconds)
         group.seconds = (group.seconds or 0) + (cost.seconds or 0) if known else None
     return list(groups.values())
@@ -116,7 +113,9 @@ def _judging_cost(job: JudgeJob, judge: Judge, sizes: _Sizes) -> Cost:
     questions = sizes.prompts(job.prompts) * len(judge.orders)
     read = len(judge.orders) * sizes.read(job.prompts, (job.candidate, job.reference)) + questions * QUESTION_TOKENS
     reply = reply_tokens(judge)
-    return Cost(read, None) if reply is None else Cost(read, None, questions, questions * reply)
+    if reply is None:
+        return Cost(read, None)
+    return Cost(read, None, questions, *(questions * tokens for tokens in reply))
 
 
 def _measured_speed(job: AnyJob, manifests: list[dict[str, Any]]) -> float | None:

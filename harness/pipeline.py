@@ -31,7 +31,7 @@ from harness.jobs import (
     TrainJob,
 )
 from harness.judging import Judge, judges, open_judge
-from harness.judging.opening import Checkpoint, check_prompts, checkpoint_of
+from harness.judging.opening import Checkpoint, check_ready, checkpoint_of
 from harness.judging.protocol import source_digest
 from harness.methods import Method, methods, selected_controls
 from harness.models.catalog import (
@@ -189,7 +189,7 @@ def build_road(config: Config, store: Store, download: bool) -> Road:
 
     road.judges = open_judges(config, judge_checkpoints(config.judge, located, road.add))
     for judge, _ in road.judges:
-        check_prompts(judge, [prompt for found in road.eval_prompts.values() for prompt in found])
+        check_ready(judge, [prompt for found in road.eval_prompts.values() for prompt in found], download)
     before = len(road.jobs)
     for found, in_domain in eval_sets:
         _evaluate(road, found, in_domain, teacher, student, trained, located, store)

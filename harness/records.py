@@ -71,6 +71,8 @@ class Verdict(Record):
     input_tokens: int = 0
     output_tokens: int = 0
     seconds: float = 0.0
+    form: str = ""
+    truncated: bool = False
 
     @property
     def unanswered(self) -> bool:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
-from harness.config import Judging, Prices
+from harness.config import Judging
 from harness.endpoint import Endpoint, FailedCallError, RefusedError, Server, ServerError, find_server
 from harness.errors import UserError
 from harness.judging.forms import Form, letter_preference
@@ -40,6 +40,16 @@ class Known:
     impossible: set[Form] = field(default_factory=set)
     gave_letters: bool = False
 
+    def copy(self) -> Known:
+        return replace(self, without=set(self.without), impossible=set(self.impossible))
+
+    def merge(self, other: Known) -> None:
+        """Take over what a call that succeeded has learnt on its way."""
+        self.without |= other.without
+        self.impossible |= other.impossible
+        self.top = min(self.top, other.top)
+        self.gave_letters = self.gave_letters or other.gave_letters
+
     def learn(self, parameter: str, form: Form) -> bool:
         """Leave a parameter out from now on; False where there is nothing left to leave out."""
         if parameter in ("logprobs", "top_logprobs"):
@@ -63,7 +73,7 @@ class Known:
 class Session:
     """A server's connections and what is known of it, on one event loop, for as long as this process lives."""
 
-    def __init__(self, server: Server, settings: Judging) -> None:
+    def __init__(self, server: Server, settings: Judging, budget: Budget) -> None:
         self.endpoint = Endpoint(
             server,
             settings.concurrency,
@@ -74,7 +84,9 @@ class Session:
         )
         self.concurrency = settings.concurrency
         self.known = Known()
-        self.budget = Budget(settings.prices, settings.max_cost)
+        self.server = server
+        self.prices = settings.prices
+        self.budget = budget
         self.heard = False  # whether any question was ever answered
         self.stopped = ""  # why no further question is asked
         self.failures = 0  # in a row
@@ -96,30 +108,31 @@ class Session:
 
 
 class Budget:
-    """Money spent, and set aside for calls on their way, against a limit."""
+    """Money spent by all judges of a run, and set aside for calls on their way, against a limit."""
 
-    def __init__(self, prices: Prices, limit: float | None) -> None:
-        self._prices, self._limit = prices, limit
-        self._taken = 0.0
+    def __init__(self, limit: float | None) -> None:
+        self._limit = limit
+        self._spent = self._aside = 0.0
         self._dearer = 1.0  # how many times its expected cost the dearest call has cost so far
 
-    def take(self, input_tokens: int, output_tokens: int) -> float | None:
-        """Set a call's likely cost aside, and say how much that is; None where it would pass the limit."""
-        cost = self._cost(input_tokens, output_tokens) * self._dearer
-        if self._limit is not None and self._taken + cost > self._limit:
-            return None
-        self._taken += cost
-        return cost
+    async def take(self, cost: float) -> float | None:
+        """Set a call's likely cost aside, and say how much that is; None where it would pass the limit even after all
+        calls on their way have cost what they cost."""
+        while True:
+            aside = cost * self._dearer
+            if self._limit is None or self._spent + self._aside + aside <= self._limit:
+                self._aside += aside
+                return aside
+            if self._aside <= 1e-12:  # rounding
+                return None
+            await asyncio.sleep(0.02)
 
-    def settle(self, aside: float, expected: tuple[int, int], used: tuple[int, int]) -> None:
+    def settle(self, aside: float, likely: float, cost: float) -> None:
         """What a call did cost, in place of what was set aside for it."""
-        cost, likely = self._cost(*used), self._cost(*expected)
-        self._taken += cost - aside
+        self._aside -= aside
+        self._spent += cost
         if likely:
             self._dearer = max(self._dearer, cost / likely)
-
-    def _cost(self, input_tokens: int, output_tokens: int) -> float:
-        return self._prices.cost(input_tokens, output_tokens) or 0.0
 
 
 @dataclass(frozen=True)
@@ -134,9 +147,10 @@ class OpenAIJudge:
     form: str
     temperature: float
     max_tokens: int
+    key_variable: str = field(compare=False)
     template: Template = field(compare=False, repr=False)
     session: Session = field(compare=False, repr=False)
-    version: int = 1
+    version: int = 2
     misses: str = field(default="", compare=False)
     orders: tuple[Order, ...] = BOTH_ORDERS
     measures: tuple[str, ...] = ()
@@ -157,9 +171,14 @@ class OpenAIJudge:
         }
 
     @property
-    def reply_tokens(self) -> int:
-        """What a reply is charged for at most, in the form that is tried first."""
-        return 1 if self.form_now() == "letter" else self.max_tokens
+    def reply_tokens(self) -> tuple[int, int]:
+        """About what a reply is charged for, in the form tried first, and in the longest that it may come to."""
+        forms = self._forms()
+        lengths = [1 if form == "letter" else self.max_tokens for form in forms]
+        return lengths[0], max(lengths)
+
+    def require_key(self) -> None:
+        self.session.server.require_key(self.key_variable)
 
     def answer(self, questions: Iterable[Question], arrived: Arrived) -> None:
         self.session.run(self._answer_all(iter(questions), arrived))
@@ -193,45 +212,60 @@ class OpenAIJudge:
         used = [0, 0]
         answer = await self._ask(question, used)
         seconds = round(time.monotonic() - began, 3)
-        # half a surrogate pair, which JSON can hold, is no text that a file could
-        raw, detail = (text.encode("utf-8", "replace").decode() for text in (answer.raw, answer.detail))
+        raw, detail = (self._storable(text) for text in (answer.raw, answer.detail))
         return replace(answer, detail=detail, raw=raw, input_tokens=used[0], output_tokens=used[1], seconds=seconds)
+
+    def _storable(self, text: str) -> str:
+        """A server's words as a file may hold them: it can quote what it was sent, and JSON half a surrogate pair."""
+        for secret in self.session.server.secrets:
+            text = text.replace(secret, "***")
+        return text.encode("utf-8", "replace").decode()
 
     async def _ask(self, question: Question, used: list[int]) -> Answer:
         """`used` gathers the tokens of every call that was answered."""
-        session, answer = self.session, Answer("skipped")
-        for _ in range(READINGS):
-            if session.stopped:
-                return Answer("skipped", detail=session.stopped)
-            try:
-                form, choice = await self._reply(question, used)
-            except (FailedCallError, RefusedError) as error:
-                why = f"refused: {error}" if isinstance(error, RefusedError) else str(error)
-                session.failures += 1
-                if session.failures >= GIVE_UP_AFTER:
-                    session.stopped = f"{session.failures} questions in a row failed; the last: {why}"
-                return Answer("failed", detail=why)
-            except ServerError as error:
-                session.stopped = str(error)
-                return Answer("skipped", detail=session.stopped)
-            except _OverBudgetError:
-                session.stopped = MAX_COST
-                return Answer("skipped", detail=session.stopped)
-            session.failures = 0
-            answer = read_choice(choice, form, self.template, question)
-            if answer.status == "ok":
+        session = self.session
+        answer = await self._once(question, used)
+        for _ in range(READINGS - 1):
+            if answer.status != "unparsable" or session.stopped:
                 break
+            again = await self._once(question, used)
+            answer = again if again.status in ("ok", "unparsable") else answer  # what arrived stays
         return answer
 
-    async def _reply(self, question: Question, used: list[int]) -> tuple[Form, dict[str, Any]]:
-        """A choice of the server's reply and the form it was asked in; what is refused is learnt on the way."""
-        session, known = self.session, self.session.known
+    async def _once(self, question: Question, used: list[int]) -> Answer:
+        session = self.session
+        if session.stopped:
+            return Answer("skipped", detail=session.stopped)
+        try:
+            answer = await self._reply(question, used)
+        except (FailedCallError, RefusedError) as error:
+            why = f"refused: {error}" if isinstance(error, RefusedError) else str(error)
+            session.failures += 1
+            if session.failures >= GIVE_UP_AFTER:
+                session.stopped = f"{session.failures} questions in a row failed; the last: {why}"
+            return Answer("failed", detail=why)
+        except ServerError as error:
+            session.stopped = str(error)
+            return Answer("skipped", detail=session.stopped)
+        except _OverBudgetError:
+            session.stopped = MAX_COST
+            return Answer("skipped", detail=session.stopped)
+        session.failures = 0
+        return answer
+
+    async def _reply(self, question: Question, used: list[int]) -> Answer:
+        """What the server says to one question. What it refuses is left out, and known for all other questions as soon
+        as a call without it succeeds: a question that is refused whatever is left out teaches nothing."""
+        session = self.session
+        learning = session.known.copy()
         while True:
-            form = self.form_now()
-            body = self.body(question, form)
+            learning.merge(session.known)
+            form = self.form_now(learning)
+            body = self.body(question, form, learning)
             length = sum(len(message["content"]) for message in body["messages"]) // CHARACTERS_PER_TOKEN
             expected = (length, 1 if form == "letter" else self.max_tokens)
-            aside = session.budget.take(*expected)
+            likely = session.prices.cost(*expected) or 0.0
+            aside = await session.budget.take(likely)
             if aside is None:
                 raise _OverBudgetError
             spent = (0, 0)
@@ -240,34 +274,37 @@ class OpenAIJudge:
                 spent = _usage(reply, expected[0])
             except RefusedError as error:
                 # another call may have learnt the same while this one was on its way
-                stale = self.form_now() != form or self.body(question, form) != body
-                if error.parameter is None or not (stale or known.learn(error.parameter, form)):
+                newer = learning.copy()
+                newer.merge(session.known)
+                stale = self.body(question, self.form_now(newer), newer) != body
+                if error.parameter is None or not (stale or learning.learn(error.parameter, form)):
                     raise
                 continue
             finally:
-                session.budget.settle(aside, expected, spent)
+                session.budget.settle(aside, likely, session.prices.cost(*spent) or 0.0)
                 used[0], used[1] = used[0] + spent[0], used[1] + spent[1]
             choice: dict[str, Any] = reply["choices"][0]
             if form == "letter" and letter_preference(_top_log_probs(choice), self.template.letters)[0] is not None:
-                known.gave_letters = True
-            elif form == "letter" and not known.gave_letters and _said_something(choice) and len(self._forms()) > 1:
+                learning.gave_letters = True
+            elif form == "letter" and not learning.gave_letters and _said_something(choice) and len(self._forms()) > 1:
                 # a server that knows no log-probs often says nothing of it, and a model that begins with its thoughts
                 # never with a letter; once letters came, a reply without is that question's own
-                known.cannot("letter")
+                learning.cannot("letter")
                 continue
-            return form, choice
+            session.known.merge(learning)
+            left_out = f", without {', '.join(sorted(learning.without))}" if learning.without else ""
+            return replace(read_choice(choice, form, self.template, question), form=form + left_out)
 
-    def form_now(self) -> Form:
+    def form_now(self, known: Known | None = None) -> Form:
         """The best form that the template has and the server is not known to be unable to do; the last one at worst."""
-        forms = self._forms()
-        return next((form for form in forms if form not in self.session.known.impossible), forms[-1])
+        forms, known = self._forms(), known or self.session.known
+        return next((form for form in forms if form not in known.impossible), forms[-1])
 
     def _forms(self) -> tuple[Form, ...]:
         return self.template.forms if self.form == "auto" else (self.form,)  # type: ignore[return-value]
 
-    def body(self, question: Question, form: Form) -> dict[str, Any]:
+    def body(self, question: Question, form: Form, known: Known) -> dict[str, Any]:
         """A chat completion's request; what stands inside a response stays text for any server's tokenizer."""
-        known = self.session.known
         messages = [
             {"role": message.role, "content": without_control_tokens(message.content)}
             for message in self.template.messages(question, form)
@@ -348,16 +385,17 @@ def _usage(reply: dict[str, Any], expected_input: int) -> tuple[int, int]:
 
 
 _sessions: dict[tuple[str, str, str], Session] = {}
+_budgets: dict[str, Budget] = {}
 
 
-def open_api_judge(name: str, model: str, settings: Judging, template: Template) -> OpenAIJudge:
-    """The judge `openai:MODEL`. All that are opened with the same settings share a session.
+def open_api_judge(name: str, model: str, judging: Judging, template: Template) -> OpenAIJudge:
+    """The judge `openai:MODEL`. All that are opened with the same settings share a session; all judges of one
+    configuration share its limit of cost.
 
     Raises:
-        UserError: no key, a limit of cost without prices, or a form that the template does not have.
+        UserError: a limit of cost without prices, or a form that the template does not have.
     """
-    if not model:
-        raise UserError("judge 'openai:' names no model; say openai:MODEL")
+    settings = judging.of(name)
     if settings.max_cost is not None and settings.prices.cost(1, 1) is None:
         raise UserError(
             "judge.max_cost needs judge.prices.input and judge.prices.output, your server's money a million tokens"
@@ -367,9 +405,10 @@ def open_api_judge(name: str, model: str, settings: Judging, template: Template)
             f"template '{template.name}' has no form '{settings.form}'; it has: {', '.join(template.forms)}"
         )
     server = find_server(settings.base_url, settings.key_variable)
-    key = (name, repr(settings), server.url)
+    budget = _budgets.setdefault(repr(judging), Budget(judging.max_cost))
+    key = (name, repr(judging), server.url)
     if key not in _sessions:
-        _sessions[key] = Session(server, settings)
+        _sessions[key] = Session(server, settings, budget)
     return OpenAIJudge(
         name,
         model,
@@ -378,6 +417,7 @@ def open_api_judge(name: str, model: str, settings: Judging, template: Template)
         settings.form,
         settings.temperature,
         settings.max_tokens,
+        settings.key_variable,
         template,
         _sessions[key],
     )

@@ -77,6 +77,7 @@ def ask(
     digest = source_digest(judge) if cache else ""
     tally = Tally(prices=prices)
     waiting: dict[int, bytes] = {}  # questions that the judge has taken, by identity, with their keys
+    twins: dict[bytes, list[Question]] = {}  # of a question that the judge has taken, those that are equal to it
 
     def deliver(question: Question, answer: Answer) -> None:
         tally.verdicts += 1
@@ -95,6 +96,9 @@ def ask(
         tally.input_tokens += answer.input_tokens
         tally.output_tokens += answer.output_tokens
         deliver(question, answer)
+        for twin in twins.pop(key, ()):
+            tally.cached += 1
+            deliver(twin, answer)
 
     def to_ask() -> Iterator[Question]:
         left = iter(questions)
@@ -111,7 +115,11 @@ def ask(
                 if key in found:
                     tally.cached += 1
                     deliver(question, found[key])
+                elif key in twins:
+                    twins[key].append(question)
                 else:
+                    if cache:
+                        twins[key] = []
                     waiting[id(question)] = key
                     yield question
 
@@ -162,4 +170,6 @@ def _verdict(judge: str, names: Names, question: Question, answer: Answer) -> Ve
         input_tokens=answer.input_tokens,
         output_tokens=answer.output_tokens,
         seconds=answer.seconds,
+        form=answer.form,
+        truncated=answer.truncated,
     )

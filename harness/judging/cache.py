@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from filelock import FileLock
+
 from harness.errors import UserError
 from harness.judging.protocol import Answer, Question
 
@@ -45,7 +47,8 @@ class VerdictCache:
         self._path = path
         try:
             self._base = sqlite3.connect(path, timeout=WAIT_SECONDS, isolation_level=None)
-            self._base.execute("PRAGMA journal_mode=WAL")  # readers and one writer side by side
+            with FileLock(f"{path}.lock"):  # SQLite does not wait for its turn to change the mode
+                self._base.execute("PRAGMA journal_mode=WAL")  # readers and one writer side by side
             self._base.execute("PRAGMA synchronous=NORMAL")  # a crash of the machine may lose the last answers
             self._base.execute(
                 "CREATE TABLE IF NOT EXISTS answers"

@@ -42,12 +42,17 @@ def read_comparisons(candidate: Path, reference: Path) -> list[Comparison]:
         prompt = row.prompt or theirs[key].prompt
         if prompt is None:
             raise UserError(f"neither {candidate} nor {reference} says what the prompt '{key}' is")
+        other = theirs[key].prompt
+        if other is not None and other.answer and not prompt.answer:
+            prompt = prompt.model_copy(update={"answer": other.answer})
         comparisons.append(Comparison(prompt, row.response, theirs[key].response))
     return comparisons
 
 
 def _differ(one: Prompt | None, other: Prompt | None) -> bool:
-    return one is not None and other is not None and (one.messages, one.answer) != (other.messages, other.answer)
+    if one is None or other is None:
+        return False
+    return one.messages != other.messages or bool(one.answer and other.answer and one.answer != other.answer)
 
 
 def _some(ids: Any) -> str:

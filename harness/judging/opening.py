@@ -32,7 +32,8 @@ class Kind:
     families: the `model_type`s whose checkpoints it reads; empty for a kind that reads none, None for all that the
         harness reads.
     default: the model where a name has none.
-    open: name, model, settings, its checkpoint where it reads one, and where vLLM is.
+    open: name, model, the settings of all judges (`of` gives its own), its checkpoint where it reads one, and where
+        vLLM is.
     """
 
     name: str
@@ -45,7 +46,7 @@ class Kind:
 def _openai(name: str, model: str, settings: Judging, checkpoint: Checkpoint | None, vllm: VLLM) -> Judge:
     from harness.judging.api import open_api_judge
 
-    return open_api_judge(name, model, settings, load_template(settings.template))
+    return open_api_judge(name, model, settings, load_template(settings.of(name).template))
 
 
 def _pairrm(name: str, model: str, settings: Judging, checkpoint: Checkpoint | None, vllm: VLLM) -> Judge:
@@ -86,8 +87,9 @@ def _vllm(name: str, model: str, settings: Judging, checkpoint: Checkpoint | Non
 
 def _with_letters(name: str, settings: Judging) -> Template:
     """The template of a local judge, which is asked for a letter."""
-    template = load_template(settings.template)
-    if "letter" not in template.forms or settings.form not in ("auto", "letter"):
+    own = settings.of(name)
+    template = load_template(own.template)
+    if "letter" not in template.forms or own.form not in ("auto", "letter"):
         raise UserError(
             f"judge '{name}' is asked for a letter, which template '{template.name}' or judge.form rules out"
         )
@@ -158,7 +160,7 @@ def open_judge(name: str, settings: Judging, checkpoint: Checkpoint | None, vllm
     if found is None:
         return judges.get(name)
     kind, model = found
-    return kind.open(name, model, settings.of(name), checkpoint, vllm)
+    return kind.open(name, model, settings, checkpoint, vllm)
 
 
 def checkpoint_in(store: Store, model: Model | None) -> Checkpoint | None:
@@ -166,15 +168,17 @@ def checkpoint_in(store: Store, model: Model | None) -> Checkpoint | None:
     return None if model is None else Checkpoint(str(model.artifact or model.digest), model_folder(model, store))
 
 
-def check_prompts(judge: Judge, prompts: Iterable[Prompt]) -> None:
-    """Refuse what a judge's template, if it has one, cannot ask about.
+def check_ready(judge: Judge, prompts: Iterable[Prompt], to_be_asked: bool = True) -> None:
+    """Refuse a judge that lacks a key, where it is to be asked, and a prompt that its template cannot ask about.
 
     Raises:
-        UserError: naming the prompt.
+        UserError: saying which.
     """
-    template = getattr(judge, "template", None)
+    template, require_key = getattr(judge, "template", None), getattr(judge, "require_key", None)
     if template is not None:
         template.check(prompts)
+    if require_key is not None and to_be_asked:
+        require_key()
 
 
 def prices_of(judge: Judge, judging: Judging) -> Prices | None:
@@ -182,6 +186,7 @@ def prices_of(judge: Judge, judging: Judging) -> Prices | None:
     return None if reply_tokens(judge) is None else judging.of(judge.name).prices
 
 
-def reply_tokens(judge: Judge) -> int | None:
-    """About how many tokens a judge that is paid by tokens writes a question, at most; None for any other."""
+def reply_tokens(judge: Judge) -> tuple[int, int] | None:
+    """About how many tokens a judge that is paid by tokens writes a question, as a rule and if it has to write more;
+    None for any other."""
     return getattr(judge, "reply_tokens", None)

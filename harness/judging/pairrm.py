@@ -224,7 +224,8 @@ def to_answer(pair: Pair, there: float, back: float, seconds: float) -> Answer:
         return Answer("failed", detail=detail, input_tokens=read, seconds=seconds)
     if pair.there == pair.back:  # equal responses tie, whatever rounding does at their places in a batch
         back = there
-    return Answer("ok", antisymmetric_preference(there, back), detail, input_tokens=read, seconds=seconds)
+    preference = antisymmetric_preference(there, back)
+    return Answer("ok", preference, detail, input_tokens=read, seconds=seconds, truncated=bool(cuts))
 
 
 def truncation_rate(details: Iterable[str]) -> float:

@@ -63,6 +63,7 @@ class Answer:
 
     preference: 0..1 for the candidate, whichever order it was shown in; None unless the status is ok.
     detail: in a few words, why it is not ok, or what the preference was read from.
+    form: how a judge that has several ways was asked. truncated: whether it read less than there was.
     raw: the judge's own words. input_tokens, output_tokens: what the call was charged for, 0 where none was made.
     seconds: from asking to the answer, waits and further tries included.
     """
@@ -74,6 +75,8 @@ class Answer:
     input_tokens: int = 0
     output_tokens: int = 0
     seconds: float = 0.0
+    form: str = ""
+    truncated: bool = False
 
 
 Arrived = Callable[[Question, Answer], None]

@@ -179,17 +179,37 @@ def _judges(run: Results) -> str:
         misses = f" A proxy; it misses {judge['misses']}." if judge["misses"] else ""
         lines.append(f"- **{judge['name']}**{_setup(run, judge['name'])}: {judge['summary']}.{misses}")
     parts.append("\n".join(lines))
+    if run.get("judging"):
+        parts.append(_judging_table(run["judging"]))
     alone = [judge["name"] for judge in run["judges"][1:]]
     if alone:
         parts.append(f"Preference rates by each judge beside {run['judge']} (with what it misses as above):")
         parts.append(_alone_table(run, alone))
     if run.get("agreement"):
         parts.append(
-            "Agreement of the judges on win, tie and loss, all rows and sets together; the interval of Cohen's κ"
+            "Agreement of the judges on win, tie and loss, all rows and sets together; the interval of Cohen's κ "
+            "resamples prompts, each with all its rows:"
         )
-        parts[-1] += " resamples prompts, each with all its rows:"
         parts.append(_agreement_table(run["agreement"]))
     return "\n\n".join(parts)
+
+
+def _judging_table(judges: list[Results]) -> str:
+    frame = pd.DataFrame(
+        {
+            "judge": judge["judge"],
+            "verdicts": judge["verdicts"],
+            **{status: judge[status] for status in ("ok", "unparsable", "failed", "skipped")},
+            "identical": judge["identical"],
+            "contradicts itself": f"{judge['flips']} of {judge['both_orders']}"
+            if judge["both_orders"]
+            else "no orders",
+            "read in part": judge["truncated"],
+            "asked for": ", ".join(f"{form}: {count}" for form, count in judge["forms"].items()),
+        }
+        for judge in judges
+    )
+    return markdown(frame)
 
 
 def _agreement_table(pairs: list[Results]) -> str:

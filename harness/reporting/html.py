@@ -11,14 +11,14 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
 from math import ceil, floor, isfinite, log10
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from harness.config import MethodSettings
@@ -37,7 +37,7 @@ COLOURS = 8  # c0 … c7 in report.css
 MOST_POINTS = 400  # of one line or one method's cloud: more is not seen, and makes the page heavy
 FEW_POINTS = 30  # a line of so few shows its points
 
-# Controls and bidirectional overrides: invisible, or able to disguise text. Shown by code point; report.js does likewise.
+# Controls and bidirectional overrides are invisible, or disguise text: shown by code point, here and in report.js.
 UNSEEN = re.compile("[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069\ufeff]")
 
 
@@ -110,15 +110,13 @@ def render(run: ReportData) -> str:
         sweeps=_sweeps(results),
         details=_details(results),
         config=run.config,
-        without=[
-            name for name, part in (("prompts", run.prompts), ("responses", run.responses)) if part is None
-        ],
+        without=[name for name, part in (("prompts", run.prompts), ("responses", run.responses)) if part is None],
         island=_island(run, deciding),
     )
 
 
 @cache
-def _template() -> Any:
+def _template() -> Template:
     environment = Environment(
         loader=PackageLoader("harness", "reporting"),
         autoescape=True,
@@ -240,6 +238,7 @@ class Table:
     columns: Sequence[str]
     rows: Sequence[Sequence[Cell]]
     note: str = ""
+    folded: bool = False
 
 
 def _text(value: str, system: str = "") -> Cell:
@@ -255,6 +254,14 @@ def _rate(rate: float | None, interval: Sequence[float] | None, signed: bool) ->
         return Cell("none judged", "")
     drawn = (float(interval[0]), float(rate), float(interval[1]))
     return Cell(rate_cell(rate, interval, signed), float(rate), drawn, least=-1.0 if signed else 0.0)
+
+
+def _rounded(cell: Cell) -> Cell:
+    """A rate without decimals, for tables of many columns."""
+    if cell.drawn is None:
+        return cell
+    low, rate, high = (100 * value for value in cell.drawn)
+    return replace(cell, text=f"{rate:+.0f}% [{low:+.0f}, {high:+.0f}]")
 
 
 def _ranked(results: Results, prompt_set: str) -> list[Results]:
@@ -332,7 +339,7 @@ def _bars(results: Results, prompt_set: str) -> list[Bar]:
 
 def _details(results: Results) -> list[Table]:
     """Other judges, agreement, contrasts, length, and what was trained."""
-    tables = [_other_judges(results), _agreement(results)]
+    tables: list[Table | None] = [_other_judges(results), _agreement(results)]
     tables += [_plain_table(title, results.get(key)) for title, key in SECTIONS]
     tables.append(_trained(results))
     return [table for table in tables if table and table.rows]
@@ -358,6 +365,7 @@ def _other_judges(results: Results) -> Table:
             for row in rows
         ],
         note=f"Rates by each judge alone; the board's judge is {results['judge']}.",
+        folded=True,
     )
 
 
@@ -458,8 +466,8 @@ def _short(value: Any) -> str:
 
 # Charts
 
-WIDTH, HEIGHT = 340, 210
-LEFT, RIGHT, TOP, BOTTOM = 50, 12, 10, 38
+WIDTH, HEIGHT = 290, 195
+LEFT, RIGHT, TOP, BOTTOM = 40, WIDTH - 10, 10, HEIGHT - 36  # of the plot within
 Point = tuple[float, float]
 
 
@@ -506,8 +514,8 @@ class Chart:
     zero: str = ""  # where y = 0 lies, if inside
     rule: str = ""  # an upright line: its x
     rule_label: str = ""
-    width: int = field(default=WIDTH, init=False)
-    height: int = field(default=HEIGHT, init=False)
+    size: tuple[int, int] = (WIDTH, HEIGHT)
+    box: tuple[int, int, int, int] = (LEFT, RIGHT, TOP, BOTTOM)
 
 
 def chart(
@@ -522,15 +530,17 @@ def chart(
     """A chart's geometry. Points that are not finite are left out; percent writes y in points of a hundred."""
     kept = [_finite(one) for one in series]
     xs = [x for one in kept for x, _ in one.points] + ([rule[0]] if rule else [])
-    ys = [y for one in kept for _, y in one.points] + [end for one in kept for ends in one.spread if ends for end in ends]
+    ys = [y for one in kept for _, y in one.points] + [
+        end for one in kept for ends in one.spread if ends for end in ends
+    ]
     x_low, x_high = _range(xs)
     y_low, y_high = y_range or _range(ys)
 
     def across(x: float) -> str:
-        return f"{LEFT + (WIDTH - LEFT - RIGHT) * (x - x_low) / (x_high - x_low):.1f}"
+        return f"{LEFT + (RIGHT - LEFT) * (x - x_low) / (x_high - x_low):.1f}"
 
     def down(y: float) -> str:
-        return f"{TOP + (HEIGHT - TOP - BOTTOM) * (y_high - y) / (y_high - y_low):.1f}"
+        return f"{TOP + (BOTTOM - TOP) * (y_high - y) / (y_high - y_low):.1f}"
 
     factor = 100 if percent else 1
     return Chart(
@@ -705,7 +715,9 @@ def _clouds(run: ReportData, deciding: Deciding) -> list[Chart]:
     unit = "tokens" if in_tokens else "characters"
     charts = []
     for system in _systems(run.results):
-        found = [_longer(v, in_tokens) for (_, name), group in deciding.items() if name == system for v in _means(group)]
+        found = [
+            _longer(v, in_tokens) for (_, name), group in deciding.items() if name == system for v in _means(group)
+        ]
         points = [point for point in found if point is not None]
         if points:
             every = ceil(len(points) / MOST_POINTS)
@@ -772,7 +784,7 @@ def _betas(entry: Results) -> set[str]:
 def _sweep(results: Results, title: str, key: str, entries: Sequence[Results]) -> Chart:
     rows = {(r["prompt_set"], r["method"]): r for r in results["rows"] if r["judge"] == results["judge"]}
     betas = [entry["settings"][key] for entry in entries]
-    aside = 0.012 * (betas[-1] - betas[0])  # sets stand beside one another: their intervals overlap
+    aside = 0.025 * (betas[-1] - betas[0])  # sets stand beside one another: their intervals overlap
     series = []
     for place, prompt_set in enumerate(results["prompt_sets"]):
         name = prompt_set["name"]
@@ -823,7 +835,7 @@ def _categories(run: ReportData, deciding: Deciding) -> list[Table] | None:
             cells = []
             for system in systems:
                 found = rates(v for v in deciding.get((prompt_set, system), ()) if v.prompt_id in ids)
-                cells.append(_rate(found.preference_rate, found.preference_interval, signed=True))
+                cells.append(_rounded(_rate(found.preference_rate, found.preference_interval, signed=True)))
             rows.append([_text(name), _number(len(ids), str(len(ids))), *cells])
         if rows:
             tables.append(Table(prompt_set, ["category", "prompts", *systems], rows))

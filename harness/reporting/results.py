@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import harness
 from harness.config import MACHINE, parse_yaml, to_yaml
@@ -18,7 +20,7 @@ from harness.judging import Judge
 from harness.judging.asking import IDENTICAL
 from harness.judging.panel import MAJORITY, SUMMARIES, panel_verdicts
 from harness.pipeline import Candidate, Evaluation, Road, run_digest
-from harness.records import Verdict, read_records, write_jsonl
+from harness.records import Status, Verdict, read_records, write_jsonl
 from harness.statistics import rates
 from harness.statistics.agreement import agreements, flips
 from harness.store import Store, write_atomically
@@ -72,6 +74,7 @@ def collect(road: Road, store: Store, command: str) -> tuple[Results, list[Verdi
         "seed": config.seed,
         "judge": MAJORITY if several else config.judge.name,
         "judges": [*(_panels(road) if several else []), *(described(judge) for judge, _ in road.judges)],
+        "judging": [quality(judge.name, verdicts) for judge, _ in road.judges],
         "agreement": agreements(verdicts, config.judge.names),
         "judge_samples": config.judge.samples if any(judge.measures for judge, _ in road.judges) else 0,
         "prompt_sets": [
@@ -128,6 +131,27 @@ def judged(ref: Ref, store: Store) -> list[Verdict]:
 def described(judge: Judge) -> Results:
     """What a board says of a judge."""
     return {"name": judge.name, "summary": judge.summary, "misses": judge.misses, "setup": judge.setup}
+
+
+def quality(judge: str, verdicts: Sequence[Verdict]) -> Results:
+    """One judge's verdicts over all candidates and sets, counted: by status and by the form that it was asked in, those
+    on texts that it read in part, and of the comparisons with both orders those that contradict each other."""
+    own = [verdict for verdict in verdicts if verdict.judge == judge]
+    groups: dict[tuple[str, str], list[Verdict]] = {}
+    for verdict in own:
+        groups.setdefault((verdict.prompt_set, verdict.candidate), []).append(verdict)
+    turned = [flips(group) for group in groups.values()]
+    statuses = Counter(verdict.status for verdict in own)
+    return {
+        "judge": judge,
+        "verdicts": len(own),
+        **{status: statuses[status] for status in get_args(Status)},
+        "identical": sum(verdict.detail == IDENTICAL.detail for verdict in own),
+        "truncated": sum(verdict.truncated for verdict in own),
+        "forms": dict(Counter(verdict.form for verdict in own if verdict.form)),
+        "flips": sum(found.count for found in turned),
+        "both_orders": sum(found.n for found in turned),
+    }
 
 
 def _panels(road: Road) -> list[Results]:

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness.statistics.rates import Interval, Z
-from harness.statistics.table import Comparison, Floats, Ints, Outcomes, comparisons
+from harness.statistics.table import Comparison, Floats, Ints, Outcomes, comparisons, joint_codes
 
 # Three coefficients need some data on either side: ten of the rarer outcome for each is the usual rule of thumb.
 MIN_PROMPTS = 100
@@ -40,15 +40,15 @@ class LengthControl:
 
     n: int
     unit: str
-    candidate_mean: float | None
-    reference_mean: float | None
-    spread: float | None
-    preference_rate: float | None
-    controlled_rate: float | None
-    controlled_interval: Interval | None
-    coefficient: float | None
-    coefficient_interval: Interval | None
-    reason: str
+    candidate_mean: float | None = None
+    reference_mean: float | None = None
+    spread: float | None = None
+    preference_rate: float | None = None
+    controlled_rate: float | None = None
+    controlled_interval: Interval | None = None
+    coefficient: float | None = None
+    coefficient_interval: Interval | None = None
+    reason: str = ""
 
 
 def length_controls(found: Outcomes) -> dict[Comparison, LengthControl]:
@@ -63,8 +63,11 @@ def _others(found: Outcomes) -> Floats:
     value = np.where(judged, found.value, 0.0)
 
     def sums(*columns: Ints) -> tuple[Floats, Floats]:
-        _, index = np.unique(np.stack(columns, axis=1), axis=0, return_inverse=True)
-        return np.bincount(index, value)[index], np.bincount(index, judged)[index]
+        _, index = np.unique(joint_codes(columns), return_inverse=True)
+        return (
+            np.asarray(np.bincount(index, value)[index]),
+            np.asarray(np.bincount(index, judged.astype(np.float64))[index]),
+        )
 
     shared = (found.prompt, found.reference, found.judge)
     (total, count), (own, mine) = sums(*shared), sums(*shared, found.candidate)
@@ -78,7 +81,7 @@ def length_control(rows: Outcomes, others: Floats) -> LengthControl:
     units = np.unique(rows.in_tokens[sized])
     if len(units) != 1:
         reason = "some lengths are in tokens, some in characters" if len(units) else "no lengths are known"
-        return LengthControl(0, "", *[None] * 8, reason)  # type: ignore[arg-type]
+        return LengthControl(0, "", reason=reason)
     means = float(rows.candidate_length[sized].mean()), float(rows.reference_length[sized].mean())
     used = sized & ~np.isnan(rows.value)
     n, y = int(used.sum()), (1 + rows.value[used]) / 2
@@ -88,7 +91,7 @@ def length_control(rows: Outcomes, others: Floats) -> LengthControl:
     unit = "tokens" if units[0] else "characters"
 
     def refused(reason: str) -> LengthControl:
-        return LengthControl(n, unit, *means, spread, rate, None, None, None, None, reason)
+        return LengthControl(n, unit, *means, spread, rate, reason=reason)
 
     prompts = np.unique(rows.prompt[used], return_inverse=True)[1]
     if (judged := int(prompts.max(initial=-1)) + 1) < MIN_PROMPTS:
@@ -106,9 +109,7 @@ def length_control(rows: Outcomes, others: Floats) -> LengthControl:
         return refused("wins and losses are separated by length or difficulty: the model has no finite fit")
     controlled, ends, error = _controlled(design, y, theta, prompts)
     beta = float(theta[1])
-    return LengthControl(
-        n, unit, *means, spread, rate, controlled, ends, beta, (beta - Z * error, beta + Z * error), ""
-    )
+    return LengthControl(n, unit, *means, spread, rate, controlled, ends, beta, (beta - Z * error, beta + Z * error))
 
 
 def _design(z: Floats, others: Floats) -> Floats:

@@ -30,6 +30,7 @@ _STATUS = {name: float(code) for code, name in enumerate(STATUSES)}
 _FIRST, _SECOND, _NEITHER = (ORDERS.index(order) for order in ("candidate_first", "reference_first", "none"))
 OK = STATUSES.index("ok")
 NAN = float("nan")
+Line = tuple[str, str, int, dict[str, Any]]  # run, file, line number, row
 Comparison = tuple[str, str, str, str]  # prompt set, candidate, reference, judge
 
 
@@ -134,56 +135,77 @@ def read_verdicts(files: Mapping[str, Path] | Sequence[Path]) -> Verdicts:
     return _columns(row for run, path in named.items() for row in _lines(run, path))
 
 
-def _lines(run: str, path: Path) -> Iterator[tuple[str, str, int, dict[str, Any]]]:
-    where, number = str(path), 0
+def _lines(run: str, path: Path) -> Iterator[Line]:
+    where, number, decode = str(path), 0, json.JSONDecoder().raw_decode
     try:
         # bytes are split on line feeds only: U+2028 and its like are legal inside a JSON string
         with path.open("rb") as file:
-            for number, line in enumerate(file, 1):  # noqa: B007 (an error names the line)
-                if not line.isspace():
-                    yield run, where, number, json.loads(line)
+            for number, line in enumerate(file, 1):
+                text = line.decode()
+                try:
+                    # half the time of json.loads, which has the word on all that is not a value and a line feed
+                    row, end = decode(text)
+                except ValueError:
+                    row, end = None, 0
+                if row is None or text[end:] not in ("\n", ""):
+                    if line.isspace():
+                        continue
+                    row = json.loads(text)
+                if not isinstance(row, dict):
+                    raise UserError(f"{path}:{number}: expected a JSON object, found {type(row).__name__}")
+                yield run, where, number, row
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error})") from error
     except ValueError as error:
         raise UserError(f"{path}:{number}: not valid JSON in UTF-8 ({error})") from error
 
 
-def _columns(rows: Iterable[tuple[str, str, int, dict[str, Any]]]) -> Verdicts:
+def _columns(rows: Iterable[Line]) -> Verdicts:
     """One pass; names become codes, everything else a float64."""
-    runs, sets, prompts, candidates, references, judges = codes = tuple[dict[Any, int], ...]({} for _ in range(6))
+    codes = tuple[dict[Any, int], ...]({} for _ in range(6))
+    runs, sets, prompts, candidates, references, judges = codes
+    shared: dict[tuple[Any, ...], tuple[float, ...]] = {}  # what many rows have alike is looked up once
     flat = array("d")
     for run, file, number, row in rows:
         try:
-            prompt_set = row["prompt_set"]
-            status, preference = _STATUS[row["status"]], row.get("preference")
-            if (preference is not None) != (status == OK):
+            prompt_set, status, preference = row["prompt_set"], row["status"], row.get("preference")
+            key = (run, prompt_set, row["candidate"], row["reference"], row["judge"], row["order"], status)
+            alike = shared.get(key)
+            if alike is None:
+                names = zip((runs, sets, candidates, references, judges), key, strict=False)
+                alike = (*(_code(known, name) for known, name in names), _ORDER[key[5]], _STATUS[status])
+                shared[key] = alike
+            prompt = prompts.get((prompt_set, row["prompt_id"]))
+            if prompt is None:
+                prompt = _code(prompts, (prompt_set, row["prompt_id"]))
+            if (preference is not None) != (status == "ok"):
                 raise ValueError("a verdict has a preference if, and only if, its status is ok")
             if preference is None:
                 preference = NAN
             elif type(preference) not in (float, int) or not 0 <= preference <= 1:
                 raise ValueError("preference is a number from 0 to 1")
-            flat.extend(
-                (
-                    _code(runs, run),
-                    _code(sets, prompt_set),
-                    _code(prompts, (prompt_set, row["prompt_id"])),
-                    _code(candidates, row["candidate"]),
-                    _code(references, row["reference"]),
-                    _code(judges, row["judge"]),
-                    _ORDER[row["order"]],
-                    status,
-                    preference,
-                    *_lengths(row),
-                )
-            )
+            flat.extend((*alike, prompt, preference, *_lengths(row)))
         except KeyError as error:
             raise UserError(f"{file}:{number}: not a verdict (no, or unknown: {error.args[0]})") from error
         except (TypeError, ValueError, AttributeError) as error:
             raise UserError(f"{file}:{number}: not a verdict ({error})") from error
-    table = np.frombuffer(flat).reshape(-1, 12)
-    whole = [table[:, column].astype(np.int64) for column in range(8)]
-    names = Names(*(tuple(known) for known in codes))
-    return Verdicts(names, *whole, *(table[:, column].copy() for column in (8, 9, 10)), table[:, 11] == 1)
+    table = np.frombuffer(flat).reshape(-1, 12).T
+    run_, set_, candidate, reference, judge, order, state, prompt_ = table[:8].astype(np.int64)
+    return Verdicts(
+        Names(*(tuple(known) for known in codes)),
+        run=run_,
+        prompt_set=set_,
+        prompt=prompt_,
+        candidate=candidate,
+        reference=reference,
+        judge=judge,
+        order=order,
+        status=state,
+        preference=table[8].copy(),
+        candidate_length=table[9].copy(),
+        reference_length=table[10].copy(),
+        in_tokens=table[11] == 1,
+    )
 
 
 def _code(known: dict[Any, int], name: Any) -> int:
@@ -216,7 +238,7 @@ def outcomes(verdicts: Verdicts) -> Outcomes:
     An order that is repeated within a run makes the outcome missing; repeats are runs of their own.
     """
     columns = [verdicts.candidate, verdicts.reference, verdicts.judge, verdicts.prompt_set, verdicts.prompt]
-    comparison, unit = _joint(columns[:4]), _joint([*columns, verdicts.run])
+    comparison, unit = joint_codes(columns[:4]), joint_codes([*columns, verdicts.run])
     _, first, index = np.unique(unit, return_index=True, return_inverse=True)
     n = len(first)
 
@@ -242,18 +264,23 @@ def outcomes(verdicts: Verdicts) -> Outcomes:
     value = np.where(wins == rows, 1.0, np.where(losses == rows, -1.0, 0.0))
     return Outcomes(
         verdicts.names,
-        *(getattr(verdicts, f.name)[first] for f in fields(_Table) if f.name != "names"),
+        run=verdicts.run[first],
+        prompt_set=verdicts.prompt_set[first],
+        prompt=verdicts.prompt[first],
+        candidate=verdicts.candidate[first],
+        reference=verdicts.reference[first],
+        judge=verdicts.judge[first],
         value=np.where(missing, NAN, value),
         preference=np.where(missing, NAN, mean(verdicts.preference)),
         candidate_length=mean(verdicts.candidate_length),
         reference_length=mean(verdicts.reference_length),
-        in_tokens=verdicts.in_tokens[first],
+        in_tokens=count(verdicts.in_tokens) > 0,
         failed=rows - ok,
         orders=orders,
     )
 
 
-def _joint(columns: Sequence[Ints]) -> Ints:
+def joint_codes(columns: Sequence[Ints]) -> Ints:
     """One number for each combination of codes, in the order of the columns."""
     joint, largest = np.zeros(len(columns[0]), dtype=np.int64), 0
     for column in columns:
@@ -269,7 +296,7 @@ def _joint(columns: Sequence[Ints]) -> Ints:
 def comparisons(found: Outcomes) -> Iterator[tuple[Comparison, Ints]]:
     """((prompt set, candidate, reference, judge), the places of its outcomes) for each comparison."""
     columns = (found.prompt_set, found.candidate, found.reference, found.judge)
-    key = _joint(columns)
+    key = joint_codes(columns)
     order = np.argsort(key, kind="stable")
     names = (found.names.prompt_set, found.names.candidate, found.names.reference, found.names.judge)
     for rows in np.split(order, np.flatnonzero(np.diff(key[order])) + 1):

@@ -4,109 +4,34 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from harness.errors import UserError
-from harness.judging.check import (
-    DOSES,
-    Ask,
-    Case,
-    Damage,
-    HumanLabel,
-    Plan,
-    Report,
-    check,
-    damage,
-    questions_of,
-    read_labels,
-    read_pairs,
-    render,
-    sentences,
-    sign_flip_test,
-)
-from harness.judging.protocol import BOTH_ORDERS, NO_ORDER, Answer, Question
-from harness.records import Message, Order, Prompt
+from harness.judging.check import Case, Plan, Report, check, questions_of, read_labels
+from harness.judging.damage import DOSES
+from harness.judging.protocol import NO_ORDER, Answer, Question
+from harness.records import Message, Prompt
 from harness.statistics.agreement import share
-
-PAIRS = read_pairs()
-BETTER = {pair.prompt_id: {pair.better, " ".join(sentences(pair.better))} for pair in PAIRS}
-WORSE = {pair.worse for pair in PAIRS}
-Rule = Callable[[Question], Answer]
-
-
-@dataclass
-class Made:
-    """A judge by a rule that gives an answer to a question."""
-
-    rule: Rule
-    orders: tuple[Order, ...] = BOTH_ORDERS
-    measures: tuple[str, ...] = ()
-    name: str = "made-up"
-    setup: dict[str, str] = field(default_factory=lambda: {"model": "none"})
-    asked: int = 0
-
-    def ask(self, questions: Iterable[Question]) -> Iterable[tuple[Question, Answer]]:
-        for question in questions:
-            self.asked += 1
-            yield question, self.rule(question)
-
-
-def first(rule: Callable[[str, str, Question], float]) -> Rule:
-    """A rule of the two texts as shown (in a judge without orders: candidate, reference)."""
-    return lambda question: Answer("ok", question.for_candidate(rule(*question.shown, question)))
-
-
-def chance(question: Question, purpose: str) -> float:
-    """A number in 0..1 that depends on what is asked alone."""
-    text = f"{purpose}/{question.comparison.prompt.id}/{question.order}"
-    return int.from_bytes(sha256(text.encode()).digest()[:6], "big") / 2**48
-
-
-def good(question: Question) -> set[str]:
-    """The good response to what is asked: that of another prompt is off-topic."""
-    return BETTER[question.comparison.prompt.id.split("/")[0]]
-
-
-def truth(one: str, two: str, question: Question) -> float:
-    """1 where the first is good and the second is not."""
-    return 0.5 + ((one in good(question)) - (two in good(question))) / 2
-
-
-def only_labels(one: str, two: str, question: Question) -> float:
-    return truth(one, two, question) if WORSE & {one, two} else 0.5
-
-
-def longer(one: str, two: str, _: Question) -> float:
-    return 0.5 if len(one) == len(two) else float(len(one) > len(two))
-
-
-def in_place(one: str, two: str, question: Question) -> float:
-    """An oracle whose preference for a damaged text falls with the share of its sentences out of place."""
-    if WORSE & {one, two}:
-        return truth(one, two, question)
-    a, b = (sentences(text) for text in ((one, two) if one in good(question) else (two, one)))
-    place = sum(x == y for x, y in zip(a, b, strict=False)) / max(len(a), len(b))
-    return 0.5 + (1 - place) / 2 * (1 if one in good(question) else -1)
-
-
-oracle = first(truth)
-coin = first(lambda _, __, question: float(chance(question, "coin") < 0.5))
-
-
-def failing(question: Question) -> Answer:
-    failed = chance(question, "failing") < 0.3
-    return Answer("failed" if chance(question, "how") < 0.5 else "unparsable") if failed else oracle(question)
-
-
-def report_of(rule: Rule, orders: tuple[Order, ...] = BOTH_ORDERS, ask_again: Ask | None = None) -> Report:
-    judge = Made(rule, orders)
-    return check(judge, judge.ask, Plan(PAIRS), ask_again)
+from tests.harness.checking import (
+    PAIRS,
+    WORSE,
+    Made,
+    chance,
+    coin,
+    failing,
+    first,
+    humans,
+    in_place,
+    longer,
+    only_labels,
+    oracle,
+    report_of,
+    truth,
+)
 
 
 def names(report: Report) -> set[str]:
@@ -143,8 +68,6 @@ def test_an_oracle_that_sees_how_much_is_damaged_has_falling_curves() -> None:
         assert levels[0] < 0.5
         assert curve.slope.mean is not None
         assert curve.slope.mean < 0
-        assert curve.falls.mean is not None
-        assert curve.falls.mean > 0.9
 
 
 def test_a_judge_that_takes_the_first_in_nine_of_ten() -> None:
@@ -229,7 +152,6 @@ def test_a_judge_that_never_answers_has_no_number() -> None:
     report = report_of(lambda _: Answer("failed", detail="no route"))
     assert report.verdict == "unusable: 100% of verdicts missing"
     assert report.labels.accuracy.share is None
-    assert "none" in render(report)
 
 
 def test_a_judge_that_does_not_see_damage() -> None:
@@ -249,7 +171,6 @@ def test_a_judge_without_orders_has_no_position() -> None:
     report = report_of(oracle, NO_ORDER)
     assert (report.verdict, report.position) == ("usable", None)
     assert report.verdicts == 60 + 24 * 12
-    assert "None by construction" in render(report)
 
 
 def test_a_judge_without_orders_gains_nothing_by_preferring_the_candidate() -> None:
@@ -261,15 +182,13 @@ def test_a_judge_without_orders_gains_nothing_by_preferring_the_candidate() -> N
 # ---- asking
 
 
-def test_questions_have_an_id_each_and_the_answers_only_on_request() -> None:
+def test_questions_have_an_id_each_and_no_answers() -> None:
     judge = Made(oracle)
     plan = Plan(PAIRS)
     questions = questions_of(judge, plan.cases)
     keys = {(question.comparison.prompt.id, question.order) for question in questions}
     assert len(keys) == len(questions) == 2 * (60 + 24 * 12)
     assert not any(question.comparison.prompt.answer for question in questions)
-    told = questions_of(judge, Plan(PAIRS, with_answers=True).cases)
-    assert any(question.comparison.prompt.answer for question in told)
 
 
 def test_a_judge_of_measures_is_refused() -> None:
@@ -301,7 +220,6 @@ def test_fewer_pairs_without_damage() -> None:
     judge = Made(oracle)
     report = check(judge, judge.ask, Plan(PAIRS[:30], damaged=0))
     assert (report.verdicts, report.damage, report.verdict) == (60, (), "usable")
-    assert "Not asked" in render(report)
 
 
 # ---- self-consistency
@@ -335,23 +253,6 @@ def test_another_answer_is_seen_and_a_missing_one_counted() -> None:
 # ---- people's labels
 
 
-def humans(labels: str) -> tuple[HumanLabel, ...]:
-    """The better response as a, the label as given: `a`, `b` or `t`ie, a letter a pair."""
-    words = {"a": "a", "b": "b", "t": "tie"}
-    return tuple(
-        HumanLabel.model_validate(
-            {
-                "prompt_id": pair.prompt_id,
-                "prompt": pair.prompt,
-                "response_a": pair.better,
-                "response_b": pair.worse,
-                "label": words[letter],
-            }
-        )
-        for pair, letter in zip(PAIRS, labels, strict=False)
-    )
-
-
 def test_agreement_with_people() -> None:
     judge = Made(oracle)
     # the judge says a 20 times; people say a 12 times, tie 5 times, b 3 times
@@ -375,7 +276,6 @@ def test_kappa_with_people() -> None:
     assert found is not None
     assert found.agreement.table == ((10, 0, 0), (0, 0, 0), (2, 0, 8))
     assert found.agreement.kappa == pytest.approx((0.9 - 0.5) / 0.5)
-    assert "Cohen's κ: 0.800 [" in render(report)
 
 
 def test_labels_are_read(tmp_path: Path) -> None:
@@ -393,8 +293,8 @@ def test_labels_are_read(tmp_path: Path) -> None:
     ]
     path.write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
     one, two = read_labels(path)
-    assert one.conversation == (Message(role="user", content="Why?"),)
-    assert [message.role for message in two.conversation] == ["user", "assistant", "user"]
+    assert one.prompt.messages == (Message(role="user", content="Why?"),)
+    assert [message.role for message in two.prompt.messages] == ["user", "assistant", "user"]
 
 
 ROW = {"prompt_id": "1", "prompt": "Why?", "response_a": "So.", "response_b": "No.", "label": "a"}
@@ -407,10 +307,10 @@ ROW = {"prompt_id": "1", "prompt": "Why?", "response_a": "So.", "response_b": "N
         ({"label": None}, "'label'"),
         ({"response_b": 3}, "'response_b'"),
         ({"extra": 1}, "'extra'"),
-        ({"prompt": " "}, "either a 'prompt' or 'messages'"),
-        ({"messages": [{"role": "user", "content": "x"}]}, "either a 'prompt' or 'messages'"),
-        ({"prompt": "", "messages": [{"role": "assistant", "content": "x"}]}, "must be the user's"),
-        ({"prompt_id": "0"}, "'0' was used on line 1 already"),
+        ({"prompt": 3}, "the prompt is no text"),
+        ({"messages": [{"role": "user", "content": "x"}]}, "both 'prompt' and 'messages'"),
+        ({"prompt_id": "0"}, "a second label under the prompt_id '0'"),
+        ({"prompt_id": 1}, "'prompt_id'"),
     ],
 )
 def test_a_label_of_another_shape_is_an_error_by_file_and_line(
@@ -426,80 +326,14 @@ def test_a_label_of_another_shape_is_an_error_by_file_and_line(
     assert "\n" not in str(error.value)
 
 
-def test_an_empty_file_and_a_pair_of_equals_are_errors(tmp_path: Path) -> None:
-    path = tmp_path / "pairs.jsonl"
+def test_a_label_without_a_prompt_and_an_empty_file_are_errors(tmp_path: Path) -> None:
+    path = tmp_path / "human.jsonl"
     path.write_text("\n", encoding="utf-8")
-    with pytest.raises(UserError, match="no pairs in the file"):
-        read_pairs(path)
-    path.write_text(
-        json.dumps({"prompt_id": "1", "kind": "fact", "prompt": "Why?", "better": "So.", "worse": "So."}),
-        encoding="utf-8",
-    )
-    with pytest.raises(UserError, match=r"pairs.jsonl:1: a pair needs a prompt and two different responses"):
-        read_pairs(path)
-
-
-# ---- damage
-
-TEXT = "One is here. Two is there! Three is where? Four. Five is 5.5 long. Six. Seven. Eight."
-OTHER = "A. B. C. D. E. F. G. H. I. J."
-
-
-def hurt(kind: Damage, dose: float, seed: int = 0) -> list[str]:
-    return sentences(damage(kind, TEXT, dose, np.random.default_rng(seed), OTHER))
-
-
-def test_sentences() -> None:
-    assert len(sentences(TEXT)) == 8
-    assert " ".join(sentences(TEXT)) == TEXT
-
-
-@pytest.mark.parametrize("kind", DOSES)
-def test_damage_is_the_same_for_a_seed_and_none_at_dose_0(kind: Damage) -> None:
-    assert hurt(kind, 0) == sentences(TEXT)
-    for dose in DOSES[kind]:
-        assert hurt(kind, dose, 3) == hurt(kind, dose, 3) != sentences(TEXT)
-    if kind in ("shuffled", "off-topic"):
-        assert len({tuple(hurt(kind, 0.5, seed)) for seed in range(20)}) > 10
-
-
-@pytest.mark.parametrize(("dose", "count"), [(0.25, 2), (0.5, 4), (1.0, 8)])
-@pytest.mark.parametrize("seed", range(10))
-def test_a_shuffle_moves_its_share_and_loses_nothing(dose: float, count: int, seed: int) -> None:
-    found = hurt("shuffled", dose, seed)
-    assert sorted(found) == sorted(sentences(TEXT))
-    assert sum(a != b for a, b in zip(found, sentences(TEXT), strict=True)) == count
-
-
-@pytest.mark.parametrize(("dose", "left"), [(0.25, 6), (0.5, 4), (0.75, 2), (0.99, 1)])
-def test_a_truncation_cuts_its_share_from_the_end(dose: float, left: int) -> None:
-    assert hurt("truncated", dose) == sentences(TEXT)[:left]
-
-
-@pytest.mark.parametrize(("dose", "count"), [(0.25, 2), (0.5, 4), (1.0, 8)])
-def test_a_swap_replaces_its_share_and_all_of_it_at_dose_1(dose: float, count: int) -> None:
-    found = hurt("off-topic", dose)
-    assert len(found) == 8
-    assert sum(sentence in sentences(OTHER) for sentence in found) == count
-    if dose == 1:
-        assert found == sentences(OTHER)[:8]
-
-
-def test_larger_doses_of_a_swap_hold_the_smaller_ones() -> None:
-    whole = sentences(TEXT)
-    places = [{i for i in range(8) if hurt("off-topic", dose, 5)[i] != whole[i]} for dose in (0.25, 0.5, 1.0)]
-    assert places[0] < places[1] < places[2]
-
-
-@pytest.mark.parametrize(("dose", "repeats"), [(0.25, 3), (0.5, 8), (0.75, 24)])
-def test_a_repetition_repeats_the_last_sentence_to_its_share(dose: float, repeats: int) -> None:
-    assert hurt("repeated", dose) == sentences(TEXT) + ["Eight."] * repeats
-    assert repeats / (8 + repeats) == pytest.approx(dose, abs=0.03)
-
-
-def test_one_sentence_cannot_be_damaged() -> None:
-    with pytest.raises(ValueError, match="two sentences"):
-        damage("shuffled", "Only one here.", 0.5, np.random.default_rng(0))
+    with pytest.raises(UserError, match="no labels in the file"):
+        read_labels(path)
+    path.write_text(json.dumps({key: value for key, value in ROW.items() if key != "prompt"}), encoding="utf-8")
+    with pytest.raises(UserError, match=r"human.jsonl:1: neither 'prompt' nor 'messages'"):
+        read_labels(path)
 
 
 def test_what_is_asked_depends_on_the_seed_alone() -> None:
@@ -520,29 +354,8 @@ def test_roles_are_alternated_and_turned_back() -> None:
     assert swapped.verdict("j", "none", Answer("failed")).preference is None
 
 
-# ---- the trend test and the report
-
-
-def test_the_sign_flip_test_is_exact_for_few_values() -> None:
-    # all of n = 6 below 0: 1 of 2^6 sign patterns is as low
-    assert sign_flip_test([-0.1, -0.4, -0.3, -1.0, -0.2, -0.6], 0) == pytest.approx(1 / 64, abs=0.005)
-    assert sign_flip_test([0.0, 0.0], 0) == 1
-    assert sign_flip_test([], 0) is None
-    # by hand: of the eight sign patterns of 1, 2, 4 the sums −7, −5, −3 are at most −3
-    assert sign_flip_test([1.0, -4.0, 0.0, 0.0], 0) == pytest.approx(2 / 4, abs=0.02)
-    assert sign_flip_test([1.0, 2.0, -4.0], 0) == pytest.approx(4 / 8, abs=0.02)
-
-
-def test_a_report_is_plain_json_and_shows_its_intervals() -> None:
+def test_a_report_is_plain_json() -> None:
     judge = Made(failing)
     report = check(judge, judge.ask, Plan(PAIRS, humans("aabt" * 5)), judge.ask)
     plain = json.loads(json.dumps(asdict(report), allow_nan=False))
-    assert plain["verdict"] == report.verdict
-    text = render(report)
-    assert text.startswith("# Judge check: made-up\n")
-    assert f"**Verdict: {report.verdict}**" in text
-    assert "- model: none" in text
-    assert f"verdicts: {report.verdicts}; missing: {report.statuses['failed']} failed, " in text
-    for heading in ("Position", "Length", "The same questions again", "Damage", "Human labels"):
-        assert f"\n## {heading}\n" in text
-    assert "nan" not in text
+    assert [curve["kind"] for curve in plain["damage"]] == list(DOSES)

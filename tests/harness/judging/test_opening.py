@@ -17,7 +17,7 @@ from harness.judging.local import TransformersJudge, VLLMJudge
 from harness.judging.opening import (
     Checkpoint,
     Kind,
-    check_prompts,
+    check_ready,
     checkpoint_in,
     checkpoint_of,
     kind_of,
@@ -224,10 +224,10 @@ def test_a_prompt_that_a_template_cannot_ask_about_is_named_before_anything_is_a
     turns = [Message(role="system", content="Be kind."), Message(role="user", content="Why?")]
     odd = Prompt(id="odd", messages=tuple(turns))
     judge = opened("openai:m", template=str(template))
-    check_prompts(judge, [Prompt(id="good", messages=(Message(role="user", content="Why?"),))])
+    check_ready(judge, [Prompt(id="good", messages=(Message(role="user", content="Why?"),))])
     with pytest.raises(UserError, match="prompt 'odd'"):
-        check_prompts(judge, [odd])
-    check_prompts(PROXY, [odd])  # it has no template
+        check_ready(judge, [odd])
+    check_ready(PROXY, [odd])  # it has no template
 
 
 def test_a_checkpoint_is_the_content_of_a_model_and_its_folder(store: Store, checkpoints: dict[str, Path]) -> None:

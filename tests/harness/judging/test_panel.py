@@ -30,6 +30,8 @@ def verdicts(judge: str, *preferences: Both, detail: str = "said", status: Statu
                     judge=judge,
                     candidate_tokens=5,
                     reference_tokens=7,
+                    candidate_characters=50,
+                    reference_characters=70,
                     detail=detail,
                     raw="A",
                     input_tokens=100,
@@ -129,6 +131,8 @@ def test_a_panel_s_verdict_says_whose_it_is_and_was_not_paid_for_again() -> None
         judge=MAJORITY,
         candidate_tokens=5,
         reference_tokens=7,
+        candidate_characters=50,
+        reference_characters=70,
     )
 
 

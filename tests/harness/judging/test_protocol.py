@@ -87,6 +87,8 @@ def test_a_verdict_row_says_who_judged_what_and_how() -> None:
         judge="fake",
         candidate_tokens=5,
         reference_tokens=7,
+        candidate_characters=len("Because."),
+        reference_characters=len("So."),
         detail="a reason",
         raw="A",
         input_tokens=120,

@@ -29,7 +29,7 @@ def published(preferences: list[float | None]) -> dict[str, Any]:
     rounded = told.where(told == 0.5, told.round())
     return {
         "win_rate": told.mean() * 100,
-        "standard_error": told.sem() * 100,
+        "standard_error": told.sem() * 100,  # type: ignore[operator]
         "n_wins": (told > 0.5).sum(),
         "n_wins_base": (told < 0.5).sum(),
         "n_draws": (told == 0.5).sum(),

@@ -1,0 +1,56 @@
+"""FastChat's judge prompts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.errors import UserError
+from harness.judging.templates import load_template
+from harness.records import Message
+from tests.harness.templates import FASTCHAT, GUIDED, MATH, TALK, fastchat_file, prompt, question
+
+
+def test_fastchat_rows_are_chosen_by_what_they_hold(tmp_path: Path) -> None:
+    template = load_template(str(fastchat_file(tmp_path)))
+    assert (template.forms, template.name) == (("rationale",), "judge_prompts.jsonl")
+    system, user = template.messages(question(MATH, "four", "five"), "rationale")
+    assert system == Message(role="system", content=GUIDED)
+    assert user.content == (
+        "[Asked]\nWhat is 2 + 2?\n\n[Known]\n4\n\n[A's Reply]\nfour\n[End of A]\n\n[B's Reply]\nfive\n[End of B]\n"
+        "A set: {1, 2}"
+    )
+    talk = template.messages(question(TALK, "four", "five"), "rationale")[1].content
+    assert talk.count("Good day.") == talk.count("Hello.") == 2  # the earlier turn is the same for both
+    assert talk.index("four") < talk.index("<|Start of B's Talk|>") < talk.index("five")
+    with pytest.raises(UserError, match=r"prompt 'three' has 3 turns without a known answer, .* takes 1 or 2;"):
+        template.check([TALK, prompt("a", "b", "c", "d", "e", id="three")])
+    with pytest.raises(UserError, match="prompt 'p1' is more than turns of user and assistant"):
+        template.check([prompt("Why?", system="Be brief.")])
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([], r'judge_prompts\.jsonl: no row with "type": "pairwise"'),
+        (FASTCHAT[3:], 'no row with "type": "pairwise"'),
+        ([{**FASTCHAT[0], "output_format": "[[rating_a,rating_b]]"}], 'and "output_format"'),
+        ([{**FASTCHAT[0], "prompt_template": "{question}{answer_a}"}], r":1: the placeholder \{answer_b\} is missing"),
+        ([{**FASTCHAT[1], "prompt_template": "{question_2}"}], r":1: the placeholder \{answer_a_1\} is missing"),
+        (
+            [FASTCHAT[1], {**FASTCHAT[0], "prompt_template": "{question}{answer_a}{answer_b}{anwser_b}"}],
+            r":2: unknown placeholder \{anwser_b\}; did you mean 'answer_b'",
+        ),
+        (
+            [{**FASTCHAT[0], "prompt_template": "{question.x}{answer_a}{answer_b}"}],
+            r"unknown placeholder \{question.x\}",
+        ),
+        ([{**FASTCHAT[0], "prompt_template": None}], ":1: expected texts"),
+        ([FASTCHAT[0], {**FASTCHAT[0], "name": "twin"}], ":2: 'twin' and 'pair' are for the same prompts"),
+    ],
+)
+def test_mistakes_in_fastchat_files(rows: list[dict[str, Any]], message: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=message):
+        load_template(str(fastchat_file(tmp_path, rows)))

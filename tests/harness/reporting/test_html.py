@@ -1,0 +1,412 @@
+"""The report's HTML: what it shows, what it leaves out, and that no text of a model becomes markup."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from math import inf, nan
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.errors import UserError
+from harness.records import Message, Order, Verdict, write_jsonl
+from harness.reporting import html
+from harness.reporting.html import ReportData, RunPrompt, RunResponse, Series, chart, read_run, render, thinned, ticks
+from harness.reporting.results import recorded
+from tests.harness.reporting.test_board import make_run
+
+METHODS = ("kd", "dadpo", "ddpo-beta0.15", "untrained", "teacher (second sample)")
+HOSTILE = (
+    "<script>window.pwned = 1</script>",
+    "</script><script>window.pwned = 1</script>",
+    "<!--<script>window.pwned = 1",
+    '--></script></style></title><img src=x onerror="window.pwned = 1">',
+    '<svg onload="window.pwned = 1"><circle/></svg>',
+    "<svg><animate onbegin='window.pwned = 1' attributeName=x dur=1s></svg>",
+    "</td></table></div></main></body></html><h1>end</h1>",
+    "{{ 7 * 7 }}{% for x in y %}{{ config.__class__ }}{% endfor %}${7 * 7}#{7 * 7}<%= 49 %>",
+    '[click](javascript:window.pwned=1) <a href="javascript:window.pwned=1">click</a>',
+    "<iframe srcdoc=\"<script>parent.pwned = 1</script>\"></iframe><object data='data:text/html,x'></object>",
+    "\u202egnp.exe\u202c \u2066hidden\u2069 \u200fright",
+    "null\x00byte, bell\x07, escape\x1b[31m, \ufeffmark",
+    "W" * 3000,
+    "# head\n\n**bold** `code`\n\n```html\n<b onclick='window.pwned = 1'>x</b>\n```\n\n| a | b |\n|---|---|",
+    "line\u2028separator\u2029paragraph",
+    '" autofocus onfocus="window.pwned = 1" x=\'',
+    "' + window.pwned + '`${window.pwned = 1}`",
+    "<meta http-equiv=refresh content='0;url=http://example.com/'><base href='http://example.com/'>",
+    "<link rel=stylesheet href=http://example.com/x.css><style>body{display:none}</style>@import 'http://example.com'",
+    "<img src=http://example.com/x.png><video src=//example.com/x autoplay></video>",
+    "&lt;b&gt; &amp; &#x3c;script&#x3e; &nbsp; \\u003cscript\\u003e",
+    "__proto__ constructor $& $1 \\0 %00",
+    "مرحبا שלום 你好 👩‍👩‍👧 é",
+)
+
+
+def make_verdicts(ids: list[str], raw: str = "I prefer it.", sets: tuple[str, ...] = ("near", "far")) -> list[Verdict]:
+    """Both orders of every prompt by the main judge: the methods win, tie, lose and flip in turn."""
+    pairs = [(1.0, 1.0), (0.5, 0.5), (0.0, 0.25), (1.0, 0.0)]
+    orders: tuple[Order, Order] = ("candidate_first", "reference_first")
+    return [
+        Verdict(
+            prompt_set=prompt_set,
+            prompt_id=key,
+            candidate=method,
+            reference="teacher",
+            order=order,
+            status="ok",
+            preference=preference,
+            judge="both",
+            candidate_tokens=10 + place,
+            reference_tokens=12,
+            detail=f"because {place}",
+            raw=raw,
+        )
+        for prompt_set in sets
+        for place, key in enumerate(ids)
+        for shift, method in enumerate(METHODS)
+        for order, preference in zip(orders, pairs[(place + shift) % len(pairs)], strict=True)
+    ]
+
+
+def make_data(texts: tuple[str, ...] = ("first", "second", "third", "fourth"), **results: Any) -> ReportData:
+    """A run whose n-th prompt, with its responses and the judge's words, is texts[n]."""
+    ids = [f"p{place}" for place in range(len(texts))]
+    systems = ("teacher", *METHODS)
+    pairs = [{"step": step, "loss": 1 / step, "margin": step / 9, "accuracy": 0.5} for step in range(1, 6)]
+    for row in pairs:
+        row |= {"log_prob_chosen": -100 - row["step"], "log_prob_rejected": -150 - row["step"]}
+    verdicts = make_verdicts(ids)
+    return ReportData(
+        results={**make_run(), **results},
+        verdicts=[v.model_copy(update={"raw": texts[ids.index(v.prompt_id)]}) for v in verdicts],
+        metrics={"kd": [{"step": 1, "loss": 2.0}, {"step": 2, "loss": 1.5}], "dadpo": pairs},
+        prompts=[
+            RunPrompt(prompt_set=name, id=key, messages=(Message(role="user", content=text),), category="talk")
+            for name in ("near", "far")
+            for key, text in zip(ids, texts, strict=True)
+        ],
+        responses=[
+            RunResponse(prompt_set=name, prompt_id=key, system=system, text=text, tokens=7, finish="stop")
+            for name in ("near", "far")
+            for key, text in zip(ids, texts, strict=True)
+            for system in systems
+        ],
+        config="seed: 4\n",
+    )
+
+
+def write_run(folder: Path, run: ReportData) -> Path:
+    folder.mkdir(exist_ok=True)
+    (folder / "results.json").write_text(json.dumps(run.results))
+    write_jsonl(folder / "verdicts.jsonl", run.verdicts)
+    for name, rows in (("prompts", run.prompts), ("responses", run.responses)):
+        if rows is not None:
+            write_jsonl(folder / f"{name}.jsonl", rows)
+    for name, curve in (run.metrics or {}).items():
+        (folder / "metrics").mkdir(exist_ok=True)
+        write_jsonl(folder / "metrics" / f"{name}.jsonl", [dict(row) for row in curve])
+    if run.config is not None:
+        (folder / "config.yaml").write_text(run.config)
+    return folder
+
+
+class Page(HTMLParser):
+    """Every tag with its attributes, the text of scripts, and all other text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.raw: dict[str, list[str]] = {"script": [], "style": []}
+        self.text = ""
+        self._in = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag in self.raw:
+            self.raw[tag].append("")
+            self._in = tag
+
+    def handle_endtag(self, tag: str) -> None:
+        self._in = "" if tag == self._in else self._in
+
+    def handle_data(self, data: str) -> None:
+        if self._in:
+            self.raw[self._in][-1] += data
+        else:
+            self.text += data
+
+    @property
+    def island(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.raw["script"][0])
+        return found
+
+
+def words(text: str) -> str:
+    return " ".join(text.split())
+
+
+def section(page: str, name: str) -> str:
+    found = re.search(f'<section id="{name}".*?</section>', page, re.S)
+    assert found, name
+    return found.group()
+
+
+def test_the_same_run_gives_the_same_bytes_also_from_its_folder(tmp_path: Path) -> None:
+    run = make_data()
+    assert render(run) == render(make_data())
+    assert render(read_run(write_run(tmp_path / "run", run))) == render(run)
+
+
+@pytest.mark.parametrize("folder", recorded(), ids=lambda folder: folder.name)
+def test_recorded_runs_have_a_page_of_reasonable_size(folder: Path) -> None:
+    page = render(read_run(folder))
+    assert len(page.encode()) < 1_500_000
+    assert read_run(folder).results["pair"]["student"] in Page(page).text
+
+
+def test_hostile_text_reaches_the_island_whole_and_no_markup() -> None:
+    page = render(make_data(HOSTILE))
+    plain = render(make_data(tuple(f"text {place}" for place in range(len(HOSTILE)))))
+    parsed, expected = Page(page), Page(plain)
+    assert [tag for tag, _ in parsed.tags] == [tag for tag, _ in expected.tags]
+    island = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.S)
+    assert island
+    assert not re.search("[<>&\u2028\u2029\u202e\x00]", island.group(1))
+    responses = [prompt["responses"]["dadpo"][0] for prompt in parsed.island["prompts"]]
+    assert responses == [*HOSTILE, *HOSTILE]
+    assert parsed.island["prompts"][0]["verdicts"]["dadpo"][0][5] == HOSTILE[0]
+
+
+@pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
+def test_hostile_names_stay_text(text: str) -> None:
+    """Names of methods, judges, categories, prompt sets and settings, and the command, are in the HTML itself."""
+    run = make_data()
+    results = json.loads(json.dumps(run.results).replace('"dadpo"', json.dumps(text)))
+    results["command"] = results["pair"]["student"] = results["judges"][0]["summary"] = text
+    results["judges"][0] |= {"misses": text, "setup": {text: text}}
+    results["contrasts"] = [{text: text, "p": 0.5}]
+    results["prompt_sets"][0]["name"] = text
+    for row in results["rows"]:
+        row["prompt_set"] = text if row["prompt_set"] == "near" else row["prompt_set"]
+    prompts = [p.model_copy(update={"category": text, "id": text}) for p in run.prompts or ()]
+    changed = replace(run, results=results, prompts=prompts, metrics={text: [{"step": 1, "loss": 2.0}]}, config=text)
+    parsed = Page(render(changed))
+    assert {tag for tag, _ in parsed.tags} <= {tag for tag, _ in Page(render(run)).tags}
+    assert [tag for tag, _ in parsed.tags].count("script") == 2
+    for _, attributes in parsed.tags:
+        assert not any(name.startswith("on") or name in ("src", "style", "srcdoc") for name in attributes)
+        assert (attributes.get("href") or "#").startswith("#")
+    assert words(str(html.visible(text))) in words(parsed.text)
+    assert not re.search("[\x00\x07\x1b\u202e\u2066]", parsed.text)
+
+
+def test_the_policy_allows_the_page_s_own_style_and_script_alone() -> None:
+    parsed = Page(render(make_data(HOSTILE)))
+    policy = next(a["content"] for _, a in parsed.tags if a.get("http-equiv") == "Content-Security-Policy")
+    style, script = (
+        base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        for text in (parsed.raw["style"][0], parsed.raw["script"][1])
+    )
+    assert policy == (
+        f"default-src 'none'; style-src 'sha256-{style}'; script-src 'sha256-{script}'; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    assert "http" not in parsed.raw["style"][0] + parsed.raw["script"][1]
+    assert not re.search(r"innerHTML|outerHTML|insertAdjacent|document\.write|eval\(|fetch\(", parsed.raw["script"][1])
+
+
+def test_header_names_pair_judge_and_what_the_judge_misses() -> None:
+    run = make_run()
+    run["judges"][0]["setup"] = {"model": "reader-7b", "server": "https://judge.example", "template": "pairwise"}
+    page = words(Page(render(ReportData(run, []))).text)
+    assert "small taught by large" in page
+    assert "model reader-7b, server https://judge.example, template pairwise" in page
+    assert "A proxy; it misses grammar" in page
+    assert "Too small to rank." in page
+    assert "The judge is a declared proxy (both, part-one, part-two)." in page
+
+
+def test_a_large_run_with_a_real_judge_has_no_warning_and_is_ranked() -> None:
+    page = render(ReportData(make_run(n=200, proxy=False), []))
+    assert 'class="warning"' not in page
+    board = section(page, "board")
+    assert board.index("teacher (second sample)") < board.index("dadpo") < board.index("kd") < board.index("untrained")
+
+
+def test_the_board_shows_every_rate_with_its_interval_and_judge() -> None:
+    board = section(render(make_data()), "board")
+    assert board.count("<table") == 2
+    assert "-20.3% [-32.8, -7.8]" in board
+    assert "judge both (a proxy)" in board
+    assert board.count('aria-sort="none"') == board.count('class="sort"') == 24
+
+
+def test_a_method_that_nobody_judged_is_on_the_page() -> None:
+    run = make_run()
+    for row in run["rows"]:
+        if row["method"] == "kd":
+            empty = ("preference_rate", "preference_interval", "win_rate", "win_interval")
+            row.update(n=0, wins=0, ties=0, losses=0, missing=144, **dict.fromkeys(empty))
+    page = render(ReportData(run, []))
+    assert "none judged" in section(page, "board")
+    assert "none judged" in section(page, "outcomes")
+
+
+def test_flips_and_identical_have_columns_where_they_are_counted() -> None:
+    run = make_run()
+    assert "flips" not in section(render(ReportData(run, [])), "board")
+    for row in run["rows"]:
+        row |= {"flips": {"n": 30, "count": 4, "share": 4 / 30, "interval": [0.05, 0.3]}, "identical": 3}
+    board = section(render(ReportData(run, [])), "board")
+    assert "4 of 30" in board
+    assert "identical" in board
+
+
+def test_missing_parts_are_named() -> None:
+    run = ReportData(make_run(), make_verdicts(["p0"]))
+    page = words(Page(render(run)).text)
+    assert "This record holds no prompts and no responses: what it lacks is left out below." in page
+    assert "This record holds no prompts, so there are no categories to show." in page
+    assert "This record holds no training curves." in page
+    assert "This record holds no" not in words(Page(render(make_data())).text)
+    assert Page(render(run)).island["prompts"][0]["verdicts"]["kd"]
+
+
+def test_prompts_without_categories_say_so() -> None:
+    run = make_data()
+    prompts = [prompt.model_copy(update={"category": ""}) for prompt in run.prompts or ()]
+    assert "The prompts of this run have no categories." in words(Page(render(replace(run, prompts=prompts))).text)
+
+
+def test_categories_hold_the_rates_of_their_prompts_alone() -> None:
+    run = make_data(("a", "b", "c", "d"))
+    prompts = [p.model_copy(update={"category": {"p0": "won", "p2": "lost"}.get(p.id, "")}) for p in run.prompts or ()]
+    found = html._categories(replace(run, prompts=prompts), html._deciding(run))
+    assert found
+    near = found[0]
+    assert near.columns[:3] == ["category", "prompts", "kd"]
+    assert [row[0].text for row in near.rows] == ["lost", "won"]
+    assert [row[2].sort for row in near.rows] == [-1.0, 1.0]
+    assert near.rows[0][2].text.startswith("-100% [-100, ")
+
+
+def test_outcomes_and_flips_of_the_main_judge_are_in_the_island() -> None:
+    prompts = Page(render(make_data())).island["prompts"]
+    assert [prompt["outcomes"]["kd"] for prompt in prompts[:4]] == ["win", "tie", "loss", "tie"]
+    assert [prompt["flips"] for prompt in prompts[:4]] == [
+        ["untrained"],
+        ["ddpo-beta0.15"],
+        ["dadpo"],
+        ["kd", METHODS[4]],
+    ]
+
+
+def test_a_panel_s_outcomes_follow_from_its_members() -> None:
+    run = make_data()
+    judge = {"name": "panel (majority)", "summary": "most", "misses": "", "setup": {"judges": "one, two, three"}}
+    results = json.loads(json.dumps(run.results).replace('"both"', '"panel (majority)"'))
+    results["judges"] = [judge]
+    votes = {"one": 1.0, "two": 1.0, "three": 0.0}
+    verdicts = [
+        v.model_copy(update={"judge": name, "preference": vote}) for v in run.verdicts for name, vote in votes.items()
+    ]
+    island = Page(render(replace(run, results=results, verdicts=verdicts))).island
+    assert {found for prompt in island["prompts"] for found in prompt["outcomes"].values()} == {"win"}
+
+
+def test_curves_are_drawn_a_training_in_the_order_of_the_run() -> None:
+    training = section(render(make_data()), "training")
+    assert training.index("kd") < training.index("dadpo")
+    assert re.findall("<figcaption>(.*?)(?: <span|</figcaption>)", training) == [
+        "loss",
+        "loss",
+        "log-probs",
+        "margins",
+        "accuracy",
+    ]
+
+
+def test_sections_of_results_that_are_there_become_tables() -> None:
+    assert "Method against method" not in render(make_data())
+    row = {"first": "dadpo", "second": "kd", "difference": 0.25, "interval": [0.0625, 0.5], "test": {"p": 0.03125}}
+    page = render(make_data(contrasts=[row], length={"dadpo": {"n": 32, "coefficient": 0.5, "reason": None}}))
+    details = section(page, "details")
+    assert "Method against method" in details
+    assert "[0.0625, 0.5]" in details
+    assert "0.03125" in details
+    assert "coefficient" in details
+
+
+def sweep_entry(name: str, beta: float, **settings: Any) -> dict[str, Any]:
+    base = next(entry for entry in make_run()["methods"] if entry["name"] == "dadpo")
+    return {**base, "name": name, "settings": {**base["settings"], "beta_teacher": beta, **settings}}
+
+
+def test_a_sweep_is_drawn_where_one_beta_alone_differs() -> None:
+    run = make_run()
+    assert html._sweeps(run) == []
+    run["methods"] = [
+        sweep_entry("dadpo", 0.05),
+        sweep_entry("kd", 0.2),
+        sweep_entry("untrained", 0.1, teacher_margin="x"),
+    ]
+    (drawn,) = html._sweeps(run)
+    assert (drawn.title, drawn.x_label) == (f"{run['methods'][0]['method']} (beta_reference 0.1)", "beta teacher")
+    assert [(one.label, len(one.marks)) for one in drawn.series] == [("near", 2), ("far", 2)]
+    assert 'id="beta"' in render(ReportData(run, []))
+    assert 'id="beta"' not in render(ReportData(make_run(), []))
+
+
+def test_clouds_are_in_characters_where_tokens_are_not_known() -> None:
+    run = make_data()
+    verdicts = [
+        v.model_copy(update={"candidate_tokens": None, "candidate_characters": 50, "reference_characters": 40})
+        for v in run.verdicts
+    ]
+    for data, unit in ((run, "tokens"), (replace(run, verdicts=verdicts), "characters")):
+        clouds = html._clouds(data, html._deciding(data))
+        assert {cloud.x_label for cloud in clouds} == {f"{unit} more than the teacher"}
+        assert len(clouds) == len(METHODS)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (0, 1, [0, 0.2, 0.4, 0.6, 0.8, 1]),
+        (-105, 105, [-100, -50, 0, 50, 100]),
+        (1, 15, [5, 10, 15]),
+        (0.1, 0.1004, [0.1, 0.1001, 0.1002, 0.1003, 0.1004]),
+    ],
+)
+def test_ticks_are_round(low: float, high: float, expected: list[float]) -> None:
+    assert ticks(low, high) == pytest.approx(expected)
+
+
+def test_a_chart_leaves_out_what_is_not_finite_and_bears_a_single_point() -> None:
+    broken = chart("t", "x", "y", [Series("s", "c0", [(1, nan), (2, inf), (3, 4.0)])])
+    assert [mark.title for mark in broken.series[0].marks] == ["s: 3, 4"]
+    assert broken.series[0].line == ""
+    assert "nan" not in json.dumps([broken.x_ticks, broken.y_ticks])
+
+
+def test_long_curves_are_thinned_to_means() -> None:
+    assert thinned([(1, 1), (2, 3), (3, 5), (4, 7), (5, 9)], most=3) == [(1.5, 2), (3.5, 6), (5, 9)]
+    assert thinned([]) == []
+    assert len(thinned([(step, 0.0) for step in range(100_000)])) <= html.MOST_POINTS
+
+
+def test_a_folder_that_is_no_run_is_a_user_error(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"holds no results\.json"):
+        read_run(tmp_path)
+    folder = write_run(tmp_path / "run", make_data())
+    (folder / "responses.jsonl").write_text('{"prompt_set": "near"}\n')
+    with pytest.raises(UserError, match=r"responses\.jsonl:1: not a RunResponse"):
+        read_run(folder)
