@@ -37,6 +37,7 @@ Outcome = dict[str, Any] | BaseException
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """What waits by its own choice waits for a moment, and no key or server comes from outside."""
     monkeypatch.setattr(endpoint, "FIRST_WAIT", 0.01)
+    monkeypatch.setattr(endpoint, "WAITS_A_TRY", 0)  # so that calls can be counted
     for name in ("OPENAI_API_KEY", URL_VARIABLE):
         monkeypatch.delenv(name, raising=False)
 
@@ -480,15 +481,51 @@ def test_a_url_that_is_none_or_hides_a_secret_is_refused_without_a_quote(
 
 def test_the_server_and_its_key_come_from_the_setting_and_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match="OPENAI_API_KEY"):
-        find_server(None, "OPENAI_API_KEY")
+        find_server(None, "OPENAI_API_KEY").require_key("OPENAI_API_KEY")
     with pytest.raises(UserError, match="MY_KEY"):
-        find_server(OPENAI + "/", "MY_KEY")
+        find_server(OPENAI + "/", "MY_KEY").require_key("MY_KEY")
+    find_server("http://host/v1", "MY_KEY").require_key("MY_KEY")
     monkeypatch.setenv("OPENAI_API_KEY", f" {KEY}\n")
     assert find_server(None, "OPENAI_API_KEY") == endpoint.Server(OPENAI, KEY)
     assert find_server("http://u:p@host/v1/", "MY_KEY") == endpoint.Server("http://host/v1", NO_KEY, "u:p")
     monkeypatch.setenv(URL_VARIABLE, "http://other:8000/v1")
     assert find_server(None, "OPENAI_API_KEY").url == "http://other:8000/v1"
     assert find_server("http://host/v1", "OPENAI_API_KEY").url == "http://host/v1"
+
+
+@pytest.mark.parametrize("password", ["pa ss", 'pa"ss', "pa'ss", "pa\nss"])
+def test_a_url_with_white_space_or_quotes_is_refused_and_not_quoted(password: str) -> None:
+    with pytest.raises(UserError, match="white space") as error:
+        find_server(f"http://bob:{password}@host/v1", "OPENAI_API_KEY")
+    assert "ss" not in str(error.value).replace("password", "")
+
+
+def test_to_be_told_to_wait_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many callers share a limit, and only some get in at a time."""
+    monkeypatch.setattr(endpoint, "WAITS_A_TRY", 10)
+    with Server(at_first(*[status(429, retry_after="0.01")] * 20)) as server:
+        assert outcome(server.base_url, tries=3) == json.loads(GOOD.body)
+    assert len(server.calls) == 21
+    with Server(lambda call: status(429, retry_after="0.001")) as server:
+        assert isinstance(outcome(server.base_url, tries=3), FailedCallError)
+    assert len(server.calls) == 33
+
+
+@pytest.mark.parametrize("number", [403, 404])
+def test_once_the_server_has_answered_a_refusal_is_of_that_question(number: int) -> None:
+    async def two(server: Server) -> tuple[Any, Exception]:
+        made = Endpoint(find_server(server.base_url, "OPENAI_API_KEY"), 4, 10, 3)
+        try:
+            first = await made.post("/chat/completions", {"model": "m"}, 10, lambda reply: None)
+            with pytest.raises(RefusedError) as error:
+                await made.post("/chat/completions", {"model": "m"}, 10, lambda reply: None)
+            return first, error.value
+        finally:
+            await made.close()
+
+    with Server(lambda call: status(number, "input flagged") if call.number else GOOD) as server:
+        first, error = asyncio.run(two(server))
+    assert first["choices"] and "flagged" in str(error)
 
 
 @pytest.mark.parametrize("key", ["sk-\u00e9t\u00e9-secret", "sk-secret\nX-Other: 1"])

@@ -46,11 +46,13 @@ ROOT = Path(__file__).parents[3]
 def impatient(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What waits by its own choice waits for a moment; no key comes from outside; no session outlives its test."""
     monkeypatch.setattr(endpoint, "FIRST_WAIT", 0.01)
+    monkeypatch.setattr(endpoint, "WAITS_A_TRY", 0)  # so that calls can be counted
     for name in ("OPENAI_API_KEY", URL_VARIABLE):
         monkeypatch.delenv(name, raising=False)
     yield
     for session in api._sessions.values():
         session.close()
+    api._budgets.clear()
     api._sessions.clear()
 
 
@@ -309,8 +311,6 @@ def test_a_form_that_was_chosen_is_kept(form: str) -> None:
 def test_settings_shape_the_body_and_the_judge() -> None:
     _, server = answer_to(in_any_form, form="rationale", temperature=0.5, max_tokens=99)
     assert (server.calls[0].body["temperature"], server.calls[0].body["max_tokens"]) == (0.5, 99)
-    with pytest.raises(UserError, match=r"openai:MODEL"):
-        open_api_judge("openai:", "", Judging(), load_template("default"))
     with pytest.raises(UserError, match=r"judge\.prices"):
         judge_at("http://host/v1", max_cost=1.0)
     judge = judge_at("http://user:s3cret@host/v1")
@@ -725,15 +725,54 @@ PRICES = Prices(input=1000.0, output=2000.0)
 
 
 def test_money_is_set_aside_and_settled() -> None:
-    budget = Budget(Prices(input=1e6, output=2e6), 10.0)
-    assert budget.take(2, 1) == 4.0 and budget.take(4, 1) == 6.0
-    assert budget.take(1, 0) is None
-    budget.settle(4.0, (2, 1), (1, 1))  # cheaper than was thought
-    assert budget.take(1, 0) == 1.0 and budget.take(1, 0) is None
-    budget.settle(6.0, (4, 1), (0, 0))  # failed: nothing was spent
-    budget.settle(1.0, (1, 0), (2, 0))  # twice as dear: the next ones are thought to be, too
-    assert budget.take(2, 0) == 4.0 and budget.take(1, 0) is None  # 3 are spent
-    assert Budget(Prices(), None).take(10**9, 10**9) == 0.0
+    async def spend() -> None:
+        budget = Budget(10.0)
+        assert await budget.take(4.0) == 4.0 and await budget.take(6.0) == 6.0
+        waiting = asyncio.create_task(budget.take(1.0))  # until it is known what those on their way have cost
+        await asyncio.sleep(0.1)
+        assert not waiting.done()
+        budget.settle(4.0, 4.0, 3.0)  # cheaper than was thought
+        assert await waiting == 1.0
+        budget.settle(6.0, 6.0, 0.0)  # failed: nothing was spent
+        budget.settle(1.0, 1.0, 2.0)  # twice as dear: the next ones are thought to be, too
+        assert await budget.take(2.0) == 4.0
+        budget.settle(4.0, 2.0, 4.0)
+        assert await budget.take(1.0) is None  # 9 are spent, and nothing is on its way
+        assert await Budget(None).take(1e9) == 1e9
+
+    asyncio.run(spend())
+
+
+def test_a_panels_judges_share_one_limit(tmp_path: Path) -> None:
+    limit = 20.5 * PRICES.cost(100, 1)  # type: ignore[operator]
+    with Server(lambda call: completion("A", [("A", -0.1)])) as server:
+        panel = Judging(
+            name="openai:m1,openai:m2", base_url=server.base_url, concurrency=4, prices=PRICES, max_cost=limit
+        )
+        for name in panel.names:
+            answers(open_api_judge(name, name, panel, load_template("default")), questions(40))
+    assert 1 <= len(server.calls) <= 20
+
+
+def test_a_question_that_is_refused_whatever_is_left_out_teaches_nothing() -> None:
+    """Its refusal quotes the body, so it seems to be about one parameter after another."""
+
+    def answering(call: Call) -> Reply:
+        text = json.dumps(call.body)
+        return status(400, f"flagged: {text}") if "Candidate 5." in text else in_any_form(call)
+
+    with Server(answering) as server:
+        judge = judge_at(server.base_url, concurrency=3)
+        found = answers(judge, questions(12))
+    assert judge.session.known.without == set() and judge.form_now() == "letter" and judge.session.known.top == 20
+    assert Counter(answer.status for answer in found) == {"ok": 11, "failed": 1}
+
+
+def test_a_reply_that_quotes_the_key_is_kept_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-quoted-by-the-server")
+    reply = completion("sk-quoted-by-the-server [[A]]", finish="stop")
+    answer, _ = answer_to(lambda call: reply, form="rationale")
+    assert answer.status == "ok" and answer.raw == "*** [[A]]"
 
 
 @pytest.mark.parametrize("tokens", [100, 5000])
