@@ -199,7 +199,7 @@ class Judging(Section):
             if name not in names:
                 raise ValueError(f"'{name}' is none of the judges{did_you_mean(name, names)}")
             for key in settings:
-                if key not in OWN_OF_A_JUDGE:
+                if key in cls.model_fields and key not in OWN_OF_A_JUDGE:
                     raise ValueError(f"'{key}' cannot be set for one judge{did_you_mean(key, OWN_OF_A_JUDGE)}")
         return value
 

@@ -497,7 +497,7 @@ def test_plan_says_what_a_judge_would_cost(
 ) -> None:
     ended = cli("plan", *tiny, *at(server, "openai:x"), *settings)
     assert ended.status == 0 and server.calls == []
-    found = re.search(r"judge openai:x: at most (\d+) calls, ([\d,]+) tokens in and (\d+)\s+out, (.*)", ended.out)
+    found = re.search(r"judge openai:x: (\d+) calls, about ([\d,]+) tokens in and (\d+)\s+out, (.*)", ended.out)
     assert found, ended.out
     calls, tokens, reply = (int(found[number].replace(",", "")) for number in (1, 2, 3))
     assert (calls, reply) == (QUESTIONS, QUESTIONS)  # a letter each

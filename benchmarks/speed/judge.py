@@ -5,9 +5,9 @@
 The server is a stub in a process of its own that answers every call after 50 ms. All sides are asked the same
 questions, each in a process of its own, one after the other; a side's CPU and memory are its process's alone. Ours
 goes the whole way: template, call, reading, cache, and a line of JSON a verdict. `ours, warm` is ours again on the
-cache that it left. `threads` renders the same template, calls `chat.completions.create` on one client from 64 threads, and
-reads the letter; it keeps nothing. `threads, alpaca` makes a client for every call, as alpaca_eval's helper does (for a
-tenth of the judgments: it is slow).
+cache that it left. `threads` renders the same template, calls `chat.completions.create` on one client from 64 threads,
+and reads the letter; it keeps nothing. `threads, alpaca` makes a client for every call, as alpaca_eval's helper does
+(for a tenth of the judgments: it is slow).
 """
 
 from __future__ import annotations

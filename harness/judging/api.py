@@ -14,6 +14,7 @@ from collections.abc import Coroutine, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
+from weakref import WeakValueDictionary
 
 from harness.config import Judging
 from harness.endpoint import Endpoint, FailedCallError, RefusedError, Server, ServerError, find_server
@@ -385,7 +386,7 @@ def _usage(reply: dict[str, Any], expected_input: int) -> tuple[int, int]:
 
 
 _sessions: dict[tuple[str, str, str], Session] = {}
-_budgets: dict[str, Budget] = {}
+_budgets: WeakValueDictionary[str, Budget] = WeakValueDictionary()  # for as long as a session holds one
 
 
 def open_api_judge(name: str, model: str, judging: Judging, template: Template) -> OpenAIJudge:

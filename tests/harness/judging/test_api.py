@@ -52,7 +52,6 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     for session in api._sessions.values():
         session.close()
-    api._budgets.clear()
     api._sessions.clear()
 
 

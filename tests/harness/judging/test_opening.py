@@ -113,8 +113,8 @@ def test_a_judge_behind_a_server_has_its_settings() -> None:
     assert isinstance(judge, OpenAIJudge)
     assert (judge.name, judge.model, judge.server, judge.form) == ("openai:m", "m", URL, "rationale")
     assert judge.setup["temperature"] == "0.5" and judge.setup["template"].startswith("default (")
-    assert reply_tokens(judge) == 77
-    assert reply_tokens(opened("openai:m", form="letter")) == 1
+    assert reply_tokens(judge) == (77, 77)
+    assert reply_tokens(opened("openai:m", form="letter")) == (1, 1)
     assert reply_tokens(PROXY) is None
 
 
@@ -160,8 +160,10 @@ def test_what_a_judge_lacks_is_said_when_it_is_opened(settings: dict[str, Any], 
 def test_the_server_of_openai_needs_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
         monkeypatch.delenv(name, raising=False)
+    judge = opened("openai:m", base_url=None)  # to plan with
+    check_ready(judge, [], to_be_asked=False)
     with pytest.raises(UserError, match="export OPENAI_API_KEY="):
-        opened("openai:m", base_url=None)
+        check_ready(judge, [])
 
 
 # ---- several
