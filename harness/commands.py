@@ -354,9 +354,10 @@ def judge_check(request: JudgeRequest, labels: Path | None, out: Path | None) ->
     """A judge's own report; the process's status: ASK_AGAIN where the judge is not usable."""
     from harness.judging.asking import ask
     from harness.judging.cache import CACHE, VerdictCache
-    from harness.judging.check import Plan, check, read_labels, read_pairs, render
+    from harness.judging.check import Plan, check, read_labels, read_pairs
     from harness.judging.opening import prices_of
     from harness.progress import StageView
+    from harness.reporting.checked import render
 
     config = request.resolve()
     if out:

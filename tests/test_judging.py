@@ -514,3 +514,30 @@ def test_plan_says_what_a_judge_would_cost(
 def test_plan_says_nothing_of_money_for_a_proxy(cli: Any, tiny: list[str]) -> None:
     ended = cli("plan", *tiny, "--judge", "typicality")
     assert ended.status == 0 and "calls" not in ended.out and "cost" not in ended.out
+
+
+# ---- judge-check
+
+
+@pytest.mark.slow
+def test_judge_check_finds_a_judge_at_chance_and_pays_for_it_once(cli: Any, cwd: Path, server: Server) -> None:
+    ended = cli("judge-check", *at(server), "--out", "report.md")
+    assert ended.status == 3 and "chance" in ended.out.splitlines()[-1] + ended.out
+    assert (cwd / "report.md").read_text().strip() == ended.out.strip()
+    first = len(server.calls)
+    ended = cli("judge-check", *at(server))
+    assert ended.status == 3 and len(server.calls) - first == 120  # the second asking alone is never from the cache
+
+
+def test_judge_check_refuses_what_is_no_label_file(cli: Any, cwd: Path, server: Server) -> None:
+    write(
+        cwd / "labels.jsonl", [{"prompt_id": "p", "prompt": "Q?", "response_a": "a", "response_b": "b", "label": "c"}]
+    )
+    assert_one_line(cli("judge-check", *at(server), "--labels", "labels.jsonl"), "labels.jsonl:1")
+    assert server.calls == []
+
+
+def test_judge_never_writes_over_what_it_reads(cli: Any, files: list[str], server: Server) -> None:
+    files[-1] = files[1]
+    assert_one_line(cli("judge", *files, *at(server)), "one of the files to judge")
+    assert server.calls == []

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 from pydantic import ValidationError
@@ -525,11 +525,3 @@ def _apart(value: float | None, interval: Interval | None, from_: float, limit: 
     if value is None or interval is None:
         return False
     return abs(value - from_) > limit and not interval[0] <= from_ <= interval[1]
-
-
-def __getattr__(name: str) -> Any:  # until commands.py imports it from where it is
-    if name == "render":
-        from harness.reporting.checked import render
-
-        return render
-    raise AttributeError(name)

@@ -7,7 +7,8 @@ from collections import Counter
 from pathlib import Path
 from typing import get_args
 
-from harness.judging.check import DAMAGED_ITEMS, LONG, Kind, matched, read_pairs, sentences
+from harness.judging.check import DAMAGED_ITEMS, Kind, matched, read_pairs
+from harness.judging.damage import LONG, sentences
 from harness.prompts import prompt_sets, read_prompts
 
 PAIRS = read_pairs()
