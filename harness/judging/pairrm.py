@@ -216,7 +216,7 @@ def release_reader() -> None:
 
 
 def to_answer(pair: Pair, there: float, back: float, seconds: float) -> Answer:
-    """The answer to one question, from both orders' logits. `truncation_rate` reads its detail."""
+    """The answer to one question, from both orders' logits."""
     read = len(pair.there) + len(pair.back)
     cuts = [f"{name} cut" for name in pair.cut]
     detail = "; ".join([f"logit(A,B) {there:+.4f}, logit(B,A) {back:+.4f}", *cuts])
@@ -226,12 +226,6 @@ def to_answer(pair: Pair, there: float, back: float, seconds: float) -> Answer:
         back = there
     preference = antisymmetric_preference(there, back)
     return Answer("ok", preference, detail, input_tokens=read, seconds=seconds, truncated=bool(cuts))
-
-
-def truncation_rate(details: Iterable[str]) -> float:
-    """The share, 0..1, of this judge's answers (or of the verdicts made of them) for which a text was cut."""
-    cut = [detail.endswith(" cut") for detail in details]
-    return sum(cut) / len(cut) if cut else 0.0
 
 
 @dataclass(frozen=True)

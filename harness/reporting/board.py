@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -66,12 +66,12 @@ def _misses(run: Results, judge: str) -> str:
     return f", a proxy: it misses {misses}" if misses else ""
 
 
-def _smallest(run: Results) -> int:
+def smallest_set(run: Results) -> int:
     return min((row["n"] for row in run["rows"]), default=0)
 
 
 def _banner(run: Results) -> str:
-    smallest = _smallest(run)
+    smallest = smallest_set(run)
     proxies = [judge["name"] for judge in run["judges"] if judge["misses"]]
     lines = []
     if smallest < RANKABLE_PROMPTS:
@@ -103,8 +103,8 @@ def _facts(run: Results) -> str:
             f"- judge: {run['judge']}{samples}",
             f"- seed: {run['seed']}; date: {run['date']}; harness {run['harness']}; record: {run['name']}",
             f"- training: {training['prompts']} prompts of {training['prompt_set']}, "
-            f"teacher at {_sampling(training['sampling'])} "
-            f"({training['cut_share']:.0%} of its responses cut); evaluation: everyone at {_sampling(sampling)}",
+            f"teacher at {sampling_text(training['sampling'])} "
+            f"({training['cut_share']:.0%} of its responses cut); evaluation: everyone at {sampling_text(sampling)}",
             *_prepared(run),
             f"- to reproduce: `{run['command']}` (every setting: config.yaml of the record)",
         ]
@@ -124,7 +124,7 @@ def _prepared(run: Results) -> list[str]:
     return lines
 
 
-def _sampling(sampling: dict[str, Any]) -> str:
+def sampling_text(sampling: Mapping[str, Any]) -> str:
     top_p = "" if sampling["top_p"] == 1 else f", top-p {sampling['top_p']:g}"
     return f"temperature {sampling['temperature']:g}{top_p}, at most {sampling['max_new_tokens']} tokens"
 
@@ -147,7 +147,7 @@ def _set_table(run: Results, prompt_set: str) -> str:
             "tokens": f"{row['mean_tokens']:.0f}",
             "cut": f"{row['cut_share']:.0%}",
         }
-        for row in _ordered(run, rows)
+        for row in ordered(run, rows)
     )
     return markdown(frame)
 
@@ -157,9 +157,9 @@ def _flips(row: Results) -> Results:
     return {"flips": f"{row['flips']['count']} of {row['flips']['n']}"}
 
 
-def _ordered(run: Results, rows: list[Results]) -> list[Results]:
+def ordered(run: Results, rows: list[Results]) -> list[Results]:
     """By preference rate where the run is large enough to rank; else the ceiling, the methods as asked, the start."""
-    if _smallest(run) >= RANKABLE_PROMPTS:
+    if smallest_set(run) >= RANKABLE_PROMPTS:
         return sorted(rows, key=lambda row: -row["preference_rate"])
     place = {"ceiling": 0, "method": 1, "control": 2, "untrained": 3}
     return sorted(rows, key=lambda row: place[row["kind"]])
@@ -216,7 +216,7 @@ def _agreement_table(pairs: list[Results]) -> str:
     frame = pd.DataFrame(
         {
             "judges": f"{pair['first']}, {pair['second']}",
-            "κ": "undefined" if pair["kappa"] is None else f"{pair['kappa']:.2f}{_ends(pair['kappa_interval'])}",
+            "κ": kappa_cell(pair),
             "same outcome": f"{pair['agreement']['count']} of {pair['n']}",
             "missing": pair["missing"],
             "note": pair["note"],
@@ -226,14 +226,17 @@ def _agreement_table(pairs: list[Results]) -> str:
     return markdown(frame)
 
 
-def _ends(interval: Sequence[float] | None) -> str:
-    return "" if interval is None else f" [{interval[0]:.2f}, {interval[1]:.2f}]"
+def kappa_cell(pair: Results) -> str:
+    if pair["kappa"] is None:
+        return "undefined"
+    interval = pair["kappa_interval"]
+    return f"{pair['kappa']:.2f}" + ("" if interval is None else f" [{interval[0]:.2f}, {interval[1]:.2f}]")
 
 
 def _alone_table(run: Results, judges: list[str]) -> str:
     sets = [prompt_set["name"] for prompt_set in run["prompt_sets"]]
     rows = {(r["method"], r["prompt_set"], r["judge"]): r for r in run["rows"]}
-    order = _ordered(run, [r for r in run["rows"] if r["prompt_set"] == sets[0] and r["judge"] == run["judge"]])
+    order = ordered(run, [r for r in run["rows"] if r["prompt_set"] == sets[0] and r["judge"] == run["judge"]])
     frame = pd.DataFrame(
         {
             "method": row["method"],

@@ -25,7 +25,7 @@ from harness.config import MethodSettings
 from harness.jobs import VERDICTS
 from harness.judging.panel import SUMMARIES, panel_verdicts
 from harness.records import Prompt, Record, Verdict, read_jsonl, read_records
-from harness.reporting.board import KINDS, RANKABLE_PROMPTS, rate_cell
+from harness.reporting.board import KINDS, RANKABLE_PROMPTS, ordered, rate_cell, sampling_text, smallest_set
 from harness.reporting.results import CONFIG, Results, read_results
 from harness.statistics import outcomes, rates
 from harness.statistics.agreement import both_orders
@@ -152,7 +152,7 @@ def _judge(results: Results) -> Results:
 
 def _warnings(results: Results) -> list[tuple[str, str]]:
     """What a reader must know before any figure."""
-    smallest = min((row["n"] for row in results["rows"]), default=0)
+    smallest = smallest_set(results)
     proxies = [judge["name"] for judge in results["judges"] if judge["misses"]]
     found = []
     if smallest < RANKABLE_PROMPTS:
@@ -185,18 +185,13 @@ def _facts(results: Results) -> list[tuple[str, str]]:
         ("teacher", results["pair"]["teacher"]),
         (
             "training",
-            f"{training['prompts']} prompts of {training['prompt_set']}; teacher at {_sampling(training['sampling'])} "
-            f"({training['cut_share']:.0%} of its responses cut)",
+            f"{training['prompts']} prompts of {training['prompt_set']}; "
+            f"teacher at {sampling_text(training['sampling'])} ({training['cut_share']:.0%} of its responses cut)",
         ),
-        ("evaluation", f"everyone at {_sampling(results['evaluation']['sampling'])}"),
+        ("evaluation", f"everyone at {sampling_text(results['evaluation']['sampling'])}"),
         ("run", f"seed {results['seed']}, {results['date']}, harness {results['harness']}, {results['name']}"),
         ("to reproduce", results["command"]),
     ]
-
-
-def _sampling(sampling: Mapping[str, Any]) -> str:
-    top_p = "" if sampling["top_p"] == 1 else f", top-p {sampling['top_p']:g}"
-    return f"temperature {sampling['temperature']:g}{top_p}, at most {sampling['max_new_tokens']} tokens"
 
 
 def _systems(results: Results) -> list[str]:
@@ -267,10 +262,7 @@ def _rounded(cell: Cell) -> Cell:
 def _ranked(results: Results, prompt_set: str) -> list[Results]:
     """The main judge's rows of a set: by preference rate where the run is large enough, else in a fixed order."""
     rows = [r for r in results["rows"] if r["prompt_set"] == prompt_set and r["judge"] == results["judge"]]
-    if min((row["n"] for row in results["rows"]), default=0) >= RANKABLE_PROMPTS:
-        return sorted(rows, key=lambda row: -row["preference_rate"])
-    place = {"ceiling": 0, "method": 1, "control": 2, "untrained": 3}
-    return sorted(rows, key=lambda row: place[row["kind"]])
+    return ordered(results, rows)
 
 
 def _board(results: Results, prompt_set: Results) -> Table:

@@ -9,7 +9,7 @@ import pandas as pd
 from harness.judging.asking import Tally
 from harness.judging.panel import panel_verdicts
 from harness.records import Verdict
-from harness.reporting.board import markdown, rate_cell
+from harness.reporting.board import kappa_cell, markdown, rate_cell
 from harness.statistics import rates
 from harness.statistics.agreement import agreements, flips
 
@@ -22,10 +22,10 @@ def summary(verdicts: Sequence[Verdict], tallies: Mapping[str, Tally]) -> str:
     several = panel_verdicts(by_judge) if len(by_judge) > 1 else {}
     parts = [markdown(pd.DataFrame(_row(name, found) for name, found in {**several, **by_judge}.items()))]
     for pair in agreements(verdicts, list(by_judge)):
-        kappa = "undefined" if pair["kappa"] is None else f"{pair['kappa']:.2f}"
-        ends = "" if pair["kappa_interval"] is None else " [{:.2f}, {:.2f}]".format(*pair["kappa_interval"])
         note = f" ({pair['note']})" if pair["note"] else ""
-        parts.append(f"{pair['first']} and {pair['second']}: Cohen's κ {kappa}{ends} over {pair['n']} prompts{note}")
+        parts.append(
+            f"{pair['first']} and {pair['second']}: Cohen's κ {kappa_cell(pair)} over {pair['n']} prompts{note}"
+        )
     for name, tally in tallies.items():
         parts.append("\n".join(_lines(name, tally, by_judge[name])))
     return "\n\n".join(parts)

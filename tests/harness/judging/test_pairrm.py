@@ -30,7 +30,6 @@ from harness.judging.pairrm import (
     open_pairrm,
     response_text,
     source_text,
-    truncation_rate,
 )
 from harness.judging.protocol import Answer, Comparison, Question
 from harness.models import loading
@@ -331,8 +330,8 @@ def test_a_short_source_leaves_its_room_to_the_responses(reader: Reader) -> None
 
 def test_the_truncation_rate_is_that_of_answers_with_any_text_cut(checkpoint: Path) -> None:
     found = answers(judged(checkpoint, 1), [asked(), asked(LONG), asked(BAD, GOOD), asked(BAD, LONG)])
-    assert truncation_rate(answer.detail for answer in found) == 0.5
-    assert truncation_rate([]) == 0
+    assert [answer.truncated for answer in found] == [answer.detail.endswith(" cut") for answer in found]
+    assert sum(answer.truncated for answer in found) / len(found) == 0.5
 
 
 HOSTILE = [
