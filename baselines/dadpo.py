@@ -134,4 +134,5 @@ METHOD = Method(
     signals=("reference_log_probs", "teacher_log_probs"),
     transform=replace_teacher_margin,
     controls=controls,
+    compared_with=("ddpo", "kd", "sft"),
 )

@@ -228,6 +228,9 @@ class Config(Section):
     teacher: str | None = None
     methods: tuple[str, ...] = ("sft", "kd", "ddpo", "dadpo")
     controls: Literal["none", "basic", "full"] = "basic"
+    contrasts: tuple[tuple[str, str], ...] | None = Field(
+        default=None, description="rows to be tested against each other; each method's own where this is not set"
+    )
     judge: Judging = Judging()
     vllm: VLLM = VLLM()
     train_prompts: str = "everyday-train"

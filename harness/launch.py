@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from rich.console import Console
 
+from harness.environment import environment
 from harness.jobs import UNANSWERED, AnyJob, Job
 from harness.launchers import Perform, inline
 from harness.progress import StageView, Tick, plain_console
@@ -26,7 +27,8 @@ def run_job(job: Job, store: Store, tick: Tick, perform: Perform = inline, conso
         facts = perform(job, store, work, tick) | ({"resumed": True} if resumed else {})
         if facts.get(UNANSWERED):
             return False  # a failed call is never an artifact; the workspace keeps what was answered
-        store.commit(job.ref, work, job.model_dump(mode="json"), facts, time.monotonic() - began)
+        seconds = time.monotonic() - began
+        store.commit(job.ref, work, job.model_dump(mode="json"), facts, seconds, environment())
     return True
 
 

@@ -71,6 +71,7 @@ class Method:
     signals: log-prob artifacts the loss reads.
     transform: a pure function of a whole data set's signals {name: [N, k]}, settings and seed, applied once.
     controls: the rows that a claim of this method travels with.
+    compared_with: other methods that it is set against by default, where they are on the board.
     """
 
     name: str
@@ -84,6 +85,7 @@ class Method:
     signals: tuple[Signal, ...] = ()
     transform: SignalTransform | None = None
     controls: Callable[[Any], list[Control]] = field(default=lambda _settings: [])
+    compared_with: tuple[str, ...] = ()
 
     @property
     def source_digest(self) -> str:

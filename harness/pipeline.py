@@ -10,7 +10,7 @@ Every job's key follows from the jobs before it, so the whole road is known befo
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,7 @@ from harness.models.catalog import (
 )
 from harness.prompts import PromptSet, evaluation_set, prompt_sets, read_prompts, training_set
 from harness.records import Prompt
+from harness.registry import did_you_mean
 from harness.store import Store, canonical_hash
 
 # The teacher's responses on the training prompts are shared by every seed of a run.
@@ -68,6 +69,11 @@ class Entry:
     why: str = ""
     controls: str = ""
     match_tokens: bool = False
+
+    @property
+    def training(self) -> tuple[str, MethodSettings, bool]:
+        """What is trained; rows with equal ones are one."""
+        return self.method, self.settings, self.match_tokens
 
 
 @dataclass(frozen=True)
@@ -112,15 +118,51 @@ def entries_of(config: Config) -> list[Entry]:
     """The methods asked for, then their controls; a control that equals a method or another control is one."""
     found = [_entry(config, name) for name in config.methods]
     for entry in list(found):
-        method = methods.get(entry.method)
-        for control in selected_controls(method, entry.settings, config.controls):
-            made = _entry(config, control.method, control.overrides)
-            training = (made.method, made.settings, control.match_tokens)
-            if not any((e.method, e.settings, e.match_tokens) == training for e in found):
-                taken = any(e.name == control.name for e in found)
-                name = f"{control.name} (for {entry.name})" if taken else control.name
-                found.append(Entry(name, made.method, made.settings, control.why, entry.name, control.match_tokens))
+        for made in _controls(config, entry):
+            if not any(e.training == made.training for e in found):
+                taken = any(e.name == made.name for e in found)
+                found.append(replace(made, name=f"{made.name} (for {entry.name})") if taken else made)
     return found
+
+
+def _controls(config: Config, entry: Entry) -> list[Entry]:
+    """A method's controls, each as a row of its own."""
+    return [
+        replace(
+            _entry(config, control.method, control.overrides),
+            name=control.name,
+            why=control.why,
+            controls=entry.name,
+            match_tokens=control.match_tokens,
+        )
+        for control in selected_controls(methods.get(entry.method), entry.settings, config.controls)
+    ]
+
+
+def contrasts_of(config: Config, entries: Sequence[Entry]) -> tuple[tuple[str, str], ...]:
+    """The rows that are tested against each other, declared before anything runs: the configuration's, or each method
+    against its controls and those that it is compared with.
+
+    Raises:
+        UserError: the configuration names a row that the board will not have, or one against itself.
+    """
+    rows = [entry.name for entry in entries] + [UNTRAINED, CEILING]
+    if config.contrasts is not None:
+        for first, second in config.contrasts:
+            for name in (first, second):
+                if name not in rows:
+                    advice = f"{did_you_mean(name, rows)}; contrasts=null takes each method's own"
+                    raise UserError(f"contrasts: the board has no row '{name}'{advice}")
+            if first == second:
+                raise UserError(f"contrasts: '{first}' is set against itself")
+        return config.contrasts
+    found: list[tuple[str, str]] = []
+    for entry in (entry for entry in entries if not entry.controls):
+        trainings = [control.training for control in _controls(config, entry)]
+        others = [other for other in entries if other.training in trainings]
+        others += [other for name in methods.get(entry.method).compared_with for other in entries if other.name == name]
+        found += [(entry.name, other.name) for other in others if other != entry]
+    return tuple(dict.fromkeys(found))
 
 
 def _entry(config: Config, name: str, overrides: dict[str, object] | None = None) -> Entry:
@@ -150,7 +192,9 @@ def build_road(config: Config, store: Store, download: bool) -> Road:
         _one_tokenizer(*(located[name] for name in (pair.student, pair.teacher)))
     # what was left to the pair and the student's entry, said in full: the configuration is fed back one day
     prune = config.prune or located[pair.student][0].prune
-    road.config = config = config.model_copy(update={"teacher": pair.teacher, "prune": prune})
+    road.config = config = config.model_copy(
+        update={"teacher": pair.teacher, "prune": prune, "contrasts": contrasts_of(config, road.entries)}
+    )
 
     prompts = road.add(_prompts_job(train_set, config.limits.train, store))
     teacher = _base_model(road.add, pair.teacher, located)

@@ -66,7 +66,8 @@ def write_atomically(path: Path, text: str) -> None:
 
 @dataclass(frozen=True)
 class Artifact:
-    """A finished artifact. `manifest` holds the job, sizes and digests of files, date, seconds and facts."""
+    """A finished artifact. `manifest` holds the job, what it was made with, sizes and digests of files, date, seconds
+    and facts."""
 
     ref: str
     path: Path
@@ -157,8 +158,16 @@ class Store:
             work.mkdir(parents=True, exist_ok=True)
             yield work
 
-    def commit(self, ref: str, work: Path, job: dict[str, Any], facts: dict[str, Any], seconds: float) -> None:
-        """Turn a workspace into the artifact: manifest last, then one rename."""
+    def commit(
+        self,
+        ref: str,
+        work: Path,
+        job: dict[str, Any],
+        facts: dict[str, Any],
+        seconds: float,
+        environment: dict[str, Any] | None = None,
+    ) -> None:
+        """Turn a workspace into the artifact: manifest last, then one rename. environment: what it was made with."""
         (work / MANIFEST).unlink(missing_ok=True)  # of an attempt that was killed before the rename
         target = self.path(ref)
         files = {}
@@ -173,6 +182,7 @@ class Store:
             "facts": facts,
             "seconds": round(seconds, 3),
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "environment": environment,
             "files": files,
         }
         write_atomically(work / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")

@@ -28,8 +28,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.speed.machine import processor
 from harness.config import Judging, Prices
+from harness.environment import processor
 from harness.judging.api import open_api_judge
 from harness.judging.asking import Names, ask_for_verdicts
 from harness.judging.cache import VerdictCache

@@ -27,7 +27,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from benchmarks.speed.machine import processor
+from harness.environment import processor
 from harness.statistics.contrasts import contrasts
 from harness.statistics.length import length_controls
 from harness.statistics.rates import comparison_rates, rates_of

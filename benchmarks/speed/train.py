@@ -24,9 +24,9 @@ from typing import IO, Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from benchmarks.speed.machine import processor
 from benchmarks.speed.workload import METHODS, PAIR_METHODS, MethodName, Workload, make_rows
 from harness.commands import open_store
+from harness.environment import processor
 from harness.jobs import ConvertJob
 from harness.launch import run_job
 from harness.models.catalog import locate, model_spec
