@@ -210,15 +210,85 @@ def record(run_dir: Annotated[Path, typer.Argument(help="The output folder of a 
     commands.record(run_dir)
 
 
+RankIncomplete = Annotated[
+    bool, typer.Option("--rank-incomplete", help="Rank sets where more than 10% of a row's prompts are missing.")
+]
+
+
 @app.command()
 def leaderboard(
     run_dirs: Annotated[list[Path] | None, typer.Argument(help="Runs; without any, the recorded ones.")] = None,
-    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Where to write it.")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="A .md, .html, .csv or .json file.")] = None,
+    rank_incomplete: RankIncomplete = False,
 ) -> None:
-    """Render a leaderboard. Without arguments: the top-level leaderboard.md from benchmarks/results."""
+    """Render a leaderboard. Without arguments: the top-level leaderboard.md from benchmarks/results.
+
+    Runs of one kind (pair, judge, template, prompt sets, sampling) share tables: seeds of one training are one row,
+    with the spread between them. Others stand in tables of their own.
+    """
     from harness import commands
 
-    commands.leaderboard(run_dirs or [], out)
+    commands.leaderboard(run_dirs or [], out, rank_incomplete)
+
+
+RunDir = Annotated[Path, typer.Argument(help="The output folder of a finished run, or a record of one.")]
+
+
+@app.command()
+def report(
+    run_dir: RunDir,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Where to write the page.")] = Path("report.html"),
+) -> None:
+    """A run as one page that needs no network: board, plots, training curves, and every prompt with its responses."""
+    from harness import commands
+
+    commands.report(run_dir, out)
+
+
+@app.command("import")
+def import_(
+    source: Annotated[str, typer.Argument(metavar="alpaca-eval|arena-hard|fastchat", show_default=False)],
+    files: Annotated[list[Path], typer.Argument(help="That tool's files of judgments.")],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Where the verdicts go, as JSONL.")],
+    reference: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="Keep judgments against this model alone.")
+    ] = None,
+) -> None:
+    """Judgments that another tool wrote, as verdict rows, so that its published figures can be computed again."""
+    from harness import commands
+
+    commands.import_verdicts(source, files, reference, out)
+
+
+@app.command()
+def stats(
+    files: Annotated[list[Path], typer.Argument(help="Verdict files, each a run: of `run`, `judge` or `import`.")],
+    contrast: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FIRST,SECOND", help="Two candidates to test against each other. Repeatable."),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the resampling.")] = 0,
+    rank_incomplete: RankIncomplete = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Everything, as JSON.")] = False,
+) -> None:
+    """Rates, intervals and tests of any verdict files; docs/statistics.md has the formulas."""
+    from harness import commands
+
+    commands.stats(files, contrast or [], seed, rank_incomplete, as_json)
+
+
+@app.command()
+def verify(
+    run_dir: RunDir,
+    store: Annotated[Path | None, typer.Option(metavar="DIR", help="Where its artifacts are.")] = None,
+) -> None:
+    """Compute every figure of a run again from its files, and check every hash. Status 0: all follow; 3: not.
+
+    Artifacts are read again where the store has them; figures need the folder alone.
+    """
+    from harness import commands
+
+    raise typer.Exit(commands.verify(run_dir, store))
 
 
 @app.command()

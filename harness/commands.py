@@ -22,7 +22,7 @@ from harness.config import MACHINE, Config, JudgeConfig, Judging, Layer, Prices
 from harness.errors import UserError, hide
 from harness.progress import plain_console
 from harness.registry import did_you_mean
-from harness.store import STORE_VARIABLE, Store, canonical_hash, write_atomically
+from harness.store import MANIFEST, STORE_VARIABLE, Store, canonical_hash, write_atomically
 
 if TYPE_CHECKING:
     from harness.judging import Judge
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 DEFAULT_STORE = "~/.cache/dadpo-harness"
 DEFAULT_PRESET = "embedded"
 MARK = "harness-run.json"
+DOUBTFUL = 3  # the status of `verify` where something does not follow
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,7 @@ def run(request: Request, out: Path | None, copy: Path | None, refresh: bool) ->
     from harness.launch import run_jobs
     from harness.launchers import launcher
     from harness.pipeline import ask_again, build_road
-    from harness.reporting import board, results
+    from harness.reporting import board, manifest, results
 
     preset, layers = request.layers()
     config = configuration.resolve(layers)
@@ -133,9 +134,10 @@ def run(request: Request, out: Path | None, copy: Path | None, refresh: bool) ->
     write_atomically(out / MARK, json.dumps({"command": command}, ensure_ascii=False) + "\n")
     console = plain_console()
     made = run_jobs(road.jobs.values(), store, console, launcher(config))
-    found, verdicts = results.collect(road, store, command)
+    found, rows = results.collect(road, store, command)
     text = board.render([found])
-    results.write_run(out, road, store, found, verdicts, text)
+    results.write_run(out, road, store, found, rows, text)
+    write_atomically(out / MANIFEST, results.as_json(manifest.make_manifest(road, store, found, out)))
     if copy:
         write_atomically(copy, text)
     print(text)
@@ -267,18 +269,19 @@ def list_names(kind: str | None) -> None:
 
 
 def record(run_dir: Path) -> None:
-    from harness.reporting import results
+    from harness.reporting.recording import record as copy
 
-    target = results.record(run_dir)
+    target = copy(run_dir)
     print(f"recorded in {target}; now: python -m harness leaderboard")
 
 
-def leaderboard(run_dirs: list[Path], out: Path | None) -> None:
-    from harness.reporting import board, results
+def leaderboard(run_dirs: list[Path], out: Path | None, rank_incomplete: bool) -> None:
+    from harness.reporting import board, files, pooling, recording, results
 
     if out:
         _check_file(out, "--out")
-    text = board.render([results.read_results(folder) for folder in run_dirs or results.recorded()])
+    write = files.writer(out) if out else board.render
+    text = write(pooling.boards(run_dirs or recording.recorded(), rank_incomplete))
     if out is None and not run_dirs:
         out = Path(str(resources.files("benchmarks"))).parent / results.BOARD
     if out is None:
@@ -286,6 +289,63 @@ def leaderboard(run_dirs: list[Path], out: Path | None) -> None:
     else:
         write_atomically(out, text)
         print(f"written to {out}")
+
+
+def report(run_dir: Path, out: Path) -> None:
+    from harness.reporting import html
+
+    _check_file(out, "--out")
+    write_atomically(out, html.render(html.read_run(run_dir)))
+    print(f"written to {out}; open it in a browser")
+
+
+def import_verdicts(source: str, files: list[Path], reference: str | None, out: Path) -> None:
+    """Another tool's judgments as verdict rows."""
+    from harness.judging.external import IMPORTERS
+    from harness.records import write_jsonl
+    from harness.reporting.stats import imported
+
+    if source not in IMPORTERS:
+        raise UserError(f"unknown format '{source}'{did_you_mean(source, IMPORTERS)}")
+    _check_file(out, "--out")
+    if out.resolve() in [path.resolve() for path in files]:
+        raise UserError(f"--out {out} is one of the files to import; name another")
+    verdicts = IMPORTERS[source](files, reference)
+    write_jsonl(out, verdicts)
+    print(imported(verdicts, source))
+    print(f"written to {out}; now: python -m harness stats {shlex.quote(str(out))}")
+
+
+def stats(files: list[Path], contrasts: list[str], seed: int, rank_incomplete: bool, as_json: bool) -> None:
+    from harness.reporting.stats import render, statistics_of
+    from harness.statistics.table import read_verdicts
+
+    pairs = []
+    for text in contrasts:
+        first, comma, second = text.partition(",")
+        if not (comma and first.strip() and second.strip()):
+            raise UserError(f"--contrast {text}: expected two candidates with a comma between them")
+        pairs.append((first.strip(), second.strip()))
+    found = statistics_of(read_verdicts(files), pairs, seed, rank_incomplete)
+    print(json.dumps(found, indent=1, ensure_ascii=False, allow_nan=False) if as_json else render(found))
+
+
+def verify(run_dir: Path, store: Path | None) -> int:
+    """Whether a run's figures follow; the process's status: DOUBTFUL where one does not."""
+    from harness.progress import StageView
+    from harness.reporting.verify import verify as hold
+
+    console = plain_console()
+    with StageView(console, 1) as view:
+        found = hold(run_dir, Store(store) if store else open_store(), view.stage("artifacts"))
+    for what in found.checked:
+        print(f"checked: {what}")
+    if found.absent:
+        print(f"not checked: {len(found.absent)} artifacts that this store does not have, such as {found.absent[0]}")
+    for problem in found.wrong:
+        print(f"WRONG: {problem}")
+    print(f"{len(found.wrong)} problems in {run_dir}" if found.wrong else f"every figure of {run_dir} follows")
+    return DOUBTFUL if found.wrong else 0
 
 
 ASK_AGAIN = 3  # the status of `judge` where too many verdicts are not ok

@@ -109,6 +109,7 @@ class Road:
     train_prompts: list[Prompt] = field(default_factory=list)
     eval_prompts: dict[str, list[Prompt]] = field(default_factory=dict)
     judges: list[tuple[Judge, Model | None]] = field(default_factory=list)
+    weights: dict[str, Model] = field(default_factory=dict)
 
     def add(self, job: AnyJob) -> Ref:
         return self.jobs.setdefault(job.ref, job).ref
@@ -211,6 +212,8 @@ def build_road(config: Config, store: Store, download: bool) -> Road:
     )
     road.teacher_responses = teacher_responses
     student = _student(road, pair.student, located, store)
+
+    road.weights = {"student": student, "teacher": teacher}
 
     sft = _sft(road, student, prompts, teacher_responses)
     student_responses: Ref | None = None

@@ -13,7 +13,8 @@ from harness.errors import UserError
 from harness.store import write_atomically
 
 Role = Literal["system", "user", "assistant"]
-Order = Literal["candidate_first", "reference_first", "none"]
+# none: the judge sees no order; unknown: it was shown one, and which is not known (imported judgments)
+Order = Literal["candidate_first", "reference_first", "none", "unknown"]
 Status = Literal["ok", "unparsable", "failed", "skipped"]
 
 
@@ -84,6 +85,23 @@ class Verdict(Record):
         if (self.status == "ok") != (self.preference is not None):
             raise ValueError("a verdict has a preference if, and only if, its status is ok")
         return self
+
+
+class RunPrompt(Prompt):
+    """A prompt in a run's folder."""
+
+    prompt_set: str
+
+
+class RunResponse(Record):
+    """What one system (the teacher, a method, …) answered to one prompt, in a run's folder."""
+
+    prompt_set: str
+    prompt_id: str
+    system: str
+    text: str
+    tokens: int
+    finish: str
 
 
 R = TypeVar("R", bound=Record)

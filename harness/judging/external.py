@@ -35,8 +35,9 @@ def from_alpaca_eval(paths: Sequence[Path], reference: str | None = None) -> lis
     """AlpacaEval's annotations.json: a list of objects; output_2 is the candidate's, output_1 the reference's.
 
     `preference` is 1 (output_1) to 2 (output_2), 0 or 1.5 a draw, null a judge that failed; what else AlpacaEval
-    drops as no preference is `unparsable`. It shuffles the two outputs and undoes that, so there is no order. Prompts
-    have no id there: theirs is a hash of the instruction. The prompt set is the row's `dataset`, or alpaca-eval.
+    drops as no preference is `unparsable`. It shuffles the two outputs and undoes that: each prompt was judged in one
+    order, which is not known. Prompts have no id there: theirs is a hash of the instruction. The prompt set is the
+    row's `dataset`, or alpaca-eval.
     """
     return _kept((_alpaca(row, where) for where, row in _rows(paths, _json_list)), reference)
 
@@ -81,7 +82,7 @@ def _alpaca(row: dict[str, Any], where: str) -> Verdict:
         prompt_id=hashlib.sha256(_text(row, "instruction", where).encode()).hexdigest()[:16],
         candidate=_text(row, "generator_2", where),
         reference=_text(row, "generator_1", where),
-        order="none",
+        order="unknown",
         status=status,
         preference=preference,
         judge=_text(row, "annotator", where),
@@ -178,7 +179,8 @@ def _kept(verdicts: Iterable[Verdict], reference: str | None) -> list[Verdict]:
     kept, seen = [], Counter[tuple[str, ...]]()
     for verdict in found:
         if reference in (None, verdict.reference):
-            key = verdict.prompt_id, verdict.candidate, verdict.reference, verdict.judge, verdict.order
+            names = verdict.candidate, verdict.reference, verdict.judge
+            key = verdict.prompt_set, verdict.prompt_id, *names, verdict.order
             seen[key] += 1
             numbered = verdict.prompt_id if seen[key] == 1 else f"{verdict.prompt_id}#{seen[key]}"
             kept.append(verdict.model_copy(update={"prompt_id": numbered}))

@@ -9,9 +9,10 @@ import pandas as pd
 from harness.judging.asking import Tally
 from harness.judging.panel import panel_verdicts
 from harness.records import Verdict
-from harness.reporting.board import kappa_cell, markdown, rate_cell
+from harness.reporting.words import kappa_cell, markdown, rate_cell
 from harness.statistics import rates
 from harness.statistics.agreement import agreements, flips
+from harness.statistics.table import from_records, outcomes
 
 NAMED_AT_MOST = 10  # prompt ids in a line
 
@@ -21,7 +22,7 @@ def summary(verdicts: Sequence[Verdict], tallies: Mapping[str, Tally]) -> str:
     by_judge = {name: [verdict for verdict in verdicts if verdict.judge == name] for name in tallies}
     several = panel_verdicts(by_judge) if len(by_judge) > 1 else {}
     parts = [markdown(pd.DataFrame(_row(name, found) for name, found in {**several, **by_judge}.items()))]
-    for pair in agreements(verdicts, list(by_judge)):
+    for pair in agreements(outcomes(from_records(verdicts)), list(by_judge)):
         note = f" ({pair['note']})" if pair["note"] else ""
         parts.append(
             f"{pair['first']} and {pair['second']}: Cohen's κ {kappa_cell(pair)} over {pair['n']} prompts{note}"

@@ -39,7 +39,7 @@
   const sortBy = (head) => {
     const place = head.cellIndex;
     const body = head.closest("table").tBodies[0];
-    const numeric = body.rows[0]?.cells[place].classList.contains("number");
+    const numeric = [...body.rows].some((row) => row.cells[place].classList.contains("number"));
     const now = head.getAttribute("aria-sort");
     const first = numeric ? "descending" : "ascending";
     const next = now === "none" ? first : now === "ascending" ? "descending" : "ascending";
@@ -52,7 +52,8 @@
     button.addEventListener("click", () => sortBy(button.closest("th")));
   }
 
-  // The browser of prompts.
+  // The browser of prompts; a page of boards has none.
+  if (!byId("data")) return;
   const data = JSON.parse(byId("data").textContent);
   const colours = new Map(data.systems);
   const form = byId("filters");

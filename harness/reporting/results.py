@@ -1,46 +1,35 @@
-"""A run's results: made from its artifacts, written beside its board, and recorded in benchmarks/results."""
+"""A run's results: made from its artifacts, written into its folder, and read from there."""
 
 from __future__ import annotations
 
 import json
 import re
-import shutil
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import asdict
-from importlib import resources
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import harness
-from harness.config import MACHINE, parse_yaml, to_yaml
+from harness.config import MACHINE, to_yaml
 from harness.errors import UserError
-from harness.jobs import METRICS, VERDICTS, PruneJob, Ref
+from harness.jobs import METRICS, RESPONSES, VERDICTS, PruneJob, Ref
 from harness.judging import Judge
-from harness.judging.asking import IDENTICAL
-from harness.judging.panel import MAJORITY, SUMMARIES, panel_verdicts
-from harness.pipeline import Candidate, Evaluation, Road, run_digest
-from harness.records import Status, Verdict, read_records, write_jsonl
-from harness.statistics import rates
-from harness.statistics.agreement import agreements, flips
-from harness.store import Store, write_atomically
+from harness.judging.panel import SUMMARIES
+from harness.judging.protocol import source_digest
+from harness.pipeline import Evaluation, Road, run_digest
+from harness.records import (
+    Response,
+    RunPrompt,
+    RunResponse,
+    Verdict,
+    read_records,
+    write_jsonl,
+)
+from harness.reporting.figures import TEACHER, Declared, Made, Results, figures
+from harness.store import Store, canonical_hash, write_atomically
 
-SCHEMA = 1
+SCHEMA = 2
 RESULTS, CONFIG, BOARD = "results.json", "config.yaml", "leaderboard.md"
-RECORDED = (RESULTS, VERDICTS, CONFIG)
-Results = dict[str, Any]
-
-
-def results_folder() -> Path:
-    """benchmarks/results of this checkout.
-
-    Raises:
-        UserError: the harness runs from an installed package, which is no place to record in.
-    """
-    folder = Path(str(resources.files("benchmarks") / "results"))
-    if not (folder.parents[1] / "pyproject.toml").is_file():
-        raise UserError("recorded results live in a checkout of the project; here, name run folders and --out FILE")
-    return folder
+RUN_PROMPTS, RUN_RESPONSES, CURVES = "prompts.jsonl", "responses.jsonl", "metrics"
 
 
 def as_file_name(model: str) -> str:
@@ -48,47 +37,88 @@ def as_file_name(model: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", Path(model).name).strip(".-") or "model"
 
 
-def collect(road: Road, store: Store, command: str) -> tuple[Results, list[Verdict]]:
-    """Every figure of a finished road, and the verdicts that they follow from."""
+def declared(road: Road) -> Declared:
+    """What the road's configuration says that its board is to show."""
     config = road.config
+    return Declared(
+        sets={evaluation.name: evaluation.in_domain for evaluation in road.evaluations},
+        candidates={candidate.name: candidate.kind for candidate in road.evaluations[0].candidates},
+        judges=config.judge.names,
+        parts=[judge.name for judge, _ in road.judges],
+        contrasts=config.contrasts or (),
+    )
+
+
+def declared_in(results: Results) -> Declared:
+    """The same, as a results file has it."""
+    config = results["config"]
+    return Declared(
+        sets={entry["name"]: entry["in_domain"] for entry in results["prompt_sets"]},
+        candidates={row["method"]: row["kind"] for row in results["rows"]},
+        judges=[name.strip() for name in config["judge"]["name"].split(",")],
+        parts=[judge["name"] for judge in results["judges"] if judge["name"] not in SUMMARIES],
+        contrasts=[(first, second) for first, second in config["contrasts"] or ()],
+    )
+
+
+def made_by(road: Road, store: Store) -> Made:
+    """The verdicts and responses of a finished road, as its folder keeps them."""
     verdicts: list[Verdict] = []
-    rows: list[Results] = []
-    several = len(config.judge.names) > 1
+    responses: list[RunResponse] = []
     for evaluation in road.evaluations:
+        responses += _responses(evaluation, TEACHER, evaluation.reference, store)
         for candidate in evaluation.candidates:
-            by_judge = {judge: judged(ref, store) for judge, ref in candidate.verdicts.items()}
-            verdicts += [verdict for found in by_judge.values() for verdict in found]
-            if several:
-                by_judge |= panel_verdicts({name: by_judge[name] for name in config.judge.names})
-            rows += [_row(evaluation, candidate, judge, found, store) for judge, found in by_judge.items()]
+            responses += _responses(evaluation, candidate.name, candidate.responses, store)
+            for ref in candidate.verdicts.values():
+                verdicts += judged(ref, store)
+    return Made(verdicts, responses)
+
+
+def _responses(evaluation: Evaluation, system: str, ref: Ref, store: Store) -> Iterable[RunResponse]:
+    for row in read_records(store.read(ref).path / RESPONSES, Response):
+        if row.sample == 0:  # further samples are for judges alone
+            yield RunResponse(
+                prompt_set=evaluation.name,
+                prompt_id=row.prompt_id,
+                system=system,
+                text=row.text,
+                tokens=len(row.token_ids),
+                finish=row.finish,
+            )
+
+
+def collect(road: Road, store: Store, command: str) -> tuple[Results, Made]:
+    """Every figure of a finished road, and the rows that they follow from."""
+    config, made = road.config, made_by(road, store)
     manifests = {ref: store.read(ref).manifest for ref in road.jobs if store.has(ref)}
-    dates = sorted(manifest["created"] for manifest in manifests.values())
+    name = f"{as_file_name(road.pair.student)}-seed{config.seed}-{run_digest(road)}"
+    date = max(manifest["created"] for manifest in manifests.values())[:10]
+    known = {
+        "name": name,
+        "seed": config.seed,
+        "date": date,
+        "harness": harness.__version__,
+        "command": command,
+    }
+    found = figures(declared(road), {name: made})
+    prompts = {name: canonical_hash([p.model_dump() for p in read]) for name, read in road.eval_prompts.items()}
+    several = len(config.judge.names) > 1
     results: Results = {
         "schema": SCHEMA,
-        "harness": harness.__version__,
-        "name": f"{as_file_name(road.pair.student)}-seed{config.seed}-{run_digest(road)}",
-        "date": dates[-1][:10],
-        "command": command,
-        "pair": road.pair.model_dump(include={"student", "teacher"}),
+        "name": name,
+        "runs": [known],
+        "pair": {
+            **road.pair.model_dump(include={"student", "teacher"}),
+            "weights": {role: model.artifact or model.digest for role, model in road.weights.items()},
+        },
         "pruning": next((manifests[ref]["facts"] for ref, job in road.jobs.items() if isinstance(job, PruneJob)), None),
-        "seed": config.seed,
-        "judge": MAJORITY if several else config.judge.name,
+        "judge": declared(road).judge,
         "judges": [*(_panels(road) if several else []), *(described(judge) for judge, _ in road.judges)],
-        "judging": [quality(judge.name, verdicts) for judge, _ in road.judges],
-        "agreement": agreements(verdicts, config.judge.names),
         "judge_samples": config.judge.samples if any(judge.measures for judge, _ in road.judges) else 0,
-        "prompt_sets": [
-            {
-                "name": evaluation.name,
-                "in_domain": evaluation.in_domain,
-                "prompts": len(road.eval_prompts[evaluation.name]),
-                "teacher": _response_facts(evaluation.reference, store),
-            }
-            for evaluation in road.evaluations
-        ],
         "training": {
             "prompt_set": config.train_prompts,
             "prompts": len(road.train_prompts),
+            "digest": canonical_hash([prompt.model_dump() for prompt in road.train_prompts]),
             "sampling": config.train_sampling.model_dump(),
             **_response_facts(road.teacher_responses, store),
         },
@@ -102,24 +132,15 @@ def collect(road: Road, store: Store, command: str) -> tuple[Results, list[Verdi
                 "why": entry.why,
                 "settings": entry.settings.model_dump(mode="json"),
                 "artifact": road.trainings[entry.name],
-                "facts": store.read(road.trainings[entry.name]).facts,
+                "facts": manifests[road.trainings[entry.name]]["facts"],
             }
             for entry in road.entries
         ],
-        "rows": rows,
-        "stages": [
-            {
-                "label": job.label,
-                "ref": ref,
-                "seconds": manifests[ref]["seconds"],
-                "facts": manifests[ref]["facts"],
-            }
-            for ref, job in road.jobs.items()
-            if ref in manifests
-        ],
+        **found,
+        "prompt_sets": [{**entry, "digest": prompts[entry["name"]]} for entry in found["prompt_sets"]],
         "config": config.model_dump(mode="json", exclude=set(MACHINE)),
     }
-    return results, verdicts
+    return results, made
 
 
 def judged(ref: Ref, store: Store) -> list[Verdict]:
@@ -129,28 +150,13 @@ def judged(ref: Ref, store: Store) -> list[Verdict]:
 
 
 def described(judge: Judge) -> Results:
-    """What a board says of a judge."""
-    return {"name": judge.name, "summary": judge.summary, "misses": judge.misses, "setup": judge.setup}
-
-
-def quality(judge: str, verdicts: Sequence[Verdict]) -> Results:
-    """One judge's verdicts over all candidates and sets, counted: by status and by the form that it was asked in, those
-    on texts that it read in part, and of the comparisons with both orders those that contradict each other."""
-    own = [verdict for verdict in verdicts if verdict.judge == judge]
-    groups: dict[tuple[str, str], list[Verdict]] = {}
-    for verdict in own:
-        groups.setdefault((verdict.prompt_set, verdict.candidate), []).append(verdict)
-    turned = [flips(group) for group in groups.values()]
-    statuses = Counter(verdict.status for verdict in own)
+    """What a board says of a judge; its digest is of everything that an answer depends on."""
     return {
-        "judge": judge,
-        "verdicts": len(own),
-        **{status: statuses[status] for status in get_args(Status)},
-        "identical": sum(verdict.detail == IDENTICAL.detail for verdict in own),
-        "truncated": sum(verdict.truncated for verdict in own),
-        "forms": dict(Counter(verdict.form for verdict in own if verdict.form)),
-        "flips": sum(found.count for found in turned),
-        "both_orders": sum(found.n for found in turned),
+        "name": judge.name,
+        "summary": judge.summary,
+        "misses": judge.misses,
+        "setup": judge.setup,
+        "digest": source_digest(judge),
     }
 
 
@@ -159,21 +165,11 @@ def _panels(road: Road) -> list[Results]:
     members = [judge for judge, _ in road.judges if judge.name in road.config.judge.names]
     misses = "; ".join(judge.misses for judge in members) if all(judge.misses for judge in members) else ""
     setup = {"judges": ", ".join(judge.name for judge in members)}
-    return [{"name": name, "summary": text, "misses": misses, "setup": setup} for name, text in SUMMARIES.items()]
-
-
-def _row(evaluation: Evaluation, candidate: Candidate, judge: str, verdicts: list[Verdict], store: Store) -> Results:
-    return {
-        "prompt_set": evaluation.name,
-        "in_domain": evaluation.in_domain,
-        "method": candidate.name,
-        "kind": candidate.kind,
-        "judge": judge,
-        **asdict(rates(verdicts)),
-        "flips": asdict(flips(verdicts)),
-        "identical": len({v.prompt_id for v in verdicts if v.detail == IDENTICAL.detail}),
-        **_response_facts(candidate.responses, store),
-    }
+    digest = canonical_hash([source_digest(judge) for judge in members])
+    return [
+        {"name": name, "summary": text, "misses": misses, "setup": setup, "digest": digest}
+        for name, text in SUMMARIES.items()
+    ]
 
 
 def _response_facts(ref: Ref, store: Store) -> Results:
@@ -181,18 +177,39 @@ def _response_facts(ref: Ref, store: Store) -> Results:
     return {"mean_tokens": facts["tokens"] / facts["responses"], "cut_share": facts["cut"] / facts["responses"]}
 
 
-def write_run(out: Path, road: Road, store: Store, results: Results, verdicts: list[Verdict], board: str) -> None:
+def as_json(data: Any) -> str:
+    return json.dumps(data, indent=1, ensure_ascii=False) + "\n"
+
+
+def write_run(out: Path, road: Road, store: Store, results: Results, made: Made, board: str) -> None:
     """The run's output folder; each file is whole or as before. metrics/NAME.jsonl is each training's curve."""
-    for old in (out / "metrics").glob("*.jsonl"):
+    for old in (out / CURVES).glob("*.jsonl"):
         if old.stem not in road.trainings:
             old.unlink()
     for name, ref in road.trainings.items():
         curve = (store.read(ref).path / METRICS).read_text(encoding="utf-8")
-        write_atomically(out / "metrics" / f"{name}.jsonl", curve)
+        write_atomically(out / CURVES / f"{name}.jsonl", curve)
     write_atomically(out / CONFIG, to_yaml(road.config))
-    write_jsonl(out / VERDICTS, verdicts)
-    write_atomically(out / RESULTS, json.dumps(results, indent=1, ensure_ascii=False) + "\n")
+    prompts = [
+        RunPrompt(prompt_set=name, **dict(prompt)) for name, found in road.eval_prompts.items() for prompt in found
+    ]
+    write_jsonl(out / RUN_PROMPTS, prompts)
+    write_jsonl(out / RUN_RESPONSES, made.responses)
+    write_jsonl(out / VERDICTS, made.verdicts)
+    write_atomically(out / RESULTS, as_json(results))
     write_atomically(out / BOARD, board)
+
+
+def read_made(folder: Path) -> Made:
+    """The verdicts and responses in a run's folder.
+
+    Raises:
+        UserError: a file is not there, or a line of it is none of these.
+    """
+    for name in (VERDICTS, RUN_RESPONSES):
+        if not (folder / name).is_file():
+            raise UserError(f"{folder} holds no {name}; run it again (nothing is computed twice)")
+    return Made(read_records(folder / VERDICTS, Verdict), read_records(folder / RUN_RESPONSES, RunResponse))
 
 
 def read_results(folder: Path) -> Results:
@@ -211,25 +228,3 @@ def read_results(folder: Path) -> Results:
     if not isinstance(results, dict) or results.get("schema") != SCHEMA:
         raise UserError(f"{path}: not results of this version of the harness (schema {SCHEMA})")
     return results
-
-
-def record(run: Path) -> Path:
-    """Copy a run's small result files to benchmarks/results; the folder there."""
-    results = read_results(run)
-    for name in RECORDED:
-        if not (run / name).is_file():
-            raise UserError(f"{run} holds no {name}; run it again (nothing is computed twice)")
-    known = {key: value for key, value in results["config"].items() if key != "training"}
-    if parse_yaml((run / CONFIG).read_text(encoding="utf-8"), str(run / CONFIG)) != known:
-        raise UserError(f"{run / CONFIG} is not the configuration of {run / RESULTS}; run it again")
-    target = results_folder() / as_file_name(str(results["name"]))
-    if target.resolve() != run.resolve():
-        target.mkdir(parents=True, exist_ok=True)
-        for name in RECORDED:
-            shutil.copyfile(run / name, target / name)
-    return target
-
-
-def recorded() -> list[Path]:
-    """The folders of all recorded runs, by name."""
-    return sorted(path.parent for path in results_folder().glob(f"*/{RESULTS}"))

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from harness.records import Verdict
 from harness.statistics.rates import RESAMPLES, Interval, Outcome, outcomes, wilson
+from harness.statistics.table import Outcomes
 
 K = TypeVar("K", bound=Hashable)
 CATEGORIES: tuple[Outcome, ...] = ("win", "tie", "loss")
@@ -166,23 +167,25 @@ def _kappa(by_cluster: NDArray[np.int64], seed: int, resamples: int) -> tuple[fl
     return kappa, (low, high), len(found) - len(defined), ""
 
 
-def agreements(verdicts: Iterable[Verdict], judges: Sequence[str]) -> list[dict[str, Any]]:
+def agreements(found: Outcomes, judges: Sequence[str]) -> list[dict[str, Any]]:
     """Agreement of each pair of judges over all candidates and prompt sets, as plain data with the two names."""
-    groups: dict[tuple[str, str, str], list[Verdict]] = {}
-    for verdict in verdicts:
-        groups.setdefault((verdict.judge, verdict.prompt_set, verdict.candidate), []).append(verdict)
-    found: dict[str, dict[tuple[str, str, str], Outcome]] = {}
-    for (judge, prompt_set, candidate), rows in groups.items():
-        by_prompt = outcomes(rows).items()
-        found.setdefault(judge, {}).update({(prompt_set, key, candidate): outcome for key, outcome in by_prompt})
+    by_judge = {judge: _by_comparison(found.where(judge=judge)) for judge in judges}
     return [
         {
             "first": one,
             "second": other,
-            **asdict(agreement(found.get(one, {}), found.get(other, {}), cluster=lambda key: key[:2])),
+            **asdict(agreement(by_judge[one], by_judge[other], cluster=lambda key: key[0])),
         }
         for one, other in combinations(judges, 2)
     ]
+
+
+def _by_comparison(found: Outcomes) -> dict[tuple[int, ...], Outcome]:
+    """One judge's outcomes by prompt, run, candidate and reference, as codes."""
+    names: dict[float, Outcome] = {1.0: "win", 0.0: "tie", -1.0: "loss"}
+    columns = (found.prompt, found.run, found.candidate, found.reference)
+    keys = zip(*(column.tolist() for column in columns), strict=True)
+    return {key: names.get(value, "missing") for key, value in zip(keys, found.value.tolist(), strict=True)}
 
 
 def flips(verdicts: Iterable[Verdict]) -> Share:

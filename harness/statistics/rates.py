@@ -72,7 +72,7 @@ def outcomes(verdicts: Iterable[Verdict]) -> dict[str, Outcome]:
 
 def _outcome(verdicts: list[Verdict]) -> Outcome:
     orders = {verdict.order for verdict in verdicts}
-    whole = orders in ({"none"}, {"candidate_first", "reference_first"}) and len(orders) == len(verdicts)
+    whole = orders in ({"none"}, {"unknown"}, {"candidate_first", "reference_first"}) and len(orders) == len(verdicts)
     preferences = [verdict.preference for verdict in verdicts if verdict.status == "ok"]
     if not whole or len(preferences) < len(verdicts):
         return "missing"

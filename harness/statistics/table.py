@@ -27,7 +27,7 @@ ORDERS: tuple[Order, ...] = get_args(Order)
 STATUSES: tuple[Status, ...] = get_args(Status)
 _ORDER = {name: float(code) for code, name in enumerate(ORDERS)}
 _STATUS = {name: float(code) for code, name in enumerate(STATUSES)}
-_FIRST, _SECOND, _NEITHER = (ORDERS.index(order) for order in ("candidate_first", "reference_first", "none"))
+_FIRST, _SECOND, _NEITHER, _UNKNOWN = map(ORDERS.index, ("candidate_first", "reference_first", "none", "unknown"))
 OK = STATUSES.index("ok")
 NAN = float("nan")
 Line = tuple[str, str, int, dict[str, Any]]  # run, file, line number, row
@@ -120,9 +120,16 @@ class Outcomes(_Table):
 ORDER_KINDS: tuple[Orders, ...] = ("both", "one", "none")
 
 
-def from_records(verdicts: Iterable[Verdict], run: str = "") -> Verdicts:
-    """The columns of verdicts in memory."""
-    return _columns((run, "", number, vars(verdict)) for number, verdict in enumerate(verdicts, 1))
+def from_records(verdicts: Iterable[Verdict]) -> Verdicts:
+    """The columns of one run's verdicts in memory."""
+    return from_runs({"": verdicts})
+
+
+def from_runs(runs: Mapping[str, Iterable[Verdict]]) -> Verdicts:
+    """The columns of several runs' verdicts in memory, by the name of each."""
+    return _columns(
+        (run, "", number, vars(verdict)) for run, found in runs.items() for number, verdict in enumerate(found, 1)
+    )
 
 
 def read_verdicts(files: Mapping[str, Path] | Sequence[Path]) -> Verdicts:
@@ -250,14 +257,15 @@ def outcomes(verdicts: Verdicts) -> Outcomes:
         with np.errstate(invalid="ignore"):
             return np.asarray(np.bincount(index[known], values[known], n) / np.bincount(index[known], minlength=n))
 
-    shown = [count(verdicts.order == order) for order in (_FIRST, _SECOND, _NEITHER)]
+    shown = [count(verdicts.order == order) for order in (_FIRST, _SECOND, _NEITHER, _UNKNOWN)]
     ok, rows = count(verdicts.status == OK), np.bincount(index, minlength=n)
     # what orders a comparison has, from its prompts
     _, group = np.unique(comparison[first], return_inverse=True)
     paired = np.bincount(group, (shown[0] > 0) & (shown[1] > 0))[group] > 0
-    ordered = np.bincount(group, shown[0] + shown[1])[group] > 0
+    single = shown[0] + shown[1] + shown[3]
+    ordered = np.bincount(group, single)[group] > 0
     orders = np.where(paired, 0, np.where(ordered, 1, 2))
-    once = (shown[0] + shown[1] == 1) & (orders == 1)
+    once = (single == 1) & (orders == 1)
     whole = ((shown[0] == 1) & (shown[1] == 1) | once) & (shown[2] == 0) | (shown[2] == 1) & (rows == 1)
     missing = ~whole | (ok < rows)
     wins, losses = count(verdicts.preference > 0.5), count(verdicts.preference < 0.5)

@@ -87,7 +87,7 @@ def told(verdicts: list[Verdict]) -> list[tuple[str, str, float | None]]:
     ],
 )
 def test_an_alpaca_preference(written: Any, status: str, preference: float | None) -> None:
-    assert told(from_alpaca_eval([as_list(alpaca(written))])) == [("none", status, preference)]
+    assert told(from_alpaca_eval([as_list(alpaca(written))])) == [("unknown", status, preference)]
 
 
 def test_output_2_is_the_candidate_s_and_lengths_are_characters() -> None:
@@ -111,7 +111,7 @@ def test_an_instruction_has_one_id_in_all_files_and_a_repeat_its_number() -> Non
 
 def test_alpaca_judgments_against_one_reference() -> None:
     path = as_list(alpaca(1), alpaca(2, generator_1="old"))
-    assert told(from_alpaca_eval([path], "old")) == [("none", "ok", 1.0)]
+    assert told(from_alpaca_eval([path], "old")) == [("unknown", "ok", 1.0)]
     assert refused("alpaca-eval", path, reference="new") == (
         "no judgment against 'new'; there are those against 'base', 'old'"
     )

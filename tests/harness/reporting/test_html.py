@@ -8,18 +8,19 @@ import json
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
-from math import inf, nan
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from harness.errors import UserError
-from harness.records import Message, Order, Verdict, write_jsonl
+from harness.records import Message, Order, RunPrompt, RunResponse, Verdict, write_jsonl
 from harness.reporting import html
-from harness.reporting.html import ReportData, RunPrompt, RunResponse, Series, chart, read_run, render, thinned, ticks
-from harness.reporting.results import recorded
+from harness.reporting.html import ReportData, read_run, render, render_leaderboard
+from harness.reporting.recording import recorded
+from harness.reporting.tables import categories
 from tests.harness.reporting.test_board import make_run
+from tests.harness.reporting.test_tables import contrast, control, refused
 
 METHODS = ("kd", "dadpo", "ddpo-beta0.15", "untrained", "teacher (second sample)")
 HOSTILE = (
@@ -75,6 +76,24 @@ def make_verdicts(ids: list[str], raw: str = "I prefer it.", sets: tuple[str, ..
     ]
 
 
+FULL = {  # with all that a run may have
+    **make_run(),
+    "contrasts": [contrast(), contrast("in-domain")],
+    "length": [control(), refused("too few", "kd")],
+}
+
+
+def make_hostile(results: dict[str, Any], text: str) -> None:
+    results["runs"][0] |= {"command": text, "name": text}
+    results["pair"]["student"] = results["judges"][0]["summary"] = text
+    results["judges"][0] |= {"misses": text, "setup": {text: text}}
+    results["contrasts"] = [contrast(first=text, second=text, scope=text, judge=text)]
+    results["length"] = [control(unit=text, prompt_set=text, method=text, judge=text), refused(text)]
+    results["prompt_sets"][0] |= {"name": text, "unranked": text}
+    for row in results["rows"]:
+        row["prompt_set"] = text if row["prompt_set"] == "near" else row["prompt_set"]
+
+
 def make_data(texts: tuple[str, ...] = ("first", "second", "third", "fourth"), **results: Any) -> ReportData:
     """A run whose n-th prompt, with its responses and the judge's words, is texts[n]."""
     ids = [f"p{place}" for place in range(len(texts))]
@@ -84,7 +103,7 @@ def make_data(texts: tuple[str, ...] = ("first", "second", "third", "fourth"), *
         row |= {"log_prob_chosen": -100 - row["step"], "log_prob_rejected": -150 - row["step"]}
     verdicts = make_verdicts(ids)
     return ReportData(
-        results={**make_run(), **results},
+        results={**FULL, **results},
         verdicts=[v.model_copy(update={"raw": texts[ids.index(v.prompt_id)]}) for v in verdicts],
         metrics={"kd": [{"step": 1, "loss": 2.0}, {"step": 2, "loss": 1.5}], "dadpo": pairs},
         prompts=[
@@ -187,25 +206,22 @@ def test_hostile_text_reaches_the_island_whole_and_no_markup() -> None:
 
 @pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
 def test_hostile_names_stay_text(text: str) -> None:
-    """Names of methods, judges, categories, prompt sets and settings, and the command, are in the HTML itself."""
+    """Names of methods, judges, categories, prompt sets and settings, and commands, are in the HTML itself."""
     run = make_data()
     results = json.loads(json.dumps(run.results).replace('"dadpo"', json.dumps(text)))
-    results["command"] = results["pair"]["student"] = results["judges"][0]["summary"] = text
-    results["judges"][0] |= {"misses": text, "setup": {text: text}}
-    results["contrasts"] = [{text: text, "p": 0.5}]
-    results["prompt_sets"][0]["name"] = text
-    for row in results["rows"]:
-        row["prompt_set"] = text if row["prompt_set"] == "near" else row["prompt_set"]
+    make_hostile(results, text)
     prompts = [p.model_copy(update={"category": text, "id": text}) for p in run.prompts or ()]
     changed = replace(run, results=results, prompts=prompts, metrics={text: [{"step": 1, "loss": 2.0}]}, config=text)
-    parsed = Page(render(changed))
-    assert {tag for tag, _ in parsed.tags} <= {tag for tag, _ in Page(render(run)).tags}
-    assert [tag for tag, _ in parsed.tags].count("script") == 2
-    for _, attributes in parsed.tags:
-        assert not any(name.startswith("on") or name in ("src", "style", "srcdoc") for name in attributes)
-        assert (attributes.get("href") or "#").startswith("#")
-    assert words(str(html.visible(text))) in words(parsed.text)
-    assert not re.search("[\x00\x07\x1b\u202e\u2066]", parsed.text)
+    pages = (render(changed), render(make_data()), 2), (render_leaderboard([results]), render_leaderboard([FULL]), 1)
+    for page, plain, scripts in pages:
+        parsed = Page(page)
+        assert {tag for tag, _ in parsed.tags} <= {tag for tag, _ in Page(plain).tags} | {"br"}
+        assert [tag for tag, _ in parsed.tags].count("script") == scripts
+        for _, attributes in parsed.tags:
+            assert not any(name.startswith("on") or name in ("src", "style", "srcdoc") for name in attributes)
+            assert (attributes.get("href") or "#").startswith("#")
+        assert words(str(html.visible(text))) in words(parsed.text)
+        assert not re.search("[\x00\x07\x1b\u202e\u2066]", parsed.text)
 
 
 def test_the_policy_allows_the_page_s_own_style_and_script_alone() -> None:
@@ -246,28 +262,68 @@ def test_the_board_shows_every_rate_with_its_interval_and_judge() -> None:
     assert board.count("<table") == 2
     assert "-20.3% [-32.8, -7.8]" in board
     assert "judge both (a proxy)" in board
-    assert board.count('aria-sort="none"') == board.count('class="sort"') == 24
+    assert board.count('aria-sort="none"') == board.count('class="sort"') == board.count('<th scope="col"')
 
 
-def test_a_method_that_nobody_judged_is_on_the_page() -> None:
+def test_contrasts_and_length_have_places_of_their_own_where_they_are() -> None:
+    page = render(make_data())
+    assert page.index('id="outcomes"') < page.index('id="contrasts"') < page.index('id="categories"')
+    assert "dadpo is better" in section(page, "contrasts")
+    assert "were declared before the run" in section(page, "contrasts")
+    length = section(page, "length")
+    assert "At equal length" in length
+    assert "too few" in length
+    bare = render(make_data(contrasts=[], length=[]))
+    assert "Method against method" not in bare
+    assert "equal length" not in bare
+
+
+def test_reasons_for_no_rate_at_equal_length_are_said_in_brief() -> None:
+    one = section(render(make_data(length=[refused("too few"), refused("too few", "kd")])), "length")
+    assert "No rate at equal length: too few." in one
+    assert "At equal length" not in one
+    several = section(render(make_data(length=[refused("too few"), refused("unknown", "kd")])), "length")
+    assert "<summary>No system has a rate at equal length: why</summary>" in several
+
+
+def test_a_pooled_run_lists_its_runs_in_the_details() -> None:
+    runs = [{**make_run()["runs"][0], "seed": seed, "command": f"run --seed {seed}"} for seed in (4, 5)]
+    details = section(render(make_data(runs=runs)), "details")
+    for seed in (4, 5):
+        assert f"<code>run --seed {seed}</code>" in details
+    assert "to reproduce run 2" in details
+
+
+def test_a_sweep_has_a_section_where_there_is_one() -> None:
     run = make_run()
-    for row in run["rows"]:
-        if row["method"] == "kd":
-            empty = ("preference_rate", "preference_interval", "win_rate", "win_interval")
-            row.update(n=0, wins=0, ties=0, losses=0, missing=144, **dict.fromkeys(empty))
-    page = render(ReportData(run, []))
-    assert "none judged" in section(page, "board")
-    assert "none judged" in section(page, "outcomes")
+    other = {**run["methods"][1], "name": "kd"}
+    other["settings"] = {**other["settings"], "beta_teacher": 0.2}
+    assert 'id="beta"' in render(ReportData({**run, "methods": [run["methods"][1], other]}, []))
+    assert 'id="beta"' not in render(ReportData(run, []))
 
 
-def test_flips_and_identical_have_columns_where_they_are_counted() -> None:
-    run = make_run()
-    assert "flips" not in section(render(ReportData(run, [])), "board")
-    for row in run["rows"]:
-        row |= {"flips": {"n": 30, "count": 4, "share": 4 / 30, "interval": [0.05, 0.3]}, "identical": 3}
-    board = section(render(ReportData(run, [])), "board")
-    assert "4 of 30" in board
-    assert "identical" in board
+def test_a_leaderboard_has_a_section_a_run_and_no_prompts() -> None:
+    other = json.loads(json.dumps(FULL).replace('"small"', '"tiny"'))
+    page = render_leaderboard([FULL, other])
+    assert "small" in section(page, "run-1")
+    for name in ("run-1", "run-2"):
+        found = section(page, name)
+        for title in ("near", "far", "Method against method", "At equal length", "The judges", "What was trained"):
+            assert title in found
+        assert "A proxy; it misses" in found
+        assert "Too small to rank." in found
+    assert "tiny" not in section(page, "run-1")
+    assert re.findall('<a href="(.*?)">', page) == ["#run-1", "#run-2"]
+    assert len(Page(page).raw["script"]) == 1
+    assert 'id="list"' not in page
+    assert "Training curves" not in page
+    assert render_leaderboard([FULL, other]) == page
+
+
+def test_a_leaderboard_of_nothing_says_so() -> None:
+    text = words(Page(render_leaderboard([])).text)
+    assert "No run is recorded yet: python -m harness record RUN_DIR." in text
+    assert "Preference rate" not in text
 
 
 def test_missing_parts_are_named() -> None:
@@ -289,8 +345,8 @@ def test_prompts_without_categories_say_so() -> None:
 def test_categories_hold_the_rates_of_their_prompts_alone() -> None:
     run = make_data(("a", "b", "c", "d"))
     prompts = [p.model_copy(update={"category": {"p0": "won", "p2": "lost"}.get(p.id, "")}) for p in run.prompts or ()]
-    found = html._categories(replace(run, prompts=prompts), html._deciding(run))
-    assert found
+    known = {(p.prompt_set, p.id): p for p in prompts}
+    found = categories(run.results, known, html._deciding(run))
     near = found[0]
     assert near.columns[:3] == ["category", "prompts", "kd"]
     assert [row[0].text for row in near.rows] == ["lost", "won"]
@@ -312,7 +368,7 @@ def test_outcomes_and_flips_of_the_main_judge_are_in_the_island() -> None:
 def test_a_panel_s_outcomes_follow_from_its_members() -> None:
     run = make_data()
     judge = {"name": "panel (majority)", "summary": "most", "misses": "", "setup": {"judges": "one, two, three"}}
-    results = json.loads(json.dumps(run.results).replace('"both"', '"panel (majority)"'))
+    results = json.loads(json.dumps(run.results).replace('"judge": "both"', '"judge": "panel (majority)"'))
     results["judges"] = [judge]
     votes = {"one": 1.0, "two": 1.0, "three": 0.0}
     verdicts = [
@@ -320,87 +376,6 @@ def test_a_panel_s_outcomes_follow_from_its_members() -> None:
     ]
     island = Page(render(replace(run, results=results, verdicts=verdicts))).island
     assert {found for prompt in island["prompts"] for found in prompt["outcomes"].values()} == {"win"}
-
-
-def test_curves_are_drawn_a_training_in_the_order_of_the_run() -> None:
-    training = section(render(make_data()), "training")
-    assert training.index("kd") < training.index("dadpo")
-    assert re.findall("<figcaption>(.*?)(?: <span|</figcaption>)", training) == [
-        "loss",
-        "loss",
-        "log-probs",
-        "margins",
-        "accuracy",
-    ]
-
-
-def test_sections_of_results_that_are_there_become_tables() -> None:
-    assert "Method against method" not in render(make_data())
-    row = {"first": "dadpo", "second": "kd", "difference": 0.25, "interval": [0.0625, 0.5], "test": {"p": 0.03125}}
-    page = render(make_data(contrasts=[row], length={"dadpo": {"n": 32, "coefficient": 0.5, "reason": None}}))
-    details = section(page, "details")
-    assert "Method against method" in details
-    assert "[0.0625, 0.5]" in details
-    assert "0.03125" in details
-    assert "coefficient" in details
-
-
-def sweep_entry(name: str, beta: float, **settings: Any) -> dict[str, Any]:
-    base = next(entry for entry in make_run()["methods"] if entry["name"] == "dadpo")
-    return {**base, "name": name, "settings": {**base["settings"], "beta_teacher": beta, **settings}}
-
-
-def test_a_sweep_is_drawn_where_one_beta_alone_differs() -> None:
-    run = make_run()
-    assert html._sweeps(run) == []
-    run["methods"] = [
-        sweep_entry("dadpo", 0.05),
-        sweep_entry("kd", 0.2),
-        sweep_entry("untrained", 0.1, teacher_margin="x"),
-    ]
-    (drawn,) = html._sweeps(run)
-    assert (drawn.title, drawn.x_label) == (f"{run['methods'][0]['method']} (beta_reference 0.1)", "beta teacher")
-    assert [(one.label, len(one.marks)) for one in drawn.series] == [("near", 2), ("far", 2)]
-    assert 'id="beta"' in render(ReportData(run, []))
-    assert 'id="beta"' not in render(ReportData(make_run(), []))
-
-
-def test_clouds_are_in_characters_where_tokens_are_not_known() -> None:
-    run = make_data()
-    verdicts = [
-        v.model_copy(update={"candidate_tokens": None, "candidate_characters": 50, "reference_characters": 40})
-        for v in run.verdicts
-    ]
-    for data, unit in ((run, "tokens"), (replace(run, verdicts=verdicts), "characters")):
-        clouds = html._clouds(data, html._deciding(data))
-        assert {cloud.x_label for cloud in clouds} == {f"{unit} more than the teacher"}
-        assert len(clouds) == len(METHODS)
-
-
-@pytest.mark.parametrize(
-    ("low", "high", "expected"),
-    [
-        (0, 1, [0, 0.2, 0.4, 0.6, 0.8, 1]),
-        (-105, 105, [-100, -50, 0, 50, 100]),
-        (1, 15, [5, 10, 15]),
-        (0.1, 0.1004, [0.1, 0.1001, 0.1002, 0.1003, 0.1004]),
-    ],
-)
-def test_ticks_are_round(low: float, high: float, expected: list[float]) -> None:
-    assert ticks(low, high) == pytest.approx(expected)
-
-
-def test_a_chart_leaves_out_what_is_not_finite_and_bears_a_single_point() -> None:
-    broken = chart("t", "x", "y", [Series("s", "c0", [(1, nan), (2, inf), (3, 4.0)])])
-    assert [mark.title for mark in broken.series[0].marks] == ["s: 3, 4"]
-    assert broken.series[0].line == ""
-    assert "nan" not in json.dumps([broken.x_ticks, broken.y_ticks])
-
-
-def test_long_curves_are_thinned_to_means() -> None:
-    assert thinned([(1, 1), (2, 3), (3, 5), (4, 7), (5, 9)], most=3) == [(1.5, 2), (3.5, 6), (5, 9)]
-    assert thinned([]) == []
-    assert len(thinned([(step, 0.0) for step in range(100_000)])) <= html.MOST_POINTS
 
 
 def test_a_folder_that_is_no_run_is_a_user_error(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 import shutil
 import time
@@ -12,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from harness.records import Message
-from harness.reporting.html import ReportData, RunPrompt, read_run, render
-from harness.reporting.results import recorded
-from tests.harness.reporting.test_html import HOSTILE, METHODS, make_data
+from harness.records import Message, RunPrompt
+from harness.reporting.html import ReportData, read_run, render, render_leaderboard
+from harness.reporting.recording import recorded
+from tests.harness.reporting.test_html import FULL, HOSTILE, METHODS, make_data, make_hostile
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
@@ -60,9 +61,9 @@ def browser() -> Iterator[Any]:
 def show(browser: Any, tmp_path: Path) -> Iterator[Open]:
     contexts: list[Any] = []
 
-    def open_page(run: ReportData, size: tuple[int, int] = LAPTOP, scheme: str = "light") -> Opened:
+    def open_page(run: ReportData | str, size: tuple[int, int] = LAPTOP, scheme: str = "light") -> Opened:
         path = tmp_path / f"report-{len(contexts)}.html"
-        path.write_text(render(run), encoding="utf-8")
+        path.write_text(run if isinstance(run, str) else render(run), encoding="utf-8")
         width, height = size
         context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
         contexts.append(context)
@@ -141,7 +142,8 @@ def test_hostile_names_never_run(show: Open, text: str) -> None:
     verdicts = [
         v.model_copy(update={"candidate": text if v.candidate == "dadpo" else v.candidate}) for v in run.verdicts
     ]
-    changed = {**run.results, "rows": rows, "judges": judges, "command": text}
+    changed = {**copy.deepcopy(run.results), "rows": rows, "judges": judges}
+    changed["runs"][0]["command"] = text
     opened = show(
         replace(run, results=changed, prompts=prompts, verdicts=verdicts, metrics={text: [{"step": 1, "loss": 1}]})
     )
@@ -161,23 +163,23 @@ def test_an_injected_script_is_stopped_by_the_policy(show: Open) -> None:
 
 
 def test_columns_sort_by_click_and_by_keyboard(show: Open) -> None:
-    opened = show(make_data())
+    rows = [{**row, "rank": None} for row in make_data().results["rows"]]
+    opened = show(make_data(rows=rows))
     page = opened.page
     table = page.locator("#board table").first
     before = column(page, 0)
     assert before[0] == "teacher (second sample)"
     heads = table.locator("thead th")
-    heads.nth(2).locator("button").click()
-    assert heads.nth(2).get_attribute("aria-sort") == "descending"
+    heads.nth(1).locator("button").click()
+    assert heads.nth(1).get_attribute("aria-sort") == "descending"
     assert column(page, 0) == ["teacher (second sample)", "dadpo", "ddpo-beta0.15", "kd", "untrained"]
-    heads.nth(2).locator("button").press("Enter")
-    assert heads.nth(2).get_attribute("aria-sort") == "ascending"
+    heads.nth(1).locator("button").press("Enter")
+    assert heads.nth(1).get_attribute("aria-sort") == "ascending"
     assert column(page, 0)[0] == "untrained"
-    page.keyboard.press("Shift+Tab")
     page.keyboard.press("Shift+Tab")
     page.keyboard.press("Space")
     assert heads.nth(0).get_attribute("aria-sort") == "ascending"
-    assert heads.nth(2).get_attribute("aria-sort") == "none"
+    assert heads.nth(1).get_attribute("aria-sort") == "none"
     assert column(page, 0) == sorted(before)
     opened.sound()
 
@@ -231,6 +233,24 @@ def test_everything_can_be_reached_by_keyboard(show: Open) -> None:
     page.locator(".item .body").first.wait_for()
 
 
+def test_a_leaderboard_sorts_turns_dark_and_fits_a_phone_without_prompts(show: Open, tmp_path: Path) -> None:
+    hostile = copy.deepcopy(FULL)
+    make_hostile(hostile, HOSTILE[3])
+    opened = show(render_leaderboard([FULL, hostile]), size=PHONE)
+    assert opened.overflow() <= 0
+    head = opened.page.locator("#run-1 table").first.locator("thead th").first
+    head.locator("button").press("Enter")
+    assert head.get_attribute("aria-sort") == "ascending"
+    ground = "getComputedStyle(document.body).backgroundColor"
+    before = opened.page.evaluate(ground)
+    opened.page.locator("#theme").press("Enter")
+    assert opened.page.evaluate(ground) != before
+    assert HOSTILE[3] in opened.page.locator("#run-2 h2").inner_text()
+    opened.page.screenshot(path=tmp_path / "leaderboard.png", full_page=True)
+    opened.sound()
+    show(render_leaderboard([])).sound()
+
+
 def test_dark_and_light_follow_the_system_and_the_button(show: Open, tmp_path: Path) -> None:
     ground = "getComputedStyle(document.body).backgroundColor"
     light, dark = show(make_data()), show(make_data(), scheme="dark")
@@ -254,12 +274,11 @@ def test_a_phone_never_scrolls_sideways(show: Open, tmp_path: Path) -> None:
         opened.sound()
 
 
-def test_a_recorded_run_opens_without_prompts_or_responses(show: Open, tmp_path: Path) -> None:
-    run = read_run(recorded()[0])
-    opened = show(replace(run, prompts=None, responses=None))
+def test_a_run_opens_without_prompts_or_responses(show: Open, tmp_path: Path) -> None:
+    opened = show(replace(make_data(), prompts=None, responses=None))
     opened.page.locator(".item > summary").first.click()
     assert "the response is not in this record" in opened.page.locator(".side.teacher").first.inner_text()
-    opened.page.screenshot(path=tmp_path / "recorded.png", full_page=True)
+    opened.page.screenshot(path=tmp_path / "without.png", full_page=True)
     opened.sound()
 
 

@@ -7,11 +7,13 @@ import random
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from harness.judging.external import from_alpaca_eval
 from harness.statistics.alpaca import alpaca_eval_metrics
+from harness.statistics.table import from_records
 
 
 def metrics(folder: Path, preferences: list[float | None]) -> dict[str, Any]:
@@ -19,7 +21,8 @@ def metrics(folder: Path, preferences: list[float | None]) -> dict[str, Any]:
     texts = dict.fromkeys(("output_1", "output_2", "generator_1", "generator_2", "annotator"), "x")
     rows = [{"instruction": str(i), **texts, "preference": value} for i, value in enumerate(preferences)]
     (folder / "annotations.json").write_text(json.dumps(rows))
-    return alpaca_eval_metrics(from_alpaca_eval([folder / "annotations.json"]))
+    verdicts = from_alpaca_eval([folder / "annotations.json"])
+    return alpaca_eval_metrics(from_records(verdicts).preference)
 
 
 def published(preferences: list[float | None]) -> dict[str, Any]:
@@ -66,7 +69,7 @@ def test_one_verdict_has_no_standard_error_and_none_no_rate(tmp_path: Path) -> N
     one, none = metrics(tmp_path, [2]), metrics(tmp_path, [None])
     assert (one["win_rate"], one["standard_error"], one["n_total"]) == (100, None, 1)
     assert (none["win_rate"], none["standard_error"], none["discrete_win_rate"], none["n_total"]) == (None,) * 3 + (0,)
-    assert alpaca_eval_metrics([]) == none
+    assert alpaca_eval_metrics(np.array([])) == none
 
 
 def test_all_alike_has_an_error_of_zero_as_published(tmp_path: Path) -> None:

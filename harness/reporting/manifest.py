@@ -1,0 +1,123 @@
+"""The manifest of a run: what each of its figures was made with, and the hash of every file in its folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from harness.errors import UserError
+from harness.jobs import VERDICTS, AnyJob, JudgeJob, Model, TrainJob
+from harness.pipeline import TEACHER_SEED, Road
+from harness.reporting.figures import Results
+from harness.reporting.results import BOARD, CONFIG, CURVES, RESULTS, RUN_PROMPTS, RUN_RESPONSES
+from harness.store import MANIFEST, Store, file_sha256
+
+SCHEMA = 1
+FILES = (RESULTS, VERDICTS, RUN_RESPONSES, RUN_PROMPTS, CONFIG, BOARD)
+
+
+def make_manifest(road: Road, store: Store, results: Results, out: Path) -> Results:
+    """Of a finished run whose folder is written. Costs are in the currency of `judge.prices`, null where unknown."""
+    environments: list[Any] = []
+    stages: list[Results] = []
+    for ref, job in road.jobs.items():
+        if not store.has(ref):  # verdicts that failed: no artifact
+            stages.append({"label": job.label, "ref": ref, "made": False})
+            continue
+        manifest = store.read(ref).manifest
+        made_with = manifest.get("environment")
+        if made_with not in environments:
+            environments.append(made_with)
+        stages.append(
+            {
+                "label": job.label,
+                "ref": ref,
+                "made": True,
+                "created": manifest["created"],
+                "seconds": manifest["seconds"],
+                "environment": environments.index(made_with),
+                "facts": manifest["facts"],
+                **_cost(job, manifest["facts"]),
+                "files": manifest["files"],
+            }
+        )
+    done = [stage for stage in stages if stage["made"]]
+    costs = [stage["cost"] for stage in done if "cost" in stage]
+    return {
+        "schema": SCHEMA,
+        "name": results["name"],
+        "command": results["runs"][0]["command"],
+        "environments": environments,
+        "seeds": {"run": road.config.seed, "teacher responses on training prompts": TEACHER_SEED, "bootstrap": 0},
+        "weights": {**results["pair"]["weights"], "others": sorted(_outside(road) - set(_known(results)))},
+        "prompts": {
+            results["training"]["prompt_set"]: results["training"]["digest"],
+            **{entry["name"]: entry["digest"] for entry in results["prompt_sets"]},
+        },
+        "judges": {judge["name"]: {"digest": judge["digest"], **judge["setup"]} for judge in results["judges"]},
+        "methods": {job.label: job.method_source for job in road.jobs.values() if isinstance(job, TrainJob)},
+        "seconds": round(sum(stage["seconds"] for stage in done), 1),
+        "cost": sum(cost for cost in costs if cost is not None) if costs and None not in costs else None,
+        "stages": stages,
+        "files": {
+            name: {"bytes": (out / name).stat().st_size, "sha256": file_sha256(out / name)} for name in files_in(out)
+        },
+    }
+
+
+def _cost(job: AnyJob, facts: Results) -> Results:
+    """What a judging that is paid by tokens took; nothing for other stages."""
+    if not isinstance(job, JudgeJob) or not facts["input_tokens"]:
+        return {}
+    tokens = facts["input_tokens"], facts["output_tokens"]
+    return {"cost": job.judging.of(job.judge).prices.cost(*tokens)}
+
+
+def _outside(road: Road) -> set[str]:
+    """Digests of all weights that come from outside the store."""
+    models = [value for job in road.jobs.values() for value in dict(job).values() if isinstance(value, Model)]
+    digests = {model.digest for model in models if model.digest}
+    return digests | {job.digest for job in road.jobs.values() if job.stage == "convert"}
+
+
+def _known(results: Results) -> Iterator[str]:
+    yield from (weights for weights in results["pair"]["weights"].values() if weights)
+
+
+def files_in(folder: Path) -> list[str]:
+    """The names of the files in a run's folder that its manifest vouches for."""
+    curves = sorted(path.relative_to(folder).as_posix() for path in (folder / CURVES).glob("*.jsonl"))
+    return [*(name for name in FILES if (folder / name).is_file()), *curves]
+
+
+def read_manifest(folder: Path) -> Results:
+    """The manifest in a run's folder.
+
+    Raises:
+        UserError: there is none, or none of this version.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise UserError(f"{folder} holds no {MANIFEST}; give the output folder of a finished run")
+    try:
+        manifest: Results = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path}: not valid JSON ({error})") from error
+    if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:
+        raise UserError(f"{path}: not a manifest of this version of the harness (schema {SCHEMA})")
+    return manifest
+
+
+def changed_files(folder: Path) -> list[str]:
+    """What is wrong with the files that the manifest vouches for, one line each; empty where they are as written."""
+    found = []
+    for name, known in read_manifest(folder)["files"].items():
+        path = folder / name
+        if not path.is_file():
+            found.append(f"{name} is missing")
+        elif file_sha256(path) != known["sha256"]:
+            found.append(f"{name} is not the file that the run wrote: its sha256 is not that of {MANIFEST}")
+    missing = [name for name in FILES if name not in read_manifest(folder)["files"]]
+    return found + [f"{MANIFEST} does not vouch for {name}" for name in missing]
