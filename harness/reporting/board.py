@@ -91,7 +91,7 @@ def _set_table(run: Results, rows: Sequence[Results]) -> str:
             **({"SD of runs": spread_cell(row)} if len(run["runs"]) > 1 else {}),
             "win rate": rate_cell(row["win_rate"], row["win_interval"]),
             "W / T / L": f"{row['wins']} / {row['ties']} / {row['losses']}",
-            "N": row["n"],
+            "N": f"{row['n']}" + (f" ({row['prompts']} prompts)" if row["prompts"] != row["n"] else ""),
             "missing": f"{row['missing']} ({row['missing_share']:.0%})" if row["missing"] else "0",
             "failed verdicts": row["failed_verdicts"],
             **({"flips": share_cell(row["flips"])} if with_orders else {}),

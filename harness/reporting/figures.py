@@ -73,7 +73,7 @@ def figures(declared: Declared, runs: Mapping[str, Made], rank_incomplete: bool 
     found = outcomes(from_runs({run: [v for key in groups if key[0] == run for v in groups[key]] for run in runs}))
     deciding = found.where(judge=declared.judge)
     known = comparison_rates(found)
-    lengths = {key: (r.tokens, r.finish == "length") for key, r in _responses(runs).items()}
+    answered = _responses(runs)
     rows = [
         {
             "prompt_set": prompt_set,
@@ -84,7 +84,7 @@ def figures(declared: Declared, runs: Mapping[str, Made], rank_incomplete: bool 
             **asdict(known[prompt_set, candidate, TEACHER, judge]),
             "orders": _orders(declared, known, prompt_set, candidate, judge),
             **_counts([groups.get((run, prompt_set, candidate, judge), []) for run in runs]),
-            **_lengths(lengths, prompt_set, candidate),
+            **_lengths(answered.get((prompt_set, candidate), ())),
             **_by_run(found.where(prompt_set=prompt_set, candidate=candidate, judge=judge), runs),
             "rank": None,
         }
@@ -99,10 +99,10 @@ def figures(declared: Declared, runs: Mapping[str, Made], rank_incomplete: bool 
         reason = unranked(mine, rank_incomplete)
         if not reason:
             _rank(mine, deciding.where(prompt_set=prompt_set), prompt_set)
-        teacher = _lengths(lengths, prompt_set, TEACHER)
-        prompts = len({key[2] for key in lengths if key[1] == prompt_set})
+        teachers = answered.get((prompt_set, TEACHER), ())
+        prompts = len({response.prompt_id for response in teachers})
         entry = {"name": prompt_set, "in_domain": in_domain, "prompts": prompts}
-        sets.append({**entry, "teacher": teacher, "unranked": reason})
+        sets.append({**entry, "teacher": _lengths(teachers), "unranked": reason})
     domains = {
         name: [prompt_set for prompt_set, inside in declared.sets.items() if inside == wanted]
         for name, wanted in (("in-domain", True), ("out-of-domain", False))
@@ -166,13 +166,13 @@ def _groups(declared: Declared, runs: Mapping[str, Made]) -> dict[Key, list[Verd
     return groups
 
 
-def _responses(runs: Mapping[str, Made]) -> dict[Key, RunResponse]:
-    """By run, prompt set, prompt and system."""
-    return {
-        (run, response.prompt_set, response.prompt_id, response.system): response
-        for run, made in runs.items()
-        for response in made.responses
-    }
+def _responses(runs: Mapping[str, Made]) -> dict[tuple[str, str], list[RunResponse]]:
+    """By prompt set and system."""
+    found: dict[tuple[str, str], list[RunResponse]] = {}
+    for made in runs.values():
+        for response in made.responses:
+            found.setdefault((response.prompt_set, response.system), []).append(response)
+    return found
 
 
 def _counts(by_run: Sequence[Sequence[Verdict]]) -> Results:
@@ -185,12 +185,13 @@ def _counts(by_run: Sequence[Sequence[Verdict]]) -> Results:
     }
 
 
-def _lengths(lengths: Mapping[Key, tuple[int, bool]], prompt_set: str, system: str) -> Results:
+def _lengths(responses: Sequence[RunResponse]) -> Results:
     """Mean tokens of a system's responses, and the share that was cut at the limit."""
-    mine = [value for key, value in lengths.items() if key[1] == prompt_set and key[3] == system]
-    if not mine:
-        return {"mean_tokens": None, "cut_share": None}
-    return {"mean_tokens": sum(n for n, _ in mine) / len(mine), "cut_share": sum(cut for _, cut in mine) / len(mine)}
+    n = len(responses)
+    return {
+        "mean_tokens": sum(response.tokens for response in responses) / n if n else None,
+        "cut_share": sum(response.finish == "length" for response in responses) / n if n else None,
+    }
 
 
 def _by_run(found: Outcomes, runs: Mapping[str, Made]) -> Results:

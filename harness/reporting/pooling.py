@@ -86,15 +86,16 @@ def _in_order(kinds: Mapping[str, str]) -> dict[str, str]:
 
 
 def _row_names(runs: Sequence[Results]) -> list[dict[str, str]]:
-    """What each run's rows are called on the common board: their own names, with the run's where trainings differ."""
+    """What each run's rows are called on the common board: their own names, with a run's where trainings differ: that
+    of the first run with this training, so that its seeds stay one row."""
     trainings = [_trainings(run) for run in runs]
-    kinds: dict[str, set[str]] = {}
-    for known in trainings:
+    kinds: dict[str, dict[str, str]] = {}
+    for run, known in zip(runs, trainings, strict=True):
         for name, digest in known.items():
-            kinds.setdefault(name, set()).add(digest)
+            kinds.setdefault(name, {}).setdefault(digest, run["name"].rsplit("-", 1)[-1])
     return [
-        {name: name if len(kinds[name]) == 1 else f"{name} ({run['name'].rsplit('-', 1)[-1]})" for name in known}
-        for run, known in zip(runs, trainings, strict=True)
+        {name: name if len(kinds[name]) == 1 else f"{name} ({kinds[name][digest]})" for name, digest in known.items()}
+        for known in trainings
     ]
 
 

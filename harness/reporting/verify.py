@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isclose
 from pathlib import Path
@@ -64,7 +64,7 @@ def verify(folder: Path, store: Store, tick: Tick) -> Verification:
     found.add(f"prompts of {len(results['prompt_sets'])} sets", _prompts(folder, results))
     found.add(f"{BOARD} from {RESULTS}", _board(folder, results))
     found.add(f"{CONFIG} and {RESULTS} from {MANIFEST}", _settings(folder, results, manifest))
-    _artifacts(folder, results, manifest, store, found, tick)
+    _artifacts(folder, manifest, store, found, tick)
     return found
 
 
@@ -157,13 +157,12 @@ def _settings(folder: Path, results: Results, manifest: Results) -> Iterator[str
             yield f"{CURVES}/{name}.jsonl is not the curve that its training {method['artifact']} wrote"
 
 
-def _artifacts(
-    folder: Path, results: Results, manifest: Results, store: Store, found: Verification, tick: Tick
-) -> None:
+def _artifacts(folder: Path, manifest: Results, store: Store, found: Verification, tick: Tick) -> None:
     """Every file of every artifact that is here is read again, whatever is remembered of it."""
     made = [stage for stage in manifest["stages"] if stage["made"]]
     here = [stage for stage in made if store.has(stage["ref"])]
-    found.absent += [f"{stage['label']} ({stage['ref']})" for stage in made if not store.has(stage["ref"])]
+    absent = [stage for stage in manifest["stages"] if stage not in here]  # judgings with verdicts that failed, too
+    found.absent += [f"{stage['label']} ({stage['ref']})" for stage in absent]
     if not here:
         return
     wrong: list[str] = []
@@ -174,8 +173,9 @@ def _artifacts(
         wrong += problems
         whole += [] if problems else [stage]
     found.add(f"{len(here)} artifacts of the store, every file by its sha256 and every key by its job", wrong)
-    if not found.absent:
-        found.add(f"{VERDICTS} and {RUN_RESPONSES} from the artifacts", _rows(folder, results, whole, store))
+    if len(here) == len(made):
+        every = len(whole) == len(manifest["stages"])
+        found.add(f"{VERDICTS} and {RUN_RESPONSES} from the artifacts", _rows(folder, whole, every, store))
 
 
 def _artifact(stage: Results, store: Store) -> Iterator[str]:
@@ -186,25 +186,40 @@ def _artifact(stage: Results, store: Store) -> Iterator[str]:
             yield f"{where}: {name} is missing in the store"
         elif file_sha256(path) != known["sha256"]:
             yield f"{where}: {name} is not the file that {MANIFEST} has the sha256 of"
-    written = json.loads((store.path(stage["ref"]) / MANIFEST).read_text(encoding="utf-8"))
-    if written["facts"] != stage["facts"]:
+    try:
+        written = json.loads((store.path(stage["ref"]) / MANIFEST).read_text(encoding="utf-8"))
+        facts, ref = written["facts"], job_from_json.validate_python(written["job"]).ref
+    except (ValueError, KeyError, TypeError):
+        yield f"{where}: its {MANIFEST} is damaged, or of another version"
+        return
+    if facts != stage["facts"]:
         yield f"{where}: the facts of the artifact are not those of {MANIFEST}"
-    if job_from_json.validate_python(written["job"]).ref != stage["ref"]:
+    if ref != stage["ref"]:
         yield f"{where}: its key does not follow from its job (changed, or of another version)"
 
 
-def _rows(folder: Path, results: Results, stages: Iterable[Results], store: Store) -> Iterator[str]:
-    """The folder's rows are those of the judgings, and of the responses that those judged."""
+def _rows(folder: Path, stages: Sequence[Results], every: bool, store: Store) -> Iterator[str]:
+    """The folder's rows are those of the judgings, and of the responses that those judged.
+
+    every: the stages are all of the run's. Else some are damaged or not made, and rows that they had are passed over.
+    """
     verdicts: Counter[str] = Counter()
+    judgings: set[tuple[str, str, str]] = set()
     answers: dict[tuple[str, str], str] = {}
-    for stage in stages:
-        folder_there = store.path(stage["ref"])
-        job = job_from_json.validate_python(json.loads((folder_there / MANIFEST).read_text(encoding="utf-8"))["job"])
+    sound = {stage["ref"] for stage in stages}
+    for ref in sound:
+        manifest = json.loads((store.path(ref) / MANIFEST).read_text(encoding="utf-8"))
+        job = job_from_json.validate_python(manifest["job"])
         if isinstance(job, JudgeJob):
-            verdicts.update(_canonical(row) for _, row in read_jsonl(folder_there / VERDICTS))
-            answers[job.prompt_set, job.candidate_name] = job.candidate
-            answers[job.prompt_set, TEACHER] = job.reference
-    written = Counter(_canonical(row) for _, row in read_jsonl(folder / VERDICTS))
+            verdicts.update(_canonical(row) for _, row in read_jsonl(store.path(ref) / VERDICTS))
+            judgings.add((job.prompt_set, job.candidate_name, job.judge))
+            systems = {job.candidate_name: job.candidate, TEACHER: job.reference}
+            answers |= {(job.prompt_set, name): found for name, found in systems.items() if found in sound}
+    written = Counter(
+        _canonical(row)
+        for _, row in read_jsonl(folder / VERDICTS)
+        if every or (row["prompt_set"], row["candidate"], row["judge"]) in judgings
+    )
     for name, rows in (("not in the judgings of the store", written - verdicts), ("lacking here", verdicts - written)):
         if rows:
             yield f"{VERDICTS}: {rows.total()} verdicts are {name}; first: {_short(next(iter(rows)))}"
@@ -217,6 +232,7 @@ def _rows(folder: Path, results: Results, stages: Iterable[Results], store: Stor
     told = {
         (row.prompt_set, row.prompt_id, row.system): (row.text, row.tokens, row.finish)
         for row in read_records(folder / RUN_RESPONSES, RunResponse)
+        if every or (row.prompt_set, row.system) in answers
     }
     for key in dict.fromkeys([*expected, *told]):
         if expected.get(key) != told.get(key):
