@@ -10,7 +10,7 @@ from typing import Any, Literal, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from harness.errors import UserError
-from harness.store import write_atomically
+from harness.store import canonical_hash, write_atomically
 
 Role = Literal["system", "user", "assistant"]
 # none: the judge sees no order; unknown: it was shown one, and which is not known (imported judgments)
@@ -36,6 +36,11 @@ class Prompt(Record):
     messages: tuple[Message, ...]
     category: str = ""
     answer: str = ""
+
+
+def prompts_digest(prompts: Iterable[Prompt]) -> str:
+    """A digest of prompts in their order; a field that a later version adds changes none that does not use it."""
+    return canonical_hash([prompt.model_dump(exclude_defaults=True) for prompt in prompts])
 
 
 class Response(Record):

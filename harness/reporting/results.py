@@ -21,6 +21,7 @@ from harness.records import (
     RunPrompt,
     RunResponse,
     Verdict,
+    prompts_digest,
     read_records,
     write_jsonl,
 )
@@ -101,7 +102,7 @@ def collect(road: Road, store: Store, command: str) -> tuple[Results, Made]:
         "command": command,
     }
     found = figures(declared(road), {name: made})
-    prompts = {name: canonical_hash([p.model_dump() for p in read]) for name, read in road.eval_prompts.items()}
+    prompts = {name: prompts_digest(read) for name, read in road.eval_prompts.items()}
     several = len(config.judge.names) > 1
     results: Results = {
         "schema": SCHEMA,
@@ -118,7 +119,7 @@ def collect(road: Road, store: Store, command: str) -> tuple[Results, Made]:
         "training": {
             "prompt_set": config.train_prompts,
             "prompts": len(road.train_prompts),
-            "digest": canonical_hash([prompt.model_dump() for prompt in road.train_prompts]),
+            "digest": prompts_digest(road.train_prompts),
             "sampling": config.train_sampling.model_dump(),
             **_response_facts(road.teacher_responses, store),
         },

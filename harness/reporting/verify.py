@@ -13,7 +13,7 @@ from typing import Any
 from harness.config import parse_yaml
 from harness.jobs import METRICS, RESPONSES, VERDICTS, JudgeJob, job_from_json
 from harness.progress import Tick
-from harness.records import Prompt, Response, RunPrompt, RunResponse, read_jsonl, read_records
+from harness.records import Prompt, Response, RunPrompt, RunResponse, prompts_digest, read_jsonl, read_records
 from harness.reporting import board
 from harness.reporting.figures import SECTIONS, TEACHER, Results, figures
 from harness.reporting.manifest import changed_files, read_manifest
@@ -28,7 +28,7 @@ from harness.reporting.results import (
     read_made,
     read_results,
 )
-from harness.store import MANIFEST, Store, canonical_hash, file_sha256
+from harness.store import MANIFEST, Store, file_sha256
 
 # what stands in a row, a contrast or a length control that says which one it is
 _NAMES = ("name", "prompt_set", "scope", "method", "first", "second", "judge")
@@ -126,7 +126,7 @@ def _prompts(folder: Path, results: Results) -> Iterator[str]:
         answered.setdefault(response.prompt_set, set()).add(response.prompt_id)
     for entry in results["prompt_sets"]:
         prompts = by_set.get(entry["name"], [])
-        if canonical_hash([prompt.model_dump() for prompt in prompts]) != entry["digest"]:
+        if prompts_digest(prompts) != entry["digest"]:
             yield f"{RUN_PROMPTS}: the prompts of {entry['name']} are not those that {RESULTS} has the digest of"
         if answered.get(entry["name"], set()) != {prompt.id for prompt in prompts}:
             yield f"{RUN_RESPONSES}: the prompts answered on {entry['name']} are not those of {RUN_PROMPTS}"
