@@ -415,7 +415,8 @@ def test_a_run_with_a_judge_that_reads_has_it_on_the_board(cli: Any, tiny: list[
     assert 0 < asked <= QUESTIONS - 2 * identical
     for row in results["rows"]:
         assert row["flips"]["n"] == row["n"] == 2 and "identical" in row
-    assert not any("judging" in str(stage["label"]) for stage in results["stages"])
+    stages = json.loads(Path("result/manifest.json").read_text())["stages"]
+    assert not any("teacher for judging" in stage["label"] for stage in stages)
 
     before = {path: path.read_bytes() for path in Path("result").glob("*.*")}
     ended = cli("run", *tiny, *judge, "--out", "result")  # a rerun makes no call
@@ -465,7 +466,7 @@ def test_a_run_with_a_panel_and_a_proxy_has_them_all_on_the_board(cli: Any, tiny
     assert len(set(map(tuple, by_judge.values()))) == 1
     board = Path("result/leaderboard.md").read_text()
     assert "Agreement of the judges" in board and "judges openai:one, openai:two, typicality" in board
-    assert "**The judge is a declared proxy** (typicality)" in board
+    assert "**The judge is a declared proxy (typicality).**" in board
 
 
 @pytest.mark.slow

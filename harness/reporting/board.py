@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from typing import Any
 
 import pandas as pd
 
@@ -45,7 +47,22 @@ def render(runs: Sequence[Results]) -> str:
     head = "# Leaderboard\n\n"
     if not runs:
         return head + "No run is recorded yet: `python -m harness record RUN_DIR`.\n"
-    return head + _LEGEND + "\n" + "\n".join(_section(run) for run in runs)
+    return head + _LEGEND + "\n" + "\n".join(_section(_in_lines(run)) for run in runs)
+
+
+def _in_lines(data: Any) -> Any:
+    """The same, with no line break in any text: a name cannot add a line to the board."""
+    if isinstance(data, str):
+        return " ".join(data.splitlines())
+    if isinstance(data, dict):
+        return {_in_lines(key): _in_lines(value) for key, value in data.items()}
+    return [_in_lines(value) for value in data] if isinstance(data, list | tuple) else data
+
+
+def _code(text: str) -> str:
+    """In backticks, more of them than the text has in a row."""
+    ticks = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
+    return f"{ticks} {text} {ticks}" if "`" in text else f"`{text}`"
 
 
 def _section(run: Results) -> str:
@@ -62,7 +79,7 @@ def _banner(run: Results) -> str:
 
 def _facts(run: Results) -> str:
     lines = [f"- {name}: {text}" for name, text in facts(run)]
-    commands = "; ".join(f"`{one['command']}`" for one in run["runs"])
+    commands = "; ".join(_code(one["command"]) for one in run["runs"])
     return "\n".join([*lines, f"- to reproduce: {commands} (every setting: config.yaml of the record)"])
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,27 +43,43 @@ def make_manifest(road: Road, store: Store, results: Results, out: Path) -> Resu
                 "files": manifest["files"],
             }
         )
-    done = [stage for stage in stages if stage["made"]]
-    costs = [stage["cost"] for stage in done if "cost" in stage]
+    told = from_results(results)
     return {
         "schema": SCHEMA,
-        "name": results["name"],
-        "command": results["runs"][0]["command"],
+        **told,
         "environments": environments,
         "seeds": {"run": road.config.seed, "teacher responses on training prompts": TEACHER_SEED, "bootstrap": 0},
-        "weights": {**results["pair"]["weights"], "others": sorted(_outside(road) - set(_known(results)))},
+        "weights": {**told["weights"], "others": sorted(_outside(road) - set(_known(results)))},
+        "methods": {job.label: job.method_source for job in road.jobs.values() if isinstance(job, TrainJob)},
+        **sums(stages),
+        "stages": stages,
+        "files": {
+            name: {"bytes": (out / name).stat().st_size, "sha256": file_sha256(out / name)} for name in files_in(out)
+        },
+    }
+
+
+def from_results(results: Results) -> Results:
+    """What a manifest says that the results of its run say too."""
+    return {
+        "name": results["name"],
+        "command": results["runs"][0]["command"],
+        "weights": results["pair"]["weights"],
         "prompts": {
             results["training"]["prompt_set"]: results["training"]["digest"],
             **{entry["name"]: entry["digest"] for entry in results["prompt_sets"]},
         },
         "judges": {judge["name"]: {"digest": judge["digest"], **judge["setup"]} for judge in results["judges"]},
-        "methods": {job.label: job.method_source for job in road.jobs.values() if isinstance(job, TrainJob)},
+    }
+
+
+def sums(stages: Sequence[Results]) -> Results:
+    """Seconds and costs of all stages that were made."""
+    done = [stage for stage in stages if stage["made"]]
+    costs = [stage["cost"] for stage in done if "cost" in stage]
+    return {
         "seconds": round(sum(stage["seconds"] for stage in done), 1),
-        "cost": sum(cost for cost in costs if cost is not None) if costs and None not in costs else None,
-        "stages": stages,
-        "files": {
-            name: {"bytes": (out / name).stat().st_size, "sha256": file_sha256(out / name)} for name in files_in(out)
-        },
+        "cost": sum(costs) if costs and None not in costs else None,
     }
 
 
@@ -112,12 +128,12 @@ def read_manifest(folder: Path) -> Results:
 
 def changed_files(folder: Path) -> list[str]:
     """What is wrong with the files that the manifest vouches for, one line each; empty where they are as written."""
-    found = []
-    for name, known in read_manifest(folder)["files"].items():
+    found, vouched = [], read_manifest(folder)["files"]
+    for name, known in vouched.items():
         path = folder / name
         if not path.is_file():
             found.append(f"{name} is missing")
         elif file_sha256(path) != known["sha256"]:
             found.append(f"{name} is not the file that the run wrote: its sha256 is not that of {MANIFEST}")
-    missing = [name for name in FILES if name not in read_manifest(folder)["files"]]
-    return found + [f"{MANIFEST} does not vouch for {name}" for name in missing]
+    others = [name for name in dict.fromkeys([*FILES, *files_in(folder)]) if name not in vouched]
+    return found + [f"{MANIFEST} does not vouch for {name}" for name in others]

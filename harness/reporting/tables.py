@@ -181,7 +181,7 @@ def _between(row: Results) -> Cell:
     judged = sum(found is not None for found in row["by_run"])
     if row["spread"] is None:
         return Cell("", "")
-    return number(row["spread"], f"{100 * row['spread']:.1f} of {judged} runs")
+    return number(row["spread"], f"{100 * row['spread']:.1f} ({judged} runs)")
 
 
 def _missing(row: Results) -> Cell:

@@ -16,7 +16,7 @@ from harness.progress import Tick
 from harness.records import Prompt, Response, RunPrompt, RunResponse, prompts_digest, read_jsonl, read_records
 from harness.reporting import board
 from harness.reporting.figures import SECTIONS, TEACHER, Results, figures
-from harness.reporting.manifest import changed_files, read_manifest
+from harness.reporting.manifest import changed_files, from_results, read_manifest, sums
 from harness.reporting.results import (
     BOARD,
     CONFIG,
@@ -40,7 +40,8 @@ _SAME = 1e-9  # relative: figures are made again by the same sums
 class Verification:
     """checked: what was held against what, in words. wrong: what does not follow, one line each.
 
-    absent: artifacts of the run that this store does not have, so that nothing could be said of them."""
+    absent: artifacts of the run that this store does not have, so that nothing could be said of them; judgings that
+    were never done, as verdicts failed, are among them."""
 
     checked: list[str] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
@@ -133,17 +134,20 @@ def _prompts(folder: Path, results: Results) -> Iterator[str]:
 
 
 def _board(folder: Path, results: Results) -> Iterator[str]:
-    if (folder / BOARD).read_text(encoding="utf-8") != board.render([results]):
+    path = folder / BOARD
+    if path.is_file() and path.read_bytes() != board.render([results]).encode():
         yield f"{BOARD} is not what {RESULTS} renders to"
 
 
 def _settings(folder: Path, results: Results, manifest: Results) -> Iterator[str]:
-    config = {key: value for key, value in results["config"].items() if key != "training"}
-    written = parse_yaml((folder / CONFIG).read_text(encoding="utf-8"), str(folder / CONFIG))
-    for path, was, now in differences(config, written, "config"):
-        yield f"{RESULTS}: {path} is {_short(was)}; {CONFIG} has {_short(now)}"
-    if manifest["name"] != results["name"]:
-        yield f"{MANIFEST} is of {manifest['name']}, {RESULTS} of {results['name']}"
+    if (folder / CONFIG).is_file():
+        yield from _config(folder / CONFIG, results)
+    for key, value in from_results(results).items():
+        for path, was, now in differences(manifest[key], value, key):
+            yield f"{MANIFEST}: {path} is {_short(was)}; {RESULTS} has {_short(now)}"
+    for key, value in sums(manifest["stages"]).items():
+        if not _equal(manifest[key], value):
+            yield f"{MANIFEST}: {key} is {_short(manifest[key])}; of its stages it is {_short(value)}"
     stages = {stage["ref"]: stage for stage in manifest["stages"]}
     for method in results["methods"]:
         name, stage = method["name"], stages.get(method["artifact"])
@@ -155,6 +159,16 @@ def _settings(folder: Path, results: Results, manifest: Results) -> Iterator[str
         curve = folder / CURVES / f"{name}.jsonl"
         if not curve.is_file() or file_sha256(curve) != stage["files"][METRICS]["sha256"]:
             yield f"{CURVES}/{name}.jsonl is not the curve that its training {method['artifact']} wrote"
+
+
+def _config(path: Path, results: Results) -> Iterator[str]:
+    config = {key: value for key, value in results["config"].items() if key != "training"}
+    written = parse_yaml(path.read_text(encoding="utf-8", errors="replace"), str(path))
+    found = list(differences(config, written, "config"))
+    for where, was, now in found:
+        yield f"{RESULTS}: {where} is {_short(was)}; {CONFIG} has {_short(now)}"
+    if not found and config != written:
+        yield f"{CONFIG} lacks settings of {RESULTS}"
 
 
 def _artifacts(folder: Path, manifest: Results, store: Store, found: Verification, tick: Tick) -> None:
@@ -188,12 +202,13 @@ def _artifact(stage: Results, store: Store) -> Iterator[str]:
             yield f"{where}: {name} is not the file that {MANIFEST} has the sha256 of"
     try:
         written = json.loads((store.path(stage["ref"]) / MANIFEST).read_text(encoding="utf-8"))
-        facts, ref = written["facts"], job_from_json.validate_python(written["job"]).ref
+        ref = job_from_json.validate_python(written["job"]).ref
+        changed = [name for name in ("facts", "seconds", "created") if written[name] != stage[name]]
     except (ValueError, KeyError, TypeError):
         yield f"{where}: its {MANIFEST} is damaged, or of another version"
         return
-    if facts != stage["facts"]:
-        yield f"{where}: the facts of the artifact are not those of {MANIFEST}"
+    if changed:
+        yield f"{where}: {', '.join(changed)} of the artifact are not those of {MANIFEST}"
     if ref != stage["ref"]:
         yield f"{where}: its key does not follow from its job (changed, or of another version)"
 

@@ -13,8 +13,10 @@ KINDS = {"ceiling": "ceiling", "untrained": "start", "control": "control", "meth
 
 
 def markdown(frame: pd.DataFrame) -> str:
-    cells = frame.astype(str).map(lambda text: " ".join(text.split()).replace("|", "\\|"))
-    return str(cells.to_markdown(index=False, disable_numparse=True))
+    def cell(value: Any) -> str:
+        return "" if pd.isna(value) else " ".join(str(value).split()).replace("|", "\\|")
+
+    return str(frame.map(cell).rename(columns=cell).to_markdown(index=False, disable_numparse=True))
 
 
 def rate_cell(rate: float | None, interval: Sequence[float] | None, signed: bool = False) -> str:
@@ -48,7 +50,8 @@ def rank_cell(row: Results) -> str:
 def spread_cell(row: Results) -> str:
     """Standard deviation of the preference rate between runs, in points, and how many runs there are."""
     runs = sum(rate is not None for rate in row["by_run"])
-    return f"{100 * row['spread']:.1f} ({runs} runs)" if row["spread"] is not None else f"({runs} run)"
+    counted = f"({runs} run{'' if runs == 1 else 's'})"
+    return counted if row["spread"] is None else f"{100 * row['spread']:.1f} {counted}"
 
 
 def share_cell(share: Results) -> str:
@@ -119,11 +122,13 @@ def warnings(run: Results) -> list[tuple[str, str]]:
     smallest = min((row["prompts"] for row in run["rows"] if row["judge"] == run["judge"]), default=0)
     seeds = len({one["seed"] for one in run["runs"]})
     if smallest < RANKABLE_PROMPTS:
+        some = any(not entry["unranked"] for entry in run["prompt_sets"])
+        rows = f"rows of sets below {RANKABLE_PROMPTS} stand" if some else "rows stand"
         found.append(
             (
                 "Too small to rank.",
                 f"The smallest set has {smallest} judged prompts and there {_seeds(seeds)}: differences of tens of "
-                "points are noise. This run demonstrates the road; rows stand in a fixed order.",
+                f"points are noise. This run demonstrates the road; {rows} in a fixed order.",
             )
         )
     for entry in run["prompt_sets"]:

@@ -19,7 +19,7 @@ from harness import commands, launch, launchers
 from harness.config import Config
 from harness.errors import UserError
 from harness.jobs import PromptsJob
-from harness.reporting import results
+from harness.reporting import recording
 from harness.store import MANIFEST, Store, file_sha256
 
 ROOT = Path(__file__).parents[2]
@@ -135,7 +135,7 @@ def test_help_imports_neither_torch_nor_pandas(arguments: list[str]) -> None:
 
 def test_help_names_every_command(cli: Any) -> None:
     ended = cli("--help")
-    for command in ("run", "plan", "list", "record", "leaderboard", "stage"):
+    for command in ("run", "plan", "list", "record", "leaderboard", "report", "import", "stats", "verify", "stage"):
         assert f" {command} " in ended.out
 
 
@@ -470,7 +470,7 @@ def test_list_shows_everything(cli: Any) -> None:
 def test_a_board_of_no_recorded_run_is_printed_to_a_file(
     cli: Any, cwd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(results, "results_folder", lambda: tmp_path / "none")
+    monkeypatch.setattr(recording, "results_folder", lambda: tmp_path / "none")
     assert cli("leaderboard", "--out", "board.md").status == 0
     assert (cwd / "board.md").read_text().startswith("# Leaderboard")
 
@@ -494,7 +494,7 @@ def test_a_place_that_cannot_be_written_to_is_refused_before_anything_is_compute
 def test_a_board_cannot_be_written_over_a_folder(
     cli: Any, cwd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(results, "results_folder", lambda: tmp_path / "none")
+    monkeypatch.setattr(recording, "results_folder", lambda: tmp_path / "none")
     assert_one_line(cli("leaderboard", "--out", cwd), str(cwd))
 
 

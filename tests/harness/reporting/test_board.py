@@ -8,132 +8,10 @@ from typing import Any
 
 import pytest
 
-from harness.reporting import board
-from harness.reporting.results import read_results, recorded
+from harness.reporting import board, pooling, recording
+from tests.harness.reporting_results import FIXED, RANKED, contrast, control, judging, make_run, refused, with_rows
 
 ROOT = Path(__file__).parents[3]
-SAMPLING = {"temperature": 0.8, "top_p": 0.95, "max_new_tokens": 96}
-TRAINING = {
-    "start": "sft",
-    "learning_rate": 1e-5,
-    "epochs": 2,
-    "batch_size": 8,
-    "micro_batch_tokens": 2048,
-    "warmup_ratio": 0.1,
-    "weight_decay": 0.0,
-    "max_grad_norm": 1.0,
-    "precision": "bf16",
-    "checkpoint_steps": 25,
-}
-
-
-def row(prompt_set: str, method: str, kind: str, judge: str, n: int, rate: float | None, **more: Any) -> dict[str, Any]:
-    interval = None if rate is None else [rate - 0.125, rate + 0.125]
-    return {
-        "prompt_set": prompt_set,
-        "in_domain": prompt_set == "near",
-        "method": method,
-        "kind": kind,
-        "judge": judge,
-        "n": n,
-        "wins": 7,
-        "ties": 11,
-        "losses": 13,
-        "missing": 0,
-        "failed_verdicts": 0,
-        "preference_rate": rate,
-        "preference_interval": interval,
-        "win_rate": None if rate is None else 0.219,
-        "win_interval": None if rate is None else [0.1, 0.4],
-        "mean_tokens": 61.4,
-        "cut_share": 0.25,
-        **more,
-    }
-
-
-def make_run(n: int = 32, proxy: bool = True) -> dict[str, Any]:
-    """Two prompt sets, two methods and a control, a judge of two parts; every figure is another one."""
-    misses = "grammar" if proxy else ""
-    rates = {
-        "teacher (second sample)": -0.031,
-        "kd": -0.406,
-        "dadpo": -0.203,
-        "ddpo-beta0.15": -0.305,
-        "untrained": -0.508,
-    }
-    kinds = {"teacher (second sample)": "ceiling", "ddpo-beta0.15": "control", "untrained": "untrained"}
-    rows = [
-        row(prompt_set, method, kinds.get(method, "method"), judge, n, round(rate - shift - part, 4))
-        for prompt_set, shift in (("near", 0.0), ("far", 0.05))
-        for method, rate in rates.items()
-        for judge, part in (("both", 0.0), ("part-one", 0.01), ("part-two", 0.02))
-    ]
-    return {
-        "schema": 1,
-        "harness": "0.1.0",
-        "name": "small-seed4-abc",
-        "date": "2025-02-03",
-        "command": "python -m harness run --student small",
-        "pair": {"student": "small", "teacher": "large"},
-        "pruning": {"parameters_before": 1000, "parameters": 800},
-        "seed": 4,
-        "judge": "both",
-        "judges": [
-            {"name": "both", "summary": "two parts together", "misses": misses},
-            {"name": "part-one", "summary": "the first part", "misses": misses},
-            {"name": "part-two", "summary": "the second part", "misses": misses},
-        ],
-        "judge_samples": 2 if proxy else 0,
-        "prompt_sets": [
-            {"name": "near", "in_domain": True, "prompts": 144, "teacher": {"mean_tokens": 71.6, "cut_share": 0.34}},
-            {"name": "far", "in_domain": False, "prompts": 88, "teacher": {"mean_tokens": 82.3, "cut_share": 0.45}},
-        ],
-        "training": {
-            "prompt_set": "everyday",
-            "prompts": 640,
-            "sampling": {"temperature": 1.0, "top_p": 1.0, "max_new_tokens": 128},
-            "mean_tokens": 93.6,
-            "cut_share": 0.57,
-        },
-        "evaluation": {"sampling": SAMPLING},
-        "methods": [
-            {
-                "name": "kd",
-                "method": "kd",
-                "controls": "",
-                "token_matched": False,
-                "why": "",
-                "settings": {**TRAINING, "start": "student", "learning_rate": 2e-4, "epochs": 3, "batch_size": 16},
-                "facts": {"steps": 120, "tokens": 98765},
-            },
-            {
-                "name": "dadpo",
-                "method": "dadpo",
-                "controls": "",
-                "token_matched": False,
-                "why": "",
-                "settings": {**TRAINING, "beta_reference": 0.1, "beta_teacher": 0.05, "teacher_margin": "own"},
-                "facts": {"steps": 160, "tokens": 123456},
-            },
-            {
-                "name": "ddpo-beta0.15",
-                "method": "ddpo",
-                "controls": "dadpo",
-                "token_matched": False,
-                "why": "the larger beta alone",
-                "settings": {**TRAINING, "beta": 0.15},
-                "facts": {"steps": 161, "tokens": 123457},
-            },
-        ],
-        "rows": rows,
-    }
-
-
-def with_rows(run: dict[str, Any], method: str, **values: Any) -> dict[str, Any]:
-    for found in run["rows"]:
-        if found["method"] == method:
-            found.update(values)
-    return run
 
 
 def section(text: str, title: str) -> str:
@@ -141,9 +19,10 @@ def section(text: str, title: str) -> str:
     return re.split(r"^#+ ", text.split(title, 1)[1], maxsplit=1, flags=re.MULTILINE)[0]
 
 
-def table(text: str, title: str) -> list[dict[str, str]]:
-    """The rows of the first table under a heading, by column."""
-    lines = [line for line in section(text, title).splitlines() if line.startswith("|")]
+def table(text: str, title: str, place: int = 0) -> list[dict[str, str]]:
+    """The rows of a table under a heading, by column."""
+    tables = [part for part in section(text, title).split("\n\n") if part.startswith("|")]
+    lines = tables[place].splitlines()
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     return [dict(zip(cells[0], found, strict=True)) for found in cells[2:]]
 
@@ -157,10 +36,8 @@ def test_the_head_says_what_was_run_and_how_to_run_it_again() -> None:
     for figure in (
         "## small, taught by large",
         "judge: both; 2 further teacher samples a prompt",
-        "seed: 4",
-        "2025-02-03",
-        "harness 0.1.0",
-        "small-seed4-abc",
+        "run: seed 4, 2025-02-03, harness 0.1.0, small-seed4-abc",
+        "small, pruned from 1,000 to 800 parameters",
         "640 prompts of everyday",
         "temperature 1, at most 128 tokens",
         "temperature 0.8, top-p 0.95, at most 96 tokens",
@@ -192,6 +69,7 @@ def test_every_figure_of_a_row_is_shown() -> None:
         "N": "32",
         "missing": "0",
         "failed verdicts": "0",
+        "identical": "0",
         "tokens": "61",
         "cut": "25%",
     }
@@ -210,22 +88,45 @@ def test_a_rate_above_parity_has_its_sign() -> None:
 
 
 def test_missing_prompts_and_failed_verdicts_are_shown() -> None:
-    text = board.render([with_rows(make_run(), "kd", n=27, missing=5, failed_verdicts=9)])
+    more = {"n": 27, "prompts": 27, "missing": 5, "missing_share": 5 / 32, "failed_verdicts": 9}
+    text = board.render([with_rows(make_run(), "kd", **more)])
     found = next(found for found in table(text, "### near") if found["method"] == "kd")
-    assert (found["N"], found["missing"], found["failed verdicts"]) == ("27", "5", "9")
+    assert (found["N"], found["missing"], found["failed verdicts"]) == ("27", "5 (16%)", "9")
+
+
+def test_outcomes_of_several_runs_are_no_further_prompts() -> None:
+    found = table(board.render([with_rows(make_run(), "kd", n=64, prompts=32)]), "### near")
+    assert {row["method"]: row["N"] for row in found}["kd"] == "64 (32 prompts)"
+
+
+def test_the_same_verdicts_are_shown_by_other_rates() -> None:
+    rows = table(board.render([with_rows(make_run(), "kd", orders="both")]), "### The same verdicts by other rates")
+    assert len(rows) == 2 * 5
+    assert next(row for row in rows if (row["method"], row["on"]) == ("kd", "far")) == {
+        "method": "kd",
+        "on": "far",
+        "half-tie win rate": "27.2% [21.0, 33.5]",
+        "mean preference": "37.5% [25.0, 50.0]",
+        "orders": "both",
+    }
 
 
 @pytest.mark.parametrize("n", [32, 144])
 def test_a_method_that_was_never_judged_is_shown_as_such(n: int) -> None:
-    none = dict.fromkeys(("preference_rate", "preference_interval", "win_rate", "win_interval"))
-    run = with_rows(make_run(n), "kd", n=0, wins=0, ties=0, losses=0, missing=n, failed_verdicts=n, **none)
+    rates = ("preference", "win", "half_tie")
+    none = dict.fromkeys(f"{name}_{part}" for name in rates for part in ("rate", "interval"))
+    none |= dict.fromkeys(("mean_preference", "mean_preference_interval"))
+    counts = {"n": 0, "prompts": 0, "wins": 0, "ties": 0, "losses": 0, "missing": n, "missing_share": 1.0}
+    run = with_rows(make_run(n), "kd", failed_verdicts=n, rank=None, **counts, **none)
+    for entry in run["prompt_sets"]:
+        entry["unranked"] = "0 judged prompts"
     found = next(found for found in table(board.render([run]), "### near") if found["method"] == "kd")
     assert found["preference rate"] == found["win rate"] == "none judged"
-    assert (found["N"], found["missing"]) == ("0", str(n))
+    assert (found["N"], found["missing"]) == ("0", f"{n} (100%)")
 
 
 def test_each_part_of_a_judge_is_shown_alone() -> None:
-    rows = {found["method"]: found for found in table(board.render([make_run()]), "### The judges")}
+    rows = {found["method"]: found for found in table(board.render([make_run()]), "### The judges", 1)}
     assert rows["dadpo"] == {
         "method": "dadpo",
         "part-one, near": "-21.3% [-33.8, -8.8]",
@@ -303,18 +204,32 @@ def test_a_row_that_was_never_judged_whole_has_its_flips_too() -> None:
         text = board.render([with_rows(reading(make_run()), method, flips=nothing)])
         rows = table(text, "### near")
         assert list(rows[0]) == list(rows[1])
-        assert {found["method"]: found["flips"] for found in rows}[method] == "0 of 0"
+        assert {found["method"]: found["flips"] for found in rows}[method] == "no orders"
 
 
 def test_a_judge_without_orders_has_no_column_of_flips() -> None:
-    run = reading(make_run())
-    for found in run["rows"]:
-        found["flips"] = {"count": 0, "n": 0, "share": None, "interval": None}
-    assert "flips" not in table(board.render([run]), "### far")[0]
+    assert "flips" not in table(board.render([make_run()]), "### far")[0]
 
 
-def test_results_that_did_not_count_identical_responses_show_no_count() -> None:
-    assert "identical" not in table(board.render([make_run()]), "### far")[0]
+def test_judging_is_counted_by_judge() -> None:
+    counts = {"verdicts": 1200, "ok": 1190, "unparsable": 6, "failed": 4, "identical": 2, "truncated": 7}
+    one = judging("part-one", 120, **counts, flips=30, both_orders=590, ties=50, outcomes=595)
+    one["forms"] = {"letter": 1100, "rationale": 100}
+    asked, measured = table(board.render([{**make_run(), "judging": [one, judging("part-two", 12)]}]), "### The judges")
+    assert asked == {
+        "judge": "part-one",
+        "verdicts": "1200",
+        "ok": "1190",
+        "unparsable": "6",
+        "failed": "4",
+        "skipped": "0",
+        "identical": "2",
+        "ties": "50 of 595",
+        "contradicts itself": "30 of 590",
+        "read in part": "7",
+        "asked for": "letter: 1100, rationale: 100",
+    }
+    assert (measured["contradicts itself"], measured["asked for"]) == ("no orders", "")
 
 
 def test_the_agreement_of_judges_is_shown() -> None:
@@ -327,64 +242,107 @@ def test_the_agreement_of_judges_is_shown() -> None:
     assert "Agreement of the judges" not in board.render([make_run()])
 
 
-# ---- banners
-
-
-@pytest.mark.parametrize("n", [1, 79])
-def test_a_run_that_is_too_small_to_rank_says_so(n: int) -> None:
-    text = board.render([make_run(n)])
-    assert "**Too small to rank.**" in text
-    assert f"{n} judged prompts" in text
-
-
-@pytest.mark.parametrize("n", [80, 144])
-def test_a_run_that_is_large_enough_has_no_such_banner(n: int) -> None:
-    assert "Too small to rank" not in board.render([make_run(n)])
-
-
-def test_one_small_set_is_enough_for_the_banner() -> None:
-    run = make_run(144)
-    for found in run["rows"]:
-        if found["prompt_set"] == "far":
-            found["n"] = 60
-    assert "The smallest set has 60 judged prompts" in board.render([run])
-
-
-def test_proxies_are_declared_with_what_they_miss() -> None:
-    text = board.render([make_run()])
-    assert "**The judge is a declared proxy** (both, part-one, part-two)" in text
-    assert text.count("A proxy; it misses grammar.") == 3
-    assert text.count("Judge: both, a proxy: it misses grammar.") == 2  # above the table of each set
-
-
-def test_a_judge_that_reads_is_not_called_a_proxy() -> None:
-    text = board.render([make_run(proxy=False)])
-    assert "declared proxy" not in text
-    assert "A proxy" not in text
-    assert "further teacher samples" not in text
-
-
-# ---- order
-
-FIXED = ["teacher (second sample)", "kd", "dadpo", "ddpo-beta0.15", "untrained"]
-RANKED = ["teacher (second sample)", "dadpo", "ddpo-beta0.15", "kd", "untrained"]
+# ---- ranks, runs, contrasts, length
 
 
 @pytest.mark.parametrize(("n", "order"), [(79, FIXED), (80, RANKED)])
 def test_rows_are_ranked_only_where_there_is_enough_to_rank(n: int, order: list[str]) -> None:
     text = board.render([make_run(n)])
-    for title in ("### near", "### far", "### The judges"):
-        assert [found["method"] for found in table(text, title)] == order
+    for title, place in (("### near", 0), ("### far", 0), ("### The judges", 1)):
+        rows = table(text, title, place)
+        assert [found["method"] for found in rows] == order
+    ranks = [found.get("rank") for found in table(text, "### far")]
+    assert ranks == (["1", "2–3", "2–3", "4", "5"] if order == RANKED else [None] * 5)
 
 
-def test_a_board_that_says_its_order_is_fixed_has_every_table_in_it() -> None:
+def test_a_set_is_ranked_for_itself() -> None:
     run = make_run(144)
+    run["prompt_sets"][1]["unranked"] = "12% of kd's prompts are missing"
     for found in run["rows"]:
-        if found["prompt_set"] == "far":
-            found["n"] = 60
+        found["rank"] = found["rank"] if found["prompt_set"] == "near" else None
     text = board.render([run])
-    assert "rows stand in a fixed order" in text
-    assert [found["method"] for found in table(text, "### near")] == FIXED
+    assert "> **far is not ranked.** 12% of kd's prompts are missing." in text
+    assert [found["method"] for found in table(text, "### near")] == RANKED
+    assert [found["method"] for found in table(text, "### far")] == FIXED
+    assert "rank" in table(text, "### near")[0] and "rank" not in table(text, "### far")[0]
+
+
+def test_the_spread_of_runs_has_a_column_where_there_are_several() -> None:
+    run = with_rows(make_run(), "kd", by_run=[-0.3, -0.5], spread=0.1414)
+    assert "SD of runs" not in table(board.render([run]), "### near")[0]
+    run["runs"] = [{**run["runs"][0], "seed": seed, "command": f"run --seed {seed}"} for seed in (4, 5)]
+    text = board.render([run])
+    spread = {found["method"]: found["SD of runs"] for found in table(text, "### near")}
+    assert (spread["kd"], spread["dadpo"]) == ("14.1 (2 runs)", "(1 run)")
+    assert "- to reproduce: `run --seed 4`; `run --seed 5` (" in text
+
+
+def test_contrasts_are_shown_with_what_was_found() -> None:
+    none = dict.fromkeys(("difference", "interval", "p", "p_holm"))
+    made = [contrast(), contrast("far", p=0.00004, p_holm=0.2)]
+    made.append(contrast("out-of-domain", n=0, left_out=9, **none))
+    text = board.render([{**make_run(), "contrasts": made}])
+    rows = table(text, "### Method against method")
+    assert rows[0] == {
+        "first − second": "dadpo − kd",
+        "on": "near",
+        "difference in points": "+20.0 [+5.0, +35.0]",
+        "p": "0.004",
+        "p (Holm)": "0.012",
+        "N": "140",
+        "left out": "4",
+        "finding": "dadpo is better",
+    }
+    assert (rows[1]["p"], rows[1]["p (Holm)"], rows[1]["finding"]) == ("< 0.001", "0.200", "not told apart")
+    assert (rows[2]["difference in points"], rows[2]["p"]) == ("none judged", "")
+    assert rows[2]["finding"] == "no prompt was judged for both"
+    assert "Declared before the run" in section(text, "### Method against method")
+    assert "Method against method" not in board.render([make_run()])
+
+
+def test_length_is_shown_with_rates_at_equal_length_and_reasons_for_none() -> None:
+    made = [control(), refused("99 judged prompts", "kd"), refused("99 judged prompts", "kd", prompt_set="far")]
+    text = board.render([{**make_run(), "length": made}])
+    assert table(text, "### How much of it is length") == [
+        {
+            "method": "dadpo",
+            "on": "near",
+            "tokens, teacher's": "84, 72",
+            "preference rate": "-20.0%",
+            "at equal length": "-30.0% [-40.0, -20.0]",
+            "logits for one SD more": "+0.50 [+0.25, +0.75]",
+        }
+    ]
+    assert "Not modelled, kd on near; kd on far: 99 judged prompts." in text
+    assert "Not modelled, everywhere: 99" in board.render([{**make_run(), "length": made[1:]}])
+    assert "How much of it is length" not in board.render([make_run()])
+
+
+# ---- banners
+
+
+def test_banners_stand_before_everything_else() -> None:
+    text = board.render([{**make_run(79), "judging": [judging("both", 9, ok=80, unparsable=6, failed=4)]}])
+    banner = text.split("## small, taught by large\n\n")[1].split("\n\n")[0].splitlines()
+    assert [line.split("**")[1] for line in banner if line != ">"] == [
+        "Too small to rank.",
+        "Verdicts are missing.",
+        "The judge is a declared proxy (both, part-one, part-two).",
+    ]
+    assert "The smallest set has 79 judged prompts and there is one seed" in text
+    assert "Of 90: 6 unparsable, 4 failed." in text
+
+
+def test_a_large_run_with_a_judge_that_reads_has_no_banner() -> None:
+    assert "\n> " not in board.render([make_run(80, proxy=False)])
+
+
+def test_proxies_are_declared_with_what_they_miss() -> None:
+    text = board.render([make_run()])
+    assert text.count("A proxy; it misses grammar.") == 3
+    assert text.count("Judge: both, a proxy: it misses grammar.") == 2  # above the table of each set
+    reads = board.render([make_run(proxy=False)])
+    assert "proxy" not in reads and "further teacher samples" not in reads
 
 
 # ---- several runs, and the same twice
@@ -396,24 +354,48 @@ def test_rows_of_different_runs_share_no_table() -> None:
     text = board.render([make_run(), other])
     assert text.index("## small, taught by large") < text.index("## tiny, taught by large")
     assert text.count("### near") == 2
+    assert text.count("Formulas: ") == 1
     assert [found["method"] for found in table(text, "### near")] == FIXED
 
 
 def test_rendering_is_deterministic_and_leaves_the_results_alone() -> None:
-    run = make_run()
+    run = {**make_run(), "contrasts": [contrast()], "length": [control()]}
     before = copy.deepcopy(run)
     assert board.render([run]) == board.render([json.loads(json.dumps(run))])
     assert run == before
 
 
-def test_a_bar_in_a_name_does_not_add_a_column() -> None:
+HOSTILE = ["a | b", "a\nb", "a\n\n# b", "`a`", "a``b", "a \\| b", "| --- |"]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_hostile_names_add_no_line_and_no_column(text: str) -> None:
+    def with_name(name: str) -> str:
+        plain = {**make_run(), "contrasts": [contrast()], "length": [control(), refused("few")]}
+        run = json.loads(json.dumps(plain).replace('"dadpo"', json.dumps(name)).replace('"near"', json.dumps(name)))
+        run["runs"][0] |= {"command": name, "name": name}
+        run["pair"] = {"student": name, "teacher": name}
+        run["judges"][0] |= {"summary": name, "setup": {"template": name}}
+        run["methods"][2]["why"] = run["training"]["prompt_set"] = name
+        return board.render([run])
+
+    def shape(board_text: str) -> list[tuple[str, int]]:
+        """Of each line: how it starts, and its columns."""
+        return [
+            (line[:1], len(re.findall(r"(?<!\\)\|", line)) if line.startswith("|") else 0)
+            for line in board_text.splitlines()
+        ]
+
+    assert shape(with_name(text)) == shape(with_name("name"))
+
+
+def test_a_command_with_backticks_is_still_code() -> None:
     run = make_run()
-    run["methods"][2]["why"] = "a | b"
-    rows = section(board.render([run]), "### What was trained").splitlines()
-    bars = {len(re.findall(r"(?<!\\)\|", line)) for line in rows if line.startswith("|")}
-    assert len(bars) == 1
+    for command, shown in (("run `x`", "`` run `x` ``"), ("``", "``` `` ```"), ("run x", "`run x`")):
+        run["runs"][0]["command"] = command
+        assert f"- to reproduce: {shown} (" in board.render([run])
 
 
 def test_the_committed_board_is_the_one_of_the_recorded_runs() -> None:
     path = ROOT / "leaderboard.md"
-    assert path.read_text(encoding="utf-8") == board.render([read_results(folder) for folder in recorded()])
+    assert path.read_text(encoding="utf-8") == board.render(pooling.boards(recording.recorded()))

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
-import contextlib
 import json
+import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,44 +17,23 @@ from harness.models.catalog import Pair
 from harness.pipeline import Road, open_judges
 from harness.records import Verdict, write_jsonl
 from harness.reporting import results
-from harness.reporting.results import RECORDED, SCHEMA, read_results, record, recorded
+from harness.reporting.figures import SECTIONS, Declared, Made, figures
+from harness.reporting.results import SCHEMA, declared, declared_in, read_made, read_results, write_run
 from harness.store import Store
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty benchmarks/results."""
-    made = tmp_path / "benchmarks" / "results"
-    made.mkdir(parents=True)
-    monkeypatch.setattr(results, "results_folder", lambda: made)
-    return made
+from tests.harness.making import jsonl
+from tests.harness.reporting_runs import COMMAND, Run, make_folder
 
 
 def finished(run: Path, **values: Any) -> Path:
-    """A run's output folder, with files that are not for the record."""
     run.mkdir(parents=True)
-    config = {"student": "small"}
-    found = {"schema": SCHEMA, "name": "small-seed0-abc", "note": "é", "config": {**config, "training": {}}, **values}
+    found = {"schema": SCHEMA, "name": "small-seed0-abc", "note": "é", **values}
     (run / "results.json").write_text(json.dumps(found, ensure_ascii=False), encoding="utf-8")
-    (run / "verdicts.jsonl").write_text('{"prompt_id": "a"}\n')
-    (run / "config.yaml").write_text("student: small\n")
-    (run / "leaderboard.md").write_text("# Leaderboard\n")
-    (run / "harness-run.json").write_text("{}")
-    (run / "checkpoint").mkdir()
-    (run / "checkpoint" / "model.safetensors").write_bytes(b"weights")
     return run
 
 
-def tree(folder: Path) -> set[str]:
-    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-
-
-def test_a_configuration_of_another_run_is_not_recorded(tmp_path: Path, folder: Path) -> None:
-    run = finished(tmp_path / "run")
-    (run / "config.yaml").write_text("student: large\n")
-    with pytest.raises(UserError, match="is not the configuration of"):
-        record(run)
-    assert not any(folder.iterdir())
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return make_folder(tmp_path_factory.mktemp("results"), prompts=3)
 
 
 # ---- reading
@@ -85,6 +65,84 @@ def test_results_of_another_version_are_refused(tmp_path: Path, content: str) ->
     (run / "results.json").write_text(content)
     with pytest.raises(UserError, match=f"not results of this version of the harness \\(schema {SCHEMA}\\)"):
         read_results(run)
+
+
+@pytest.mark.parametrize("name", ["verdicts.jsonl", "responses.jsonl"])
+def test_a_folder_without_rows_is_refused(made: Run, tmp_path: Path, name: str) -> None:
+    copy = Path(shutil.copytree(made.folder, tmp_path / "copy"))
+    (copy / name).unlink()
+    with pytest.raises(UserError, match=rf"copy holds no {name}; run it again \(nothing is computed twice\)"):
+        read_made(copy)
+
+
+# ---- what a run writes
+
+
+def test_results_are_what_was_read_from_the_road_and_its_artifacts(made: Run) -> None:
+    found = read_results(made.folder)
+    assert found == json.loads(json.dumps(made.results))
+    assert re.fullmatch(r"small-seed0-[0-9a-f]{12}", found["name"])
+    (run,) = found["runs"]
+    assert (run["name"], run["seed"], run["command"]) == (found["name"], 0, COMMAND)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d", run["date"])
+    assert (found["judge"], found["judge_samples"], found["pruning"]) == ("openai:m", 0, None)
+    # 3, 4 and 5 tokens, the first of them cut
+    assert (found["training"]["mean_tokens"], found["training"]["cut_share"]) == (4, pytest.approx(1 / 3))
+    assert (found["training"]["prompts"], [one["prompts"] for one in found["prompt_sets"]]) == (3, [3, 3])
+    assert [(method["name"], method["artifact"]) for method in found["methods"]] == list(made.road.trainings.items())
+    assert [one["teacher"]["mean_tokens"] for one in found["prompt_sets"]] == [4, 4]
+    assert "training" not in found["config"] or found["config"]["training"] == {}
+    assert "store" not in found["config"] and "launcher" not in found["config"]
+
+
+def test_figures_can_be_made_again_from_a_folder_alone(made: Run) -> None:
+    found = read_results(made.folder)
+    again = figures(declared_in(found), {found["name"]: read_made(made.folder)})
+    assert {name: found[name] for name in SECTIONS if name != "prompt_sets"} == {
+        name: json.loads(json.dumps(again[name])) for name in SECTIONS if name != "prompt_sets"
+    }
+    assert declared_in(found) == Declared(
+        sets={"near": True, "far": False},
+        candidates={
+            "teacher (second sample)": "ceiling",
+            "student (untrained)": "untrained",
+            "sft": "method",
+            "ddpo": "method",
+        },
+        judges=["openai:m"],
+        parts=["openai:m"],
+        contrasts=[("ddpo", "sft")],
+    )
+
+
+def test_what_a_results_file_declares_is_what_its_road_did(made: Run, tmp_path: Path) -> None:
+    panel = make_folder(tmp_path, prompts=1, judge={"name": "openai:m, openai:n"})
+    for run in (made, panel):
+        ours, theirs = declared_in(read_results(run.folder)), declared(run.road)
+        assert (ours.sets, ours.candidates, ours.shown) == (theirs.sets, theirs.candidates, theirs.shown)
+        assert [tuple(pair) for pair in theirs.contrasts] == list(ours.contrasts)
+    assert panel.results["judge"] == MAJORITY
+    assert [judge["name"] for judge in panel.results["judges"]] == [MAJORITY, MEAN, "openai:m", "openai:n"]
+
+
+def test_a_folder_holds_curves_prompts_and_the_responses_of_everyone(made: Run) -> None:
+    assert [len(jsonl(made.folder / "metrics" / f"{name}.jsonl")) for name in ("sft", "ddpo")] == [3, 3]
+    prompts = jsonl(made.folder / "prompts.jsonl")
+    assert [(row["prompt_set"], row["id"]) for row in prompts] == [
+        (name, f"p{number}") for name in ("near", "far") for number in range(3)
+    ]
+    responses = jsonl(made.folder / "responses.jsonl")
+    assert {row["system"] for row in responses} == {"teacher", *declared(made.road).candidates}
+    assert len(responses) == 2 * 3 * 5
+    assert {(row["tokens"], row["finish"]) for row in responses} == {(3, "length"), (4, "stop"), (5, "stop")}
+
+
+def test_a_curve_of_what_is_not_trained_any_more_goes(made: Run, tmp_path: Path) -> None:
+    old = tmp_path / "run" / "metrics" / "old.jsonl"
+    old.parent.mkdir(parents=True)
+    old.write_text("")
+    write_run(tmp_path / "run", made.road, made.store, made.results, Made([], []), "")
+    assert sorted(path.name for path in old.parent.iterdir()) == ["ddpo.jsonl", "sft.jsonl"]
 
 
 # ---- judges and their verdicts
@@ -138,60 +196,3 @@ def test_verdicts_of_a_judging_that_lacks_some_are_read_where_they_lie(own_store
         write_jsonl(work / VERDICTS, [whole])
         store.commit(ref, work, {"stage": "judge"}, {}, 0.0)
     assert results.judged(ref, store) == [whole]
-
-
-# ---- recording
-
-
-def test_a_record_is_exactly_the_small_files(folder: Path, tmp_path: Path) -> None:
-    run = finished(tmp_path / "run")
-    target = record(run)
-    assert target == folder / "small-seed0-abc"
-    assert tree(folder) == {f"small-seed0-abc/{name}" for name in RECORDED}
-    for name in RECORDED:
-        assert (target / name).read_bytes() == (run / name).read_bytes()
-
-
-def test_recording_again_renews_the_record(folder: Path, tmp_path: Path) -> None:
-    record(finished(tmp_path / "first"))
-    record(finished(tmp_path / "second", note="new"))
-    assert [read_results(path)["note"] for path in recorded()] == ["new"]
-
-
-def test_recorded_runs_come_by_name(folder: Path, tmp_path: Path) -> None:
-    for name in ("b", "a", "c"):
-        record(finished(tmp_path / name, name=name))
-    (folder / "README.md").write_text("not a run")
-    (folder / "empty").mkdir()
-    assert [path.name for path in recorded()] == ["a", "b", "c"]
-
-
-def test_nothing_is_recorded_of_a_folder_without_results(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"holds no results\.json"):
-        record(tmp_path)
-    assert list(folder.iterdir()) == []
-
-
-@pytest.mark.parametrize("name", ["verdicts.jsonl", "config.yaml"])
-def test_nothing_is_recorded_of_a_run_that_lacks_a_file(folder: Path, tmp_path: Path, name: str) -> None:
-    run = finished(tmp_path / "run")
-    (run / name).unlink()
-    with pytest.raises(UserError, match=f"holds no {name}; run it again"):
-        record(run)
-    assert list(folder.iterdir()) == []
-
-
-@pytest.mark.parametrize("student", ["owner/small", "{tmp}/models/small", "../models/small", "models/../small"])
-def test_a_record_of_a_hub_model_or_a_folder_stays_with_the_others(folder: Path, tmp_path: Path, student: str) -> None:
-    run = finished(tmp_path / "run", name=student.replace("{tmp}", str(tmp_path)) + "-seed0-abc")
-    target = record(run)
-    assert target.parent == folder
-    assert recorded() == [target]
-
-
-def test_a_record_is_not_harmed_by_recording_it_again_from_its_place(folder: Path) -> None:
-    run = finished(folder / "small-seed0-abc")
-    before = {path: (run / path).read_bytes() for path in tree(run)}
-    with contextlib.suppress(UserError):  # nothing to do, or refused
-        record(run)
-    assert {path: (run / path).read_bytes() for path in tree(run)} == before

@@ -103,7 +103,7 @@ def test_the_spread_between_seeds_has_a_column_where_there_are_several() -> None
     run["runs"] = run["runs"][:1]
     assert "SD between seeds" not in board(run).columns
     run["runs"] = run["runs"] * 3
-    assert set(said(board(run), "SD between seeds")) == {"3.1 of 2 runs"}
+    assert set(said(board(run), "SD between seeds")) == {"3.1 (2 runs)"}
     run = changed(spread=None, by_run=[0.1, None])
     run["runs"] = run["runs"][:1] * 2
     assert set(said(board(run), "SD between seeds")) == {""}
