@@ -137,6 +137,8 @@ def locate(
             f"{folder} is not a checkpoint: it needs config.json and *.safetensors files, all of them{advice}"
         )
     _check_family(folder, families, remote_code)
+    if families is None:
+        _check_tokenizer(folder)
     return folder, folder_digest(folder, store, pickled, remote_code and bool(files.own_code(folder)))
 
 
@@ -160,6 +162,21 @@ def _check_family(folder: Path, families: frozenset[str] | None, remote_code: bo
     if family not in known:
         listed = ", ".join(sorted(known))
         raise UserError(f"{folder}: models of type {family} are not supported yet; known: {listed}")
+
+
+def _check_tokenizer(folder: Path) -> None:
+    """Refuse a tokenizer that needs packages which are not here."""
+    if (folder / "tokenizer.json").is_file() or not any(folder.glob("*.model")):
+        return
+    for package, module in (("sentencepiece", "sentencepiece"), ("protobuf", "google.protobuf")):
+        try:
+            found = importlib.util.find_spec(module)
+        except ModuleNotFoundError:  # not even google
+            found = None
+        if found is None:
+            raise MissingModelError(
+                f"{folder} has a SentencePiece tokenizer, which needs a package; pip install {package}"
+            )
 
 
 def folder_digest(folder: Path, store: Store, pickled: bool = False, code: bool = False) -> str:
