@@ -133,6 +133,8 @@ def run(request: Request, out: Path | None, copy: Path | None, refresh: bool) ->
     command = request.command(preset)
     write_atomically(out / MARK, json.dumps({"command": command}, ensure_ascii=False) + "\n")
     console = plain_console()
+    for note in road.notes:
+        console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
     made = run_jobs(road.jobs.values(), store, console, launcher(config))
     found, rows = results.collect(road, store, command)
     text = board.render([found])
@@ -210,6 +212,8 @@ def plan(request: Request) -> None:
     unknown = any(group.seconds is None for group in groups)
     console = plain_console(stderr=False, width=None if sys.stdout.isatty() else 110)
     console.print(table)
+    for note in road.notes:
+        console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
     rest = " and stages whose speed on this model is not known yet" if unknown else ""
     console.print(
         f"{missing} of {len(road.jobs)} stages to do: at most {tokens:,} tokens, about {seconds / 60:.0f} minutes"
@@ -244,7 +248,7 @@ def judging_bill(costs: Iterable[tuple[Any, Any]], judging: Judging) -> list[str
 def list_names(kind: str | None) -> None:
     from harness.judging import judge_kinds, judges
     from harness.methods import methods
-    from harness.models.catalog import models, pairs
+    from harness.models.names import models, pairs
     from harness.prompts import prompt_sets
 
     known: dict[str, Callable[[], dict[str, str]]] = {
@@ -471,7 +475,7 @@ def _reading_judges(config: JudgeConfig, store: Store, prompts: Sequence[Prompt]
         if name in judges and judges.get(name).measures:
             raise UserError(f"judge '{name}' reads measures that only a run makes; name one that reads texts")
     jobs: dict[str, Any] = {}
-    located = locate_all([], config.judge, store, download=True)
+    located = locate_all([], config.judge, store, True, config.trust_remote_code)
     checkpoints = judge_checkpoints(config.judge, located, lambda job: jobs.setdefault(job.ref, job).ref)
     if jobs:
         from harness.launch import run_jobs

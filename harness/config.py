@@ -219,6 +219,7 @@ class JudgeConfig(Section):
 
     judge: Judging = Judging()
     vllm: VLLM = VLLM()
+    trust_remote_code: bool = False
     store: str | None = None
 
 
@@ -226,6 +227,9 @@ class Config(Section):
     student: str
     prune: Prune | None = Field(default=None, description="prune the student, or prune it otherwise than its entry")
     teacher: str | None = None
+    trust_remote_code: bool = Field(
+        default=False, description="run the Python code that a model comes with; any model of the run"
+    )
     methods: tuple[str, ...] = ("sft", "kd", "ddpo", "dadpo")
     controls: Literal["none", "basic", "full"] = "basic"
     contrasts: tuple[tuple[str, str], ...] | None = Field(
@@ -389,7 +393,7 @@ def validated(kind: type[Section], data: Layer, prefix: str = "") -> Any:
 def _explain(kind: type[BaseModel], error: ValidationError, prefix: str) -> str:
     first = error.errors()[0]
     location = [str(part) for part in first["loc"]]
-    key = prefix + ".".join(location)
+    key = (prefix + ".".join(location)).rstrip(".")
     if first["type"] == "extra_forbidden":
         owner = kind
         for part in location[:-1]:

@@ -138,7 +138,9 @@ def _embedded(model: Model, road: Road) -> bool:
     if model.artifact is None:
         return False
     job = road.jobs[model.artifact]
-    return isinstance(job, ConvertJob) or all(_embedded(parent, road) for parent in _models(job))
+    if isinstance(job, ConvertJob):
+        return job.format == "gguf"
+    return all(_embedded(parent, road) for parent in _models(job))
 
 
 class _Sizes:

@@ -20,14 +20,41 @@ Ref = str  # "stage/key" of an artifact
 Facts = dict[str, Any]  # what a stage says of its work, kept in the artifact's manifest
 
 
+class ChatTemplate(BaseModel):
+    """A chat template for a model that has none, in full; its name is for people."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    name: str
+    text: str
+
+
 class Model(BaseModel):
     """A checkpoint: made by a stage (`artifact`), or a folder outside the store, known by its content (`digest`);
-    its path is no part of a key."""
+    its path is no part of a key.
+
+    remote_code: it is loaded by Python code in its folder, which is then part of its content.
+    chat_template: of a model that has none."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     artifact: Ref | None = None
     path: str | None = None
     digest: str | None = None
+    remote_code: bool = False
+    chat_template: ChatTemplate | None = None
+
+    def made(self, artifact: Ref) -> Model:
+        """What a stage makes of this model: its code goes along, and its chat template is in the files."""
+        return Model(artifact=artifact, remote_code=self.remote_code)
+
+    @property
+    def in_key(self) -> Facts:
+        """What of it is part of a job's key."""
+        key: Facts = {"artifact": self.artifact, "digest": self.digest}
+        if self.remote_code:
+            key["remote_code"] = True
+        if self.chat_template:
+            key["chat_template"] = self.chat_template.text
+        return key
 
 
 class Job(BaseModel):
@@ -40,12 +67,14 @@ class Job(BaseModel):
     label: str = ""
 
     @property
-    def ref(self) -> Ref:
+    def in_key(self) -> Facts:
+        """What of it is part of its key."""
         data = self.model_dump(mode="json", exclude=NO_PART_OF_A_KEY)
-        for name in type(self).model_fields:
-            if isinstance(getattr(self, name), Model):
-                data[name].pop("path")
-        return f"{self.stage}/{canonical_hash({'version': self.version, **data})[:32]}"
+        return data | {name: value.in_key for name, value in self if isinstance(value, Model)}
+
+    @property
+    def ref(self) -> Ref:
+        return f"{self.stage}/{canonical_hash({'version': self.version, **self.in_key})[:32]}"
 
 
 class PromptsJob(Job):
@@ -59,12 +88,18 @@ class PromptsJob(Job):
 
 
 class ConvertJob(Job):
-    """A GGUF file from an installed package, dequantised into a plain safetensors folder."""
+    """A GGUF file, dequantised, or a folder of pickled weights, as a plain safetensors folder."""
 
     version: ClassVar[int] = 1
     stage: Literal["convert"] = "convert"
     path: str
     digest: str
+    format: Literal["gguf", "pickled"] = "gguf"
+
+    @property
+    def in_key(self) -> Facts:
+        # GGUF files were converted before there was another format: their keys stay
+        return {name: value for name, value in super().in_key.items() if (name, value) != ("format", "gguf")}
 
 
 class PruneJob(Job):

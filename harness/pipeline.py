@@ -18,7 +18,6 @@ from harness.config import Config, Judging, MethodSettings, Sampling, TokenSetti
 from harness.errors import UserError
 from harness.jobs import (
     AnyJob,
-    ConvertJob,
     DistributionsJob,
     EmbedJob,
     JudgeJob,
@@ -31,18 +30,11 @@ from harness.jobs import (
     TrainJob,
 )
 from harness.judging import Judge, judges, open_judge
-from harness.judging.opening import Checkpoint, check_ready, checkpoint_of
+from harness.judging.opening import check_ready, checkpoint_at, checkpoint_of
 from harness.judging.protocol import source_digest
 from harness.methods import Method, methods, selected_controls
-from harness.models.catalog import (
-    MissingModelError,
-    ModelSpec,
-    Pair,
-    locate,
-    model_spec,
-    models,
-    resolve_pair,
-)
+from harness.models.catalog import Located, conversion, locate_models, without_template
+from harness.models.names import ModelSpec, Pair, model_spec, models, resolve_pair
 from harness.prompts import PromptSet, evaluation_set, prompt_sets, read_prompts, training_set
 from harness.records import Prompt
 from harness.registry import did_you_mean
@@ -110,6 +102,7 @@ class Road:
     eval_prompts: dict[str, list[Prompt]] = field(default_factory=dict)
     judges: list[tuple[Judge, Model | None]] = field(default_factory=list)
     weights: dict[str, Model] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
     def add(self, job: AnyJob) -> Ref:
         return self.jobs.setdefault(job.ref, job).ref
@@ -188,7 +181,8 @@ def build_road(config: Config, store: Store, download: bool) -> Road:
     for found, _ in eval_sets:
         road.eval_prompts[found.name] = read_prompts(found.path, config.limits.eval)
     _unseen(road.train_prompts, road.eval_prompts)
-    located = locate_all([pair.teacher, pair.student], config.judge, store, download)
+    located = locate_all([pair.teacher, pair.student], config.judge, store, download, config.trust_remote_code, pair)
+    road.notes += without_template(located)
     if any(methods.get(entry.method).level == "token" for entry in road.entries):
         _one_tokenizer(*(located[name] for name in (pair.student, pair.teacher)))
     # what was left to the pair and the student's entry, said in full: the configuration is fed back one day
@@ -279,13 +273,14 @@ def _unseen(train: Sequence[Prompt], evaluation: dict[str, list[Prompt]]) -> Non
 
 
 def locate_all(
-    names: Sequence[str], judging: Judging, store: Store, download: bool
-) -> dict[str, tuple[ModelSpec, Model]]:
+    names: Sequence[str], judging: Judging, store: Store, download: bool, remote_code: bool, pair: Pair | None = None
+) -> Located:
     """Every model that a road starts from, its judges' too, found at once: all that is missing is named together."""
-    specs = {name: model_spec(name) for name in names}
+    known = pair.specs if pair else {}
+    specs = {name: known.get(name) or model_spec(name) for name in names}
     for spec in list(specs.values()):
         if spec.base:
-            specs[spec.base] = models.get(spec.base)
+            specs[spec.base] = model_spec(spec.base)
     families: dict[str, frozenset[str] | None] = {}
     for name in judging.names:
         needed = checkpoint_of(name)
@@ -295,26 +290,11 @@ def locate_all(
             if measure not in (TEACHER_NLL, EMBEDDING):
                 raise UserError(f"judge '{name}' asks for the measure '{measure}', which the harness does not make")
             if measure == EMBEDDING:
-                specs[EMBEDDER] = models.get(EMBEDDER)
-    located: dict[str, tuple[ModelSpec, Model]] = {}
-    missing: list[str] = []
-    for name, spec in specs.items():
-        if spec.base:
-            located[name] = (spec, Model())
-            continue
-        try:
-            path, digest = locate(name, spec, store, download, families.get(name))
-            located[name] = (spec, Model(path=str(path), digest=digest))
-        except MissingModelError as error:
-            missing.append(str(error))
-    if missing:
-        raise MissingModelError("missing models: " + "; ".join(missing))
-    return located
+                specs[EMBEDDER], families[EMBEDDER] = models.get(EMBEDDER), frozenset({"bert"})
+    return locate_models(specs, store, download, remote_code, families)
 
 
-def judge_checkpoints(
-    judging: Judging, located: dict[str, tuple[ModelSpec, Model]], add: Callable[[AnyJob], Ref]
-) -> dict[str, Model | None]:
+def judge_checkpoints(judging: Judging, located: Located, add: Callable[[AnyJob], Ref]) -> dict[str, Model | None]:
     """The checkpoint of each judge, None for one that reads none; what must be converted first is added as a job."""
     needed = {name: checkpoint_of(name) for name in judging.names}
     return {name: _base_model(add, found[0], located) if found else None for name, found in needed.items()}
@@ -324,7 +304,7 @@ def open_judges(config: Config, checkpoints: dict[str, Model | None]) -> list[tu
     """Every judge that gives verdicts of its own: those named, each followed by the parts that it is made of."""
     shown: dict[str, tuple[Judge, Model | None]] = {}
     for name, model in checkpoints.items():
-        checkpoint = Checkpoint(str(model.artifact or model.digest), None) if model else None
+        checkpoint = checkpoint_at(model, None) if model else None
         judge = open_judge(name, config.judge, checkpoint, config.vllm)
         shown[judge.name] = (judge, model)
         shown |= {member: (judges.get(member), None) for member in judge.members if member not in shown}
@@ -333,25 +313,24 @@ def open_judges(config: Config, checkpoints: dict[str, Model | None]) -> list[tu
 
 def _one_tokenizer(*pair: tuple[ModelSpec, Model]) -> None:
     """Refuse what no token-level method can work with, where both models are folders that are here already."""
-    folders = [Path(model.path) for _, model in pair if model.path and (Path(model.path) / "tokenizer.json").is_file()]
-    if len(folders) == len(pair):
+    here = [model for _, model in pair if model.path and (Path(model.path) / "tokenizer.json").is_file()]
+    if len(here) == len(pair):
         from harness.models import loading
 
-        loading.require_one_tokenizer(*map(loading.load_tokenizer, folders))
+        tokenizers = [loading.load_tokenizer(Path(str(m.path)), m.chat_template, m.remote_code) for m in here]
+        loading.require_one_tokenizer(*tokenizers)
 
 
-def _base_model(add: Callable[[AnyJob], Ref], name: str, located: dict[str, tuple[ModelSpec, Model]]) -> Model:
-    """A checkpoint as it comes, converted where it is a GGUF file."""
+def _base_model(add: Callable[[AnyJob], Ref], name: str, located: Located) -> Model:
+    """A checkpoint as it comes, converted where it is a GGUF file or pickled."""
     spec, model = located[name]
     if spec.base:
         raise UserError(f"'{name}' is a pruned model; only the student may be one")
-    if spec.gguf:
-        job = ConvertJob(label=f"convert {name}", path=str(model.path), digest=str(model.digest))
-        return Model(artifact=add(job))
-    return model
+    job = conversion(name, spec, str(model.path), str(model.digest))
+    return model.model_copy(update={"artifact": add(job), "path": None, "digest": None}) if job else model
 
 
-def _student(road: Road, name: str, located: dict[str, tuple[ModelSpec, Model]], store: Store) -> Model:
+def _student(road: Road, name: str, located: Located, store: Store) -> Model:
     """The student before training: as it comes, or pruned as its entry or the configuration says."""
     spec, prune = located[name][0], road.config.prune
     base = _base_model(road.add, spec.base or name, located)
@@ -370,7 +349,7 @@ def _student(road: Road, name: str, located: dict[str, tuple[ModelSpec, Model]],
     # in batches of a size of its own: rounding in another batch could draw another token
     responses = road.add(calibration.model_copy(update={"batch_size": CALIBRATION_BATCH}))
     job = PruneJob(label=f"prune {name}", model=base, prompts=prompts, responses=responses, ratio=prune.ratio)
-    return Model(artifact=road.add(job))
+    return base.made(road.add(job))
 
 
 def _prompts_job(found: PromptSet, limit: int | None, store: Store) -> PromptsJob:
@@ -413,7 +392,7 @@ def _sft(road: Road, student: Model, prompts: Ref, teacher_responses: Ref) -> Mo
         for entry in road.entries
     )
     job = _train_job(road, entry, methods.get("sft"), student, None, prompts, (teacher_responses,), {}, None, None)
-    return Model(artifact=road.add(job) if needed else job.ref)
+    return student.made(road.add(job) if needed else job.ref)
 
 
 def _train(
@@ -451,7 +430,7 @@ def _train(
         (epochs, both) if entry.match_tokens else None,
     )
     road.trainings[entry.name] = road.add(job)
-    return Model(artifact=job.ref)
+    return student.made(job.ref)
 
 
 def _train_job(
@@ -511,7 +490,7 @@ def _evaluate(
     teacher: Model,
     student: Model,
     trained: dict[str, Model],
-    located: dict[str, tuple[ModelSpec, Model]],
+    located: Located,
     store: Store,
 ) -> None:
     """Responses of everyone on one prompt set, and every judge's verdicts on them against the teacher's."""

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import AutoConfig
 
 from harness.allocator import give_back, keep_freed_memory
 from harness.config import MethodSettings, TokenSettings
@@ -48,8 +47,8 @@ from harness.judging.cache import CACHE, VerdictCache
 from harness.judging.embedding import embed
 from harness.judging.opening import checkpoint_in, prices_of
 from harness.methods import methods
-from harness.models import chat, loading, pruning
-from harness.models.catalog import FAMILIES, model_folder, unchanged, windowed
+from harness.models import chat, loading, pickled, pruning
+from harness.models.catalog import FAMILIES, folder_digest, model_folder, unchanged, windowed
 from harness.progress import Tick
 from harness.prompts import read_prompts
 from harness.records import Prompt, Response, Verdict, read_jsonl, read_records, write_jsonl
@@ -168,6 +167,10 @@ def _signal(ref: str, keys: Sequence[Key], responses: Sequence[str], store: Stor
     return np.array([scores[key]["log_probs"] for key in keys], dtype=np.float32)
 
 
+def _tokenizer(model: Model, folder: Path) -> Any:
+    return loading.load_tokenizer(folder, model.chat_template, model.remote_code)
+
+
 # ---- the stages
 
 
@@ -179,13 +182,17 @@ def _prompts(job: PromptsJob, store: Store, work: Path, tick: Tick) -> Facts:
 
 
 def _convert(job: ConvertJob, store: Store, work: Path, tick: Tick) -> Facts:
+    if job.format == "pickled":
+        unchanged(Path(job.path), folder_digest(Path(job.path), store, pickled=True), job.digest)
+        return pickled.to_safetensors(Path(job.path), work, tick)
     unchanged(Path(job.path), file_sha256(Path(job.path)), job.digest)
     return loading.dequantise_gguf(Path(job.path), work)
 
 
 def _prune(job: PruneJob, store: Store, work: Path, tick: Tick) -> Facts:
     folder = model_folder(job.model, store)
-    model, tokenizer = loading.load_model(folder, torch.float32), loading.load_tokenizer(folder)
+    tokenizer = _tokenizer(job.model, folder)
+    model = loading.load_model(folder, torch.float32, remote_code=job.model.remote_code)
     data = _data(job.prompts, [job.responses], tokenizer, store)
     pruned = pruning.prune_mlps(model, [(e.prompt, e.responses[0]) for e in data.examples], job.ratio, tick)
     loading.save_checkpoint(pruned, tokenizer, work)
@@ -200,9 +207,9 @@ def _prune(job: PruneJob, store: Store, work: Path, tick: Tick) -> Facts:
 
 def _respond(job: RespondJob, store: Store, work: Path, tick: Tick) -> Facts:
     folder = model_folder(job.model, store)
-    tokenizer = loading.load_tokenizer(folder)
+    tokenizer = _tokenizer(job.model, folder)
     if (work / RESPONSES).is_file():  # a kill after the last batch, before the artifact was committed
-        return _sampled(read_records(work / RESPONSES, Response), tokenizer, work)
+        return _sampled(job, read_records(work / RESPONSES, Response), tokenizer, work)
     prompts = load_prompts(job.prompts, store)
     encoded = [chat.encode_chat(tokenizer, prompt.messages) for prompt in prompts]
     rows = [(index, sample) for index in range(len(prompts)) for sample in range(job.samples)]
@@ -215,16 +222,16 @@ def _respond(job: RespondJob, store: Store, work: Path, tick: Tick) -> Facts:
         here = [rows[row] for row in batch]
         if not part.is_file():
             if model is None:
-                model = _sampling_model(folder)
+                model = _sampling_model(folder, job.model.remote_code)
             responses = _decode(job, model, tokenizer, [prompts[i].id for i, _ in here], encoded, here)
             write_jsonl(part, responses)
         made |= dict(zip(here, read_records(part, Response), strict=True))
     responses = [made[row] for row in rows]
     write_jsonl(work / RESPONSES, responses)
-    return _sampled(responses, tokenizer, work)
+    return _sampled(job, responses, tokenizer, work)
 
 
-def _sampled(responses: Sequence[Response], tokenizer: Any, work: Path) -> Facts:
+def _sampled(job: RespondJob, responses: Sequence[Response], tokenizer: Any, work: Path) -> Facts:
     """Facts of a complete sampling, whose batches are no longer needed."""
     for part in work.glob("batch-*.jsonl"):
         part.unlink()
@@ -233,14 +240,15 @@ def _sampled(responses: Sequence[Response], tokenizer: Any, work: Path) -> Facts
         "tokens": sum(len(response.token_ids) for response in responses),
         "cut": sum(response.finish == "length" for response in responses),
         "tokenizer": loading.tokenizer_fingerprint(tokenizer),
+        **({"chat_template": job.model.chat_template.name} if job.model.chat_template else {}),
     }
 
 
-def _sampling_model(folder: Path) -> Any:
+def _sampling_model(folder: Path, remote_code: bool) -> Any:
     """A model to sample from: with grouped attention where that is known to be the model's own, else as it comes."""
-    config = AutoConfig.from_pretrained(folder)
-    plain = config.model_type in FAMILIES and not windowed(config)
-    return loading.frozen_model(folder, torch.bfloat16, sampler.GROUPED_ATTENTION if plain else None)
+    config = loading.load_config(folder, remote_code)
+    plain = config.model_type in FAMILIES and not windowed(config) and not remote_code
+    return loading.frozen_model(folder, torch.bfloat16, sampler.GROUPED_ATTENTION if plain else None, remote_code)
 
 
 def _decode(
@@ -275,10 +283,11 @@ def _decode(
 def _reader(job: ReadingJob, responses: Sequence[str], store: Store) -> tuple[Path, Any, Data, LogProbModel]:
     """A frozen model with its folder and tokenizer, and what it is to read."""
     folder = model_folder(job.model, store)
-    tokenizer = loading.load_tokenizer(folder)
+    tokenizer = _tokenizer(job.model, folder)
     data = _data(job.prompts, responses, tokenizer, store, job.max_prompt_tokens)
     # float32 weights, and autocast where a setting says bf16, as in training: what is measured is what is trained
-    return folder, tokenizer, data, LogProbModel(loading.frozen_model(folder, torch.float32))
+    model = loading.frozen_model(folder, torch.float32, remote_code=job.model.remote_code)
+    return folder, tokenizer, data, LogProbModel(model)
 
 
 def _score(job: ScoreJob, store: Store, work: Path, tick: Tick) -> Facts:
@@ -332,8 +341,8 @@ def _train(job: TrainJob, store: Store, work: Path, tick: Tick) -> Facts:
     method = methods.get(job.method)
     settings = method.settings.model_validate(job.settings)
     loop.check_tracker(job.tracker)
-    folder = model_folder(job.start, store)
-    tokenizer = loading.load_tokenizer(folder)
+    folder, own_code = model_folder(job.start, store), job.start.remote_code
+    tokenizer = _tokenizer(job.start, folder)
     data = _data(job.prompts, job.responses, tokenizer, store, job.max_prompt_tokens)
     signals = {name: _signal(ref, data.keys, job.responses, store) for name, ref in job.signals.items()}
     tokens = None
@@ -343,14 +352,16 @@ def _train(job: TrainJob, store: Store, work: Path, tick: Tick) -> Facts:
     target = _target(job, data, tokenizer, settings, store)
     if job.teacher is None:
         loading.release_frozen_model()
-    model = LogProbModel(adapters.with_adapter(loading.load_model(folder, torch.float32), settings, job.seed))
+    start = loading.load_model(folder, torch.float32, remote_code=own_code)
+    model = LogProbModel(adapters.with_adapter(start, settings, job.seed))
+    del start
     steps = loop.plan_steps(data.examples, settings.batch_size, settings.epochs, job.seed, tokens)
     plan = loop.Work(data.examples, steps, signals, target)
     whole = loop.train(model, plan, method, settings, job.seed, work, tick, job.tracker)
     if loop.is_main_process():
         if whole is not None:  # the ranks hold shares of the model: make it whole from the files it started from
             # in main memory: the shares are still on their devices
-            start = loading.load_model(folder, torch.float32, on=torch.device("cpu"))
+            start = loading.load_model(folder, torch.float32, on=torch.device("cpu"), remote_code=own_code)
             model = LogProbModel(adapters.with_adapter(start, settings, job.seed))
             _, unknown = model.load_state_dict(whole, strict=False)
             assert not unknown, f"trained weights without a place: {unknown}"
@@ -377,13 +388,14 @@ def _target(
     vocabulary = chat.vocabulary_size(tokenizer)
     if job.teacher is not None:
         folder = model_folder(job.teacher, store)
-        loading.require_one_tokenizer(tokenizer, loading.load_tokenizer(folder))
-        teacher = LogProbModel(loading.frozen_model(folder, torch.float32))
+        loading.require_one_tokenizer(tokenizer, _tokenizer(job.teacher, folder))
+        teacher = LogProbModel(loading.frozen_model(folder, torch.float32, remote_code=job.teacher.remote_code))
         device = next(teacher.parameters()).device
         return lambda part: teacher.target(collate(part, teacher.layout).to(device), vocabulary)
     if job.distributions is not None:
         artifact = store.read(job.distributions)
-        loading.require_one_tokenizer(tokenizer, loading.load_tokenizer(_teacher_folder(job.distributions, store)))
+        read = Model.model_validate(artifact.manifest["job"]["model"])
+        loading.require_one_tokenizer(tokenizer, _tokenizer(read, model_folder(read, store)))
         _made_of(job.distributions, job.responses, store)
         stored = np.load(artifact.path / TOP_K)
         lengths = [len(example.responses[0]) for example in data.examples]
@@ -393,10 +405,6 @@ def _target(
         )
         return lambda part: top_k.of(part, loading.device())
     return None
-
-
-def _teacher_folder(distributions: str, store: Store) -> Path:
-    return model_folder(Model.model_validate(store.read(distributions).manifest["job"]["model"]), store)
 
 
 def _judge(job: JudgeJob, store: Store, work: Path, tick: Tick) -> Facts:

@@ -27,9 +27,9 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from benchmarks.speed.workload import METHODS, PAIR_METHODS, MethodName, Workload, make_rows
 from harness.commands import open_store
 from harness.environment import processor
-from harness.jobs import ConvertJob
 from harness.launch import run_job
-from harness.models.catalog import locate, model_spec
+from harness.models.catalog import conversion, locate
+from harness.models.names import model_spec
 
 PROMPT, RESPONSE = (60, 200), (40, 256)
 PAIRS_A_STEP, RESPONSES_A_STEP = 4, 8
@@ -134,10 +134,11 @@ def in_float32(work: Workload) -> Workload:
 def model_folder(name: str) -> Path:
     """A local folder, or a model that the harness knows by name, converted where it has to be."""
     store = open_store(None)
-    path, digest = locate(name, model_spec(name), store, download=True)
-    if path.is_dir():
+    spec = model_spec(name)
+    path, digest = locate(name, spec, store, download=True)
+    job = conversion(name, spec, str(path), digest)
+    if job is None:
         return path
-    job = ConvertJob(path=str(path), digest=digest)
     run_job(job, store, lambda *_: None)
     return store.read(job.ref).path
 

@@ -21,7 +21,7 @@ from transformers.masking_utils import sdpa_mask
 
 from harness.config import Sampling
 from harness.errors import UserError
-from harness.models.catalog import FAMILIES, windowed
+from harness.models.catalog import FAMILIES, has_own_code, windowed
 
 GROUPED_ATTENTION = "harness_grouped"
 # padding among prompts that are read together
@@ -169,7 +169,7 @@ def _prefill(model: Any, prompts: Sequence[Sequence[int]]) -> tuple[DynamicCache
     caches: list[DynamicCache] = []
     logits: list[torch.Tensor] = []
     # caches of windowed layers do not hold whole prompts, and cannot be joined
-    plain = model.config.model_type in FAMILIES and not windowed(model.config)
+    plain = model.config.model_type in FAMILIES and not windowed(model.config) and not has_own_code(model)
     for group in _similar(prompts) if plain else [prompts]:
         width = max(map(len, group))
         ids = torch.tensor([[0] * (width - len(p)) + list(p) for p in group], device=model.device)

@@ -17,14 +17,14 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 from jinja2 import TemplateError
-from transformers import AutoConfig
 
 from harness.errors import UserError
+from harness.jobs import ChatTemplate
 from harness.judging.forms import Letters, letter_preference
 from harness.judging.protocol import BOTH_ORDERS, Answer, Arrived, Question
 from harness.judging.templates import Template
 from harness.models.chat import encode_chat
-from harness.models.loading import frozen_model, load_tokenizer, release_frozen_model
+from harness.models.loading import frozen_model, load_config, load_tokenizer, release_frozen_model
 from harness.records import Order
 from harness.training.batching import Example, collate, memory_errors, split_by_tokens
 from harness.training.model import LogProbModel
@@ -42,7 +42,8 @@ class FirstToken(NamedTuple):
 
 @dataclass(frozen=True)
 class LetterJudge:
-    """A local model and a template. `digest` is that of the model's folder (catalog.folder_digest).
+    """A local model and a template. `digest` is that of the model's folder (catalog.folder_digest), and of the chat
+    template that it is given.
 
     chunk: how many questions are taken and asked together; no part of a verdict.
 
@@ -63,6 +64,8 @@ class LetterJudge:
     orders: tuple[Order, ...] = BOTH_ORDERS
     measures: tuple[str, ...] = ()
     members: tuple[str, ...] = ()
+    chat_template: ChatTemplate | None = field(default=None, compare=False)
+    remote_code: bool = field(default=False, compare=False)
 
     def __post_init__(self) -> None:
         if "letter" not in self.template.forms:
@@ -82,7 +85,7 @@ class LetterJudge:
         }
 
     def answer(self, questions: Iterable[Question], arrived: Arrived) -> None:
-        tokenizer = load_tokenizer(self.folder)
+        tokenizer = load_tokenizer(self.folder, self.chat_template, self.remote_code)
         letters = letter_tokens(tokenizer, self.template.letters)
         limit = self.limit()
         left = iter(questions)
@@ -105,7 +108,7 @@ class LetterJudge:
 
     def limit(self) -> int:
         """How many tokens the model takes, the reply's included."""
-        return int(AutoConfig.from_pretrained(self.folder).max_position_embeddings)
+        return int(load_config(self.folder, self.remote_code).max_position_embeddings)
 
     def first_tokens(self, prompts: Sequence[Sequence[int]], tokens: list[int]) -> list[FirstToken]:
         """What the model says of each reply's first token, with the log-probs of `tokens`, in the prompts' order."""
@@ -158,7 +161,7 @@ class TransformersJudge(LetterJudge):
     @torch.no_grad()
     def first_tokens(self, prompts: Sequence[Sequence[int]], tokens: list[int]) -> list[FirstToken]:
         dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32
-        model = LogProbModel(frozen_model(self.folder, dtype))
+        model = LogProbModel(frozen_model(self.folder, dtype, remote_code=self.remote_code))
         device = next(model.parameters()).device
         wanted = torch.tensor(tokens, device=device)
         # any token will do as the reply: only what comes before it is read
@@ -197,6 +200,8 @@ class VLLMJudge(LetterJudge):
         torch.cuda.empty_cache()
         dtype = "bfloat16" if self.precision == "bf16" else "float32"
         settings = {"dtype": dtype, "max_model_len": self.limit(), **dict(self.engine)}
+        if self.remote_code:
+            settings["trust_remote_code"] = True
         process = vllm_process(self.python, self.folder, settings)
         sampling = {"max_tokens": 1, "temperature": 0, "logprob_token_ids": tokens}
         found = []

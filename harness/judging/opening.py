@@ -8,21 +8,25 @@ from pathlib import Path
 
 from harness.config import VLLM, Judging, Prices
 from harness.errors import UserError
-from harness.jobs import Model
+from harness.jobs import ChatTemplate, Model
 from harness.judging.protocol import Judge
 from harness.judging.templates import Template, load_template
 from harness.models.catalog import model_folder
 from harness.records import Prompt
 from harness.registry import Registry, did_you_mean
-from harness.store import Store
+from harness.store import Store, canonical_hash
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The model of a local judge: the digest of its content, and its folder, once it is there."""
+    """The model of a local judge: the digest of its content, and its folder, once it is there.
+
+    chat_template, remote_code: as in jobs.Model; the digest covers them."""
 
     digest: str
     folder: Path | None
+    chat_template: ChatTemplate | None = None
+    remote_code: bool = False
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,15 @@ def _transformers(name: str, model: str, settings: Judging, checkpoint: Checkpoi
     assert checkpoint is not None
     summary = f"the model {model}, loaded here: the probability of the two letters, in both orders"
     folder, digest = checkpoint.folder or Path(model), checkpoint.digest
-    return TransformersJudge(name, summary, _with_letters(name, settings), folder, digest)
+    return TransformersJudge(
+        name,
+        summary,
+        _with_letters(name, settings),
+        folder,
+        digest,
+        chat_template=checkpoint.chat_template,
+        remote_code=checkpoint.remote_code,
+    )
 
 
 def _vllm(name: str, model: str, settings: Judging, checkpoint: Checkpoint | None, vllm: VLLM) -> Judge:
@@ -79,6 +91,8 @@ def _vllm(name: str, model: str, settings: Judging, checkpoint: Checkpoint | Non
         _with_letters(name, settings),
         folder,
         digest,
+        chat_template=checkpoint.chat_template,
+        remote_code=checkpoint.remote_code,
         python=vllm.python or sys.executable,
         max_model_len=vllm.max_model_len,
         engine=tuple(sorted(vllm.engine.items())),
@@ -165,7 +179,14 @@ def open_judge(name: str, settings: Judging, checkpoint: Checkpoint | None, vllm
 
 def checkpoint_in(store: Store, model: Model | None) -> Checkpoint | None:
     """A local judge's checkpoint, once it is there."""
-    return None if model is None else Checkpoint(str(model.artifact or model.digest), model_folder(model, store))
+    return None if model is None else checkpoint_at(model, model_folder(model, store))
+
+
+def checkpoint_at(model: Model, folder: Path | None) -> Checkpoint:
+    digest = str(model.artifact or model.digest)
+    if model.chat_template:
+        digest = canonical_hash([digest, model.chat_template.text])
+    return Checkpoint(digest, folder, model.chat_template, model.remote_code)
 
 
 def check_ready(judge: Judge, prompts: Iterable[Prompt], to_be_asked: bool = True) -> None:

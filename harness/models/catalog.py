@@ -1,24 +1,20 @@
-"""Model and pair names (benchmarks/models, benchmarks/pairs) to files: packages, local folders, the hub."""
+"""Where models' files are: packages, local folders, the hub; what they hold, and which of them are read."""
 
 from __future__ import annotations
 
 import importlib.util
-import json
-import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import model_validator
-
-from harness.config import Prune, Section, packaged_yaml, validated
 from harness.errors import UserError
-from harness.jobs import Model
-from harness.registry import Registry, did_you_mean
+from harness.jobs import ConvertJob, Model
+from harness.models import files
+from harness.models.hub import Hub, MissingModelError, Wanted, all_missing
+from harness.models.names import ModelSpec
+from harness.models.templates import DEFAULT, template_for
 from harness.store import Store, canonical_hash
 
-# safetensors only: pickled weights are never loaded
-HUB_FILES = ("*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "*.model", "*.txt")
-WEIGHTS = "*.safetensors"
 # Families whose logits are the head's product with the last hidden states and nothing more, and whose attention is the
 # plain one (where no window is set): their batches are packed. A test holds each to its own logits; add a family with
 # its test.
@@ -35,87 +31,85 @@ def windowed(config: Any) -> bool:
     return bool(getattr(config, "sliding_window", None)) and getattr(config, "use_sliding_window", True)
 
 
-class MissingModelError(UserError):
-    """A model that this machine does not have and cannot get now."""
+def has_own_code(causal_lm: Any) -> bool:
+    """Whether a loaded model runs Python code of its checkpoint's, of which nothing is known."""
+    return any(kind.__module__.startswith("transformers_modules") for kind in type(causal_lm).__mro__)
 
 
-class ModelSpec(Section):
-    """Where a model comes from: a GGUF file or a folder inside an installed package, a local folder, the hub,
-    or another model pruned."""
-
-    summary: str = ""
-    license: str = ""
-    package: str | None = None
-    module: str | None = None
-    gguf: str | None = None
-    folder: str | None = None
-    weights: str | None = None
-    sha256: str | None = None
-    path: str | None = None
-    hub: str | None = None
-    revision: str | None = None
-    base: str | None = None
-    prune: Prune | None = None
-
-    @model_validator(mode="after")
-    def _one_source(self) -> ModelSpec:
-        packaged = self.package is not None and self.module is not None and self.sha256 is not None
-        sources = [packaged and bool(self.gguf), packaged and bool(self.folder and self.weights)]
-        sources += [bool(self.path), bool(self.hub), bool(self.base and self.prune)]
-        if sum(sources) != 1:
-            raise ValueError("a model needs exactly one source: package, path, hub, or base with prune")
-        return self
+Located = dict[str, tuple[ModelSpec, Model]]
 
 
-class Pair(Section):
-    summary: str = ""
-    student: str
-    teacher: str
+def locate_models(
+    specs: Mapping[str, ModelSpec],
+    store: Store,
+    download: bool,
+    remote_code: bool = False,
+    families: Mapping[str, frozenset[str] | None] | None = None,
+) -> Located:
+    """Every model's files. All are looked for before one is downloaded, and all that are missing are named together.
 
-
-def _load(folder: str, kind: type[Section]) -> dict[str, Any]:
-    return {name: validated(kind, layer) for name, layer in packaged_yaml(folder).items()}
-
-
-models: Registry[ModelSpec] = Registry("model", lambda: _load("models", ModelSpec))
-pairs: Registry[Pair] = Registry("pair", lambda: _load("pairs", Pair))
-
-
-def resolve_pair(student: str, teacher: str | None) -> Pair:
-    """The student's and the teacher's model names.
+    families: of models that do not chat, the `model_type`s that will do.
 
     Raises:
-        UserError: an unknown student or teacher, or a student of no known pair with no teacher named.
+        MissingModelError: naming all that are missing.
+        UserError: one is not what it should be.
     """
-    if student in pairs:
-        known = pairs.get(student)
-        return Pair(student=known.student, teacher=teacher or known.teacher)
-    model_spec(student, "student")
-    if teacher is None:
-        raise UserError(f"'{student}' is in no pair of benchmarks/pairs; name its teacher with --teacher")
-    return Pair(student=student, teacher=teacher)
+    hub, families = Hub(), families or {}
+    located: Located = {}
+    missing: list[MissingModelError] = []
+    for fetch in (False, True) if download else (False,):
+        for name, spec in specs.items():
+            asked = remote_code or spec.trust_remote_code
+            try:
+                if not spec.base:
+                    found = locate(name, spec, store, fetch, families.get(name), asked, hub)
+                    located[name] = (spec, _model(spec, *found, families.get(name) is None, asked))
+            except MissingModelError as error:
+                missing.append(error)
+        if missing:
+            raise all_missing(missing)
+    return located | {name: (spec, Model()) for name, spec in specs.items() if spec.base}
 
 
-def model_spec(name: str, role: str = "model") -> ModelSpec:
-    """A registered model, a local folder, or a hub id (anything of the form owner/name).
+def _model(spec: ModelSpec, path: Path, digest: str, chats: bool, asked: bool) -> Model:
+    """A model's record: its own code where it has some that may run, a chat template where it has none."""
+    if not chats:
+        return Model(path=str(path), digest=digest)
+    code = asked and path.is_dir() and bool(files.own_code(path))
+    return Model(path=str(path), digest=digest, remote_code=code, chat_template=template_for(path, spec.chat_template))
 
-    Raises:
-        UserError: none of these.
-    """
-    if not name.strip():
-        raise UserError(f"{role} '{name}' is empty: not a registered model, a folder, or a hub id")
-    if name in models:
-        return models.get(name)
-    if Path(name).expanduser().is_dir():
-        return ModelSpec(path=str(Path(name).expanduser()))
-    if name.count("/") == 1 and not name.startswith((".", "/", "~")):
-        return ModelSpec(hub=name)
-    hint = did_you_mean(name, {*models.names(), *pairs.names()})
-    raise UserError(f"unknown {role} '{name}': not a registered model, a folder, or a hub id{hint}")
+
+def without_template(located: Located) -> list[str]:
+    """A line that says which models are given the default chat template; none where each has one of its own."""
+    names = [
+        name
+        for name, (spec, model) in located.items()
+        if model.chat_template and model.chat_template.name == DEFAULT and not spec.chat_template
+    ]
+    if not names:
+        return []
+    who = f"{', '.join(names)} {'has' if len(names) == 1 else 'have'} no chat template"
+    return [f"{who}: benchmarks/chat_templates/{DEFAULT}.jinja is used (docs/models.md)"]
+
+
+def conversion(name: str, spec: ModelSpec, path: str, digest: str) -> ConvertJob | None:
+    """The job that makes a plain checkpoint of a GGUF file or of pickled weights; None where there is one."""
+    label = f"convert {name}"
+    if spec.gguf:
+        return ConvertJob(label=label, path=path, digest=digest)
+    if files.to_convert(Path(path), spec.pickled):
+        return ConvertJob(label=label, path=path, digest=digest, format="pickled")
+    return None
 
 
 def locate(
-    name: str, spec: ModelSpec, store: Store, download: bool, families: frozenset[str] | None = None
+    name: str,
+    spec: ModelSpec,
+    store: Store,
+    download: bool,
+    families: frozenset[str] | None = None,
+    remote_code: bool = False,
+    hub: Hub | None = None,
 ) -> tuple[Path, str]:
     """The file or folder of a model that is not pruned, and the digest of its content.
 
@@ -123,30 +117,72 @@ def locate(
 
     Raises:
         MissingModelError: with the command or the step that would bring it.
-        UserError: the content is not what the entry pins, or a folder holds no safetensors checkpoint.
+        UserError: the content is not what the entry pins, or a folder holds no checkpoint that may be loaded.
     """
     if spec.module:
         return _packaged(name, spec, store)
     if spec.hub:
-        folder = _hub_folder(spec.hub, spec.revision, download)
-        if folder is None:  # `plan`: known to the hub, not yet here
+        wanted = Wanted(spec.hub, spec.revision, spec.pickled, remote_code)
+        found = (hub or Hub()).snapshot(wanted, download)
+        if found is None:  # `plan`: known to the hub, not yet here
             return Path(spec.hub), f"hub:{spec.hub}@{spec.revision}"
+        folder = found
     else:
         folder = Path(str(spec.path))
-    if not (folder / "config.json").is_file() or not any(folder.glob(WEIGHTS)):
-        raise UserError(f"{folder} is not a checkpoint: it needs config.json and *.safetensors files")
-    family = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
-    wanted = families or FAMILIES | PADDED_FAMILIES
-    if family not in wanted:
-        known = ", ".join(sorted(wanted))
-        raise UserError(f"{folder}: models of type {family} are not supported yet; known: {known}")
-    return folder, folder_digest(folder, store)
+    pickled = files.to_convert(folder, spec.pickled)
+    if not files.is_checkpoint(folder, pickled):
+        others = not spec.pickled and files.weight_files(folder, pickled=True)
+        advice = "; its pickled weights load where a pair file allows them (pickled: true)" if others else ""
+        raise UserError(
+            f"{folder} is not a checkpoint: it needs config.json and *.safetensors files, all of them{advice}"
+        )
+    _check_family(folder, families, remote_code)
+    if families is None:
+        _check_tokenizer(folder)
+    return folder, folder_digest(folder, store, pickled, remote_code and bool(files.own_code(folder)))
 
 
-def folder_digest(folder: Path, store: Store) -> str:
-    """A digest of a checkpoint's content: weights, configuration, tokenizer, chat template."""
-    files = {path for pattern in HUB_FILES for path in folder.glob(pattern)}
-    return canonical_hash({path.name: _content_digest(path, store) for path in sorted(files)})
+def _check_family(folder: Path, families: frozenset[str] | None, remote_code: bool) -> None:
+    """Refuse a model that is not known to be computed right, but for one whose own code was asked for."""
+    family = files.read_json(folder / "config.json").get("model_type")
+    known = families or FAMILIES | PADDED_FAMILIES
+    code = files.own_code(folder) if families is None else []
+    if code and remote_code:
+        elsewhere = [name for name in code if "--" in name]
+        if elsewhere:
+            raise UserError(f"{folder}: its code lies elsewhere ({elsewhere[0]}); copy it into the model's folder")
+        if files.own_code(folder, "config.json"):
+            return
+    # a family that is known has its code in transformers, and what comes along is left alone
+    elif code and (family not in known or not files.has_tokenizer(folder)):
+        raise UserError(
+            f"{folder} is loaded by Python code of its own, which runs only where you ask for it: "
+            "if you trust it, add --set trust_remote_code=true"
+        )
+    if family not in known:
+        listed = ", ".join(sorted(known))
+        raise UserError(f"{folder}: models of type {family} are not supported yet; known: {listed}")
+
+
+def _check_tokenizer(folder: Path) -> None:
+    """Refuse a tokenizer that needs packages which are not here."""
+    if (folder / "tokenizer.json").is_file() or not any(folder.glob("*.model")):
+        return
+    for package, module in (("sentencepiece", "sentencepiece"), ("protobuf", "google.protobuf")):
+        try:
+            found = importlib.util.find_spec(module)
+        except ModuleNotFoundError:  # not even google
+            found = None
+        if found is None:
+            raise MissingModelError(
+                f"{folder} has a SentencePiece tokenizer, which needs a package; pip install {package}"
+            )
+
+
+def folder_digest(folder: Path, store: Store, pickled: bool = False, code: bool = False) -> str:
+    """A digest of a checkpoint's content: weights, configuration, tokenizer, chat template, and code that runs."""
+    found = {path for pattern in files.patterns(pickled, code) for path in folder.glob(pattern)}
+    return canonical_hash({path.name: _content_digest(path, store) for path in sorted(found)})
 
 
 def model_folder(model: Model, store: Store) -> Path:
@@ -158,7 +194,7 @@ def model_folder(model: Model, store: Store) -> Path:
     if model.artifact:
         return store.read(model.artifact).path
     folder = Path(str(model.path))
-    unchanged(folder, folder_digest(folder, store), model.digest)
+    unchanged(folder, folder_digest(folder, store, code=model.remote_code), model.digest)
     return folder
 
 
@@ -192,51 +228,3 @@ def _packaged(name: str, spec: ModelSpec, store: Store) -> tuple[Path, str]:
     if digest != spec.sha256:
         raise UserError(f"{weights} is not the file that model '{name}' pins (sha256 {digest[:12]}…); reinstall")
     return path, digest if spec.gguf else folder_digest(path, store)
-
-
-def _complete(folder: Path) -> bool:
-    """Whether a snapshot has its configuration and all its weights: every shard that its index names."""
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-        return all((folder / shard).is_file() for shard in shards)
-    return (folder / "config.json").is_file() and any(folder.glob(WEIGHTS))
-
-
-def _hub_folder(hub_id: str, revision: str | None, download: bool) -> Path | None:
-    from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HfHubHTTPError,
-        HFValidationError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-    )
-
-    try:
-        folder = Path(snapshot_download(hub_id, revision=revision, local_files_only=True))
-        if _complete(folder):
-            return folder
-    except LocalEntryNotFoundError:
-        pass
-    except HFValidationError as error:
-        raise UserError(f"'{hub_id}' is not a registered model, a folder, or a hub id") from error
-    if os.environ.get("HF_HUB_OFFLINE", "0").upper() in {"1", "TRUE", "YES", "ON"}:
-        raise MissingModelError(f"{hub_id} is not in the local hub cache, and HF_HUB_OFFLINE is set")
-    try:
-        HfApi().model_info(hub_id, revision=revision, timeout=5)
-        if not download:
-            return None
-        return Path(snapshot_download(hub_id, revision=revision, allow_patterns=list(HUB_FILES)))
-    except GatedRepoError as error:
-        raise MissingModelError(f"{hub_id} is gated; accept its terms on the hub and set HF_TOKEN") from error
-    except RepositoryNotFoundError as error:
-        raise UserError(f"{hub_id} does not exist on the hub (or needs HF_TOKEN)") from error
-    except Exception as error:
-        # the hub's HTTP client, which may be one of several, has exception types of its own
-        client = type(error).__module__.startswith(("httpx", "httpcore", "requests", "urllib3"))
-        if not client and not isinstance(error, HfHubHTTPError | OSError | RuntimeError):
-            raise
-        raise MissingModelError(
-            f"{hub_id} is not in the local hub cache, and the hub cannot be reached ({type(error).__name__})"
-        ) from error

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from datetime import datetime
 from typing import Any
 
 from harness.errors import UserError
@@ -17,6 +18,10 @@ from harness.records import Message
 
 # private-use characters: no template changes or trims them
 _OPEN, _CLOSE = "\ue0f0", "\ue0f1"
+# Some templates write today's date. They are told one day, whenever it is: a prompt's ids depend on the prompt alone.
+# It is the one that LLaMA 3's template falls back to.
+TODAY = datetime(2024, 7, 26)
+HOW = {"tokenize": False, "add_generation_prompt": True, "strftime_now": TODAY.strftime}
 
 
 def encode_text(tokenizer: Any, text: str) -> list[int]:
@@ -37,14 +42,13 @@ def encode_chat(tokenizer: Any, messages: Iterable[Message]) -> list[int]:
     control = {token.content: index for index, token in tokenizer.added_tokens_decoder.items() if token.special}
     if not any(token in message.content for message in messages for token in control):
         plain = [message.model_dump() for message in messages]
-        rendered = tokenizer.apply_chat_template(plain, tokenize=False, add_generation_prompt=True)
+        rendered = tokenizer.apply_chat_template(plain, **HOW)
         whole: list[int] = tokenizer(rendered, add_special_tokens=False).input_ids
         return whole
     holders = [f"{_OPEN}{index}{_CLOSE}" for index in range(len(messages))]
     rendered = tokenizer.apply_chat_template(
         [{"role": m.role, "content": holder} for m, holder in zip(messages, holders, strict=True)],
-        tokenize=False,
-        add_generation_prompt=True,
+        **HOW,
     )
     marks = "|".join(re.escape(token) for token in sorted(control, key=len, reverse=True))
     ids: list[int] = []

@@ -15,6 +15,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from harness.errors import UserError
+from harness.jobs import ChatTemplate
 
 transformers_logging.disable_progress_bar()  # the harness shows its own progress
 transformers_logging.set_verbosity_error()
@@ -27,25 +28,37 @@ def device() -> torch.device:
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
 
 
-def load_model(folder: Path, dtype: torch.dtype, attention: str | None = None, on: torch.device | None = None) -> Any:
+def load_config(folder: Path, remote_code: bool = False) -> Any:
+    return AutoConfig.from_pretrained(folder, trust_remote_code=remote_code)
+
+
+def load_model(
+    folder: Path,
+    dtype: torch.dtype,
+    attention: str | None = None,
+    on: torch.device | None = None,
+    remote_code: bool = False,
+) -> Any:
     """A causal language model in evaluation mode on the best device, or `on` one; with transformers' choice of
-    attention unless one is named."""
-    if attention is None and getattr(AutoConfig.from_pretrained(folder), "attn_logit_softcapping", None):
+    attention unless one is named. remote_code: by the Python code in its folder."""
+    if attention is None and getattr(load_config(folder, remote_code), "attn_logit_softcapping", None):
         attention = "eager"  # its choice would be SDPA, which leaves the capping out without a word
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation=attention)
+    model = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=dtype, attn_implementation=attention, use_safetensors=True, trust_remote_code=remote_code
+    )
     return model.eval().to(on or device())
 
 
-_frozen: dict[tuple[Path, torch.dtype, str | None], Any] = {}
+_frozen: dict[tuple[Path, torch.dtype, str | None, bool], Any] = {}
 
 
-def frozen_model(folder: Path, dtype: torch.dtype, attention: str | None = None) -> Any:
+def frozen_model(folder: Path, dtype: torch.dtype, attention: str | None = None, remote_code: bool = False) -> Any:
     """`load_model`, without gradients, kept until another one is asked for: stages that follow one another often
     read the same model. A folder's content must not change meanwhile; those of the store never do."""
-    key = (folder, dtype, attention)
+    key = (folder, dtype, attention, remote_code)
     if key not in _frozen:
         _frozen.clear()
-        _frozen[key] = load_model(folder, dtype, attention).requires_grad_(False)
+        _frozen[key] = load_model(folder, dtype, attention, remote_code=remote_code).requires_grad_(False)
     return _frozen[key]
 
 
@@ -54,8 +67,22 @@ def release_frozen_model() -> None:
     _frozen.clear()
 
 
-def load_tokenizer(folder: Path) -> Any:
-    return AutoTokenizer.from_pretrained(folder)
+def load_tokenizer(folder: Path, chat_template: ChatTemplate | None = None, remote_code: bool = False) -> Any:
+    """A checkpoint's tokenizer, with this chat template where it has none: saved with it, it is the tokenizer's own.
+
+    Raises:
+        UserError: it cannot be loaded, or is none that the harness can work with.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=remote_code)
+    except (ImportError, ValueError, OSError) as error:
+        said = str(error).strip() or type(error).__name__
+        raise UserError(f"the tokenizer of {folder} cannot be loaded: {said.splitlines()[0]}") from error
+    if not getattr(tokenizer, "is_fast", False):
+        raise UserError(f"the tokenizer of {folder} is no fast one (of the tokenizers library), and no other will do")
+    if chat_template is not None and not tokenizer.chat_template:
+        tokenizer.chat_template = chat_template.text
+    return tokenizer
 
 
 def save_checkpoint(model: Any, tokenizer: Any, folder: Path) -> None:

@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from transformers import AutoModelForCausalLM
 
 from harness.errors import UserError
 from harness.progress import Tick
@@ -84,7 +83,7 @@ def prune_mlps(model: Any, examples: Sequence[Example], ratio: float, tick: Tick
             state[f"{prefix}.weight"] = state[f"{prefix}.weight"].index_select(dimension, units.to(model.device))
             if dimension == 0 and f"{prefix}.bias" in state:
                 state[f"{prefix}.bias"] = state[f"{prefix}.bias"][units.to(model.device)]
-    pruned = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    pruned = type(model)._from_config(config, dtype=torch.float32)  # the same class, whoever wrote it
     pruned.load_state_dict(state)
     pruned.generation_config = model.generation_config
     return pruned

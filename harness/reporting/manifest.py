@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import UserError
-from harness.jobs import VERDICTS, AnyJob, JudgeJob, Model, TrainJob
+from harness.jobs import VERDICTS, AnyJob, ConvertJob, JudgeJob, Model, TrainJob
+from harness.models.hub import origin_of
 from harness.pipeline import TEACHER_SEED, Road
 from harness.reporting.figures import Results
 from harness.reporting.results import BOARD, CONFIG, CURVES, RESULTS, RUN_PROMPTS, RUN_RESPONSES
@@ -50,6 +51,7 @@ def make_manifest(road: Road, store: Store, results: Results, out: Path) -> Resu
         "environments": environments,
         "seeds": {"run": road.config.seed, "teacher responses on training prompts": TEACHER_SEED, "bootstrap": 0},
         "weights": {**told["weights"], "others": sorted(_outside(road) - set(_known(results)))},
+        "revisions": _revisions(road),
         "methods": {job.label: job.method_source for job in road.jobs.values() if isinstance(job, TrainJob)},
         **sums(stages),
         "stages": stages,
@@ -96,6 +98,13 @@ def _outside(road: Road) -> set[str]:
     models = [value for job in road.jobs.values() for value in dict(job).values() if isinstance(value, Model)]
     digests = {model.digest for model in models if model.digest}
     return digests | {job.digest for job in road.jobs.values() if job.stage == "convert"}
+
+
+def _revisions(road: Road) -> list[str]:
+    """The models that came from the hub, each as owner/name@commit."""
+    paths = [model.path for job in road.jobs.values() for model in dict(job).values() if isinstance(model, Model)]
+    paths += [job.path for job in road.jobs.values() if isinstance(job, ConvertJob)]
+    return sorted({"@".join(origin) for path in paths if path and (origin := origin_of(Path(path)))})
 
 
 def _known(results: Results) -> Iterator[str]:

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from harness.models.catalog import FAMILIES, windowed
+from harness.models.catalog import FAMILIES, has_own_code, windowed
 from harness.training.attention import BLOCK, PACKED_ATTENTION, visibility
 from harness.training.batching import Batch, Layout
 from harness.training.targets import DenseTarget, Target
@@ -237,6 +237,8 @@ def layout_of(causal_lm: Any) -> Layout:
 def why_padded(causal_lm: Any) -> str | None:
     """What keeps a model from the packed layout, in a few words; None where nothing does."""
     config = causal_lm.config
+    if has_own_code(causal_lm):
+        return "it is computed by code of its own"
     if config.model_type not in FAMILIES:
         return f"models of type {config.model_type} are not known to have a plain head and plain attention"
     if windowed(config):

@@ -27,7 +27,7 @@ from harness.config import (
 )
 from harness.errors import UserError
 from harness.methods import methods
-from harness.models.catalog import ModelSpec
+from harness.models.names import ModelSpec
 
 BASE = {"student": "some/model", "teacher": "other/model"}
 

@@ -7,6 +7,7 @@ from pydantic import ValidationError
 
 from harness.config import VLLM, Judging, Sampling
 from harness.jobs import (
+    ChatTemplate,
     ConvertJob,
     DistributionsJob,
     EmbedJob,
@@ -118,6 +119,7 @@ CHANGES: dict[str, Any] = {
     "reference": "respond/8",
     "measures": {"embedding/candidate": "embed/2"},
     "checkpoint": Model(path="/models/j", digest="d3"),
+    "format": "pickled",
 }
 OF_KIND: dict[tuple[str, str], Any] = {
     ("respond", "samples"): 2,
@@ -251,3 +253,48 @@ def test_what_is_no_job_is_refused(text: str) -> None:
 def test_an_unknown_field_is_refused() -> None:
     with pytest.raises(ValidationError, match="colour"):
         changed(JOBS[0], colour="red")
+
+
+# the keys of artifacts that are in stores already: one changes only where its stage's `version` was raised
+KEYS = {
+    "convert": "92bdab41e5b359a79185b526f992eaea",
+    "prune": "1c59011183e302c72026c3354483f879",
+    "respond": "a5e67e6bd142dc45a417b66a4e77fd4d",
+    "score": "d768ecb6955d4b29b091282b300a8871",
+    "distributions": "429d585526d464a7e37c27b18b3d134a",
+    "embed": "26cf5cd347dafe548df196a2591bbc12",
+    "train": "950117a2decc06dab93eb9d657927ac7",
+    "judge": "a2ed26c00bb7964e7a416d207aea4e2f",
+}
+
+
+@pytest.mark.parametrize("job", [job for job in JOBS if job.stage in KEYS], ids=kind)
+def test_artifacts_that_were_made_keep_their_keys(job: Job) -> None:
+    assert job.ref == f"{job.stage}/{KEYS[job.stage]}"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [{"remote_code": True}, {"chat_template": ChatTemplate(name="t", text="a")}],
+    ids=["its own code", "a chat template"],
+)
+def test_how_a_model_is_read_is_part_of_a_key_where_it_is_said(said: dict[str, Any]) -> None:
+    job = next(job for job in JOBS if isinstance(job, RespondJob))
+    other = changed(job, model=OTHER.model_copy(update=said))
+    assert other.ref != job.ref
+    assert job_from_json.validate_json(other.model_dump_json()).ref == other.ref
+
+
+def test_a_chat_template_is_known_by_its_text() -> None:
+    job = next(job for job in JOBS if isinstance(job, RespondJob))
+    one, same, other = (
+        changed(job, model=OTHER.model_copy(update={"chat_template": ChatTemplate(name=name, text=text)}))
+        for name, text in (("a", "x"), ("b", "x"), ("a", "y"))
+    )
+    assert one.ref == same.ref != other.ref
+
+
+def test_what_is_made_of_a_model_keeps_its_code_alone() -> None:
+    model = Model(path="/a", digest="d", remote_code=True, chat_template=ChatTemplate(name="t", text="x"))
+    assert model.made("train/1") == Model(artifact="train/1", remote_code=True)
+    assert OTHER.made("train/1") == MODEL

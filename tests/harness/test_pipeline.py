@@ -29,7 +29,7 @@ from harness.jobs import (
 from harness.judging import judges
 from harness.judging.proxies import TYPICALITY
 from harness.methods import Control, methods
-from harness.models.catalog import MissingModelError
+from harness.models.hub import MissingModelError
 from harness.pipeline import Road, ask_again, build_road, entries_of, run_digest
 from harness.store import Store
 

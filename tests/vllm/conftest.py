@@ -16,8 +16,8 @@ from typing import NamedTuple
 
 import pytest
 
-from harness.models.catalog import models
 from harness.models.loading import dequantise_gguf
+from harness.models.names import models
 
 VARIABLE = "VLLM_PYTHON"
 HERE = Path(__file__).parent

@@ -182,6 +182,14 @@ def test_a_template_that_trims_contents_still_does(tokenizer: Any) -> None:
     assert encode_chat(trimming, messages) == template_ids(trimming, messages)
 
 
+def test_a_template_that_writes_the_date_is_told_one_day(tokenizer: Any) -> None:
+    dated = copy.deepcopy(tokenizer)
+    dated.chat_template = "{{ strftime_now('%d %b %Y') }}\n" + tokenizer.chat_template
+    for content in ("Hello", "<|im_end|>"):
+        messages = conversation(content)
+        assert dated.decode(encode_chat(dated, messages)) == "26 Jul 2024\n" + text_of(tokenizer, messages)
+
+
 def test_a_tokenizer_that_puts_a_space_before_the_text_puts_one_only() -> None:
     """As LLaMA 2's and Vicuna's do: ▁ is put before the first word of the text, not after a control token."""
     backend = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True))

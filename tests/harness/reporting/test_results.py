@@ -13,7 +13,7 @@ from harness.errors import UserError
 from harness.jobs import VERDICTS
 from harness.judging.panel import MAJORITY, MEAN
 from harness.judging.proxies import EMBEDDING, TYPICALITY
-from harness.models.catalog import Pair
+from harness.models.names import Pair
 from harness.pipeline import Road, open_judges
 from harness.records import Verdict, write_jsonl
 from harness.reporting import results

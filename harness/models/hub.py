@@ -1,0 +1,201 @@
+"""The model hub and its cache on this machine. What is missing is known in seconds, before anything is downloaded."""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any, TypeVar
+
+from harness.errors import UserError
+from harness.models import files
+
+T = TypeVar("T")
+# for a call to the hub, and for it with everything before it: looking up a name knows no limit of its own
+TIMEOUT, DEADLINE = 5.0, 10.0
+OFFLINE_VARIABLES = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
+
+
+class MissingModelError(UserError):
+    """A model that this machine does not have and cannot get now. command: what fetches it where there is a network."""
+
+    def __init__(self, what: str, command: str = "") -> None:
+        self.what, self.command = what, command
+        super().__init__(what + _advice([command]))
+
+
+def all_missing(errors: Iterable[MissingModelError]) -> MissingModelError:
+    """Several missing models as one error, with what to do said once."""
+    errors = list(errors)
+    whats = dict.fromkeys(error.what for error in errors)
+    return MissingModelError("missing models: " + "; ".join(whats) + _advice(error.command for error in errors))
+
+
+def _advice(commands: Iterable[str]) -> str:
+    known = dict.fromkeys(command for command in commands if command)
+    if not known:
+        return ""
+    return f"; where there is a network: {' && '.join(known)}; or point HF_HOME at a folder whose hub/ has them"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A model of the hub. pickled: pickled weights will do where there are no others. code: Python files too."""
+
+    hub_id: str
+    revision: str | None = None
+    pickled: bool = False
+    code: bool = False
+
+    @property
+    def name(self) -> str:
+        return f"{self.hub_id}@{self.revision}" if self.revision else self.hub_id
+
+    @property
+    def command(self) -> str:
+        return f"hf download {self.hub_id}" + (f" --revision {self.revision}" if self.revision else "")
+
+
+class Hub:
+    """Asked for each model that is not in its cache; once it could not be reached, not again."""
+
+    def __init__(self) -> None:
+        self._unreachable = ""
+
+    def snapshot(self, wanted: Wanted, download: bool) -> Path | None:
+        """A model's folder in the hub's cache; None for one that could be downloaded, where that is not asked for.
+
+        Raises:
+            MissingModelError: it is not in the cache, and cannot be had: it says why.
+            UserError: the hub has no such weights.
+        """
+        cached = self._cached(wanted)
+        if cached:
+            return cached
+        here = f"{wanted.name} is not in the local hub cache"
+        for name in OFFLINE_VARIABLES:
+            if os.environ.get(name, "0").upper() in {"1", "TRUE", "YES", "ON"}:
+                raise MissingModelError(f"{here}, and {name} is set", wanted.command)
+        if self._unreachable:
+            raise MissingModelError(f"{here}, and {self._unreachable}", wanted.command)
+        try:
+            pickled = _pickled_only(wanted, _within(DEADLINE, lambda: _ask(wanted)))
+            if not download:
+                return None
+            from huggingface_hub import snapshot_download
+
+            allowed = list(files.patterns(pickled, wanted.code))
+            return Path(snapshot_download(wanted.hub_id, revision=wanted.revision, allow_patterns=allowed))
+        except UserError:
+            raise
+        except Exception as error:
+            raise self._explained(wanted, here, error) from error
+
+    def _cached(self, wanted: Wanted) -> Path | None:
+        """A model's folder in the cache, where all of it is there."""
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+        try:
+            folder = Path(snapshot_download(wanted.hub_id, revision=wanted.revision, local_files_only=True))
+        except LocalEntryNotFoundError:
+            return None
+        except HFValidationError as error:
+            raise UserError(f"'{wanted.hub_id}' is not a registered model, a folder, or a hub id") from error
+        kinds = (False, True) if wanted.pickled else (False,)
+        whole = any(files.is_checkpoint(folder, pickled) for pickled in kinds) and files.has_tokenizer(folder)
+        return folder if whole else None
+
+    def _explained(self, wanted: Wanted, here: str, error: Exception) -> Exception:
+        """What an exception of the hub's client means; the exception itself where it is none."""
+        from huggingface_hub.errors import (
+            GatedRepoError,
+            HfHubHTTPError,
+            RepositoryNotFoundError,
+            RevisionNotFoundError,
+        )
+
+        hub_id = wanted.hub_id
+        if isinstance(error, GatedRepoError):
+            where = f"https://huggingface.co/{hub_id}"
+            return MissingModelError(f"{hub_id} is gated: accept its terms at {where} and set HF_TOKEN")
+        if isinstance(error, RepositoryNotFoundError):
+            return MissingModelError(f"{hub_id} does not exist on the hub, or is private (then set HF_TOKEN)")
+        if isinstance(error, RevisionNotFoundError):
+            return MissingModelError(f"{hub_id} has no revision '{wanted.revision}' on the hub")
+        # the hub's HTTP client, which may be one of several, has exception types of its own
+        if isinstance(error, HfHubHTTPError) and error.response is not None:
+            return MissingModelError(f"{here}, and the hub answers {error.response.status_code}", wanted.command)
+        client = type(error).__module__.startswith(("httpx", "httpcore", "requests", "urllib3"))
+        if not client and not isinstance(error, HfHubHTTPError | OSError | RuntimeError):
+            return error
+        self._unreachable = f"the hub cannot be reached ({type(error).__name__})"
+        return MissingModelError(f"{here}, and {self._unreachable}", wanted.command)
+
+
+def _ask(wanted: Wanted) -> list[str]:
+    """The names of a repository's files, if this machine may read them. Two calls at most, neither made again."""
+    from huggingface_hub import HfApi, get_hf_file_metadata, hf_hub_url
+
+    info = HfApi().model_info(wanted.hub_id, revision=wanted.revision, timeout=TIMEOUT)
+    if info.gated:  # anyone may read what a gated repository holds, but not the files
+        get_hf_file_metadata(hf_hub_url(wanted.hub_id, "config.json", revision=wanted.revision), timeout=TIMEOUT)
+    return [sibling.rfilename for sibling in info.siblings or []]
+
+
+def _pickled_only(wanted: Wanted, names: list[str]) -> bool:
+    """Whether a repository has pickled weights and no others.
+
+    Raises:
+        UserError: it has no weights that may be loaded.
+    """
+    top = [name for name in names if "/" not in name]
+    if any(fnmatch(name, files.SAFETENSORS) for name in top):
+        return False
+    if not any(fnmatch(name, files.PICKLED) for name in top):
+        raise UserError(f"{wanted.hub_id} holds no safetensors weights on the hub")
+    if not wanted.pickled:
+        raise UserError(f"{wanted.hub_id} holds pickled weights only; a pair's own file can allow them (pickled: true)")
+    return True
+
+
+def _within(seconds: float, call: Callable[[], T]) -> T:
+    """The call's result or exception.
+
+    Raises:
+        TimeoutError: it took longer; its thread ends with this process.
+    """
+    done: list[Any] = []
+
+    def work() -> None:
+        try:
+            done.append((call(), None))
+        except BaseException as error:
+            done.append((None, error))
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if not done:
+        raise TimeoutError(f"no answer in {seconds:.0f} seconds")
+    result, error = done[0]
+    if error:
+        raise error
+    found: T = result
+    return found
+
+
+def origin_of(path: Path) -> tuple[str, str] | None:
+    """The hub id and the commit of a folder in the hub's cache; None for any other."""
+    place = re.search(r"/models--([^/]+)/snapshots/([0-9a-f]{40})$", path.as_posix())
+    return (place[1].replace("--", "/", 1), place[2]) if place else None
+
+
+def commit_of(path: Path) -> str | None:
+    """The commit that a folder in the hub's cache holds; None for any other."""
+    origin = origin_of(path)
+    return origin[1] if origin else None
