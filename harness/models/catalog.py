@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from pydantic import model_validator
 
 from harness.config import Prune, Section, packaged_yaml, validated
 from harness.errors import UserError
+from harness.hub import TIMEOUT, asking, offline
 from harness.jobs import Model
 from harness.registry import Registry, did_you_mean
 from harness.store import Store, canonical_hash
@@ -205,13 +205,7 @@ def _complete(folder: Path) -> bool:
 
 def _hub_folder(hub_id: str, revision: str | None, download: bool) -> Path | None:
     from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HfHubHTTPError,
-        HFValidationError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-    )
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
     try:
         folder = Path(snapshot_download(hub_id, revision=revision, local_files_only=True))
@@ -221,22 +215,10 @@ def _hub_folder(hub_id: str, revision: str | None, download: bool) -> Path | Non
         pass
     except HFValidationError as error:
         raise UserError(f"'{hub_id}' is not a registered model, a folder, or a hub id") from error
-    if os.environ.get("HF_HUB_OFFLINE", "0").upper() in {"1", "TRUE", "YES", "ON"}:
+    if offline():
         raise MissingModelError(f"{hub_id} is not in the local hub cache, and HF_HUB_OFFLINE is set")
-    try:
-        HfApi().model_info(hub_id, revision=revision, timeout=5)
-        if not download:
-            return None
-        return Path(snapshot_download(hub_id, revision=revision, allow_patterns=list(HUB_FILES)))
-    except GatedRepoError as error:
-        raise MissingModelError(f"{hub_id} is gated; accept its terms on the hub and set HF_TOKEN") from error
-    except RepositoryNotFoundError as error:
-        raise UserError(f"{hub_id} does not exist on the hub (or needs HF_TOKEN)") from error
-    except Exception as error:
-        # the hub's HTTP client, which may be one of several, has exception types of its own
-        client = type(error).__module__.startswith(("httpx", "httpcore", "requests", "urllib3"))
-        if not client and not isinstance(error, HfHubHTTPError | OSError | RuntimeError):
-            raise
-        raise MissingModelError(
-            f"{hub_id} is not in the local hub cache, and the hub cannot be reached ({type(error).__name__})"
-        ) from error
+    with asking(hub_id, MissingModelError):
+        HfApi().model_info(hub_id, revision=revision, timeout=TIMEOUT)
+        if download:
+            return Path(snapshot_download(hub_id, revision=revision, allow_patterns=list(HUB_FILES)))
+    return None
