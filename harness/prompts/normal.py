@@ -89,7 +89,8 @@ def _read(table: Table, source: PromptSource, share: float) -> _Read:
             continue
         if prompt.id in ids:
             if own:
-                raise UserError(f"{where}: prompt id '{prompt.id}' was used already, at {ids[prompt.id]}")
+                line = ids[prompt.id].rpartition(":")[2]
+                raise UserError(f"{where}: prompt id '{prompt.id}' was used on line {line} already")
             prompt = prompt.model_copy(update={"id": _free(prompt.id, ids)})
         ids[prompt.id] = where
         prompts[said] = prompt
