@@ -42,7 +42,8 @@ def overlap(train: Sequence[Prompt], evaluation: Sequence[Prompt], n: int = 8) -
     exact = 0
     shares: list[tuple[float, str]] = []
     for prompt, turns, found in zip(evaluation, asked, grams, strict=True):
-        equal = _text(turns, prompt) in texts
+        text = _text(turns, prompt)
+        equal = text in texts and text.strip() != ""  # `?!` and `…` have no words in common
         exact += equal
         share = 1.0 if equal else sum(gram in seen for gram in found) / max(1, len(found))
         if share:

@@ -55,7 +55,9 @@ def test_columns_are_guessed_by_their_names(columns: list[str], expected: dict[s
 
 
 def test_what_is_said_goes_before_what_is_guessed() -> None:
-    found = chosen(Columns(prompt="instruction", id="n", input="more"), table("instruction", "id", "n", "input", "more"))
+    found = chosen(
+        Columns(prompt="instruction", id="n", input="more"), table("instruction", "id", "n", "input", "more")
+    )
     assert (found.prompt, found.id, found.input) == ("instruction", "n", "more")
     assert chosen(Columns(messages="messages"), table("prompt", "messages")).messages == "messages"
 
@@ -65,7 +67,11 @@ def test_what_is_said_goes_before_what_is_guessed() -> None:
     [
         (["a", "b"], {"prompt": "c"}, r"^T: there is no column 'c'; its columns are a, b$"),
         (["a", "b"], {}, r"^T: no prompts found; its columns are a, b: name the set and its columns"),
-        (["prompt", "messages"], {}, r"^T: the prompts may be in prompt or messages; its columns are prompt, messages:"),
+        (
+            ["prompt", "messages"],
+            {},
+            r"^T: the prompts may be in prompt or messages; its columns are prompt, messages:",
+        ),
         (["prompt", "a"], {"category": "kind"}, r"there is no column 'kind'; its columns are prompt, a"),
     ],
 )
