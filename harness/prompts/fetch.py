@@ -109,3 +109,5 @@ def _reach(source: PromptSource, download: bool) -> str:
             return str(HfApi().dataset_info(hub, revision=source.revision or MAIN, timeout=TIMEOUT).sha)
     except HFValidationError as error:
         raise UserError(f"'{hub}' is not a hub id") from error
+    except MissingPromptsError as error:
+        raise MissingPromptsError(f"{error}; try again later, {otherwise}") from error
