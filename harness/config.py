@@ -8,13 +8,23 @@ an earlier layer said for single methods, so that `--set training.learning_rate=
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_serializer, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_serializer,
+    field_validator,
+    model_validator,
+)
 
 from harness.endpoint import without_credentials
 from harness.errors import UserError, hide
@@ -50,6 +60,58 @@ class Limits(Section):
 
     train: int | None = Field(default=None, ge=1)
     eval: int | None = Field(default=None, ge=1)
+
+
+class Columns(Section):
+    """Which column of a table holds what; what is not said is guessed from the names of the columns.
+
+    One of prompt (a text), messages (a conversation) and turns (the user's turns, each a text) holds the prompts.
+    input: a text that is appended to the prompt. answer: a known right answer, for reference-guided judging."""
+
+    prompt: str | None = None
+    messages: str | None = None
+    turns: str | None = None
+    input: str | None = None
+    id: str | None = None
+    category: str | None = None
+    answer: str | None = None
+
+    @model_validator(mode="after")
+    def _one_holds_the_prompts(self) -> Columns:
+        if sum(name is not None for name in (self.prompt, self.messages, self.turns)) > 1:
+            raise ValueError("only one of prompt, messages and turns can hold the prompts")
+        if self.input and (self.messages or self.turns):
+            raise ValueError("input is appended to a prompt's text; it needs `prompt`")
+        return self
+
+
+class PromptSource(Section):
+    """Where a prompt set comes from, a file or folder or the hub, and which part of it is taken.
+
+    config, split, revision, file: of a dataset on the hub (a saved `datasets` folder has splits too); file: one data
+    file of it. part, test_share: the prompts whose hash puts them into training or into test."""
+
+    path: Path | None = None
+    hub: str | None = None
+    config: str | None = None
+    split: str | None = None
+    revision: str | None = None
+    file: str | None = None
+    columns: Columns = Columns()
+    part: Literal["train", "test"] | None = None
+    test_share: float | None = Field(default=None, gt=0, lt=1)
+    in_domain: bool = Field(default=False, description="as an evaluation set: of the training set's distribution")
+    license: str = ""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> PromptSource:
+        if (self.path is None) == (self.hub is None):
+            raise ValueError("a prompt set needs either path or hub")
+        if self.hub is None and (self.config or self.revision or self.file):
+            raise ValueError("config, revision and file belong to a dataset on the hub")
+        if self.file and (self.config or self.split):
+            raise ValueError("a single file has no config and no split")
+        return self
 
 
 class MethodSettings(Section):
@@ -239,6 +301,8 @@ class Config(Section):
     vllm: VLLM = VLLM()
     train_prompts: str = "everyday-train"
     eval: tuple[str, ...] = ("everyday-test", "followups", "longer-tasks")
+    prompts: dict[str, PromptSource] = Field(default={}, description="prompt sets of your own, by name")
+    test_share: float = Field(default=0.1, gt=0, lt=1, description="of a set that is cut into @train and @test")
     limits: Limits = Limits()
     train_sampling: Sampling = Sampling()
     eval_sampling: Sampling = Sampling(temperature=0.8)
@@ -271,6 +335,14 @@ class Config(Section):
     def _a_file(cls, value: str | None) -> str | None:
         if value is not None and not Path(value).expanduser().is_file():
             raise ValueError("there is no such file")
+        return value
+
+    @field_validator("prompts")
+    @classmethod
+    def _names(cls, value: dict[str, PromptSource]) -> dict[str, PromptSource]:
+        for name in value:
+            if not re.fullmatch(r"\w[\w.-]*", name):
+                raise ValueError(f"'{name}' is no name: letters, digits, '.', '-' and '_' only")
         return value
 
     @field_validator("methods", "eval")
@@ -396,7 +468,7 @@ def _explain(kind: type[BaseModel], error: ValidationError, prefix: str) -> str:
     key = (prefix + ".".join(location)).rstrip(".")
     if first["type"] == "extra_forbidden":
         owner = kind
-        for part in location[:-1]:
+        for part in (part for part in location[:-1] if part in owner.model_fields):  # others are names of a mapping
             owner = _section_of(owner.model_fields[part].annotation)
         return f"unknown configuration key '{key}'{did_you_mean(location[-1], owner.model_fields)}"
     if first["type"] == "missing":

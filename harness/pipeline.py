@@ -35,7 +35,7 @@ from harness.judging.protocol import source_digest
 from harness.methods import Method, methods, selected_controls
 from harness.models.catalog import Located, conversion, locate_models, without_template
 from harness.models.names import ModelSpec, Pair, model_spec, models, resolve_pair
-from harness.prompts import PromptSet, evaluation_set, prompt_sets, read_prompts, training_set
+from harness.prompts import Library, PromptSet, evaluation_set, read_prompts, training_set
 from harness.records import Prompt
 from harness.registry import did_you_mean
 from harness.store import Store, canonical_hash
@@ -100,6 +100,8 @@ class Road:
     teacher_responses: Ref = ""
     train_prompts: list[Prompt] = field(default_factory=list)
     eval_prompts: dict[str, list[Prompt]] = field(default_factory=dict)
+    train_set: PromptSet | None = None
+    eval_sets: dict[str, PromptSet] = field(default_factory=dict)
     judges: list[tuple[Judge, Model | None]] = field(default_factory=list)
     weights: dict[str, Model] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -173,13 +175,16 @@ def build_road(config: Config, store: Store, download: bool) -> Road:
         MissingModelError: all models that are missing, named together.
     """
     pair = resolve_pair(config.student, config.teacher)
-    train_set = training_set(config.train_prompts)
-    eval_sets = [evaluation_set(text, train_set) for text in config.eval]
+    library = Library(store, config.prompts, config.test_share, download)
+    train_set = training_set(config.train_prompts, library)
+    eval_sets = [evaluation_set(text, train_set, library) for text in config.eval]
     _distinct_names(eval_sets)
-    road = Road(config, pair, entries=entries_of(config))
+    road = Road(config, pair, entries=entries_of(config), train_set=train_set)
+    road.eval_sets = {found.name: found for found, _ in eval_sets}
     road.train_prompts = read_prompts(train_set.path, config.limits.train)
     for found, _ in eval_sets:
         road.eval_prompts[found.name] = read_prompts(found.path, config.limits.eval)
+    _one_turn(config.train_prompts, road.train_prompts)
     _unseen(road.train_prompts, road.eval_prompts)
     located = locate_all([pair.teacher, pair.student], config.judge, store, download, config.trust_remote_code, pair)
     road.notes += without_template(located)
@@ -260,6 +265,15 @@ def _distinct_names(eval_sets: Sequence[tuple[PromptSet, bool]]) -> None:
             raise UserError(f"two evaluation sets are named '{name}'; rename one of the files")
 
 
+def _one_turn(name: str, train: Sequence[Prompt]) -> None:
+    """No training prompt may go on after the model's answer: a training has one response to each."""
+    several = next((prompt.id for prompt in train if prompt.turns), None)
+    if several is not None:
+        raise UserError(
+            f"training set '{name}': prompt '{several}' has further turns, and a training takes one; evaluate on it"
+        )
+
+
 def _unseen(train: Sequence[Prompt], evaluation: dict[str, list[Prompt]]) -> None:
     """No evaluation prompt may be a training prompt."""
     seen = {prompt.messages for prompt in train}
@@ -336,7 +350,7 @@ def _student(road: Road, name: str, located: Located, store: Store) -> Model:
     base = _base_model(road.add, spec.base or name, located)
     if prune is None:
         return base
-    prompts = road.add(_prompts_job(prompt_sets.get(CALIBRATION_SET), prune.calibration, store))
+    prompts = road.add(_prompts_job(training_set(CALIBRATION_SET, Library(store)), prune.calibration, store))
     calibration = _respond(
         road.config,
         base,

@@ -30,12 +30,14 @@ class Message(Record):
 class Prompt(Record):
     """A conversation that ends with the user's turn, which the model is to answer.
 
+    turns: the user's further turns, each sent after the model's own answer to the one before.
     answer: a known right answer, for reference-guided judging."""
 
     id: str
     messages: tuple[Message, ...]
     category: str = ""
     answer: str = ""
+    turns: tuple[str, ...] = ()
 
 
 def prompts_digest(prompts: Iterable[Prompt]) -> str:

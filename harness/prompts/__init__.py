@@ -1,5 +1,19 @@
-"""Prompt sets: JSONL files with a card, from the package or from the user's disk."""
+"""Prompt sets: by name, from the package or the hub, or from the user's own files."""
 
-from harness.prompts.sets import PromptSet, evaluation_set, prompt_sets, read_prompts, training_set
+from harness.prompts.fetch import MissingPromptsError
+from harness.prompts.overlap import Overlap, overlap
+from harness.prompts.rows import read_prompts
+from harness.prompts.sets import Card, Library, PromptSet, evaluation_set, prompt_sets, training_set
 
-__all__ = ["PromptSet", "evaluation_set", "prompt_sets", "read_prompts", "training_set"]
+__all__ = [
+    "Card",
+    "Library",
+    "MissingPromptsError",
+    "Overlap",
+    "PromptSet",
+    "evaluation_set",
+    "overlap",
+    "prompt_sets",
+    "read_prompts",
+    "training_set",
+]

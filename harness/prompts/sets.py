@@ -1,119 +1,113 @@
-"""Prompt sets by name (benchmarks/prompts/NAME.jsonl with its card NAME.md) or by path."""
+"""Prompt sets by name (a card, benchmarks/prompts/NAME.md, or the configuration's `prompts`) or by path."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
-from pydantic import ValidationError
-
-from harness.config import parse_yaml
+from harness.config import PromptSource, parse_yaml, validated
 from harness.errors import UserError
-from harness.records import Message, Prompt, read_jsonl
-from harness.registry import Registry
-from harness.store import canonical_hash
+from harness.prompts.normal import normal
+from harness.prompts.sources import SUFFIXES
+from harness.registry import Registry, did_you_mean
+from harness.store import Store
+
+PARTS = ("train", "test")
+
+
+class Card(PromptSource):
+    """What the card of a named set says. `in_domain_of` names the training set whose distribution it shares, if any."""
+
+    summary: str
+    in_domain_of: str | None = None
 
 
 @dataclass(frozen=True)
 class PromptSet:
-    """A prompt set. `in_domain_of` names the training set whose distribution it shares, if any."""
+    """A prompt set as a JSONL file of our own; see `normal.Normal` for source, duplicates and skipped.
+
+    card: it is the set of that name, and not a file that happens to be named so."""
 
     name: str
     path: Path
-    summary: str = ""
     license: str = ""
-    in_domain_of: str | None = None
+    source: str = ""
+    duplicates: int = 0
+    skipped: int = 0
+    card: bool = False
 
 
-def _load_sets() -> dict[str, PromptSet]:
+@dataclass(frozen=True)
+class Library:
+    """Where prompt sets are looked for, and how they are cut where nothing else is said. own: sets by name, from the
+    configuration. download: whether what is missing may be fetched."""
+
+    store: Store
+    own: Mapping[str, PromptSource] = field(default_factory=dict)
+    test_share: float = 0.1
+    download: bool = False
+
+    def bring(self, name: str, source: PromptSource) -> PromptSet:
+        """The set from this source."""
+        found = normal(name, source, self.test_share, self.store, self.download)
+        facts = (found.source, found.duplicates, found.skipped)
+        return PromptSet(name, found.path, source.license, *facts, card=isinstance(source, Card))
+
+
+def _load_cards() -> dict[str, Card]:
     folder = resources.files("benchmarks") / "prompts"
     found = {}
     for entry in folder.iterdir():
         if entry.name.endswith(".md"):
             name = entry.name.removesuffix(".md")
-            head = entry.read_text(encoding="utf-8").split("---")[1]
-            card = parse_yaml(head, f"card {entry.name}")
-            found[name] = PromptSet(
-                name,
-                Path(str(folder / f"{name}.jsonl")),
-                card["summary"],
-                card["license"],
-                card.get("in_domain_of"),
-            )
+            head = parse_yaml(entry.read_text(encoding="utf-8").split("---")[1], f"card {entry.name}")
+            here = {} if "hub" in head else {"path": Path(str(folder / f"{name}.jsonl"))}
+            found[name] = validated(Card, {**head, **here}, f"card {entry.name}: ")
     return found
 
 
-prompt_sets: Registry[PromptSet] = Registry("prompt set", _load_sets)
+prompt_sets: Registry[Card] = Registry("prompt set", _load_cards)
 
 
-def _from_path(text: str) -> PromptSet | None:
-    path = Path(text)
-    if path.suffix == ".jsonl" or (text not in prompt_sets and path.exists()):
-        if not path.is_file():
-            raise UserError(f"prompt file {path} does not exist")
-        return PromptSet(path.stem, path, f"file {path}")
+def training_set(text: str, library: Library) -> PromptSet:
+    """A set by its name, or by the path of a file or folder."""
+    name, source = _by_path(text, library) or _by_name(text, library)
+    return library.bring(name, source)
+
+
+def evaluation_set(text: str, train: PromptSet, library: Library) -> tuple[PromptSet, bool]:
+    """A set and whether it is in-domain: a named set by its card, one of the configuration's by what is said there, a
+    file only when written `in:PATH`."""
+    if text.startswith("in:"):
+        there = _by_path(text[3:], library)
+        if there is None:
+            raise UserError(f"prompt file {text[3:]} does not exist")
+        return library.bring(*there), True
+    name, source = _by_path(text, library) or _by_name(text, library)
+    of = source.in_domain_of if isinstance(source, Card) else None
+    return library.bring(name, source), source.in_domain or (train.card and train.name == of)
+
+
+def _by_path(text: str, library: Library) -> tuple[str, PromptSource] | None:
+    """A file or folder, of which `@train` or `@test` takes one part; None where it is a name or nothing."""
+    if text in library.own:
+        return None
+    path, part = Path(text), None
+    before, at, end = text.rpartition("@")
+    if at and end in PARTS and not path.exists():
+        path, part = Path(before), end
+    if path.suffix in SUFFIXES or (text not in prompt_sets and path.exists()):
+        return path.stem + (f"-{part}" if part else ""), PromptSource.model_validate({"path": path, "part": part})
     return None
 
 
-def training_set(text: str) -> PromptSet:
-    """A set by its name or by the path of a JSONL file."""
-    return _from_path(text) or prompt_sets.get(text)
-
-
-def evaluation_set(text: str, train: PromptSet) -> tuple[PromptSet, bool]:
-    """A set and whether it is in-domain: a named set by its card, a file only when written `in:PATH`."""
-    if text.startswith("in:"):
-        found = _from_path(text[3:])
-        if found is None:
-            raise UserError(f"prompt file {text[3:]} does not exist")
-        return found, True
-    found = _from_path(text)
-    if found:
-        return found, False
-    named = prompt_sets.get(text)
-    return named, named.in_domain_of is not None and prompt_sets.get(named.in_domain_of) == train
-
-
-def read_prompts(path: Path, limit: int | None = None) -> list[Prompt]:
-    """The first `limit` prompts of a JSONL file; the whole file is checked.
-
-    A row has `prompt` (a string) or `messages` (a conversation that ends with the user), and may have `id` and
-    `category`; a row without an id gets one from its content.
-
-    Raises:
-        UserError: by file and line: malformed JSON, a row of another shape, an empty prompt, a repeated id;
-            or an empty file.
-    """
-    prompts: list[Prompt] = []
-    seen: dict[str, int] = {}
-    for number, row in read_jsonl(path):
-        prompt = _prompt(row, f"{path}:{number}")
-        if prompt.id in seen:
-            raise UserError(f"{path}:{number}: prompt id '{prompt.id}' was used on line {seen[prompt.id]} already")
-        seen[prompt.id] = number
-        prompts.append(prompt)
-    if not prompts:
-        raise UserError(f"{path}: no prompts in the file")
-    return prompts[:limit]
-
-
-def _prompt(row: dict[str, Any], where: str) -> Prompt:
-    if ("prompt" in row) == ("messages" in row):
-        raise UserError(f"{where}: expected either a 'prompt' or a 'messages' field, found {json.dumps(list(row))}")
-    data = row.get("messages", [{"role": "user", "content": row.get("prompt")}])
-    try:
-        messages = tuple(Message.model_validate(message) for message in data)
-    except (ValidationError, TypeError) as error:
-        raise UserError(f"{where}: messages need a role (system, user, assistant) and a text as content") from error
-    if not messages or messages[-1].role != "user":
-        raise UserError(f"{where}: the last message must be the user's")
-    if not all(message.content.strip() for message in messages if message.role != "system"):
-        raise UserError(f"{where}: an empty prompt")
-    content = canonical_hash([message.model_dump() for message in messages])
-    identifier = row.get("id", content[:16])
-    if not isinstance(identifier, str | int) or isinstance(identifier, bool):
-        raise UserError(f"{where}: 'id' must be a string or a whole number")
-    return Prompt(id=str(identifier), messages=messages, category=str(row.get("category") or ""))
+def _by_name(text: str, library: Library) -> tuple[str, PromptSource]:
+    for name in library.own:
+        if name in prompt_sets:
+            raise UserError(f"prompts.{name}: there is a prompt set of that name already; give yours another")
+    source = library.own.get(text) or (prompt_sets.get(text) if text in prompt_sets else None)
+    if source is None:
+        raise UserError(f"unknown prompt set '{text}'{did_you_mean(text, [*prompt_sets.names(), *library.own])}")
+    return text, source

@@ -13,7 +13,7 @@ from harness.prompts import prompt_sets, read_prompts
 
 PAIRS = read_pairs()
 CARD = (Path(__file__).parents[2] / "benchmarks" / "judge_check" / "README.md").read_text(encoding="utf-8")
-SHIPPED = [prompt for _, found in prompt_sets.items() for prompt in read_prompts(found.path)]
+SHIPPED = [prompt for _, found in prompt_sets.items() if found.path for prompt in read_prompts(found.path)]
 
 
 def grams(text: str, n: int) -> set[tuple[str, ...]]:

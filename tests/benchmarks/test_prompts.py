@@ -13,11 +13,13 @@ from harness.prompts import prompt_sets, read_prompts
 from harness.records import Prompt
 
 ROOT = Path(__file__).parents[2]
-SHIPPED = {name: read_prompts(found.path) for name, found in prompt_sets.items()}
+SHIPPED = {name: read_prompts(found.path) for name, found in prompt_sets.items() if found.path}
 TRAINING = "everyday-train"
 EVALUATION = sorted(set(SHIPPED) - {TRAINING})
 LEAST = {TRAINING: 600, "everyday-test": 120, "followups": 80, "longer-tasks": 80}
 MT_BENCH = ROOT.parent / "shared" / "data" / "fastchat" / "mt_bench" / "question.jsonl"
+
+HUB = sorted(name for name, card in prompt_sets.items() if card.hub)
 
 Grams = set[tuple[str, ...]]
 
@@ -59,8 +61,35 @@ def test_a_card_counts_its_prompts_and_categories_and_names_its_license(name: st
 
 
 def test_a_card_that_names_a_training_set_names_one_that_is_there() -> None:
-    named = {name: found.in_domain_of for name, found in prompt_sets.items() if found.in_domain_of}
+    named = {name: found.in_domain_of for name, found in prompt_sets.items() if found.path and found.in_domain_of}
     assert named == {"everyday-test": TRAINING}
+
+
+def test_the_public_sets_are_these() -> None:
+    cut = {"ultrafeedback", "ultrachat", "deita", "dolly"}
+    whole = {"self-instruct", "alpaca-eval", "mt-bench", "vicuna-80", "arena-hard"}
+    assert set(HUB) == whole | cut | {f"{name}-test" for name in cut}
+    assert {name for name in HUB if prompt_sets.get(name).part == "train"} == cut
+
+
+@pytest.mark.parametrize("name", HUB)
+def test_the_card_of_a_public_set_says_where_it_is_from_and_what_is_not_known(name: str) -> None:
+    card = prompt_sets.get(name)
+    text = (ROOT / "benchmarks" / "prompts" / f"{name}.md").read_text(encoding="utf-8")
+    assert card.revision and card.license and card.summary
+    body = " ".join(text.split("---", 2)[2].split())
+    assert f"Licence: {card.license}" in body
+    assert "Written without the hub at hand" in body and "commit that is fetched is recorded" in body
+    assert f"huggingface.co/datasets/{card.hub}" in body or f"[{card.in_domain_of}]({card.in_domain_of}.md)" in body
+
+
+@pytest.mark.parametrize("name", [name for name in HUB if name.endswith("-test")])
+def test_the_two_parts_of_a_public_set_are_of_one_source(name: str) -> None:
+    test = prompt_sets.get(name)
+    train = prompt_sets.get(str(test.in_domain_of))
+    own = {"summary", "part", "in_domain_of"}
+    assert test.model_dump(exclude=own) == train.model_dump(exclude=own)
+    assert (train.part, test.part) == ("train", "test") and test.test_share
 
 
 def test_the_training_set_has_many_categories() -> None:

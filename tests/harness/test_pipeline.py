@@ -31,6 +31,7 @@ from harness.judging.proxies import TYPICALITY
 from harness.methods import Control, methods
 from harness.models.hub import MissingModelError
 from harness.pipeline import Road, ask_again, build_road, entries_of, run_digest
+from harness.prompts import read_prompts
 from harness.store import Store
 
 ROOT = Path(__file__).parents[2]
@@ -435,6 +436,25 @@ def test_where_a_prompt_file_lies_changes_nothing_and_its_content_does(build: Bu
 
 
 # ---- refusals
+
+
+def test_a_table_is_cut_into_training_and_test_by_its_prompts(build: Build, tmp_path: Path) -> None:
+    table = tmp_path / "table.csv"
+    table.write_text("prompt\n" + "".join(f"Count to {n}.\n" for n in range(100)))
+    road = build(train_prompts=f"{table}@train", eval=[f"in:{table}@test"], test_share=0.3)
+    (name,) = road.eval_prompts
+    assert (name, len(road.train_prompts) + len(road.eval_prompts[name])) == ("table-test", 100)
+    assert road.train_set and (road.train_set.source, road.eval_sets[name].source) == ("table.csv", "table.csv")
+    paths = {job.path for job in of(road, PromptsJob)}
+    assert all(read_prompts(Path(path)) for path in paths) and len(paths) == 2
+
+
+def test_a_training_prompt_with_further_turns_is_refused(build: Build, tmp_path: Path) -> None:
+    path = tmp_path / "turns.jsonl"
+    path.write_text('{"question_id": 1, "turns": ["one", "two"]}\n')
+    with pytest.raises(UserError, match="prompt '1' has further turns, and a training takes one"):
+        build(train_prompts=str(path))
+    assert build(eval=[str(path)]).eval_prompts["turns"][0].turns == ("two",)
 
 
 def test_evaluation_prompts_that_are_training_prompts_are_refused(build: Build, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from harness.config import resolve
 from harness.errors import UserError
 from harness.pipeline import build_road
-from harness.prompts import evaluation_set, prompt_sets, read_prompts, training_set
+from harness.prompts import Library, evaluation_set, prompt_sets, read_prompts, training_set
 from harness.records import Message, Prompt
 from harness.store import Store
 
@@ -19,6 +19,11 @@ CHAT = [
     {"role": "assistant", "content": "Hi!"},
     {"role": "user", "content": "And now?"},
 ]
+
+
+@pytest.fixture
+def library(own_store: Path) -> Library:
+    return Library(Store(own_store))
 
 
 @pytest.fixture
@@ -138,19 +143,22 @@ def test_the_whole_file_is_checked_whatever_the_limit(path: Path) -> None:
 # ---- names and paths
 
 
-def test_a_named_set_is_in_domain_where_its_card_says_so() -> None:
-    train, other = prompt_sets.get("everyday-train"), prompt_sets.get("longer-tasks")
-    assert evaluation_set("everyday-test", train) == (prompt_sets.get("everyday-test"), True)
-    assert evaluation_set("everyday-test", other) == (prompt_sets.get("everyday-test"), False)
-    assert evaluation_set("followups", train) == (prompt_sets.get("followups"), False)
+def test_a_named_set_is_in_domain_where_its_card_says_so(library: Library) -> None:
+    train, other = training_set("everyday-train", library), training_set("longer-tasks", library)
+    test = training_set("everyday-test", library)
+    assert test.path == prompt_sets.get("everyday-test").path
+    assert evaluation_set("everyday-test", train, library) == (test, True)
+    assert evaluation_set("everyday-test", other, library) == (test, False)
+    assert evaluation_set("followups", train, library) == (training_set("followups", library), False)
 
 
-def test_a_file_is_out_of_domain_unless_said_otherwise(path: Path) -> None:
+def test_a_file_is_out_of_domain_unless_said_otherwise(path: Path, library: Library) -> None:
     write(path, {"prompt": "one"})
-    found, in_domain = evaluation_set(str(path), prompt_sets.get("everyday-train"))
+    train = training_set("everyday-train", library)
+    found, in_domain = evaluation_set(str(path), train, library)
     assert (found.name, found.path, in_domain) == ("mine", path, False)
-    assert evaluation_set(f"in:{path}", prompt_sets.get("everyday-train")) == (found, True)
-    assert training_set(str(path)) == found
+    assert evaluation_set(f"in:{path}", train, library) == (found, True)
+    assert training_set(str(path), library) == found
 
 
 def test_a_training_file_that_is_named_like_a_set_is_not_that_set(
@@ -169,24 +177,27 @@ def test_a_training_file_that_is_named_like_a_set_is_not_that_set(
     assert not road.evaluations[0].in_domain
 
 
-def test_a_file_of_any_name_serves(tmp_path: Path) -> None:
+def test_a_file_of_any_name_serves(tmp_path: Path, library: Library) -> None:
     path = write(tmp_path / "prompts.txt", {"prompt": "one"})
-    assert training_set(str(path)).path == path
+    assert training_set(str(path), library).path == path
 
 
 @pytest.mark.parametrize("text", ["nowhere.jsonl", "in:nowhere.jsonl", "in:nowhere"])
-def test_a_missing_file_is_named(text: str) -> None:
+def test_a_missing_file_is_named(text: str, library: Library) -> None:
     with pytest.raises(UserError, match=r"^prompt file nowhere\S* does not exist$"):
-        evaluation_set(text, prompt_sets.get("everyday-train"))
+        evaluation_set(text, training_set("everyday-train", library), library)
 
 
-def test_an_unknown_set_gets_a_suggestion() -> None:
-    for find in (training_set, lambda text: evaluation_set(text, prompt_sets.get("everyday-train"))):
+def test_an_unknown_set_gets_a_suggestion(library: Library) -> None:
+    train = training_set("everyday-train", library)
+    for find in (training_set, lambda text, there: evaluation_set(text, train, there)):
         with pytest.raises(UserError, match="unknown prompt set 'folowups'; did you mean 'followups'"):
-            find("folowups")
+            find("folowups", library)
 
 
-def test_a_folder_that_is_named_like_a_set_does_not_hide_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_is_named_like_a_set_does_not_hide_it(
+    tmp_path: Path, library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "followups").mkdir()
     monkeypatch.chdir(tmp_path)
-    assert training_set("followups") == prompt_sets.get("followups")
+    assert training_set("followups", library).path == prompt_sets.get("followups").path

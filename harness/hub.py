@@ -1,0 +1,46 @@
+"""The hub: whether it may be asked, and what its client raises, as one line."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from harness.errors import UserError
+
+TIMEOUT = 5  # seconds until the hub counts as out of reach
+
+
+def offline() -> bool:
+    return os.environ.get("HF_HUB_OFFLINE", "0").upper() in {"1", "TRUE", "YES", "ON"}
+
+
+@contextmanager
+def asking(hub_id: str, missing: type[UserError]) -> Iterator[None]:
+    """What is asked of the hub inside raises a UserError, or `missing` where another day or a token would help."""
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        GatedRepoError,
+        HfHubHTTPError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    try:
+        yield
+    except GatedRepoError as error:
+        raise missing(f"{hub_id} is gated; accept its terms on the hub and set HF_TOKEN") from error
+    except RepositoryNotFoundError as error:
+        raise UserError(f"{hub_id} does not exist on the hub (or needs HF_TOKEN)") from error
+    except RevisionNotFoundError as error:
+        raise UserError(f"{hub_id} has no such revision on the hub") from error
+    except EntryNotFoundError as error:
+        raise UserError(f"{hub_id} has no such file on the hub") from error
+    except Exception as error:
+        # the hub's HTTP client, which may be one of several, has exception types of its own
+        client = type(error).__module__.startswith(("httpx", "httpcore", "requests", "urllib3"))
+        if not client and not isinstance(error, HfHubHTTPError | OSError | RuntimeError):
+            raise
+        raise missing(
+            f"{hub_id} is not in the local hub cache, and the hub cannot be reached ({type(error).__name__})"
+        ) from error
