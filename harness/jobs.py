@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from harness.config import VLLM, Judging, Sampling
+from harness.config import VLLM, Judging, ModelServer, Sampling
 from harness.store import canonical_hash
 
 # `judging` is in the key by `judge_source`, as far as it shapes an answer
@@ -22,12 +22,21 @@ Facts = dict[str, Any]  # what a stage says of its work, kept in the artifact's 
 
 class Model(BaseModel):
     """A checkpoint: made by a stage (`artifact`), or a folder outside the store, known by its content (`digest`);
-    its path is no part of a key."""
+    its path is no part of a key. served: the model itself is behind that server, and this is where its tokenizer is."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     artifact: Ref | None = None
     path: str | None = None
     digest: str | None = None
+    served: ModelServer | None = None
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What of it is part of a key. What was not thought of at first is there only where it says something."""
+        known: dict[str, Any] = {"artifact": self.artifact, "digest": self.digest}
+        if self.served is not None:
+            known["served"] = [self.served.public_url, self.served.model]
+        return known
 
 
 class Job(BaseModel):
@@ -36,15 +45,20 @@ class Job(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     version: ClassVar[int]
+    # fields that older keys did not have: no part of a key while they say what was so before
+    added_later: ClassVar[frozenset[str]] = frozenset()
     stage: str
     label: str = ""
 
     @property
     def ref(self) -> Ref:
         data = self.model_dump(mode="json", exclude=NO_PART_OF_A_KEY)
-        for name in type(self).model_fields:
-            if isinstance(getattr(self, name), Model):
-                data[name].pop("path")
+        for name, field in type(self).model_fields.items():
+            value = getattr(self, name)
+            if isinstance(value, Model):
+                data[name] = value.identity
+            elif name in self.added_later and value == field.default:
+                del data[name]
         return f"{self.stage}/{canonical_hash({'version': self.version, **data})[:32]}"
 
 
@@ -79,10 +93,15 @@ class PruneJob(Job):
 
 
 class RespondJob(Job):
-    """`samples` responses to each prompt. `purpose` and `seed` set the random numbers."""
+    """`samples` responses to each prompt. `purpose` and `seed` set the random numbers. generator: what draws them.
+    engine: what vLLM is told that may change its text; vllm: how it is started."""
 
     version: ClassVar[int] = 2
+    added_later: ClassVar[frozenset[str]] = frozenset({"generator", "engine"})
     stage: Literal["respond"] = "respond"
+    generator: Literal["transformers", "vllm", "server"] = "transformers"
+    engine: dict[str, Any] = {}
+    vllm: VLLM = VLLM()
     model: Model
     prompts: Ref
     sampling: Sampling

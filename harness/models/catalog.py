@@ -96,6 +96,11 @@ def resolve_pair(student: str, teacher: str | None) -> Pair:
     return Pair(student=student, teacher=teacher)
 
 
+def unpruned(name: str) -> str:
+    """The model that a pruned one is made of; any other is its own."""
+    return model_spec(name).base or name
+
+
 def model_spec(name: str, role: str = "model") -> ModelSpec:
     """A registered model, a local folder, or a hub id (anything of the form owner/name).
 

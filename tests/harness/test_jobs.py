@@ -120,6 +120,8 @@ CHANGES: dict[str, Any] = {
     "checkpoint": Model(path="/models/j", digest="d3"),
 }
 OF_KIND: dict[tuple[str, str], Any] = {
+    ("respond", "generator"): "vllm",
+    ("respond", "engine"): {"quantization": "fp8"},
     ("respond", "samples"): 2,
     ("score", "responses"): ("respond/2", "respond/1"),  # the order counts
     ("train", "responses"): ("respond/2", "respond/1"),
