@@ -81,7 +81,7 @@ def _serve(settings: dict[str, Any], lines: queue.SimpleQueue[str], out: Any) ->
         out.flush()
         return
     engine = vllm.LLM(**settings)
-    say({"ready": True, "version": vllm.__version__})
+    say({"ready": True, "version": getattr(vllm, "__version__", "unknown")})
     out.flush()
     while True:
         batch = [json.loads(line) for line in iter(lines.get, "\n")]
