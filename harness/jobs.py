@@ -38,6 +38,12 @@ class Model(BaseModel):
             known["served"] = [self.served.public_url, self.served.model]
         return known
 
+    @property
+    def weights(self) -> str | None:
+        """What is known of them: the artifact or the digest; of a served model no more than where it is."""
+        served = self.served
+        return f"{served.model} at {served.public_url}" if served else self.artifact or self.digest
+
 
 class Job(BaseModel):
     """`label` and `tracker` are for people; they, paths, and what is said of how to ask a judge are no part of the

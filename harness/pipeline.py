@@ -187,6 +187,8 @@ def build_road(config: Config, store: Store, download: bool) -> Road:
     _distinct_names(eval_sets)
     road = Road(config, pair, entries=entries_of(config))
     road.train_prompts = read_prompts(train_set.path, config.limits.train)
+    if any(prompt.turns for prompt in road.train_prompts):
+        raise UserError(f"'{train_set.name}' has prompts of several turns; trainings read answers to one turn alone")
     for found, _ in eval_sets:
         road.eval_prompts[found.name] = read_prompts(found.path, config.limits.eval)
     _unseen(road.train_prompts, road.eval_prompts)

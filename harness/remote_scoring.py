@@ -67,7 +67,7 @@ def response_log_prob(rows: Any, start: int, response: Sequence[int]) -> float:
         raise UserError(f"{NAME} read {len(rows)} tokens where {start + len(response)} were sent: is it another model?")
     total = 0.0
     for place, token in enumerate(response, start):
-        entry = (rows[place] or {}).get(str(token))
+        entry = rows[place].get(str(token)) if isinstance(rows[place], dict) else None
         value = entry.get("logprob") if isinstance(entry, dict) else None
         if not isinstance(value, int | float) or not isfinite(value):
             raise UserError(f"{NAME} gives no log-prob of token {token} at place {place} of a prompt")

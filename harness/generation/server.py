@@ -15,6 +15,7 @@ from harness.judging.templates.control import without_control_tokens
 from harness.models import chat
 
 NAME = "teacher_server"
+FAILURES = (FailedCallError, RefusedError, ServerError)
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,8 @@ def _lacks_text(reply: dict[str, Any]) -> str | None:
         return "a reply without a choice"
     if not isinstance(content, str):
         return "a reply without a text"
+    if any("\ud800" <= character <= "\udfff" for character in content):
+        return "a reply with half a surrogate pair, which is not text"
     return None if finish in ("stop", "length") else f"a reply that ended by {finish!r}"
 
 
@@ -96,13 +99,16 @@ async def _ask_all(
         async with asyncio.TaskGroup() as group:
             for _ in range(server.concurrency):
                 group.create_task(work())
-    except (FailedCallError, RefusedError, ServerError) as error:
-        raise UserError(f"{NAME} {found.url}: {error}; run the same command again to go on") from error
+    except FAILURES as error:
+        raise _unanswered(found.url, error) from error
     except BaseExceptionGroup as errors:
-        first_error = errors.exceptions[0]
-        if isinstance(first_error, FailedCallError | RefusedError | ServerError):
-            raise UserError(f"{NAME} {found.url}: {first_error}; run the same command again to go on") from first_error
-        raise first_error from None
+        one = errors.exceptions[0]
+        raise (_unanswered(found.url, one) if isinstance(one, FAILURES) else one) from one
     finally:
         await endpoint.close()
     return [replies[number] for number in range(len(bodies))]
+
+
+def _unanswered(url: str, error: Exception) -> UserError:
+    again = "" if isinstance(error, RefusedError) else "; run the same command again to go on"
+    return UserError(f"{NAME} {url}: {error}{again}")

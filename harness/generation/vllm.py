@@ -52,11 +52,14 @@ class VLLMGenerator:
         requests = [Request(row.prompt, {**common, "seed": how.row_seed(row)}) for row in rows]
         drawn = []
         for row, found in zip(rows, self._process().generate(requests), strict=True):
-            if not found.token_ids:
+            count, limit = len(found.token_ids), how.sampling.max_new_tokens
+            ended = count > 0 and found.token_ids[-1] in stops
+            # what a setting of this machine cuts short would be another text under the same key
+            if count == 0 or (self.settings.max_model_len and not ended and count < limit):
                 raise UserError(
-                    f"vLLM gave no token for {row.name}: its prompt of {len(row.prompt)} tokens leaves no room"
+                    f"vLLM gave {count} of {limit} tokens for {row.name}: its prompt of {len(row.prompt)} tokens "
+                    "leaves no room; raise vllm.max_model_len, or shorten the prompt"
                 )
-            ended = found.token_ids[-1] in stops
             text = self.tokenizer.decode(found.token_ids, skip_special_tokens=True)
             drawn.append(Drawn(token_ids=found.token_ids, text=text, finish="stop" if ended else "length"))
         return drawn

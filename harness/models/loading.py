@@ -15,6 +15,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from harness.errors import UserError
+from harness.vllm_process import release_vllm
 
 transformers_logging.disable_progress_bar()  # the harness shows its own progress
 transformers_logging.set_verbosity_error()
@@ -30,6 +31,7 @@ def device() -> torch.device:
 def load_model(folder: Path, dtype: torch.dtype, attention: str | None = None, on: torch.device | None = None) -> Any:
     """A causal language model in evaluation mode on the best device, or `on` one; with transformers' choice of
     attention unless one is named."""
+    release_vllm()  # it has taken a GPU's memory whole
     if attention is None and getattr(AutoConfig.from_pretrained(folder), "attn_logit_softcapping", None):
         attention = "eager"  # its choice would be SDPA, which leaves the capping out without a word
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation=attention)
