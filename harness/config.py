@@ -266,6 +266,36 @@ class Judging(Section):
         return value
 
 
+class ModelServer(Section):
+    """A teacher that lives elsewhere: behind an OpenAI-compatible server.
+
+    tokenizer: a model whose tokenizer is the teacher's; without it the student's."""
+
+    base_url: str
+    model: str
+    tokenizer: str | None = None
+    key_variable: str = Field(default="OPENAI_API_KEY", description="the environment variable that holds the key")
+    concurrency: int = Field(default=64, ge=1)
+    requests_per_minute: float | None = Field(default=None, gt=0)
+    tokens_per_minute: float | None = Field(default=None, gt=0)
+    timeout: float = Field(default=600.0, gt=0, description="seconds a call")
+    tries: int = Field(default=6, ge=1, description="a call that fails is made again so often")
+
+    @field_validator("base_url")
+    @classmethod
+    def _a_server(cls, value: str) -> str:
+        without_credentials(value)
+        return value
+
+    @field_serializer("base_url")
+    def _in_public(self, value: str) -> str:
+        return without_credentials(value)
+
+    @property
+    def public_url(self) -> str:
+        return without_credentials(self.base_url)
+
+
 class VLLM(Section):
     """python: the interpreter that has vLLM, which pins other versions of torch than this one.
 
@@ -292,6 +322,7 @@ class Config(Section):
     trust_remote_code: bool = Field(
         default=False, description="run the Python code that a model comes with; any model of the run"
     )
+    teacher_server: ModelServer | None = Field(default=None, description="the teacher is behind this server, not here")
     methods: tuple[str, ...] = ("sft", "kd", "ddpo", "dadpo")
     controls: Literal["none", "basic", "full"] = "basic"
     contrasts: tuple[tuple[str, str], ...] | None = Field(
@@ -310,6 +341,9 @@ class Config(Section):
         default=None, ge=1, description="longer prompts lose their beginning, in training and scoring"
     )
     tracker: Literal["tensorboard", "wandb", "trackio"] | None = None
+    generator: Literal["auto", "transformers", "vllm"] = Field(
+        default="auto", description="what draws responses; auto is the fastest that is installed"
+    )
     generation_batch_size: int = Field(default=64, ge=1)
     scoring_batch_tokens: int = Field(default=4096, ge=1)
     scoring_precision: Literal["bf16", "fp32"] = "bf16"

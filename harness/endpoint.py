@@ -109,8 +109,8 @@ def without_credentials(url: str) -> str:
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path.rstrip("/"), "", ""))
 
 
-def find_server(base_url: str | None, key_variable: str) -> Server:
-    """The server that a setting, else the environment, names, with the key that the environment holds, if any.
+def find_server(base_url: str | None, key_variable: str, setting: str = "judge.base_url") -> Server:
+    """The server that `setting`, else the environment, names, with the key that the environment holds, if any.
 
     Raises:
         UserError: a URL or a key that is none.
@@ -119,7 +119,7 @@ def find_server(base_url: str | None, key_variable: str) -> Server:
     try:
         public = without_credentials(url)
     except ValueError as error:
-        raise UserError(f"{'judge.base_url' if base_url else URL_VARIABLE}: {error}") from None
+        raise UserError(f"{setting if base_url else URL_VARIABLE}: {error}") from None
     key = os.environ.get(key_variable, "").strip()
     if not (key.isascii() and key.isprintable()):
         raise UserError(f"the key in {key_variable} holds characters that no key has; export it again")

@@ -135,7 +135,7 @@ def _models(job: AnyJob) -> list[Model]:
 
 def _embedded(model: Model, road: Road) -> bool:
     """Whether a model descends from a converted GGUF file: the embedded pair, whose speed is known."""
-    if model.artifact is None:
+    if model.artifact is None or model.served:
         return False
     job = road.jobs[model.artifact]
     if isinstance(job, ConvertJob):
@@ -184,4 +184,5 @@ class _Sizes:
         return self._generated(job) if isinstance(job, RespondJob) else 0
 
     def _generated(self, job: RespondJob) -> int:
-        return len(self._prompts[job.prompts]) * job.samples * job.sampling.max_new_tokens
+        answers = sum(1 + len(prompt.turns) for prompt in self._prompts[job.prompts])
+        return answers * job.samples * job.sampling.max_new_tokens

@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from harness.config import VLLM, Judging, Sampling
+from harness.config import VLLM, Judging, ModelServer, Sampling
 from harness.store import canonical_hash
 
 # `judging` is in the key by `judge_source`, as far as it shapes an answer
@@ -33,7 +33,8 @@ class Model(BaseModel):
     its path is no part of a key.
 
     remote_code: it is loaded by Python code in its folder, which is then part of its content.
-    chat_template: of a model that has none."""
+    chat_template: of a model that has none.
+    served: the model itself is behind that server, and this is where its tokenizer is."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     artifact: Ref | None = None
@@ -41,6 +42,7 @@ class Model(BaseModel):
     digest: str | None = None
     remote_code: bool = False
     chat_template: ChatTemplate | None = None
+    served: ModelServer | None = None
 
     def made(self, artifact: Ref) -> Model:
         """What a stage makes of this model: its code goes along, and its chat template is in the files."""
@@ -48,13 +50,21 @@ class Model(BaseModel):
 
     @property
     def in_key(self) -> Facts:
-        """What of it is part of a job's key."""
+        """What of it is part of a job's key. What was not thought of at first is there only where it says something."""
         key: Facts = {"artifact": self.artifact, "digest": self.digest}
         if self.remote_code:
             key["remote_code"] = True
         if self.chat_template:
             key["chat_template"] = self.chat_template.text
+        if self.served is not None:
+            key["served"] = [self.served.public_url, self.served.model]
         return key
+
+    @property
+    def weights(self) -> str | None:
+        """What is known of them: the artifact or the digest; of a served model no more than where it is."""
+        served = self.served
+        return f"{served.model} at {served.public_url}" if served else self.artifact or self.digest
 
 
 class Job(BaseModel):
@@ -63,6 +73,8 @@ class Job(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     version: ClassVar[int]
+    # fields that older keys did not have: no part of a key while they say what was so before
+    added_later: ClassVar[frozenset[str]] = frozenset()
     stage: str
     label: str = ""
 
@@ -70,7 +82,13 @@ class Job(BaseModel):
     def in_key(self) -> Facts:
         """What of it is part of its key."""
         data = self.model_dump(mode="json", exclude=NO_PART_OF_A_KEY)
-        return data | {name: value.in_key for name, value in self if isinstance(value, Model)}
+        for name, field in type(self).model_fields.items():
+            value = getattr(self, name)
+            if isinstance(value, Model):
+                data[name] = value.in_key
+            elif name in self.added_later and value == field.default:
+                del data[name]
+        return data
 
     @property
     def ref(self) -> Ref:
@@ -91,15 +109,11 @@ class ConvertJob(Job):
     """A GGUF file, dequantised, or a folder of pickled weights, as a plain safetensors folder."""
 
     version: ClassVar[int] = 1
+    added_later: ClassVar[frozenset[str]] = frozenset({"format"})
     stage: Literal["convert"] = "convert"
     path: str
     digest: str
     format: Literal["gguf", "pickled"] = "gguf"
-
-    @property
-    def in_key(self) -> Facts:
-        # GGUF files were converted before there was another format: their keys stay
-        return {name: value for name, value in super().in_key.items() if (name, value) != ("format", "gguf")}
 
 
 class PruneJob(Job):
@@ -114,10 +128,15 @@ class PruneJob(Job):
 
 
 class RespondJob(Job):
-    """`samples` responses to each prompt. `purpose` and `seed` set the random numbers."""
+    """`samples` responses to each prompt. `purpose` and `seed` set the random numbers. generator: what draws them.
+    engine: what vLLM is told that may change its text; vllm: how it is started."""
 
     version: ClassVar[int] = 2
+    added_later: ClassVar[frozenset[str]] = frozenset({"generator", "engine"})
     stage: Literal["respond"] = "respond"
+    generator: Literal["transformers", "vllm", "server"] = "transformers"
+    engine: dict[str, Any] = {}
+    vllm: VLLM = VLLM()
     model: Model
     prompts: Ref
     sampling: Sampling

@@ -23,9 +23,10 @@ from typing import Any
 
 from harness.config import Config
 from harness.errors import UserError
-from harness.jobs import Facts, Job
+from harness.jobs import Facts, Job, Model
 from harness.progress import Tick
 from harness.store import STORE_VARIABLE, Store, write_atomically
+from harness.vllm_process import release_vllm
 
 Perform = Callable[[Job, Store, Path, Tick], Facts]
 Command = Callable[[Path, Path], list[str]]  # of a job's file and its workspace
@@ -51,8 +52,9 @@ def launcher(config: Config) -> Perform:
     """The launcher that the configuration names."""
 
     def in_a_process(job: Job, store: Store, work: Path, tick: Tick) -> Facts:
-        if job.stage in LIGHT:
+        if job.stage in LIGHT or _elsewhere(job):
             return inline(job, store, work, tick)
+        release_vllm()
         return in_child(process_command, job, store, work, tick)
 
     def on_ranks(job: Job, store: Store, work: Path, tick: Tick) -> Facts:
@@ -66,6 +68,13 @@ def launcher(config: Config) -> Perform:
         return in_child(command, job, store, work, tick, ranks_environment(config.processes, os.environ))
 
     return {"inline": inline, "process": in_a_process, "accelerate": on_ranks}[config.launcher]
+
+
+def _elsewhere(job: Job) -> bool:
+    """Whether the model is in no process of ours, or in vLLM's own. A child would know neither a server's credentials
+    nor vLLM's interpreter: no job's file holds them."""
+    model = getattr(job, "model", None)
+    return isinstance(model, Model) and (model.served is not None or getattr(job, "generator", "") == "vllm")
 
 
 def process_command(job_file: Path, work: Path) -> list[str]:
@@ -103,6 +112,7 @@ def _release_memory() -> None:
     from harness.models.loading import release_frozen_model
 
     release_frozen_model()
+    release_vllm()
     give_back()
     torch.cuda.empty_cache()
 

@@ -12,10 +12,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from harness.config import Config, Judging, MethodSettings, Sampling, TokenSettings, validated
 from harness.errors import UserError
+from harness.generation.opening import Backend, fastest_backend
 from harness.jobs import (
     AnyJob,
     DistributionsJob,
@@ -174,7 +175,7 @@ def build_road(config: Config, store: Store, download: bool) -> Road:
         UserError: anything wrong with names, files or settings; nothing has been computed or written then.
         MissingModelError: all models that are missing, named together.
     """
-    pair = resolve_pair(config.student, config.teacher)
+    pair = _pair(config)
     library = Library(store, config.prompts, config.test_share, download)
     train_set = training_set(config.train_prompts, library)
     eval_sets = [evaluation_set(text, train_set, library) for text in config.eval]
@@ -186,18 +187,32 @@ def build_road(config: Config, store: Store, download: bool) -> Road:
         road.eval_prompts[found.name] = read_prompts(found.path, config.limits.eval)
     _one_turn(config.train_prompts, road.train_prompts)
     _unseen(road.train_prompts, road.eval_prompts)
-    located = locate_all([pair.teacher, pair.student], config.judge, store, download, config.trust_remote_code, pair)
+    server = config.teacher_server
+    # a teacher behind a server is here by its tokenizer alone
+    teacher_name = (server.tokenizer or _unpruned(pair)) if server else pair.teacher
+    located = locate_all([teacher_name, pair.student], config.judge, store, download, config.trust_remote_code, pair)
     road.notes += without_template(located)
-    if any(methods.get(entry.method).level == "token" for entry in road.entries):
+    token_level = [entry.name for entry in road.entries if methods.get(entry.method).level == "token"]
+    if token_level and server:
+        raise UserError(
+            f"{', '.join(token_level)}: token-level methods need the teacher's distributions, and a server gives "
+            "log-probs of responses alone; leave it out with --methods, or name a teacher that is here"
+        )
+    if token_level:
         _one_tokenizer(*(located[name] for name in (pair.student, pair.teacher)))
     # what was left to the pair and the student's entry, said in full: the configuration is fed back one day
     prune = config.prune or located[pair.student][0].prune
     road.config = config = config.model_copy(
-        update={"teacher": pair.teacher, "prune": prune, "contrasts": contrasts_of(config, road.entries)}
+        update={
+            "teacher": pair.teacher,
+            "prune": prune,
+            "contrasts": contrasts_of(config, road.entries),
+            "generator": _backend(config),
+        }
     )
 
     prompts = road.add(_prompts_job(train_set, config.limits.train, store))
-    teacher = _base_model(road.add, pair.teacher, located)
+    teacher = _base_model(road.add, teacher_name, located).model_copy(update={"served": server})
     teacher_responses = road.add(
         _respond(
             config,
@@ -236,11 +251,30 @@ def build_road(config: Config, store: Store, download: bool) -> Road:
     road.judges = open_judges(config, judge_checkpoints(config.judge, located, road.add))
     for judge, _ in road.judges:
         check_ready(judge, [prompt for found in road.eval_prompts.values() for prompt in found], download)
+        _measurable(judge, road.eval_prompts)
     before = len(road.jobs)
     for found, in_domain in eval_sets:
         _evaluate(road, found, in_domain, teacher, student, trained, located, store)
     road.jobs = _by_model(road.jobs, before)
     return road
+
+
+def _pair(config: Config) -> Pair:
+    """The pair of a run; a teacher behind a server goes by its name there."""
+    if config.teacher_server is None:
+        return resolve_pair(config.student, config.teacher)
+    if config.teacher is not None and config.teacher != config.teacher_server.model:
+        raise UserError("both teacher and teacher_server are set; the teacher is one of them")
+    return resolve_pair(config.student, config.teacher_server.model)
+
+
+def _unpruned(pair: Pair) -> str:
+    """The model that the student is made of."""
+    return (pair.specs.get(pair.student) or model_spec(pair.student)).base or pair.student
+
+
+def _backend(config: Config) -> Backend:
+    return fastest_backend(config.vllm) if config.generator == "auto" else config.generator
 
 
 def _by_model(jobs: dict[Ref, AnyJob], start: int) -> dict[Ref, AnyJob]:
@@ -272,6 +306,16 @@ def _one_turn(name: str, train: Sequence[Prompt]) -> None:
         raise UserError(
             f"training set '{name}': prompt '{several}' has further turns, and a training takes one; evaluate on it"
         )
+
+
+def _measurable(judge: Judge, evaluation: dict[str, list[Prompt]]) -> None:
+    """What is measured is measured of single answers."""
+    for name, prompts in evaluation.items():
+        if judge.measures and any(prompt.turns for prompt in prompts):
+            raise UserError(
+                f"judge '{judge.name}' measures answers to one turn, and '{name}' has prompts of several; name a judge "
+                "that reads (list judges)"
+            )
 
 
 def _unseen(train: Sequence[Prompt], evaluation: dict[str, list[Prompt]]) -> None:
@@ -361,7 +405,8 @@ def _student(road: Road, name: str, located: Located, store: Store) -> Model:
         "the unpruned model, to prune it by",
     )
     # in batches of a size of its own: rounding in another batch could draw another token
-    responses = road.add(calibration.model_copy(update={"batch_size": CALIBRATION_BATCH}))
+    own = {"batch_size": CALIBRATION_BATCH, "generator": "transformers", "engine": {}}
+    responses = road.add(calibration.model_copy(update=own))
     job = PruneJob(label=f"prune {name}", model=base, prompts=prompts, responses=responses, ratio=prune.ratio)
     return base.made(road.add(job))
 
@@ -380,9 +425,13 @@ def _respond(
     who: str,
     samples: int = 1,
 ) -> RespondJob:
+    generator: Literal["server"] | Backend = "server" if model.served else _backend(config)
     return RespondJob(
         label=f"responses: {who}",
         model=model,
+        generator=generator,
+        engine=config.vllm.engine if generator == "vllm" else {},
+        vllm=config.vllm,
         prompts=prompts,
         sampling=sampling,
         samples=samples,

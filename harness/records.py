@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
@@ -30,8 +30,8 @@ class Message(Record):
 class Prompt(Record):
     """A conversation that ends with the user's turn, which the model is to answer.
 
-    turns: the user's further turns, each sent after the model's own answer to the one before.
-    answer: a known right answer, for reference-guided judging."""
+    answer: a known right answer, for reference-guided judging.
+    turns: the user's further turns, each sent after the model's own answer to the one before."""
 
     id: str
     messages: tuple[Message, ...]
@@ -47,7 +47,10 @@ def prompts_digest(prompts: Iterable[Prompt]) -> str:
 
 class Response(Record):
     """One sampled response. `token_ids` are as generated, with the end-of-turn token only where the model
-    ended its turn; `finish` is `length` where it was cut at the limit."""
+    ended its turn; `finish` is `length` where it was cut at the limit.
+
+    Of several turns: the ids of all answers, one after the other; a text with the user's turns in between
+    (`transcript`); and `length` where any answer was cut."""
 
     prompt_id: str
     sample: int = 0
@@ -92,6 +95,14 @@ class Verdict(Record):
         if (self.status == "ok") != (self.preference is not None):
             raise ValueError("a verdict has a preference if, and only if, its status is ok")
         return self
+
+
+def transcript(answers: Sequence[str], turns: Sequence[str]) -> str:
+    """A model's answers with the user's turns between them, as judges read a conversation of several turns."""
+    parts = [answers[0]]
+    for turn, answer in zip(turns, answers[1:], strict=True):
+        parts += [f"### User:\n{turn}", f"### Assistant:\n{answer}"]
+    return "\n\n".join(parts)
 
 
 class RunPrompt(Prompt):

@@ -16,9 +16,11 @@ import torch
 from numpy.typing import NDArray
 
 from harness.allocator import give_back, keep_freed_memory
-from harness.config import MethodSettings, TokenSettings
+from harness.config import MethodSettings, ModelServer, TokenSettings
 from harness.errors import UserError
-from harness.generation import sampler
+from harness.generation.opening import open_generator
+from harness.generation.protocol import Draw, Drawn, Row
+from harness.generation.sampler import form_batches
 from harness.jobs import (
     EMBEDDINGS,
     PROMPTS,
@@ -48,10 +50,20 @@ from harness.judging.embedding import embed
 from harness.judging.opening import checkpoint_in, prices_of
 from harness.methods import methods
 from harness.models import chat, loading, pickled, pruning
-from harness.models.catalog import FAMILIES, folder_digest, model_folder, unchanged, windowed
+from harness.models.catalog import folder_digest, model_folder, unchanged
 from harness.progress import Tick
 from harness.prompts import read_prompts
-from harness.records import Prompt, Response, Verdict, read_jsonl, read_records, write_jsonl
+from harness.records import (
+    Message,
+    Prompt,
+    Response,
+    Verdict,
+    read_jsonl,
+    read_records,
+    transcript,
+    write_jsonl,
+)
+from harness.remote_scoring import served_log_probs
 from harness.scoring import sequence_log_probs, top_log_probs
 from harness.store import Store, file_sha256
 from harness.training import adapters, loop
@@ -209,29 +221,58 @@ def _respond(job: RespondJob, store: Store, work: Path, tick: Tick) -> Facts:
     folder = model_folder(job.model, store)
     tokenizer = _tokenizer(job.model, folder)
     if (work / RESPONSES).is_file():  # a kill after the last batch, before the artifact was committed
-        return _sampled(job, read_records(work / RESPONSES, Response), tokenizer, work)
+        return _sampled(job, read_records(work / RESPONSES, Response), tokenizer, work, {})
     prompts = load_prompts(job.prompts, store)
-    encoded = [chat.encode_chat(tokenizer, prompt.messages) for prompt in prompts]
-    rows = [(index, sample) for index in range(len(prompts)) for sample in range(job.samples)]
-    batches = sampler.form_batches([len(encoded[index]) for index, _ in rows], job.batch_size)
-    model: Any = None
-    made: dict[tuple[int, int], Response] = {}
-    for number, batch in enumerate(batches):
-        tick(len(made), len(rows))
-        part = work / f"batch-{number:05d}.jsonl"
-        here = [rows[row] for row in batch]
-        if not part.is_file():
-            if model is None:
-                model = _sampling_model(folder, job.model.remote_code)
-            responses = _decode(job, model, tokenizer, [prompts[i].id for i, _ in here], encoded, here)
-            write_jsonl(part, responses)
-        made |= dict(zip(here, read_records(part, Response), strict=True))
-    responses = [made[row] for row in rows]
+    generator = open_generator(job, folder, tokenizer)
+    answers: dict[tuple[int, int], list[Drawn]] = {
+        (index, sample): [] for index in range(len(prompts)) for sample in range(job.samples)
+    }
+    total, done = sum(1 + len(prompts[index].turns) for index, _ in answers), 0
+    for turn in range(1 + max(len(prompt.turns) for prompt in prompts)):
+        rows = {
+            key: _row(prompts[key[0]], key[1], said, tokenizer)
+            for key, said in answers.items()
+            if turn <= len(prompts[key[0]].turns)
+        }
+        keys = list(rows)
+        batches = form_batches([len(row.prompt) for row in rows.values()], job.batch_size * generator.batches)
+        for number, batch in enumerate(batches):
+            tick(done, total)
+            part = work / f"batch-{turn}-{number:05d}.jsonl"
+            here = [keys[place] for place in batch]
+            if not part.is_file():
+                how = Draw(job.sampling, job.seed, job.purpose)
+                write_jsonl(part, generator.draw([rows[key] for key in here], how))
+            for key, drawn in zip(here, read_records(part, Drawn), strict=True):
+                answers[key].append(drawn)
+            done += len(here)
+    responses = [_answered(prompts[index], sample, said) for (index, sample), said in answers.items()]
     write_jsonl(work / RESPONSES, responses)
-    return _sampled(job, responses, tokenizer, work)
+    return _sampled(job, responses, tokenizer, work, generator.versions)
 
 
-def _sampled(job: RespondJob, responses: Sequence[Response], tokenizer: Any, work: Path) -> Facts:
+def _row(prompt: Prompt, sample: int, said: Sequence[Drawn], tokenizer: Any) -> Row:
+    """The next answer to a prompt: to its next turn, after what the model itself said to those before."""
+    messages = list(prompt.messages)
+    for drawn, turn in zip(said, prompt.turns, strict=False):
+        messages += [Message(role="assistant", content=drawn.text), Message(role="user", content=turn)]
+    name = f"{prompt.id}/{sample}" + (f"/turn {len(said)}" if said else "")
+    return Row(name, tuple(messages), chat.encode_chat(tokenizer, messages))
+
+
+def _answered(prompt: Prompt, sample: int, said: Sequence[Drawn]) -> Response:
+    return Response(
+        prompt_id=prompt.id,
+        sample=sample,
+        token_ids=tuple(token for drawn in said for token in drawn.token_ids),
+        text=transcript([drawn.text for drawn in said], prompt.turns),
+        finish="length" if any(drawn.finish == "length" for drawn in said) else "stop",
+    )
+
+
+def _sampled(
+    job: RespondJob, responses: Sequence[Response], tokenizer: Any, work: Path, versions: dict[str, str]
+) -> Facts:
     """Facts of a complete sampling, whose batches are no longer needed."""
     for part in work.glob("batch-*.jsonl"):
         part.unlink()
@@ -241,43 +282,8 @@ def _sampled(job: RespondJob, responses: Sequence[Response], tokenizer: Any, wor
         "cut": sum(response.finish == "length" for response in responses),
         "tokenizer": loading.tokenizer_fingerprint(tokenizer),
         **({"chat_template": job.model.chat_template.name} if job.model.chat_template else {}),
+        **versions,
     }
-
-
-def _sampling_model(folder: Path, remote_code: bool) -> Any:
-    """A model to sample from: with grouped attention where that is known to be the model's own, else as it comes."""
-    config = loading.load_config(folder, remote_code)
-    plain = config.model_type in FAMILIES and not windowed(config) and not remote_code
-    return loading.frozen_model(folder, torch.bfloat16, sampler.GROUPED_ATTENTION if plain else None, remote_code)
-
-
-def _decode(
-    job: RespondJob,
-    model: Any,
-    tokenizer: Any,
-    ids: list[str],
-    encoded: list[list[int]],
-    rows: list[tuple[int, int]],
-) -> list[Response]:
-    stops = chat.stop_ids(model, tokenizer)
-    uniforms = torch.stack(
-        [
-            sampler.row_uniforms(job.seed, job.purpose, f"{prompt_id}/{sample}", job.sampling.max_new_tokens)
-            for prompt_id, (_, sample) in zip(ids, rows, strict=True)
-        ]
-    )
-    vocabulary = chat.vocabulary_size(tokenizer)
-    decoded = sampler.decode_batch(model, [encoded[i] for i, _ in rows], uniforms, job.sampling, stops, vocabulary)
-    return [
-        Response(
-            prompt_id=prompt_id,
-            sample=sample,
-            token_ids=tuple(tokens),
-            text=tokenizer.decode(tokens, skip_special_tokens=True),
-            finish="stop" if tokens[-1] in stops else "length",
-        )
-        for prompt_id, (_, sample), tokens in zip(ids, rows, decoded, strict=True)
-    ]
 
 
 def _reader(job: ReadingJob, responses: Sequence[str], store: Store) -> tuple[Path, Any, Data, LogProbModel]:
@@ -291,6 +297,8 @@ def _reader(job: ReadingJob, responses: Sequence[str], store: Store) -> tuple[Pa
 
 
 def _score(job: ScoreJob, store: Store, work: Path, tick: Tick) -> Facts:
+    if job.model.served is not None:
+        return _score_served(job, job.model.served, store, work, tick)
     folder, _, data, model = _reader(job, job.responses, store)
     sums = sequence_log_probs(model, data.examples, job.precision, job.batch_tokens, tick)
     for key, row in zip(data.keys, sums, strict=True):
@@ -298,6 +306,11 @@ def _score(job: ScoreJob, store: Store, work: Path, tick: Tick) -> Facts:
             raise UserError(
                 f"the log-probs of prompt {key[0]} under {folder} are {row.tolist()}; its weights are broken"
             )
+    _write_scores(work, data, sums)
+    return {**data.facts, "responses": sums.size, "padded": why_padded(model.causal_lm)}
+
+
+def _write_scores(work: Path, data: Data, sums: NDArray[np.float64]) -> None:
     write_jsonl(
         work / SCORES,
         (
@@ -310,7 +323,29 @@ def _score(job: ScoreJob, store: Store, work: Path, tick: Tick) -> Facts:
             for key, example, row in zip(data.keys, data.examples, sums, strict=True)
         ),
     )
-    return {**data.facts, "responses": sums.size, "padded": why_padded(model.causal_lm)}
+
+
+SERVED_AT_ONCE = 256  # examples whose log-probs are kept together as they arrive: a kill loses no more
+
+
+def _score_served(job: ScoreJob, server: ModelServer, store: Store, work: Path, tick: Tick) -> Facts:
+    """The same by a teacher that lives elsewhere; what arrived before a kill is not asked for again."""
+    tokenizer = _tokenizer(job.model, model_folder(job.model, store))
+    data = _data(job.prompts, job.responses, tokenizer, store, job.max_prompt_tokens)
+    parts = []
+    for start in range(0, len(data.examples), SERVED_AT_ONCE):
+        tick(start, len(data.examples))
+        part = work / f"part-{start:07d}.npy"
+        if not part.is_file():
+            sums = served_log_probs(server, data.examples[start : start + SERVED_AT_ONCE])
+            with (work / "part.tmp").open("wb") as file:
+                np.save(file, sums)
+            (work / "part.tmp").replace(part)
+        parts.append(np.load(part))
+    _write_scores(work, data, np.concatenate(parts))
+    for part in work.glob("part-*.npy"):
+        part.unlink()
+    return {**data.facts, "responses": sum(part.size for part in parts), "server": server.public_url}
 
 
 def _distributions(job: DistributionsJob, store: Store, work: Path, tick: Tick) -> Facts:

@@ -75,6 +75,7 @@ class VLLMProcess:
             first = self._receive()
             if "missing" in first:
                 raise UserError(f"vLLM cannot be imported by {python} ({first['missing']}); {ADVICE}")
+            self.version = str(first.get("version", "unknown"))
         except BaseException:
             self.close()
             raise

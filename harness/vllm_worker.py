@@ -4,8 +4,8 @@
 
 It is run by its path, so that the interpreter that has vLLM needs no harness. SETTINGS is a JSON object of keyword
 arguments of `vllm.LLM`: model, dtype, max_model_len, and what else the engine takes. Once the model is loaded it
-prints {"ready": true}, or {"missing": why} where there is no vLLM. Then it reads requests, one a line, up to an empty
-line; these are a batch:
+prints {"ready": true, "version"}, or {"missing": why} where there is no vLLM. Then it reads requests, one a line, up to
+an empty line; these are a batch:
 
     {"id", "prompt_token_ids", …}  the rest are fields of vllm.SamplingParams: max_tokens, temperature, logprobs, …
 
@@ -81,7 +81,7 @@ def _serve(settings: dict[str, Any], lines: queue.SimpleQueue[str], out: Any) ->
         out.flush()
         return
     engine = vllm.LLM(**settings)
-    say({"ready": True})
+    say({"ready": True, "version": getattr(vllm, "__version__", "unknown")})
     out.flush()
     while True:
         batch = [json.loads(line) for line in iter(lines.get, "\n")]

@@ -32,7 +32,7 @@ LARGEST_HEAD = 1 << 16
 
 @dataclass(frozen=True)
 class Call:
-    """One POST to .../chat/completions.
+    """One POST to .../chat/completions or .../completions.
 
     number: place in the order of arrival, from 0.
     headers: by lower-case name.
@@ -152,6 +152,12 @@ def completion_json(
         "usage": usage,
         "system_fingerprint": "fp_stub",
     }
+
+
+def prompt_logprobs(rows: Any, text: str = "x") -> Reply:
+    """A completion of a prompt in ids, with what vLLM says of each of them: {id: {"logprob"}}, nothing of the first."""
+    choice = {"index": 0, "text": text, "finish_reason": "length", "prompt_logprobs": rows}
+    return to_json("prompt_logprobs", {"id": "cmpl-stub", "object": "text_completion", "choices": [choice]})
 
 
 def preference_of(body: Any) -> float:
@@ -336,7 +342,7 @@ class Server:
 
     @property
     def served(self) -> list[tuple[Call, Reply | Fault]]:
-        """Every call to .../chat/completions so far and what it was given, in the order of arrival."""
+        """Every call to .../completions so far and what it was given, in the order of arrival."""
         with self._guard:
             return list(self._served)
 
@@ -459,7 +465,7 @@ class _Connection(asyncio.Protocol):
         self.last = headers.get("connection", "").lower() == "close"
         if method == "GET" and path.endswith("/models"):
             return to_json("models", {"object": "list", "data": [{"id": MODEL, "object": "model"}]})
-        if method != "POST" or not path.endswith("/chat/completions"):
+        if method != "POST" or not path.endswith("/completions"):
             return status(404, f"no {method} {path} here")
         if "transfer-encoding" in headers:  # its end cannot be found without a parser of chunks
             self.last = True

@@ -78,6 +78,10 @@ def vocabulary_size(tokenizer: Any) -> int:
 
 def stop_ids(model: Any, tokenizer: Any) -> list[int]:
     """The tokens that end the assistant's turn: those of the generation config, and the tokenizer's own."""
-    known = model.generation_config.eos_token_id
+    return stop_tokens(model.generation_config.eos_token_id, tokenizer)
+
+
+def stop_tokens(known: int | list[int] | None, tokenizer: Any) -> list[int]:
+    """The same, from what a generation config says."""
     listed = known if isinstance(known, list) else [known]
     return sorted({int(token) for token in [*listed, tokenizer.eos_token_id] if token is not None})

@@ -16,6 +16,7 @@ from transformers.utils import logging as transformers_logging
 
 from harness.errors import UserError
 from harness.jobs import ChatTemplate
+from harness.vllm_process import release_vllm
 
 transformers_logging.disable_progress_bar()  # the harness shows its own progress
 transformers_logging.set_verbosity_error()
@@ -41,6 +42,7 @@ def load_model(
 ) -> Any:
     """A causal language model in evaluation mode on the best device, or `on` one; with transformers' choice of
     attention unless one is named. remote_code: by the Python code in its folder."""
+    release_vllm()  # it has taken a GPU's memory whole
     if attention is None and getattr(load_config(folder, remote_code), "attn_logit_softcapping", None):
         attention = "eager"  # its choice would be SDPA, which leaves the capping out without a word
     model = AutoModelForCausalLM.from_pretrained(

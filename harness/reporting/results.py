@@ -110,7 +110,7 @@ def collect(road: Road, store: Store, command: str) -> tuple[Results, Made]:
         "runs": [known],
         "pair": {
             **road.pair.model_dump(include={"student", "teacher"}),
-            "weights": {role: model.artifact or model.digest for role, model in road.weights.items()},
+            "weights": {role: model.weights for role, model in road.weights.items()},
         },
         "pruning": next((manifests[ref]["facts"] for ref, job in road.jobs.items() if isinstance(job, PruneJob)), None),
         "judge": declared(road).judge,

@@ -511,6 +511,18 @@ def test_credentials_of_a_url_are_in_no_file_and_no_command(tmp_path: Path, assi
     assert "pa55" not in str(resolve([yaml.safe_load(to_yaml(config))]).model_dump())
 
 
+def test_credentials_of_a_teacher_s_server_are_in_no_file_and_no_command(tmp_path: Path) -> None:
+    assignments = [f"teacher_server.base_url={SECRET}", "teacher_server.model=teacher-7b"]
+    config = request(tmp_path, assignments=assignments)
+    assert config.teacher_server and config.teacher_server.base_url == SECRET  # where it is asked it is whole
+    assert config.teacher_server.public_url == "http://host/v1"
+    given = {**dict.fromkeys(field.name for field in fields(Request)), "assignments": assignments}
+    for text in (to_yaml(config), config.model_dump_json(), str(config.model_dump()), Request(**given).command(None)):
+        assert "pa55" not in text and "host/v1" in text
+    again = resolve([yaml.safe_load(to_yaml(config))])
+    assert again.teacher_server == config.teacher_server.model_copy(update={"base_url": "http://host/v1"})
+
+
 @pytest.mark.parametrize(
     "url",
     [
@@ -524,7 +536,10 @@ def test_credentials_of_a_url_are_in_no_file_and_no_command(tmp_path: Path, assi
         "http://user:pa55@word@host/v1#x",
     ],
 )
-@pytest.mark.parametrize("place", ["judge.base_url={}", "judge.own={{proxy: {{base_url: '{}'}}}}"])
+@pytest.mark.parametrize(
+    "place",
+    ["judge.base_url={}", "judge.own={{proxy: {{base_url: '{}'}}}}", "teacher_server={{base_url: '{}', model: m}}"],
+)
 def test_a_url_that_is_none_is_refused_without_its_credentials(tmp_path: Path, url: str, place: str) -> None:
     try:
         config = request(tmp_path, assignments=[place.format(url)])

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from harness.config import VLLM, Judging, Sampling
+from harness.config import VLLM, Judging, ModelServer, Sampling
 from harness.jobs import (
     ChatTemplate,
     ConvertJob,
@@ -122,6 +122,8 @@ CHANGES: dict[str, Any] = {
     "format": "pickled",
 }
 OF_KIND: dict[tuple[str, str], Any] = {
+    ("respond", "generator"): "vllm",
+    ("respond", "engine"): {"quantization": "fp8"},
     ("respond", "samples"): 2,
     ("score", "responses"): ("respond/2", "respond/1"),  # the order counts
     ("train", "responses"): ("respond/2", "respond/1"),
@@ -224,6 +226,67 @@ def test_the_ref_names_the_stage(job: Job) -> None:
 def test_the_order_of_settings_does_not_count() -> None:
     job = next(job for job in JOBS if isinstance(job, TrainJob))
     assert changed(job, settings=dict(reversed(job.settings.items()))).ref == job.ref
+
+
+# as they were before jobs knew of generators and servers: what a store holds is found again
+REFS = [
+    "prompts/ffc98dc5055aaf4d8f4ff139c485a825",
+    "convert/92bdab41e5b359a79185b526f992eaea",
+    "prune/1c59011183e302c72026c3354483f879",
+    "respond/a5e67e6bd142dc45a417b66a4e77fd4d",
+    "score/d768ecb6955d4b29b091282b300a8871",
+    "distributions/429d585526d464a7e37c27b18b3d134a",
+    "embed/26cf5cd347dafe548df196a2591bbc12",
+    "train/950117a2decc06dab93eb9d657927ac7",
+    "judge/a2ed26c00bb7964e7a416d207aea4e2f",
+]
+
+
+def test_the_keys_of_plain_jobs_stay_what_they_were() -> None:
+    """A change here means that every store is made anew: only with a higher version."""
+    assert [job.ref for job in JOBS] == REFS
+
+
+def test_a_generator_is_in_the_key_where_it_is_not_the_sampler() -> None:
+    job = next(job for job in JOBS if isinstance(job, RespondJob))
+    assert changed(job, generator="transformers", engine={}).ref == job.ref
+    refs = [job.ref, changed(job, generator="vllm").ref, changed(job, generator="server").ref]
+    refs.append(changed(job, generator="vllm", engine={"dtype": "float32"}).ref)
+    assert len(set(refs)) == 4
+
+
+SERVER = {"base_url": "http://host:8000/v1", "model": "teacher-7b"}
+
+
+def on_server(**settings: Any) -> Model:
+    return OTHER.model_copy(update={"served": ModelServer.model_validate({**SERVER, **settings})})
+
+
+@pytest.mark.parametrize("stage", ["respond", "score"])
+def test_a_served_model_is_known_by_its_server_s_public_url_and_its_name_alone(stage: str) -> None:
+    job = next(job for job in JOBS if job.stage == stage)
+    ref = changed(job, model=on_server()).ref
+    assert ref != changed(job, model=OTHER).ref
+    for same in (
+        {"base_url": "http://me:pa55word@host:8000/v1/"},
+        {"concurrency": 3, "requests_per_minute": 5, "tokens_per_minute": 7, "timeout": 9, "tries": 2},
+        {"key_variable": "OTHER_KEY", "tokenizer": "some/model"},
+    ):
+        assert changed(job, model=on_server(**same)).ref == ref, same
+    for other in ({"base_url": "http://host:8001/v1"}, {"model": "teacher-70b"}):
+        assert changed(job, model=on_server(**other)).ref != ref, other
+    tokenizer = on_server().model_copy(update={"digest": "d2"})
+    assert changed(job, model=tokenizer).ref != ref
+
+
+@pytest.mark.parametrize("stage", ["respond", "score"])
+def test_credentials_of_a_served_model_are_in_no_job(stage: str) -> None:
+    job = next(job for job in JOBS if job.stage == stage)
+    found = changed(job, model=on_server(base_url="http://me:pa55word@host:8000/v1"))
+    assert isinstance(found, RespondJob | ScoreJob)
+    assert found.model.weights == "teacher-7b at http://host:8000/v1"
+    for text in (found.model_dump_json(), str(found.model_dump())):
+        assert "pa55" not in text and "//host:8000/v1" in text
 
 
 @pytest.mark.parametrize("job", JOBS, ids=kind)

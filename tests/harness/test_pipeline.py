@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
-from harness.config import resolve
+from harness.config import resolve, to_yaml
 from harness.errors import UserError
 from harness.jobs import (
     AnyJob,
@@ -32,6 +33,7 @@ from harness.methods import Control, methods
 from harness.models.hub import MissingModelError
 from harness.pipeline import Road, ask_again, build_road, entries_of, run_digest
 from harness.prompts import read_prompts
+from harness.records import Prompt
 from harness.store import Store
 
 ROOT = Path(__file__).parents[2]
@@ -454,7 +456,7 @@ def test_a_training_prompt_with_further_turns_is_refused(build: Build, tmp_path:
     path.write_text('{"question_id": 1, "turns": ["one", "two"]}\n')
     with pytest.raises(UserError, match="prompt '1' has further turns, and a training takes one"):
         build(train_prompts=str(path))
-    assert build(eval=[str(path)]).eval_prompts["turns"][0].turns == ("two",)
+    assert build(eval=[str(path)], judge=read_by("openai:m")).eval_prompts["turns"][0].turns == ("two",)
 
 
 def test_evaluation_prompts_that_are_training_prompts_are_refused(build: Build, tmp_path: Path) -> None:
@@ -589,3 +591,151 @@ def test_a_prompt_that_a_judge_s_template_cannot_ask_about_is_refused_before_any
     build(judge=read_by("openai:m", template=str(template)), eval=["followups"])
     with pytest.raises(UserError, match=r"judge template mine\.jsonl: prompt '"):
         build(judge=read_by("openai:m", template=str(tmp_path / "mine.jsonl")), eval=["followups"])
+
+
+# ---- what draws responses
+
+
+def test_a_generator_is_told_to_every_sampling_but_the_one_that_a_model_is_pruned_by(build: Build) -> None:
+    one = build(**EMBEDDED)
+    two = build(**EMBEDDED, generator="vllm", vllm={"python": "/p", "engine": {"tensor_parallel_size": 2}})
+    assert {(job.generator, str(job.engine)) for job in of(one, RespondJob)} == {("transformers", "{}")}
+    for job in of(two, RespondJob):
+        here = job.purpose == "calibration"
+        assert (job.generator, job.engine) == (("transformers", {}) if here else ("vllm", {"tensor_parallel_size": 2}))
+    assert draws(one, "calibration") == draws(two, "calibration")
+    assert {job.ref for job in of(one, PruneJob)} == {job.ref for job in of(two, PruneJob)}
+    assert draws(one, "chosen").isdisjoint(draws(two, "chosen"))
+
+
+@pytest.mark.parametrize(("gpu", "chosen"), [(False, "transformers"), (True, "vllm")])
+def test_the_fastest_generator_is_chosen_once_and_said_in_full(
+    build: Build, monkeypatch: pytest.MonkeyPatch, gpu: bool, chosen: str
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: gpu)
+    road = build(vllm={"python": "/somewhere/python"})
+    assert road.config.generator == chosen
+    assert {job.generator for job in of(road, RespondJob)} == {chosen}
+    named = build(vllm={"python": "/elsewhere/python"}, generator=chosen)
+    assert list(named.jobs) == list(road.jobs)  # where the interpreter lies changes no key
+
+
+def test_how_vllm_is_started_changes_no_key_of_the_sampler(build: Build) -> None:
+    assert list(build(vllm={"engine": {"dtype": "float32"}}, generator="transformers").jobs) == list(build().jobs)
+
+
+# ---- a teacher behind a server
+
+SERVED = {"base_url": "http://host:8000/v1", "model": "teacher-7b"}
+
+
+def by_server(build: Build, checkpoints: dict[str, Path], server: dict[str, Any] | None = None, **layer: Any) -> Road:
+    """Without the teacher's weights: the student's tokenizer, or the one that the server's settings name."""
+    layer = {"methods": ["sft", "ddpo", "dadpo"], **layer}
+    return build(teacher=None, teacher_server={**SERVED, **(server or {})}, **layer)
+
+
+def test_a_served_teacher_answers_and_scores_and_its_weights_are_not_looked_for(
+    build: Build, checkpoints: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    road = by_server(build, checkpoints)
+    assert_in_order(road)
+    assert (road.pair.teacher, road.config.teacher) == ("teacher-7b", "teacher-7b")
+    served = [job for job in (*of(road, RespondJob), *of(road, ScoreJob)) if job.model.served]
+    assert {job.model.path for job in served} == {str(checkpoints["llama"])}
+    assert {job.purpose for job in served if isinstance(job, RespondJob)} == {
+        "chosen", "reference", "second", "judging"
+    }  # fmt: skip
+    assert {job.generator for job in of(road, RespondJob) if job.model.served} == {"server"}
+    assert {job.generator for job in of(road, RespondJob) if not job.model.served} == {"transformers"}
+    labels = {job.label.split(":")[0] for job in of(road, ScoreJob) if job.model.served}
+    assert labels == {"log-probs", "teacher's log-probs"}
+    (reference,) = [job for job in of(road, ScoreJob) if job.label == "log-probs: reference"]
+    assert reference.model.served is None
+    assert road.weights["teacher"].weights == "teacher-7b at http://host:8000/v1"
+
+
+def test_a_served_teacher_s_tokenizer_may_be_another_model_s(build: Build, checkpoints: dict[str, Path]) -> None:
+    road = by_server(build, checkpoints, {"tokenizer": str(checkpoints["llama-teacher"])})
+    assert road.weights["teacher"].path == str(checkpoints["llama-teacher"])
+    assert road.teacher_responses != by_server(build, checkpoints).teacher_responses
+
+
+def test_a_pruned_student_s_served_teacher_has_the_unpruned_model_s_tokenizer(
+    build: Build, checkpoints: dict[str, Path]
+) -> None:
+    road = by_server(build, checkpoints, student="smollm2-135m-pruned20")
+    assert_in_order(road)
+    (converted,) = of(road, ConvertJob)
+    assert road.weights["teacher"].artifact == converted.ref
+    assert road.config.teacher == "teacher-7b"
+
+
+@pytest.mark.parametrize("names", [["kd"], ["sft", "kd", "dadpo"]])
+def test_a_token_level_method_needs_a_teacher_that_is_here(
+    build: Build, checkpoints: dict[str, Path], names: list[str]
+) -> None:
+    with pytest.raises(UserError, match=r"^kd: token-level methods need the teacher's distributions") as caught:
+        by_server(build, checkpoints, methods=names)
+    assert "\n" not in str(caught.value) and "--methods" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("server", "same"),
+    [
+        ({"base_url": "http://me:pa55word@host:8000/v1/"}, True),
+        ({"concurrency": 3, "timeout": 1.0, "tries": 1, "requests_per_minute": 9, "tokens_per_minute": 9}, True),
+        ({"key_variable": "OTHER_KEY"}, True),
+        ({"model": "teacher-70b"}, False),
+        ({"base_url": "http://host:8001/v1"}, False),
+    ],
+)
+def test_a_served_teacher_is_known_by_its_public_url_and_its_model(
+    build: Build, checkpoints: dict[str, Path], server: dict[str, Any], same: bool
+) -> None:
+    before, after = by_server(build, checkpoints), by_server(build, checkpoints, server)
+    assert (before.teacher_responses == after.teacher_responses) is same
+    assert (list(before.jobs) == list(after.jobs)) is same and (run_digest(before) == run_digest(after)) is same
+    assert "pa55" not in "".join(job.model_dump_json() for job in after.jobs.values()) + to_yaml(after.config)
+
+
+def test_a_run_s_resolved_configuration_names_the_same_served_teacher(
+    build: Build, checkpoints: dict[str, Path]
+) -> None:
+    road = by_server(build, checkpoints, {"base_url": "http://me:pa55word@host:8000/v1"})
+    again = build(**yaml.safe_load(to_yaml(road.config)))
+    assert list(again.jobs) == list(road.jobs)
+
+
+def test_a_teacher_is_here_or_behind_a_server(build: Build, checkpoints: dict[str, Path]) -> None:
+    with pytest.raises(UserError, match="both teacher and teacher_server are set"):
+        build(teacher_server=SERVED, methods=["sft"])
+
+
+# ---- prompts of several turns
+
+
+@pytest.fixture
+def with_turns(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Further turns for every prompt of the sets whose file has that name."""
+
+    def give(name: str) -> None:
+        def read(path: Path, limit: int | None = None) -> list[Prompt]:
+            found = read_prompts(path, limit)
+            return [p.model_copy(update={"turns": ("More.",)}) for p in found] if path.stem == name else found
+
+        monkeypatch.setattr("harness.pipeline.read_prompts", read)
+
+    return give
+
+
+@pytest.mark.parametrize("judge", ["proxy", "typicality", "embedding"])
+def test_a_judge_that_measures_takes_no_prompts_of_several_turns(
+    build: Build, with_turns: Callable[[str], None], judge: str
+) -> None:
+    with_turns("far")
+    with pytest.raises(UserError, match=r"measures answers to one turn, and 'far' has prompts of several") as caught:
+        build(judge=judge)
+    assert "\n" not in str(caught.value)
+    build(judge=judge, eval=["everyday-test"])
+    build(judge=read_by("openai:m"))

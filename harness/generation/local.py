@@ -1,0 +1,50 @@
+"""Responses from a model in this process, by the sampler."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from harness.generation import sampler
+from harness.generation.protocol import Draw, Drawn, Row
+from harness.models import chat, loading
+from harness.models.catalog import FAMILIES, windowed
+
+
+@dataclass(frozen=True)
+class LocalGenerator:
+    folder: Path
+    tokenizer: Any
+    remote_code: bool = False
+    batches: int = 1
+
+    @property
+    def versions(self) -> dict[str, str]:
+        return {}  # those of the environment
+
+    def draw(self, rows: Sequence[Row], how: Draw) -> list[Drawn]:
+        model = sampling_model(self.folder, self.remote_code)
+        stops = chat.stop_ids(model, self.tokenizer)
+        count = how.sampling.max_new_tokens
+        uniforms = torch.stack([sampler.row_uniforms(how.seed, how.purpose, row.name, count) for row in rows])
+        vocabulary = chat.vocabulary_size(self.tokenizer)
+        decoded = sampler.decode_batch(model, [row.prompt for row in rows], uniforms, how.sampling, stops, vocabulary)
+        return [
+            Drawn(
+                token_ids=tuple(ids),
+                text=self.tokenizer.decode(ids, skip_special_tokens=True),
+                finish="stop" if ids[-1] in stops else "length",
+            )
+            for ids in decoded
+        ]
+
+
+def sampling_model(folder: Path, remote_code: bool = False) -> Any:
+    """A model to sample from: with grouped attention where that is known to be the model's own, else as it comes."""
+    config = loading.load_config(folder, remote_code)
+    plain = config.model_type in FAMILIES and not windowed(config) and not remote_code
+    return loading.frozen_model(folder, torch.bfloat16, sampler.GROUPED_ATTENTION if plain else None, remote_code)

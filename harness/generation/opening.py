@@ -1,0 +1,39 @@
+"""Which generator draws a stage's responses, by name."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from harness.config import VLLM
+from harness.generation.protocol import Generator
+
+if TYPE_CHECKING:
+    from harness.jobs import RespondJob
+
+Backend = Literal["transformers", "vllm"]
+
+
+def fastest_backend(vllm: VLLM) -> Backend:
+    """vLLM where a GPU is and vLLM is installed (or an interpreter that has it is named), else the sampler: on a CPU it
+    is the faster one (benchmarks/speed)."""
+    import torch
+
+    there = vllm.python is not None or importlib.util.find_spec("vllm") is not None
+    return "vllm" if there and torch.cuda.is_available() else "transformers"
+
+
+def open_generator(job: RespondJob, folder: Path, tokenizer: Any) -> Generator:
+    """Nothing is loaded or asked before the first batch."""
+    if job.model.served is not None:
+        from harness.generation.server import ServerGenerator
+
+        return ServerGenerator(job.model.served, tokenizer)
+    if job.generator == "vllm":
+        from harness.generation.vllm import VLLMGenerator
+
+        return VLLMGenerator(folder, tokenizer, job.vllm, job.model.remote_code)
+    from harness.generation.local import LocalGenerator
+
+    return LocalGenerator(folder, tokenizer, job.model.remote_code)

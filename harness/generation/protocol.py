@@ -1,0 +1,61 @@
+"""What a generator is: rows in, responses out, in the same order."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from harness.config import Sampling
+from harness.records import Message, Record
+
+
+@dataclass(frozen=True)
+class Row:
+    """A response that is to be drawn: a conversation that ends with the user's turn, and its token ids.
+
+    name: of the row; its random numbers follow from it, the seed and the purpose, not from the batch that it is in."""
+
+    name: str
+    messages: tuple[Message, ...]
+    prompt: Sequence[int]
+
+
+class Drawn(Record):
+    """A response: ids with the end of the turn where there was one, and the text without it."""
+
+    token_ids: tuple[int, ...]
+    text: str
+    finish: Literal["stop", "length"]
+
+
+@dataclass(frozen=True)
+class Draw:
+    """How the rows of a stage are drawn."""
+
+    sampling: Sampling
+    seed: int
+    purpose: str
+
+    def row_seed(self, row: Row) -> int:
+        """For generators that take one whole number for each request."""
+        return int.from_bytes(self.digest(row)[:4], "little") >> 1
+
+    def digest(self, row: Row) -> bytes:
+        return hashlib.sha256(f"{self.seed}/{self.purpose}/{row.name}".encode()).digest()
+
+
+class Generator(Protocol):
+    """Draws batch after batch; whatever it loads, it loads for the first.
+
+    batches: how many of the configuration's batches it takes at once; a kill loses no more than those.
+    versions: what else shaped the text, for the record."""
+
+    @property
+    def batches(self) -> int: ...
+
+    @property
+    def versions(self) -> dict[str, str]: ...
+
+    def draw(self, rows: Sequence[Row], how: Draw) -> list[Drawn]: ...
