@@ -20,6 +20,7 @@ from harness.reporting.words import (
     markdown,
     p_cell,
     points_cell,
+    provenance,
     rank_cell,
     rate_cell,
     rows_of,
@@ -91,9 +92,14 @@ def _prompt_set(run: Results, entry: Results) -> str:
     return (
         f"### {entry['name']} ({domain}, {entry['prompts']} prompts)\n\n"
         f"Judge: {judge['name']}{setup}{misses}. The teacher's responses: "
-        f"{teacher['mean_tokens']:.0f} tokens, {teacher['cut_share']:.0%} cut.\n\n"
+        f"{teacher['mean_tokens']:.0f} tokens, {teacher['cut_share']:.0%} cut.{_origin(entry)}\n\n"
         f"{_set_table(run, rows_of(run, entry['name']))}"
     )
+
+
+def _origin(entry: Results) -> str:
+    said = provenance(entry)
+    return f" The prompts: {said}." if said else ""
 
 
 def _set_table(run: Results, rows: Sequence[Results]) -> str:

@@ -69,14 +69,14 @@ def pooled(runs: Sequence[Results], made: Sequence[Made], rank_incomplete: bool 
     together = Declared(first.sets, _in_order(kinds), first.judges, first.parts, list(contrasts))
     rows = _renamed(runs, names, made)
     found = figures(together, rows, rank_incomplete)
-    digests = {entry["name"]: entry["digest"] for entry in runs[0]["prompt_sets"]}
+    said: dict[str, Results] = {entry["name"]: entry for entry in runs[0]["prompt_sets"]}
     return {
         **runs[0],
         "name": ", ".join(run["name"] for run in runs),
         "runs": [one for run in runs for one in run["runs"]],
         "methods": list(methods.values()),
         **found,
-        "prompt_sets": [{**entry, "digest": digests[entry["name"]]} for entry in found["prompt_sets"]],
+        "prompt_sets": [{**said[entry["name"]], **entry} for entry in found["prompt_sets"]],
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from harness.judging import Judge
 from harness.judging.panel import SUMMARIES
 from harness.judging.protocol import source_digest
 from harness.pipeline import Evaluation, Road, run_digest
+from harness.prompts import PromptSet
+from harness.prompts.overlap import overlap
 from harness.records import (
     Response,
     RunPrompt,
@@ -102,7 +105,6 @@ def collect(road: Road, store: Store, command: str) -> tuple[Results, Made]:
         "command": command,
     }
     found = figures(declared(road), {name: made})
-    prompts = {name: prompts_digest(read) for name, read in road.eval_prompts.items()}
     several = len(config.judge.names) > 1
     results: Results = {
         "schema": SCHEMA,
@@ -120,6 +122,7 @@ def collect(road: Road, store: Store, command: str) -> tuple[Results, Made]:
             "prompt_set": config.train_prompts,
             "prompts": len(road.train_prompts),
             "digest": prompts_digest(road.train_prompts),
+            **_source(road.train_set),
             "sampling": config.train_sampling.model_dump(),
             **_response_facts(road.teacher_responses, store),
         },
@@ -138,10 +141,24 @@ def collect(road: Road, store: Store, command: str) -> tuple[Results, Made]:
             for entry in road.entries
         ],
         **found,
-        "prompt_sets": [{**entry, "digest": prompts[entry["name"]]} for entry in found["prompt_sets"]],
+        "prompt_sets": [{**entry, **_prompt_facts(road, entry["name"])} for entry in found["prompt_sets"]],
         "config": config.model_dump(mode="json", exclude=set(MACHINE)),
     }
     return results, made
+
+
+def _prompt_facts(road: Road, name: str) -> Results:
+    """What a board says of an evaluation set beside its figures: where it is from, and what training saw of it."""
+    prompts = road.eval_prompts[name]
+    return {
+        "digest": prompts_digest(prompts),
+        **_source(road.eval_sets.get(name)),
+        "overlap": asdict(overlap(road.train_prompts, prompts)),
+    }
+
+
+def _source(found: PromptSet | None) -> Results:
+    return {"source": found.source, "license": found.license, "duplicates": found.duplicates} if found else {}
 
 
 def judged(ref: Ref, store: Store) -> list[Verdict]:

@@ -18,6 +18,7 @@ from harness.reporting.words import (
     kappa_cell,
     p_cell,
     points_cell,
+    provenance,
     rank_cell,
     rate_cell,
     rows_of,
@@ -169,6 +170,8 @@ def _board_note(results: Results, prompt_set: Results, orders: Sequence[str]) ->
         parts.append(ORDERS[orders[0]])
     if teacher["mean_tokens"] is not None:
         parts.append(f"the teacher's responses: {teacher['mean_tokens']:.0f} tokens, {teacher['cut_share']:.0%} cut")
+    if said := provenance(prompt_set):
+        parts.append(said)
     return "; ".join(parts)
 
 

@@ -188,6 +188,19 @@ def facts(run: Results) -> list[tuple[str, str]]:
     ]
 
 
+def provenance(entry: Results) -> str:
+    """Where a prompt set is from, and what training saw of it."""
+    parts = [f"from {entry['source']}"] if entry.get("source") else []
+    if entry.get("duplicates"):
+        parts.append(f"{entry['duplicates']} duplicates removed")
+    if found := entry.get("overlap"):
+        parts.append(
+            f"{found['exact']} of its prompts are training prompts, {found['shared']} share eight words in a row with "
+            "them"
+        )
+    return "; ".join(parts)
+
+
 def _prepared(run: Results) -> list[tuple[str, str]]:
     """What was done to the training data that a reader should know."""
     known = [method["facts"] for method in run["methods"]]
