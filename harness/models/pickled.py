@@ -60,8 +60,9 @@ def _tensors(shard: Path) -> dict[str, Tensor]:
         what = re.search(r"GLOBAL (\S+)", str(error))
         named = f" ({what[1]})" if what else ""
         raise UserError(f"{shard} holds more than tensors{named}: that may be code, and it was not loaded") from error
-    except (RuntimeError, EOFError, ValueError) as error:
-        raise UserError(f"{shard} cannot be read: {str(error).splitlines()[0]}; fetch it again") from error
+    except (RuntimeError, EOFError, OSError, ValueError) as error:
+        said = (str(error) or type(error).__name__).splitlines()[0]
+        raise UserError(f"{shard} cannot be read: {said}; fetch it again") from error
     if not isinstance(found, dict) or not all(isinstance(tensor, Tensor) for tensor in found.values()):
         raise UserError(f"{shard} is no file of weights: it holds other things than tensors by name")
     return found

@@ -51,7 +51,7 @@ def make_manifest(road: Road, store: Store, results: Results, out: Path) -> Resu
         "environments": environments,
         "seeds": {"run": road.config.seed, "teacher responses on training prompts": TEACHER_SEED, "bootstrap": 0},
         "weights": {**told["weights"], "others": sorted(_outside(road) - set(_known(results)))},
-        "revisions": _revisions(road),
+        "revisions": revisions(road),
         "methods": {job.label: job.method_source for job in road.jobs.values() if isinstance(job, TrainJob)},
         **sums(stages),
         "stages": stages,
@@ -100,7 +100,7 @@ def _outside(road: Road) -> set[str]:
     return digests | {job.digest for job in road.jobs.values() if job.stage == "convert"}
 
 
-def _revisions(road: Road) -> list[str]:
+def revisions(road: Road) -> list[str]:
     """The models that came from the hub, each as owner/name@commit."""
     paths = [model.path for job in road.jobs.values() for model in dict(job).values() if isinstance(model, Model)]
     paths += [job.path for job in road.jobs.values() if isinstance(job, ConvertJob)]

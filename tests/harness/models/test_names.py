@@ -80,3 +80,75 @@ def test_what_is_none_of_these_is_refused(name: str) -> None:
 def test_an_entry_has_exactly_one_source(fields: dict[str, str]) -> None:
     with pytest.raises(ValueError, match="exactly one source"):
         ModelSpec.model_validate(fields)
+
+
+def test_a_hub_id_may_pin_a_revision() -> None:
+    assert model_spec("owner/name@v1.0") == ModelSpec(hub="owner/name", revision="v1.0")
+
+
+# ---- a pair's own file
+
+
+def pair_file(folder: Path, text: str) -> str:
+    folder.mkdir(exist_ok=True)
+    (folder / "my_pair.yaml").write_text(text)
+    return str(folder / "my_pair.yaml")
+
+
+def test_a_pair_s_own_file_names_models(tmp_path: Path) -> None:
+    (tmp_path / "mine" / "small").mkdir(parents=True)
+    file = pair_file(tmp_path / "mine", "student: small\nteacher: owner/big@v1\nsummary: mine\n")
+    assert resolve_pair(file, None) == Pair(
+        student=str(tmp_path / "mine" / "small"), teacher="owner/big@v1", summary="mine"
+    )
+    assert resolve_pair(file, "qwen2.5-7b").teacher == "qwen2.5-7b"
+
+
+def test_a_pair_s_own_file_describes_models(tmp_path: Path) -> None:
+    text = (
+        "student: {base: ./big, prune: {ratio: 0.3}}\n"
+        "teacher: {path: big, pickled: true, chat_template: t.jinja, trust_remote_code: true}\n"
+    )
+    (tmp_path / "mine" / "big").mkdir(parents=True)
+    pair = resolve_pair(pair_file(tmp_path / "mine", text), None)
+    big = str(tmp_path / "mine" / "big")
+    assert pair.specs[pair.student].base == big
+    assert pair.specs[pair.teacher] == ModelSpec(
+        path=big, pickled=True, chat_template=str(tmp_path / "mine" / "t.jinja"), trust_remote_code=True
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("student: a/b", "configuration key 'teacher' is not set"),
+        ("student: a/b\nteacher: c/d\ntutor: e", "unknown configuration key 'tutor'"),
+        ("student: a/b\nteacher: c/d\nspecs: {}", "unknown configuration key 'specs'"),
+        ("student: 3\nteacher: c/d", "configuration key 'student'"),
+        ("student: {hbu: a/b}\nteacher: c/d", r"unknown configuration key 'student\.hbu'; did you mean 'hub'\?"),
+        ("student: {}\nteacher: c/d", "configuration key 'student': .*exactly one source"),
+        ("- a", "expected a mapping"),
+        ("student: [", "malformed YAML"),
+    ],
+)
+def test_what_is_wrong_with_a_pair_s_file_is_said_with_its_name(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(UserError, match=f"my_pair.yaml.*: .*{said}") as caught:
+        resolve_pair(pair_file(tmp_path, text), None)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_pair_s_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"none\.yml: cannot be read"):
+        resolve_pair(str(tmp_path / "none.yml"), None)
+
+
+def test_a_run_of_a_pair_s_own_file_is_fed_back(tmp_path: Path, store: Store, checkpoints: dict[str, Path]) -> None:
+    text = f"student: {{path: {checkpoints['llama']}}}\nteacher: {{path: {checkpoints['llama-teacher']}}}\n"
+    file = pair_file(tmp_path / "mine", text)
+    layer = {"student": file, "methods": ["sft"], "judge": "typicality"}
+    road = build_road(resolve([layer]), store, download=False)
+    assert (road.pair.student, road.pair.teacher) == ("my_pair-student", "my_pair-teacher")
+    assert road.weights["teacher"].path == str(checkpoints["llama-teacher"])
+    assert build_road(road.config, store, download=False).jobs.keys() == road.jobs.keys()
+    plain = {**layer, "student": str(checkpoints["llama"]), "teacher": str(checkpoints["llama-teacher"])}
+    assert build_road(resolve([plain]), store, download=False).jobs.keys() == road.jobs.keys()
