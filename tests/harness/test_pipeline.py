@@ -656,7 +656,7 @@ def test_a_pruned_student_s_served_teacher_has_the_unpruned_model_s_tokenizer(
 def test_a_token_level_method_needs_a_teacher_that_is_here(
     build: Build, checkpoints: dict[str, Path], names: list[str]
 ) -> None:
-    with pytest.raises(UserError, match="^kd: token-level methods need the teacher's distributions") as caught:
+    with pytest.raises(UserError, match=r"^kd: token-level methods need the teacher's distributions") as caught:
         by_server(build, checkpoints, methods=names)
     assert "\n" not in str(caught.value) and "--methods" in str(caught.value)
 
@@ -724,5 +724,5 @@ def test_a_judge_that_measures_takes_no_prompts_of_several_turns(
 
 def test_trainings_take_no_prompts_of_several_turns(build: Build, with_turns: Callable[[str], None]) -> None:
     with_turns("train")
-    with pytest.raises(UserError, match="^'train' has prompts of several turns"):
+    with pytest.raises(UserError, match=r"^'train' has prompts of several turns"):
         build(judge=read_by("openai:m"))
