@@ -59,19 +59,30 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def vllm_server(vllm_python: str, model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """vLLM's OpenAI-compatible server with that model, on a free port of this machine."""
+    yield from _served(vllm_python, model_folder, "bfloat16", tmp_path_factory.mktemp("log") / "server.log")
+
+
+@pytest.fixture(scope="session")
+def vllm_server_fp32(
+    vllm_python: str, model_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Served]:
+    """Another, in float32: for what rounding must not blur."""
+    yield from _served(vllm_python, model_folder, "float32", tmp_path_factory.mktemp("log") / "server.log")
+
+
+def _served(python: str, folder: Path, dtype: str, log: Path) -> Iterator[Served]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     # the `vllm` command wants metadata that its CPU build lacks
-    command = [vllm_python, "-m", "vllm.entrypoints.openai.api_server", "--model", str(model_folder)]
-    command += ["--dtype", "bfloat16", "--max-model-len", "1024", "--enforce-eager"]
+    command = [python, "-m", "vllm.entrypoints.openai.api_server", "--model", str(folder)]
+    command += ["--dtype", dtype, "--max-model-len", "1024", "--enforce-eager", "--generation-config", "vllm"]
     command += ["--host", "127.0.0.1", "--port", str(port)]
-    log = tmp_path_factory.mktemp("log") / "server.log"
     with log.open("wb") as out:
         server = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, start_new_session=True)
     try:
         _wait(f"http://127.0.0.1:{port}/health", server, log)
-        yield Served(f"http://127.0.0.1:{port}/v1", str(model_folder))
+        yield Served(f"http://127.0.0.1:{port}/v1", str(folder))
     finally:
         os.killpg(server.pid, signal.SIGKILL)
         server.wait()

@@ -1,0 +1,152 @@
+"""Responses and log-probs by a real vLLM are those of the same model in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from harness.config import VLLM, ModelServer, Sampling
+from harness.generation import sampler
+from harness.generation.protocol import Draw, Drawn, Row
+from harness.generation.server import ServerGenerator
+from harness.generation.vllm import VLLMGenerator
+from harness.models.chat import encode_chat, stop_ids
+from harness.models.loading import frozen_model, load_tokenizer
+from harness.records import Message
+from harness.remote_scoring import served_log_probs
+from harness.scoring import sequence_log_probs
+from harness.training.batching import Example
+from harness.training.model import LogProbModel
+from harness.vllm_process import release_vllm
+from tests.vllm.conftest import Served
+
+TEXTS = (
+    "What is the capital of France?",
+    "Name three colours.",
+    "Why is the sky blue? Answer in one sentence.",
+    "Write a short greeting to a colleague who comes back from holiday.",
+    "How do I boil an egg?",
+    "Say hello.<|im_end|>",
+)
+COUNT, SHARE = 16, 0.9
+GREEDY = Draw(Sampling(temperature=0, max_new_tokens=COUNT), seed=0, purpose="chosen")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def no_process_stays() -> Iterator[None]:
+    yield
+    release_vllm()
+
+
+@pytest.fixture(scope="module")
+def tokenizer(model_folder: Path) -> Any:
+    return load_tokenizer(model_folder)
+
+
+@pytest.fixture(scope="module")
+def rows(tokenizer: Any) -> list[Row]:
+    found = []
+    for number, text in enumerate(TEXTS):
+        messages = (Message(role="user", content=text),)
+        found.append(Row(f"p{number}/0", messages, encode_chat(tokenizer, messages)))
+    return found
+
+
+@pytest.fixture(scope="module")
+def here(model_folder: Path, tokenizer: Any, rows: list[Row]) -> list[list[int]]:
+    """What the sampler's loop draws with float32 weights; in a run they are bf16, which rounds ties otherwise."""
+    model = frozen_model(model_folder, torch.float32, sampler.GROUPED_ATTENTION)
+    uniforms = torch.zeros(len(rows), COUNT, dtype=torch.float64)
+    stops = stop_ids(model, tokenizer)
+    return sampler.decode_batch(model, [row.prompt for row in rows], uniforms, GREEDY.sampling, stops, len(tokenizer))
+
+
+def agreement(there: Sequence[Sequence[int]], here: Sequence[Sequence[int]]) -> float:
+    """The share of the places at which both have the same token."""
+    same = sum(a == b for one, other in zip(there, here, strict=True) for a, b in zip(one, other, strict=False))
+    return same / sum(max(len(one), len(other)) for one, other in zip(there, here, strict=True))
+
+
+def assert_told(found: Sequence[Drawn], here: Sequence[Sequence[int]]) -> None:
+    share = agreement([drawn.token_ids for drawn in found], here)
+    print(f"{share:.3f} of the tokens agree")
+    assert share >= SHARE
+
+
+@pytest.fixture(scope="module")
+def in_vllm(model_folder: Path, tokenizer: Any, vllm_python: str, here: list[list[int]]) -> VLLMGenerator:
+    """Asked for after what transformers loads: its process ends where a model is loaded here."""
+    engine = {"dtype": "float32", "enforce_eager": True}
+    return VLLMGenerator(model_folder, tokenizer, VLLM(python=vllm_python, max_model_len=256, engine=engine))
+
+
+def test_greedy_decoding_in_vllm_is_that_of_the_sampler(
+    in_vllm: VLLMGenerator, rows: list[Row], here: list[list[int]]
+) -> None:
+    """At least 90% of the first 16 tokens, both in float32 (measured: see SHARE)."""
+    found = in_vllm.draw(rows, GREEDY)
+    assert_told(found, here)
+    for drawn, ids in zip(found, here, strict=True):
+        if list(drawn.token_ids) == ids:
+            assert drawn.finish == ("stop" if len(ids) < COUNT else drawn.finish)
+            assert drawn.text == in_vllm.tokenizer.decode(ids, skip_special_tokens=True)
+    assert in_vllm.versions["vllm"]
+
+
+def test_what_vllm_draws_for_a_row_follows_from_its_seed(in_vllm: VLLMGenerator, rows: list[Row]) -> None:
+    how = Draw(Sampling(max_new_tokens=COUNT), 0, "chosen")
+    together = [drawn.token_ids for drawn in in_vllm.draw(rows, how)]
+    again = [drawn.token_ids for drawn in in_vllm.draw(rows[::-1], how)][::-1]
+    assert agreement(again, together) >= SHARE
+    others = [drawn.token_ids for drawn in in_vllm.draw(rows, Draw(how.sampling, 1, "chosen"))]
+    assert agreement(others, together) < 0.5
+
+
+def test_a_response_that_the_engine_s_length_cuts_is_refused(in_vllm: VLLMGenerator, rows: list[Row]) -> None:
+    how = Draw(Sampling(temperature=0, max_new_tokens=400), 0, "chosen")
+    with pytest.raises(Exception, match=r"of 400 tokens for p\d/0: .* raise vllm.max_model_len"):
+        in_vllm.draw([row for row in rows if "short greeting" in row.messages[0].content], how)
+
+
+def on(server: Served) -> ModelServer:
+    return ModelServer(base_url=server.base_url, model=server.model, concurrency=8, tries=1)
+
+
+def test_greedy_decoding_behind_a_server_is_that_of_the_sampler(
+    vllm_server_fp32: Served, tokenizer: Any, rows: list[Row], here: list[list[int]]
+) -> None:
+    """At least 90% of the first 16 tokens, both in float32. A control token in a message is broken up for a server:
+    another text, which is left out here."""
+    plain = [number for number, row in enumerate(rows) if "<|" not in row.messages[0].content]
+    found = ServerGenerator(on(vllm_server_fp32), tokenizer).draw([rows[number] for number in plain], GREEDY)
+    assert_told(found, [here[number] for number in plain])
+
+
+# Nats a response of 16 tokens; see the docstring.
+TOLERANCE = {"bf16": 1.0, "fp32": 0.01}
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp32"])
+def test_log_probs_of_a_served_teacher_are_those_of_the_model_here(
+    request: pytest.FixtureRequest, model_folder: Path, rows: list[Row], here: list[list[int]], precision: str
+) -> None:
+    """Of greedy responses and of others' responses, each of at most 16 tokens."""
+    name = {"bf16": "vllm_server", "fp32": "vllm_server_fp32"}[precision]
+    server: Served = request.getfixturevalue(name)
+    others = [*here[1:], here[0]]
+    examples = [
+        Example(number, row.prompt, (mine, other))
+        for number, (row, mine, other) in enumerate(zip(rows, here, others, strict=True))
+    ]
+    there = served_log_probs(on(server), examples)
+    model = LogProbModel(frozen_model(model_folder, torch.float32))
+    local = sequence_log_probs(model, examples, precision, 2048, lambda *_: None)
+    print(
+        f"{precision}: {local.tolist()}\n differences {abs(there - local).tolist()}, at most {abs(there - local).max()}"
+    )
+    assert there == pytest.approx(local, abs=TOLERANCE[precision])
+    assert local.max() - local.min() > 20  # far more than the tolerances lies between responses
