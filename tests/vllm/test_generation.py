@@ -120,8 +120,8 @@ def on(server: Served) -> ModelServer:
 def test_greedy_decoding_behind_a_server_is_that_of_the_sampler(
     vllm_server_fp32: Served, tokenizer: Any, rows: list[Row], here: list[list[int]]
 ) -> None:
-    """At least 90% of the first 16 tokens, both in float32 (measured: all). A control token in a message is broken up for a server:
-    another text, which is left out here."""
+    """At least 90% of the first 16 tokens, both in float32 (measured: all). A control token in a message is broken up
+    for a server: another text, which is left out here."""
     plain = [number for number, row in enumerate(rows) if "<|" not in row.messages[0].content]
     found = ServerGenerator(on(vllm_server_fp32), tokenizer).draw([rows[number] for number in plain], GREEDY)
     assert_told(found, [here[number] for number in plain])
@@ -135,8 +135,8 @@ TOLERANCE = {"bf16": 1.0, "fp32": 0.001}
 def test_log_probs_of_a_served_teacher_are_those_of_the_model_here(
     request: pytest.FixtureRequest, model_folder: Path, rows: list[Row], here: list[list[int]], precision: str
 ) -> None:
-    """Of greedy responses and of others' to each prompt. In bf16 the server's weights are rounded and those here are not
-    (autocast): sums of -3 to -52 nats differed by at most 0.51. In float32 they differed by at most 0.00006."""
+    """Of greedy responses and of others' to each prompt. In bf16 the server's weights are rounded and those here are
+    not (autocast): sums of -3 to -52 nats differed by at most 0.51. In float32 they differed by at most 0.00006."""
     name = {"bf16": "vllm_server", "fp32": "vllm_server_fp32"}[precision]
     server: Served = request.getfixturevalue(name)
     others = [*here[1:], here[0]]
