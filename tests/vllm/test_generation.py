@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from harness.config import VLLM, ModelServer, Sampling
+from harness.errors import UserError
 from harness.generation import sampler
 from harness.generation.protocol import Draw, Drawn, Row
 from harness.generation.server import ServerGenerator
@@ -87,7 +88,7 @@ def in_vllm(model_folder: Path, tokenizer: Any, vllm_python: str, here: list[lis
 def test_greedy_decoding_in_vllm_is_that_of_the_sampler(
     in_vllm: VLLMGenerator, rows: list[Row], here: list[list[int]]
 ) -> None:
-    """At least 90% of the first 16 tokens, both in float32 (measured: see SHARE)."""
+    """At least 90% of the first 16 tokens, both in float32 (measured: all)."""
     found = in_vllm.draw(rows, GREEDY)
     assert_told(found, here)
     for drawn, ids in zip(found, here, strict=True):
@@ -107,9 +108,9 @@ def test_what_vllm_draws_for_a_row_follows_from_its_seed(in_vllm: VLLMGenerator,
 
 
 def test_a_response_that_the_engine_s_length_cuts_is_refused(in_vllm: VLLMGenerator, rows: list[Row]) -> None:
-    how = Draw(Sampling(temperature=0, max_new_tokens=400), 0, "chosen")
-    with pytest.raises(Exception, match=r"of 400 tokens for p\d/0: .* raise vllm.max_model_len"):
-        in_vllm.draw([row for row in rows if "short greeting" in row.messages[0].content], how)
+    long = Row("long/0", rows[0].messages, [*rows[3].prompt * 20][-252:])
+    with pytest.raises(UserError, match=r"^vLLM gave \d of 16 tokens for long/0: .* raise vllm\.max_model_len"):
+        in_vllm.draw([rows[0], long], GREEDY)
 
 
 def on(server: Served) -> ModelServer:
@@ -119,22 +120,23 @@ def on(server: Served) -> ModelServer:
 def test_greedy_decoding_behind_a_server_is_that_of_the_sampler(
     vllm_server_fp32: Served, tokenizer: Any, rows: list[Row], here: list[list[int]]
 ) -> None:
-    """At least 90% of the first 16 tokens, both in float32. A control token in a message is broken up for a server:
-    another text, which is left out here."""
+    """At least 90% of the first 16 tokens, both in float32 (measured: all). A control token in a message is broken up
+    for a server: another text, which is left out here."""
     plain = [number for number, row in enumerate(rows) if "<|" not in row.messages[0].content]
     found = ServerGenerator(on(vllm_server_fp32), tokenizer).draw([rows[number] for number in plain], GREEDY)
     assert_told(found, [here[number] for number in plain])
 
 
-# Nats a response of 16 tokens; see the docstring.
-TOLERANCE = {"bf16": 1.0, "fp32": 0.01}
+# Nats a response of at most 16 tokens. Measured: at most 0.51 and 0.00006.
+TOLERANCE = {"bf16": 1.0, "fp32": 0.001}
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp32"])
 def test_log_probs_of_a_served_teacher_are_those_of_the_model_here(
     request: pytest.FixtureRequest, model_folder: Path, rows: list[Row], here: list[list[int]], precision: str
 ) -> None:
-    """Of greedy responses and of others' responses, each of at most 16 tokens."""
+    """Of greedy responses and of others' to each prompt. In bf16 the server's weights are rounded and those here are
+    not (autocast): sums of -3 to -52 nats differed by at most 0.51. In float32 they differed by at most 0.00006."""
     name = {"bf16": "vllm_server", "fp32": "vllm_server_fp32"}[precision]
     server: Served = request.getfixturevalue(name)
     others = [*here[1:], here[0]]

@@ -1,0 +1,47 @@
+"""The speed benchmark of generation draws from the same prompts on all sides, and counts alike."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.speed.generate import rows_of, up_to_stop
+from harness.models.loading import load_tokenizer
+
+
+def test_prompts_are_ragged_from_all_sets_and_the_same_each_time(checkpoints: dict[str, Path]) -> None:
+    tokenizer = load_tokenizer(checkpoints["llama"])
+    rows = rows_of(tokenizer, 48)
+    assert rows == rows_of(tokenizer, 48) and len({row.messages for row in rows}) == len(rows) == 48
+    lengths = [len(row.prompt) for row in rows]
+    assert max(lengths) > 3 * min(lengths)
+
+
+@pytest.mark.parametrize(
+    ("response", "wanted"),
+    [([5, 6, 2, 2, 2], [5, 6, 2]), ([5, 6], [5, 6]), ([2, 5], [2]), ([5, 9, 2], [5, 9]), ([], [])],
+)
+def test_what_follows_the_end_of_a_turn_is_not_counted(response: list[int], wanted: list[int]) -> None:
+    assert up_to_stop(response, [2, 9]) == wanted
+
+
+@pytest.mark.slow
+def test_all_sides_but_vllm_draw_from_a_tiny_model(checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    out = tmp_path / "generate.json"
+    command = [sys.executable, "-m", "benchmarks.speed.generate", "--model", str(checkpoints["llama"])]
+    command += ["--prompts", "6", "--new-tokens", "4", "--batch-size", "4", "--json", str(out)]
+    environment = {name: value for name, value in os.environ.items() if name != "VLLM_PYTHON"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    found: dict[str, Any] = json.loads(out.read_text())
+    assert [row["side"] for row in found["rows"]] == ["ours", "plain", "plain, memory kept"]
+    assert {row["responses"] for row in found["rows"]} == {6}
+    assert len({row["prompt_tokens"] for row in found["rows"]}) == 1
+    assert all(6 <= row["tokens"] <= 24 and row["tokens_per_s"] > 0 for row in found["rows"])
+    assert set(found["ratio"]) == {"plain", "plain, memory kept"}
