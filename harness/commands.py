@@ -352,6 +352,63 @@ def verify(run_dir: Path, store: Path | None) -> int:
     return DOUBTFUL if found.wrong else 0
 
 
+def store_ls() -> None:
+    """Every artifact of the store with the runs that need it."""
+    from harness import store_care as care
+
+    store, now = open_store(), time.time()
+    kept = care.artifacts(store)
+    runs = {folder.name: folder for folder in care.recorded_runs()}
+    runs |= {str(folder): folder for folder in care.unrecorded_runs()}
+    needed = {name: care.needed_by(care.refs_of_run(folder), kept) for name, folder in runs.items()}
+    table = Table()
+    for name in ("artifact", "what", "size", "age", "needed by"):
+        table.add_column(name, justify="right" if name in ("size", "age") else "left", overflow="fold")
+    for one in kept:
+        users = ", ".join(name for name, refs in needed.items() if one.ref in refs)
+        stage, _, key = one.ref.partition("/")
+        table.add_row(f"{stage}/{key[:8]}", one.label, care.in_bytes(one.bytes), care.in_days(now - one.created), users)
+    console = plain_console(stderr=False, width=None if sys.stdout.isatty() else 140)
+    console.print(table)
+    left = care.rests(store)
+    rest = f"; {len(left)} workspaces and damaged ones, {care.in_bytes(sum(r.bytes for r in left))}" if left else ""
+    total = care.in_bytes(sum(one.bytes for one in kept))
+    console.print(f"{store.root}: {len(kept)} artifacts, {total}{rest}", markup=False, highlight=False, soft_wrap=True)
+
+
+def store_gc(days: float, keep: list[Path], yes: bool) -> None:
+    """Free what no recorded run and none of these needs; without `yes`, say what that is."""
+    from harness.store_care import free, in_bytes, plan_to_free, recorded_runs
+
+    store = open_store()
+    found = plan_to_free(store, [*recorded_runs(), *keep], days)
+    for one in found.artifacts:
+        print(f"{one.ref}  {in_bytes(one.bytes):>8}  {one.label}")
+    for rest in found.rests:
+        print(f"{rest.path.relative_to(store.root)}  {in_bytes(rest.bytes):>8}")
+    if found.held:
+        print(f"in use now, and kept with all that it was made from: {', '.join(found.held)}")
+    count = f"{len(found.artifacts)} artifacts and {len(found.rests)} workspaces or damaged ones"
+    if not yes:
+        print(f"{count} would go, {in_bytes(found.bytes)}; add --yes, while no run goes on, to free them")
+    else:
+        print(f"{in_bytes(free(store, found))} freed ({count}); a run that needs them again makes them again")
+
+
+def store_verify() -> int:
+    """Read every artifact again; the process's status: DOUBTFUL where one is damaged."""
+    from harness.progress import StageView
+    from harness.store_care import damaged
+
+    store = open_store()
+    with StageView(plain_console(), 1) as view:
+        found = damaged(store, view.stage("artifacts"))
+    for ref, file in found:
+        print(f"DAMAGED: {ref}: {file} is not what was written; the next run that needs it makes it anew")
+    print(f"{len(store.refs())} artifacts read, {len(found)} damaged")
+    return DOUBTFUL if found else 0
+
+
 ASK_AGAIN = 3  # the status of `judge` where too many verdicts are not ok
 
 
