@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from harness.records import Prompt
 
 DEFAULT_STORE = "~/.cache/dadpo-harness"
-DEFAULT_PRESET = "embedded"
+DEFAULT_PRESET, DEFAULT_ON_A_GPU = "embedded", "single-gpu"
 MARK = "harness-run.json"
 DOUBTFUL = 3  # the status of `verify` where something does not follow
 
@@ -70,13 +70,13 @@ class Request:
         return {key: value for key, value in layer.items() if value is not None}
 
     def layers(self) -> tuple[str | None, list[Layer]]:
-        """The preset's name and all layers, weakest first. With nothing that names a student, `embedded`."""
+        """The preset's name and all layers, weakest first. With nothing that names a student, this machine's."""
         above = [configuration.read_config_file(self.config)] if self.config else []
         above.append(configuration.parse_assignments(self.assignments))
         above.append(self.options())
         preset = self.preset
         if preset is None and not any("student" in layer for layer in above):
-            preset = DEFAULT_PRESET
+            preset = default_preset()
         below = [configuration.preset_layer(preset)] if preset else []
         return preset, below + above
 
@@ -95,6 +95,13 @@ class Request:
             if value is not None and name != "max_cost":  # how much may be spent shapes nothing
                 parts += [f"--{name.replace('_', '-')}", str(value)]
         return hide(shlex.join(parts))
+
+
+def default_preset() -> str:
+    """The preset of a run that names no student."""
+    import torch
+
+    return DEFAULT_ON_A_GPU if torch.cuda.is_available() else DEFAULT_PRESET
 
 
 def judge_options(judge: str | None, template: str | None, max_cost: float | None) -> Layer | None:
@@ -185,42 +192,25 @@ def _check_ours(out: Path) -> None:
 
 
 def plan(request: Request) -> None:
+    from harness import planning
+    from harness.calibration import rates
     from harness.estimate import estimate, grouped
     from harness.pipeline import build_road
 
-    _, layers = request.layers()
+    preset, layers = request.layers()
     config = configuration.resolve(layers)
     store = open_store(config)
     road = build_road(config, store, download=False)
-    table = Table(title=f"{road.pair.student}, taught by {road.pair.teacher}; judge: {config.judge.name}")
-    for name in ("stages", "there", "to do", "tokens", "seconds"):
-        table.add_column(name, justify="left" if name == "stages" else "right")
     costs = list(estimate(road, store))
-    groups = grouped(costs)
-    for group in groups:
-        seconds_left = "unknown" if group.seconds is None else f"{group.seconds:.0f}"
-        table.add_row(
-            group.label,
-            str(group.there or ""),
-            str(group.to_do or ""),
-            f"{group.tokens:,}" if group.tokens else "",
-            seconds_left if group.to_do else "",
-        )
-    tokens = sum(group.tokens for group in groups)
-    seconds = sum(group.seconds or 0 for group in groups)
-    missing = sum(group.to_do for group in groups)
-    unknown = any(group.seconds is None for group in groups)
-    console = plain_console(stderr=False, width=None if sys.stdout.isatty() else 110)
-    console.print(table)
-    for note in road.notes:
-        console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
-    rest = " and stages whose speed on this model is not known yet" if unknown else ""
-    console.print(
-        f"{missing} of {len(road.jobs)} stages to do: at most {tokens:,} tokens, about {seconds / 60:.0f} minutes"
-        f"{rest}. Estimates: responses are counted at their limit unless they are there; speeds are those of this "
-        "store's last stages of the kind, else of a two-core machine with the embedded pair.",
-        markup=False,
-    )
+    if any(cost and cost.seconds is None and cost.memory is not None for _, cost in costs):
+        costs = list(estimate(road, store, rates(store)))  # measured for a second, where something has never run here
+    console = plain_console(stderr=False, width=None if sys.stdout.isatty() else 120)
+    if preset:
+        for line in configuration.preset_words(preset):
+            console.print(f"{preset}: {line}", markup=False, highlight=False)
+    console.print(planning.table(road, grouped(costs)))
+    for line in [*(f"note: {note}" for note in road.notes), *planning.summary(road, costs, store)]:
+        console.print(line, markup=False, highlight=False, soft_wrap=line.startswith("note"))
     for line in judging_bill(costs, config.judge):
         console.print(line, markup=False)
 
@@ -270,6 +260,8 @@ def list_names(kind: str | None) -> None:
         width = max(map(len, summaries))
         for name, summary in summaries.items():
             print(f"  {name:{width}}  {summary}")
+            for line in configuration.preset_words(name)[1:] if title == "presets" else ():
+                print(f"  {'':{width}}  - {line}")
 
 
 def record(run_dir: Path) -> None:

@@ -34,7 +34,9 @@ from harness.judging.opening import check_ready, checkpoint_at, checkpoint_of
 from harness.judging.protocol import source_digest
 from harness.methods import Method, methods, selected_controls
 from harness.models.catalog import Located, conversion, locate_models, without_template
+from harness.models.hub import MissingModelError, all_missing
 from harness.models.names import ModelSpec, Pair, model_spec, models, resolve_pair
+from harness.models.shapes import Shape
 from harness.prompts import PromptSet, evaluation_set, prompt_sets, read_prompts, training_set
 from harness.records import Prompt
 from harness.registry import did_you_mean
@@ -103,6 +105,7 @@ class Road:
     judges: list[tuple[Judge, Model | None]] = field(default_factory=list)
     weights: dict[str, Model] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    shapes: dict[str, Shape] = field(default_factory=dict)
 
     def add(self, job: AnyJob) -> Ref:
         return self.jobs.setdefault(job.ref, job).ref
@@ -181,8 +184,11 @@ def build_road(config: Config, store: Store, download: bool) -> Road:
     for found, _ in eval_sets:
         road.eval_prompts[found.name] = read_prompts(found.path, config.limits.eval)
     _unseen(road.train_prompts, road.eval_prompts)
-    located = locate_all([pair.teacher, pair.student], config.judge, store, download, config.trust_remote_code, pair)
-    road.notes += without_template(located)
+    absent: list[MissingModelError] | None = None if download else []
+    names = [pair.teacher, pair.student]
+    located = locate_all(names, config.judge, store, download, config.trust_remote_code, pair, absent)
+    road.notes += without_template(located) + ([str(all_missing(absent))] if absent else [])
+    road.shapes = {str(model.digest): spec.shape for spec, model in located.values() if spec.shape}
     if any(methods.get(entry.method).level == "token" for entry in road.entries):
         _one_tokenizer(*(located[name] for name in (pair.student, pair.teacher)))
     # what was left to the pair and the student's entry, said in full: the configuration is fed back one day
@@ -273,7 +279,13 @@ def _unseen(train: Sequence[Prompt], evaluation: dict[str, list[Prompt]]) -> Non
 
 
 def locate_all(
-    names: Sequence[str], judging: Judging, store: Store, download: bool, remote_code: bool, pair: Pair | None = None
+    names: Sequence[str],
+    judging: Judging,
+    store: Store,
+    download: bool,
+    remote_code: bool,
+    pair: Pair | None = None,
+    absent: list[MissingModelError] | None = None,
 ) -> Located:
     """Every model that a road starts from, its judges' too, found at once: all that is missing is named together."""
     known = pair.specs if pair else {}
@@ -291,7 +303,7 @@ def locate_all(
                 raise UserError(f"judge '{name}' asks for the measure '{measure}', which the harness does not make")
             if measure == EMBEDDING:
                 specs[EMBEDDER], families[EMBEDDER] = models.get(EMBEDDER), frozenset({"bert"})
-    return locate_models(specs, store, download, remote_code, families)
+    return locate_models(specs, store, download, remote_code, families, absent)
 
 
 def judge_checkpoints(judging: Judging, located: Located, add: Callable[[AnyJob], Ref]) -> dict[str, Model | None]:
