@@ -302,6 +302,14 @@ def stage(
     commands.stage(job, work)
 
 
+@app.command()
+def doctor() -> None:
+    """What this machine has, and which presets can run on it. Status 0: at least one; 3: none."""
+    from harness import commands
+
+    raise typer.Exit(commands.doctor())
+
+
 store_app = typer.Typer(no_args_is_help=True, help="What is in the store, what needs it, and what may go.")
 app.add_typer(store_app, name="store")
 

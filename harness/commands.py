@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shlex
@@ -342,6 +343,23 @@ def verify(run_dir: Path, store: Path | None) -> int:
         print(f"WRONG: {problem}")
     print(f"{len(found.wrong)} problems in {run_dir}" if found.wrong else f"every figure of {run_dir} follows")
     return DOUBTFUL if found.wrong else 0
+
+
+def doctor() -> int:
+    """This machine in one screen; the process's status: DOUBTFUL where no preset can run."""
+    from harness import doctor as asked
+
+    with contextlib.suppress(ImportError):
+        import torch  # noqa: F401  (GPUs are named where it has been imported)
+    store = open_store()
+    here = asked.machine(store)
+    for name, found in asked.checks(here, store):
+        print(f"{name:20} {found}")
+    lacks = asked.presets(here, store)
+    print()
+    for name, what in lacks.items():
+        print(f"preset {name:13} {'can run' if not what else 'lacks ' + '; '.join(what)}")
+    return DOUBTFUL if all(lacks.values()) else 0
 
 
 def store_ls() -> None:

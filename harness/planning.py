@@ -74,7 +74,8 @@ def _memory(costs: Costs) -> list[str]:
     if total and peak[0] > total:
         lines.append(
             f"warning: that does not fit in {in_bytes(total)}: lower training.micro_batch_tokens or "
-            "generation_batch_size, set training.gradient_checkpointing=true or training.lora_rank=16, or name smaller models"
+            "generation_batch_size, set training.gradient_checkpointing=true or training.lora_rank=16, or name smaller "
+            "models"
         )
     return lines
 
