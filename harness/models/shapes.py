@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import Field
 
 from harness.config import Section
+from harness.errors import UserError
 from harness.models import files
 
 
@@ -45,7 +46,14 @@ def shape_of(folder: Path) -> Shape | None:
             key_value=width * (config.get("num_key_value_heads") or heads),
             vocabulary=config["vocab_size"],
         )
-    except (KeyError, TypeError, ValueError, OSError):  # a damaged file or none, or a family with names of its own
+    except (
+        UserError,
+        KeyError,
+        TypeError,
+        ValueError,
+        OSError,
+        struct.error,
+    ):  # a damaged file or none, or a family with names of its own
         return None
 
 
