@@ -300,3 +300,50 @@ def stage(
     from harness import commands
 
     commands.stage(job, work)
+
+
+@app.command()
+def doctor() -> None:
+    """What this machine has, and which presets can run on it. Status 0: at least one; 3: none."""
+    from harness import commands
+
+    raise typer.Exit(commands.doctor())
+
+
+store_app = typer.Typer(no_args_is_help=True, help="What is in the store, what needs it, and what may go.")
+app.add_typer(store_app, name="store")
+
+
+@store_app.command("ls")
+def store_ls() -> None:
+    """Every artifact: what it is, its size and age, and which recorded runs, or runs below runs/, need it."""
+    from harness import commands
+
+    commands.store_ls()
+
+
+@store_app.command("gc")
+def store_gc(
+    older_than: Annotated[
+        float, typer.Option(metavar="DAYS", min=0, help="Keep what was made in the last days, and what it needs.")
+    ] = 1.0,
+    keep: Annotated[
+        list[Path] | None, typer.Option(metavar="RUN_DIR", help="A run whose artifacts stay. Repeatable.")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Free it; without this, only say what would go.")] = False,
+) -> None:
+    """Free artifacts that no recorded run needs, and what interrupted stages left a day ago or longer.
+
+    What a running stage holds stays, and so does what judges said (verdicts.sqlite).
+    """
+    from harness import commands
+
+    commands.store_gc(older_than, keep or [], yes)
+
+
+@store_app.command("verify")
+def store_verify() -> None:
+    """Read every file of every artifact again. Status 0: all are as written; 3: one is not."""
+    from harness import commands
+
+    raise typer.Exit(commands.store_verify())

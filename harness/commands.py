@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shlex
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from harness.records import Prompt
 
 DEFAULT_STORE = "~/.cache/dadpo-harness"
-DEFAULT_PRESET = "embedded"
+DEFAULT_PRESET, DEFAULT_ON_A_GPU = "embedded", "single-gpu"
 MARK = "harness-run.json"
 DOUBTFUL = 3  # the status of `verify` where something does not follow
 
@@ -70,13 +71,13 @@ class Request:
         return {key: value for key, value in layer.items() if value is not None}
 
     def layers(self) -> tuple[str | None, list[Layer]]:
-        """The preset's name and all layers, weakest first. With nothing that names a student, `embedded`."""
+        """The preset's name and all layers, weakest first. With nothing that names a student, this machine's."""
         above = [configuration.read_config_file(self.config)] if self.config else []
         above.append(configuration.parse_assignments(self.assignments))
         above.append(self.options())
         preset = self.preset
         if preset is None and not any("student" in layer for layer in above):
-            preset = DEFAULT_PRESET
+            preset = default_preset()
         below = [configuration.preset_layer(preset)] if preset else []
         return preset, below + above
 
@@ -95,6 +96,13 @@ class Request:
             if value is not None and name != "max_cost":  # how much may be spent shapes nothing
                 parts += [f"--{name.replace('_', '-')}", str(value)]
         return hide(shlex.join(parts))
+
+
+def default_preset() -> str:
+    """The preset of a run that names no student."""
+    import torch
+
+    return DEFAULT_ON_A_GPU if torch.cuda.is_available() else DEFAULT_PRESET
 
 
 def judge_options(judge: str | None, template: str | None, max_cost: float | None) -> Layer | None:
@@ -185,42 +193,25 @@ def _check_ours(out: Path) -> None:
 
 
 def plan(request: Request) -> None:
+    from harness import planning
+    from harness.calibration import rates
     from harness.estimate import estimate, grouped
     from harness.pipeline import build_road
 
-    _, layers = request.layers()
+    preset, layers = request.layers()
     config = configuration.resolve(layers)
     store = open_store(config)
     road = build_road(config, store, download=False)
-    table = Table(title=f"{road.pair.student}, taught by {road.pair.teacher}; judge: {config.judge.name}")
-    for name in ("stages", "there", "to do", "tokens", "seconds"):
-        table.add_column(name, justify="left" if name == "stages" else "right")
     costs = list(estimate(road, store))
-    groups = grouped(costs)
-    for group in groups:
-        seconds_left = "unknown" if group.seconds is None else f"{group.seconds:.0f}"
-        table.add_row(
-            group.label,
-            str(group.there or ""),
-            str(group.to_do or ""),
-            f"{group.tokens:,}" if group.tokens else "",
-            seconds_left if group.to_do else "",
-        )
-    tokens = sum(group.tokens for group in groups)
-    seconds = sum(group.seconds or 0 for group in groups)
-    missing = sum(group.to_do for group in groups)
-    unknown = any(group.seconds is None for group in groups)
-    console = plain_console(stderr=False, width=None if sys.stdout.isatty() else 110)
-    console.print(table)
-    for note in road.notes:
-        console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
-    rest = " and stages whose speed on this model is not known yet" if unknown else ""
-    console.print(
-        f"{missing} of {len(road.jobs)} stages to do: at most {tokens:,} tokens, about {seconds / 60:.0f} minutes"
-        f"{rest}. Estimates: responses are counted at their limit unless they are there; speeds are those of this "
-        "store's last stages of the kind, else of a two-core machine with the embedded pair.",
-        markup=False,
-    )
+    if any(cost and cost.seconds is None and cost.memory is not None for _, cost in costs):
+        costs = list(estimate(road, store, rates(store)))  # measured for a second, where something has never run here
+    console = plain_console(stderr=False, width=None if sys.stdout.isatty() else 120)
+    if preset:
+        for line in configuration.preset_words(preset):
+            console.print(f"{preset}: {line}", markup=False, highlight=False)
+    console.print(planning.table(road, grouped(costs)))
+    for line in [*(f"note: {note}" for note in road.notes), *planning.summary(road, costs, store)]:
+        console.print(line, markup=False, highlight=False, soft_wrap=line.startswith("note"))
     for line in judging_bill(costs, config.judge):
         console.print(line, markup=False)
 
@@ -270,6 +261,8 @@ def list_names(kind: str | None) -> None:
         width = max(map(len, summaries))
         for name, summary in summaries.items():
             print(f"  {name:{width}}  {summary}")
+            for line in configuration.preset_words(name)[1:] if title == "presets" else ():
+                print(f"  {'':{width}}  - {line}")
 
 
 def record(run_dir: Path) -> None:
@@ -350,6 +343,80 @@ def verify(run_dir: Path, store: Path | None) -> int:
         print(f"WRONG: {problem}")
     print(f"{len(found.wrong)} problems in {run_dir}" if found.wrong else f"every figure of {run_dir} follows")
     return DOUBTFUL if found.wrong else 0
+
+
+def doctor() -> int:
+    """This machine in one screen; the process's status: DOUBTFUL where no preset can run."""
+    from harness import doctor as asked
+
+    with contextlib.suppress(ImportError):
+        import torch  # noqa: F401  (GPUs are named where it has been imported)
+    store = open_store()
+    here = asked.machine(store)
+    for name, found in asked.checks(here, store):
+        print(f"{name:20} {found}")
+    lacks = asked.presets(here, store)
+    print()
+    for name, what in lacks.items():
+        print(f"preset {name:13} {'can run' if not what else 'lacks ' + '; '.join(what)}")
+    return DOUBTFUL if all(lacks.values()) else 0
+
+
+def store_ls() -> None:
+    """Every artifact of the store with the runs that need it."""
+    from harness import store_care as care
+
+    store, now = open_store(), time.time()
+    kept = care.artifacts(store)
+    runs = {folder.name: folder for folder in care.recorded_runs()}
+    runs |= {str(folder): folder for folder in care.unrecorded_runs()}
+    needed = {name: care.needed_by(care.refs_of_run(folder), kept) for name, folder in runs.items()}
+    table = Table()
+    for name in ("artifact", "what", "size", "age", "needed by"):
+        table.add_column(name, justify="right" if name in ("size", "age") else "left", overflow="fold")
+    for one in kept:
+        users = ", ".join(name for name, refs in needed.items() if one.ref in refs)
+        stage, _, key = one.ref.partition("/")
+        table.add_row(f"{stage}/{key[:8]}", one.label, care.in_bytes(one.bytes), care.in_days(now - one.created), users)
+    console = plain_console(stderr=False, width=None if sys.stdout.isatty() else 140)
+    console.print(table)
+    left = care.rests(store)
+    rest = f"; {len(left)} workspaces and damaged ones, {care.in_bytes(sum(r.bytes for r in left))}" if left else ""
+    total = care.in_bytes(sum(one.bytes for one in kept))
+    console.print(f"{store.root}: {len(kept)} artifacts, {total}{rest}", markup=False, highlight=False, soft_wrap=True)
+
+
+def store_gc(days: float, keep: list[Path], yes: bool) -> None:
+    """Free what no recorded run and none of these needs; without `yes`, say what that is."""
+    from harness.store_care import free, in_bytes, plan_to_free, recorded_runs
+
+    store = open_store()
+    found = plan_to_free(store, [*recorded_runs(), *keep], days)
+    for one in found.artifacts:
+        print(f"{one.ref}  {in_bytes(one.bytes):>8}  {one.label}")
+    for rest in found.rests:
+        print(f"{rest.path.relative_to(store.root)}  {in_bytes(rest.bytes):>8}")
+    if found.held:
+        print(f"in use now, and kept with all that it was made from: {', '.join(found.held)}")
+    count = f"{len(found.artifacts)} artifacts and {len(found.rests)} workspaces or damaged ones"
+    if not yes:
+        print(f"{count} would go, {in_bytes(found.bytes)}; add --yes, while no run goes on, to free them")
+    else:
+        print(f"{in_bytes(free(store, found))} freed ({count}); a run that needs them again makes them again")
+
+
+def store_verify() -> int:
+    """Read every artifact again; the process's status: DOUBTFUL where one is damaged."""
+    from harness.progress import StageView
+    from harness.store_care import damaged
+
+    store = open_store()
+    with StageView(plain_console(), 1) as view:
+        found = damaged(store, view.stage("artifacts"))
+    for ref, file in found:
+        print(f"DAMAGED: {ref}: {file} is not what was written; the next run that needs it makes it anew")
+    print(f"{len(store.refs())} artifacts read, {len(found)} damaged")
+    return DOUBTFUL if found else 0
 
 
 ASK_AGAIN = 3  # the status of `judge` where too many verdicts are not ok

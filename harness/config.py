@@ -399,8 +399,14 @@ def packaged_yaml(folder: str) -> dict[str, Layer]:
 
 
 def preset_layer(name: str) -> Layer:
-    """A preset's settings, without its summary."""
-    return {key: value for key, value in presets.get(name).items() if key != "summary"}
+    """A preset's settings, without what it says of itself."""
+    return {key: value for key, value in presets.get(name).items() if key not in ("summary", "ours")}
+
+
+def preset_words(name: str) -> list[str]:
+    """What a preset says of itself: its summary, and what in it the paper does not say and this project chose."""
+    layer = presets.get(name)
+    return [str(layer.get("summary", "")), *(f"ours: {text}" for text in layer.get("ours", ()))]
 
 
 presets: Registry[Layer] = Registry("preset", lambda: packaged_yaml("presets"))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from harness.calibration import Rates
 from harness.jobs import (
     AnyJob,
     ConvertJob,
@@ -22,6 +23,7 @@ from harness.jobs import (
 )
 from harness.judging import Judge
 from harness.judging.opening import reply_tokens
+from harness.needs import Needed, Needs
 from harness.pipeline import Road
 from harness.prompts import read_prompts
 from harness.records import Prompt
@@ -48,6 +50,8 @@ class Cost:
     """Tokens that a stage still reads or writes, and its time; None where nothing is known of its speed.
 
     calls, reply_tokens: of a judge behind a server; what its cache has is not known before the responses are.
+    memory, disk, scratch: see needs.Needs. computed: whether the time follows from the model's size and the machine's
+    rates, and not from stages that ran.
     """
 
     tokens: int
@@ -55,31 +59,48 @@ class Cost:
     calls: int = 0
     reply_tokens: int = 0
     longest_reply_tokens: int = 0
+    memory: int | None = None
+    disk: int = 0
+    scratch: int = 0
+    computed: bool = False
 
 
-def estimate(road: Road, store: Store) -> Iterator[tuple[AnyJob, Cost | None]]:
-    """Every job with its cost, or None where its artifact is there."""
-    sizes = _Sizes(road, store)
+def estimate(road: Road, store: Store, rates: Rates | None = None) -> Iterator[tuple[AnyJob, Cost | None]]:
+    """Every job with its cost, or None where its artifact is there. rates: of this machine, for stages that have not
+    run yet; without them their time is unknown."""
+    sizes = Sizes(road, store)
+    needed = Needed(road, store, sizes, rates)
     judges = {judge.name: judge for judge, _ in road.judges}
     made = {stage: list(store.manifests(stage)) for stage in TOKENS_PER_SECOND}
     for ref, job in road.jobs.items():
         if store.intact(ref):
             yield job, None
         elif isinstance(job, JudgeJob) and not judges[job.judge].measures:
-            yield job, _judging_cost(job, judges[job.judge], sizes)
+            yield job, _with_needs(_judging_cost(job, judges[job.judge], sizes), needed.by(job))
         else:
-            yield job, _cost(job, road, sizes, made)
+            yield job, _with_needs(_cost(job, road, sizes, made), needed.by(job))
+
+
+def _with_needs(cost: Cost, needs: Needs) -> Cost:
+    computed = cost.seconds is None and needs.seconds is not None
+    seconds = needs.seconds if computed else cost.seconds
+    return replace(
+        cost, seconds=seconds, memory=needs.memory, disk=needs.disk, scratch=needs.scratch, computed=computed
+    )
 
 
 @dataclass
 class Group:
-    """Stages of one kind in `plan`: how many are there and to do, and what the latter cost; see Cost."""
+    """Stages of one kind in `plan`: how many are there and to do, and what the latter cost; see Cost. memory: of the
+    one that needs the most."""
 
     label: str
     there: int = 0
     to_do: int = 0
     tokens: int = 0
     seconds: float | None = 0.0
+    memory: int | None = None
+    computed: bool = False
 
 
 def grouped(costs: Iterable[tuple[AnyJob, Cost | None]]) -> list[Group]:
@@ -93,12 +114,15 @@ def grouped(costs: Iterable[tuple[AnyJob, Cost | None]]) -> list[Group]:
             continue
         group.to_do += 1
         group.tokens += cost.tokens
+        group.computed |= cost.computed
+        if cost.memory is not None:
+            group.memory = max(group.memory or 0, cost.memory)
         known = None not in (group.seconds, cost.seconds)
         group.seconds = (group.seconds or 0) + (cost.seconds or 0) if known else None
     return list(groups.values())
 
 
-def _cost(job: AnyJob, road: Road, sizes: _Sizes, made: dict[str, list[dict[str, Any]]]) -> Cost:
+def _cost(job: AnyJob, road: Road, sizes: Sizes, made: dict[str, list[dict[str, Any]]]) -> Cost:
     tokens = sizes.tokens(job)
     if job.stage in FIXED_SECONDS:
         return Cost(tokens, FIXED_SECONDS[job.stage])
@@ -108,14 +132,14 @@ def _cost(job: AnyJob, road: Road, sizes: _Sizes, made: dict[str, list[dict[str,
     return Cost(tokens, None if speed is None else tokens / speed)
 
 
-def _judging_cost(job: JudgeJob, judge: Judge, sizes: _Sizes) -> Cost:
+def _judging_cost(job: JudgeJob, judge: Judge, sizes: Sizes) -> Cost:
     """A judge that reads sees each prompt with both responses, in each of its orders."""
     questions = sizes.prompts(job.prompts) * len(judge.orders)
     read = len(judge.orders) * sizes.read(job.prompts, (job.candidate, job.reference)) + questions * QUESTION_TOKENS
     reply = reply_tokens(judge)
     if reply is None:
         return Cost(read, None)
-    return Cost(read, None, questions, *(questions * tokens for tokens in reply))
+    return Cost(read, None, questions, questions * reply[0], questions * reply[1])
 
 
 def _measured_speed(job: AnyJob, manifests: list[dict[str, Any]]) -> float | None:
@@ -143,7 +167,7 @@ def _embedded(model: Model, road: Road) -> bool:
     return all(_embedded(parent, road) for parent in _models(job))
 
 
-class _Sizes:
+class Sizes:
     """Token counts of prompts (estimated from characters) and of responses (known, or at their limit)."""
 
     def __init__(self, road: Road, store: Store) -> None:
@@ -157,7 +181,7 @@ class _Sizes:
         if isinstance(job, RespondJob):
             return self._generated(job)
         if isinstance(job, EmbedJob):
-            return self._responses(job.responses)
+            return self.responses(job.responses)
         if isinstance(job, PruneJob | DistributionsJob):
             return self.read(job.prompts, (job.responses,))
         if isinstance(job, TrainJob):
@@ -170,14 +194,19 @@ class _Sizes:
     def prompts(self, ref: Ref) -> int:
         return len(self._prompts[ref])
 
+    def longest_prompt(self, ref: Ref) -> int:
+        """Tokens of the longest of these prompts."""
+        longest = max(sum(len(message.content) for message in prompt.messages) for prompt in self._prompts[ref])
+        return round(longest / CHARACTERS_PER_TOKEN) + TEMPLATE_TOKENS
+
     def read(self, prompts: Ref, responses: tuple[Ref, ...]) -> int:
-        return self._prompt_tokens(prompts) + sum(self._responses(ref) for ref in responses)
+        return self._prompt_tokens(prompts) + sum(self.responses(ref) for ref in responses)
 
     def _prompt_tokens(self, ref: Ref) -> int:
         found: list[Any] = [message.content for prompt in self._prompts[ref] for message in prompt.messages]
         return round(sum(map(len, found)) / CHARACTERS_PER_TOKEN) + TEMPLATE_TOKENS * len(self._prompts[ref])
 
-    def _responses(self, ref: Ref) -> int:
+    def responses(self, ref: Ref) -> int:
         job = self._road.jobs[ref]
         if self._store.intact(ref):
             return int(self._store.read(ref).facts["tokens"])

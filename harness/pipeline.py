@@ -35,7 +35,9 @@ from harness.judging.opening import check_ready, checkpoint_at, checkpoint_of
 from harness.judging.protocol import source_digest
 from harness.methods import Method, methods, selected_controls
 from harness.models.catalog import Located, conversion, locate_models, without_template
+from harness.models.hub import MissingModelError, all_missing
 from harness.models.names import ModelSpec, Pair, model_spec, models, resolve_pair
+from harness.models.shapes import Shape
 from harness.prompts import Library, PromptSet, evaluation_set, read_prompts, training_set
 from harness.records import Prompt
 from harness.registry import did_you_mean
@@ -106,6 +108,7 @@ class Road:
     judges: list[tuple[Judge, Model | None]] = field(default_factory=list)
     weights: dict[str, Model] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    shapes: dict[str, Shape] = field(default_factory=dict)
 
     def add(self, job: AnyJob) -> Ref:
         return self.jobs.setdefault(job.ref, job).ref
@@ -190,8 +193,11 @@ def build_road(config: Config, store: Store, download: bool) -> Road:
     server = config.teacher_server
     # a teacher behind a server is here by its tokenizer alone
     teacher_name = (server.tokenizer or _unpruned(pair)) if server else pair.teacher
-    located = locate_all([teacher_name, pair.student], config.judge, store, download, config.trust_remote_code, pair)
-    road.notes += without_template(located)
+    absent: list[MissingModelError] | None = None if download else []
+    names = [teacher_name, pair.student]
+    located = locate_all(names, config.judge, store, download, config.trust_remote_code, pair, absent)
+    road.notes += without_template(located) + ([str(all_missing(absent))] if absent else [])
+    road.shapes = {str(model.digest): spec.shape for spec, model in located.values() if spec.shape}
     token_level = [entry.name for entry in road.entries if methods.get(entry.method).level == "token"]
     if token_level and server:
         raise UserError(
@@ -331,7 +337,13 @@ def _unseen(train: Sequence[Prompt], evaluation: dict[str, list[Prompt]]) -> Non
 
 
 def locate_all(
-    names: Sequence[str], judging: Judging, store: Store, download: bool, remote_code: bool, pair: Pair | None = None
+    names: Sequence[str],
+    judging: Judging,
+    store: Store,
+    download: bool,
+    remote_code: bool,
+    pair: Pair | None = None,
+    absent: list[MissingModelError] | None = None,
 ) -> Located:
     """Every model that a road starts from, its judges' too, found at once: all that is missing is named together."""
     known = pair.specs if pair else {}
@@ -349,7 +361,7 @@ def locate_all(
                 raise UserError(f"judge '{name}' asks for the measure '{measure}', which the harness does not make")
             if measure == EMBEDDING:
                 specs[EMBEDDER], families[EMBEDDER] = models.get(EMBEDDER), frozenset({"bert"})
-    return locate_models(specs, store, download, remote_code, families)
+    return locate_models(specs, store, download, remote_code, families, absent)
 
 
 def judge_checkpoints(judging: Judging, located: Located, add: Callable[[AnyJob], Ref]) -> dict[str, Model | None]:

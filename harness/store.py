@@ -16,13 +16,13 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from harness.errors import UserError
 
@@ -34,6 +34,7 @@ MANIFEST_FIELDS: dict[str, type | tuple[type, ...]] = {
     "created": str,
     "files": dict,
 }
+NO_STAGES = frozenset({"work", "locks", "corrupt"})  # folders of a store that hold no artifacts
 STORE_VARIABLE = "DADPO_HARNESS_STORE"
 
 
@@ -104,7 +105,7 @@ class Store:
         path = self.path(ref)
         if not self.has(ref):
             raise UserError(f"the store has no {ref} ({self.root}); run the command again to make it")
-        manifest = _read_manifest(path)
+        manifest = read_manifest(path)
         damaged = MANIFEST if manifest is None else _cut_file(path, manifest)
         if manifest is None or damaged:
             raise UserError(f"{path / (damaged or MANIFEST)} is damaged; run the command again to make it anew")
@@ -112,37 +113,48 @@ class Store:
 
     def intact(self, ref: str) -> bool:
         """Whether an artifact is there with the files that were written."""
-        return self.has(ref) and self._damage(ref) is None
+        return self.has(ref) and self.damage(ref) is None
 
     def set_aside_if_damaged(self, ref: str) -> str | None:
         """Move an artifact whose files are not those that were written to `corrupt/`; what is wrong with it and where
         it is now, or None where there is nothing to move."""
-        if self._damage(ref) is None:
+        if self.damage(ref) is None:
             return None
         name = self.workspace(ref).name
         with self._lock(name):
-            damaged = self._damage(ref)  # another process may have moved it, and made it anew, meanwhile
+            damaged = self.damage(ref)  # another process may have moved it, and made it anew, meanwhile
             if damaged is None:
                 return None
-            places = (self.root / "corrupt" / f"{name}-{n}" for n in itertools.count(1))
-            place = next(place for place in places if not place.exists())
-            place.parent.mkdir(exist_ok=True)
-            self.path(ref).replace(place)
+            place = self.set_aside(ref)
         return f"{damaged} is not what was written; the artifact is now in {place}"
 
-    def _damage(self, ref: str) -> str | None:
+    def set_aside(self, ref: str) -> Path | None:
+        """Move an artifact, whole, to `corrupt/`, where nothing looks for one; None where it is not there. The caller
+        holds its lock."""
+        name = self.workspace(ref).name
+        places = (self.root / "corrupt" / f"{name}-{n}" for n in itertools.count(1))
+        place = next(place for place in places if not place.exists())
+        place.parent.mkdir(exist_ok=True)
+        try:
+            return self.path(ref).replace(place)
+        except FileNotFoundError:
+            return None
+
+    def damage(self, ref: str, digest: Callable[[Path], str] | None = None) -> str | None:
         """The first file of an artifact that is missing or not the one that was written; None where there is none,
-        or no artifact. A file is read only where its size and time of change are not remembered."""
+        or no artifact. A file is read only where its size and time of change are not remembered, unless another
+        `digest` is given."""
+        digest = digest or self.digest
         path = self.path(ref)
         if not (path / MANIFEST).is_file():
             return None
         try:
-            manifest = _read_manifest(path)
+            manifest = read_manifest(path)
             if manifest is None:
                 return MANIFEST
             digests = {name: known["sha256"] for name, known in manifest["files"].items()}
             cut = _cut_file(path, manifest)
-            return cut or next((name for name in digests if self.digest(path / name) != digests[name]), None)
+            return cut or next((name for name in digests if digest(path / name) != digests[name]), None)
         except FileNotFoundError:  # another process is moving it
             return MANIFEST
 
@@ -198,10 +210,29 @@ class Store:
             if self.path(ref).exists():
                 shutil.rmtree(self.path(ref))
 
+    def refs(self) -> list[str]:
+        """The refs of all artifacts, damaged ones too, by name."""
+        found = (path.parent for path in self.root.glob(f"*/*/{MANIFEST}"))
+        return sorted(f"{p.parent.name}/{p.name}" for p in found if p.parent.name not in NO_STAGES)
+
+    @contextlib.contextmanager
+    def unless_held(self, ref: str) -> Iterator[bool]:
+        """Whether no other process holds this artifact's lock; if so, it is held here meanwhile."""
+        lock = self._lock(self.workspace(ref).name)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            lock.release()
+
     def manifests(self, stage: str) -> Iterator[dict[str, Any]]:
         """The manifests of one stage's artifacts, newest last."""
         folders = [path.parent for path in (self.root / stage).glob(f"*/{MANIFEST}")]
-        found = [manifest for manifest in map(_read_manifest, folders) if manifest is not None]
+        found = [manifest for manifest in map(read_manifest, folders) if manifest is not None]
         yield from sorted(found, key=lambda manifest: str(manifest["created"]))
 
     def digest(self, path: Path) -> str:
@@ -241,7 +272,7 @@ def _stamp(file: Path) -> list[int]:
     return [stat.st_size, stat.st_mtime_ns]
 
 
-def _read_manifest(folder: Path) -> dict[str, Any] | None:
+def read_manifest(folder: Path) -> dict[str, Any] | None:
     """An artifact's manifest; None where it is damaged."""
     try:
         manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text())

@@ -45,10 +45,12 @@ def locate_models(
     download: bool,
     remote_code: bool = False,
     families: Mapping[str, frozenset[str] | None] | None = None,
+    absent: list[MissingModelError] | None = None,
 ) -> Located:
     """Every model's files. All are looked for before one is downloaded, and all that are missing are named together.
 
-    families: of models that do not chat, the `model_type`s that will do.
+    families: of models that do not chat, the `model_type`s that will do. absent: takes what is missing of the hub and
+    has a known size, which stands in for its files: enough for a plan.
 
     Raises:
         MissingModelError: naming all that are missing.
@@ -65,7 +67,11 @@ def locate_models(
                     found = locate(name, spec, store, fetch, families.get(name), asked, hub)
                     located[name] = (spec, _model(spec, *found, families.get(name) is None, asked))
             except MissingModelError as error:
-                missing.append(error)
+                if absent is None or not (spec.hub and spec.shape):
+                    missing.append(error)
+                    continue
+                absent.append(error)
+                located[name] = (spec, Model(path=spec.hub, digest=f"hub:{spec.hub}@{spec.revision}"))
         if missing:
             raise all_missing(missing)
     return located | {name: (spec, Model()) for name, spec in specs.items() if spec.base}

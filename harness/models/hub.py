@@ -83,7 +83,7 @@ class Hub:
         if self._unreachable:
             raise MissingModelError(f"{here}, and {self._unreachable}", wanted.command)
         try:
-            pickled = _pickled_only(wanted, _within(DEADLINE, lambda: _ask(wanted)))
+            pickled = _pickled_only(wanted, within(DEADLINE, lambda: _ask(wanted)))
             if not download:
                 return None
             from huggingface_hub import snapshot_download
@@ -163,7 +163,7 @@ def _pickled_only(wanted: Wanted, names: list[str]) -> bool:
     return True
 
 
-def _within(seconds: float, call: Callable[[], T]) -> T:
+def within(seconds: float, call: Callable[[], T]) -> T:
     """The call's result or exception.
 
     Raises:

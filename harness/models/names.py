@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from harness.config import Layer, Prune, Section, packaged_yaml, parse_yaml, validated
 from harness.errors import UserError
+from harness.models.shapes import Shape
 from harness.registry import Registry, did_you_mean
 
 
@@ -19,7 +20,7 @@ class ModelSpec(Section):
 
     pickled: pickled weights will do where there are no others; they are loaded as tensors only, and converted once.
     trust_remote_code: code that comes with it may run. chat_template: for a tokenizer that has none; a name of
-    benchmarks/chat_templates or a *.jinja file."""
+    benchmarks/chat_templates or a *.jinja file. shape: its size, for plans while it is not here."""
 
     summary: str = ""
     license: str = ""
@@ -37,6 +38,7 @@ class ModelSpec(Section):
     pickled: bool = False
     trust_remote_code: bool = False
     chat_template: str | None = None
+    shape: Shape | None = None
 
     @model_validator(mode="after")
     def _one_source(self) -> ModelSpec:

@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 
 from harness import __main__ as program
-from harness import commands, launch, launchers
-from harness.config import Config
+from harness import calibration, commands, launch, launchers
+from harness.config import Config, presets
+from harness.doctor import has_extra
 from harness.errors import UserError
 from harness.jobs import PromptsJob
 from harness.reporting import recording
@@ -135,7 +136,20 @@ def test_help_imports_neither_torch_nor_pandas(arguments: list[str]) -> None:
 
 def test_help_names_every_command(cli: Any) -> None:
     ended = cli("--help")
-    for command in ("run", "plan", "list", "record", "leaderboard", "report", "import", "stats", "verify", "stage"):
+    for command in (
+        "run",
+        "plan",
+        "list",
+        "record",
+        "leaderboard",
+        "report",
+        "import",
+        "stats",
+        "verify",
+        "stage",
+        "doctor",
+        "store",
+    ):
         assert f" {command} " in ended.out
 
 
@@ -148,7 +162,7 @@ BAD_RUNS: dict[str, tuple[list[str], list[str]]] = {
     "unknown student": (["--student", "smolm2"], ["unknown student 'smolm2'"]),
     "unknown teacher": (["--teacher", "smollm2-153m"], ["'smollm2-153m'", "did you mean 'smollm2-135m'?"]),
     "no student named": (["--student", ""], ["''"]),
-    "student of no pair": (["--student", "qwen2.5-7b"], ["--teacher"]),
+    "student of no pair": (["--student", "qwen2.5-14b"], ["--teacher"]),
     "pruned teacher": (["--teacher", "smollm2-135m-pruned20"], ["only the student"]),
     "unknown judge": (["--judge", "typicalty"], ["unknown judge 'typicalty'", "did you mean 'typicality'?"]),
     "unknown prompt set": (["--eval", "folowups"], ["unknown prompt set 'folowups'", "did you mean 'followups'?"]),
@@ -375,6 +389,60 @@ def test_plan_of_the_embedded_pair_needs_no_model_loaded(cli: Any, own_store: Pa
     for label in ("convert smollm2-135m", "prune smollm2-135m-pruned20", "embeddings: dadpo", "train dadpo"):
         assert label in ended.out
     assert list(own_store.rglob(MANIFEST)) == []
+
+
+@pytest.mark.parametrize("preset", presets.names())
+def test_every_preset_is_planned_though_its_models_are_absent(
+    cli: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, preset: str
+) -> None:
+    if not has_extra("embedded"):
+        pytest.skip("the embedded pair is not installed")
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(calibration, "measure", lambda device: calibration.Rates(1e12, 1e11))
+    # prompt sets that are always here: the paper's come from the hub
+    ended = cli("plan", "--preset", preset, "--train-prompts", "everyday-train", "--eval", "everyday-test")
+    assert (ended.status, ended.err) == (0, "")
+    assert f"{preset}: " in ended.out and "memory" in ended.out and "disk: about" in ended.out
+    assert ("calls, about" in ended.out) == (preset == "paper")
+    said = " ".join(ended.out.split())
+    for text in presets.get(preset).get("ours", []):
+        assert f"ours: {text}" in said
+
+
+def test_list_says_what_in_a_preset_is_ours(cli: Any) -> None:
+    ended = cli("list", "presets")
+    for name, layer in presets.items():
+        assert f"  {name} " in ended.out
+        for text in layer.get("ours", []):
+            assert f"- ours: {text}\n" in ended.out
+
+
+@pytest.mark.parametrize(("gpu", "preset"), [(False, "embedded"), (True, "single-gpu")])
+def test_the_preset_of_a_run_that_names_none_is_the_machine_s(
+    monkeypatch: pytest.MonkeyPatch, gpu: bool, preset: str
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: gpu)
+    request = commands.Request(**{field.name: None for field in fields(commands.Request)} | {"assignments": []})
+    assert request.layers()[0] == preset
+
+
+def test_the_store_is_listed_cleaned_and_verified(cli: Any, own_store: Path, inputs: dict[str, Path]) -> None:
+    Path("job.json").write_text(prompts_job(inputs["good.jsonl"]))
+    ref = cli("stage", "job.json").out.split()[0]
+    assert ref[:16] in cli("store", "ls").out
+    assert cli("store", "verify").status == 0
+    assert "0 artifacts" in cli("store", "gc", "--yes").out  # it was made a moment ago
+    assert Store(own_store).has(ref)
+    assert ref in cli("store", "gc", "--older-than", "0", "--yes").out
+    assert not Store(own_store).has(ref)
+    assert_one_line(cli("store", "gc", "--keep", inputs["no-results"]), "holds no manifest.json")
+
+
+def test_the_doctor_says_which_presets_can_run(cli: Any) -> None:
+    ended = cli("doctor")
+    assert ended.status in (0, 3) and ended.err == ""
+    for name in ("python", "disk", "extra lora", "key OPENAI_API_KEY", *(f"preset {name}" for name in presets.names())):
+        assert f"{name} " in ended.out
 
 
 def prompts_job(path: Path, **values: Any) -> str:

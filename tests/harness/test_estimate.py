@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from harness import memory, planning
+from harness.calibration import Rates
 from harness.commands import judging_bill
 from harness.config import Config, Judging, resolve
 from harness.estimate import (
@@ -22,6 +24,9 @@ from harness.estimate import (
 )
 from harness.jobs import AnyJob, JudgeJob, PromptsJob, RespondJob
 from harness.launch import run_job
+from harness.models.hub import MissingModelError
+from harness.models.names import models
+from harness.models.shapes import shape_of
 from harness.pipeline import Road, build_road
 from harness.store import Store
 from tests.harness.making import quiet
@@ -275,3 +280,89 @@ def test_the_bill_is_by_judge_and_sums_its_calls(config: Config, store: Store) -
     assert "cost unknown (set judge.prices.input and judge.prices.output)" in lines[0]
     assert f"without log-probs up to {1024 * calls:,} out, cost unknown" in lines[0] and "without" not in lines[1]
     assert f"and {10 * calls:,} out, cost {tokens + 2 * 10 * calls:.4g};" in lines[1]
+
+
+# ---- what the machine needs
+
+
+def test_stages_that_hold_a_model_have_a_memory_and_what_stays_has_a_size(config: Config, store: Store) -> None:
+    layer = {"methods": ["sft", "kd", "dadpo"], "settings": {"kd": {"teacher_signal": "top_k"}}}
+    road = build_road(resolve([config.model_dump(), layer]), store, download=False)
+    found = list(estimate(road, store))
+    with_memory = {job.stage for job, cost in found if cost and cost.memory}
+    assert with_memory == {"respond", "score", "distributions", "train"}
+    shape = shape_of(Path(config.student))
+    assert shape
+    by_label = {job.label: cost for job, cost in found}
+    sft, top = by_label["train sft"], by_label["top 64 log-probs: teacher"]
+    assert sft and sft.disk == 4 * shape.parameters and sft.scratch == 24 * shape.parameters
+    assert sft.memory == sum(memory.training(shape, 2048).values())
+    assert top and top.disk == 2 * 7 * 64 * 8
+    asked = by_label["responses: teacher, training prompts"]
+    assert asked and asked.disk == 2 * 7 * 12
+
+
+def test_a_teacher_that_runs_beside_the_training_is_in_its_memory(config: Config, store: Store) -> None:
+    road = build_road(resolve([config.model_dump(), {"methods": ["sft", "kd"]}]), store, download=False)
+    found = costs(road, store)
+    sft, kd = found["train sft"], found["train kd"]
+    teacher = shape_of(Path(str(config.teacher)))
+    assert sft and kd and teacher and sft.memory and kd.memory
+    assert kd.memory - sft.memory == sum(memory.reading(teacher, 2048).values())
+
+
+def test_rates_give_a_time_to_what_never_ran_and_to_nothing_else(road: Road, store: Store) -> None:
+    make(store, road.jobs[road.teacher_responses], tokens=100, seconds=4.0)
+    found = {job.label: cost for job, cost in estimate(road, store, Rates(1e9, 1e9))}
+    measured, computed = found["responses: teacher, test"], found["train sft"]
+    assert measured and measured.seconds == pytest.approx(15 / 25) and not measured.computed
+    shape = shape_of(Path(str(road.config.student)))
+    assert shape and computed and computed.computed
+    assert computed.seconds == pytest.approx(6 * shape.parameters * computed.tokens / (0.4 * 1e9))
+    assert all(cost is None or cost.seconds is not None for cost in found.values())
+
+
+def test_a_pair_that_is_not_here_is_planned_by_its_published_size(
+    config: Config, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    layer = {"student": "vicuna-7b-pruned20", "teacher": None, "methods": ["sft", "dadpo"]}
+    with pytest.raises(MissingModelError, match="vicuna-7b"):
+        build_road(resolve([config.model_dump(), layer]), store, download=True)
+    road = build_road(resolve([config.model_dump(), layer]), store, download=False)
+    assert any("vicuna-7b-v1.5 is not in the local hub cache" in note for note in road.notes)
+    found = costs(road, store)
+    whole = models.get("vicuna-7b").shape
+    assert whole
+    train, prune, convert = found["train sft"], found["prune vicuna-7b-pruned20"], found["convert vicuna-7b"]
+    assert train and prune and convert
+    assert train.memory == sum(memory.training(whole.pruned(0.2), 2048).values())
+    assert prune.memory == 12 * whole.parameters and convert.disk == 4 * whole.parameters
+
+
+def test_a_model_of_unknown_size_that_is_not_here_is_missing(config: Config, store: Store) -> None:
+    layer = {"student": "nobody/knows-this", "teacher": "qwen2.5-7b", "methods": ["sft"]}
+    with pytest.raises(MissingModelError, match="nobody/knows-this"):
+        build_road(resolve([config.model_dump(), layer]), store, download=False)
+
+
+def test_what_does_not_fit_is_said(road: Road, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = list(estimate(road, store))
+    said = planning.summary(road, found, store)
+    assert not any(line.startswith("warning") for line in said)
+    assert any(line.startswith("memory: at most about ") for line in said)
+    monkeypatch.setattr(planning, "main_memory", lambda: 1000)
+    monkeypatch.setattr(planning, "free_disk", lambda folder: 1000)
+    warnings = [line for line in planning.summary(road, found, store) if line.startswith("warning")]
+    assert len(warnings) == 2 and "1.0 kB" in warnings[0] and "store gc" in warnings[1]
+
+
+def test_the_free_disk_is_that_of_the_nearest_folder_there_is(tmp_path: Path) -> None:
+    assert planning.free_disk(tmp_path / "a" / "b") > 0
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(61, "1 minutes"), (7300, "2 hours"), (260_000, "3.0 days")]
+)  # fmt: skip
+def test_times_for_people(seconds: float, text: str) -> None:
+    assert planning.in_minutes(seconds) == text

@@ -28,7 +28,9 @@ from harness.judging.proxies import (
     typicality,
 )
 from harness.models import chat, loading
-from harness.models.hub import MissingModelError, locate, models
+from harness.models.catalog import locate
+from harness.models.hub import MissingModelError
+from harness.models.names import models
 from harness.prompts import prompt_sets, read_prompts
 from harness.records import Message, Prompt, Response
 from harness.scoring import sequence_log_probs

@@ -1,0 +1,65 @@
+"""How large a model is, by its entry or by the files in its folder; nothing is loaded."""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from harness.config import Section
+from harness.errors import UserError
+from harness.models import files
+
+
+class Shape(Section):
+    """key_value: the width of one token's keys in a layer (key-value heads times their width)."""
+
+    parameters: int = Field(gt=0)
+    layers: int = Field(gt=0)
+    hidden: int = Field(gt=0)
+    mlp: int = Field(gt=0)
+    key_value: int = Field(gt=0)
+    vocabulary: int = Field(gt=0)
+
+    def pruned(self, ratio: float) -> Shape:
+        """With this share of all parameters taken from the MLPs, which are three matrices in each layer."""
+        gone = ratio * self.parameters
+        width = max(1, self.mlp - round(gone / (3 * self.hidden * self.layers)))
+        return self.model_copy(update={"parameters": self.parameters - round(gone), "mlp": width})
+
+
+def shape_of(folder: Path) -> Shape | None:
+    """The shape of a safetensors checkpoint; None where its configuration or its weights do not say it."""
+    try:
+        config = files.read_json(folder / "config.json")
+        heads = config["num_attention_heads"]
+        width = config.get("head_dim") or config["hidden_size"] // heads
+        return Shape(
+            parameters=sum(map(_numbers, files.weight_files(folder))),
+            layers=config["num_hidden_layers"],
+            hidden=config["hidden_size"],
+            mlp=config["intermediate_size"],
+            key_value=width * (config.get("num_key_value_heads") or heads),
+            vocabulary=config["vocab_size"],
+        )
+    except (
+        UserError,
+        KeyError,
+        TypeError,
+        ValueError,
+        OSError,
+        struct.error,
+    ):  # a damaged file or none, or a family with names of its own
+        return None
+
+
+def _numbers(file: Path) -> int:
+    """How many numbers a safetensors file holds, by its header."""
+    with file.open("rb") as opened:
+        (length,) = struct.unpack("<Q", opened.read(8))
+        header: dict[str, Any] = json.loads(opened.read(min(length, 100_000_000)))
+    return sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
