@@ -46,6 +46,10 @@ Limit = Annotated[int | None, typer.Option(min=1, help="Prompts per set, trainin
 Seed = Annotated[int | None, typer.Option(min=0, help="Moves SFT, student responses, training and evaluation.")]
 Out = Annotated[Path | None, typer.Option(metavar="DIR", help="Output folder; by default one under runs/.")]
 Copy = Annotated[Path | None, typer.Option("--leaderboard", metavar="FILE", help="A second copy of the board.")]
+Push = Annotated[
+    str | None,
+    typer.Option(metavar="OWNER", help="Upload each method's student to OWNER on the hub, in private repositories."),
+]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
@@ -73,6 +77,7 @@ def run(
     out: Out = None,
     leaderboard: Copy = None,
     refresh: Refresh = False,
+    push_to_hub: Push = None,
 ) -> None:
     """Train, judge and print the leaderboard. Run it again after a kill: it goes on where it was.
 
@@ -96,7 +101,7 @@ def run(
         limit,
         seed,
     )
-    commands.run(request, out, leaderboard, refresh)
+    commands.run(request, out, leaderboard, refresh, push_to_hub)
 
 
 @app.command()

@@ -112,7 +112,8 @@ def open_store(config: Config | JudgeConfig | None = None) -> Store:
     return Store(Path(named or os.environ.get(STORE_VARIABLE) or DEFAULT_STORE).expanduser())
 
 
-def run(request: Request, out: Path | None, copy: Path | None, refresh: bool) -> None:
+def run(request: Request, out: Path | None, copy: Path | None, refresh: bool, owner: str | None = None) -> None:
+    from harness import hub, students
     from harness.launch import run_jobs
     from harness.launchers import launcher
     from harness.pipeline import ask_again, build_road
@@ -124,8 +125,12 @@ def run(request: Request, out: Path | None, copy: Path | None, refresh: bool) ->
         _check_ours(out)
     if copy:
         _check_file(copy, "--leaderboard")
+    if owner is not None:
+        hub.check_owner(owner)
     store = open_store(config)
     road = build_road(config, store, download=True)
+    methods = [entry.name for entry in road.entries if not entry.controls]
+    repositories = hub.repositories(owner, road.pair.student, methods) if owner is not None else {}
     if refresh:
         ask_again(road, store)
     out = out or _default_out(preset, road.config)
@@ -138,12 +143,14 @@ def run(request: Request, out: Path | None, copy: Path | None, refresh: bool) ->
     text = board.render([found])
     results.write_run(out, road, store, found, rows, text)
     write_atomically(out / MANIFEST, results.as_json(manifest.make_manifest(road, store, found, out)))
+    folders = students.write_students(out, road, store, found)
     if copy:
         write_atomically(copy, text)
     print(text)
     unanswered = sum(not store.has(ref) for ref in road.jobs)
     rest = f"{unanswered} judgings lack verdicts: run it again to ask for them" if unanswered else "the rest were there"
     console.print(f"{made} of {len(road.jobs)} artifacts made, {rest}; written to {out}", markup=False, soft_wrap=True)
+    hub.push(folders, repositories, lambda line: console.print(line, markup=False, soft_wrap=True))
 
 
 def _default_out(preset: str | None, config: Config) -> Path:

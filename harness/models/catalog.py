@@ -41,10 +41,11 @@ class MissingModelError(UserError):
 
 class ModelSpec(Section):
     """Where a model comes from: a GGUF file or a folder inside an installed package, a local folder, the hub,
-    or another model pruned."""
+    or another model pruned. origin: its id on the hub, where it comes from elsewhere."""
 
     summary: str = ""
     license: str = ""
+    origin: str = ""
     package: str | None = None
     module: str | None = None
     gguf: str | None = None
@@ -207,7 +208,6 @@ def _hub_folder(hub_id: str, revision: str | None, download: bool) -> Path | Non
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import (
         GatedRepoError,
-        HfHubHTTPError,
         HFValidationError,
         LocalEntryNotFoundError,
         RepositoryNotFoundError,
@@ -233,10 +233,17 @@ def _hub_folder(hub_id: str, revision: str | None, download: bool) -> Path | Non
     except RepositoryNotFoundError as error:
         raise UserError(f"{hub_id} does not exist on the hub (or needs HF_TOKEN)") from error
     except Exception as error:
-        # the hub's HTTP client, which may be one of several, has exception types of its own
-        client = type(error).__module__.startswith(("httpx", "httpcore", "requests", "urllib3"))
-        if not client and not isinstance(error, HfHubHTTPError | OSError | RuntimeError):
+        if not of_the_hub(error):
             raise
         raise MissingModelError(
             f"{hub_id} is not in the local hub cache, and the hub cannot be reached ({type(error).__name__})"
         ) from error
+
+
+def of_the_hub(error: Exception) -> bool:
+    """Whether an error is the hub's or the network's, and none of this program."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    # the hub's HTTP client, which may be one of several, has exception types of its own
+    client = type(error).__module__.startswith(("httpx", "httpcore", "requests", "urllib3"))
+    return client or isinstance(error, HfHubHTTPError | OSError | RuntimeError)
