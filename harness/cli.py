@@ -145,6 +145,49 @@ def plan(
     commands.plan(request)
 
 
+@app.command("show-example")
+def show_example(
+    preset: Preset = None,
+    config: ConfigFile = None,
+    set_: Set = None,
+    methods: Methods = None,
+    student: Student = None,
+    teacher: Teacher = None,
+    judge: JudgeName = None,
+    template: Template = None,
+    max_cost: MaxCost = None,
+    controls: Controls = None,
+    train_prompts: TrainPrompts = None,
+    eval_: Eval = None,
+    limit: Limit = None,
+    seed: Seed = None,
+    index: Annotated[int, typer.Option(min=0, help="Which training prompt, counted from 0.")] = 0,
+) -> None:
+    """One training row of `run` with the same arguments, token by token, and which tokens are in the loss.
+
+    Nothing is computed: responses that are not there yet are said to be missing.
+    """
+    from harness import commands
+
+    request = commands.Request(
+        preset,
+        config,
+        set_ or [],
+        methods,
+        student,
+        teacher,
+        judge,
+        template,
+        max_cost,
+        controls,
+        train_prompts,
+        eval_,
+        limit,
+        seed,
+    )
+    commands.show_example(request, index)
+
+
 Judges = Annotated[str, typer.Option("--judge", metavar="JUDGE,JUDGE", help="See `list judges`; several are a panel.")]
 
 

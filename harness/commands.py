@@ -228,6 +228,23 @@ def plan(request: Request) -> None:
         console.print(line, markup=False)
 
 
+def show_example(request: Request, index: int) -> None:
+    """Print one training row of each kind of data that the run's methods train on."""
+    from harness.examples import examples_of
+    from harness.pipeline import build_road
+    from harness.reporting.shown import render
+
+    preset, layers = request.layers()
+    # who judges shapes no training: no judge's model or key is needed to look at a row
+    config = configuration.resolve(layers).model_copy(update={"judge": Judging(name="typicality")})
+    store = open_store(config)
+    road = build_road(config, store, download=False)
+    console = plain_console(stderr=False)
+    for shown in examples_of(road, store, index):
+        text = render(shown, config.train_prompts, index, request.command(preset), marks=not console.is_terminal)
+        console.print(text, highlight=False, soft_wrap=not console.is_terminal)
+
+
 def judging_bill(costs: Iterable[tuple[Any, Any]], judging: Judging) -> list[str]:
     """About what each judge that is paid by tokens is asked, one line each."""
     lines = []
