@@ -73,6 +73,6 @@ def _notes(shown: Shown, command: str) -> Iterator[str]:
     if shown.retokenised:
         yield "A response is another tokenizer's, split anew."
     if shown.parts:
-        yield "A control token that is written out in a message or a response stays text; only the template's own are one."
+        yield "A control token spelt out in a message or a response is text: nothing turns it into the real one."
     if shown.missing:
         yield f"Not there yet: {' and '.join(shown.missing)}. This makes it: {visible(command)}"
