@@ -135,7 +135,7 @@ def test_help_imports_neither_torch_nor_pandas(arguments: list[str]) -> None:
 
 def test_help_names_every_command(cli: Any) -> None:
     ended = cli("--help")
-    for command in ("run", "plan", "list", "record", "leaderboard", "stage"):
+    for command in ("run", "plan", "show-example", "list", "record", "leaderboard", "stage"):
         assert f" {command} " in ended.out
 
 
