@@ -46,6 +46,10 @@ Limit = Annotated[int | None, typer.Option(min=1, help="Prompts per set, trainin
 Seed = Annotated[int | None, typer.Option(min=0, help="Moves SFT, student responses, training and evaluation.")]
 Out = Annotated[Path | None, typer.Option(metavar="DIR", help="Output folder; by default one under runs/.")]
 Copy = Annotated[Path | None, typer.Option("--leaderboard", metavar="FILE", help="A second copy of the board.")]
+Push = Annotated[
+    str | None,
+    typer.Option(metavar="OWNER", help="Upload each method's student to OWNER on the hub, in private repositories."),
+]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
@@ -73,6 +77,7 @@ def run(
     out: Out = None,
     leaderboard: Copy = None,
     refresh: Refresh = False,
+    push_to_hub: Push = None,
 ) -> None:
     """Train, judge and print the leaderboard. Run it again after a kill: it goes on where it was.
 
@@ -96,7 +101,7 @@ def run(
         limit,
         seed,
     )
-    commands.run(request, out, leaderboard, refresh)
+    commands.run(request, out, leaderboard, refresh, push_to_hub)
 
 
 @app.command()
@@ -138,6 +143,49 @@ def plan(
         seed,
     )
     commands.plan(request)
+
+
+@app.command("show-example")
+def show_example(
+    preset: Preset = None,
+    config: ConfigFile = None,
+    set_: Set = None,
+    methods: Methods = None,
+    student: Student = None,
+    teacher: Teacher = None,
+    judge: JudgeName = None,
+    template: Template = None,
+    max_cost: MaxCost = None,
+    controls: Controls = None,
+    train_prompts: TrainPrompts = None,
+    eval_: Eval = None,
+    limit: Limit = None,
+    seed: Seed = None,
+    index: Annotated[int, typer.Option(min=0, help="Which training prompt, counted from 0.")] = 0,
+) -> None:
+    """One training row of `run` with the same arguments, token by token, and which tokens are in the loss.
+
+    Nothing is computed: responses that are not there yet are said to be missing.
+    """
+    from harness import commands
+
+    request = commands.Request(
+        preset,
+        config,
+        set_ or [],
+        methods,
+        student,
+        teacher,
+        judge,
+        template,
+        max_cost,
+        controls,
+        train_prompts,
+        eval_,
+        limit,
+        seed,
+    )
+    commands.show_example(request, index)
 
 
 Judges = Annotated[str, typer.Option("--judge", metavar="JUDGE,JUDGE", help="See `list judges`; several are a panel.")]

@@ -120,7 +120,8 @@ def open_store(config: Config | JudgeConfig | None = None) -> Store:
     return Store(Path(named or os.environ.get(STORE_VARIABLE) or DEFAULT_STORE).expanduser())
 
 
-def run(request: Request, out: Path | None, copy: Path | None, refresh: bool) -> None:
+def run(request: Request, out: Path | None, copy: Path | None, refresh: bool, owner: str | None = None) -> None:
+    from harness import pushing, students
     from harness.launch import run_jobs
     from harness.launchers import launcher
     from harness.pipeline import ask_again, build_road
@@ -132,8 +133,12 @@ def run(request: Request, out: Path | None, copy: Path | None, refresh: bool) ->
         _check_ours(out)
     if copy:
         _check_file(copy, "--leaderboard")
+    if owner is not None:
+        pushing.check_owner(owner)
     store = open_store(config)
     road = build_road(config, store, download=True)
+    methods = [entry.name for entry in road.entries if not entry.controls]
+    repositories = pushing.repositories(owner, road.pair.student, methods) if owner is not None else {}
     if refresh:
         ask_again(road, store)
     out = out or _default_out(preset, road.config)
@@ -148,12 +153,14 @@ def run(request: Request, out: Path | None, copy: Path | None, refresh: bool) ->
     text = board.render([found])
     results.write_run(out, road, store, found, rows, text)
     write_atomically(out / MANIFEST, results.as_json(manifest.make_manifest(road, store, found, out)))
+    folders = students.write_students(out, road, store, found)
     if copy:
         write_atomically(copy, text)
     print(text)
     unanswered = sum(not store.has(ref) for ref in road.jobs)
     rest = f"{unanswered} judgings lack verdicts: run it again to ask for them" if unanswered else "the rest were there"
     console.print(f"{made} of {len(road.jobs)} artifacts made, {rest}; written to {out}", markup=False, soft_wrap=True)
+    pushing.push(folders, repositories, lambda line: console.print(line, markup=False, soft_wrap=True))
 
 
 def _default_out(preset: str | None, config: Config) -> Path:
@@ -214,6 +221,23 @@ def plan(request: Request) -> None:
         console.print(line, markup=False, highlight=False, soft_wrap=line.startswith("note"))
     for line in judging_bill(costs, config.judge):
         console.print(line, markup=False)
+
+
+def show_example(request: Request, index: int) -> None:
+    """Print one training row of each kind of data that the run's methods train on."""
+    from harness.examples import examples_of
+    from harness.pipeline import build_road
+    from harness.reporting.shown import render
+
+    preset, layers = request.layers()
+    # who judges shapes no training: no judge's model or key is needed to look at a row
+    config = configuration.resolve(layers).model_copy(update={"judge": Judging(name="typicality")})
+    store = open_store(config)
+    road = build_road(config, store, download=False)
+    console = plain_console(stderr=False)
+    for shown in examples_of(road, store, index):
+        text = render(shown, config.train_prompts, index, request.command(preset), marks=not console.is_terminal)
+        console.print(text, highlight=False, soft_wrap=not console.is_terminal)
 
 
 def judging_bill(costs: Iterable[tuple[Any, Any]], judging: Judging) -> list[str]:

@@ -15,13 +15,21 @@ def offline() -> bool:
     return os.environ.get("HF_HUB_OFFLINE", "0").upper() in {"1", "TRUE", "YES", "ON"}
 
 
+def of_the_hub(error: Exception) -> bool:
+    """Whether an error is the hub's or the network's, and none of this program."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    # the hub's HTTP client, which may be one of several, has exception types of its own
+    client = type(error).__module__.startswith(("httpx", "httpcore", "requests", "urllib3"))
+    return client or isinstance(error, HfHubHTTPError | OSError | RuntimeError)
+
+
 @contextmanager
 def asking(hub_id: str, missing: type[UserError]) -> Iterator[None]:
     """What is asked of the hub inside raises a UserError, or `missing` where another day or a token would help."""
     from huggingface_hub.errors import (
         EntryNotFoundError,
         GatedRepoError,
-        HfHubHTTPError,
         RepositoryNotFoundError,
         RevisionNotFoundError,
     )
@@ -37,9 +45,7 @@ def asking(hub_id: str, missing: type[UserError]) -> Iterator[None]:
     except EntryNotFoundError as error:
         raise UserError(f"{hub_id} has no such file on the hub") from error
     except Exception as error:
-        # the hub's HTTP client, which may be one of several, has exception types of its own
-        client = type(error).__module__.startswith(("httpx", "httpcore", "requests", "urllib3"))
-        if not client and not isinstance(error, HfHubHTTPError | OSError | RuntimeError):
+        if not of_the_hub(error):
             raise
         raise missing(
             f"{hub_id} is not in the local hub cache, and the hub cannot be reached ({type(error).__name__})"

@@ -129,7 +129,7 @@ def _data(
     own = loading.tokenizer_fingerprint(tokenizer)
     foreign = [store.read(ref).facts["tokenizer"] != own for ref in responses]
     tables = [
-        {key: _ids(tokenizer, row, other) for key, row in responses_by_key(ref, store).items()}
+        {key: response_ids(tokenizer, row, other) for key, row in responses_by_key(ref, store).items()}
         for ref, other in zip(responses, foreign, strict=True)
     ]
     keys = list(tables[0])
@@ -148,7 +148,7 @@ def _data(
     return Data(keys, examples, cut, any(foreign))
 
 
-def _ids(tokenizer: Any, response: Response, foreign: bool) -> Sequence[int]:
+def response_ids(tokenizer: Any, response: Response, foreign: bool) -> Sequence[int]:
     if not foreign:
         return response.token_ids
     return chat.encode_response(tokenizer, response.text, response.finish == "stop")

@@ -81,7 +81,15 @@ def test_the_wheel_holds_every_module_and_no_test(names: set[str]) -> None:
 
 @pytest.mark.parametrize(
     "pattern",
-    ["prompts/*.jsonl", "prompts/*.md", "models/*.yaml", "pairs/*.yaml", "presets/*.yaml", "chat_templates/*.jinja"],
+    [
+        "terms.yaml",
+        "prompts/*.jsonl",
+        "prompts/*.md",
+        "models/*.yaml",
+        "pairs/*.yaml",
+        "presets/*.yaml",
+        "chat_templates/*.jinja",
+    ],
 )
 def test_the_wheel_holds_the_data_that_ships(names: set[str], pattern: str) -> None:
     files = {path.relative_to(ROOT).as_posix() for path in (ROOT / "benchmarks").glob(pattern)}

@@ -16,7 +16,7 @@ from harness.registry import Registry, did_you_mean
 
 class ModelSpec(Section):
     """Where a model comes from: a GGUF file or a folder inside an installed package, a local folder, the hub,
-    or another model pruned.
+    or another model pruned. origin: its id on the hub, where it comes from elsewhere.
 
     pickled: pickled weights will do where there are no others; they are loaded as tensors only, and converted once.
     trust_remote_code: code that comes with it may run. chat_template: for a tokenizer that has none; a name of
@@ -24,6 +24,7 @@ class ModelSpec(Section):
 
     summary: str = ""
     license: str = ""
+    origin: str = ""
     package: str | None = None
     module: str | None = None
     gguf: str | None = None

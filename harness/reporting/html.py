@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -20,7 +19,7 @@ from markupsafe import Markup
 from harness.jobs import VERDICTS
 from harness.judging.panel import SUMMARIES, panel_verdicts
 from harness.records import RunPrompt, RunResponse, Verdict, read_jsonl, read_records
-from harness.reporting import charts, tables
+from harness.reporting import charts, tables, text
 from harness.reporting.charts import Deciding, Metrics
 from harness.reporting.figures import TEACHER, Results
 from harness.reporting.results import CONFIG, CURVES, RUN_PROMPTS, RUN_RESPONSES, read_results
@@ -28,9 +27,6 @@ from harness.reporting.words import facts, judge_named, warnings
 from harness.statistics import outcomes
 from harness.statistics.agreement import both_orders
 from harness.statistics.rates import Outcome
-
-# Controls and bidirectional overrides are invisible, or disguise text: shown by code point, here and in report.js.
-UNSEEN = re.compile("[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069\ufeff]")
 
 
 @dataclass(frozen=True)
@@ -142,7 +138,7 @@ def _environment() -> Environment:
 def visible(value: Any) -> Any:
     """Text with its unseen characters written out; anything else as it is."""
     if isinstance(value, str) and not isinstance(value, Markup):
-        return UNSEEN.sub(lambda found: f"[U+{ord(found.group()):04X}]", value)
+        return text.visible(value)
     return value
 
 

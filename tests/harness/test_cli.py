@@ -139,6 +139,7 @@ def test_help_names_every_command(cli: Any) -> None:
     for command in (
         "run",
         "plan",
+        "show-example",
         "list",
         "record",
         "leaderboard",
