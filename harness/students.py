@@ -17,9 +17,8 @@ from pathlib import Path
 from harness.jobs import Ref
 from harness.methods import methods
 from harness.models.files import SAFETENSORS, patterns
-from harness.models.names import model_spec, models
+from harness.models.names import ModelSpec, model_spec
 from harness.pipeline import Road
-from harness.prompts import training_set
 from harness.reporting.cards import Origin, Source, render
 from harness.reporting.figures import Results
 from harness.store import Store, canonical_hash, write_atomically
@@ -58,15 +57,17 @@ def folder_names(names: Iterable[str]) -> dict[str, str]:
 
 def origin_of(road: Road, method: str) -> Origin:
     """Where a method's student comes from."""
-    known, prompts = methods.get(method), training_set(road.config.train_prompts)
-    pair = (source_of(road.pair.student), source_of(road.pair.teacher))
-    return Origin(*pair, f"{known.summary}; {known.source}", prompts.license)
+    known, served = methods.get(method), road.config.teacher_server
+    specs = road.pair.specs  # of models that a pair's own file describes
+    teacher = Source(road.pair.teacher, "", "") if served else source_of(road.pair.teacher, specs)
+    license = road.train_set.license if road.train_set else ""
+    return Origin(source_of(road.pair.student, specs), teacher, f"{known.summary}; {known.source}", license)
 
 
-def source_of(name: str) -> Source:
+def source_of(name: str, specs: Mapping[str, ModelSpec] | None = None) -> Source:
     """A model's hub id and licence, as its entry says; a pruned model's are those of the model that was pruned."""
-    spec = model_spec(name)
-    base = models.get(spec.base) if spec.base else spec
+    spec = (specs or {}).get(name) or model_spec(name)
+    base = model_spec(spec.base) if spec.base else spec
     return Source(name, base.hub or base.origin, spec.license or base.license)
 
 

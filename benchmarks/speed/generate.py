@@ -5,8 +5,8 @@
 
 Prompts are drawn evenly from all shipped prompt sets, so their lengths are ragged, and the model ends its turns where
 it likes. Each side is a process of its own, one after the other; loading and a first small batch are not counted. All
-have bf16 weights and the same batch size (vLLM fills its own batches). Leave OMP_NUM_THREADS unset: vLLM takes all cores
-whatever it says (VLLM_CPU_OMP_THREADS_BIND=0 holds it to one).
+have bf16 weights and the same batch size (vLLM fills its own batches). Leave OMP_NUM_THREADS unset: vLLM takes all
+cores whatever it says (VLLM_CPU_OMP_THREADS_BIND=0 holds it to one).
 
 ours        what a run does: batches of similar prompt length, each by the sampler; freed memory is kept (allocator.py)
 plain       transformers' `generate`: batches in the prompts' order, padded on the left; finished rows stay to the end
@@ -69,7 +69,8 @@ class Work:
 
 def rows_of(tokenizer: Any, count: int) -> list[Row]:
     """So many prompts, evenly from all shipped sets, in an order that says nothing of their length."""
-    found = [prompt for name in prompt_sets.names() for prompt in read_prompts(prompt_sets.get(name).path)]
+    shipped = [card.path for _, card in prompt_sets.items() if card.path is not None]
+    found = [prompt for path in shipped for prompt in read_prompts(path)]
     chosen = [found[place * len(found) // count] for place in range(count)]
     return [
         Row(f"{number}/0", prompt.messages, chat.encode_chat(tokenizer, prompt.messages))

@@ -13,7 +13,7 @@ import yaml
 from huggingface_hub import HfApi
 from transformers import AutoTokenizer
 
-from harness import commands, hub, launch
+from harness import commands, launch, pushing
 from harness.errors import UserError
 from harness.store import Store
 from harness.students import folder_names, is_stock, source_of
@@ -255,7 +255,7 @@ def test_no_network_no_work(tmp_path: Path, checkpoints: dict[str, Path], monkey
 def test_a_hub_that_does_not_answer_is_not_waited_for(
     tmp_path: Path, checkpoints: dict[str, Path], fake: FakeHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hub, "PATIENCE", 0.05)
+    monkeypatch.setattr(pushing, "PATIENCE", 0.05)
     monkeypatch.setattr(fake, "whoami", lambda: time.sleep(1))
     refused(tmp_path, checkpoints, monkeypatch, "no answer within")
 
@@ -274,7 +274,7 @@ def refused(tmp_path: Path, checkpoints: dict[str, Path], monkeypatch: pytest.Mo
 def test_repositories_have_names_that_the_hub_takes() -> None:
     from huggingface_hub.utils import validate_repo_id
 
-    found = hub.repositories("o" * 42, "/m/..A  very--long/" + "name" * 40, ["x" * 80, "b/../c", "x" * 80 + "y"])
+    found = pushing.repositories("o" * 42, "/m/..A  very--long/" + "name" * 40, ["x" * 80, "b/../c", "x" * 80 + "y"])
     assert len(set(found.values())) == 3
     for repository in found.values():
         validate_repo_id(repository)
