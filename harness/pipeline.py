@@ -155,6 +155,8 @@ def contrasts_of(config: Config, entries: Sequence[Entry]) -> tuple[tuple[str, s
                     raise UserError(f"contrasts: the board has no row '{name}'{advice}")
             if first == second:
                 raise UserError(f"contrasts: '{first}' is set against itself")
+            if (second, first) in config.contrasts:
+                raise UserError(f"contrasts: '{first}' and '{second}' are there in both directions; name them once")
         return config.contrasts
     found: list[tuple[str, str]] = []
     for entry in (entry for entry in entries if not entry.controls):

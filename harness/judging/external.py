@@ -36,8 +36,7 @@ def from_alpaca_eval(paths: Sequence[Path], reference: str | None = None) -> lis
 
     `preference` is 1 (output_1) to 2 (output_2), 0 or 1.5 a draw, null a judge that failed; what else AlpacaEval
     drops as no preference is `unparsable`. It shuffles the two outputs and undoes that: each prompt was judged in one
-    order, which is not known. Prompts have no id there: theirs is a hash of the instruction. The prompt set is the
-    row's `dataset`, or alpaca-eval.
+    order, which is not known. Prompts have no id there: theirs is a hash of the instruction. All are one prompt set.
     """
     return _kept((_alpaca(row, where) for where, row in _rows(paths, _json_list)), reference)
 
@@ -78,7 +77,7 @@ IMPORTERS: dict[str, Importer] = {
 def _alpaca(row: dict[str, Any], where: str) -> Verdict:
     status, preference = _alpaca_preference(row.get("preference", ""), where)
     return Verdict(
-        prompt_set=_set(row, "dataset", "alpaca-eval"),
+        prompt_set="alpaca-eval",  # whatever part of it (`dataset`) the row is of: its figures are of the whole
         prompt_id=hashlib.sha256(_text(row, "instruction", where).encode()).hexdigest()[:16],
         candidate=_text(row, "generator_2", where),
         reference=_text(row, "generator_1", where),

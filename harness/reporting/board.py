@@ -16,6 +16,7 @@ from harness.reporting.words import (
     facts,
     judge_named,
     kappa_cell,
+    length_cells,
     lengths,
     markdown,
     p_cell,
@@ -37,7 +38,7 @@ counting 0: 0 is parity with the teacher, negative is worse. **Win rate** is win
 judge. *Missing* prompts have a failed or unparsable verdict and are not in N.
 *Flips* are prompts where the judge contradicts itself when the responses change places: they are ties. *Identical*
 responses are ties that no judge was asked about.
-*Rank* is a range where neighbours cannot be told apart: within it the order means nothing.
+*Rank* is a range where no row can be told from the next; its first and last may well differ: the contrasts say.
 *Tokens* is the mean response length, *cut* the share of responses cut at the length limit.
 Formulas: [docs/statistics.md](docs/statistics.md).
 """
@@ -86,13 +87,13 @@ def _facts(run: Results) -> str:
 
 def _prompt_set(run: Results, entry: Results) -> str:
     domain = "in-domain" if entry["in_domain"] else "out-of-domain"
-    judge, teacher = judge_named(run, run["judge"]), entry["teacher"]
+    judge, teacher = judge_named(run, run["judge"]), length_cells(entry["teacher"])
     setup = f" ({setup_text(judge)})" if judge["setup"] else ""
     misses = f", a proxy: it misses {judge['misses']}" if judge["misses"] else ""
     return (
         f"### {entry['name']} ({domain}, {entry['prompts']} prompts)\n\n"
         f"Judge: {judge['name']}{setup}{misses}. The teacher's responses: "
-        f"{teacher['mean_tokens']:.0f} tokens, {teacher['cut_share']:.0%} cut.{_origin(entry)}\n\n"
+        f"{teacher['tokens'] or '?'} tokens, {teacher['cut'] or '?'} cut.{_origin(entry)}\n\n"
         f"{_set_table(run, rows_of(run, entry['name']))}"
     )
 
@@ -119,8 +120,7 @@ def _set_table(run: Results, rows: Sequence[Results]) -> str:
             "failed verdicts": row["failed_verdicts"],
             **({"flips": share_cell(row["flips"])} if with_orders else {}),
             "identical": row["identical"],
-            "tokens": f"{row['mean_tokens']:.0f}",
-            "cut": f"{row['cut_share']:.0%}",
+            **length_cells(row),
         }
         for row in rows
     )

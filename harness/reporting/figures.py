@@ -204,7 +204,7 @@ def _by_run(found: Outcomes, runs: Mapping[str, Made]) -> Results:
 
 def _rank(rows: list[Results], deciding: Outcomes, prompt_set: str) -> None:
     """First and last place of each row's group of neighbours that cannot be told apart."""
-    ordered = sorted(rows, key=lambda row: -row["preference_rate"])
+    ordered = sorted((row for row in rows if row["n"]), key=lambda row: -row["preference_rate"])
     _, groups = indistinguishable(deciding, [row["method"] for row in ordered], prompt_set)
     for row, group in zip(ordered, groups, strict=True):
         first = groups.index(group) + 1

@@ -132,6 +132,9 @@ def read_manifest(folder: Path) -> Results:
         raise UserError(f"{path}: not valid JSON ({error})") from error
     if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:
         raise UserError(f"{path}: not a manifest of this version of the harness (schema {SCHEMA})")
+    wanted = ("name", "command", "weights", "prompts", "judges", "seconds", "cost", "stages", "files")
+    if lacking := [key for key in wanted if key not in manifest]:
+        raise UserError(f"{path}: damaged, it has no '{lacking[0]}'; run it again (nothing is computed twice)")
     return manifest
 
 

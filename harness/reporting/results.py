@@ -28,11 +28,12 @@ from harness.records import (
     read_records,
     write_jsonl,
 )
-from harness.reporting.figures import TEACHER, Declared, Made, Results, figures
+from harness.reporting.figures import SECTIONS, TEACHER, Declared, Made, Results, figures
 from harness.store import Store, canonical_hash, write_atomically
 
 SCHEMA = 2
 RESULTS, CONFIG, BOARD = "results.json", "config.yaml", "leaderboard.md"
+KEYS = ("name", "runs", "pair", "pruning", "judge", "judges", "training", "evaluation", "methods", "config", *SECTIONS)
 RUN_PROMPTS, RUN_RESPONSES, CURVES = "prompts.jsonl", "responses.jsonl", "metrics"
 
 
@@ -245,4 +246,6 @@ def read_results(folder: Path) -> Results:
         raise UserError(f"{path}: not valid JSON ({error})") from error
     if not isinstance(results, dict) or results.get("schema") != SCHEMA:
         raise UserError(f"{path}: not results of this version of the harness (schema {SCHEMA})")
+    if lacking := [key for key in KEYS if key not in results]:
+        raise UserError(f"{path}: damaged, it has no '{lacking[0]}'; run it again (nothing is computed twice)")
     return results

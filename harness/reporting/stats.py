@@ -131,7 +131,8 @@ def _ranked(found: Outcomes, names: dict[str, str], rates: dict[str, Rates], see
         lacking = f"{missing[worst]:.1%} of the prompts are missing for {worst}"
         reason = f"{lacking}; above {MAX_MISSING:.0%} nothing is ranked unless --rank-incomplete says so"
         return {**names, "rows": [], "tests": [], "reason": reason}
-    ordered = sorted(rates, key=lambda name: (-(rates[name].preference_rate or 0.0), name))
+    judged = {name: rate for name, known in rates.items() if (rate := known.preference_rate) is not None}
+    ordered = sorted(judged, key=lambda name: (-judged[name], name))
     tests, groups = indistinguishable(mine, ordered, names["prompt_set"], seed)
     rows = [
         {
@@ -200,7 +201,10 @@ def render(found: Data) -> str:
         "Declared contrasts": _contrasts_text(found["contrasts"]),
         "Length": _length_text(found["length"]),
         "Agreement of judges": _agreement_text(found["agreement"]),
-        "AlpacaEval": _alpaca_text(found["alpaca_eval"]),
+        # of judgments in one order alone: elsewhere its figures mean nothing
+        "AlpacaEval": _alpaca_text(found["alpaca_eval"])
+        if {row["orders"] for row in found["comparisons"]} == {"one"}
+        else "",
     }
     return "\n\n".join(f"## {title}\n\n{text}" for title, text in sections.items() if text) + "\n"
 
@@ -263,7 +267,9 @@ def _ranks_text(tables: list[Data]) -> str:
         for known in tables
         for row in known["rows"]
     ]
-    note = "Where rows share their ranks, none is distinguishable from the next: their order means nothing."
+    note = (
+        "Where rows share their ranks, none is distinguishable from the next; the first and last of them may well be."
+    )
     reasons = [_line(f"- not ranked {_within(known)}: {known['reason']}") for known in tables if known["reason"]]
     return _section(cells, note if cells else "", "\n".join(reasons))
 

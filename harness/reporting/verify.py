@@ -61,8 +61,14 @@ def verify(folder: Path, store: Store, tick: Tick) -> Verification:
     found = Verification()
     results, manifest = read_results(folder), read_manifest(folder)
     found.add(f"{len(manifest['files'])} files of the folder by their sha256", changed_files(folder))
-    found.add(f"{len(results['rows'])} rows of figures from {VERDICTS} and {RUN_RESPONSES}", _figures(folder, results))
-    found.add(f"prompts of {len(results['prompt_sets'])} sets", _prompts(folder, results))
+    if all((folder / name).is_file() for name in (VERDICTS, RUN_RESPONSES)):  # else it is said above
+        rows = f"{len(results['rows'])} rows of figures from {VERDICTS} and {RUN_RESPONSES}"
+        found.add(rows, _figures(folder, results))
+    if all((folder / name).is_file() for name in (RUN_PROMPTS, RUN_RESPONSES)):
+        found.add(f"prompts of {len(results['prompt_sets'])} sets", _prompts(folder, results))
+    found.add(
+        f"what {RESULTS} says of settings, sampling and seed, from its configuration", _declared(results, manifest)
+    )
     found.add(f"{BOARD} from {RESULTS}", _board(folder, results))
     found.add(f"{CONFIG} and {RESULTS} from {MANIFEST}", _settings(folder, results, manifest))
     _artifacts(folder, manifest, store, found, tick)
@@ -159,6 +165,29 @@ def _settings(folder: Path, results: Results, manifest: Results) -> Iterator[str
         curve = folder / CURVES / f"{name}.jsonl"
         if not curve.is_file() or file_sha256(curve) != stage["files"][METRICS]["sha256"]:
             yield f"{CURVES}/{name}.jsonl is not the curve that its training {method['artifact']} wrote"
+
+
+def _declared(results: Results, manifest: Results) -> Iterator[str]:
+    """What a board says beside its figures, held against the configuration and the stages."""
+    config = results["config"]
+    said = {
+        "seed": results["runs"][0]["seed"],
+        "train_sampling": results["training"]["sampling"],
+        "eval_sampling": results["evaluation"]["sampling"],
+        "settings": {m["method"]: m["settings"] for m in results["methods"] if not m["controls"]},
+    }
+    for key, value in said.items():
+        wanted = config[key]
+        if key == "settings":
+            wanted = {name: wanted[name] for name in said["settings"] if name in wanted}
+        for path, was, now in differences(value, wanted, key):
+            yield f"{RESULTS}: {path} is {_short(was)}; its configuration has {_short(now)}"
+    facts = [stage["facts"] for stage in manifest["stages"] if stage["made"]]
+    if results["pruning"] is not None and results["pruning"] not in facts:
+        yield f"{RESULTS}: pruning is not what any stage of {MANIFEST} says"
+    lengths = [(f["tokens"] / f["responses"], f["cut"] / f["responses"]) for f in facts if f.get("cut") is not None]
+    if (results["training"]["mean_tokens"], results["training"]["cut_share"]) not in lengths:
+        yield f"{RESULTS}: the lengths of the training responses are not what any stage of {MANIFEST} says"
 
 
 def _config(path: Path, results: Results) -> Iterator[str]:

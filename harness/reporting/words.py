@@ -22,15 +22,22 @@ def markdown(frame: pd.DataFrame) -> str:
 def rate_cell(rate: float | None, interval: Sequence[float] | None, signed: bool = False) -> str:
     if rate is None or interval is None:
         return "none judged"
-    sign = "+" if signed else ""
-    return f"{100 * rate:{sign}.1f}% [{100 * interval[0]:{sign}.1f}, {100 * interval[1]:{sign}.1f}]"
+    return _points(rate, interval, "+" if signed else "", "%")
 
 
 def points_cell(difference: float | None, interval: Sequence[float] | None) -> str:
     """A difference of two rates, in points of a hundred."""
     if difference is None or interval is None:
         return "none judged"
-    return f"{100 * difference:+.1f} [{100 * interval[0]:+.1f}, {100 * interval[1]:+.1f}]"
+    return _points(difference, interval, "+", "")
+
+
+def _points(value: float, interval: Sequence[float], sign: str, unit: str) -> str:
+    """In hundredths, with as many digits as it takes for the interval to have a width."""
+    digits = next((d for d in (1, 2, 3) if f"{100 * interval[0]:.{d}f}" != f"{100 * interval[1]:.{d}f}"), 4)
+    # z: what rounds to zero has no minus
+    shown, low, high = (f"{100 * number:{sign}z.{digits}f}" for number in (value, *interval))
+    return f"{shown}{unit} [{low}, {high}]"
 
 
 def p_cell(p: float | None) -> str:
@@ -52,6 +59,15 @@ def spread_cell(row: Results) -> str:
     runs = sum(rate is not None for rate in row["by_run"])
     counted = f"({runs} run{'' if runs == 1 else 's'})"
     return counted if row["spread"] is None else f"{100 * row['spread']:.1f} {counted}"
+
+
+def length_cells(row: Results) -> Results:
+    """Mean tokens and the share that was cut; empty where no response is known."""
+    known = row["mean_tokens"] is not None
+    return {
+        "tokens": f"{row['mean_tokens']:.0f}" if known else "",
+        "cut": f"{row['cut_share']:.0%}" if known else "",
+    }
 
 
 def share_cell(share: Results) -> str:
@@ -83,7 +99,7 @@ def ordered(run: Results, rows: Sequence[Results]) -> list[Results]:
     """Rows of one set: by preference rate where the set is ranked; else the ceiling, methods as asked, the start."""
     reasons = {entry["name"]: entry["unranked"] for entry in run["prompt_sets"]}
     if rows and not reasons[rows[0]["prompt_set"]]:
-        return sorted(rows, key=lambda row: -row["preference_rate"])
+        return sorted(rows, key=lambda row: (not row["n"], -(row["preference_rate"] or 0)))
     place = {"ceiling": 0, "method": 1, "control": 2, "untrained": 3}
     return sorted(rows, key=lambda row: place[row["kind"]])
 

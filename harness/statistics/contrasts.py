@@ -83,6 +83,9 @@ def _within(found: Outcomes, candidate: str, sets: Sequence[str]) -> Outcomes:
 
 def contrast(first: Outcomes, second: Outcomes, names: tuple[str, str], scope: str, seed: int = 0) -> Contrast:
     """One contrast, not corrected: p_holm is p."""
+    shared = np.intersect1d(first.run, second.run)
+    if len(shared):  # runs that both have: a seed that one alone has is no part of a pair
+        first, second = (found.select(np.isin(found.run, shared)) for found in (first, second))
     judges = {first.names.judge[code] for code in np.unique(np.concatenate([first.judge, second.judge]))}
     (known, mine), (others, theirs) = _values(first), _values(second)
     both, here, there = np.intersect1d(known, others, assume_unique=True, return_indices=True)

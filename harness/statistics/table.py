@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from array import array
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -138,6 +139,10 @@ def read_verdicts(files: Mapping[str, Path] | Sequence[Path]) -> Verdicts:
     Raises:
         UserError: a line that is not a verdict, by file and line.
     """
+    if not isinstance(files, Mapping):
+        for path, count in Counter(path.resolve() for path in files).items():
+            if count > 1:
+                raise UserError(f"{path} is given twice: its verdicts would count twice")
     named = files if isinstance(files, Mapping) else {str(path): path for path in files}
     return _columns(row for run, path in named.items() for row in _lines(run, path))
 
