@@ -201,10 +201,7 @@ def render(found: Data) -> str:
         "Declared contrasts": _contrasts_text(found["contrasts"]),
         "Length": _length_text(found["length"]),
         "Agreement of judges": _agreement_text(found["agreement"]),
-        # of judgments in one order alone: elsewhere its figures mean nothing
-        "AlpacaEval": _alpaca_text(found["alpaca_eval"])
-        if {row["orders"] for row in found["comparisons"]} == {"one"}
-        else "",
+        "AlpacaEval": _alpaca_text(found["alpaca_eval"]),
     }
     return "\n\n".join(f"## {title}\n\n{text}" for title, text in sections.items() if text) + "\n"
 

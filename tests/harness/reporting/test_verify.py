@@ -277,21 +277,23 @@ def test_what_was_changed_in_the_manifest_is_named(
     assert_said(found, *said)
 
 
-@pytest.mark.parametrize("name", ["leaderboard.md", "config.yaml", "metrics/ddpo.jsonl"])
+@pytest.mark.parametrize(
+    "name",
+    ["leaderboard.md", "config.yaml", "metrics/ddpo.jsonl", "verdicts.jsonl", "responses.jsonl", "prompts.jsonl"],
+)
 def test_a_file_that_is_missing_is_named(folder: Path, empty: Store, name: str) -> None:
     (folder / name).unlink()
     assert_said(verify(folder, empty, quiet), f"{name} is missing")
 
 
-@pytest.mark.parametrize("name", ["results.json", MANIFEST, "verdicts.jsonl", "responses.jsonl", "prompts.jsonl"])
-@pytest.mark.parametrize("how", ["missing", "broken"])
+BROKEN = ["results.json", MANIFEST, "verdicts.jsonl", "responses.jsonl", "prompts.jsonl"]
+
+
+@pytest.mark.parametrize(("name", "text"), [*((name, "{") for name in BROKEN), ("results.json", ""), (MANIFEST, "{}")])
 def test_nothing_can_be_said_without_the_files_that_figures_are_made_of(
-    folder: Path, empty: Store, name: str, how: str
+    folder: Path, empty: Store, name: str, text: str
 ) -> None:
-    if how == "missing":
-        (folder / name).unlink()
-    else:
-        (folder / name).write_text("{")
+    (folder / name).write_text(text)
     with pytest.raises(UserError, match=re.escape(name)) as caught:
         verify(folder, empty, quiet)
     assert "\n" not in str(caught.value)
@@ -404,3 +406,33 @@ def test_rows_that_move_no_figure_are_held_against_the_artifacts(
 def test_differences_are_named_by_where_they_are(was: Any, now: Any, found: list[Any]) -> None:
     assert list(differences(was, now, "x")) == found
     assert list(differences(json.loads(json.dumps(was)), was, "x")) == []
+
+
+@pytest.mark.parametrize(
+    ("where", "value", "said"),
+    [
+        (("runs", 0, "seed"), 7, "seed is 7"),
+        (("evaluation", "sampling", "temperature"), 0.1, "eval_sampling.temperature is 0.1"),
+        (("methods", 0, "settings", "learning_rate"), 9.0, "learning_rate is 9"),
+        (("training", "mean_tokens"), 1.5, "the lengths of the training responses"),
+    ],
+)
+def test_what_stands_beside_the_figures_is_held_against_the_configuration(
+    folder: Path, empty: Store, where: tuple[Any, ...], value: float, said: str
+) -> None:
+    results = json.loads((folder / "results.json").read_text())
+    place = results
+    for key in where[:-1]:
+        place = place[key]
+    place[where[-1]] = value
+    (folder / "results.json").write_text(json.dumps(results))
+    assert any(said in line for line in verify(folder, empty, quiet).wrong)
+
+
+@pytest.mark.parametrize("key", ["runs", "config", "rows"])
+def test_results_that_lack_a_part_are_one_line(folder: Path, empty: Store, key: str) -> None:
+    results = json.loads((folder / "results.json").read_text())
+    del results[key]
+    (folder / "results.json").write_text(json.dumps(results))
+    with pytest.raises(UserError, match=f"damaged, it has no '{key}'"):
+        verify(folder, empty, quiet)
