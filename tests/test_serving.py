@@ -140,7 +140,8 @@ def test_models_and_everything_else() -> None:
         for method, path, body, wanted in (
             ("GET", "/v1/models", None, 200),
             ("GET", "/v1/chat/completions", None, 404),
-            ("POST", "/v1/completions", "{}", 404),
+            ("POST", "/v1/embeddings", "{}", 404),
+            ("POST", "/v1/completions", "{}", 200),
             ("POST", "/v1/chat/completions", "{", 400),
             ("POST", "/other/base/chat/completions", "{}", 200),
         ):
@@ -149,7 +150,7 @@ def test_models_and_everything_else() -> None:
             found = json.loads(response.read())
             assert response.status == wanted, path
             assert path != "/v1/models" or found["data"][0]["id"] == serving.MODEL
-    assert len(server.calls) == 1
+    assert len(server.calls) == 2
 
 
 # faults
