@@ -412,10 +412,16 @@ def store_ls() -> None:
 
 def store_gc(days: float, keep: list[Path], yes: bool) -> None:
     """Free what no recorded run and none of these needs; without `yes`, say what that is."""
-    from harness.store_care import free, in_bytes, plan_to_free, recorded_runs
+    from harness.store_care import at_work, free, in_bytes, plan_to_free, recorded_runs
 
-    store = open_store()
-    found = plan_to_free(store, [*recorded_runs(), *keep], days)
+    store, runs = open_store(), [*recorded_runs(), *keep]
+    if yes and (busy := at_work(store)):
+        raise UserError(
+            f"a run is at work in {store.root} ({busy[0]}), and may yet read anything; free when it has ended"
+        )
+    if yes and not runs:
+        raise UserError("no run is recorded here, so nothing would be kept: name runs with --keep RUN_DIR")
+    found = plan_to_free(store, runs, days)
     for one in found.artifacts:
         print(f"{one.ref}  {in_bytes(one.bytes):>8}  {one.label}")
     for rest in found.rests:

@@ -65,20 +65,22 @@ def examples_of(road: Road, store: Store, index: int) -> list[Shown]:
     prompts = road.train_prompts
     if not 0 <= index < len(prompts):
         raise UserError(f"--index {index}: the training prompts are 0 to {len(prompts) - 1}")
-    folder = tokenizer_folder(road, store)
+    found = student_tokenizer(road, store)
     tokenizer = None
-    if folder is not None:
+    if found is not None:
         from harness.models.loading import load_tokenizer
 
-        tokenizer = load_tokenizer(folder)
+        folder, model = found
+        tokenizer = load_tokenizer(folder, model.chat_template, model.remote_code)
     groups: dict[tuple[Ref, ...], list[str]] = {}
     for name, ref in road.trainings.items():
         groups.setdefault(_training(road, ref).responses, []).append(name)
     return [_shown(road, store, prompts[index], names, tokenizer) for names in groups.values()]
 
 
-def tokenizer_folder(road: Road, store: Store) -> Path | None:
-    """Where the student's tokenizer is; None where a stage, or a download, is yet to bring it. Pruning changes none."""
+def student_tokenizer(road: Road, store: Store) -> tuple[Path, Model] | None:
+    """Where the student's tokenizer is, and of which model; None where a stage, or a download, is yet to bring it.
+    Pruning changes none."""
     model: Model = road.weights["student"]
     while model.artifact is not None and not store.has(model.artifact):
         job = road.jobs[model.artifact]
@@ -87,7 +89,7 @@ def tokenizer_folder(road: Road, store: Store) -> Path | None:
         model = job.model
     folder = store.path(model.artifact) if model.artifact is not None else Path(str(model.path))
     known = any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json"))
-    return folder if known else None
+    return (folder, model) if known else None
 
 
 def _training(road: Road, ref: Ref) -> TrainJob:

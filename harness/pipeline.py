@@ -197,7 +197,8 @@ def build_road(config: Config, store: Store, download: bool) -> Road:
     teacher_name = (server.tokenizer or _unpruned(pair)) if server else pair.teacher
     absent: list[MissingModelError] | None = None if download else []
     names = [teacher_name, pair.student]
-    located = locate_all(names, config.judge, store, download, config.trust_remote_code, pair, absent)
+    alone = frozenset([teacher_name] if server and teacher_name not in (pair.student, _unpruned(pair)) else [])
+    located = locate_all(names, config.judge, store, download, config.trust_remote_code, pair, absent, alone)
     road.notes += without_template(located) + ([str(all_missing(absent))] if absent else [])
     road.shapes = {str(model.digest): spec.shape for spec, model in located.values() if spec.shape}
     token_level = [entry.name for entry in road.entries if methods.get(entry.method).level == "token"]
@@ -346,6 +347,7 @@ def locate_all(
     remote_code: bool,
     pair: Pair | None = None,
     absent: list[MissingModelError] | None = None,
+    tokenizers: frozenset[str] = frozenset(),
 ) -> Located:
     """Every model that a road starts from, its judges' too, found at once: all that is missing is named together."""
     known = pair.specs if pair else {}
@@ -363,7 +365,7 @@ def locate_all(
                 raise UserError(f"judge '{name}' asks for the measure '{measure}', which the harness does not make")
             if measure == EMBEDDING:
                 specs[EMBEDDER], families[EMBEDDER] = models.get(EMBEDDER), frozenset({"bert"})
-    return locate_models(specs, store, download, remote_code, families, absent)
+    return locate_models(specs, store, download, remote_code, families, absent, tokenizers)
 
 
 def judge_checkpoints(judging: Judging, located: Located, add: Callable[[AnyJob], Ref]) -> dict[str, Model | None]:

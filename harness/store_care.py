@@ -146,6 +146,11 @@ def plan_to_free(store: Store, runs: Iterable[Path], days: float) -> Plan:
     return Plan([one for one in kept if one.ref not in needed], going, held)
 
 
+def at_work(store: Store) -> list[str]:
+    """The workspaces that a process is at work in: what it reads is known to that process alone."""
+    return [rest.path.name for rest in rests(store) if _is_workspace(rest) and _held(store, rest.path.name)]
+
+
 def free(store: Store, plan: Plan) -> int:
     """Remove what a plan names and nobody holds; the bytes that are free now."""
     freed = 0

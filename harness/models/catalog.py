@@ -46,10 +46,12 @@ def locate_models(
     remote_code: bool = False,
     families: Mapping[str, frozenset[str] | None] | None = None,
     absent: list[MissingModelError] | None = None,
+    tokenizers: frozenset[str] = frozenset(),
 ) -> Located:
     """Every model's files. All are looked for before one is downloaded, and all that are missing are named together.
 
-    families: of models that do not chat, the `model_type`s that will do. absent: takes what is missing of the hub and
+    families: of models that do not chat, the `model_type`s that will do. tokenizers: those that are wanted for their
+    tokenizer alone. absent: takes what is missing of the hub and
     has a known size, which stands in for its files: enough for a plan.
 
     Raises:
@@ -64,7 +66,8 @@ def locate_models(
             asked = remote_code or spec.trust_remote_code
             try:
                 if not spec.base:
-                    found = locate(name, spec, store, fetch, families.get(name), asked, hub)
+                    weights = name not in tokenizers
+                    found = locate(name, spec, store, fetch, families.get(name), asked, hub, weights)
                     located[name] = (spec, _model(spec, *found, families.get(name) is None, asked))
             except MissingModelError as error:
                 if absent is None or not (spec.hub and spec.shape):
@@ -116,10 +119,12 @@ def locate(
     families: frozenset[str] | None = None,
     remote_code: bool = False,
     hub: Hub | None = None,
+    weights: bool = True,
 ) -> tuple[Path, str]:
     """The file or folder of a model that is not pruned, and the digest of its content.
 
     families: the `model_type`s that will do, where they are others than those that are trained and scored.
+    weights: without them, a tokenizer with its configuration will do, of any family.
 
     Raises:
         MissingModelError: with the command or the step that would bring it.
@@ -128,13 +133,18 @@ def locate(
     if spec.module:
         return _packaged(name, spec, store)
     if spec.hub:
-        wanted = Wanted(spec.hub, spec.revision, spec.pickled, remote_code)
+        wanted = Wanted(spec.hub, spec.revision, spec.pickled, remote_code, weights)
         found = (hub or Hub()).snapshot(wanted, download)
         if found is None:  # `plan`: known to the hub, not yet here
             return Path(spec.hub), f"hub:{spec.hub}@{spec.revision}"
         folder = found
     else:
         folder = Path(str(spec.path))
+    if not weights:
+        if not files.has_tokenizer(folder):
+            raise UserError(f"{folder} holds no tokenizer")
+        _check_tokenizer(folder)
+        return folder, folder_digest(folder, store)
     pickled = files.to_convert(folder, spec.pickled)
     if not files.is_checkpoint(folder, pickled):
         others = not spec.pickled and files.weight_files(folder, pickled=True)

@@ -71,6 +71,12 @@ def own_code(folder: Path, *of: str) -> list[str]:
     return names
 
 
+def lacks_own_code(folder: Path) -> bool:
+    """Whether a file of the Python code that a checkpoint brings along in its own folder is not there."""
+    modules = [name.rpartition(".")[0] for name in own_code(folder) if "--" not in name]
+    return any(not (folder / f"{module}.py").is_file() for module in modules)
+
+
 def has_chat_template(folder: Path) -> bool:
     """Whether a checkpoint's tokenizer has a chat template, or a default one of several."""
     if (folder / "chat_template.jinja").is_file() or read_json(folder / "chat_template.json").get("chat_template"):

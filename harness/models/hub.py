@@ -44,12 +44,14 @@ def _advice(commands: Iterable[str]) -> str:
 
 @dataclass(frozen=True)
 class Wanted:
-    """A model of the hub. pickled: pickled weights will do where there are no others. code: Python files too."""
+    """A model of the hub. pickled: pickled weights will do where there are no others. code: Python files too.
+    weights: without them, its tokenizer and configuration alone."""
 
     hub_id: str
     revision: str | None = None
     pickled: bool = False
     code: bool = False
+    weights: bool = True
 
     @property
     def name(self) -> str:
@@ -83,12 +85,13 @@ class Hub:
         if self._unreachable:
             raise MissingModelError(f"{here}, and {self._unreachable}", wanted.command)
         try:
-            pickled = _pickled_only(wanted, within(DEADLINE, lambda: _ask(wanted)))
+            names = within(DEADLINE, lambda: _ask(wanted))
+            pickled = wanted.weights and _pickled_only(wanted, names)
             if not download:
                 return None
             from huggingface_hub import snapshot_download
 
-            allowed = list(files.patterns(pickled, wanted.code))
+            allowed = list(files.patterns(pickled, wanted.code) if wanted.weights else files.SMALL_FILES)
             return Path(snapshot_download(wanted.hub_id, revision=wanted.revision, allow_patterns=allowed))
         except UserError:
             raise
@@ -107,8 +110,9 @@ class Hub:
         except HFValidationError as error:
             raise UserError(f"'{wanted.hub_id}' is not a registered model, a folder, or a hub id") from error
         kinds = (False, True) if wanted.pickled else (False,)
-        whole = any(files.is_checkpoint(folder, pickled) for pickled in kinds) and files.has_tokenizer(folder)
-        return folder if whole else None
+        whole = not wanted.weights or any(files.is_checkpoint(folder, pickled) for pickled in kinds)
+        lacking = wanted.code and files.lacks_own_code(folder)  # fetched before its code was asked for
+        return folder if whole and files.has_tokenizer(folder) and not lacking else None
 
     def _explained(self, wanted: Wanted, here: str, error: Exception) -> Exception:
         """What an exception of the hub's client means; the exception itself where it is none."""

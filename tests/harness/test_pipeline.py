@@ -635,6 +635,18 @@ def by_server(build: Build, checkpoints: dict[str, Path], server: dict[str, Any]
     return build(teacher=None, teacher_server={**SERVED, **(server or {})}, **layer)
 
 
+def test_a_served_teacher_s_tokenizer_needs_no_weights_beside_it(
+    build: Build, checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
+    alone = tmp_path / "tokenizer"
+    alone.mkdir()
+    for file in checkpoints["llama"].iterdir():
+        if file.suffix != ".safetensors":
+            (alone / file.name).write_bytes(file.read_bytes())
+    road = by_server(build, checkpoints, {"tokenizer": str(alone)})
+    assert {job.model.path for job in of(road, ScoreJob) if job.model.served} == {str(alone)}
+
+
 def test_a_served_teacher_answers_and_scores_and_its_weights_are_not_looked_for(
     build: Build, checkpoints: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

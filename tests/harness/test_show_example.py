@@ -12,7 +12,7 @@ from rich.text import Text
 from harness import __main__ as program
 from harness import commands, launch, stages
 from harness.errors import UserError
-from harness.examples import Part, Piece, Shown, examples_of, loss_masks, pieces, tokenizer_folder
+from harness.examples import Part, Piece, Shown, examples_of, loss_masks, pieces, student_tokenizer
 from harness.jobs import RESPONSES, Model, PruneJob
 from harness.models.loading import load_tokenizer
 from harness.records import Message, Prompt, Response
@@ -132,7 +132,7 @@ def test_pruning_changes_no_tokenizer(asked: commands.Request) -> None:
     whole = road.weights["student"]
     prune = PruneJob(model=whole, prompts="prompts/0", responses="respond/0", ratio=0.2)
     road.weights["student"] = Model(artifact=road.add(prune))
-    assert tokenizer_folder(road, store) == Path(str(whole.path))
+    assert student_tokenizer(road, store) == (Path(str(whole.path)), whole)
 
 
 @pytest.mark.parametrize("index", [4, -1])

@@ -47,7 +47,8 @@ def run_of(folder: Path, refs: Iterable[str]) -> Path:
     """The folder of a run that was made of these."""
     folder.mkdir(parents=True)
     stages = [{"label": "x", "ref": name} for name in refs]
-    (folder / MANIFEST).write_text(json.dumps({"schema": run_manifest.SCHEMA, "stages": stages}))
+    whole = dict.fromkeys(("name", "command", "weights", "prompts", "judges", "seconds", "cost", "files"))
+    (folder / MANIFEST).write_text(json.dumps({"schema": run_manifest.SCHEMA, **whole, "stages": stages}))
     (folder / "results.json").write_text("{}")
     return folder
 
@@ -211,12 +212,26 @@ def test_ls_says_what_is_there_and_who_needs_it(tmp_path: Path, store: Store, ca
     assert " 9 d " in lines["the a"]
 
 
-def test_gc_frees_nothing_until_it_is_told_to(store: Store, capsys: Any) -> None:
+def test_gc_frees_nothing_until_it_is_told_to(store: Store, tmp_path: Path, capsys: Any) -> None:
+    name, kept = put(store, "a"), run_of(tmp_path / "kept", [put(store, "b")])
+    commands.store_gc(1.0, [kept], yes=False)
+    assert name in (said := capsys.readouterr().out) and "would go" in said and len(store.refs()) == 2
+    commands.store_gc(1.0, [kept], yes=True)
+    assert "freed" in capsys.readouterr().out and store.refs() == [ref("b")]
+
+
+def test_gc_frees_nothing_while_a_run_is_at_work(store: Store, tmp_path: Path) -> None:
+    name, kept = put(store, "a"), run_of(tmp_path / "kept", [])
+    with store.making(ref("c", "train")), pytest.raises(UserError, match=r"a run is at work in .*train-ccc"):
+        commands.store_gc(1.0, [kept], yes=True)
+    assert store.refs() == [name]
+
+
+def test_gc_frees_nothing_where_no_run_is_known(store: Store) -> None:
     name = put(store, "a")
-    commands.store_gc(1.0, [], yes=False)
-    assert name in (said := capsys.readouterr().out) and "would go" in said and store.refs() == [name]
-    commands.store_gc(1.0, [], yes=True)
-    assert "freed" in capsys.readouterr().out and store.refs() == []
+    with pytest.raises(UserError, match="name runs with --keep"):
+        commands.store_gc(1.0, [], yes=True)
+    assert store.refs() == [name]
 
 
 def test_verify_s_status_says_whether_anything_is_damaged(store: Store, capsys: Any) -> None:

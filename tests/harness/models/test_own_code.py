@@ -13,6 +13,7 @@ from harness.config import resolve
 from harness.errors import UserError
 from harness.jobs import Model, RespondJob, TrainJob
 from harness.models.catalog import locate, locate_models
+from harness.models.files import lacks_own_code
 from harness.models.loading import load_model
 from harness.models.names import ModelSpec
 from harness.pipeline import Road, build_road
@@ -58,6 +59,12 @@ def test_own_code_does_not_run_unless_it_is_asked_for(odd: Path, store: Store) -
         locate("odd", ModelSpec(path=str(odd)), store, False)
     with pytest.raises(ValueError, match="trust_remote_code"):
         load_model(odd, torch.float32)
+
+
+def test_a_checkpoint_that_was_fetched_without_its_code_lacks_it(odd: Path) -> None:
+    assert not lacks_own_code(odd)
+    (odd / "odd.py").unlink()
+    assert lacks_own_code(odd)
 
 
 def test_code_that_lies_elsewhere_is_refused(odd: Path, store: Store) -> None:
