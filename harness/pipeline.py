@@ -38,7 +38,14 @@ from harness.models.catalog import Located, conversion, locate_models, without_t
 from harness.models.hub import MissingModelError, all_missing
 from harness.models.names import ModelSpec, Pair, model_spec, models, resolve_pair
 from harness.models.shapes import Shape
-from harness.prompts import Library, PromptSet, evaluation_set, read_prompts, training_set
+from harness.prompts import (
+    Library,
+    MissingPromptsError,
+    PromptSet,
+    evaluation_set,
+    read_prompts,
+    training_set,
+)
 from harness.records import Prompt
 from harness.registry import did_you_mean
 from harness.store import Store, canonical_hash
@@ -181,9 +188,15 @@ def build_road(config: Config, store: Store, download: bool) -> Road:
         MissingModelError: all models that are missing, named together.
     """
     pair = _pair(config)
-    library = Library(store, config.prompts, config.test_share, download)
-    train_set = training_set(config.train_prompts, library)
-    eval_sets = [evaluation_set(text, train_set, library) for text in config.eval]
+    server = config.teacher_server
+    # a teacher behind a server is here by its tokenizer alone
+    teacher_name = (server.tokenizer or _unpruned(pair)) if server else pair.teacher
+    names = [teacher_name, pair.student]
+    alone = frozenset([teacher_name] if server and teacher_name not in (pair.student, _unpruned(pair)) else [])
+    found_sets = _prompt_sets(config, store)
+    if isinstance(found_sets, str):
+        raise MissingPromptsError("; ".join([found_sets, *_missing_models(names, config, store, pair, alone)]))
+    train_set, eval_sets = found_sets
     _distinct_names(eval_sets)
     road = Road(config, pair, entries=entries_of(config), train_set=train_set)
     road.eval_sets = {found.name: found for found, _ in eval_sets}
@@ -192,12 +205,7 @@ def build_road(config: Config, store: Store, download: bool) -> Road:
         road.eval_prompts[found.name] = read_prompts(found.path, config.limits.eval)
     _one_turn(config.train_prompts, road.train_prompts)
     _unseen(road.train_prompts, road.eval_prompts)
-    server = config.teacher_server
-    # a teacher behind a server is here by its tokenizer alone
-    teacher_name = (server.tokenizer or _unpruned(pair)) if server else pair.teacher
     absent: list[MissingModelError] | None = None if download else []
-    names = [teacher_name, pair.student]
-    alone = frozenset([teacher_name] if server and teacher_name not in (pair.student, _unpruned(pair)) else [])
     located = locate_all(names, config.judge, store, download, config.trust_remote_code, pair, absent, alone)
     road.notes += without_template(located) + ([str(all_missing(absent))] if absent else [])
     road.shapes = {str(model.digest): spec.shape for spec, model in located.values() if spec.shape}
@@ -266,6 +274,35 @@ def build_road(config: Config, store: Store, download: bool) -> Road:
         _evaluate(road, found, in_domain, teacher, student, trained, located, store)
     road.jobs = _by_model(road.jobs, before)
     return road
+
+
+def _prompt_sets(config: Config, store: Store) -> tuple[PromptSet, list[tuple[PromptSet, bool]]] | str:
+    """The training set and the evaluation sets (with whether each is in-domain), or all that are missing in one line.
+
+    They are fetched even for a plan: without prompts there is nothing to count."""
+    library = Library(store, config.prompts, config.test_share, download=True)
+    missing: list[str] = []
+    evaluation: list[tuple[PromptSet, bool]] = []
+    train = PromptSet(config.train_prompts, Path())
+    try:
+        train = training_set(config.train_prompts, library)
+    except MissingPromptsError as error:
+        missing.append(str(error))
+    for text in config.eval:
+        try:
+            evaluation.append(evaluation_set(text, train, library))
+        except MissingPromptsError as error:
+            missing.append(str(error))
+    return "; ".join(missing) if missing else (train, evaluation)
+
+
+def _missing_models(names: Sequence[str], config: Config, store: Store, pair: Pair, alone: frozenset[str]) -> list[str]:
+    """What to say of models where a prompt set is missing too: all that is missing is named at once."""
+    try:
+        locate_all(names, config.judge, store, False, config.trust_remote_code, pair, None, alone)
+    except MissingModelError as error:
+        return [str(error)]
+    return []
 
 
 def _pair(config: Config) -> Pair:

@@ -751,3 +751,12 @@ def test_a_judge_that_measures_takes_no_prompts_of_several_turns(
     assert "\n" not in str(caught.value)
     build(judge=judge, eval=["everyday-test"])
     build(judge=read_by("openai:m"))
+
+
+def test_all_that_is_missing_is_named_at_once(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(UserError) as caught:
+        build(student="owner/nowhere", train_prompts="ultrafeedback", eval=["alpaca-eval", "everyday-test"])
+    text = str(caught.value)
+    assert "\n" not in text
+    assert all(name in text for name in ("ultrafeedback", "alpaca_eval", "owner/nowhere")), text
