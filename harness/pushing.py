@@ -5,15 +5,13 @@ Nothing here reads a token: huggingface_hub does.
 
 from __future__ import annotations
 
-import queue
-import threading
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 from harness.errors import UserError
 from harness.hub import of_the_hub, offline
 from harness.models.files import patterns
+from harness.models.hub import within
 from harness.reporting.cards import last_part
 from harness.students import CARD, as_word, folder_names
 
@@ -33,7 +31,7 @@ def check_owner(owner: str) -> None:
     if offline():
         raise UserError(f"{option}: HF_HUB_OFFLINE is set, so nothing can be uploaded")
     try:
-        who = _within(PATIENCE, HfApi().whoami)
+        who = within(PATIENCE, HfApi().whoami)
     except Exception as error:
         if not of_the_hub(error):
             raise
@@ -70,7 +68,7 @@ def push(folders: Mapping[str, Path], repositories: Mapping[str, str], said: Cal
                 repo_id=repository,
                 folder_path=folders[name],
                 commit_message=f"{name}, trained and judged by dadpo-harness",
-                allow_patterns=[*patterns(), CARD],
+                allow_patterns=[*patterns(code=True), CARD],
                 delete_patterns=["*.safetensors", "*.safetensors.index.json"],  # shards of an earlier student
             )
         except Exception as error:
@@ -83,26 +81,6 @@ def push(folders: Mapping[str, Path], repositories: Mapping[str, str], said: Cal
         raise UserError(
             f"not uploaded: {'; '.join(failed)}. The run is whole; run it again to try again: nothing is computed twice"
         )
-
-
-def _within(seconds: float, call: Callable[[], Any]) -> Any:
-    """What a call returns, or raises; a TimeoutError where it takes longer: the hub's client would wait for ever."""
-    answers: queue.Queue[tuple[Any, Exception | None]] = queue.Queue()
-
-    def answer() -> None:
-        try:
-            answers.put((call(), None))
-        except Exception as error:
-            answers.put((None, error))
-
-    threading.Thread(target=answer, daemon=True).start()
-    try:
-        value, error = answers.get(timeout=seconds)
-    except queue.Empty:
-        raise TimeoutError(f"no answer within {seconds:.0f} seconds") from None
-    if error is not None:
-        raise error
-    return value
 
 
 def _reason(error: Exception) -> str:

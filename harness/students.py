@@ -73,7 +73,7 @@ def source_of(name: str, specs: Mapping[str, ModelSpec] | None = None) -> Source
 
 def is_stock(name: str) -> bool:
     """Whether a file is one that `from_pretrained` reads: the rest of an artifact is the harness's own."""
-    return "/" not in name and any(fnmatch.fnmatch(name, pattern) for pattern in patterns())
+    return "/" not in name and any(fnmatch.fnmatch(name, pattern) for pattern in patterns(code=True))
 
 
 def _take(ref: Ref, store: Store, folder: Path) -> None:

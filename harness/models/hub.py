@@ -185,7 +185,7 @@ def within(seconds: float, call: Callable[[], T]) -> T:
     thread.start()
     thread.join(seconds)
     if not done:
-        raise TimeoutError(f"no answer in {seconds:.0f} seconds")
+        raise TimeoutError(f"no answer within {seconds:.0f} seconds")
     result, error = done[0]
     if error:
         raise error
