@@ -88,10 +88,11 @@ def _found(module: str) -> bool:
 
 def why_no_hub() -> str:
     """Why the hub cannot be reached; empty where it can."""
+    from harness.hub import switched_on
     from harness.models.hub import OFFLINE_VARIABLES, within
 
     for name in OFFLINE_VARIABLES:
-        if _set(name):
+        if switched_on(name):
             return f"not asked, since {name} is set; what is in its cache is used"
     address = os.environ.get("HF_ENDPOINT", HUB).rstrip("/") + "/api/models?limit=1"
 
@@ -104,10 +105,6 @@ def why_no_hub() -> str:
     except Exception as error:  # a network has many ways to be away
         return f"not reached ({type(error).__name__})"
     return ""
-
-
-def _set(name: str) -> bool:
-    return os.environ.get(name, "0").upper() in {"1", "TRUE", "YES", "ON"}
 
 
 def presets(here: Machine, store: Store) -> dict[str, list[str]]:

@@ -11,8 +11,13 @@ from harness.errors import UserError
 TIMEOUT = 5  # seconds until the hub counts as out of reach
 
 
+def switched_on(variable: str) -> bool:
+    """Whether the environment sets a variable as the hub's client reads one."""
+    return os.environ.get(variable, "0").upper() in {"1", "TRUE", "YES", "ON"}
+
+
 def offline() -> bool:
-    return os.environ.get("HF_HUB_OFFLINE", "0").upper() in {"1", "TRUE", "YES", "ON"}
+    return switched_on("HF_HUB_OFFLINE")
 
 
 def of_the_hub(error: Exception) -> bool:

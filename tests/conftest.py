@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import os
+import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoModelForCausalLM, Gemma2Config, LlamaConfig, PreTrainedTokenizerFast, Qwen2Config
 
+from harness import __main__ as program
 from harness.prompts import prompt_sets, read_prompts
 
 CHAT_TEMPLATE = (
@@ -32,6 +35,30 @@ def own_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     store = tmp_path / "store"
     monkeypatch.setenv("DADPO_HARNESS_STORE", str(store))
     return store
+
+
+@dataclass(frozen=True)
+class Ended:
+    status: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+    """Run a command in this process."""
+
+    def run(*arguments: str | Path) -> Ended:
+        monkeypatch.setattr(sys, "argv", ["harness", *map(str, arguments)])
+        capsys.readouterr()
+        code: object = 0
+        try:
+            program.main()
+        except SystemExit as ended:
+            code = ended.code
+        return Ended(code if isinstance(code, int) else 0, *capsys.readouterr())
+
+    return run
 
 
 def trained_tokenizer(size: int, special: Sequence[str] = SPECIAL) -> Any:

@@ -10,27 +10,20 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from harness import __main__ as program
 from harness import endpoint
 from harness.judging import api
+from tests.conftest import Ended
 from tests.serving import Answering, Call, Reply, Server, completion, digest, fraction, judged, mixed, status
 
 ROOT = Path(__file__).parents[1]
 PROMPTS = 40
 KEY = "sk-0123456789abcdef"
-
-
-@dataclass(frozen=True)
-class Ended:
-    status: int
-    out: str
-    err: str
 
 
 @pytest.fixture(autouse=True)
@@ -45,22 +38,17 @@ def cwd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+def cli(cli: Any) -> Any:
     """Run a command as a process of its own would: nothing learnt of a server outlives it."""
 
     def run(*arguments: str | Path) -> Ended:
-        monkeypatch.setattr(sys, "argv", ["harness", *map(str, arguments)])
-        capsys.readouterr()
-        code: object = 0
         try:
-            program.main()
-        except SystemExit as ended:
-            code = ended.code
+            ended: Ended = cli(*arguments)
         finally:
             for session in api._sessions.values():
                 session.close()
             api._sessions.clear()
-        return Ended(code if isinstance(code, int) else 0, *capsys.readouterr())
+        return ended
 
     return run
 

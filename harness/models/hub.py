@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import threading
 from collections.abc import Callable, Iterable
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from harness.errors import UserError
+from harness.hub import of_the_hub, switched_on
 from harness.models import files
 
 T = TypeVar("T")
@@ -80,7 +80,7 @@ class Hub:
             return cached
         here = f"{wanted.name} is not in the local hub cache"
         for name in OFFLINE_VARIABLES:
-            if os.environ.get(name, "0").upper() in {"1", "TRUE", "YES", "ON"}:
+            if switched_on(name):
                 raise MissingModelError(f"{here}, and {name} is set", wanted.command)
         if self._unreachable:
             raise MissingModelError(f"{here}, and {self._unreachable}", wanted.command)
@@ -131,11 +131,9 @@ class Hub:
             return MissingModelError(f"{hub_id} does not exist on the hub, or is private (then set HF_TOKEN)")
         if isinstance(error, RevisionNotFoundError):
             return MissingModelError(f"{hub_id} has no revision '{wanted.revision}' on the hub")
-        # the hub's HTTP client, which may be one of several, has exception types of its own
         if isinstance(error, HfHubHTTPError) and error.response is not None:
             return MissingModelError(f"{here}, and the hub answers {error.response.status_code}", wanted.command)
-        client = type(error).__module__.startswith(("httpx", "httpcore", "requests", "urllib3"))
-        if not client and not isinstance(error, HfHubHTTPError | OSError | RuntimeError):
+        if not of_the_hub(error):
             return error
         self._unreachable = f"the hub cannot be reached ({type(error).__name__})"
         return MissingModelError(f"{here}, and {self._unreachable}", wanted.command)

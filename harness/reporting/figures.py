@@ -15,7 +15,7 @@ from harness.judging.asking import IDENTICAL
 from harness.judging.panel import MAJORITY, SUMMARIES, panel_verdicts
 from harness.records import RunResponse, Status, Verdict
 from harness.statistics.agreement import agreements, flips, share
-from harness.statistics.contrasts import contrasts, indistinguishable
+from harness.statistics.contrasts import contrasts, indistinguishable, ranks
 from harness.statistics.length import length_controls
 from harness.statistics.rates import MAX_MISSING, Rates, comparison_rates
 from harness.statistics.table import Comparison, Orders, Outcomes, from_runs, outcomes
@@ -206,9 +206,8 @@ def _rank(rows: list[Results], deciding: Outcomes, prompt_set: str) -> None:
     """First and last place of each row's group of neighbours that cannot be told apart."""
     ordered = sorted((row for row in rows if row["n"]), key=lambda row: -row["preference_rate"])
     _, groups = indistinguishable(deciding, [row["method"] for row in ordered], prompt_set)
-    for row, group in zip(ordered, groups, strict=True):
-        first = groups.index(group) + 1
-        row["rank"] = [first, first + groups.count(group) - 1]
+    for row, places in zip(ordered, ranks(groups), strict=True):
+        row["rank"] = places
 
 
 def _quality(judge: str, groups: Mapping[Key, Sequence[Verdict]], rows: Sequence[Results]) -> Results:

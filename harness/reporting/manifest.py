@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.errors import UserError
 from harness.jobs import VERDICTS, AnyJob, ConvertJob, JudgeJob, Model, TrainJob
 from harness.models.hub import origin_of
 from harness.pipeline import TEACHER_SEED, Road
 from harness.reporting.figures import Results
-from harness.reporting.results import BOARD, CONFIG, CURVES, RESULTS, RUN_PROMPTS, RUN_RESPONSES
+from harness.reporting.results import BOARD, CONFIG, CURVES, RESULTS, RUN_PROMPTS, RUN_RESPONSES, read_part
 from harness.store import MANIFEST, Store, file_sha256
 
 SCHEMA = 1
+KEYS = ("name", "command", "weights", "prompts", "judges", "seconds", "cost", "stages", "files")
 FILES = (RESULTS, VERDICTS, RUN_RESPONSES, RUN_PROMPTS, CONFIG, BOARD)
 
 
@@ -123,19 +122,7 @@ def read_manifest(folder: Path) -> Results:
     Raises:
         UserError: there is none, or none of this version.
     """
-    path = folder / MANIFEST
-    if not path.is_file():
-        raise UserError(f"{folder} holds no {MANIFEST}; give the output folder of a finished run")
-    try:
-        manifest: Results = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path}: not valid JSON ({error})") from error
-    if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:
-        raise UserError(f"{path}: not a manifest of this version of the harness (schema {SCHEMA})")
-    wanted = ("name", "command", "weights", "prompts", "judges", "seconds", "cost", "stages", "files")
-    if lacking := [key for key in wanted if key not in manifest]:
-        raise UserError(f"{path}: damaged, it has no '{lacking[0]}'; run it again (nothing is computed twice)")
-    return manifest
+    return read_part(folder, MANIFEST, "a manifest", SCHEMA, KEYS)
 
 
 def changed_files(folder: Path) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -237,15 +237,24 @@ def read_results(folder: Path) -> Results:
     Raises:
         UserError: there are none, or of another version.
     """
-    path = folder / RESULTS
+    return read_part(folder, RESULTS, "results", SCHEMA, KEYS)
+
+
+def read_part(folder: Path, name: str, what: str, schema: int, keys: Sequence[str]) -> Results:
+    """A JSON file of a run's folder that holds `what`, in a schema's version, with all of these keys.
+
+    Raises:
+        UserError: it is not there, not that, or damaged.
+    """
+    path = folder / name
     if not path.is_file():
-        raise UserError(f"{folder} holds no {RESULTS}; give the output folder of a finished run")
+        raise UserError(f"{folder} holds no {name}; give the output folder of a finished run")
     try:
-        results: Results = json.loads(path.read_text(encoding="utf-8"))
+        found: Results = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise UserError(f"{path}: not valid JSON ({error})") from error
-    if not isinstance(results, dict) or results.get("schema") != SCHEMA:
-        raise UserError(f"{path}: not results of this version of the harness (schema {SCHEMA})")
-    if lacking := [key for key in KEYS if key not in results]:
+    if not isinstance(found, dict) or found.get("schema") != schema:
+        raise UserError(f"{path}: not {what} of this version of the harness (schema {schema})")
+    if lacking := [key for key in keys if key not in found]:
         raise UserError(f"{path}: damaged, it has no '{lacking[0]}'; run it again (nothing is computed twice)")
-    return results
+    return found

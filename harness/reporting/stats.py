@@ -17,7 +17,7 @@ from harness.reporting.words import contrast_words, kappa_cell, markdown, p_cell
 from harness.statistics import table
 from harness.statistics.agreement import Share, agreements, share
 from harness.statistics.alpaca import alpaca_eval_metrics
-from harness.statistics.contrasts import Contrast, contrasts, indistinguishable
+from harness.statistics.contrasts import Contrast, contrasts, indistinguishable, ranks
 from harness.statistics.length import length_controls
 from harness.statistics.rates import MAX_MISSING, Rates, comparison_rates, wilson
 from harness.statistics.table import OK, ORDERS, STATUSES, Comparison, Ints, Outcomes, Verdicts, joint_codes
@@ -139,9 +139,9 @@ def _ranked(found: Outcomes, names: dict[str, str], rates: dict[str, Rates], see
             "candidate": name,
             "preference_rate": rates[name].preference_rate,
             "group": group,
-            "rank": [groups.index(group) + 1, groups.index(group) + groups.count(group)],
+            "rank": places,
         }
-        for name, group in zip(ordered, groups, strict=True)
+        for name, group, places in zip(ordered, groups, ranks(groups), strict=True)
     ]
     return {**names, "rows": rows, "tests": [_plain(test, names) for test in tests], "reason": ""}
 

@@ -140,6 +140,11 @@ def corrected(family: Sequence[Contrast]) -> list[Contrast]:
     return [made if made.p is None else replace(made, p_holm=next(adjusted)) for made in family]
 
 
+def ranks(groups: Sequence[int]) -> list[list[int]]:
+    """First and last place, from 1, of each row's group; groups are those of `indistinguishable`."""
+    return [[groups.index(group) + 1, groups.index(group) + groups.count(group)] for group in groups]
+
+
 def indistinguishable(
     found: Outcomes, candidates: Sequence[str], scope: str, seed: int = 0
 ) -> tuple[list[Contrast], list[int]]:

@@ -8,13 +8,12 @@ import os
 import shlex
 import subprocess
 import sys
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from harness import __main__ as program
 from harness import calibration, commands, launch, launchers
 from harness.config import Config, presets
 from harness.doctor import has_extra
@@ -22,16 +21,10 @@ from harness.errors import UserError
 from harness.jobs import PromptsJob
 from harness.reporting import recording
 from harness.store import MANIFEST, Store, file_sha256
+from tests.conftest import Ended
 
 ROOT = Path(__file__).parents[2]
 CONFIG = "student: smollm2-135m-pruned20\n"
-
-
-@dataclass(frozen=True)
-class Ended:
-    status: int
-    out: str
-    err: str
 
 
 @pytest.fixture(autouse=True)
@@ -41,23 +34,6 @@ def cwd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     monkeypatch.chdir(folder)
     return folder
-
-
-@pytest.fixture
-def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
-    """Run a command in this process."""
-
-    def run(*arguments: str | Path) -> Ended:
-        monkeypatch.setattr(sys, "argv", ["harness", *map(str, arguments)])
-        capsys.readouterr()
-        code: object = 0
-        try:
-            program.main()
-        except SystemExit as ended:
-            code = ended.code
-        return Ended(code if isinstance(code, int) else 0, *capsys.readouterr())
-
-    return run
 
 
 def shell(*arguments: str, program: tuple[str, ...] = ("-m", "harness")) -> Ended:

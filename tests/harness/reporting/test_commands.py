@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 
-from harness import __main__ as program
 from harness.judging.external import IMPORTERS
 from harness.reporting import board, recording
 from harness.reporting.pooling import boards
 from harness.store import MANIFEST, STORE_VARIABLE
 from tests.harness.reporting_runs import Run, Said, by_number, make_folder, rewrite, rewrite_line
-from tests.harness.test_cli import Ended, assert_one_line, shell
+from tests.harness.test_cli import assert_one_line, shell
 
 PREFERENCES = [2, 1, 0, 1.75, None, 7]
 
@@ -40,23 +38,6 @@ def cwd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     made.mkdir()
     monkeypatch.chdir(made)
     return made
-
-
-@pytest.fixture
-def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
-    """Run a command in this process."""
-
-    def run(*arguments: str | Path) -> Ended:
-        monkeypatch.setattr(sys, "argv", ["harness", *map(str, arguments)])
-        capsys.readouterr()
-        code: object = 0
-        try:
-            program.main()
-        except SystemExit as ended:
-            code = ended.code
-        return Ended(code if isinstance(code, int) else 0, *capsys.readouterr())
-
-    return run
 
 
 @pytest.fixture
