@@ -1,7 +1,8 @@
 """Responses from a local model with transformers: an own decoding loop over batches of similar length.
 
-Three things make it faster than `generate` at the same work: finished rows leave the batch, attention over the
-cache reads each key-value head once for all its query heads, and the head runs on the last position only.
+What makes it faster than `generate` at the same work: finished rows leave the batch, a step writes into the cache
+where `generate` copies all of it, attention over the cache reads each key-value head once for all its query heads, the
+head runs on the last position only and is never copied, and tokens are drawn by inversion.
 
 A row's random numbers depend on (seed, purpose, row) alone, not on the batch it is in, and batches are formed
 from the full list, so that a resumed run gives the text of an undisturbed one.
@@ -16,7 +17,8 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from transformers import AttentionInterface, AttentionMaskInterface, DynamicCache
+from transformers import AttentionInterface, AttentionMaskInterface, Cache, DynamicCache
+from transformers.cache_utils import DynamicLayer
 from transformers.masking_utils import sdpa_mask
 
 from harness.config import Sampling
@@ -28,6 +30,8 @@ GROUPED_ATTENTION = "harness_grouped"
 PADDED_SHARE = 0.15
 # rows are taken out of the batch once this share of it has finished
 FINISHED_SHARE = 0.1
+# tokens that a cache has room for before it is copied to a larger place
+ROOM = 64
 
 
 def grouped_attention(
@@ -40,7 +44,8 @@ def grouped_attention(
     dropout: float = 0.0,
     **extras: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Attention that never repeats key-value heads: on a CPU that copy costs more than the attention itself.
+    """Attention that never repeats key-value heads: on a CPU that copy costs more than the attention itself. In a step
+    of one token, the query heads of a group go in as if they were so many queries of one head.
 
     Shapes: query [B, H, T, D]; key and value [B, G, S, D] with G dividing H; mask [B, 1, T, S], true where seen.
 
@@ -50,21 +55,52 @@ def grouped_attention(
     if extras.get("softcap") is not None or extras.get("s_aux") is not None:
         raise UserError("grouped attention has neither soft capping nor sinks; load the model with its own attention")
     batch, heads, length, width = query.shape
-    groups = key.shape[1]
-    scale = width**-0.5 if scaling is None else scaling
-    grouped = query.reshape(batch, groups, heads // groups * length, width)
-    scores = torch.matmul(grouped, key.transpose(2, 3)).float().mul_(scale).view(batch, heads, length, -1)
-    if attention_mask is None and length > 1:  # no padding in this batch: plain causal
-        span = scores.shape[-1]
-        attention_mask = torch.ones(length, span, dtype=torch.bool, device=scores.device).tril(span - length)
-    if attention_mask is not None:
-        scores = scores.masked_fill_(~attention_mask, torch.finfo(scores.dtype).min)
-    weights = torch.softmax(scores, -1).to(value.dtype).view(batch, groups, heads // groups * length, -1)
-    return torch.matmul(weights, value).view(batch, heads, length, width).transpose(1, 2).contiguous(), None
+    groups, span = key.shape[1:3]
+    if length == 1:
+        mask = None if attention_mask is None else attention_mask.expand(batch, 1, heads // groups, span)
+        rows = query.reshape(batch, groups, heads // groups, width)
+        out = F.scaled_dot_product_attention(rows, key, value, attn_mask=mask, scale=scaling)
+        return out.reshape(batch, 1, heads, width), None
+    if attention_mask is None:  # no padding in this batch: plain causal, from the end of what is there
+        attention_mask = torch.ones(length, span, dtype=torch.bool, device=query.device).tril(span - length)
+    out = F.scaled_dot_product_attention(
+        query, key, value, attn_mask=attention_mask, scale=scaling, enable_gqa=heads > groups
+    )
+    return out.transpose(1, 2).contiguous(), None
 
 
 AttentionInterface.register(GROUPED_ATTENTION, grouped_attention)
 AttentionMaskInterface.register(GROUPED_ATTENTION, sdpa_mask)
+
+
+class RoomyLayer(DynamicLayer):  # type: ignore[misc]  # transformers has no types for it
+    """Keys and values of a layer with room for ROOM more tokens: a step writes its token behind the others, where
+    `DynamicLayer` copies all of them."""
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+            self.length = 0
+            self.room = [state[:, :, :0] for state in (key_states, value_states)]
+        start, self.length = self.length, self.length + key_states.shape[2]
+        for kind, states in enumerate((key_states, value_states)):
+            if self.length > self.room[kind].shape[2]:
+                batch, groups, _, width = states.shape
+                larger = states.new_empty(batch, groups, self.length + ROOM, width)
+                larger[:, :, :start] = self.room[kind][:, :, :start]
+                self.room[kind] = larger
+            self.room[kind][:, :, start : self.length] = states
+        return self._filled()
+
+    def batch_select_indices(self, indices: torch.Tensor) -> None:
+        self.room = [room[indices] for room in self.room]
+        self._filled()
+
+    def _filled(self) -> tuple[torch.Tensor, torch.Tensor]:
+        self.keys, self.values = (room[:, :, : self.length] for room in self.room)
+        return self.keys, self.values
 
 
 def form_batches(lengths: Sequence[int], size: int) -> list[list[int]]:
@@ -145,28 +181,30 @@ def decode_batch(
 
 
 def _next_logits(
-    model: Any, ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor, cache: DynamicCache
+    model: Any, ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor, cache: Cache
 ) -> torch.Tensor:
     """The logits after the last of `ids`, [B, V]; the cache grows by them."""
+    # by index, not by count: a slice of the hidden states is in pieces, and matmul would copy the head for each row
+    last: Any = torch.tensor([-1], device=ids.device) if ids.shape[1] > 1 and not has_own_code(model) else 1
     logits: torch.Tensor = model(
         input_ids=ids,
         attention_mask=mask,
         position_ids=positions,
         past_key_values=cache,
         use_cache=True,
-        logits_to_keep=1,
+        logits_to_keep=last,
     ).logits[:, -1]
-    if not logits.isfinite().all():
+    if not logits.sum().isfinite():  # one pass; whatever is not finite stays in a sum
         raise UserError(f"{model.name_or_path} gives logits that are not finite; its weights are broken")
     return logits
 
 
-def _prefill(model: Any, prompts: Sequence[Sequence[int]]) -> tuple[DynamicCache, torch.Tensor]:
+def _prefill(model: Any, prompts: Sequence[Sequence[int]]) -> tuple[Cache, torch.Tensor]:
     """The cache of all prompts, padded on the left, and the logits after each, [B, V].
 
     Prompts are read in groups of similar length, so that one long prompt does not make the others as long.
     """
-    caches: list[DynamicCache] = []
+    caches: list[Cache] = []
     logits: list[torch.Tensor] = []
     # caches of windowed layers do not hold whole prompts, and cannot be joined
     plain = model.config.model_type in FAMILIES and not windowed(model.config) and not has_own_code(model)
@@ -174,11 +212,11 @@ def _prefill(model: Any, prompts: Sequence[Sequence[int]]) -> tuple[DynamicCache
         width = max(map(len, group))
         ids = torch.tensor([[0] * (width - len(p)) + list(p) for p in group], device=model.device)
         mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in group], device=model.device)
-        caches.append(DynamicCache(config=model.config))
+        caches.append(_new_cache(model, plain))
         logits.append(_next_logits(model, ids, mask, (mask.cumsum(1) - 1).clamp_(min=0), caches[-1]))
     if len(caches) == 1:
         return caches[0], logits[0]
-    joined = DynamicCache(config=model.config)
+    joined = _new_cache(model, plain)
     width = max(map(len, prompts))
     for layer in range(len(caches[0].layers)):
         parts = [(cache.layers[layer].keys, cache.layers[layer].values) for cache in caches]
@@ -187,6 +225,12 @@ def _prefill(model: Any, prompts: Sequence[Sequence[int]]) -> tuple[DynamicCache
         )
         joined.update(keys, values, layer)
     return joined, torch.cat(logits)
+
+
+def _new_cache(model: Any, plain: bool) -> Cache:
+    if not plain:
+        return DynamicCache(config=model.config)
+    return Cache(layers=[RoomyLayer() for _ in range(model.config.num_hidden_layers)])
 
 
 def _similar(prompts: Sequence[Sequence[int]]) -> list[Sequence[Sequence[int]]]:

@@ -31,12 +31,14 @@ from transformers import (
     Qwen2Config,
     SmolLM3Config,
 )
+from transformers.cache_utils import DynamicLayer
 
 from harness.config import Sampling
 from harness.errors import UserError
 from harness.generation import sampler
 from harness.generation.sampler import (
     GROUPED_ATTENTION,
+    RoomyLayer,
     choose,
     decode_batch,
     form_batches,
@@ -140,6 +142,35 @@ def test_a_query_that_sees_nothing_stays_finite() -> None:
     mask[..., 0] = False
     found, _ = grouped_attention(None, *(torch.randn(1, 2, 3, 8) for _ in range(3)), mask)
     assert torch.isfinite(found).all()
+
+
+# ---- the cache
+
+
+@pytest.mark.parametrize("room", [0, 2, 64])
+def test_a_cache_with_room_holds_what_a_plain_one_holds(room: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sampler, "ROOM", room)
+    generator = torch.Generator().manual_seed(0)
+    roomy, plain = RoomyLayer(), DynamicLayer()
+    rows = 5
+    for length, left in ((4, None), (1, [4, 0, 2]), (1, None), (3, [1]), (1, None), (1, None)):
+        keys, values = (torch.randn(rows, 2, length, 8, generator=generator) for _ in range(2))
+        for found, wanted in zip(roomy.update(keys, values), plain.update(keys, values), strict=True):
+            assert torch.equal(found, wanted)
+        if left is not None:
+            rows = len(left)
+            for cache in (roomy, plain):
+                cache.batch_select_indices(torch.tensor(left))
+        assert roomy.get_seq_length() == plain.get_seq_length()
+        assert torch.equal(roomy.keys, plain.keys)
+        assert torch.equal(roomy.values, plain.values)
+
+
+def test_a_response_that_outgrows_its_room_is_the_same(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    prompts = ragged_prompts(8)
+    wanted = decode(model, prompts, DRAWN, STOPS)
+    monkeypatch.setattr(sampler, "ROOM", 3)
+    assert decode(model, prompts, DRAWN, STOPS) == wanted
 
 
 # ---- decoding
