@@ -4,7 +4,7 @@
     VLLM_PYTHON=.venv-vllm/bin/python python -m benchmarks.speed.generate …     # vLLM too
 
 Prompts are drawn evenly from all shipped prompt sets, so their lengths are ragged, and the model ends its turns where
-it likes. Each side is a process of its own, one after the other; loading and a first small batch are not counted. All
+it likes. Each side is a process of its own, one after the other; loading and a first small batch are told apart. All
 have bf16 weights and the same batch size (vLLM fills its own batches). Leave OMP_NUM_THREADS unset: vLLM takes all
 cores whatever it says (VLLM_CPU_OMP_THREADS_BIND=0 holds it to one).
 
@@ -155,8 +155,9 @@ def measured(side: str, work: Work) -> dict[str, Any]:
     rows = rows_of(tokenizer, work.prompts)
     made = {"ours": ours, "plain": plain, "plain, memory kept": plain_kept, "vllm": vllm}[side]
     run = made(folder, tokenizer, work)
-    run(rows[:WARM_UP], work.sampling.model_copy(update={"max_new_tokens": WARM_UP}))
     began = time.perf_counter()
+    run(rows[:WARM_UP], work.sampling.model_copy(update={"max_new_tokens": WARM_UP}))
+    start, began = time.perf_counter() - began, time.perf_counter()
     responses = run(rows, work.sampling)
     seconds = time.perf_counter() - began
     release_vllm()  # a child that has ended is what its memory is known of
@@ -167,6 +168,7 @@ def measured(side: str, work: Work) -> dict[str, Any]:
         "responses": len(responses),
         "prompt_tokens": sum(len(row.prompt) for row in rows),
         "tokens": tokens,
+        "start_s": round(start, 1),
         "seconds": round(seconds, 3),
         "tokens_per_s": round(tokens / seconds, 1),
         "peak_mb": round(resource.getrusage(who).ru_maxrss / 1024, 1),
@@ -224,7 +226,7 @@ def main() -> None:
 def _line(row: dict[str, Any]) -> str:
     return (
         f"{row['side']:18} {row['responses']:5} responses, {row['tokens']:7,} tokens: "
-        f"{row['tokens_per_s']:8.1f} a second, peak {row['peak_mb']:.0f} MB"
+        f"{row['tokens_per_s']:8.1f} a second after {row['start_s']:.1f} s, peak {row['peak_mb']:.0f} MB"
     )
 
 

@@ -16,8 +16,8 @@ Backend = Literal["transformers", "vllm"]
 
 
 def fastest_backend(vllm: VLLM) -> Backend:
-    """vLLM where a GPU is and vLLM is installed (or an interpreter that has it is named), else the sampler: vLLM's CPU
-    build takes no seed for each request, and so draws nothing that could be drawn again."""
+    """vLLM where a GPU is and vLLM is installed (or an interpreter that has it is named), else the sampler: on a CPU
+    vLLM draws faster, but starts anew for each model, which the stages that a CPU is fit for do not make up for."""
     import torch
 
     there = vllm.python is not None or importlib.util.find_spec("vllm") is not None

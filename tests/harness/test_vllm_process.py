@@ -22,11 +22,13 @@ ROOT = Path(__file__).parents[2]
 VLLM = """
 import os, signal, statistics, subprocess, sys, time
 from types import SimpleNamespace
+sys.modules["vllm.platforms"] = SimpleNamespace(current_platform=SimpleNamespace(is_cpu=lambda: "CPU" in os.environ))
 class SamplingParams:
     def __init__(self, max_tokens=16, logprobs=None, seed=None):
         self.max_tokens, self.logprobs, self.seed = max_tokens, logprobs, seed
 class LLM:
-    def __init__(self, model, dtype="auto", starts=None):
+    def __init__(self, model, dtype="auto", starts=None, enforce_eager=False):
+        self.eager = enforce_eager
         print("a line of logging on standard output")
         assert statistics.mean([1, 3]) == 2  # the standard library's, not the harness's
         if starts:
@@ -51,7 +53,7 @@ class LLM:
             new = ids[::-1][:params.max_tokens]
             rows = [{t: SimpleNamespace(logprob=-t / 4)} for t in new] if params.logprobs else None
             finish = "length" if params.max_tokens < len(ids) else "stop"
-            first = SimpleNamespace(token_ids=new, text=f"{params.seed}\\u2028é", finish_reason=finish, logprobs=rows)
+            first = SimpleNamespace(token_ids=new, text=f"{params.seed}{self.eager * ' eager'}\\u2028é", finish_reason=finish, logprobs=rows)
             outputs.append(SimpleNamespace(outputs=[first]))
         return outputs
 """
@@ -88,6 +90,25 @@ def test_completions_come_in_the_order_of_requests_batch_after_batch() -> None:
     assert process.generate([]) == []
     many = process.generate([Request([number] * 50) for number in range(100, 2100)])  # far more than a pipe holds
     assert [answer.token_ids[0] for answer in many] == list(range(100, 2100))
+
+
+@pytest.mark.parametrize(
+    ("on_cpu", "said", "eager"),
+    [
+        (False, {}, False),
+        (True, {}, True),
+        (True, {"enforce_eager": False}, False),
+        (False, {"enforce_eager": True}, True),
+    ],
+)
+def test_on_a_cpu_nothing_is_compiled_unless_it_is_asked_for(
+    on_cpu: bool, said: dict[str, bool], eager: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Compiled, vLLM's CPU build ends at a request that has a seed."""
+    if on_cpu:
+        monkeypatch.setenv("CPU", "1")
+    text = opened(**said).generate([Request([1])])[0].text
+    assert ("eager" in text) is eager
 
 
 def test_one_process_is_kept_until_another_is_asked_for(tmp_path: Path) -> None:
