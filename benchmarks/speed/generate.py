@@ -154,8 +154,8 @@ def measured(side: str, work: Work) -> dict[str, Any]:
     tokenizer = load_tokenizer(folder)
     rows = rows_of(tokenizer, work.prompts)
     made = {"ours": ours, "plain": plain, "plain, memory kept": plain_kept, "vllm": vllm}[side]
-    run = made(folder, tokenizer, work)
     began = time.perf_counter()
+    run = made(folder, tokenizer, work)
     run(rows[:WARM_UP], work.sampling.model_copy(update={"max_new_tokens": WARM_UP}))
     start, began = time.perf_counter() - began, time.perf_counter()
     responses = run(rows, work.sampling)

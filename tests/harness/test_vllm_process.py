@@ -53,7 +53,8 @@ class LLM:
             new = ids[::-1][:params.max_tokens]
             rows = [{t: SimpleNamespace(logprob=-t / 4)} for t in new] if params.logprobs else None
             finish = "length" if params.max_tokens < len(ids) else "stop"
-            first = SimpleNamespace(token_ids=new, text=f"{params.seed}{self.eager * ' eager'}\\u2028é", finish_reason=finish, logprobs=rows)
+            text = f"{params.seed}{self.eager * ' eager'}\\u2028é"
+            first = SimpleNamespace(token_ids=new, text=text, finish_reason=finish, logprobs=rows)
             outputs.append(SimpleNamespace(outputs=[first]))
         return outputs
 """

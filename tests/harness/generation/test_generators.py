@@ -117,9 +117,10 @@ def test_a_job_opens_its_generator_and_loads_nothing(folder: Path, monkeypatch: 
 # of the interface of vllm, what the worker uses. It draws three tokens that follow from the prompt and the seed, then
 # stops; a prompt that begins with 13 has room for none, with 14 for one.
 STAND_IN = """
-import json, os
+import json, os, sys
 from types import SimpleNamespace
 __version__ = "9.9"
+sys.modules["vllm.platforms"] = SimpleNamespace(current_platform=SimpleNamespace(is_cpu=lambda: False))
 class SamplingParams:
     def __init__(self, **fields):
         self.fields = fields
