@@ -3,9 +3,9 @@
     python vllm_worker.py SETTINGS
 
 It is run by its path, so that the interpreter that has vLLM needs no harness. SETTINGS is a JSON object of keyword
-arguments of `vllm.LLM`: model, dtype, max_model_len, and what else the engine takes; on a CPU `enforce_eager` is true
-unless it is given. Once the model is loaded it prints {"ready": true, "version"}, or {"missing": why} where there is no
-vLLM. Then it reads requests, one a line, up to an empty line; these are a batch:
+arguments of `vllm.LLM`: model, dtype, max_model_len, and what else the engine takes; on a CPU prompts are read whole
+unless it says otherwise. Once the model is loaded it prints {"ready": true, "version"}, or {"missing": why} where there
+is no vLLM. Then it reads requests, one a line, up to an empty line; these are a batch:
 
     {"id", "prompt_token_ids", …}  the rest are fields of vllm.SamplingParams: max_tokens, temperature, logprobs, …
 
@@ -80,9 +80,9 @@ def _serve(settings: dict[str, Any], lines: queue.SimpleQueue[str], out: Any) ->
         say({"missing": str(error)})
         out.flush()
         return
-    # compiled, its CPU build takes no seed for a request
+    # after a part of a prompt, vLLM sets a request's random numbers back, which those of a CPU cannot be
     if importlib.import_module("vllm.platforms").current_platform.is_cpu():
-        settings.setdefault("enforce_eager", True)
+        settings.setdefault("enable_chunked_prefill", False)
     engine = vllm.LLM(**settings)
     say({"ready": True, "version": getattr(vllm, "__version__", "unknown")})
     out.flush()

@@ -27,8 +27,8 @@ class SamplingParams:
     def __init__(self, max_tokens=16, logprobs=None, seed=None):
         self.max_tokens, self.logprobs, self.seed = max_tokens, logprobs, seed
 class LLM:
-    def __init__(self, model, dtype="auto", starts=None, enforce_eager=False):
-        self.eager = enforce_eager
+    def __init__(self, model, dtype="auto", starts=None, enable_chunked_prefill=None):
+        self.chunked = enable_chunked_prefill
         print("a line of logging on standard output")
         assert statistics.mean([1, 3]) == 2  # the standard library's, not the harness's
         if starts:
@@ -53,7 +53,7 @@ class LLM:
             new = ids[::-1][:params.max_tokens]
             rows = [{t: SimpleNamespace(logprob=-t / 4)} for t in new] if params.logprobs else None
             finish = "length" if params.max_tokens < len(ids) else "stop"
-            text = f"{params.seed}{self.eager * ' eager'}\\u2028é"
+            text = f"{params.seed}{' ' + str(self.chunked) if self.chunked is not None else ''}\\u2028é"
             first = SimpleNamespace(token_ids=new, text=text, finish_reason=finish, logprobs=rows)
             outputs.append(SimpleNamespace(outputs=[first]))
         return outputs
@@ -94,22 +94,16 @@ def test_completions_come_in_the_order_of_requests_batch_after_batch() -> None:
 
 
 @pytest.mark.parametrize(
-    ("on_cpu", "said", "eager"),
-    [
-        (False, {}, False),
-        (True, {}, True),
-        (True, {"enforce_eager": False}, False),
-        (False, {"enforce_eager": True}, True),
-    ],
+    ("on_cpu", "said", "chunked"),
+    [(False, {}, "None"), (True, {}, "None False"), (True, {"enable_chunked_prefill": True}, "None True")],
 )
-def test_on_a_cpu_nothing_is_compiled_unless_it_is_asked_for(
-    on_cpu: bool, said: dict[str, bool], eager: bool, monkeypatch: pytest.MonkeyPatch
+def test_on_a_cpu_prompts_are_read_whole_unless_settings_say_otherwise(
+    on_cpu: bool, said: dict[str, bool], chunked: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Compiled, vLLM's CPU build ends at a request that has a seed."""
+    """In parts, vLLM's CPU build ends at a request that has a seed."""
     if on_cpu:
         monkeypatch.setenv("CPU", "1")
-    text = opened(**said).generate([Request([1])])[0].text
-    assert ("eager" in text) is eager
+    assert opened(**said).generate([Request([1])])[0].text == f"{chunked}\u2028é"
 
 
 def test_one_process_is_kept_until_another_is_asked_for(tmp_path: Path) -> None:

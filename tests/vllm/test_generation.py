@@ -81,7 +81,7 @@ def assert_told(found: Sequence[Drawn], here: Sequence[Sequence[int]]) -> None:
 @pytest.fixture(scope="module")
 def in_vllm(model_folder: Path, tokenizer: Any, vllm_python: str, here: list[list[int]]) -> VLLMGenerator:
     """Asked for after what transformers loads: its process ends where a model is loaded here."""
-    engine = {"dtype": "float32", "enforce_eager": True}
+    engine = {"dtype": "float32", "enforce_eager": True, "max_num_batched_tokens": 256}
     return VLLMGenerator(model_folder, tokenizer, VLLM(python=vllm_python, max_model_len=256, engine=engine))
 
 
@@ -99,8 +99,11 @@ def test_greedy_decoding_in_vllm_is_that_of_the_sampler(
 
 
 def test_what_vllm_draws_for_a_row_follows_from_its_seed(in_vllm: VLLMGenerator, rows: list[Row]) -> None:
+    """More prompts than vLLM reads at once, so that one of them would be read in parts."""
     how = Draw(Sampling(max_new_tokens=COUNT), 0, "chosen")
     together = [drawn.token_ids for drawn in in_vllm.draw(rows, how)]
+    thrice = [drawn.token_ids for drawn in in_vllm.draw(rows * 3, how)]
+    assert agreement(thrice, together * 3) >= SHARE
     again = [drawn.token_ids for drawn in in_vllm.draw(rows[::-1], how)][::-1]
     assert agreement(again, together) >= SHARE
     others = [drawn.token_ids for drawn in in_vllm.draw(rows, Draw(how.sampling, 1, "chosen"))]
