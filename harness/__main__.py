@@ -29,7 +29,7 @@ def main() -> None:
             _traceback(error)
         # the command line's own errors (typer has vendored click since, so by shape and not by class)
         if hasattr(error, "format_message") and hasattr(error, "exit_code"):
-            message = " ".join(error.format_message().split())
+            message = " ".join(error.format_message().split()).rstrip(".")
             print(hide(f"error: {message}; see --help") if arguments else message, file=sys.stderr)
             sys.exit(error.exit_code)
         advice = "nothing finished is lost; --debug shows the traceback"

@@ -79,6 +79,9 @@ class Request:
         if preset is None and not any("student" in layer for layer in above):
             preset = default_preset()
         below = [configuration.preset_layer(preset)] if preset else []
+        for layer in below:  # how a preset prunes is said of its own student: nobody asked for it of another
+            if any(one.get("student", layer.get("student")) != layer.get("student") for one in above):
+                layer.pop("prune", None)
         return preset, below + above
 
     def command(self, preset: str | None) -> str:

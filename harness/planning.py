@@ -98,6 +98,8 @@ def disk_needed(to_do: Iterable[Cost]) -> int:
 
 def in_minutes(seconds: float) -> str:
     """A time for people."""
+    if 0 < seconds < 90:
+        return "1 minute"
     if seconds < 7200:
         return f"{seconds / 60:.0f} minutes"
     return f"{seconds / 3600:.0f} hours" if seconds < 48 * 3600 else f"{seconds / 86400:.1f} days"

@@ -26,12 +26,15 @@ def check_owner(owner: str) -> None:
         UserError: no token, no hub, a token that may not write, or an owner that is not the token's.
     """
     from huggingface_hub import HfApi
+    from huggingface_hub.errors import LocalTokenNotFoundError
 
     option = f"--push-to-hub {owner}"
     if offline():
         raise UserError(f"{option}: HF_HUB_OFFLINE is set, so nothing can be uploaded")
     try:
         who = within(PATIENCE, HfApi().whoami)
+    except LocalTokenNotFoundError as error:
+        raise UserError(f"{option}: there is no token; run `hf auth login`, or export HF_TOKEN=…") from error
     except Exception as error:
         if not of_the_hub(error):
             raise

@@ -154,6 +154,8 @@ def locate(
         )
     _check_family(folder, families, remote_code)
     if families is None:
+        if not files.has_tokenizer(folder):
+            raise UserError(f"{folder} holds no tokenizer; save it there too (tokenizer.save_pretrained)")
         _check_tokenizer(folder)
     return folder, folder_digest(folder, store, pickled, remote_code and bool(files.own_code(folder)))
 

@@ -13,6 +13,8 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
+from jinja2 import TemplateError
+
 from harness.errors import UserError
 from harness.records import Message
 
@@ -34,11 +36,17 @@ def encode_chat(tokenizer: Any, messages: Iterable[Message]) -> list[int]:
     """Ids of a conversation up to where the assistant's turn begins.
 
     Raises:
-        UserError: the tokenizer has no chat template.
+        UserError: the tokenizer has no chat template, or one that fails.
     """
     if not tokenizer.chat_template:
         raise UserError(f"the tokenizer of {tokenizer.name_or_path} has no chat template")
-    messages = list(messages)
+    try:
+        return _encoded(tokenizer, list(messages))
+    except TemplateError as error:  # as written, or what it raises of a role that it does not take
+        raise UserError(f"the chat template of {tokenizer.name_or_path} fails: {error}") from error
+
+
+def _encoded(tokenizer: Any, messages: list[Message]) -> list[int]:
     control = {token.content: index for index, token in tokenizer.added_tokens_decoder.items() if token.special}
     if not any(token in message.content for message in messages for token in control):
         plain = [message.model_dump() for message in messages]

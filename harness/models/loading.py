@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
@@ -41,13 +42,20 @@ def load_model(
     remote_code: bool = False,
 ) -> Any:
     """A causal language model in evaluation mode on the best device, or `on` one; with transformers' choice of
-    attention unless one is named. remote_code: by the Python code in its folder."""
+    attention unless one is named. remote_code: by the Python code in its folder.
+
+    Raises:
+        UserError: a file of weights is damaged.
+    """
     release_vllm()  # it has taken a GPU's memory whole
     if attention is None and getattr(load_config(folder, remote_code), "attn_logit_softcapping", None):
         attention = "eager"  # its choice would be SDPA, which leaves the capping out without a word
-    model = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=dtype, attn_implementation=attention, use_safetensors=True, trust_remote_code=remote_code
-    )
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=dtype, attn_implementation=attention, use_safetensors=True, trust_remote_code=remote_code
+        )
+    except SafetensorError as error:
+        raise UserError(f"the weights of {folder} cannot be read: {error}; copy or download them again") from error
     return model.eval().to(on or device())
 
 

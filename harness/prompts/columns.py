@@ -29,6 +29,8 @@ def chosen(said: Columns, table: Table) -> Columns:
     Raises:
         UserError: a column that is not there, or none or several that may hold the prompts; it lists the columns.
     """
+    if not table.columns:
+        raise UserError(f"{table.where}: no prompts in it, and no columns")
     there = f"its columns are {', '.join(table.columns)}"
     given = said.model_dump(exclude_none=True)
     for name in given.values():

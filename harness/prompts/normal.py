@@ -97,7 +97,8 @@ def _read(table: Table, source: PromptSource, share: float) -> _Read:
     if not prompts:
         part = f" part '{source.part}'" if source.part else ""
         why = f" ({errors[0]})" if errors else ""
-        raise UserError(f"{table.where}: no prompts in{part or ' it'}{why}")
+        advice = "; with a larger test_share it takes more" if source.part == "test" and not why else ""
+        raise UserError(f"{table.where}: no prompts in{part or ' it'}{why}{advice}")
     more = any(prompt.turns or prompt.answer for prompt in prompts.values())
     return _Read(list(prompts.values()), duplicates, len(errors or ()), own and not duplicates and not more)
 

@@ -45,6 +45,8 @@ def parse(row: dict[str, Any], where: str) -> Prompt:
     """
     if ("prompt" in row) == ("messages" in row):
         raise UserError(f"{where}: expected either a 'prompt' or a 'messages' field, found {json.dumps(list(row))}")
+    if not isinstance(row.get("prompt", ""), str):
+        raise UserError(f"{where}: 'prompt' must be a text")
     data = row.get("messages", [{"role": "user", "content": row.get("prompt")}])
     try:
         messages = tuple(Message.model_validate(message) for message in data)

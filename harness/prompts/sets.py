@@ -109,5 +109,8 @@ def _by_name(text: str, library: Library) -> tuple[str, PromptSource]:
             raise UserError(f"prompts.{name}: there is a prompt set of that name already; give yours another")
     source = library.own.get(text) or (prompt_sets.get(text) if text in prompt_sets else None)
     if source is None:
+        before, at, _ = text.rpartition("@")
+        if at and Path(before).exists():
+            raise UserError(f"'{text}': a file's parts are @{' and @'.join(PARTS)}")
         raise UserError(f"unknown prompt set '{text}'{did_you_mean(text, [*prompt_sets.names(), *library.own])}")
     return text, source

@@ -100,6 +100,17 @@ def test_the_embedded_preset_serves_where_nothing_names_a_student(tmp_path: Path
     assert request(tmp_path, student="some/model").limits.train is None
 
 
+@pytest.mark.parametrize(("student", "ratio"), [(None, 0.2), ("smollm2-135m-pruned20", 0.2), ("qwen2.5-1.5b", None)])
+def test_a_preset_prunes_no_student_but_its_own(tmp_path: Path, student: str | None, ratio: float | None) -> None:
+    prune = request(tmp_path, preset="quick", student=student).prune
+    assert (prune and prune.ratio) == ratio
+
+
+def test_pruning_that_was_asked_for_holds_for_any_student(tmp_path: Path) -> None:
+    config = request(tmp_path, preset="quick", student="qwen2.5-1.5b", assignments=["prune.ratio=0.3"])
+    assert config.prune is not None and config.prune.ratio == 0.3
+
+
 def test_layers_are_left_as_they_were() -> None:
     below, above = {"limits": {"train": 1}}, {"limits": {"eval": 2}}
     assert merge(below, above) == {"limits": {"train": 1, "eval": 2}}

@@ -362,7 +362,15 @@ def test_the_free_disk_is_that_of_the_nearest_folder_there_is(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"), [(61, "1 minutes"), (7300, "2 hours"), (260_000, "3.0 days")]
-)  # fmt: skip
+    ("seconds", "text"),
+    [
+        (0, "0 minutes"),
+        (20, "1 minute"),
+        (61, "1 minute"),
+        (150, "2 minutes"),
+        (7300, "2 hours"),
+        (260_000, "3.0 days"),
+    ],
+)
 def test_times_for_people(seconds: float, text: str) -> None:
     assert planning.in_minutes(seconds) == text

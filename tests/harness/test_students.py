@@ -11,6 +11,7 @@ import pytest
 import torch
 import yaml
 from huggingface_hub import HfApi
+from huggingface_hub.errors import LocalTokenNotFoundError
 from transformers import AutoTokenizer
 
 from harness import commands, launch, pushing
@@ -86,7 +87,7 @@ def test_the_card_is_one_that_the_hub_takes(root: Path) -> None:
 
 
 def test_students_are_no_part_of_the_manifest(root: Path) -> None:
-    assert "students" not in (root / "out" / "manifest.json").read_text()
+    assert '"students' not in (root / "out" / "manifest.json").read_text()
     assert commands.verify(root / "out", root / "store") == 0
 
 
@@ -235,6 +236,7 @@ def test_a_failed_upload_is_one_line_that_says_how_to_try_again(
 @pytest.mark.parametrize(
     ("who", "part"),
     [
+        (LocalTokenNotFoundError("for\nparagraphs"), "there is no token; run `hf auth login`"),
         (OSError("no token"), "does not say whose token this is: OSError: no token"),
         ({"name": "me", "orgs": [], "auth": {"accessToken": {"role": "read"}}}, "may only read"),
         ({"name": "someone", "orgs": [{"name": "else"}]}, "may write to: someone, else"),

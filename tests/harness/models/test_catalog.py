@@ -75,6 +75,13 @@ def test_a_folder_without_a_checkpoint_is_refused(tmp_path: Path, store: Store, 
         locate("model", ModelSpec(path=str(folder)), store, True)
 
 
+def test_a_folder_without_a_tokenizer_is_refused(tmp_path: Path, store: Store) -> None:
+    folder = checkpoint(tmp_path / "model")
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(UserError, match="holds no tokenizer"):
+        locate("model", ModelSpec(path=str(folder)), store, True)
+
+
 def test_a_folder_s_digest_follows_its_content_not_its_path(tmp_path: Path, store: Store) -> None:
     first, second = checkpoint(tmp_path / "a"), checkpoint(tmp_path / "b" / "c")
     assert folder_digest(first, store) == folder_digest(second, store)

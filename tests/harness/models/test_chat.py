@@ -163,6 +163,14 @@ def test_without_a_template_the_error_says_so(tokenizer: Any) -> None:
         encode_chat(bare, conversation("Hello"))
 
 
+@pytest.mark.parametrize("template", ["{% for m in %}", "{{ raise_exception('no such role') }}"])
+def test_a_template_that_fails_is_an_error_of_one_line(tokenizer: Any, template: str) -> None:
+    broken = copy.deepcopy(tokenizer)
+    broken.chat_template = template
+    with pytest.raises(UserError, match=r"^the chat template of .* fails: "):
+        encode_chat(broken, conversation("Hello"))
+
+
 def test_a_tokenizer_without_control_tokens_has_none_to_find() -> None:
     backend = Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

@@ -16,6 +16,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
+from harness.errors import UserError
 from harness.models.loading import (
     frozen_model,
     load_model,
@@ -251,3 +252,10 @@ def test_releasing_the_frozen_model_drops_it(checkpoints: dict[str, Path]) -> No
     gc.collect()
     assert kept() is None
     release_frozen_model()  # nothing to release is no error
+
+
+def test_damaged_weights_are_an_error_of_one_line(tmp_path: Path) -> None:
+    tiny_model("qwen2", 0).save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(b"half a download")
+    with pytest.raises(UserError, match="cannot be read"):
+        load_model(tmp_path, torch.float32)

@@ -68,10 +68,16 @@ def test_a_folder_may_be_below_the_home(tmp_path: Path, monkeypatch: pytest.Monk
     assert model_spec("~/model").path == str(tmp_path / "model")
 
 
-@pytest.mark.parametrize("name", ["", "nothing", "./no/folder", "/no/folder", "../no", "~/none", "a/b/c"])
+@pytest.mark.parametrize("name", ["", "nothing", "a/b/c"])
 def test_what_is_none_of_these_is_refused(name: str) -> None:
     with pytest.raises(UserError, match="not a registered model, a folder, or a hub id"):
         model_spec(name)
+
+
+@pytest.mark.parametrize("name", ["./no/folder", "/no/folder", "../no", "~/none"])
+def test_a_path_to_nothing_is_no_misspelt_model(name: str) -> None:
+    with pytest.raises(UserError, match=f"^student '{name}': there is no such folder$"):
+        model_spec(name, "student")
 
 
 @pytest.mark.parametrize(

@@ -126,7 +126,7 @@ def test_a_row_without_an_id_gets_one_from_its_content() -> None:
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"prompt": None}, "messages need a role"),
+        ({"prompt": None}, "'prompt' must be a text"),
         ({"prompt": " "}, "an empty prompt"),
         ({"turns": []}, "'turns' must be a list of the user's turns"),
         ({"turns": "one"}, "'turns' must be a list of the user's turns"),

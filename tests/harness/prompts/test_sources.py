@@ -118,7 +118,7 @@ def test_cells_of_a_csv_file_are_texts_as_they_stand(tmp_path: Path, library: Li
         ("id,prompt\n1,one\n2\n", r"a\.csv:3: 1 cells"),
         ('prompt\n"open\n', r"a\.csv: cannot be read as CSV"),
         ("prompt\none\n \n", r"a\.csv:3: an empty prompt"),
-        ("", r"a\.csv: no prompts found; its columns are"),
+        ("", r"a\.csv: no prompts in it, and no columns"),
         ("prompt\n", r"a\.csv: no prompts in it"),
     ],
 )
@@ -248,7 +248,7 @@ def test_a_larger_share_of_test_takes_prompts_from_training_alone(tmp_path: Path
 
 def test_a_part_without_prompts_is_refused(tmp_path: Path, own_store: Path) -> None:
     path = csv(tmp_path / "a.csv", ROWS)
-    with pytest.raises(UserError, match=r"a\.csv: no prompts in part 'test'"):
+    with pytest.raises(UserError, match=r"a\.csv: no prompts in part 'test'; with a larger test_share"):
         training_set(f"{path}@test", Library(Store(own_store), test_share=1e-9))
 
 
@@ -277,6 +277,13 @@ def test_a_set_of_the_configuration_is_found_by_its_name(tmp_path: Path, own_sto
     assert not set(texts(train)) & set(texts(test))
     with pytest.raises(UserError, match="unknown prompt set 'tset'; did you mean 'test'"):
         training_set("tset", library)
+
+
+def test_a_misspelt_part_of_a_file_is_told_the_parts(tmp_path: Path, own_store: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("prompt\none\n")
+    with pytest.raises(UserError, match="a file's parts are @train and @test"):
+        training_set(f"{path}@tain", Library(Store(own_store)))
 
 
 def test_a_set_of_the_configuration_takes_no_name_that_is_taken(tmp_path: Path, own_store: Path) -> None:
