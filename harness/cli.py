@@ -23,7 +23,9 @@ Set = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="One setting, e.g. training.epochs=2. Repeatable."),
 ]
 Methods = Annotated[str | None, typer.Option(help="Methods, comma-separated; see `list methods`.")]
-Student = Annotated[str | None, typer.Option(help="A pair or model of `list`, a local folder, or a hub id.")]
+Student = Annotated[
+    str | None, typer.Option(help="A pair or model of `list`, a pair's file, a local folder, or a hub id.")
+]
 Teacher = Annotated[str | None, typer.Option(help="The same; by default the pair's teacher.")]
 JudgeName = Annotated[
     str | None,
@@ -35,11 +37,13 @@ Template = Annotated[
 MaxCost = Annotated[float | None, typer.Option(min=0, help="Stop asking before this has been spent; needs prices.")]
 Refresh = Annotated[bool, typer.Option("--refresh", help="Ask the judge anew for what it was asked before.")]
 Controls = Annotated[str | None, typer.Option(help="none, basic or full: rows that a method's claim travels with.")]
-TrainPrompts = Annotated[str | None, typer.Option(metavar="SET", help="A prompt set or a JSONL file.")]
+TrainPrompts = Annotated[
+    str | None, typer.Option(metavar="SET", help="A prompt set of `list`, or a file or folder of prompts.")
+]
 Eval = Annotated[
     str | None,
     typer.Option(
-        "--eval", metavar="SET,SET", help="Prompt sets or JSONL files; a file is out-of-domain unless in:PATH."
+        "--eval", metavar="SET,SET", help="Prompt sets of `list`, or files; a file is out-of-domain unless in:PATH."
     ),
 ]
 Limit = Annotated[int | None, typer.Option(min=1, help="Prompts per set, training included.")]
@@ -81,7 +85,8 @@ def run(
 ) -> None:
     """Train, judge and print the leaderboard. Run it again after a kill: it goes on where it was.
 
-    Later layers win: defaults, preset, --config, --set, options.
+    Later layers win: defaults, preset, --config, --set, options. Status 3: judgings lack verdicts, and are asked for
+    when it is run again.
     """
     from harness import commands
 
@@ -101,7 +106,7 @@ def run(
         limit,
         seed,
     )
-    commands.run(request, out, leaderboard, refresh, push_to_hub)
+    raise typer.Exit(commands.run(request, out, leaderboard, refresh, push_to_hub))
 
 
 @app.command()

@@ -123,7 +123,8 @@ def open_store(config: Config | JudgeConfig | None = None) -> Store:
     return Store(Path(named or os.environ.get(STORE_VARIABLE) or DEFAULT_STORE).expanduser())
 
 
-def run(request: Request, out: Path | None, copy: Path | None, refresh: bool, owner: str | None = None) -> None:
+def run(request: Request, out: Path | None, copy: Path | None, refresh: bool, owner: str | None = None) -> int:
+    """The process's status: ASK_AGAIN where judgings lack verdicts."""
     from harness import pushing, students
     from harness.launch import run_jobs
     from harness.launchers import launcher
@@ -164,6 +165,7 @@ def run(request: Request, out: Path | None, copy: Path | None, refresh: bool, ow
     rest = f"{unanswered} judgings lack verdicts: run it again to ask for them" if unanswered else "the rest were there"
     console.print(f"{made} of {len(road.jobs)} artifacts made, {rest}; written to {out}", markup=False, soft_wrap=True)
     pushing.push(folders, repositories, lambda line: console.print(line, markup=False, soft_wrap=True))
+    return ASK_AGAIN if unanswered else 0
 
 
 def _default_out(preset: str | None, config: Config) -> Path:
@@ -452,7 +454,7 @@ def store_verify() -> int:
     return DOUBTFUL if found else 0
 
 
-ASK_AGAIN = 3  # the status of `judge` where too many verdicts are not ok
+ASK_AGAIN = 3  # the status of `judge` where too many verdicts are not ok, and of `run` where judgings lack verdicts
 
 
 @dataclass(frozen=True)

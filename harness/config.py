@@ -26,7 +26,7 @@ from pydantic import (
     model_validator,
 )
 
-from harness.endpoint import without_credentials
+from harness.endpoint import KEY_VARIABLE, without_credentials
 from harness.errors import UserError, hide
 from harness.registry import Registry, did_you_mean
 
@@ -201,7 +201,7 @@ class Judging(Section):
     temperature: float = Field(default=0.0, ge=0)
     max_tokens: int = Field(default=1024, ge=1, description="of a reply with a rationale, reasoning included")
     base_url: str | None = Field(default=None, description="an OpenAI-compatible server; else OPENAI_BASE_URL")
-    key_variable: str = Field(default="OPENAI_API_KEY", description="the environment variable that holds the key")
+    key_variable: str = Field(default=KEY_VARIABLE, description="the environment variable that holds the key")
     concurrency: int = Field(default=64, ge=1)
     requests_per_minute: float | None = Field(default=None, gt=0)
     tokens_per_minute: float | None = Field(default=None, gt=0)
@@ -274,7 +274,7 @@ class ModelServer(Section):
     base_url: str
     model: str
     tokenizer: str | None = None
-    key_variable: str = Field(default="OPENAI_API_KEY", description="the environment variable that holds the key")
+    key_variable: str = Field(default=KEY_VARIABLE, description="the environment variable that holds the key")
     concurrency: int = Field(default=64, ge=1)
     requests_per_minute: float | None = Field(default=None, gt=0)
     tokens_per_minute: float | None = Field(default=None, gt=0)

@@ -23,6 +23,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 from harness.errors import UserError, hide
 
 OPENAI, URL_VARIABLE = "https://api.openai.com/v1", "OPENAI_BASE_URL"
+KEY_VARIABLE = "OPENAI_API_KEY"
 LONGEST_WAIT = 300.0  # seconds; a server that asks for more is asked again by another run
 WAITS_A_TRY = 10  # so often, for each of its tries, may a call be told to wait before that counts as a failure
 FIRST_WAIT, LONGEST_BACKOFF = 0.5, 60.0  # seconds: at most so long before the second try, doubled at every further one
@@ -64,9 +65,14 @@ class Server:
     userinfo: str = field(default="", repr=False)  # `name:password` of a URL that had them
 
     def require_key(self, variable: str) -> None:
-        """Refuse to ask OpenAI's own server without a key."""
-        if self.url == OPENAI and self.key == NO_KEY:
-            raise UserError(f"{OPENAI} needs a key: export {variable}=…, or name another server in judge.base_url")
+        """Refuse to ask OpenAI's own server without a key, and any server where the settings name a key's variable that
+        is not set."""
+        if self.key != NO_KEY or self.userinfo:
+            return
+        if self.url == OPENAI:
+            raise UserError(f"{OPENAI} needs a key: export {variable}=…, or name another server in base_url")
+        if variable != KEY_VARIABLE:
+            raise UserError(f"{variable} is not set: export it, or leave key_variable out where no key is needed")
 
     @property
     def headers(self) -> dict[str, str] | None:

@@ -342,7 +342,9 @@ def _distinct_names(eval_sets: Sequence[tuple[PromptSet, bool]]) -> None:
     names = [found.name for found, _ in eval_sets]
     for name in names:
         if names.count(name) > 1:
-            raise UserError(f"two evaluation sets are named '{name}'; rename one of the files")
+            raise UserError(
+                f"two evaluation sets are named '{name}'; rename one of the files, or name it with prompts.NAME.path"
+            )
 
 
 def _one_turn(name: str, train: Sequence[Prompt]) -> None:

@@ -16,6 +16,15 @@ from harness.pipeline import Road
 from harness.store import Store
 from harness.store_care import in_bytes
 
+# What makes a stage of the kind need less memory.
+SMALLER = "name a smaller model"
+LESS = {
+    "train": "lower training.micro_batch_tokens, set training.gradient_checkpointing=true or training.lora_rank=16, or "
+    "name a smaller student",
+    "respond": f"lower generation_batch_size or the sampling's max_new_tokens, or {SMALLER}",
+    "score": f"its weights are read in float32; lower scoring_batch_tokens, or {SMALLER}",
+    "distributions": f"its weights are read in float32; lower scoring_batch_tokens, or {SMALLER}",
+}
 Costs = Sequence[tuple[AnyJob, Cost | None]]
 
 
@@ -71,12 +80,9 @@ def _memory(costs: Costs) -> list[str]:
         return []
     kind, total = ("GPU memory", gpu) if gpu else ("memory", main_memory())
     lines = [f"{kind}: at most about {in_bytes(peak[0])} ({peak[1]}){f'; {in_bytes(total)} here' if total else ''}"]
-    if total and peak[0] > total:
-        lines.append(
-            f"warning: that does not fit in {in_bytes(total)}: lower training.micro_batch_tokens or "
-            "generation_batch_size, set training.gradient_checkpointing=true or training.lora_rank=16, or name smaller "
-            "models"
-        )
+    if total:
+        stages = dict.fromkeys(job.stage for job, cost in costs if cost and cost.memory and cost.memory > total)
+        lines += [f"warning: {stage} does not fit in {in_bytes(total)}: {LESS.get(stage, SMALLER)}" for stage in stages]
     return lines
 
 

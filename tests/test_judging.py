@@ -428,7 +428,7 @@ def test_a_run_whose_judge_fails_shows_it_and_asks_for_the_rest_alone(cli: Any, 
     with Server(fails_on(0.3)) as server:
         judge = [*at(server, "openai:fake"), "--set", "judge.tries=1", "--out", "result"]
         ended = cli("run", *tiny, *judge)
-        assert ended.status == 0 and "judgings lack verdicts: run it again to ask for them" in ended.err
+        assert ended.status == 3 and "judgings lack verdicts: run it again to ask for them" in ended.err
         results = json.loads(Path("result/results.json").read_text())
         failed = sum(row["failed_verdicts"] for row in results["rows"])
         assert 0 < failed < QUESTIONS and sum(row["missing"] for row in results["rows"]) > 0

@@ -82,6 +82,7 @@ async def _ask_all(
     server: ModelServer, path: str, bodies: Sequence[dict[str, Any]], tokens: Sequence[int], lacks: Any
 ) -> list[dict[str, Any]]:
     found = find_server(server.base_url, server.key_variable, f"{NAME}.base_url")
+    found.require_key(server.key_variable)
     endpoint = Endpoint(
         found, server.concurrency, server.timeout, server.tries, server.requests_per_minute, server.tokens_per_minute
     )

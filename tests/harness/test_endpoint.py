@@ -484,7 +484,10 @@ def test_the_server_and_its_key_come_from_the_setting_and_the_environment(monkey
         find_server(None, "OPENAI_API_KEY").require_key("OPENAI_API_KEY")
     with pytest.raises(UserError, match="MY_KEY"):
         find_server(OPENAI + "/", "MY_KEY").require_key("MY_KEY")
-    find_server("http://host/v1", "MY_KEY").require_key("MY_KEY")
+    with pytest.raises(UserError, match="MY_KEY is not set: export it, or leave key_variable out"):
+        find_server("http://host/v1", "MY_KEY").require_key("MY_KEY")
+    find_server("http://u:p@host/v1", "MY_KEY").require_key("MY_KEY")
+    find_server("http://host/v1", "OPENAI_API_KEY").require_key("OPENAI_API_KEY")
     monkeypatch.setenv("OPENAI_API_KEY", f" {KEY}\n")
     assert find_server(None, "OPENAI_API_KEY") == endpoint.Server(OPENAI, KEY)
     assert find_server("http://u:p@host/v1/", "MY_KEY") == endpoint.Server("http://host/v1", NO_KEY, "u:p")

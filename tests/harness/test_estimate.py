@@ -354,7 +354,12 @@ def test_what_does_not_fit_is_said(road: Road, store: Store, monkeypatch: pytest
     monkeypatch.setattr(planning, "main_memory", lambda: 1000)
     monkeypatch.setattr(planning, "free_disk", lambda folder: 1000)
     warnings = [line for line in planning.summary(road, found, store) if line.startswith("warning")]
-    assert len(warnings) == 2 and "1.0 kB" in warnings[0] and "store gc" in warnings[1]
+    *memory, disk = warnings
+    assert "store gc" in disk and all("does not fit in 1.0 kB" in line for line in memory)
+    about = {line.split()[1]: line for line in memory}  # for each kind of stage, what makes it smaller
+    assert {"train", "respond", "score"} <= set(about)
+    assert "training.micro_batch_tokens" in about["train"] and "training." not in about["score"] + about["respond"]
+    assert "scoring_batch_tokens" in about["score"] and "generation_batch_size" in about["respond"]
 
 
 def test_the_free_disk_is_that_of_the_nearest_folder_there_is(tmp_path: Path) -> None:
