@@ -700,7 +700,8 @@ def test_a_session_can_be_used_again_after_an_interrupt(capfd: pytest.CaptureFix
         assert 12 <= kept <= 20
         verdicts, tally = verdicts_of(judge, compared, cache)
     assert {verdict.status for verdict in verdicts} == {"ok"} and tally.cached == kept
-    assert len(server.calls) - before == 100 - kept
+    late = len(server.calls) - before - (100 - kept)  # those on their way when they were interrupted
+    assert 0 <= late <= 8
     gc.collect()
     assert capfd.readouterr() == ("", "")
 
