@@ -4,8 +4,8 @@
     VLLM_PYTHON=.venv-vllm/bin/python python -m benchmarks.speed.generate …     # vLLM too
 
 Prompts are drawn evenly from all shipped prompt sets, so their lengths are ragged, and the model ends its turns where
-it likes. Each side is a process of its own, one after the other; loading and a first small batch are told apart. All
-have bf16 weights and the same batch size (vLLM fills its own batches). Leave OMP_NUM_THREADS unset: vLLM takes all
+it likes. Each side is a process of its own, in turns, and the medians are compared; loading and a first small batch are
+told apart. All have bf16 weights and the same batch size (vLLM fills its own batches). Leave OMP_NUM_THREADS unset: vLLM takes all
 cores whatever it says (VLLM_CPU_OMP_THREADS_BIND=0 holds it to one).
 
 ours        what a run does: batches of similar prompt length, each by the sampler; freed memory is kept (allocator.py)
@@ -24,6 +24,7 @@ import json
 import os
 import platform
 import resource
+import statistics
 import subprocess
 import sys
 import time
@@ -190,7 +191,8 @@ def main() -> None:
     parser.add_argument("--model", default="smollm2-135m", help="a checkpoint folder or a model's name")
     parser.add_argument("--prompts", type=int, default=96)
     parser.add_argument("--new-tokens", type=int, default=96)
-    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--batch-size", type=int, default=64, help="as a run has it by default")
+    parser.add_argument("--rounds", type=int, default=3, help="sides take turns, so that what else runs slows all")
     parser.add_argument("--temperature", type=float, default=1.0)
     parser.add_argument("--top-p", type=float, default=1.0)
     parser.add_argument("--engine", default="{}", help="further arguments of vllm.LLM, as JSON")
@@ -210,17 +212,21 @@ def main() -> None:
         engine=args.engine,
     )
     rows = []
-    for side in SIDES if os.environ.get(VARIABLE) else SIDES[:-1]:
-        rows.append(in_a_process(side, work))
-        print(_line(rows[-1]), flush=True)
-    speed = {row["side"]: row["tokens_per_s"] for row in rows}
+    sides = SIDES if os.environ.get(VARIABLE) else SIDES[:-1]
+    for _ in range(args.rounds):
+        for side in sides:
+            rows.append(in_a_process(side, work))
+            print(_line(rows[-1]), flush=True)
+    speed = {side: statistics.median(row["tokens_per_s"] for row in rows if row["side"] == side) for side in sides}
     ratio = {side: round(speed["ours"] / speed[side], 2) for side in speed if side != "ours"}
     factors = ", ".join(f"{value:.2f} times {side}" for side, value in ratio.items())
-    print(f"ours is {factors} (aimed at: {TARGET} times plain)")
+    print(f"medians: ours is {factors} (aimed at: {TARGET} times plain)")
     if args.json:
         about = {"machine": machine() | {"cores": os.cpu_count()}, "python": platform.python_version()}
         settings = {**asdict(work), "model": args.model}
-        args.json.write_text(json.dumps({**about, **settings, "rows": rows, "ratio": ratio}, indent=1) + "\n")
+        args.json.write_text(
+            json.dumps({**about, **settings, "rows": rows, "medians": speed, "ratio": ratio}, indent=1) + "\n"
+        )
 
 
 def _line(row: dict[str, Any]) -> str:
