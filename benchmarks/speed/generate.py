@@ -5,8 +5,8 @@
 
 Prompts are drawn evenly from all shipped prompt sets, so their lengths are ragged, and the model ends its turns where
 it likes. Each side is a process of its own, in turns, and the medians are compared; loading and a first small batch are
-told apart. All have bf16 weights and the same batch size (vLLM fills its own batches). Leave OMP_NUM_THREADS unset: vLLM
-takes all cores whatever it says (VLLM_CPU_OMP_THREADS_BIND=0 holds it to one).
+told apart. All have bf16 weights and the same batch size (vLLM fills its own batches). Leave OMP_NUM_THREADS unset:
+vLLM takes all cores whatever it says (VLLM_CPU_OMP_THREADS_BIND=0 holds it to one).
 
 ours        what a run does: batches of similar prompt length, each by the sampler; freed memory is kept (allocator.py)
 plain       transformers' `generate`: batches in the prompts' order, padded on the left; finished rows stay to the end
