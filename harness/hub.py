@@ -17,7 +17,8 @@ def switched_on(variable: str) -> bool:
 
 
 def offline() -> bool:
-    return switched_on("HF_HUB_OFFLINE")
+    """As the hub's client decides it: by transformers' own variable where its own is not set."""
+    return switched_on("HF_HUB_OFFLINE" if os.environ.get("HF_HUB_OFFLINE") else "TRANSFORMERS_OFFLINE")
 
 
 def of_the_hub(error: Exception) -> bool:
