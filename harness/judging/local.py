@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
-from jinja2 import TemplateError
 
 from harness.errors import UserError
 from harness.jobs import ChatTemplate
@@ -117,10 +116,8 @@ class LetterJudge:
     def _prompt(self, tokenizer: Any, question: Question) -> list[int]:
         try:
             return encode_chat(tokenizer, self.template.messages(question, "letter"))
-        except TemplateError as error:
-            raise UserError(
-                f"the chat template of {self.folder} does not take the messages of '{self.template.name}' ({error})"
-            ) from error
+        except UserError as error:
+            raise UserError(f"{error} (with the messages of judge template '{self.template.name}')") from error
 
 
 def letter_tokens(tokenizer: Any, letters: Letters) -> dict[int, str]:

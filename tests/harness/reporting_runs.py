@@ -61,6 +61,7 @@ def make_folder(root: Path, name: str = "run", say: Say = by_number, prompts: in
         folder = root / model
         folder.mkdir(exist_ok=True)
         (folder / "config.json").write_text('{"model_type": "llama"}')
+        (folder / "vocab.json").write_text("{}")  # that there is a tokenizer; it is not loaded
         (folder / "model.safetensors").write_text(model)
     inputs = root / f"prompts-{prompts}"
     inputs.mkdir(exist_ok=True)
