@@ -48,8 +48,7 @@ def tokenizer(model_folder: Path) -> Any:
     return load_tokenizer(model_folder)
 
 
-@pytest.fixture(scope="module")
-def rows(tokenizer: Any) -> list[Row]:
+def rows_for(tokenizer: Any) -> list[Row]:
     found = []
     for number, text in enumerate(TEXTS):
         messages = (Message(role="user", content=text),)
@@ -57,13 +56,22 @@ def rows(tokenizer: Any) -> list[Row]:
     return found
 
 
-@pytest.fixture(scope="module")
-def here(model_folder: Path, tokenizer: Any, rows: list[Row]) -> list[list[int]]:
+def greedy_here(folder: Path, tokenizer: Any, rows: Sequence[Row]) -> list[list[int]]:
     """What the sampler's loop draws with float32 weights; in a run they are bf16, which rounds ties otherwise."""
-    model = frozen_model(model_folder, torch.float32, sampler.GROUPED_ATTENTION)
+    model = frozen_model(folder, torch.float32, sampler.GROUPED_ATTENTION)
     uniforms = torch.zeros(len(rows), COUNT, dtype=torch.float64)
     stops = stop_ids(model, tokenizer)
     return sampler.decode_batch(model, [row.prompt for row in rows], uniforms, GREEDY.sampling, stops, len(tokenizer))
+
+
+@pytest.fixture(scope="module")
+def rows(tokenizer: Any) -> list[Row]:
+    return rows_for(tokenizer)
+
+
+@pytest.fixture(scope="module")
+def here(model_folder: Path, tokenizer: Any, rows: list[Row]) -> list[list[int]]:
+    return greedy_here(model_folder, tokenizer, rows)
 
 
 def agreement(there: Sequence[Sequence[int]], here: Sequence[Sequence[int]]) -> float:
