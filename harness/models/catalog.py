@@ -141,8 +141,6 @@ def locate(
     else:
         folder = Path(str(spec.path))
     if not weights:
-        if not files.has_tokenizer(folder):
-            raise UserError(f"{folder} holds no tokenizer")
         _check_tokenizer(folder)
         return folder, folder_digest(folder, store)
     pickled = files.to_convert(folder, spec.pickled)
@@ -154,8 +152,6 @@ def locate(
         )
     _check_family(folder, families, remote_code)
     if families is None:
-        if not files.has_tokenizer(folder):
-            raise UserError(f"{folder} holds no tokenizer; save it there too (tokenizer.save_pretrained)")
         _check_tokenizer(folder)
     return folder, folder_digest(folder, store, pickled, remote_code and bool(files.own_code(folder)))
 
@@ -183,7 +179,9 @@ def _check_family(folder: Path, families: frozenset[str] | None, remote_code: bo
 
 
 def _check_tokenizer(folder: Path) -> None:
-    """Refuse a tokenizer that needs packages which are not here."""
+    """Refuse a folder without a tokenizer, or with one that needs packages which are not here."""
+    if not files.has_tokenizer(folder):
+        raise UserError(f"{folder} holds no tokenizer; save it there too (tokenizer.save_pretrained)")
     if (folder / "tokenizer.json").is_file() or not any(folder.glob("*.model")):
         return
     for package, module in (("sentencepiece", "sentencepiece"), ("protobuf", "google.protobuf")):

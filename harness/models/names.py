@@ -145,9 +145,9 @@ def model_spec(name: str, role: str = "model") -> ModelSpec:
     if Path(name).expanduser().is_dir():
         return ModelSpec(path=str(Path(name).expanduser()))
     hub_id, at, revision = name.partition("@")
-    if hub_id.count("/") == 1 and not name.startswith((".", "/", "~")) and bool(at) == bool(revision):
-        return ModelSpec(hub=hub_id, revision=revision or None)
     if name.startswith((".", "/", "~")):
         raise UserError(f"{role} '{name}': there is no such folder")
+    if hub_id.count("/") == 1 and bool(at) == bool(revision):
+        return ModelSpec(hub=hub_id, revision=revision or None)
     hint = did_you_mean(name, {*models.names(), *pairs.names()})
     raise UserError(f"unknown {role} '{name}': not a registered model, a folder, or a hub id{hint}")
