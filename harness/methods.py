@@ -6,19 +6,17 @@ changes when a method is added.
 
 from __future__ import annotations
 
-import functools
 import importlib
-import inspect
 import pkgutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from harness.config import MethodSettings
 from harness.errors import UserError
 from harness.registry import Registry
-from harness.store import canonical_hash, file_sha256
+from harness.sources import sources
+from harness.store import canonical_hash
 
 if TYPE_CHECKING:
     import numpy as np
@@ -89,24 +87,11 @@ class Method:
 
     @property
     def source_digest(self) -> str:
-        """A digest of what defines the training: the method's fields, and the files of its functions and settings.
-        An edited method is trained anew."""
+        """A digest of what defines the training: the method's fields, and its functions and settings with the files
+        that they come from and import. An edited method is trained anew."""
         return canonical_hash(
             [self.level, self.data, self.per, self.signals, *sources(self.loss, self.transform, self.settings)]
         )
-
-
-def sources(*parts: object) -> list[str]:
-    """sha256 of the file that each part (a function, a class, or an instance) comes from; and a partial's arguments."""
-    found = []
-    for part in parts:
-        while isinstance(part, functools.partial):
-            found.append(repr((part.args, sorted(part.keywords.items()))))
-            part = part.func
-        if part is not None:
-            named = part if inspect.isroutine(part) or inspect.isclass(part) else type(part)
-            found.append(file_sha256(Path(str(inspect.getsourcefile(named)))))
-    return found
 
 
 class MethodRegistry(Registry[Method]):

@@ -12,8 +12,8 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
-from harness.methods import sources
 from harness.records import Order, Prompt, Response, Status
+from harness.sources import sources
 from harness.store import canonical_hash
 
 BOTH_ORDERS: tuple[Order, ...] = ("candidate_first", "reference_first")
@@ -125,9 +125,9 @@ class Judge(Protocol):
 def source_digest(judge: Judge) -> str:
     """A digest of what defines a judge (a dataclass): its fields, and the files they come from.
 
-    A field with `compare=False` is no part of it: a path, how fast it may ask. Nor are the files of a judge with a
-    `version`, which is raised by hand when its code changes what it answers: verdicts that were paid for survive an
-    edit.
+    A field with `compare=False` is no part of it: a path, how fast it may ask, the code of a rule. Nor are the files of
+    a judge with a `version`, which is raised by hand when its code changes what it answers: verdicts that were paid for
+    survive an edit, and runs before it and after it share a board. All of the harness's own have one.
     """
     whole: object = judge
     if not is_dataclass(whole):

@@ -90,6 +90,18 @@ def test_a_loss_behind_a_partial_is_followed_to_its_file(load: Callable[[str], M
     assert method.source_digest != before
 
 
+def test_an_edit_of_a_module_that_a_loss_imports_is_another_training(more_baselines: Path) -> None:
+    (more_baselines / "zz_maths.py").write_text("def half(x):\n    return x / 2\n")
+    text = "from dataclasses import replace\nfrom baselines import sft\nfrom baselines.zz_maths import half"
+    loss = "def loss(inputs, settings):\n    return half(inputs.policy[:, 0])"
+    (more_baselines / "zz_own.py").write_text(f"{text}\n{loss}\nMETHOD = replace(sft.METHOD, name='zz', loss=loss)\n")
+    own, others = _load_methods()["zz"], {name: method.source_digest for name, method in methods.items()}
+    before = own.source_digest
+    (more_baselines / "zz_maths.py").write_text("def half(x):\n    return x / 3\n")
+    assert own.source_digest != before
+    assert {name: method.source_digest for name, method in methods.items()} == others
+
+
 # ---- where methods are found
 
 

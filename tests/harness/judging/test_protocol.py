@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from harness import methods
+from harness import sources
 from harness.judging import Answer, Question
 from harness.judging.protocol import BOTH_ORDERS, NO_ORDER, Arrived, source_digest
 from harness.records import Order, Status, Verdict, read_records, write_jsonl
@@ -231,7 +231,7 @@ def test_an_edit_of_its_file_counts_unless_a_judge_has_a_version(
 ) -> None:
     digests = set()
     for content in ("before", "after"):
-        monkeypatch.setattr(methods, "file_sha256", lambda path, content=content: content)
+        monkeypatch.setattr(sources, "file_sha256", lambda path, content=content: content)
         digests.add(source_digest(judge))
     assert len(digests) == 1 + counts
 
