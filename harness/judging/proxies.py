@@ -7,7 +7,7 @@ reference is one more sample of the teacher, so a student distributed as its tea
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import isnan
 
 from harness.judging.protocol import NO_ORDER, Answer, Arrived, Comparison, Judge, Measurement, Question
@@ -50,15 +50,17 @@ def similarity(measured: Measurement) -> float:
 
 @dataclass(frozen=True)
 class MeasureJudge:
-    """A proxy of one measure."""
+    """A proxy of one measure. version: raised by hand when `decide`, or what is said without a measure, changes what
+    it says; the code itself and what is said of the judge are no part of a verdict's key."""
 
     name: str
-    summary: str
-    misses: str
+    summary: str = field(compare=False)
+    misses: str = field(compare=False)
     measure: str
-    decide: Callable[[Measurement], float]
+    decide: Callable[[Measurement], float] = field(compare=False)
     orders: tuple[Order, ...] = NO_ORDER
     members: tuple[str, ...] = ()
+    version: int = 1
 
     @property
     def setup(self) -> dict[str, str]:
@@ -79,13 +81,16 @@ class MeasureJudge:
 
 @dataclass(frozen=True)
 class Unanimous:
-    """A win when every part prefers the candidate, a loss when every part prefers the reference, else a tie."""
+    """A win when every part prefers the candidate, a loss when every part prefers the reference, else a tie.
+
+    version: raised by hand when the code of this class changes what it says; each part has its own."""
 
     name: str
-    summary: str
-    misses: str
+    summary: str = field(compare=False)
+    misses: str = field(compare=False)
     parts: tuple[MeasureJudge, ...]
     orders: tuple[Order, ...] = NO_ORDER
+    version: int = 1
 
     @property
     def setup(self) -> dict[str, str]:
@@ -108,6 +113,7 @@ class Unanimous:
 
 TYPICALITY = MeasureJudge(
     name="typicality",
+    version=1,
     summary="whose mean log-prob a token under the teacher is nearer to that of the teacher's own samples",
     misses="whether the response answers the prompt (a part of a response passes), facts, and style; "
     "it reads the distribution that KD and daDPO are trained on",
@@ -116,6 +122,7 @@ TYPICALITY = MeasureJudge(
 )
 EMBEDDING = MeasureJudge(
     name="embedding",
+    version=1,
     summary="whose all-MiniLM-L6-v2 embedding is nearer to those of the teacher's own samples",
     misses="grammar, facts, order and style (it sees the topic; the first half of a response passes, and a low "
     "temperature is rewarded), and what follows the first 256 word pieces",
@@ -124,6 +131,7 @@ EMBEDDING = MeasureJudge(
 )
 PROXY = Unanimous(
     name="proxy",
+    version=1,
     summary="typicality and embedding together: a win or a loss only where both say so, else a tie",
     misses="whatever both parts miss: no one reads the text; it rewards being like the teacher, not being good",
     parts=(TYPICALITY, EMBEDDING),

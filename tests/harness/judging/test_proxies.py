@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from harness.config import Sampling
 from harness.generation import sampler
 from harness.judging import Answer, Comparison, Judge, Measurement, Question, judges
 from harness.judging.embedding import embed
+from harness.judging.protocol import source_digest
 from harness.judging.proxies import (
     JUDGES,
     PROXY,
@@ -189,6 +190,36 @@ def test_proxies_are_registered_say_what_they_miss_and_need_no_order() -> None:
         assert judge.setup == {}
         assert all(member in judges for member in judge.members)
     assert PROXY.members == ("typicality", "embedding")
+
+
+@pytest.mark.parametrize("judge", JUDGES, ids=lambda judge: judge.name)
+def test_a_proxy_is_known_by_its_version_and_not_by_its_code_or_what_is_said_of_it(
+    judge: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = source_digest(judge)
+    assert isinstance(judge.version, int)
+    monkeypatch.setattr("harness.sources.file_sha256", lambda path: "edited")
+    assert source_digest(judge) == source_digest(replace(judge, summary="other", misses="other")) == before
+    assert source_digest(replace(judge, version=judge.version + 1)) != before
+
+
+def test_a_part_s_version_is_the_proxy_s_too() -> None:
+    typical, embedded = PROXY.parts
+    newer = replace(PROXY, parts=(typical, replace(embedded, version=embedded.version + 1)))
+    assert source_digest(newer) != source_digest(PROXY)
+    assert len({source_digest(judge) for judge in JUDGES}) == len(JUDGES)
+
+
+# what runs are pooled by and verdicts are keyed by: a digest changes only with a version that was raised
+DIGESTS = {
+    "typicality": "d62e25e3e0d09d64",
+    "embedding": "ce77e2e1679de912",
+    "proxy": "62d84b73c5ca6454",
+}
+
+
+def test_the_digests_of_proxies_stay_what_they_are() -> None:
+    assert {judge.name: source_digest(judge)[:16] for judge in JUDGES} == DIGESTS
 
 
 def draw_likelihoods(rng: np.random.Generator) -> Measurement:
