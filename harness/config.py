@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -33,6 +33,10 @@ from harness.registry import Registry, did_you_mean
 Layer = dict[str, Any]
 # How and where a run is made, and so no part of what it is: of its keys, its results and its resolved configuration.
 MACHINE = frozenset({"store", "launcher", "processes", "accelerate_config", "vllm.python"})
+# Settings of a training that say only how it is computed: no part of its key, of the settings that are pooled, or of a
+# board. What was asked for is in the resolved configuration (a prompt may need a larger micro-batch than the default),
+# and what a training was made with in its manifest.
+COMPUTING = frozenset({"micro_batch_tokens", "gradient_checkpointing", "compile", "checkpoint_steps"})
 
 
 class Section(BaseModel):
@@ -118,7 +122,7 @@ class MethodSettings(Section):
     """What every method's training has. A method's own file sets its defaults and adds its own settings.
 
     start: the checkpoint training starts from: the untrained student, or the student after SFT, which also is
-    the reference π_ref of every method."""
+    the reference π_ref of every method. Those in COMPUTING only move the computing; all others shape the training."""
 
     start: Literal["student", "sft"] = "student"
     learning_rate: float = 1e-5
@@ -562,6 +566,11 @@ def resolve_judging(layers: list[Layer]) -> JudgeConfig:
     for name in config.judge.names:
         config.judge.of(name)
     return config
+
+
+def shaping(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """A training's settings without those that say only how it is computed: what it is."""
+    return {name: value for name, value in settings.items() if name not in COMPUTING}
 
 
 def to_yaml(config: Config) -> str:

@@ -11,11 +11,11 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from harness.config import VLLM, Judging, ModelServer, Sampling
+from harness.config import VLLM, Judging, ModelServer, Sampling, shaping
 from harness.store import canonical_hash
 
-# `judging` is in the key by `judge_source`, as far as it shapes an answer
-NO_PART_OF_A_KEY = {"label", "path", "tracker", "judging", "vllm", "refresh"}
+# `judging` is in the key by `judge_source`, as far as it shapes an answer; `batch_tokens` only moves the computing
+NO_PART_OF_A_KEY = {"label", "path", "tracker", "judging", "vllm", "refresh", "batch_tokens"}
 Ref = str  # "stage/key" of an artifact
 Facts = dict[str, Any]  # what a stage says of its work, kept in the artifact's manifest
 
@@ -68,8 +68,8 @@ class Model(BaseModel):
 
 
 class Job(BaseModel):
-    """`label` and `tracker` are for people; they, paths, and what is said of how to ask a judge are no part of the
-    key."""
+    """`label` and `tracker` are for people; they, paths, what is said of how to ask a judge, and what only moves the
+    computing are no part of the key."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     version: ClassVar[int]
@@ -147,7 +147,7 @@ class RespondJob(Job):
 
 
 class ReadingJob(Job):
-    """How a frozen model reads prompts with their responses."""
+    """How a frozen model reads prompts with their responses. batch_tokens: at once; no part of the key."""
 
     model: Model
     prompts: Ref
@@ -159,7 +159,7 @@ class ReadingJob(Job):
 class ScoreJob(ReadingJob):
     """Sequence log-probs of each prompt's responses, one column a response file, under a frozen model."""
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     stage: Literal["score"] = "score"
     responses: tuple[Ref, ...]
 
@@ -167,7 +167,7 @@ class ScoreJob(ReadingJob):
 class DistributionsJob(ReadingJob):
     """A frozen model's `top_k` largest log-probs at each response token: what token-level losses read in its stead."""
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     stage: Literal["distributions"] = "distributions"
     responses: Ref
     top_k: int
@@ -183,9 +183,10 @@ class EmbedJob(Job):
 
 
 class TrainJob(Job):
-    """One method's training: where it starts, what it reads, its settings and its file's source."""
+    """One method's training: where it starts, what it reads, its settings (COMPUTING ones are no part of the key) and
+    the sources that define it."""
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     stage: Literal["train"] = "train"
     method: str
     method_source: str
@@ -200,6 +201,10 @@ class TrainJob(Job):
     tracker: str | None
     token_match: tuple[int, tuple[Ref, ...]] | None
     seed: int
+
+    @property
+    def in_key(self) -> Facts:
+        return {**super().in_key, "settings": shaping(self.settings)}
 
 
 class JudgeJob(Job):

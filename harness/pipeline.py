@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from harness.config import Config, Judging, MethodSettings, Sampling, TokenSettings, validated
+from harness.config import Config, Judging, MethodSettings, Sampling, TokenSettings, shaping, validated
 from harness.errors import UserError
 from harness.generation.opening import Backend, fastest_backend
 from harness.jobs import (
@@ -73,9 +73,14 @@ class Entry:
     match_tokens: bool = False
 
     @property
-    def training(self) -> tuple[str, MethodSettings, bool]:
+    def training(self) -> tuple[str, dict[str, Any], bool]:
         """What is trained; rows with equal ones are one."""
-        return self.method, self.settings, self.match_tokens
+        return self.method, self.shaping, self.match_tokens
+
+    @property
+    def shaping(self) -> dict[str, Any]:
+        """The settings that shape the training, as plain data: what a board says of them."""
+        return shaping(self.settings.model_dump(mode="json"))
 
 
 @dataclass(frozen=True)

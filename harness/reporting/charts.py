@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from math import ceil, floor, isfinite, log10
 from typing import Any
 
+from harness.config import shaping
 from harness.records import Verdict
 from harness.reporting.figures import Results
 from harness.reporting.words import rate_cell, rows_of
@@ -338,7 +339,7 @@ def sweeps(results: Results) -> list[Chart]:
     groups: dict[str, list[Results]] = {}
     for entry in results["methods"]:
         for key in _betas(entry):
-            rest = {name: value for name, value in entry["settings"].items() if name != key}
+            rest = {name: value for name, value in shaping(entry["settings"]).items() if name != key}
             same = json.dumps([entry["method"], key, entry["token_matched"], rest], sort_keys=True)
             groups.setdefault(same, []).append(entry)
     charts = []

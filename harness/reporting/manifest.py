@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from harness.config import COMPUTING
 from harness.jobs import VERDICTS, AnyJob, ConvertJob, JudgeJob, Model, TrainJob
 from harness.models.hub import origin_of
 from harness.pipeline import TEACHER_SEED, Road
@@ -40,6 +41,7 @@ def make_manifest(road: Road, store: Store, results: Results, out: Path) -> Resu
                 "environment": environments.index(made_with),
                 "facts": manifest["facts"],
                 **_cost(job, manifest["facts"]),
+                **_computing(job, manifest["job"]),
                 "files": manifest["files"],
             }
         )
@@ -90,6 +92,14 @@ def _cost(job: AnyJob, facts: Results) -> Results:
         return {}
     tokens = facts["input_tokens"], facts["output_tokens"]
     return {"cost": job.judging.of(job.judge).prices.cost(*tokens)}
+
+
+def _computing(job: AnyJob, made_by: Results) -> Results:
+    """How a training was computed, by the job that made it, which may have said other than this run; nothing for other
+    stages."""
+    if not isinstance(job, TrainJob):
+        return {}
+    return {"computing": {name: value for name, value in made_by["settings"].items() if name in COMPUTING}}
 
 
 def _outside(road: Road) -> set[str]:

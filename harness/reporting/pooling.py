@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from harness.config import shaping
 from harness.errors import UserError
 from harness.records import Verdict
 from harness.reporting.figures import TEACHER, Declared, Made, Results, figures
@@ -100,19 +101,21 @@ def _row_names(runs: Sequence[Results]) -> list[dict[str, str]]:
 
 
 def _trainings(run: Results) -> dict[str, str]:
-    """A digest of everything that shaped each row but the seed; rows that were not trained have their name."""
+    """A digest of everything that shaped each row but the seed; rows that were not trained have their name.
+
+    Runs that were recorded while `settings` still said how a training is computed are taken without that."""
     config, training = run["config"], run["training"]
     common = [
         training["digest"],
         training["sampling"],
         config["max_prompt_tokens"],
         config["scoring_precision"],
-        config["settings"]["sft"],  # where the pairs' rejected responses and the reference come from
+        shaping(config["settings"]["sft"]),  # where the pairs' rejected responses and the reference come from
     ]
     found = {row["method"]: row["method"] for row in run["rows"]}
     for method in run["methods"]:
         found[method["name"]] = canonical_hash(
-            [common, method["method"], method["settings"], method["token_matched"] and method["controls"]]
+            [common, method["method"], shaping(method["settings"]), method["token_matched"] and method["controls"]]
         )
     return found
 

@@ -135,7 +135,7 @@ def collect(road: Road, store: Store, command: str) -> tuple[Results, Made]:
                 "controls": entry.controls,
                 "token_matched": entry.match_tokens,
                 "why": entry.why,
-                "settings": entry.settings.model_dump(mode="json"),
+                "settings": entry.shaping,
                 "artifact": road.trainings[entry.name],
                 "facts": manifests[road.trainings[entry.name]]["facts"],
             }

@@ -10,7 +10,7 @@ from math import isclose
 from pathlib import Path
 from typing import Any
 
-from harness.config import parse_yaml
+from harness.config import parse_yaml, shaping
 from harness.jobs import METRICS, RESPONSES, VERDICTS, JudgeJob, job_from_json
 from harness.progress import Tick
 from harness.records import Prompt, Response, RunPrompt, RunResponse, prompts_digest, read_jsonl, read_records
@@ -179,7 +179,7 @@ def _declared(results: Results, manifest: Results) -> Iterator[str]:
     for key, value in said.items():
         wanted = config[key]
         if key == "settings":
-            wanted = {name: wanted[name] for name in said["settings"] if name in wanted}
+            wanted = {name: shaping(wanted[name]) for name in said["settings"] if name in wanted}
         for path, was, now in differences(value, wanted, key):
             yield f"{RESULTS}: {path} is {_short(was)}; its configuration has {_short(now)}"
     facts = [stage["facts"] for stage in manifest["stages"] if stage["made"]]

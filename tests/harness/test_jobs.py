@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from harness.config import VLLM, Judging, ModelServer, Sampling
+from harness.config import VLLM, Judging, MethodSettings, ModelServer, Sampling
 from harness.jobs import (
     ChatTemplate,
     ConvertJob,
@@ -96,7 +96,6 @@ CHANGES: dict[str, Any] = {
     "sampling": Sampling(max_new_tokens=8, temperature=0.5),
     "samples": "respond/4",
     "batch_size": 5,
-    "batch_tokens": 65,
     "purpose": "judging",
     "seed": 1,
     "ratio": 0.3,
@@ -138,7 +137,8 @@ HOW_TO_ASK: dict[str, Any] = {
     "vllm": VLLM(engine={"seed": 1}),
     "refresh": True,
 }
-NO_PART = ("stage", *FOR_PEOPLE, *HOW_TO_ASK)
+ONLY_COMPUTING = ("batch_tokens",)
+NO_PART = ("stage", *FOR_PEOPLE, *HOW_TO_ASK, *ONLY_COMPUTING)
 FIELDS = [(job, name) for job in JOBS for name in type(job).model_fields if name not in NO_PART]
 
 
@@ -179,6 +179,29 @@ def test_how_a_judge_is_asked_is_no_part_of_a_judging_s_key(name: str, value: An
     job = next(job for job in JOBS if isinstance(job, JudgeJob))
     other = changed(job, **{name: value})
     assert other != job and other.ref == job.ref
+
+
+@pytest.mark.parametrize("stage", ["score", "distributions"])
+def test_how_many_tokens_are_read_at_once_is_no_part_of_a_key(stage: str) -> None:
+    job = next(job for job in JOBS if job.stage == stage)
+    other = changed(job, batch_tokens=1)
+    assert other != job and other.ref == job.ref
+
+
+HOW_TO_COMPUTE = {"micro_batch_tokens": 7, "gradient_checkpointing": True, "compile": True, "checkpoint_steps": 3}
+
+
+def test_a_training_s_key_leaves_out_what_only_moves_the_computing_and_nothing_else() -> None:
+    job = next(job for job in JOBS if isinstance(job, TrainJob))
+    settings = MethodSettings().model_dump(mode="json")
+    plain = changed(job, settings=settings)
+    assert changed(job, settings={**settings, **HOW_TO_COMPUTE}).ref == plain.ref
+    for name, value in HOW_TO_COMPUTE.items():
+        other = changed(job, settings={**settings, name: value})
+        assert other.ref == plain.ref and other != plain, name  # the job still says it to whoever trains
+    for name in settings.keys() - HOW_TO_COMPUTE.keys():
+        assert changed(job, settings={**settings, name: "another"}).ref != plain.ref, name
+    assert changed(job, settings={**settings, "of_a_plug_in": 1}).ref != plain.ref
 
 
 def test_a_local_judge_is_known_by_its_model_s_content() -> None:
@@ -228,16 +251,16 @@ def test_the_order_of_settings_does_not_count() -> None:
     assert changed(job, settings=dict(reversed(job.settings.items()))).ref == job.ref
 
 
-# as they were before jobs knew of generators and servers: what a store holds is found again
+# a job of a stage whose version stayed is found in a store from before jobs knew of generators and servers
 REFS = [
     "prompts/ffc98dc5055aaf4d8f4ff139c485a825",
     "convert/92bdab41e5b359a79185b526f992eaea",
     "prune/1c59011183e302c72026c3354483f879",
     "respond/a5e67e6bd142dc45a417b66a4e77fd4d",
-    "score/d768ecb6955d4b29b091282b300a8871",
-    "distributions/429d585526d464a7e37c27b18b3d134a",
+    "score/9e199828416847ac17f8808ca7112cc9",
+    "distributions/634c8386f9070f638931dec7265327b9",
     "embed/26cf5cd347dafe548df196a2591bbc12",
-    "train/950117a2decc06dab93eb9d657927ac7",
+    "train/e2a2f87be04c913adf9ddd394047502d",
     "judge/a2ed26c00bb7964e7a416d207aea4e2f",
 ]
 
@@ -323,10 +346,10 @@ KEYS = {
     "convert": "92bdab41e5b359a79185b526f992eaea",
     "prune": "1c59011183e302c72026c3354483f879",
     "respond": "a5e67e6bd142dc45a417b66a4e77fd4d",
-    "score": "d768ecb6955d4b29b091282b300a8871",
-    "distributions": "429d585526d464a7e37c27b18b3d134a",
+    "score": "9e199828416847ac17f8808ca7112cc9",
+    "distributions": "634c8386f9070f638931dec7265327b9",
     "embed": "26cf5cd347dafe548df196a2591bbc12",
-    "train": "950117a2decc06dab93eb9d657927ac7",
+    "train": "e2a2f87be04c913adf9ddd394047502d",
     "judge": "a2ed26c00bb7964e7a416d207aea4e2f",
 }
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from harness.config import resolve, to_yaml
+from harness.config import parse_yaml, resolve, to_yaml
 from harness.errors import UserError
 from harness.jobs import (
     AnyJob,
@@ -217,6 +217,25 @@ def test_a_control_that_equals_a_method_is_not_trained_twice() -> None:
     assert "kd-from-sft" not in entries(settings={"kd": {"start": "sft"}}, controls="full")
 
 
+def test_a_control_that_is_only_computed_in_another_way_is_the_method() -> None:
+    settings = {"ddpo": {"beta": 0.15, "micro_batch_tokens": 512, "compile": True}}
+    assert list(entries(settings=settings)) == ["ddpo", "dadpo", "kd"]
+
+
+HOW_TO_COMPUTE = {"micro_batch_tokens": 512, "gradient_checkpointing": True, "compile": True, "checkpoint_steps": 3}
+
+
+def test_the_advice_for_too_little_memory_changes_no_key_and_what_was_asked_for_is_done(build: Build) -> None:
+    plain, advised = build(), build(training=HOW_TO_COMPUTE, scoring_batch_tokens=512)
+    assert list(plain.jobs) == list(advised.jobs)
+    assert run_digest(plain) == run_digest(advised)
+    for job in of(advised, TrainJob):
+        assert {name: job.settings[name] for name in HOW_TO_COMPUTE} == HOW_TO_COMPUTE
+    assert {job.batch_tokens for job in of(advised, ScoreJob)} == {512}
+    again = resolve([parse_yaml(to_yaml(advised.config), "config.yaml")])
+    assert again.settings == advised.config.settings and again.scoring_batch_tokens == 512
+
+
 def test_two_controls_that_are_equal_are_one() -> None:
     names = list(entries(methods=["dadpo"], settings={"dadpo": {"beta_teacher": 0.0}}, controls="full"))
     assert names == ["dadpo", "ddpo-beta0.1", "dadpo-permuted", "dadpo-mean", "sft-continued"]
@@ -373,7 +392,7 @@ def test_a_method_with_a_setting_of_that_name_that_is_not_token_level_reads_noth
     [
         (stored(top_k=65), True),
         ({**STORED, "scoring_precision": "fp32"}, True),
-        ({**STORED, "scoring_batch_tokens": 512}, True),
+        ({**STORED, "scoring_batch_tokens": 512}, False),
         ({**STORED, "max_prompt_tokens": 300}, True),
         ({**STORED, "train_sampling": {"max_new_tokens": 9}}, True),
         ({**STORED, "limits": {"train": 2}}, True),

@@ -45,6 +45,18 @@ def test_a_manifest_lists_every_stage_with_its_seconds_facts_and_files(run: Run)
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", training["created"])
 
 
+def test_a_manifest_says_how_a_training_was_computed_and_results_and_board_do_not(tmp_path: Path) -> None:
+    how = {"micro_batch_tokens": 511, "gradient_checkpointing": True, "compile": True, "checkpoint_steps": 3}
+    first = make_folder(tmp_path, prompts=3, training=how)
+    again = make_folder(tmp_path, "again", prompts=3)  # served from the store: nothing is trained
+    for run in (first, again):
+        stages = {stage["label"]: stage for stage in manifest_of(run)["stages"]}
+        assert stages["train sft"]["computing"] == stages["train ddpo"]["computing"] == how
+        assert [label for label, stage in stages.items() if "computing" in stage] == ["train sft", "train ddpo"]
+        assert not any(how.keys() & method["settings"].keys() for method in run.results["methods"])
+    assert (first.folder / "leaderboard.md").read_text() == (again.folder / "leaderboard.md").read_text()
+
+
 def test_a_manifest_says_what_the_results_are_of(run: Run) -> None:
     found = manifest_of(run)
     assert (found["name"], found["command"]) == (run.results["name"], COMMAND)

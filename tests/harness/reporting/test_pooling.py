@@ -182,6 +182,36 @@ def test_seeds_of_two_settings_are_one_row_each(make: Callable[..., Run]) -> Non
     assert (rows_in(found)["sft"]["n"], rows_in(found)["student (untrained)"]["n"]) == (6, 6)
 
 
+COMPUTING: Data = {"micro_batch_tokens": 512, "gradient_checkpointing": True, "compile": True, "checkpoint_steps": 3}
+
+
+def test_trainings_that_differ_only_in_how_they_were_computed_are_one_row(make: Callable[..., Run]) -> None:
+    runs = [make(**FIRST), make(seed=1, prompts=3, training=COMPUTING, scoring_batch_tokens=64)]
+    for results in (run.results for run in runs):
+        assert not any(COMPUTING.keys() & method["settings"].keys() for method in results["methods"])
+    (found,) = boards([run.folder for run in runs])
+    assert [row["n"] for row in rows_in(found).values()] == [6] * 4
+    assert methods_in(found)[2:] == ["sft", "ddpo"]
+
+
+def test_so_are_those_of_runs_whose_settings_still_said_how(make: Callable[..., Run], tmp_path: Path) -> None:
+    """As results were recorded while how a training is computed was taken for a part of it."""
+    folders = []
+    for seed, how in enumerate(({}, COMPUTING)):
+        folder = tmp_path / f"old{seed}"
+        shutil.copytree(make(seed=seed, prompts=3).folder, folder)
+        results = json.loads((folder / "results.json").read_text())
+        for method in results["methods"]:
+            method["settings"] = {**results["config"]["settings"][method["method"]], **how}
+        for settings in results["config"]["settings"].values():
+            settings |= how
+        (folder / "results.json").write_text(json.dumps(results))
+        folders.append(folder)
+    (found,) = boards([*folders, make(seed=2, prompts=3).folder])
+    assert methods_in(found)[2:] == ["sft", "ddpo"]
+    assert [row["n"] for row in rows_in(found).values()] == [9] * 4
+
+
 @pytest.mark.parametrize(
     ("other", "apart"),
     [

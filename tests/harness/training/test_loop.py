@@ -405,6 +405,19 @@ def test_what_came_after_a_checkpoint_is_done_again(stop: int, run: Train, tmp_p
     assert without_speed(resumed.metrics) == without_speed(undisturbed.metrics)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_training_goes_on_with_other_micro_batches_and_less_memory(kind: str, run: Train) -> None:
+    """A checkpoint counts optimizer steps, which no micro-batch moves: what memory did not suffice for goes on."""
+    undisturbed = run(kind, "whole", rows=40, batch_size=8)
+    with pytest.raises(InterruptionError):
+        run(kind, "broken", rows=40, batch_size=8, checkpoint_steps=2, tick=interrupt_at(3))
+    less = {"micro_batch_tokens": ONE_BY_ONE, "gradient_checkpointing": True, "checkpoint_steps": 1}
+    resumed = run(kind, "broken", rows=40, batch_size=8, **less)
+    assert len(resumed.gradients) == 3
+    assert [row["tokens"] for row in resumed.metrics] == [row["tokens"] for row in undisturbed.metrics]
+    assert resumed.losses == pytest.approx(undisturbed.losses, rel=1e-4)
+
+
 def test_a_training_interrupted_twice_equals_an_undisturbed_one(run: Train) -> None:
     undisturbed = run("sft", "whole", epochs=2, checkpoint_steps=3)
     for stop in (4, 4):  # the second counts from the checkpoint of step 3, and so passes that of step 6
