@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from transformers.utils import logging as transformers_logging
 
 from harness.errors import UserError
 from harness.jobs import ChatTemplate
+from harness.models.chat import templates_differ_on
+from harness.records import Prompt
 from harness.vllm_process import release_vllm
 
 transformers_logging.disable_progress_bar()  # the harness shows its own progress
@@ -102,12 +105,12 @@ def save_checkpoint(model: Any, tokenizer: Any, folder: Path) -> None:
 
 
 def tokenizer_fingerprint(tokenizer: Any) -> str:
-    """A digest of what a tokenizer does to text and conversations: its vocabulary, merges, normaliser, added tokens
-    and chat template."""
+    """A digest of what a tokenizer makes of a response: its vocabulary, merges, normaliser and added tokens, and the
+    token that ends the turn. No chat template: it shapes prompts alone, and each model reads them by its own."""
     content = json.loads(tokenizer.backend_tokenizer.to_str())
     content.pop("padding", None)
     content.pop("truncation", None)
-    content["chat_template"] = tokenizer.chat_template
+    content["eos_token_id"] = tokenizer.eos_token_id
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
 
 
@@ -119,23 +122,29 @@ def tokenizer_difference(one: Any, other: Any) -> str:
     odd = next((token for token, index in mine.items() if theirs.get(token) != index), None)
     if odd is not None:
         return f"token {odd!r} has id {mine[odd]} in one and {theirs.get(odd, 'none')} in the other"
-    if one.chat_template != other.chat_template:
-        return "the vocabularies agree, but the chat templates differ"
+    if one.eos_token_id != other.eos_token_id:
+        ends = f"{one.eos_token!r} in one and {other.eos_token!r} in the other"
+        return f"the vocabularies agree, but a turn ends with {ends}"
     return "the vocabularies agree, but text is split otherwise (merges or normaliser)"
 
 
-def require_one_tokenizer(student: Any, teacher: Any) -> None:
-    """Refuse a teacher whose distributions are over other tokens than the student's.
+def require_one_tokenizer(student: Any, teacher: Any, prompts: Iterable[Prompt]) -> None:
+    """Refuse a teacher whose distributions are over other tokens than the student's, or after other ones: whose chat
+    template makes other ids of any of a run's prompts.
 
     Raises:
         UserError: saying what differs.
     """
     if tokenizer_fingerprint(student) != tokenizer_fingerprint(teacher):
-        raise UserError(
-            f"token-level methods need one tokenizer for student and teacher, but {student.name_or_path} and "
-            f"{teacher.name_or_path} differ: {tokenizer_difference(student, teacher)}; "
-            "sequence-level methods (sft, ddpo, dadpo) work with both"
-        )
+        difference = tokenizer_difference(student, teacher)
+    elif odd := templates_differ_on(student, teacher, prompts):
+        difference = f"the vocabularies agree, but the chat templates differ on {odd}"
+    else:
+        return
+    raise UserError(
+        f"token-level methods need one tokenizer for student and teacher, but {student.name_or_path} and "
+        f"{teacher.name_or_path} differ: {difference}; sequence-level methods (sft, ddpo, dadpo) work with both"
+    )
 
 
 def dequantise_gguf(file: Path, folder: Path) -> dict[str, Any]:

@@ -233,7 +233,7 @@ REFS = [
     "prompts/ffc98dc5055aaf4d8f4ff139c485a825",
     "convert/92bdab41e5b359a79185b526f992eaea",
     "prune/1c59011183e302c72026c3354483f879",
-    "respond/a5e67e6bd142dc45a417b66a4e77fd4d",
+    "respond/d2beb9afa91fa75ed8bf3464d9ebc129",
     "score/d768ecb6955d4b29b091282b300a8871",
     "distributions/429d585526d464a7e37c27b18b3d134a",
     "embed/26cf5cd347dafe548df196a2591bbc12",
@@ -322,7 +322,7 @@ def test_an_unknown_field_is_refused() -> None:
 KEYS = {
     "convert": "92bdab41e5b359a79185b526f992eaea",
     "prune": "1c59011183e302c72026c3354483f879",
-    "respond": "a5e67e6bd142dc45a417b66a4e77fd4d",
+    "respond": "d2beb9afa91fa75ed8bf3464d9ebc129",
     "score": "d768ecb6955d4b29b091282b300a8871",
     "distributions": "429d585526d464a7e37c27b18b3d134a",
     "embed": "26cf5cd347dafe548df196a2591bbc12",

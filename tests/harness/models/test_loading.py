@@ -150,6 +150,13 @@ def test_another_normaliser_changes_the_fingerprint(tokenizer: Any) -> None:
     assert tokenizer_fingerprint(lowered) != tokenizer_fingerprint(tokenizer)
 
 
+def test_a_chat_template_is_no_part_of_the_fingerprint(tokenizer: Any) -> None:
+    """It says how a prompt is written, and nothing of the ids of a response."""
+    other = copy.deepcopy(tokenizer)
+    other.chat_template = "Be brief. " + tokenizer.chat_template
+    assert tokenizer_fingerprint(other) == tokenizer_fingerprint(tokenizer)
+
+
 # ---- what makes two tokenizers differ, in words
 
 
@@ -175,8 +182,8 @@ def fewer_merges(tokenizer: Any) -> None:
     tokenizer._tokenizer = Tokenizer.from_str(json.dumps(content))
 
 
-def another_template(tokenizer: Any) -> None:
-    tokenizer.chat_template = "Be brief. " + tokenizer.chat_template
+def another_end(tokenizer: Any) -> None:
+    tokenizer.eos_token = "<|endoftext|>"
 
 
 def lower(tokenizer: Any) -> None:
@@ -206,7 +213,11 @@ def test_a_token_that_the_other_lacks_is_named(tokenizer: Any) -> None:
 
 @pytest.mark.parametrize(
     ("change", "words"),
-    [(another_template, "chat templates differ"), (fewer_merges, "merges or normaliser"), (lower, "merges or normal")],
+    [
+        (another_end, "a turn ends with '<|im_end|>' in one and '<|endoftext|>' in the other"),
+        (fewer_merges, "merges or normaliser"),
+        (lower, "merges or normal"),
+    ],
 )
 def test_what_differs_beside_the_vocabulary_is_named(
     tokenizer: Any, change: Callable[[Any], object], words: str
