@@ -108,7 +108,7 @@ class PromptsJob(Job):
 class ConvertJob(Job):
     """A GGUF file, dequantised, or a folder of pickled weights, as a plain safetensors folder."""
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     added_later: ClassVar[frozenset[str]] = frozenset({"format"})
     stage: Literal["convert"] = "convert"
     path: str

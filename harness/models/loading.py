@@ -7,12 +7,13 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
+from tokenizers import Regex, normalizers, pre_tokenizers
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
@@ -147,15 +148,61 @@ def require_one_tokenizer(student: Any, teacher: Any, prompts: Iterable[Prompt])
     )
 
 
+_QWEN2_PIECES = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+# What a GGUF file says of a text before the merges is a name, and transformers does not make of each what the original
+# tokenizer.json has: by `tokenizer.ggml.pre`, the normaliser and the pre-tokenizer that stand there.
+_BEFORE_MERGES: dict[str, Callable[[], tuple[Any, Any]]] = {
+    "smollm": lambda: (
+        None,
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)],
+    ),
+    "qwen2": lambda: (
+        normalizers.NFC(),
+        [
+            pre_tokenizers.Split(Regex(_QWEN2_PIECES), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ],
+    ),
+}
+
+
+def gguf_tokenizer(file: Path) -> Any:
+    """A GGUF file's tokenizer, which makes the ids that the original one makes.
+
+    Raises:
+        UserError: it is not known how the original one splits text.
+    """
+    import gguf  # of the extra that brings such files
+
+    field = gguf.GGUFReader(file).fields.get("tokenizer.ggml.pre")
+    name = bytes(field.parts[-1]).decode() if field else ""
+    if name not in _BEFORE_MERGES:
+        raise UserError(
+            f"{file}: it is not known how its tokenizer splits text (tokenizer.ggml.pre is '{name}'); GGUF files "
+            f"with {' or '.join(_BEFORE_MERGES)} are taken, other models as a folder of safetensors"
+        )
+    tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
+    normaliser, pieces = _BEFORE_MERGES[name]()
+    tokenizer.backend_tokenizer.normalizer = normaliser
+    tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(pieces)
+    return tokenizer
+
+
 def dequantise_gguf(file: Path, folder: Path) -> dict[str, Any]:
     """Write a GGUF file as a plain float32 safetensors folder; facts about it.
 
     transformers 5 refuses save_pretrained on a model it loaded from GGUF, so a fresh model of the same
     configuration takes its weights.
+
+    Raises:
+        UserError: its tokenizer is none that can be rebuilt as it was.
     """
+    tokenizer = gguf_tokenizer(file)
     with contextlib.redirect_stderr(io.StringIO()):  # its progress bar, which no setting turns off
         loaded = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
-    tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
     settings = loaded.config.to_dict()
     for key in ("quantization_config", "_name_or_path", "model_type", "transformers_version"):
         settings.pop(key, None)

@@ -231,7 +231,7 @@ def test_the_order_of_settings_does_not_count() -> None:
 # as they were before jobs knew of generators and servers: what a store holds is found again
 REFS = [
     "prompts/ffc98dc5055aaf4d8f4ff139c485a825",
-    "convert/92bdab41e5b359a79185b526f992eaea",
+    "convert/0b5039bb4dbb4ffbc99cee49aa77ca33",
     "prune/1c59011183e302c72026c3354483f879",
     "respond/d2beb9afa91fa75ed8bf3464d9ebc129",
     "score/d768ecb6955d4b29b091282b300a8871",
@@ -320,7 +320,7 @@ def test_an_unknown_field_is_refused() -> None:
 
 # the keys of artifacts that are in stores already: one changes only where its stage's `version` was raised
 KEYS = {
-    "convert": "92bdab41e5b359a79185b526f992eaea",
+    "convert": "0b5039bb4dbb4ffbc99cee49aa77ca33",
     "prune": "1c59011183e302c72026c3354483f879",
     "respond": "d2beb9afa91fa75ed8bf3464d9ebc129",
     "score": "d768ecb6955d4b29b091282b300a8871",
