@@ -108,7 +108,7 @@ class PromptsJob(Job):
 class ConvertJob(Job):
     """A GGUF file, dequantised, or a folder of pickled weights, as a plain safetensors folder."""
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     added_later: ClassVar[frozenset[str]] = frozenset({"format"})
     stage: Literal["convert"] = "convert"
     path: str
@@ -131,7 +131,7 @@ class RespondJob(Job):
     """`samples` responses to each prompt. `purpose` and `seed` set the random numbers. generator: what draws them.
     engine: what vLLM is told that may change its text; vllm: how it is started."""
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     added_later: ClassVar[frozenset[str]] = frozenset({"generator", "engine"})
     stage: Literal["respond"] = "respond"
     generator: Literal["transformers", "vllm", "server"] = "transformers"

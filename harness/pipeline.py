@@ -36,7 +36,7 @@ from harness.judging.protocol import source_digest
 from harness.methods import Method, methods, selected_controls
 from harness.models.catalog import Located, conversion, locate_models, without_template
 from harness.models.hub import MissingModelError, all_missing
-from harness.models.names import ModelSpec, Pair, model_spec, models, resolve_pair
+from harness.models.names import Pair, model_spec, models, resolve_pair
 from harness.models.shapes import Shape
 from harness.prompts import (
     Library,
@@ -221,7 +221,8 @@ def build_road(config: Config, store: Store, download: bool) -> Road:
             "log-probs of responses alone; leave it out with --methods, or name a teacher that is here"
         )
     if token_level:
-        _one_tokenizer(*(located[name] for name in (pair.student, pair.teacher)))
+        read_by_both = [prompt for found in (road.train_prompts, *road.eval_prompts.values()) for prompt in found]
+        _one_tokenizer(located[pair.student][1], located[pair.teacher][1], read_by_both)
     # what was left to the pair and the student's entry, said in full: the configuration is fed back one day
     prune = config.prune or located[pair.student][0].prune
     road.config = config = config.model_copy(
@@ -429,14 +430,14 @@ def open_judges(config: Config, checkpoints: dict[str, Model | None]) -> list[tu
     return list(shown.values())
 
 
-def _one_tokenizer(*pair: tuple[ModelSpec, Model]) -> None:
+def _one_tokenizer(student: Model, teacher: Model, prompts: Sequence[Prompt]) -> None:
     """Refuse what no token-level method can work with, where both models are folders that are here already."""
-    here = [model for _, model in pair if model.path and (Path(model.path) / "tokenizer.json").is_file()]
-    if len(here) == len(pair):
+    folders = [(Path(model.path), model) for model in (student, teacher) if model.path]
+    if len(folders) == 2 and all((folder / "tokenizer.json").is_file() for folder, _ in folders):
         from harness.models import loading
 
-        tokenizers = [loading.load_tokenizer(Path(str(m.path)), m.chat_template, m.remote_code) for m in here]
-        loading.require_one_tokenizer(*tokenizers)
+        one, other = (loading.load_tokenizer(path, m.chat_template, m.remote_code) for path, m in folders)
+        loading.require_one_tokenizer(one, other, prompts)
 
 
 def _base_model(add: Callable[[AnyJob], Ref], name: str, located: Located) -> Model:

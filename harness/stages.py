@@ -423,14 +423,15 @@ def _target(
     vocabulary = chat.vocabulary_size(tokenizer)
     if job.teacher is not None:
         folder = model_folder(job.teacher, store)
-        loading.require_one_tokenizer(tokenizer, _tokenizer(job.teacher, folder))
+        loading.require_one_tokenizer(tokenizer, _tokenizer(job.teacher, folder), load_prompts(job.prompts, store))
         teacher = LogProbModel(loading.frozen_model(folder, torch.float32, remote_code=job.teacher.remote_code))
         device = next(teacher.parameters()).device
         return lambda part: teacher.target(collate(part, teacher.layout).to(device), vocabulary)
     if job.distributions is not None:
         artifact = store.read(job.distributions)
         read = Model.model_validate(artifact.manifest["job"]["model"])
-        loading.require_one_tokenizer(tokenizer, _tokenizer(read, model_folder(read, store)))
+        theirs = _tokenizer(read, model_folder(read, store))
+        loading.require_one_tokenizer(tokenizer, theirs, load_prompts(job.prompts, store))
         _made_of(job.distributions, job.responses, store)
         stored = np.load(artifact.path / TOP_K)
         lengths = [len(example.responses[0]) for example in data.examples]

@@ -16,7 +16,7 @@ from typing import Any
 from jinja2 import TemplateError
 
 from harness.errors import UserError
-from harness.records import Message
+from harness.records import Message, Prompt
 
 # private-use characters: no template changes or trims them
 _OPEN, _CLOSE = "\ue0f0", "\ue0f1"
@@ -24,6 +24,12 @@ _OPEN, _CLOSE = "\ue0f0", "\ue0f1"
 # It is the one that LLaMA 3's template falls back to.
 TODAY = datetime(2024, 7, 26)
 HOW = {"tokenize": False, "add_generation_prompt": True, "strftime_now": TODAY.strftime}
+# what two templates are compared on beside a run's own conversations
+_USER = Message(role="user", content="Hello!")
+MADE_UP = {
+    "a conversation with a system turn": (Message(role="system", content="Be brief."), _USER),
+    "a conversation of two turns": (_USER, Message(role="assistant", content="Hello, how are you?"), _USER),
+}
 
 
 def encode_text(tokenizer: Any, text: str) -> list[int]:
@@ -68,6 +74,33 @@ def _encoded(tokenizer: Any, messages: list[Message]) -> list[int]:
             text = re.sub(f"{_OPEN}(\\d+){_CLOSE}", lambda match: messages[int(match[1])].content, piece)
             ids += encode_text(tokenizer, text)
     return ids
+
+
+def templates_differ_on(one: Any, other: Any, prompts: Iterable[Prompt]) -> str | None:
+    """The first conversation of which two tokenizers' chat templates make other ids, by its name; None where they make
+    the same of all. The tokenizers are otherwise one.
+
+    A prompt that one template refuses is one on which they differ. That it refuses a conversation which is made up here
+    says nothing of the run.
+    """
+    if one.chat_template == other.chat_template and one.special_tokens_map == other.special_tokens_map:
+        return None
+    for prompt in prompts:
+        if _ids_if_taken(one, prompt.messages) != _ids_if_taken(other, prompt.messages):
+            return f"prompt '{prompt.id}'"
+    for name, messages in MADE_UP.items():
+        ids = [_ids_if_taken(tokenizer, messages) for tokenizer in (one, other)]
+        if None not in ids and ids[0] != ids[1]:
+            return name
+    return None
+
+
+def _ids_if_taken(tokenizer: Any, messages: Iterable[Message]) -> list[int] | None:
+    """Ids of a conversation; None where the chat template refuses it, or there is none."""
+    try:
+        return encode_chat(tokenizer, messages)
+    except UserError:
+        return None
 
 
 def encode_response(tokenizer: Any, text: str, ended: bool) -> list[int]:

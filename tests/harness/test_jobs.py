@@ -254,9 +254,9 @@ def test_the_order_of_settings_does_not_count() -> None:
 # a job of a stage whose version stayed is found in a store from before jobs knew of generators and servers
 REFS = [
     "prompts/ffc98dc5055aaf4d8f4ff139c485a825",
-    "convert/92bdab41e5b359a79185b526f992eaea",
+    "convert/0b5039bb4dbb4ffbc99cee49aa77ca33",
     "prune/1c59011183e302c72026c3354483f879",
-    "respond/a5e67e6bd142dc45a417b66a4e77fd4d",
+    "respond/d2beb9afa91fa75ed8bf3464d9ebc129",
     "score/9e199828416847ac17f8808ca7112cc9",
     "distributions/634c8386f9070f638931dec7265327b9",
     "embed/26cf5cd347dafe548df196a2591bbc12",
@@ -343,9 +343,9 @@ def test_an_unknown_field_is_refused() -> None:
 
 # the keys of artifacts that are in stores already: one changes only where its stage's `version` was raised
 KEYS = {
-    "convert": "92bdab41e5b359a79185b526f992eaea",
+    "convert": "0b5039bb4dbb4ffbc99cee49aa77ca33",
     "prune": "1c59011183e302c72026c3354483f879",
-    "respond": "a5e67e6bd142dc45a417b66a4e77fd4d",
+    "respond": "d2beb9afa91fa75ed8bf3464d9ebc129",
     "score": "9e199828416847ac17f8808ca7112cc9",
     "distributions": "634c8386f9070f638931dec7265327b9",
     "embed": "26cf5cd347dafe548df196a2591bbc12",

@@ -176,10 +176,22 @@ def another_template(tokenizer: Any) -> None:
     tokenizer.chat_template = "Be brief.\n" + tokenizer.chat_template
 
 
+def with_tools(tokenizer: Any) -> None:
+    tokenizer.chat_template = "{% if tools %}{{ tools | tojson }}{% endif %}" + tokenizer.chat_template
+
+
+def another_end(tokenizer: Any) -> None:
+    tokenizer.eos_token = "<|endoftext|>"
+
+
 CHANGES: dict[str, tuple[Callable[[Any], object], str]] = {
     "one more token": (lambda tokenizer: tokenizer.add_tokens(["<extra>"]), "512 tokens against 513"),
-    "another template": (another_template, "the vocabularies agree, but the chat templates differ"),
+    "another end of a turn": (
+        another_end,
+        "the vocabularies agree, but a turn ends with '<|im_end|>' in one and '<|endoftext|>' in the other",
+    ),
 }
+ANOTHER_TEMPLATE = "the vocabularies agree, but the chat templates differ on prompt 'p0'"
 
 
 @pytest.mark.parametrize("change", CHANGES)
@@ -205,13 +217,30 @@ def test_a_small_change_of_the_tokenizer_is_another_one(
     assert facts["tokens"] > 0 and facts.get("retokenised", True) is True
 
 
+@pytest.mark.parametrize("change", [another_template, with_tools])
+@pytest.mark.parametrize("stage", ["score", "train"])
+def test_another_chat_template_leaves_the_ids_of_responses_alone(
+    store: Store,
+    tmp_path: Path,
+    checkpoints: dict[str, Path],
+    prompts: str,
+    tokenizer: Any,
+    stage: str,
+    change: Callable[[Any], object],
+) -> None:
+    odd = model_at(changed_folder(checkpoints["llama"], tmp_path / "odd", change), store)
+    ref = put_text(store, "a", BY_TEACHER, tokenizer)
+    job: Job = score_job(odd, prompts, ref) if stage == "score" else train_job("sft", odd, prompts, (ref,))
+    assert store.read(make(store, job)).facts["retokenised"] is False
+
+
 @pytest.fixture(params=["online", "top_k"])
 def signal(request: pytest.FixtureRequest) -> str:
     """Where token-level methods have the teacher's distributions from."""
     return str(request.param)
 
 
-@pytest.mark.parametrize("change", [*CHANGES, "all else"])
+@pytest.mark.parametrize("change", [*CHANGES, "another template", "all else"])
 def test_token_level_methods_refuse_a_teacher_with_another_tokenizer(
     store: Store,
     tmp_path: Path,
@@ -225,6 +254,9 @@ def test_token_level_methods_refuse_a_teacher_with_another_tokenizer(
     if change in CHANGES:
         folder = changed_folder(checkpoints["llama-teacher"], tmp_path / "odd", CHANGES[change][0])
         difference = CHANGES[change][1]
+    elif change == "another template":
+        folder = changed_folder(checkpoints["llama-teacher"], tmp_path / "odd", another_template)
+        difference = ANOTHER_TEMPLATE
     else:
         folder, difference = foreign_folder, "512 tokens against 400"
     teacher, student = model_at(folder, store), model_at(checkpoints["llama"], store)
@@ -288,6 +320,38 @@ def test_a_token_level_method_is_refused_before_any_work(
 ) -> None:
     with pytest.raises(UserError, match=r"differ: 512 tokens against 400; .*\(sft, ddpo, dadpo\)"):
         build(checkpoints["llama"], foreign_folder, methods=["sft", "kd"], settings={"kd": {"teacher_signal": signal}})
+
+
+def test_templates_that_render_alike_are_one(
+    store: Store, build: Build, tmp_path: Path, checkpoints: dict[str, Path], signal: str
+) -> None:
+    """As where one of two checkpoints of a family has learnt to use tools."""
+    teacher = changed_folder(checkpoints["llama-teacher"], tmp_path / "odd", with_tools)
+    settings = {"kd": {"teacher_signal": signal}}
+    made = make_road(store, build(checkpoints["llama"], teacher, methods=["sft", "dadpo", "kd"], settings=settings))
+    assert "train kd" in made
+    assert not any(store.read(ref).facts.get("retokenised") for ref in made.values())
+
+
+@pytest.mark.parametrize(
+    ("addition", "said"),
+    [
+        ("Be brief. ", "prompt 'p0'"),
+        ("{% if 'bread' in messages[0].content %}{{ 'Be brief. ' }}{% endif %}", "prompt 'p1'"),
+        ("{% if 'snow' in messages[0].content %}{{ 'Be brief. ' }}{% endif %}", "prompt 'p0'"),  # an evaluation prompt
+        ("{% if messages[0].role == 'system' %}{{ 'So: ' }}{% endif %}", "a conversation with a system turn"),
+    ],
+)
+def test_templates_that_render_otherwise_are_refused_before_any_work(
+    store: Store, build: Build, tmp_path: Path, checkpoints: dict[str, Path], addition: str, said: str
+) -> None:
+    def change(tokenizer: Any) -> None:
+        tokenizer.chat_template = addition + tokenizer.chat_template
+
+    teacher = changed_folder(checkpoints["llama-teacher"], tmp_path / "odd", change)
+    with pytest.raises(UserError, match=f"differ: .* the chat templates differ on {said}; sequence-level methods"):
+        build(checkpoints["llama"], teacher, methods=["sft", "kd"])
+    build(checkpoints["llama"], teacher, methods=["sft", "dadpo"])
 
 
 def test_a_training_on_a_foreign_teacher_s_tokens_ends_with_what_differs(

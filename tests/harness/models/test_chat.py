@@ -11,8 +11,15 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from transformers import PreTrainedTokenizerFast
 
 from harness.errors import UserError
-from harness.models.chat import encode_chat, encode_response, encode_text, stop_ids, vocabulary_size
-from harness.records import Message
+from harness.models.chat import (
+    encode_chat,
+    encode_response,
+    encode_text,
+    stop_ids,
+    templates_differ_on,
+    vocabulary_size,
+)
+from harness.records import Message, Prompt
 
 START, END = 1, 2  # ids of <|im_start|> and <|im_end|>
 
@@ -236,3 +243,57 @@ def test_stop_ids_are_those_of_the_generation_config_and_the_tokenizer(
 ) -> None:
     model = SimpleNamespace(generation_config=SimpleNamespace(eos_token_id=configured))
     assert stop_ids(model, SimpleNamespace(eos_token_id=own)) == wanted
+
+
+# ---- two templates
+
+RUN = [
+    Prompt(id="a", messages=tuple(conversation("Hello!"))),
+    Prompt(id="b", messages=tuple(conversation("Why?", "Because.", "Of what?"))),
+]
+WITH_SYSTEM = [*RUN, Prompt(id="c", messages=tuple(conversation("Hi", system="Be kind.")))]
+NO_SYSTEM = "{% if messages[0].role == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
+TOLD = "{% if messages[0].role == 'system' %}{{ 'Obey: ' }}{% endif %}"
+# what stands before the template in one tokenizer and in the other; the run; what they are said to differ on
+TEMPLATES: dict[str, tuple[str, str, list[Prompt], str | None]] = {
+    "tools": ("", "{% if tools %}{{ tools | tojson }}{% endif %}", WITH_SYSTEM, None),
+    "a comment": ("{# mine #}", "", WITH_SYSTEM, None),
+    "every conversation": ("", "Be brief. ", RUN, "prompt 'a'"),
+    "one prompt": ("", "{% if messages[0].content == 'Why?' %}{{ 'Say why. ' }}{% endif %}", RUN, "prompt 'b'"),
+    "a system turn of the run's": ("", TOLD, WITH_SYSTEM, "prompt 'c'"),
+    "a system turn": ("", TOLD, RUN, "a conversation with a system turn"),
+    "two turns": (
+        "",
+        "{% for m in messages if m.role == 'assistant' %}{{ 'More. ' }}{% endfor %}",
+        RUN[:1],
+        "a conversation of two turns",
+    ),
+    "both refuse a system turn": (NO_SYSTEM, NO_SYSTEM + "{# mine #}", WITH_SYSTEM, None),
+    "one refuses a system turn": (NO_SYSTEM, "", RUN, None),
+    "one refuses the run's system turn": (NO_SYSTEM, "", WITH_SYSTEM, "prompt 'c'"),
+    "one refuses a system turn, and more differs": (
+        NO_SYSTEM,
+        "{% for m in messages if m.role == 'assistant' %}{{ 'More. ' }}{% endfor %}",
+        RUN[:1],
+        "a conversation of two turns",
+    ),
+}
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+@pytest.mark.parametrize("case", TEMPLATES)
+def test_chat_templates_are_compared_by_what_they_make_of_conversations(
+    tokenizer: Any, case: str, swapped: bool
+) -> None:
+    first, second, prompts, said = TEMPLATES[case]
+    one, other = copy.deepcopy(tokenizer), copy.deepcopy(tokenizer)
+    one.chat_template, other.chat_template = first + tokenizer.chat_template, second + tokenizer.chat_template
+    assert templates_differ_on(*((other, one) if swapped else (one, other)), prompts) == said
+
+
+def test_one_template_differs_where_it_writes_other_tokens(tokenizer: Any) -> None:
+    one, other = copy.deepcopy(tokenizer), copy.deepcopy(tokenizer)
+    one.chat_template = other.chat_template = "{{ bos_token }}" + tokenizer.chat_template
+    assert templates_differ_on(one, other, RUN) is None
+    other.bos_token = "<|endoftext|>"
+    assert templates_differ_on(one, other, RUN) == "prompt 'a'"

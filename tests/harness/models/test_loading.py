@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import gc
 import json
 import shutil
@@ -11,14 +12,20 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast, Qwen2Tokenizer
 
 from harness.errors import UserError
+from harness.models.catalog import locate
+from harness.models.chat import encode_text
+from harness.models.hub import MissingModelError
 from harness.models.loading import (
+    dequantise_gguf,
     frozen_model,
+    gguf_tokenizer,
     load_model,
     load_tokenizer,
     release_frozen_model,
@@ -26,6 +33,8 @@ from harness.models.loading import (
     tokenizer_difference,
     tokenizer_fingerprint,
 )
+from harness.models.names import models as known_models
+from harness.store import Store
 from tests.conftest import tiny_model
 
 
@@ -150,6 +159,13 @@ def test_another_normaliser_changes_the_fingerprint(tokenizer: Any) -> None:
     assert tokenizer_fingerprint(lowered) != tokenizer_fingerprint(tokenizer)
 
 
+def test_a_chat_template_is_no_part_of_the_fingerprint(tokenizer: Any) -> None:
+    """It says how a prompt is written, and nothing of the ids of a response."""
+    other = copy.deepcopy(tokenizer)
+    other.chat_template = "Be brief. " + tokenizer.chat_template
+    assert tokenizer_fingerprint(other) == tokenizer_fingerprint(tokenizer)
+
+
 # ---- what makes two tokenizers differ, in words
 
 
@@ -175,8 +191,8 @@ def fewer_merges(tokenizer: Any) -> None:
     tokenizer._tokenizer = Tokenizer.from_str(json.dumps(content))
 
 
-def another_template(tokenizer: Any) -> None:
-    tokenizer.chat_template = "Be brief. " + tokenizer.chat_template
+def another_end(tokenizer: Any) -> None:
+    tokenizer.eos_token = "<|endoftext|>"
 
 
 def lower(tokenizer: Any) -> None:
@@ -206,13 +222,126 @@ def test_a_token_that_the_other_lacks_is_named(tokenizer: Any) -> None:
 
 @pytest.mark.parametrize(
     ("change", "words"),
-    [(another_template, "chat templates differ"), (fewer_merges, "merges or normaliser"), (lower, "merges or normal")],
+    [
+        (another_end, "a turn ends with '<|im_end|>' in one and '<|endoftext|>' in the other"),
+        (fewer_merges, "merges or normaliser"),
+        (lower, "merges or normal"),
+    ],
 )
 def test_what_differs_beside_the_vocabulary_is_named(
     tokenizer: Any, change: Callable[[Any], object], words: str
 ) -> None:
     found = tokenizer_difference(tokenizer, changed(tokenizer, change))
     assert found.startswith("the vocabularies agree, but ") and words in found
+
+
+# ---- GGUF files
+
+SPLIT = [
+    "1234 567 and 3.14, a1b2c33",
+    "\n\n1. one\n\n2. two\n 3",
+    "  12   x  y",
+    "\t\tif x:\r\n\t\t\treturn 7\r\n\r\n",
+    "line\nfeeds\n\n\nand  trailing  \n ",
+    "it's, we'll, THEY'RE, I'M",
+    "Grüße ½ ② १२३ 日本語 🦜 e\u0301 \u00a01 \u3000 2",
+]
+
+
+def original(pre: str, vocabulary: dict[str, int], merges: list[tuple[str, str]]) -> Callable[[str], list[int]]:
+    """Text to ids as the tokenizer.json of SmolLM2, and Qwen2's class in transformers, do it."""
+    if pre == "qwen2":
+        qwen2 = Qwen2Tokenizer(vocab=vocabulary, merges=merges)
+        return lambda text: list(qwen2(text).input_ids)
+    backend = Tokenizer(models.BPE(vocabulary, merges))
+    digits, bytes_of = pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.pre_tokenizer = pre_tokenizers.Sequence([digits, bytes_of])
+    return lambda text: list(backend.encode(text).ids)
+
+
+def parts_of(tokenizer: Any) -> tuple[dict[str, int], list[tuple[str, str]]]:
+    """Vocabulary and merges."""
+    model = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
+    return model["vocab"], [tuple(merge) for merge in model["merges"]]
+
+
+@functools.cache
+def greedy_parts() -> tuple[dict[str, int], list[tuple[str, str]]]:
+    """A byte-level vocabulary with merges over whatever a splitter may keep apart: digits, spaces, ends of lines."""
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    backend.train_from_iterator(SPLIT * 3, trainers.BpeTrainer(vocab_size=400, initial_alphabet=alphabet))
+    return parts_of(PreTrainedTokenizerFast(tokenizer_object=backend))
+
+
+def gguf_file(path: Path, architecture: str, pre: str | None) -> Path:
+    """A llama or qwen2 of one layer, with that vocabulary."""
+    gguf = pytest.importorskip("gguf")
+    vocabulary, merges = greedy_parts()
+    hidden, mlp = 32, 64
+    writer = gguf.GGUFWriter(path, architecture)
+    for add, value in {
+        writer.add_context_length: 128,
+        writer.add_embedding_length: hidden,
+        writer.add_feed_forward_length: mlp,
+        writer.add_block_count: 1,
+        writer.add_head_count: 2,
+        writer.add_head_count_kv: 2,
+        writer.add_layer_norm_rms_eps: 1e-5,
+        writer.add_rope_dimension_count: hidden // 2,
+        writer.add_vocab_size: len(vocabulary),
+    }.items():
+        add(value)
+    writer.add_tokenizer_model("gpt2")
+    if pre is not None:
+        writer.add_tokenizer_pre(pre)
+    writer.add_token_list(sorted(vocabulary, key=lambda token: vocabulary[token]))
+    writer.add_token_types([1] * len(vocabulary))
+    writer.add_token_merges([" ".join(merge) for merge in merges])
+    writer.add_eos_token_id(0)
+    attention = dict.fromkeys(("attn_q", "attn_k", "attn_v", "attn_output"), (hidden, hidden))
+    shapes = attention | {"ffn_gate": (mlp, hidden), "ffn_up": (mlp, hidden), "ffn_down": (hidden, mlp)}
+    shapes |= {"attn_norm": (hidden,), "ffn_norm": (hidden,)}
+    named = {f"blk.0.{name}.weight": shape for name, shape in shapes.items()}
+    if architecture == "qwen2":
+        named |= {f"blk.0.{name}.bias": (hidden,) for name in ("attn_q", "attn_k", "attn_v")}
+    named |= {"token_embd.weight": (len(vocabulary), hidden), "output_norm.weight": (hidden,)}
+    for name, shape in named.items():
+        writer.add_tensor(name, np.ones(shape, np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+@pytest.mark.parametrize(("architecture", "pre"), [("llama", "smollm"), ("qwen2", "qwen2"), ("llama", "qwen2")])
+def test_a_gguf_file_s_tokenizer_makes_the_original_s_ids(architecture: str, pre: str, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    dequantise_gguf(gguf_file(tmp_path / "tiny.gguf", architecture, pre), tmp_path / "out")
+    tokenizer, wanted = load_tokenizer(tmp_path / "out"), original(pre, *greedy_parts())
+    assert {text: encode_text(tokenizer, text) for text in SPLIT} == {text: wanted(text) for text in SPLIT}
+    assert tokenizer_fingerprint(tokenizer) == tokenizer_fingerprint(gguf_tokenizer(tmp_path / "tiny.gguf"))
+
+
+@pytest.mark.parametrize(("pre", "said"), [("llama-bpe", "is 'llama-bpe'"), (None, "is ''")])
+def test_a_gguf_file_whose_splitting_is_not_known_is_refused(pre: str | None, said: str, tmp_path: Path) -> None:
+    file = gguf_file(tmp_path / "tiny.gguf", "llama", pre)
+    with pytest.raises(UserError, match=f"tiny.gguf: .*tokenizer.ggml.pre {said}.*smollm or qwen2 are taken"):
+        dequantise_gguf(file, tmp_path)
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_the_embedded_model_s_tokenizer_makes_smollm2_s_ids(tmp_path: Path) -> None:
+    try:
+        file, _ = locate("smollm2-135m", known_models.get("smollm2-135m"), Store(tmp_path / "store"), download=False)
+    except MissingModelError as error:
+        pytest.skip(str(error))
+    tokenizer = gguf_tokenizer(file)
+    wanted = original("smollm", *parts_of(tokenizer))
+    assert {text: encode_text(tokenizer, text) for text in SPLIT} == {text: wanted(text) for text in SPLIT}
+    assert [tokenizer.decode([token]) for token in encode_text(tokenizer, "\n\n1")] == ["\n\n", "1"]
 
 
 # ---- the one model that is kept
