@@ -22,7 +22,8 @@ from harness.records import RunPrompt, RunResponse, Verdict, read_jsonl, read_re
 from harness.reporting import charts, tables, text
 from harness.reporting.charts import Deciding, Metrics
 from harness.reporting.figures import TEACHER, Results
-from harness.reporting.results import CONFIG, CURVES, RUN_PROMPTS, RUN_RESPONSES, read_results
+from harness.reporting.reading import read_results
+from harness.reporting.results import CONFIG, CURVES, RUN_PROMPTS, RUN_RESPONSES
 from harness.reporting.words import facts, judge_named, warnings
 from harness.statistics.agreement import both_orders
 from harness.statistics.outcomes import Outcome, outcomes_by_prompt

@@ -13,7 +13,8 @@ from typing import Any
 from harness.errors import UserError
 from harness.records import Verdict
 from harness.reporting.figures import TEACHER, Declared, Made, Results, figures
-from harness.reporting.results import declared_in, read_made, read_results
+from harness.reporting.reading import read_results
+from harness.reporting.results import declared_in, read_made
 from harness.store import canonical_hash
 
 
