@@ -344,7 +344,7 @@ def import_verdicts(source: str, files: list[Path], reference: str | None, out: 
 
 def stats(files: list[Path], contrasts: list[str], seed: int, rank_incomplete: bool, as_json: bool) -> None:
     from harness.reporting.stats import render, statistics_of
-    from harness.statistics.table import read_verdicts
+    from harness.statistics.outcomes import read_verdicts
 
     pairs = []
     for text in contrasts:

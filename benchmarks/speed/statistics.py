@@ -30,8 +30,8 @@ import numpy as np
 from harness.environment import processor
 from harness.statistics.contrasts import contrasts
 from harness.statistics.length import length_controls
+from harness.statistics.outcomes import Floats, Names, Verdicts, outcomes, read_verdicts
 from harness.statistics.rates import comparison_rates, rates_of
-from harness.statistics.table import Floats, Names, Verdicts, outcomes, read_verdicts
 
 METHODS, SETS, PROMPTS = 10, 5, 10_000
 TARGET_SECONDS, TARGET_GB = 20.0, 4.0

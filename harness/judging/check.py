@@ -32,7 +32,6 @@ from harness.judging.damage import DOSES, LONG, Damage, DamageCurve, damage_curv
 from harness.judging.files import read_prompt
 from harness.judging.protocol import BOTH_ORDERS, NO_ORDER, Answer, Comparison, Judge, Question
 from harness.records import Message, Order, Prompt, Record, Response, Verdict, read_jsonl, read_records
-from harness.statistics import table
 from harness.statistics.agreement import (
     Agreement,
     Mean,
@@ -45,7 +44,8 @@ from harness.statistics.agreement import (
     share,
     tie_rate,
 )
-from harness.statistics.rates import Interval, Outcome, outcomes, rates
+from harness.statistics.outcomes import Outcome, from_records, outcomes, outcomes_by_prompt
+from harness.statistics.rates import Interval, rates
 from harness.store import canonical_hash
 
 # A bias needs both a size that matters and an interval that excludes none at all.
@@ -414,9 +414,8 @@ def check(judge: Judge, ask: Ask, plan: Plan, ask_again: Ask | None = None) -> R
 
 def _preferences(verdicts: Iterable[Verdict]) -> dict[str, float]:
     """Prompt id → preference for ours, the mean of its orders; only of prompts with none missing."""
-    found = table.outcomes(table.from_records(verdicts)).judged
-    ids = (found.names.prompt[code][1] for code in found.prompt)
-    return dict(zip(ids, found.preference.tolist(), strict=True))
+    found = outcomes(from_records(verdicts)).judged
+    return dict(zip(found.prompt_ids, found.preference.tolist(), strict=True))
 
 
 def _score(verdicts: Sequence[Verdict], seed: int) -> Score:
@@ -461,14 +460,15 @@ def _length(plan: Plan, verdicts: Sequence[Verdict]) -> Length:
 def _consistency(
     found: Mapping[str, Sequence[Verdict]], again: Mapping[str, Sequence[Verdict]], seed: int
 ) -> Consistency:
+    before = outcomes_by_prompt(verdict for key in again for verdict in found[key])
+    after = outcomes_by_prompt(verdict for verdicts in again.values() for verdict in verdicts)
     same, apart, missing = 0, [], 0
     for key, second in again.items():
         first = found[key]
-        before, after = outcomes(first)[key], outcomes(second)[key]
-        if "missing" in (before, after):
+        if "missing" in (before[key], after[key]):
             missing += 1
             continue
-        same += before == after
+        same += before[key] == after[key]
         known = {verdict.order: verdict.preference or 0.0 for verdict in first}
         apart.append(float(np.mean([abs((verdict.preference or 0.0) - known[verdict.order]) for verdict in second])))
     return Consistency(share(same, len(apart)), mean(apart, seed=seed), missing)
@@ -485,7 +485,7 @@ def _curves(plan: Plan, found: Mapping[str, Sequence[Verdict]]) -> tuple[DamageC
 
 def _humans(judge: Judge, plan: Plan, found: Mapping[str, Sequence[Verdict]]) -> Humans:
     verdicts = [verdict for case in plan.labels.values() for verdict in found[case.prompt.id]]
-    said = outcomes(verdicts)
+    said = outcomes_by_prompt(verdicts)
     words: dict[str, Outcome] = {"a": "win", "b": "loss", "tie": "tie"}
     judged = {row.prompt_id: said[plan.labels[row.prompt_id].prompt.id] for row in plan.humans}
     labels = {row.prompt_id: words[row.label] for row in plan.humans}

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from harness.judging.asking import IDENTICAL
 from harness.records import Verdict
-from harness.statistics.rates import Outcome, outcomes
+from harness.statistics.outcomes import Outcome, from_records, outcomes
 
 MAJORITY, MEAN = "panel (majority)", "panel (mean)"
 SUMMARIES = {
@@ -24,15 +24,16 @@ def panel_verdicts(members: Mapping[str, Sequence[Verdict]]) -> dict[str, list[V
 
     A prompt that a member has no whole answer to has none from the panel either: fewer voices would be another panel.
     """
-    found = {name: outcomes(verdicts) for name, verdicts in members.items()}
-    strengths = {name: _mean_preferences(verdicts) for name, verdicts in members.items()}
+    found = {name: outcomes(from_records(verdicts)) for name, verdicts in members.items()}
+    outcome = {name: dict(zip(one.prompt_ids, one.words, strict=True)) for name, one in found.items()}
+    strength = {name: dict(zip(one.prompt_ids, one.preference.tolist(), strict=True)) for name, one in found.items()}
     first = {verdict.prompt_id: verdict for verdict in next(iter(members.values()))}
     panels: dict[str, list[Verdict]] = {MAJORITY: [], MEAN: []}
     for prompt_id, verdict in first.items():
-        votes = {name: by_prompt.get(prompt_id, "missing") for name, by_prompt in found.items()}
+        votes = {name: by_prompt.get(prompt_id, "missing") for name, by_prompt in outcome.items()}
         lacking = [name for name, vote in votes.items() if vote == "missing"]
         majority = _majority(list(votes.values()))
-        mean = None if lacking else sum(strength[prompt_id] for strength in strengths.values()) / len(members)
+        mean = None if lacking else sum(by_prompt[prompt_id] for by_prompt in strength.values()) / len(members)
         for name, preference in ((MAJORITY, majority), (MEAN, mean)):
             panels[name].append(_derived(verdict, name, None if lacking else preference, lacking))
     return panels
@@ -42,14 +43,6 @@ def _majority(votes: Sequence[Outcome]) -> float:
     if votes.count("win") > len(votes) / 2:
         return 1.0
     return 0.0 if votes.count("loss") > len(votes) / 2 else 0.5
-
-
-def _mean_preferences(verdicts: Sequence[Verdict]) -> dict[str, float]:
-    by_prompt: dict[str, list[float]] = {}
-    for verdict in verdicts:
-        if verdict.preference is not None:
-            by_prompt.setdefault(verdict.prompt_id, []).append(verdict.preference)
-    return {prompt_id: sum(values) / len(values) for prompt_id, values in by_prompt.items()}
 
 
 def _derived(verdict: Verdict, name: str, preference: float | None, lacking: Sequence[str]) -> Verdict:

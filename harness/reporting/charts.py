@@ -6,15 +6,15 @@ Charts are small SVGs of their own: text keeps its size on a phone, and colours 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil, floor, isfinite, log10
 from typing import Any
 
-from harness.config import shaping
 from harness.records import Verdict
 from harness.reporting.figures import Results
 from harness.reporting.words import rate_cell, rows_of
+from harness.statistics.outcomes import from_records, outcomes
 
 COLOURS = 8  # c0 … c7 in report.css
 MOST_POINTS = 400  # of one line or one method's cloud: more is not seen, and makes the page heavy
@@ -311,17 +311,13 @@ def _apart(place: int) -> float:
     return 0.07 * ((place * 0.618034) % 1 - 0.5) * 2
 
 
-def _means(verdicts: Iterable[Verdict]) -> list[tuple[Verdict, float]]:
-    """A prompt's first verdict and the mean preference of all."""
-    by_prompt: dict[str, list[Verdict]] = {}
+def _means(verdicts: Sequence[Verdict]) -> list[tuple[Verdict, float]]:
+    """The first verdict and the mean preference of each prompt that has an outcome."""
+    first: dict[str, Verdict] = {}
     for verdict in verdicts:
-        by_prompt.setdefault(verdict.prompt_id, []).append(verdict)
-    means = []
-    for found in by_prompt.values():
-        values = [v.preference for v in found if v.preference is not None]
-        if len(values) == len(found):
-            means.append((found[0], sum(values) / len(values)))
-    return means
+        first.setdefault(verdict.prompt_id, verdict)
+    found = outcomes(from_records(verdicts)).judged
+    return [(first[name], mean) for name, mean in zip(found.prompt_ids, found.preference.tolist(), strict=True)]
 
 
 def _longer(judged: tuple[Verdict, float], in_tokens: bool) -> Point | None:
@@ -339,7 +335,7 @@ def sweeps(results: Results) -> list[Chart]:
     groups: dict[str, list[Results]] = {}
     for entry in results["methods"]:
         for key in _betas(entry):
-            rest = {name: value for name, value in shaping(entry["settings"]).items() if name != key}
+            rest = {name: value for name, value in entry["settings"].items() if name != key}
             same = json.dumps([entry["method"], key, entry["token_matched"], rest], sort_keys=True)
             groups.setdefault(same, []).append(entry)
     charts = []

@@ -17,8 +17,8 @@ from harness.records import RunResponse, Status, Verdict
 from harness.statistics.agreement import agreements, flips, share
 from harness.statistics.contrasts import contrasts, indistinguishable, ranks
 from harness.statistics.length import length_controls
+from harness.statistics.outcomes import Comparison, Orders, Outcomes, from_runs, outcomes
 from harness.statistics.rates import MAX_MISSING, Rates, comparison_rates
-from harness.statistics.table import Comparison, Orders, Outcomes, from_runs, outcomes
 
 Results = dict[str, Any]
 TEACHER = "teacher"  # the reference of every comparison

@@ -22,11 +22,11 @@ from harness.records import RunPrompt, RunResponse, Verdict, read_jsonl, read_re
 from harness.reporting import charts, tables, text
 from harness.reporting.charts import Deciding, Metrics
 from harness.reporting.figures import TEACHER, Results
-from harness.reporting.results import CONFIG, CURVES, RUN_PROMPTS, RUN_RESPONSES, read_results
+from harness.reporting.reading import read_results
+from harness.reporting.results import CONFIG, CURVES, RUN_PROMPTS, RUN_RESPONSES
 from harness.reporting.words import facts, judge_named, warnings
-from harness.statistics import outcomes
 from harness.statistics.agreement import both_orders
-from harness.statistics.rates import Outcome
+from harness.statistics.outcomes import Outcome, outcomes_by_prompt
 
 
 @dataclass(frozen=True)
@@ -173,7 +173,7 @@ def _island(run: ReportData, prompts: Mapping[tuple[str, str], RunPrompt], decid
     outcome: dict[tuple[str, str], dict[str, Outcome]] = {}
     flipped: dict[tuple[str, str], list[str]] = {}
     for (prompt_set, system), verdicts in deciding.items():
-        for prompt_id, found in outcomes(verdicts).items():
+        for prompt_id, found in outcomes_by_prompt(verdicts).items():
             outcome.setdefault((prompt_set, prompt_id), {})[system] = found
         for prompt_id, (first, second) in both_orders(verdicts).items():
             if (first - 0.5) * (second - 0.5) < 0:

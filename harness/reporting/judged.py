@@ -12,7 +12,7 @@ from harness.records import Verdict
 from harness.reporting.words import kappa_cell, markdown, rate_cell
 from harness.statistics import rates
 from harness.statistics.agreement import agreements, flips
-from harness.statistics.table import from_records, outcomes
+from harness.statistics.outcomes import from_records, outcomes
 
 NAMED_AT_MOST = 10  # prompt ids in a line
 

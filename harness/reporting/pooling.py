@@ -14,7 +14,8 @@ from harness.config import shaping
 from harness.errors import UserError
 from harness.records import Verdict
 from harness.reporting.figures import TEACHER, Declared, Made, Results, figures
-from harness.reporting.results import declared_in, read_made, read_results
+from harness.reporting.reading import read_results
+from harness.reporting.results import declared_in, read_made
 from harness.store import canonical_hash
 
 
@@ -101,9 +102,7 @@ def _row_names(runs: Sequence[Results]) -> list[dict[str, str]]:
 
 
 def _trainings(run: Results) -> dict[str, str]:
-    """A digest of everything that shaped each row but the seed; rows that were not trained have their name.
-
-    Runs that were recorded while `settings` still said how a training is computed are taken without that."""
+    """A digest of everything that shaped each row but the seed; rows that were not trained have their name."""
     config, training = run["config"], run["training"]
     common = [
         training["digest"],
@@ -115,7 +114,7 @@ def _trainings(run: Results) -> dict[str, str]:
     found = {row["method"]: row["method"] for row in run["rows"]}
     for method in run["methods"]:
         found[method["name"]] = canonical_hash(
-            [common, method["method"], shaping(method["settings"]), method["token_matched"] and method["controls"]]
+            [common, method["method"], method["settings"], method["token_matched"] and method["controls"]]
         )
     return found
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from harness.errors import UserError
 from harness.reporting.manifest import changed_files, files_in
-from harness.reporting.results import RESULTS, as_file_name, read_results
+from harness.reporting.reading import read_results
+from harness.reporting.results import RESULTS, as_file_name
 from harness.store import MANIFEST
 
 

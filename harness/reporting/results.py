@@ -16,7 +16,7 @@ from harness.jobs import METRICS, RESPONSES, VERDICTS, PruneJob, Ref
 from harness.judging import Judge
 from harness.judging.panel import SUMMARIES
 from harness.judging.protocol import source_digest
-from harness.pipeline import Evaluation, Road, run_digest
+from harness.pipeline import Entry, Evaluation, Road, run_digest
 from harness.prompts import PromptSet
 from harness.prompts.overlap import overlap
 from harness.records import (
@@ -34,6 +34,7 @@ from harness.store import Store, canonical_hash, write_atomically
 SCHEMA = 2
 RESULTS, CONFIG, BOARD = "results.json", "config.yaml", "leaderboard.md"
 KEYS = ("name", "runs", "pair", "pruning", "judge", "judges", "training", "evaluation", "methods", "config", *SECTIONS)
+ENTRY = ("name", "method", "controls", "token_matched", "why", "settings")
 RUN_PROMPTS, RUN_RESPONSES, CURVES = "prompts.jsonl", "responses.jsonl", "metrics"
 
 
@@ -130,12 +131,7 @@ def collect(road: Road, store: Store, command: str) -> tuple[Results, Made]:
         "evaluation": {"sampling": config.eval_sampling.model_dump()},
         "methods": [
             {
-                "name": entry.name,
-                "method": entry.method,
-                "controls": entry.controls,
-                "token_matched": entry.match_tokens,
-                "why": entry.why,
-                "settings": entry.shaping,
+                **described_entry(entry),
                 "artifact": road.trainings[entry.name],
                 "facts": manifests[road.trainings[entry.name]]["facts"],
             }
@@ -146,6 +142,12 @@ def collect(road: Road, store: Store, command: str) -> tuple[Results, Made]:
         "config": config.model_dump(mode="json", exclude=set(MACHINE)),
     }
     return results, made
+
+
+def described_entry(entry: Entry) -> Results:
+    """What a board says of a row that is trained, beside its training: the keys of ENTRY."""
+    said = (entry.name, entry.method, entry.controls, entry.match_tokens, entry.why)
+    return dict(zip(ENTRY, (*said, entry.shaping), strict=True))
 
 
 def _prompt_facts(road: Road, name: str) -> Results:
@@ -180,15 +182,19 @@ def described(judge: Judge) -> Results:
 
 
 def _panels(road: Road) -> list[Results]:
-    """A panel is a proxy only where all of its judges are."""
     members = [judge for judge, _ in road.judges if judge.name in road.config.judge.names]
-    misses = "; ".join(judge.misses for judge in members) if all(judge.misses for judge in members) else ""
+    misses = panel_misses([judge.misses for judge in members])
     setup = {"judges": ", ".join(judge.name for judge in members)}
     digest = canonical_hash([source_digest(judge) for judge in members])
     return [
         {"name": name, "summary": text, "misses": misses, "setup": setup, "digest": digest}
         for name, text in SUMMARIES.items()
     ]
+
+
+def panel_misses(members: Sequence[str]) -> str:
+    """What a panel misses, from what each of its judges does: it is a proxy only where all of them are."""
+    return "; ".join(members) if all(members) else ""
 
 
 def _response_facts(ref: Ref, store: Store) -> Results:
@@ -231,20 +237,26 @@ def read_made(folder: Path) -> Made:
     return Made(read_records(folder / VERDICTS, Verdict), read_records(folder / RUN_RESPONSES, RunResponse))
 
 
-def read_results(folder: Path) -> Results:
-    """The results of a run's folder.
-
-    Raises:
-        UserError: there are none, or of another version.
-    """
-    return read_part(folder, RESULTS, "results", SCHEMA, KEYS)
-
-
 def read_part(folder: Path, name: str, what: str, schema: int, keys: Sequence[str]) -> Results:
     """A JSON file of a run's folder that holds `what`, in a schema's version, with all of these keys.
 
     Raises:
-        UserError: it is not there, not that, or damaged.
+        UserError: it is not there, not that, of another version, or damaged.
+    """
+    path, found = folder / name, read_versioned(folder, name, what, schema)
+    if found["schema"] < schema:
+        older = f"of an older version ({found['schema']}, this program reads {schema})"
+        raise UserError(f"{path}: {what} {older}; run it again (nothing is computed twice)")
+    if lacking := [key for key in keys if key not in found]:
+        raise UserError(f"{path}: damaged, it has no '{lacking[0]}'; run it again (nothing is computed twice)")
+    return found
+
+
+def read_versioned(folder: Path, name: str, what: str, schema: int) -> Results:
+    """A JSON file of a run's folder that holds `what`, of this schema's version or an older one.
+
+    Raises:
+        UserError: it is not there, not that, or of a newer version.
     """
     path = folder / name
     if not path.is_file():
@@ -253,8 +265,10 @@ def read_part(folder: Path, name: str, what: str, schema: int, keys: Sequence[st
         found: Results = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise UserError(f"{path}: not valid JSON ({error})") from error
-    if not isinstance(found, dict) or found.get("schema") != schema:
-        raise UserError(f"{path}: not {what} of this version of the harness (schema {schema})")
-    if lacking := [key for key in keys if key not in found]:
-        raise UserError(f"{path}: damaged, it has no '{lacking[0]}'; run it again (nothing is computed twice)")
+    version = found.get("schema") if isinstance(found, dict) else None
+    if type(version) is not int or version < 1:
+        raise UserError(f"{path}: not {what} of a run, it says no version; run it again (nothing is computed twice)")
+    if version > schema:
+        newer = f"of a newer version ({version}, this program knows {schema})"
+        raise UserError(f"{path}: {what} {newer}; update the harness")
     return found

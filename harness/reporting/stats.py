@@ -14,13 +14,24 @@ from harness.errors import UserError
 from harness.records import Verdict
 from harness.registry import did_you_mean
 from harness.reporting.words import contrast_words, kappa_cell, markdown, p_cell, points_cell, rank_cell, rate_cell
-from harness.statistics import table
 from harness.statistics.agreement import Share, agreements, share
 from harness.statistics.alpaca import alpaca_eval_metrics
 from harness.statistics.contrasts import Contrast, contrasts, indistinguishable, ranks
 from harness.statistics.length import length_controls
+from harness.statistics.outcomes import (
+    OK,
+    ORDERS,
+    STATUSES,
+    Comparison,
+    Ints,
+    Outcomes,
+    Verdicts,
+    comparisons,
+    from_records,
+    joint_codes,
+    outcomes,
+)
 from harness.statistics.rates import MAX_MISSING, Rates, comparison_rates, wilson
-from harness.statistics.table import OK, ORDERS, STATUSES, Comparison, Ints, Outcomes, Verdicts, joint_codes
 
 Data = dict[str, Any]
 NAMED_AT_MOST = 10  # names in a line
@@ -44,7 +55,7 @@ def statistics_of(
     Raises:
         UserError: a contrast of what is no candidate, or of a candidate with itself.
     """
-    found = table.outcomes(verdicts)
+    found = outcomes(verdicts)
     _check(found, contrasts)
     rates = comparison_rates(found, seed)
     lengths = length_controls(found).items()
@@ -70,7 +81,7 @@ def _check(found: Outcomes, pairs: Sequence[tuple[str, str]]) -> None:
 
 
 def _comparisons(verdicts: Verdicts, rates: dict[Comparison, Rates]) -> list[Data]:
-    """Comparisons are in the order of the same codes here as in `table.comparisons`, and so in `rates`."""
+    """Comparisons are in the order of the same codes here as in `outcomes.comparisons`, and so in `rates`."""
     key = joint_codes((verdicts.prompt_set, verdicts.candidate, verdicts.reference, verdicts.judge))
     places, kinds = np.unique(key, return_inverse=True)[1], len(STATUSES)
     counts = np.bincount(places * kinds + verdicts.status, minlength=len(rates) * kinds).reshape(-1, kinds)
@@ -154,7 +165,7 @@ def _plain(made: Contrast, names: dict[str, str]) -> Data:
 def _contrasts(found: Outcomes, pairs: Sequence[tuple[str, str]], seed: int) -> list[Data]:
     """Each pair on each prompt set: a family for each reference and judge."""
     made = []
-    for reference, judge in dict.fromkeys(names[2:] for names, _ in table.comparisons(found)) if pairs else ():
+    for reference, judge in dict.fromkeys(names[2:] for names, _ in comparisons(found)) if pairs else ():
         names = {"reference": reference, "judge": judge}
         family = contrasts(found.where(**names), list(dict.fromkeys(pairs)), seed=seed)
         made += [_plain(one, names) for one in family if one.n or one.left_out]  # else neither was judged there
@@ -344,7 +355,7 @@ def imported(verdicts: list[Verdict], source: str) -> str:
     for column in _COMPARISON:
         names = list(dict.fromkeys(getattr(verdict, column) for verdict in verdicts))
         lines.append(f"- {column.replace('_', ' ')}s: {len(names)} ({_listed(names)})")
-    lines.append(f"- orders: {_ORDERS[table.outcomes(table.from_records(verdicts)).orders_seen]}")
+    lines.append(f"- orders: {_ORDERS[outcomes(from_records(verdicts)).orders_seen]}")
     for status in ("failed", "unparsable"):
         lines.append(f"- {status}: {sum(verdict.status == status for verdict in verdicts)}")
     if any(again):

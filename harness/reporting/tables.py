@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, get_args
 
+import numpy as np
+
 from harness.config import MethodSettings
 from harness.judging.panel import SUMMARIES
 from harness.records import Prompt, Status
@@ -23,7 +25,8 @@ from harness.reporting.words import (
     rate_cell,
     rows_of,
 )
-from harness.statistics import rates
+from harness.statistics.outcomes import Outcomes, from_records, outcomes
+from harness.statistics.rates import rates_of
 
 Ends = Sequence[float] | None
 
@@ -220,6 +223,7 @@ def bars(results: Results, prompt_set: str) -> list[Bar]:
 def categories(results: Results, prompts: Mapping[tuple[str, str], Prompt], deciding: Deciding) -> list[Table]:
     """Preference rates by category, a table a prompt set that has categories. Prompts are by set and id."""
     known, tables = colours(results), []
+    judged = {key: outcomes(from_records(verdicts)) for key, verdicts in deciding.items()}
     for prompt_set in (found["name"] for found in results["prompt_sets"]):
         ids: dict[str, set[str]] = {}
         for (where, key), prompt in prompts.items():
@@ -229,7 +233,7 @@ def categories(results: Results, prompts: Mapping[tuple[str, str], Prompt], deci
             [
                 text(name),
                 number(len(ids[name]), str(len(ids[name]))),
-                *(_within(deciding.get((prompt_set, system), ()), ids[name]) for system in systems(results)),
+                *(_within(judged.get((prompt_set, system)), ids[name]) for system in systems(results)),
             ]
             for name in sorted(ids)
         ]
@@ -238,9 +242,11 @@ def categories(results: Results, prompts: Mapping[tuple[str, str], Prompt], deci
     return tables
 
 
-def _within(verdicts: Sequence[Any], ids: set[str]) -> Cell:
-    """A rate without decimals, for tables of many columns."""
-    found = rates(verdict for verdict in verdicts if verdict.prompt_id in ids)
+def _within(judged: Outcomes | None, ids: set[str]) -> Cell:
+    """A rate without decimals, for tables of many columns. judged: a comparison; counted are those on `ids`."""
+    if judged is None:
+        return rate(None, None, signed=True)
+    found = rates_of([judged.select(np.array([name in ids for name in judged.prompt_ids], dtype=bool))])[0]
     cell = rate(found.preference_rate, found.preference_interval, signed=True)
     if cell.drawn is None:
         return cell

@@ -17,6 +17,7 @@ from harness.records import Prompt, Response, RunPrompt, RunResponse, prompts_di
 from harness.reporting import board
 from harness.reporting.figures import SECTIONS, TEACHER, Results, figures
 from harness.reporting.manifest import changed_files, from_results, read_manifest, sums
+from harness.reporting.reading import is_older, read_results
 from harness.reporting.results import (
     BOARD,
     CONFIG,
@@ -26,7 +27,6 @@ from harness.reporting.results import (
     RUN_RESPONSES,
     declared_in,
     read_made,
-    read_results,
 )
 from harness.store import MANIFEST, Store, file_sha256
 
@@ -59,9 +59,12 @@ def verify(folder: Path, store: Store, tick: Tick) -> Verification:
         UserError: a file that is needed is missing or cannot be read.
     """
     found = Verification()
-    results, manifest = read_results(folder), read_manifest(folder)
+    results, manifest, older = read_results(folder), read_manifest(folder), is_older(folder)
     found.add(f"{len(manifest['files'])} files of the folder by their sha256", changed_files(folder))
-    if all((folder / name).is_file() for name in (VERDICTS, RUN_RESPONSES)):  # else it is said above
+    if older:
+        rows = f"{len(results['rows'])} rows of figures, computed again from {VERDICTS} and {RUN_RESPONSES}"
+        found.checked.append(f"{rows}, as {RESULTS} is of an older version")
+    elif all((folder / name).is_file() for name in (VERDICTS, RUN_RESPONSES)):  # else it is said above
         rows = f"{len(results['rows'])} rows of figures from {VERDICTS} and {RUN_RESPONSES}"
         found.add(rows, _figures(folder, results))
     if all((folder / name).is_file() for name in (RUN_PROMPTS, RUN_RESPONSES)):
@@ -69,7 +72,8 @@ def verify(folder: Path, store: Store, tick: Tick) -> Verification:
     found.add(
         f"what {RESULTS} says of settings, sampling and seed, from its configuration", _declared(results, manifest)
     )
-    found.add(f"{BOARD} from {RESULTS}", _board(folder, results))
+    if not older:  # an older version's board is of its own words
+        found.add(f"{BOARD} from {RESULTS}", _board(folder, results))
     found.add(f"{CONFIG} and {RESULTS} from {MANIFEST}", _settings(folder, results, manifest))
     _artifacts(folder, manifest, store, found, tick)
     return found

@@ -1,5 +1,5 @@
 """Rates from verdicts, contrasts of methods, length control: with their uncertainty."""
 
-from harness.statistics.rates import Rates, outcomes, rates
+from harness.statistics.rates import Rates, rates
 
-__all__ = ["Rates", "outcomes", "rates"]
+__all__ = ["Rates", "rates"]

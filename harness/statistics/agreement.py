@@ -3,7 +3,7 @@
     κ = (p_o − p_e) / (1 − p_e)      p_o  share of prompts with the same outcome
                                      p_e  that share, were the two judges' outcomes independent
 
-Outcomes are win, tie and loss of a prompt, as in `rates`. Source: Cohen (1960), Educational and Psychological
+Outcomes are win, tie and loss of a prompt, as in `outcomes`. Source: Cohen (1960), Educational and Psychological
 Measurement 20:37.
 """
 
@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.records import Verdict
-from harness.statistics.rates import RESAMPLES, Interval, Outcome, outcomes, wilson
-from harness.statistics.table import Outcomes
+from harness.statistics.outcomes import Outcome, Outcomes, outcomes_by_prompt
+from harness.statistics.rates import RESAMPLES, Interval, wilson
 
 K = TypeVar("K", bound=Hashable)
 CATEGORIES: tuple[Outcome, ...] = ("win", "tie", "loss")
@@ -182,10 +182,9 @@ def agreements(found: Outcomes, judges: Sequence[str]) -> list[dict[str, Any]]:
 
 def _by_comparison(found: Outcomes) -> dict[tuple[int, ...], Outcome]:
     """One judge's outcomes by prompt, run, candidate and reference, as codes."""
-    names: dict[float, Outcome] = {1.0: "win", 0.0: "tie", -1.0: "loss"}
     columns = (found.prompt, found.run, found.candidate, found.reference)
     keys = zip(*(column.tolist() for column in columns), strict=True)
-    return {key: names.get(value, "missing") for key, value in zip(keys, found.value.tolist(), strict=True)}
+    return dict(zip(keys, found.words, strict=True))
 
 
 def flips(verdicts: Iterable[Verdict]) -> Share:
@@ -209,6 +208,6 @@ def both_orders(verdicts: Iterable[Verdict]) -> dict[str, tuple[float, float]]:
 
 
 def tie_rate(verdicts: Iterable[Verdict]) -> Share:
-    """Ties (as in `rates`) among the prompts with an outcome."""
-    found = [outcome for outcome in outcomes(verdicts).values() if outcome != "missing"]
+    """Ties (as in `outcomes`) among the prompts with an outcome."""
+    found = [outcome for outcome in outcomes_by_prompt(verdicts).values() if outcome != "missing"]
     return share(found.count("tie"), len(found))

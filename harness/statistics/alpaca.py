@@ -6,7 +6,7 @@ from math import sqrt
 
 import numpy as np
 
-from harness.statistics.table import Floats
+from harness.statistics.outcomes import Floats
 
 
 def alpaca_eval_metrics(preferences: Floats) -> dict[str, float | int | None]:

@@ -19,8 +19,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from harness.statistics.outcomes import Comparison, Floats, Ints, Outcomes, comparisons, joint_codes
 from harness.statistics.rates import Interval, Z
-from harness.statistics.table import Comparison, Floats, Ints, Outcomes, comparisons, joint_codes
 
 # Three coefficients need some data on either side: ten of the rarer outcome for each is the usual rule of thumb.
 MIN_PROMPTS = 100

@@ -5,11 +5,9 @@
     half-tie win rate   (wins + ties / 2) / N = (1 + preference rate) / 2
     mean preference     of the judge's preferences, 0..1
 
-A prompt is a win only if the judge prefers the candidate in every order it sees, a loss only if it prefers the
-reference in every one; a disagreement between orders is a tie. A prompt with a verdict missing in any order is
-not counted in N, but shown as missing. The bootstrap draws prompts, each with all that was judged on it: both orders,
-every run and every judge. Source: Efron (1979), Annals of Statistics 7:1; for clusters Field and Welsh (2007),
-JRSS B 69:369.
+Wins, ties and losses are as in `outcomes`; a missing one is not counted in N, but shown as missing. The bootstrap draws
+prompts, each with all that was judged on it: both orders, every run and every judge. Source: Efron (1979), Annals of
+Statistics 7:1; for clusters Field and Welsh (2007), JRSS B 69:369.
 """
 
 from __future__ import annotations
@@ -17,16 +15,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import sqrt
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from harness.records import Verdict
-from harness.statistics import table
-from harness.statistics.table import Comparison, Floats, Orders, Outcomes
+from harness.statistics.outcomes import Comparison, Floats, Orders, Outcomes, comparisons, from_records, outcomes
 
-Outcome = Literal["win", "tie", "loss", "missing"]
 RESAMPLES = 10_000
 Z = 1.959963984540054  # the normal distribution's 97.5% point
 Interval = tuple[float, float]
@@ -60,27 +55,6 @@ class Rates:
     prompts: int = 0
     missing_share: float = 0.0
     orders: Orders = "none"
-
-
-def outcomes(verdicts: Iterable[Verdict]) -> dict[str, Outcome]:
-    """One outcome a prompt, from the verdicts of one judge on one candidate; half a pair of orders is missing."""
-    by_prompt: dict[str, list[Verdict]] = {}
-    for verdict in verdicts:
-        by_prompt.setdefault(verdict.prompt_id, []).append(verdict)
-    return {prompt_id: _outcome(found) for prompt_id, found in by_prompt.items()}
-
-
-def _outcome(verdicts: list[Verdict]) -> Outcome:
-    orders = {verdict.order for verdict in verdicts}
-    whole = orders in ({"none"}, {"unknown"}, {"candidate_first", "reference_first"}) and len(orders) == len(verdicts)
-    preferences = [verdict.preference for verdict in verdicts if verdict.status == "ok"]
-    if not whole or len(preferences) < len(verdicts):
-        return "missing"
-    if all(preference is not None and preference > 0.5 for preference in preferences):
-        return "win"
-    if all(preference is not None and preference < 0.5 for preference in preferences):
-        return "loss"
-    return "tie"
 
 
 def wilson(count: int, n: int) -> Interval:
@@ -143,13 +117,13 @@ def interval(drawn: Floats, centre: float, prompts: int, bounds: Interval) -> In
 
 def rates(verdicts: Iterable[Verdict], seed: int = 0) -> Rates:
     """Rates of one judge's verdicts on one candidate on one prompt set."""
-    return rates_of([table.outcomes(table.from_records(verdicts))], seed)[0]
+    return rates_of([outcomes(from_records(verdicts))], seed)[0]
 
 
 def comparison_rates(found: Outcomes, seed: int = 0) -> dict[Comparison, Rates]:
     """The rates of each comparison. Those on one prompt set are resampled together: one draw of prompts moves all."""
     by_set: dict[str, dict[Comparison, Outcomes]] = {}
-    for names, rows in table.comparisons(found):
+    for names, rows in comparisons(found):
         by_set.setdefault(names[0], {})[names] = found.select(rows)
     return {
         names: known

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from harness.records import Order, Verdict
-from harness.statistics.table import NAN, Floats, Names, Outcomes
+from harness.statistics.outcomes import NAN, Floats, Names, Outcomes
 
 BOTH: tuple[Order, ...] = ("candidate_first", "reference_first")
 

@@ -14,7 +14,7 @@ from harness.judging.asking import LOOKED_UP_AT_ONCE, Tally, ask, ask_for_verdic
 from harness.judging.cache import VerdictCache
 from harness.judging.protocol import BOTH_ORDERS, Arrived
 from harness.records import Status
-from harness.statistics.rates import outcomes
+from harness.statistics.outcomes import outcomes_by_prompt
 from tests.harness.asking import NAMES, FakeJudge, asked_for, comparison, numbered, quiet, verdicts_of
 
 
@@ -43,7 +43,7 @@ def test_identical_responses_are_a_tie_without_a_call(cache: VerdictCache) -> No
     judge = FakeJudge(wins)
     verdicts, tally = asked_for(judge, [THREE[0], SAME, THREE[1]], cache)
     assert judge.asked == both("p0", "p1")
-    assert outcomes(verdicts) == {"p0": "win", "same": "tie", "p1": "win"}
+    assert outcomes_by_prompt(verdicts) == {"p0": "win", "same": "tie", "p1": "win"}
     assert {v.detail for v in verdicts if v.prompt_id == "same"} == {"identical responses"}
     assert (tally.verdicts, tally.ok, tally.identical, tally.cached, tally.asked) == (6, 6, 2, 0, 4)
 
@@ -216,7 +216,7 @@ def test_answers_may_come_in_any_order_and_all_at_the_end(cache: VerdictCache) -
 
     verdicts = verdicts_of(Backwards(wins), THREE, cache)
     assert [(v.prompt_id, v.order) for v in verdicts] == both("p0", "p1", "p2")[::-1]
-    assert outcomes(verdicts) == {"p0": "loss", "p1": "win", "p2": "loss"}
+    assert outcomes_by_prompt(verdicts) == {"p0": "loss", "p1": "win", "p2": "loss"}
 
 
 # ---- judges that miscount

@@ -7,7 +7,8 @@ import pytest
 from harness.judging.asking import IDENTICAL
 from harness.judging.panel import MAJORITY, MEAN, SUMMARIES, panel_verdicts
 from harness.records import Order, Status, Verdict
-from harness.statistics.rates import outcomes, rates
+from harness.statistics.outcomes import outcomes_by_prompt
+from harness.statistics.rates import rates
 
 Both = tuple[float | None, ...]
 
@@ -89,9 +90,9 @@ def test_a_panel_s_preference_follows_from_its_members(votes: tuple[Both, ...], 
 def test_a_panel_of_equal_members_says_what_they_say() -> None:
     rows = [WIN, LOSS, TIE, FLIP]
     found = panel_verdicts({name: verdicts(name, *rows) for name in "abc"})
-    alone = outcomes(verdicts("a", *rows))
-    assert outcomes(found[MAJORITY]) == alone == {"p0": "win", "p1": "loss", "p2": "tie", "p3": "tie"}
-    assert outcomes(found[MEAN]) == {**alone, "p3": "win"}  # a mean of .9 and .2 is above a half
+    alone = outcomes_by_prompt(verdicts("a", *rows))
+    assert outcomes_by_prompt(found[MAJORITY]) == alone == {"p0": "win", "p1": "loss", "p2": "tie", "p3": "tie"}
+    assert outcomes_by_prompt(found[MEAN]) == {**alone, "p3": "win"}  # a mean of .9 and .2 is above a half
 
 
 @pytest.mark.parametrize("status", ["failed", "skipped", "unparsable"])
@@ -115,7 +116,7 @@ def test_all_that_lack_an_answer_are_named() -> None:
 
 def test_a_prompt_that_a_member_was_not_asked_about_is_missing() -> None:
     found = panel_verdicts({"a": verdicts("a", WIN, WIN), "b": verdicts("b", WIN)})
-    assert outcomes(found[MAJORITY]) == {"p0": "win", "p1": "missing"}
+    assert outcomes_by_prompt(found[MAJORITY]) == {"p0": "win", "p1": "missing"}
 
 
 def test_a_panel_s_verdict_says_whose_it_is_and_was_not_paid_for_again() -> None:

@@ -13,7 +13,8 @@ from harness import sources
 from harness.judging import Answer, Question
 from harness.judging.protocol import BOTH_ORDERS, NO_ORDER, Arrived, source_digest
 from harness.records import Order, Status, Verdict, read_records, write_jsonl
-from harness.statistics.rates import outcomes, rates
+from harness.statistics.outcomes import outcomes_by_prompt
+from harness.statistics.rates import rates
 from tests.harness.asking import FakeJudge, comparison, verdicts_of
 
 ODD_TEXTS = [
@@ -54,14 +55,14 @@ def test_a_preference_for_the_first_is_turned_to_one_for_the_candidate(order: Or
 
 def test_a_judge_that_prefers_whichever_is_first_ends_in_ties_alone() -> None:
     verdicts = verdicts_of(FakeJudge(prefers_first), THREE)
-    assert outcomes(verdicts) == {"a": "tie", "b": "tie", "c": "tie"}
+    assert outcomes_by_prompt(verdicts) == {"a": "tie", "b": "tie", "c": "tie"}
     assert rates(verdicts).preference_rate == 0
 
 
 def test_a_judge_that_reads_the_texts_has_its_way_in_both_orders() -> None:
     three = [comparison("a"), comparison("b", candidate="N"), comparison("c", candidate="Long enough to win.")]
     verdicts = verdicts_of(FakeJudge(prefers_longer), [*three, comparison("d", candidate="")])
-    assert outcomes(verdicts) == {"a": "win", "b": "loss", "c": "win", "d": "loss"}
+    assert outcomes_by_prompt(verdicts) == {"a": "win", "b": "loss", "c": "win", "d": "loss"}
 
 
 @pytest.mark.parametrize("orders", [BOTH_ORDERS, NO_ORDER])
@@ -113,7 +114,7 @@ def test_a_status_is_kept_with_its_detail_and_without_a_preference(status: Statu
     assert len(verdicts) == 6
     odd = [verdict for verdict in verdicts if verdict.status != "ok"]
     assert [(v.prompt_id, v.status, v.preference, v.detail) for v in odd] == [("b", status, None, "what happened")] * 2
-    assert outcomes(verdicts) == {"a": "win", "b": "missing", "c": "win"}
+    assert outcomes_by_prompt(verdicts) == {"a": "win", "b": "missing", "c": "win"}
 
 
 def test_a_judge_that_fails_in_one_order_loses_the_prompt_not_the_other_verdict() -> None:

@@ -24,6 +24,7 @@ from harness.reporting.charts import (
     ticks,
 )
 from tests.harness.reporting.test_board import make_run
+from tests.harness.tabular import BOTH
 
 METHODS = ["kd", "dadpo", "ddpo-beta0.15", "untrained", "teacher (second sample)"]
 
@@ -114,11 +115,10 @@ def verdict(prompt: str, system: str, preference: float | None, **values: Any) -
         prompt_id=prompt,
         candidate=system,
         reference="teacher",
-        order="none",
         status="ok" if preference is not None else "failed",
         preference=preference,
         judge="both",
-        **values,
+        **{"order": "none", **values},
     )
 
 
@@ -136,7 +136,12 @@ def test_clouds_are_in_characters_where_tokens_are_not_known() -> None:
 
 def test_a_cloud_has_the_mean_of_a_prompt_s_verdicts_and_no_prompt_that_lacks_one() -> None:
     sized = {"candidate_tokens": 9, "reference_tokens": 12}
-    verdicts = [verdict(name, "kd", p, **sized) for name, p in (("a", 1.0), ("a", 0.0), ("b", 1.0), ("b", None))]
+    said = [("a", (1.0, 0.0)), ("b", (1.0, None))]
+    verdicts = [
+        verdict(name, "kd", preference, order=order, **sized)
+        for name, both in said
+        for order, preference in zip(BOTH, both, strict=True)
+    ]
     (found,) = clouds(make_run(), {("near", "kd"): verdicts})
     assert [mark.title for mark in found.series[0].marks] == ["-3 tokens, preference 0.5"]
     many = [verdict(f"p{place}", "kd", 1.0, **sized) for place in range(3 * MOST_POINTS)]

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import re
+from collections import Counter
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -14,13 +15,18 @@ from typing import Any
 import pytest
 
 from harness.errors import UserError
+from harness.judging.panel import MAJORITY, MEAN, panel_verdicts
 from harness.records import Message, Order, RunPrompt, RunResponse, Verdict, write_jsonl
 from harness.reporting import html
+from harness.reporting.charts import clouds
+from harness.reporting.figures import Declared, Made, figures
 from harness.reporting.html import ReportData, read_run, render, render_leaderboard
 from harness.reporting.recording import recorded
 from harness.reporting.tables import categories
+from harness.statistics.outcomes import outcomes_by_prompt
 from tests.harness.reporting.test_board import make_run
 from tests.harness.reporting.test_tables import contrast, control, refused
+from tests.harness.tabular import BOTH, verdict
 
 METHODS = ("kd", "dadpo", "ddpo-beta0.15", "untrained", "teacher (second sample)")
 HOSTILE = (
@@ -363,6 +369,47 @@ def test_outcomes_and_flips_of_the_main_judge_are_in_the_island() -> None:
         ["dadpo"],
         ["kd", METHODS[4]],
     ]
+
+
+@pytest.mark.parametrize("second", [False, True])
+def test_board_page_and_panel_have_one_rule_of_outcomes(second: bool) -> None:
+    """Five prompts in one order alone are whole; they are missing where a sixth was asked in both. So everywhere."""
+    known = {"candidate": "kd", "candidate_tokens": 5, "reference_tokens": 7}
+    alone = [verdict(f"p{n}", "candidate_first", said, **known) for n, said in enumerate((0.9, 0.7, 0.5, 0.3, 0.1))]
+    both = [verdict("p5", order, 0.0, **known) for order in BOTH] if second else []
+    said = {name: [v.model_copy(update={"judge": name}) for v in (*alone, *both)] for name in ("one", "two")}
+    expected = dict.fromkeys(("p0", "p1", "p2", "p3", "p4"), "missing") | {"p5": "loss"}
+    if not second:
+        expected = {"p0": "win", "p1": "win", "p2": "tie", "p3": "loss", "p4": "loss"}
+    counts = Counter(expected.values())
+
+    made = Made([*said["one"], *said["two"]], [])
+    board = figures(Declared({"set": True}, {"kd": "method"}, ["one", "two"], [], []), {"run": made})
+    for row in board["rows"]:
+        if row["judge"] != MEAN:
+            kinds = ("win", "tie", "loss", "missing")
+            assert [row[key] for key in ("wins", "ties", "losses", "missing")] == [counts[kind] for kind in kinds]
+    assert outcomes_by_prompt(panel_verdicts(said)[MAJORITY]) == expected
+
+    judges = [{"name": MAJORITY, "summary": "", "misses": "", "setup": {"judges": "one, two"}, "digest": ""}]
+    judges += [{"name": name, "summary": "", "misses": "", "setup": {}, "digest": ""} for name in said]
+    prompts = [
+        RunPrompt(prompt_set="set", id=name, messages=(Message(role="user", content="?"),), category=found)
+        for name, found in expected.items()
+    ]
+    for judge in (MAJORITY, "one"):
+        results = {**FULL, **json.loads(json.dumps(board)), "judge": judge, "judges": judges, "methods": []}
+        run = ReportData(results, made.verdicts, prompts=prompts)
+        island = Page(render(run)).island["prompts"]
+        assert {prompt["id"]: prompt["outcomes"]["kd"] for prompt in island} == expected
+        deciding = html._deciding(run)
+        # of a category, too, the outcomes are those of the whole comparison
+        (table,) = categories(results, {("set", prompt.id): prompt for prompt in prompts}, deciding)
+        rates = {"win": 1.0, "tie": 0.0, "loss": -1.0, "missing": ""}
+        assert {row[0].text: row[2].sort for row in table.rows} == {name: rates[name] for name in counts}
+        # and the cloud has a point for each prompt with an outcome
+        (cloud,) = clouds(results, deciding)
+        assert len(cloud.series[0].marks) == counts.total() - counts["missing"]
 
 
 def test_a_panel_s_outcomes_follow_from_its_members() -> None:

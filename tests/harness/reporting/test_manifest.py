@@ -172,8 +172,8 @@ def test_what_changed_since_is_named(tmp_path: Path) -> None:
     [
         (None, r"holds no manifest\.json; give the output folder of a finished run"),
         ("{", r"manifest\.json: not valid JSON"),
-        ("[]", r"not a manifest of this version of the harness \(schema 1\)"),
-        ('{"schema": 2}', r"not a manifest of this version of the harness \(schema 1\)"),
+        ("[]", r"manifest\.json: not a manifest of a run, it says no version"),
+        ('{"schema": 2}', r"manifest\.json: a manifest of a newer version \(2, this program knows 1\); update"),
     ],
 )
 def test_what_is_no_manifest_is_refused(tmp_path: Path, content: str | None, said: str) -> None:

@@ -273,8 +273,11 @@ def test_ranking_of_a_set_with_missing_verdicts_is_for_the_reader_to_ask_for(tmp
     assert "| rank" in board.render([ranked]) and "| rank" not in board.render([as_made])
 
 
-def test_results_of_another_version_are_refused(make: Callable[..., Run], tmp_path: Path) -> None:
-    copy = Path(shutil.copytree(make(**FIRST).folder, tmp_path / "copy"))
-    rewrite(copy / "results.json", lambda results: results.update(schema=1))
-    with pytest.raises(UserError, match="not results of this version"):
-        boards([copy])
+def test_a_run_of_an_older_version_shares_the_board(
+    make: Callable[..., Run], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, other = make(**FIRST), make(**{**FIRST, "seed": 1})
+    copy = Path(shutil.copytree(one.folder, tmp_path / "copy"))
+    rewrite(copy / "results.json", lambda results: (results.update(schema=1), results.pop("rows")))
+    assert board.render(boards([copy, other.folder])) == board.render(boards([one.folder, other.folder]))
+    assert "copy/results.json is of an older version (1, this program writes" in capsys.readouterr().err

@@ -18,10 +18,11 @@ from harness.pipeline import Road, open_judges
 from harness.records import Verdict, write_jsonl
 from harness.reporting import results
 from harness.reporting.figures import SECTIONS, Declared, Made, figures
-from harness.reporting.results import SCHEMA, declared, declared_in, read_made, read_results, write_run
+from harness.reporting.reading import read_results
+from harness.reporting.results import SCHEMA, declared, declared_in, read_made, write_run
 from harness.store import Store
 from tests.harness.making import jsonl
-from tests.harness.reporting_runs import COMMAND, Run, make_folder
+from tests.harness.reporting_runs import COMMAND, Run, make_folder, rewrite
 
 
 def finished(run: Path, **values: Any) -> Path:
@@ -59,11 +60,26 @@ def test_results_that_are_no_json_are_refused(tmp_path: Path, content: bytes) ->
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("content", ["[]", "{}", "null", f'{{"schema": {SCHEMA + 1}}}'])
-def test_results_of_another_version_are_refused(tmp_path: Path, content: str) -> None:
+@pytest.mark.parametrize("content", ["[]", "{}", "null", '{"schema": "2"}', '{"schema": true}', '{"schema": 0}'])
+def test_results_that_say_no_version_are_refused(tmp_path: Path, content: str) -> None:
     run = finished(tmp_path / "run")
     (run / "results.json").write_text(content)
-    with pytest.raises(UserError, match=f"not results of this version of the harness \\(schema {SCHEMA}\\)"):
+    with pytest.raises(UserError, match=r"results\.json: not results of a run, it says no version; run it again"):
+        read_results(run)
+
+
+def test_results_of_a_newer_version_are_refused_with_what_to_do(tmp_path: Path) -> None:
+    run = finished(tmp_path / "run", schema=SCHEMA + 1)
+    known = rf"of a newer version \({SCHEMA + 1}, this program knows {SCHEMA}\); update the harness$"
+    with pytest.raises(UserError, match=known) as caught:
+        read_results(run)
+    assert "\n" not in str(caught.value)
+
+
+def test_results_of_this_version_that_lack_a_part_are_damaged(tmp_path: Path) -> None:
+    run = finished(tmp_path / "run")
+    rewrite(run / "results.json", lambda found: found.pop("rows"))
+    with pytest.raises(UserError, match=r"results\.json: damaged, it has no 'rows'; run it again"):
         read_results(run)
 
 

@@ -14,8 +14,8 @@ from harness.judging.external import IMPORTERS
 from harness.records import Order, Verdict, write_jsonl
 from harness.reporting.stats import NAMED_AT_MOST, imported, render, statistics_of
 from harness.statistics import agreement
+from harness.statistics.outcomes import from_records, outcomes, read_verdicts
 from harness.statistics.rates import rates, wilson
-from harness.statistics.table import from_records, outcomes, read_verdicts
 from tests.harness.tabular import BOTH, verdict
 
 Data = dict[str, Any]

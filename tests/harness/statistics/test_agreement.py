@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from harness.records import Order, Status, Verdict
-from harness.statistics import table
 from harness.statistics.agreement import (
     CATEGORIES,
     Mean,
@@ -24,7 +23,8 @@ from harness.statistics.agreement import (
     share,
     tie_rate,
 )
-from harness.statistics.rates import Outcome, wilson
+from harness.statistics.outcomes import Outcome, from_records, outcomes
+from harness.statistics.rates import wilson
 
 Table = Sequence[Sequence[int]]
 
@@ -269,7 +269,7 @@ def said(judge: str, candidate: str, by_prompt: dict[str, Outcome], prompt_set: 
 
 
 def agreed(rows: Iterable[Verdict], judges: list[str]) -> list[dict[str, Any]]:
-    return agreements(table.outcomes(table.from_records(rows)), judges)
+    return agreements(outcomes(from_records(rows)), judges)
 
 
 @pytest.mark.parametrize(

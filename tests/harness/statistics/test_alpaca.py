@@ -13,7 +13,7 @@ import pytest
 
 from harness.judging.external import from_alpaca_eval
 from harness.statistics.alpaca import alpaca_eval_metrics
-from harness.statistics.table import from_records
+from harness.statistics.outcomes import from_records
 
 
 def metrics(folder: Path, preferences: list[float | None]) -> dict[str, Any]:

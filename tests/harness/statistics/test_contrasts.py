@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from harness.statistics.contrasts import contrast, contrasts, corrected, holm, indistinguishable, sign_flip_p
+from harness.statistics.outcomes import NAN, from_records, outcomes
 from harness.statistics.rates import wilson
-from harness.statistics.table import NAN, from_records, outcomes
 from tests.harness.tabular import outcomes_of, verdict
 
 RNG = np.random.default_rng(0)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from harness.statistics.length import MIN_OUTCOMES, MIN_PROMPTS, LengthControl, fit, length_controls, sigmoid
+from harness.statistics.outcomes import NAN, Floats, Outcomes
 from harness.statistics.rates import Z
-from harness.statistics.table import NAN, Floats, Outcomes
 from tests.harness.tabular import outcomes_of
 
 

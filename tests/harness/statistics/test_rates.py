@@ -1,4 +1,4 @@
-"""Outcomes, rates and intervals against hand-worked cases, a naive bootstrap, and their coverage."""
+"""Rates and intervals against hand-worked cases, a naive bootstrap, and their coverage."""
 
 from __future__ import annotations
 
@@ -9,23 +9,20 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from pydantic import ValidationError
 
 from harness.records import Order, Status, Verdict
+from harness.statistics.outcomes import Outcomes, from_records, outcomes
 from harness.statistics.rates import (
     MAX_MISSING,
     Rates,
     _drawn_sums,
     comparison_rates,
-    outcomes,
     rates,
     rates_of,
     resampled_counts,
     resampled_sums,
     wilson,
 )
-from harness.statistics.table import Outcomes, from_records
-from harness.statistics.table import outcomes as table_outcomes
 
 WIN, TIE, LOSS = 1.0, 0.5, 0.0
 BOTH: tuple[Order, ...] = ("candidate_first", "reference_first")
@@ -54,72 +51,6 @@ def pair(prompt_id: str, first: float, second: float) -> list[Verdict]:
 def counted(wins: int, ties: int, losses: int, orders: Sequence[Order] = ("none",)) -> list[Verdict]:
     preferences = [WIN] * wins + [TIE] * ties + [LOSS] * losses
     return [verdict(str(i), order, value) for i, value in enumerate(preferences) for order in orders]
-
-
-def outcome(*verdicts: Verdict) -> str:
-    (found,) = outcomes(verdicts).values()
-    return found
-
-
-# ---- one prompt
-
-
-@pytest.mark.parametrize(
-    ("first", "second", "expected"),
-    [
-        (1.0, 1.0, "win"),
-        (0.51, 0.99, "win"),
-        (0.0, 0.0, "loss"),
-        (0.49, 0.01, "loss"),
-        (1.0, 0.0, "tie"),
-        (0.0, 1.0, "tie"),
-        (0.9, 0.4, "tie"),  # preferred on average, but not in both orders
-        (0.5, 0.5, "tie"),
-        (1.0, 0.5, "tie"),
-        (0.5, 0.0, "tie"),
-    ],
-)
-def test_a_win_or_a_loss_needs_both_orders_and_all_else_is_a_tie(first: float, second: float, expected: str) -> None:
-    assert outcome(*pair("a", first, second)) == expected
-
-
-@pytest.mark.parametrize(("preference", "expected"), [(0.6, "win"), (0.5, "tie"), (0.4, "loss")])
-def test_a_judge_without_orders_needs_one_verdict(preference: float, expected: str) -> None:
-    assert outcome(verdict("a", "none", preference)) == expected
-
-
-@pytest.mark.parametrize("order", BOTH)
-def test_half_a_pair_is_missing(order: Order) -> None:
-    assert outcome(verdict("a", order, WIN)) == "missing"
-
-
-@pytest.mark.parametrize("status", ["unparsable", "failed", "skipped"])
-def test_a_pair_with_a_verdict_that_could_not_be_had_is_missing(status: Status) -> None:
-    assert outcome(verdict("a", "candidate_first", WIN), verdict("a", "reference_first", None, status)) == "missing"
-
-
-def test_a_preference_cannot_come_with_a_failure() -> None:
-    with pytest.raises(ValidationError, match="if, and only if, its status is ok"):
-        verdict("a", "none", WIN, "failed")
-
-
-@pytest.mark.parametrize(
-    "orders",
-    [
-        ("none", "none"),
-        ("candidate_first", "candidate_first"),
-        ("candidate_first", "candidate_first", "reference_first"),
-        ("candidate_first", "reference_first", "none"),
-        ("candidate_first", "none"),
-    ],
-)
-def test_orders_that_are_repeated_or_mixed_are_missing(orders: Sequence[Order]) -> None:
-    assert outcome(*(verdict("a", order, WIN) for order in orders)) == "missing"
-
-
-def test_verdicts_are_joined_on_the_prompts_id_wherever_they_stand() -> None:
-    a, b = pair("a", WIN, WIN), pair("b", LOSS, LOSS)
-    assert outcomes([a[0], b[1], b[0], a[1]]) == {"a": "win", "b": "loss"}
 
 
 # ---- counts and rates
@@ -233,7 +164,7 @@ def with_runs(verdicts: list[Verdict], runs: int) -> Outcomes:
     one = from_records(verdicts)
     several = one.select(np.tile(np.arange(len(one)), runs))
     names = replace(one.names, run=tuple(str(run) for run in range(runs)))
-    return table_outcomes(replace(several, names=names, run=np.repeat(np.arange(runs), len(one))))
+    return outcomes(replace(several, names=names, run=np.repeat(np.arange(runs), len(one))))
 
 
 @pytest.mark.parametrize("counts", [(10, 5, 15), (30, 0, 0), (0, 30, 0), (0, 10, 20), (1, 0, 59)])
@@ -255,7 +186,7 @@ def test_runs_of_one_prompt_are_drawn_together_as_resampling_prompts_one_by_one_
     verdicts = [verdict(str(i), "none", value) for run in said.T for i, value in enumerate(run)]
     columns = from_records(verdicts)
     names = replace(columns.names, run=("0", "1", "2"))
-    found = rates_of([table_outcomes(replace(columns, names=names, run=np.repeat(np.arange(3), 40)))])[0]
+    found = rates_of([outcomes(replace(columns, names=names, run=np.repeat(np.arange(3), 40)))])[0]
     drawn = said[rng.integers(0, 40, size=(20_000, 40))]
     assert found.n == 120
     for ends, values in (
@@ -273,7 +204,7 @@ def test_where_every_prompt_has_the_same_rate_the_interval_still_has_width() -> 
         for judge, value in (("a", WIN), ("b", LOSS))
         for i in range(30)
     ]
-    found = rates_of([table_outcomes(from_records(verdicts))])[0]
+    found = rates_of([outcomes(from_records(verdicts))])[0]
     assert (found.n, found.prompts, found.preference_rate, found.win_rate) == (60, 30, 0, 0.5)
     rest = wilson(0, 30)[1]
     assert found.preference_interval == pytest.approx((-rest, rest))
@@ -370,7 +301,7 @@ def test_few_kinds_and_one_by_one_draw_from_the_same_distribution() -> None:
 
 def test_each_row_of_many_is_what_it_is_alone() -> None:
     rows = [*graded(60, "a", 0), *graded(60, "b", 1), *counted(20, 15, 25)]
-    found = comparison_rates(table_outcomes(from_records(rows)))
+    found = comparison_rates(outcomes(from_records(rows)))
     assert [names[1] for names in found] == ["a", "b", "student"]
     for names, known in found.items():
         alone = rates([row for row in rows if row.candidate == names[1]])
@@ -381,7 +312,7 @@ def test_each_row_of_many_is_what_it_is_alone() -> None:
 def test_a_row_with_few_judged_prompts_among_many_has_its_interval() -> None:
     """3 judged of 60: some resamples hold none of them."""
     holes = [verdict(str(i), "none", None, "failed").model_copy(update={"candidate": "b"}) for i in range(57)]
-    found = comparison_rates(table_outcomes(from_records([*graded(60, "a", 0), *graded(3, "b", 1, 57), *holes])))
+    found = comparison_rates(outcomes(from_records([*graded(60, "a", 0), *graded(3, "b", 1, 57), *holes])))
     known = found["set", "b", "teacher", "judge"]
     assert (known.n, known.missing, known.missing_share) == (3, 57, 57 / 60)
     assert known.missing_share > MAX_MISSING
@@ -391,7 +322,7 @@ def test_a_row_with_few_judged_prompts_among_many_has_its_interval() -> None:
 
 
 def test_there_may_be_nothing() -> None:
-    assert comparison_rates(table_outcomes(from_records([]))) == {}
+    assert comparison_rates(outcomes(from_records([]))) == {}
 
 
 # ---- Wilson

@@ -2,7 +2,9 @@
 
 A *comparison* is a candidate against a reference, by one judge, on one prompt set; it has one outcome for each prompt
 and run. An outcome is a win only if every order prefers the candidate, a loss only if every order prefers the
-reference; a disagreement is a tie; a verdict that is missing or not ok in any order makes it missing.
+reference; a disagreement is a tie; a verdict that is missing or not ok in any order makes it missing. One order is
+all only where no prompt of the comparison was asked in both. This is the one place that has the rule: an outcome is
+always found from the whole of its comparison, and prompts are picked afterwards.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from harness.records import Order, Status, Verdict
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
+Outcome = Literal["win", "tie", "loss", "missing"]
 Orders = Literal["both", "one", "none", "mixed"]
 ORDERS: tuple[Order, ...] = get_args(Order)
 STATUSES: tuple[Status, ...] = get_args(Status)
@@ -33,6 +36,7 @@ OK = STATUSES.index("ok")
 NAN = float("nan")
 Line = tuple[str, str, int, dict[str, Any]]  # run, file, line number, row
 Comparison = tuple[str, str, str, str]  # prompt set, candidate, reference, judge
+_WORDS: dict[float, Outcome] = {1.0: "win", 0.0: "tie", -1.0: "loss"}
 
 
 @dataclass(frozen=True)
@@ -110,6 +114,16 @@ class Outcomes(_Table):
     @property
     def judged(self) -> Self:
         return self.select(~np.isnan(self.value))
+
+    @property
+    def words(self) -> list[Outcome]:
+        """Each outcome by its name."""
+        return [_WORDS.get(value, "missing") for value in self.value.tolist()]
+
+    @property
+    def prompt_ids(self) -> list[str]:
+        """Each outcome's prompt id, without its set."""
+        return [self.names.prompt[code][1] for code in self.prompt.tolist()]
 
     @property
     def orders_seen(self) -> Orders:
@@ -291,6 +305,12 @@ def outcomes(verdicts: Verdicts) -> Outcomes:
         failed=rows - ok,
         orders=orders,
     )
+
+
+def outcomes_by_prompt(verdicts: Iterable[Verdict]) -> dict[str, Outcome]:
+    """The outcome of each prompt id, from all verdicts of one comparison in one run."""
+    found = outcomes(from_records(verdicts))
+    return dict(zip(found.prompt_ids, found.words, strict=True))
 
 
 def joint_codes(columns: Sequence[Ints]) -> Ints:

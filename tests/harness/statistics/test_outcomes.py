@@ -1,4 +1,4 @@
-"""Verdicts as columns: what is read, what is refused, and outcomes against the rule of `rates.outcomes`."""
+"""Verdicts as columns: what is read, what is refused, and outcomes against the rule written down prompt by prompt."""
 
 from __future__ import annotations
 
@@ -11,12 +11,9 @@ import numpy as np
 import pytest
 
 from harness.errors import UserError
-from harness.records import Order, Verdict, write_jsonl
-from harness.statistics.rates import outcomes as outcomes_by_rule
-from harness.statistics.table import Outcomes, comparisons, from_records, outcomes, read_verdicts
+from harness.records import Order, Status, Verdict, write_jsonl
+from harness.statistics.outcomes import Outcomes, comparisons, from_records, outcomes, outcomes_by_prompt, read_verdicts
 from tests.harness.tabular import BOTH, verdict
-
-WORDS = {1.0: "win", 0.0: "tie", -1.0: "loss"}
 
 
 def table(verdicts: list[Verdict]) -> Outcomes:
@@ -24,15 +21,91 @@ def table(verdicts: list[Verdict]) -> Outcomes:
 
 
 def by_prompt(found: Outcomes) -> dict[str, str]:
-    names = [found.names.prompt[code][1] for code in found.prompt]
-    return {name: WORDS.get(value, "missing") for name, value in zip(names, found.value.tolist(), strict=True)}
+    return dict(zip(found.prompt_ids, found.words, strict=True))
+
+
+def pair(prompt_id: str, first: float | None, second: float | None) -> list[Verdict]:
+    """Verdicts of one prompt: the preference with the candidate shown first, and with it shown second."""
+    return [verdict(prompt_id, order, value) for order, value in zip(BOTH, (first, second), strict=True)]
+
+
+def by_rule(verdicts: list[Verdict]) -> str:
+    """The outcome of one prompt of a comparison in which some prompt has both orders."""
+    whole = sorted(one.order for one in verdicts) in (["none"], sorted(BOTH))
+    if not whole or any(one.preference is None for one in verdicts):
+        return "missing"
+    sides = {(one.preference or 0) - 0.5 for one in verdicts}
+    return "win" if min(sides) > 0 else "loss" if max(sides) < 0 else "tie"
 
 
 def line(**fields: Any) -> dict[str, Any]:
     return verdict("p").model_dump(mode="json") | fields
 
 
-# ---- outcomes
+# ---- the outcome of one prompt
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "expected"),
+    [
+        (1.0, 1.0, "win"),
+        (0.51, 0.99, "win"),
+        (0.0, 0.0, "loss"),
+        (0.49, 0.01, "loss"),
+        (1.0, 0.0, "tie"),
+        (0.0, 1.0, "tie"),
+        (0.9, 0.4, "tie"),  # preferred on average, but not in both orders
+        (0.5, 0.5, "tie"),
+        (1.0, 0.5, "tie"),
+        (0.5, 0.0, "tie"),
+    ],
+)
+def test_a_win_or_a_loss_needs_both_orders_and_all_else_is_a_tie(first: float, second: float, expected: str) -> None:
+    assert outcomes_by_prompt(pair("a", first, second)) == {"a": expected}
+
+
+@pytest.mark.parametrize(("preference", "expected"), [(0.6, "win"), (0.5, "tie"), (0.4, "loss")])
+def test_a_judge_without_orders_needs_one_verdict(preference: float, expected: str) -> None:
+    assert outcomes_by_prompt([verdict("a", "none", preference)]) == {"a": expected}
+
+
+@pytest.mark.parametrize("order", BOTH)
+def test_half_a_pair_is_missing_where_another_prompt_has_both(order: Order) -> None:
+    assert outcomes_by_prompt([verdict("a", order), *pair("b", 1.0, 1.0)]) == {"a": "missing", "b": "win"}
+
+
+@pytest.mark.parametrize("order", [*BOTH, "unknown"])
+def test_one_order_is_all_where_no_prompt_has_both(order: Order) -> None:
+    assert outcomes_by_prompt([verdict("a", order), verdict("b", order, 0.1)]) == {"a": "win", "b": "loss"}
+
+
+@pytest.mark.parametrize("status", ["unparsable", "failed", "skipped"])
+def test_a_pair_with_a_verdict_that_could_not_be_had_is_missing(status: Status) -> None:
+    rows = [verdict("a", BOTH[0]), verdict("a", BOTH[1], None, status=status)]
+    assert outcomes_by_prompt(rows) == {"a": "missing"}
+
+
+@pytest.mark.parametrize(
+    "orders",
+    [
+        ("none", "none"),
+        (BOTH[0], BOTH[0]),
+        (BOTH[0], BOTH[0], BOTH[1]),
+        (*BOTH, "none"),
+        (BOTH[0], "none"),
+        ("unknown", "unknown"),
+    ],
+)
+def test_orders_that_are_repeated_or_mixed_are_missing(orders: tuple[Order, ...]) -> None:
+    assert outcomes_by_prompt(verdict("a", order) for order in orders) == {"a": "missing"}
+
+
+def test_verdicts_are_joined_on_the_prompts_id_wherever_they_stand() -> None:
+    a, b = pair("a", 1.0, 1.0), pair("b", 0.0, 0.0)
+    assert outcomes_by_prompt([a[0], b[1], b[0], a[1]]) == {"a": "win", "b": "loss"}
+
+
+# ---- those of a comparison
 
 
 def test_outcomes_are_those_of_the_rule_for_every_combination_of_orders_and_preferences() -> None:
@@ -45,7 +118,10 @@ def test_outcomes_are_those_of_the_rule_for_every_combination_of_orders_and_pref
             rows += [verdict(f"{size}-{number}", order, preference) for order, preference in picked]
     found = table(rows)
     assert found.orders_seen == "both"
-    assert by_prompt(found) == outcomes_by_rule(rows)
+    grouped: dict[str, list[Verdict]] = {}
+    for row in rows:
+        grouped.setdefault(row.prompt_id, []).append(row)
+    assert by_prompt(found) == {name: by_rule(mine) for name, mine in grouped.items()} == outcomes_by_prompt(rows)
 
 
 def test_one_order_is_whole_where_no_prompt_has_the_other() -> None:
