@@ -385,8 +385,6 @@ def _train(job: TrainJob, store: Store, work: Path, tick: Tick) -> Facts:
         epochs, refs = job.token_match
         tokens = epochs * _data(job.prompts, refs, tokenizer, store, job.max_prompt_tokens).tokens
     target = _target(job, data, tokenizer, settings, store)
-    if job.teacher is None:
-        loading.release_frozen_model()
     start = loading.load_model(folder, torch.float32, remote_code=own_code)
     model = LogProbModel(adapters.with_adapter(start, settings, job.seed))
     del start

@@ -17,7 +17,7 @@ from transformers.utils import logging as transformers_logging
 
 from harness.errors import UserError
 from harness.jobs import ChatTemplate
-from harness.vllm_process import release_vllm
+from harness.serving.resident import hold
 
 transformers_logging.disable_progress_bar()  # the harness shows its own progress
 transformers_logging.set_verbosity_error()
@@ -47,7 +47,6 @@ def load_model(
     Raises:
         UserError: a file of weights is damaged.
     """
-    release_vllm()  # it has taken a GPU's memory whole
     if attention is None and getattr(load_config(folder, remote_code), "attn_logit_softcapping", None):
         attention = "eager"  # its choice would be SDPA, which leaves the capping out without a word
     try:
@@ -59,22 +58,14 @@ def load_model(
     return model.eval().to(on or device())
 
 
-_frozen: dict[tuple[Path, torch.dtype, str | None, bool], Any] = {}
-
-
 def frozen_model(folder: Path, dtype: torch.dtype, attention: str | None = None, remote_code: bool = False) -> Any:
-    """`load_model`, without gradients, kept until another one is asked for: stages that follow one another often
-    read the same model. A folder's content must not change meanwhile; those of the store never do."""
-    key = (folder, dtype, attention, remote_code)
-    if key not in _frozen:
-        _frozen.clear()
-        _frozen[key] = load_model(folder, dtype, attention, remote_code=remote_code).requires_grad_(False)
-    return _frozen[key]
+    """`load_model`, without gradients, resident: stages that follow one another often read the same model. A folder's
+    content must not change meanwhile; those of the store never do."""
 
+    def load() -> Any:
+        return load_model(folder, dtype, attention, remote_code=remote_code).requires_grad_(False)
 
-def release_frozen_model() -> None:
-    """Give its memory back, before a training needs it."""
-    _frozen.clear()
+    return hold(folder, (dtype, attention, remote_code), load)
 
 
 def load_tokenizer(folder: Path, chat_template: ChatTemplate | None = None, remote_code: bool = False) -> Any:

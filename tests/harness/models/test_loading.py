@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import gc
 import json
 import shutil
 import weakref
@@ -21,19 +20,19 @@ from harness.models.loading import (
     frozen_model,
     load_model,
     load_tokenizer,
-    release_frozen_model,
     save_checkpoint,
     tokenizer_difference,
     tokenizer_fingerprint,
 )
+from harness.serving.resident import let_go_of_all
 from tests.conftest import tiny_model
 
 
 @pytest.fixture(autouse=True)
 def nothing_kept() -> Iterator[None]:
-    release_frozen_model()
+    let_go_of_all()
     yield
-    release_frozen_model()
+    let_go_of_all()
 
 
 def same_weights(one: Any, other: Any) -> bool:
@@ -239,19 +238,9 @@ def test_another_model_takes_the_place_of_the_one_kept(
 ) -> None:
     first = weakref.ref(frozen_model(checkpoints["llama"], torch.float32))
     second = frozen_model(checkpoints[name], dtype, attention)
-    gc.collect()
     assert first() is None
     assert (second.config.model_type, second.dtype) == (name, dtype)
     assert second.config._attn_implementation == attention
-
-
-def test_releasing_the_frozen_model_drops_it(checkpoints: dict[str, Path]) -> None:
-    kept = weakref.ref(frozen_model(checkpoints["llama"], torch.float32))
-    assert kept() is not None
-    release_frozen_model()
-    gc.collect()
-    assert kept() is None
-    release_frozen_model()  # nothing to release is no error
 
 
 def test_damaged_weights_are_an_error_of_one_line(tmp_path: Path) -> None:
