@@ -20,6 +20,7 @@ from harness.models.loading import (
     frozen_model,
     load_model,
     load_tokenizer,
+    reading_model,
     save_checkpoint,
     tokenizer_difference,
     tokenizer_fingerprint,
@@ -243,8 +244,28 @@ def test_another_model_takes_the_place_of_the_one_kept(
     assert second.config._attn_implementation == attention
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_a_model_to_be_read_has_the_weights_of_its_checkpoint(dtype: torch.dtype, tmp_path: Path) -> None:
+    saved = tiny_model("llama", 0).to(dtype)
+    saved.save_pretrained(tmp_path)
+    model = reading_model(tmp_path)
+    assert reading_model(tmp_path) is model
+    assert not model.training and not any(parameter.requires_grad for parameter in model.parameters())
+    matrices = {parameter.dtype for parameter in model.parameters() if parameter.ndim > 1}
+    assert matrices == {dtype}
+    assert {parameter.dtype for parameter in model.parameters() if parameter.ndim == 1} == {torch.float32}
+    assert all(torch.equal(model.state_dict()[name].to(dtype), weight) for name, weight in saved.state_dict().items())
+
+
+def test_a_model_of_its_own_code_is_read_in_float32(tmp_path: Path) -> None:
+    tiny_model("llama", 0).bfloat16().save_pretrained(tmp_path)
+    assert {parameter.dtype for parameter in reading_model(tmp_path, remote_code=True).parameters()} == {torch.float32}
+
+
 def test_damaged_weights_are_an_error_of_one_line(tmp_path: Path) -> None:
     tiny_model("qwen2", 0).save_pretrained(tmp_path)
     (tmp_path / "model.safetensors").write_bytes(b"half a download")
+    with pytest.raises(UserError, match="cannot be read"):
+        reading_model(tmp_path)
     with pytest.raises(UserError, match="cannot be read"):
         load_model(tmp_path, torch.float32)
