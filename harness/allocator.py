@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import platform
+import sys
 
 # from glibc's malloc.h
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3
@@ -16,10 +17,13 @@ def _glibc() -> ctypes.CDLL | None:
 
 
 def give_back() -> None:
-    """Return what is free to the system: between two stages."""
+    """Return what is free to the system, a GPU's memory too: between two stages, and where a model was let go of."""
     libc = _glibc()
     if libc is not None:
         libc.malloc_trim(0)
+    torch = sys.modules.get("torch")  # where nothing has loaded it, it holds nothing
+    if torch is not None:
+        torch.cuda.empty_cache()
 
 
 @functools.cache

@@ -91,6 +91,12 @@ class Job(BaseModel):
         return data
 
     @property
+    def holds(self) -> tuple[Model, ...]:
+        """The frozen models that it loads here, or in a process of this one's: they stay in memory from one job to the
+        next that holds them too (serving/resident.py). What it trains or prunes is not among them."""
+        return ()
+
+    @property
     def ref(self) -> Ref:
         return f"{self.stage}/{canonical_hash({'version': self.version, **self.in_key})[:32]}"
 
@@ -145,6 +151,10 @@ class RespondJob(Job):
     purpose: str
     seed: int
 
+    @property
+    def holds(self) -> tuple[Model, ...]:
+        return _unless_served(self.model)
+
 
 class ReadingJob(Job):
     """How a frozen model reads prompts with their responses. batch_tokens: at once; no part of the key."""
@@ -154,6 +164,10 @@ class ReadingJob(Job):
     precision: str
     batch_tokens: int
     max_prompt_tokens: int | None
+
+    @property
+    def holds(self) -> tuple[Model, ...]:
+        return _unless_served(self.model)
 
 
 class ScoreJob(ReadingJob):
@@ -181,6 +195,10 @@ class EmbedJob(Job):
     model: Model
     responses: Ref
 
+    @property
+    def holds(self) -> tuple[Model, ...]:
+        return (self.model,)
+
 
 class TrainJob(Job):
     """One method's training: where it starts, what it reads, its settings (COMPUTING ones are no part of the key) and
@@ -206,6 +224,10 @@ class TrainJob(Job):
     def in_key(self) -> Facts:
         return {**super().in_key, "settings": shaping(self.settings)}
 
+    @property
+    def holds(self) -> tuple[Model, ...]:
+        return () if self.teacher is None else (self.teacher,)
+
 
 class JudgeJob(Job):
     """One judge's verdicts on one candidate's responses against the reference's.
@@ -229,6 +251,14 @@ class JudgeJob(Job):
     reference: Ref
     samples: Ref | None
     measures: dict[str, Ref]
+
+    @property
+    def holds(self) -> tuple[Model, ...]:
+        return () if self.checkpoint is None else (self.checkpoint,)
+
+
+def _unless_served(model: Model) -> tuple[Model, ...]:
+    return () if model.served else (model,)
 
 
 AnyJob = Annotated[

@@ -25,8 +25,8 @@ from harness.config import Config
 from harness.errors import UserError
 from harness.jobs import Facts, Job, Model
 from harness.progress import Tick
+from harness.serving import resident
 from harness.store import STORE_VARIABLE, Store, write_atomically
-from harness.vllm_process import release_vllm
 
 Perform = Callable[[Job, Store, Path, Tick], Facts]
 Command = Callable[[Path, Path], list[str]]  # of a job's file and its workspace
@@ -43,9 +43,11 @@ class ChildError(Exception):
 
 
 def inline(job: Job, store: Store, work: Path, tick: Tick) -> Facts:
+    from harness.models.catalog import folder_of
     from harness.stages import perform  # torch: only where there is something to compute
 
-    return perform(job, store, work, tick)
+    with resident.only([folder_of(model, store) for model in job.holds]):
+        return perform(job, store, work, tick)
 
 
 def launcher(config: Config) -> Perform:
@@ -54,18 +56,18 @@ def launcher(config: Config) -> Perform:
     def in_a_process(job: Job, store: Store, work: Path, tick: Tick) -> Facts:
         if job.stage in LIGHT or _elsewhere(job):
             return inline(job, store, work, tick)
-        release_vllm()
-        return in_child(process_command, job, store, work, tick)
+        with resident.only(()):
+            return in_child(process_command, job, store, work, tick)
 
     def on_ranks(job: Job, store: Store, work: Path, tick: Tick) -> Facts:
         if job.stage != "train":
             return inline(job, store, work, tick)
-        _release_memory()
 
         def command(job_file: Path, work: Path) -> list[str]:
             return ranks_command(job_file, work, config.processes, config.accelerate_config)
 
-        return in_child(command, job, store, work, tick, ranks_environment(config.processes, os.environ))
+        with resident.only(()):
+            return in_child(command, job, store, work, tick, ranks_environment(config.processes, os.environ))
 
     return {"inline": inline, "process": in_a_process, "accelerate": on_ranks}[config.launcher]
 
@@ -102,19 +104,6 @@ def ranks_environment(processes: int, environment: Mapping[str, str]) -> dict[st
     if processes > 1 and "OMP_NUM_THREADS" not in environment:
         added["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // processes))
     return added
-
-
-def _release_memory() -> None:
-    """Give back what ranks need, on the GPU too: what this process's allocators keep is lost to others."""
-    import torch
-
-    from harness.allocator import give_back
-    from harness.models.loading import release_frozen_model
-
-    release_frozen_model()
-    release_vllm()
-    give_back()
-    torch.cuda.empty_cache()
 
 
 # ---- this process's side

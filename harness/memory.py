@@ -3,6 +3,9 @@
 Weights train in float32 (4 bytes), with a gradient (4) and AdamW's two moments (8) each. Under bf16 autocast each
 linear layer's weights are copied once a micro-batch (2), and a layer keeps 30 bytes for each number in a token's hidden
 state, 8 for each in its MLP and 4 for each in its keys, until the backward pass has been there: as measured.
+
+A frozen model's weights lie in memory as in its checkpoint; its head is raised to float32, or rounded, as a product's
+operand.
 """
 
 from __future__ import annotations
@@ -26,8 +29,9 @@ def training(
     checkpointing: bool = False,
     lora_rank: int = 0,
     teacher: Shape | None = None,
+    teacher_bytes: int = FP32,
 ) -> Parts:
-    """tokens: of a micro-batch. teacher: one that is run at every step."""
+    """tokens: of a micro-batch. teacher: one that is run at every step, with so many bytes a weight."""
     trained = adapter_parameters(shape, lora_rank) if lora_rank else shape.parameters
     layer = tokens * activations_per_token(shape, bf16)
     copies = linear_parameters(shape) * BF16 if bf16 else 0
@@ -41,7 +45,7 @@ def training(
         "activations": kept + copies,
         "logits": _logits(shape, tokens, COPIES_OF_LOGITS) + (0 if lora_rank else _head(shape, FP32)),
     }
-    return parts | ({"teacher": sum(reading(teacher, tokens).values())} if teacher else {})
+    return parts | ({"teacher": sum(reading(teacher, tokens, teacher_bytes).values())} if teacher else {})
 
 
 def reading(shape: Shape, tokens: int, weight_bytes: int = FP32) -> Parts:
@@ -50,7 +54,7 @@ def reading(shape: Shape, tokens: int, weight_bytes: int = FP32) -> Parts:
     return {
         "weights": shape.parameters * weight_bytes,
         "activations": layer,
-        "logits": _logits(shape, tokens, 2),
+        "logits": _logits(shape, tokens, 2, FP32 if weight_bytes == BF16 else BF16),
     }
 
 
@@ -93,9 +97,9 @@ def adapter_parameters(shape: Shape, rank: int) -> int:
     return shape.layers * rank * widths
 
 
-def _logits(shape: Shape, tokens: int, copies: int) -> int:
-    """A chunk of them, and the head as their operand."""
-    return copies * min(CHUNK_BYTES, tokens * shape.vocabulary * FP32) + _head(shape, BF16)
+def _logits(shape: Shape, tokens: int, copies: int, operand: int = BF16) -> int:
+    """A chunk of them, and the head as their operand, of so many bytes a number."""
+    return copies * min(CHUNK_BYTES, tokens * shape.vocabulary * FP32) + _head(shape, operand)
 
 
 def _head(shape: Shape, size: int) -> int:

@@ -21,7 +21,8 @@ from harness.jobs import (
     ScoreJob,
     TrainJob,
 )
-from harness.models.shapes import Shape, shape_of
+from harness.models.catalog import folder_of
+from harness.models.shapes import Shape, shape_of, weight_type
 from harness.pipeline import Road
 from harness.store import Store
 
@@ -104,7 +105,8 @@ class Needed:
         if shape is None:
             return Needs(disk=disk)
         took = self._rates.reading(shape, self._sizes.tokens(job)) if self._rates else None
-        return Needs(sum(memory.reading(shape, job.batch_tokens).values()), disk, 0, took)
+        parts = memory.reading(shape, job.batch_tokens, self._weight_bytes(job.model))
+        return Needs(sum(parts.values()), disk, 0, took)
 
     def _train(self, job: TrainJob) -> Needs:
         shape, teacher = self.shape(job.start), self.shape(job.teacher) if job.teacher else None
@@ -113,7 +115,13 @@ class Needed:
         settings = job.settings
         rank, again = int(settings["lora_rank"]), bool(settings["gradient_checkpointing"])
         parts = memory.training(
-            shape, int(settings["micro_batch_tokens"]), settings["precision"] == "bf16", again, rank, teacher
+            shape,
+            int(settings["micro_batch_tokens"]),
+            settings["precision"] == "bf16",
+            again,
+            rank,
+            teacher,
+            self._weight_bytes(job.teacher) if job.teacher else memory.FP32,
         )
         trained = memory.adapter_parameters(shape, rank) if rank else shape.parameters
         tokens = self._sizes.tokens(job)
@@ -126,6 +134,17 @@ class Needed:
         if model.artifact:
             return self._made(model.artifact)
         return self._known(str(model.digest), model.path)
+
+    def _weight_bytes(self, model: Model) -> int:
+        """Of each weight of a frozen model that is read (loading.reading_model)."""
+        if model.remote_code:
+            return memory.FP32
+        if model.artifact and not self._store.has(model.artifact):
+            # what a stage makes is float32, but for pickled weights, which are taken as they are
+            job = self._road.jobs.get(model.artifact)
+            return memory.BF16 if isinstance(job, ConvertJob) and job.format == "pickled" else memory.FP32
+        # one that is not here yet is taken to be in bf16, as published
+        return memory.FP32 if weight_type(folder_of(model, self._store)) == "float32" else memory.BF16
 
     def _made(self, ref: Ref) -> Shape | None:
         job = self._road.jobs.get(ref)

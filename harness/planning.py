@@ -18,7 +18,7 @@ from harness.store_care import in_bytes
 
 # What makes a stage of the kind need less memory.
 SMALLER = "name a smaller model"
-READ = f"its weights are read in float32; lower scoring_batch_tokens, or {SMALLER}"
+READ = f"lower scoring_batch_tokens, or {SMALLER}"
 LESS = {
     "train": "lower training.micro_batch_tokens, set training.gradient_checkpointing=true or training.lora_rank=16, or "
     "name a smaller student",

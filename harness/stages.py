@@ -291,9 +291,9 @@ def _reader(job: ReadingJob, responses: Sequence[str], store: Store) -> tuple[Pa
     folder = model_folder(job.model, store)
     tokenizer = _tokenizer(job.model, folder)
     data = _data(job.prompts, responses, tokenizer, store, job.max_prompt_tokens)
-    # float32 weights, and autocast where a setting says bf16, as in training: what is measured is what is trained
-    model = loading.frozen_model(folder, torch.float32, remote_code=job.model.remote_code)
-    return folder, tokenizer, data, LogProbModel(model)
+    # computes as with float32 weights, and autocast where a setting says bf16, as in training: what is measured is what
+    # is trained
+    return folder, tokenizer, data, LogProbModel(loading.reading_model(folder, job.model.remote_code))
 
 
 def _score(job: ScoreJob, store: Store, work: Path, tick: Tick) -> Facts:
@@ -385,8 +385,6 @@ def _train(job: TrainJob, store: Store, work: Path, tick: Tick) -> Facts:
         epochs, refs = job.token_match
         tokens = epochs * _data(job.prompts, refs, tokenizer, store, job.max_prompt_tokens).tokens
     target = _target(job, data, tokenizer, settings, store)
-    if job.teacher is None:
-        loading.release_frozen_model()
     start = loading.load_model(folder, torch.float32, remote_code=own_code)
     model = LogProbModel(adapters.with_adapter(start, settings, job.seed))
     del start
@@ -424,7 +422,7 @@ def _target(
     if job.teacher is not None:
         folder = model_folder(job.teacher, store)
         loading.require_one_tokenizer(tokenizer, _tokenizer(job.teacher, folder), load_prompts(job.prompts, store))
-        teacher = LogProbModel(loading.frozen_model(folder, torch.float32, remote_code=job.teacher.remote_code))
+        teacher = LogProbModel(loading.reading_model(folder, job.teacher.remote_code))
         device = next(teacher.parameters()).device
         return lambda part: teacher.target(collate(part, teacher.layout).to(device), vocabulary)
     if job.distributions is not None:

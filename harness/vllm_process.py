@@ -1,12 +1,11 @@
 """vLLM under an interpreter of its own, because it pins torch and transformers: token ids in, tokens and log-probs out.
 
-The process (vllm_worker.py) is kept until another model, interpreter or setting is asked for. Its standard input is a
-pipe that closes when this process is gone, however it went, and the worker ends with it.
+The process (vllm_worker.py) is resident: it is there as long as jobs ask for the same model, interpreter and settings.
+Its standard input is a pipe that closes when this process is gone, however it went, and the worker ends with it.
 """
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import json
 import os
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from harness.errors import UserError
+from harness.serving.resident import hold
 
 WORKER = Path(__file__).with_name("vllm_worker.py")
 KEPT_LINES, STOP_SECONDS = 40, 10.0
@@ -156,23 +156,12 @@ def _completion(answer: Mapping[str, Any], number: int) -> Completion:
     )
 
 
-_running: dict[tuple[str, str], VLLMProcess] = {}
-
-
 def vllm_process(python: str, folder: Path, settings: Mapping[str, Any]) -> VLLMProcess:
-    """The process of a model under these settings, kept until another one is asked for: vLLM takes a GPU's memory
-    whole."""
-    key = (python, json.dumps({"model": str(folder), **settings}, sort_keys=True))
-    if key not in _running or not _running[key].alive:
-        release_vllm()
-        _running[key] = VLLMProcess(python, folder, settings)
-    return _running[key]
-
-
-def release_vllm() -> None:
-    """End the process that is kept, and give its memory back."""
-    while _running:
-        _running.popitem()[1].close()
-
-
-atexit.register(release_vllm)
+    """The resident process of a model under these settings."""
+    return hold(
+        folder,
+        (python, json.dumps(settings, sort_keys=True)),
+        lambda: VLLMProcess(python, folder, settings),
+        close=VLLMProcess.close,
+        usable=lambda process: process.alive,
+    )

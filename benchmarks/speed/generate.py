@@ -45,7 +45,7 @@ from harness.generation.vllm import VLLMGenerator
 from harness.models import chat
 from harness.models.loading import load_model, load_tokenizer
 from harness.prompts import prompt_sets, read_prompts
-from harness.vllm_process import release_vllm
+from harness.serving.resident import let_go_of_all
 
 VARIABLE = "VLLM_PYTHON"
 SIDES = ("ours", "plain", "plain, memory kept", "vllm")
@@ -161,7 +161,7 @@ def measured(side: str, work: Work) -> dict[str, Any]:
     start, began = time.perf_counter() - began, time.perf_counter()
     responses = run(rows, work.sampling)
     seconds = time.perf_counter() - began
-    release_vllm()  # a child that has ended is what its memory is known of
+    let_go_of_all()  # a child that has ended is what its memory is known of
     who = resource.RUSAGE_CHILDREN if side == "vllm" else resource.RUSAGE_SELF
     tokens = sum(map(len, responses))
     return {

@@ -8,14 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from transformers import GenerationConfig
 
 from harness.config import VLLM
 from harness.errors import UserError
 from harness.generation.protocol import Draw, Drawn, Row
 from harness.models import chat
-from harness.models.loading import release_frozen_model
 from harness.vllm_process import Request, VLLMProcess, vllm_process
 
 
@@ -34,8 +32,6 @@ class VLLMGenerator:
         return {"vllm": self._process().version}
 
     def _process(self) -> VLLMProcess:
-        release_frozen_model()  # vLLM takes what memory is free when it starts
-        torch.cuda.empty_cache()
         engine = {"dtype": "bfloat16", **self.settings.engine}
         if self.remote_code:
             engine["trust_remote_code"] = True

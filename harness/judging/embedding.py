@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from transformers import AutoModel, AutoTokenizer
 
 from harness.progress import Tick
+from harness.serving.resident import hold
 
 MAX_TOKENS = 256  # the length that all-MiniLM-L6-v2 was trained for
 
@@ -19,7 +20,7 @@ MAX_TOKENS = 256  # the length that all-MiniLM-L6-v2 was trained for
 def embed(folder: Path, texts: Sequence[str], tick: Tick, batch_size: int = 32) -> NDArray[np.float32]:
     """[texts, width] float32 rows of length 1, in the order of the texts."""
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    model = AutoModel.from_pretrained(folder, dtype=torch.float32).eval()
+    model = hold(folder, AutoModel, lambda: AutoModel.from_pretrained(folder, dtype=torch.float32).eval())
     order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
     vectors = np.empty((len(texts), model.config.hidden_size), dtype=np.float32)
     for start in range(0, len(order), batch_size):

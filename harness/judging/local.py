@@ -23,7 +23,7 @@ from harness.judging.forms import Letters, letter_preference
 from harness.judging.protocol import BOTH_ORDERS, Answer, Arrived, Question
 from harness.judging.templates import Template
 from harness.models.chat import encode_chat
-from harness.models.loading import frozen_model, load_config, load_tokenizer, release_frozen_model
+from harness.models.loading import frozen_model, load_config, load_tokenizer
 from harness.records import Order
 from harness.training.batching import Example, collate, memory_errors, split_by_tokens
 from harness.training.model import LogProbModel
@@ -193,8 +193,6 @@ class VLLMJudge(LetterJudge):
         return min(own, self.max_model_len or own)
 
     def first_tokens(self, prompts: Sequence[Sequence[int]], tokens: list[int]) -> list[FirstToken]:
-        release_frozen_model()  # vLLM takes what memory is free when it starts
-        torch.cuda.empty_cache()
         dtype = "bfloat16" if self.precision == "bf16" else "float32"
         settings = {"dtype": dtype, "max_model_len": self.limit(), **dict(self.engine)}
         if self.remote_code:

@@ -25,6 +25,7 @@ from typing import Any
 from harness.errors import UserError
 from harness.judging.protocol import NO_ORDER, Answer, Arrived, Comparison, Question
 from harness.records import Message, Order
+from harness.serving.resident import hold
 
 SOURCE_TOKENS = 1224  # at most, its three control tokens included
 ALL_TOKENS = 2048  # of all three segments; what the source leaves is shared by the responses, 412 each at least
@@ -195,26 +196,6 @@ def load_reader(folder: Path) -> Reader:
     return Reader(model.eval().requires_grad_(False).to(loading.device()), tokenizer, spell_controls(tokenizer))
 
 
-_loaded: dict[Path, Reader] = {}
-
-
-def loaded_reader(folder: Path) -> Reader:
-    """`load_reader`, kept until another folder is asked for; another frozen model gives its memory back first. A
-    folder's content must not change meanwhile."""
-    if folder not in _loaded:
-        from harness.models import loading
-
-        loading.release_frozen_model()
-        _loaded.clear()
-        _loaded[folder] = load_reader(folder)
-    return _loaded[folder]
-
-
-def release_reader() -> None:
-    """Give its memory back."""
-    _loaded.clear()
-
-
 def to_answer(pair: Pair, there: float, back: float, seconds: float) -> Answer:
     """The answer to one question, from both orders' logits."""
     read = len(pair.there) + len(pair.back)
@@ -256,7 +237,7 @@ class PairRM:
     def answer(self, questions: Iterable[Question], arrived: Arrived) -> None:
         remaining = iter(questions)
         while batch := list(islice(remaining, self.batch_size)):
-            reader = loaded_reader(self.folder)
+            reader = hold(self.folder, PairRM, lambda: load_reader(self.folder))
             started = perf_counter()
             pairs = [reader.pair(*texts(question.comparison)) for question in batch]
             there = reader.logits([pair.there for pair in pairs])

@@ -201,15 +201,20 @@ def folder_digest(folder: Path, store: Store, pickled: bool = False, code: bool 
     return canonical_hash({path.name: _content_digest(path, store) for path in sorted(found)})
 
 
+def folder_of(model: Model, store: Store) -> Path:
+    """Where a model's files are, or will be once its stage has made them; nothing is looked at."""
+    return store.path(model.artifact) if model.artifact else Path(str(model.path))
+
+
 def model_folder(model: Model, store: Store) -> Path:
     """Where a model's files are.
 
     Raises:
         UserError: a folder outside the store no longer holds what the job's key says.
     """
+    folder = folder_of(model, store)
     if model.artifact:
         return store.read(model.artifact).path
-    folder = Path(str(model.path))
     unchanged(folder, folder_digest(folder, store, code=model.remote_code), model.digest)
     return folder
 

@@ -12,16 +12,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from safetensors import SafetensorError
 from tokenizers import Regex, normalizers, pre_tokenizers
+from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from harness.errors import UserError
 from harness.jobs import ChatTemplate
 from harness.models.chat import templates_differ_on
+from harness.models.shapes import weight_type
 from harness.records import Prompt
-from harness.vllm_process import release_vllm
+from harness.serving.resident import hold
 
 transformers_logging.disable_progress_bar()  # the harness shows its own progress
 transformers_logging.set_verbosity_error()
@@ -51,7 +54,6 @@ def load_model(
     Raises:
         UserError: a file of weights is damaged.
     """
-    release_vllm()  # it has taken a GPU's memory whole
     if attention is None and getattr(load_config(folder, remote_code), "attn_logit_softcapping", None):
         attention = "eager"  # its choice would be SDPA, which leaves the capping out without a word
     try:
@@ -63,22 +65,65 @@ def load_model(
     return model.eval().to(on or device())
 
 
-_frozen: dict[tuple[Path, torch.dtype, str | None, bool], Any] = {}
-
-
 def frozen_model(folder: Path, dtype: torch.dtype, attention: str | None = None, remote_code: bool = False) -> Any:
-    """`load_model`, without gradients, kept until another one is asked for: stages that follow one another often
-    read the same model. A folder's content must not change meanwhile; those of the store never do."""
-    key = (folder, dtype, attention, remote_code)
-    if key not in _frozen:
-        _frozen.clear()
-        _frozen[key] = load_model(folder, dtype, attention, remote_code=remote_code).requires_grad_(False)
-    return _frozen[key]
+    """`load_model`, without gradients, resident: stages that follow one another often read the same model. A folder's
+    content must not change meanwhile; those of the store never do."""
+
+    def load() -> Any:
+        return load_model(folder, dtype, attention, remote_code=remote_code).requires_grad_(False)
+
+    return hold(folder, (dtype, attention, remote_code), load)
 
 
-def release_frozen_model() -> None:
-    """Give its memory back, before a training needs it."""
-    _frozen.clear()
+def reading_model(folder: Path, remote_code: bool = False) -> Any:
+    """A frozen model whose log-probs are wanted, resident: its weights lie in memory as in its checkpoint, and what it
+    computes is what it would with float32 ones. A model with code of its own, which may not bear two types, has float32
+    ones."""
+
+    def load() -> Any:
+        dtype = torch.float32 if remote_code else getattr(torch, weight_type(folder) or "float32")
+        model = load_model(folder, dtype, remote_code=remote_code).requires_grad_(False)
+        return model if dtype == torch.float32 else raised(model)
+
+    return hold(folder, ("to be read", remote_code), load)
+
+
+def raised(model: Any) -> Any:
+    """A model with 16-bit weights that computes as one with the same weights in float32.
+
+    Its matrices (of linear layers and embeddings) stay as they are, and are raised where they are used. All else, norms
+    and what a class of its own may do with its weights, is float32 from here on.
+    """
+    for module in model.modules():
+        if type(module) is nn.Linear:
+            module.__class__ = _RaisedLinear
+        elif type(module) is nn.Embedding or hasattr(module, SCALE):
+            module.__class__ = _RaisedEmbedding
+        else:
+            for parameter in module.parameters(recurse=False):
+                parameter.data = parameter.data.float()
+    return model
+
+
+# transformers' name of what Gemma's embeddings multiply by, in the type of their weights
+SCALE = "scalar_embed_scale"
+
+
+class _RaisedLinear(nn.Linear):
+    """Raised for one product, but where autocast rounds what is multiplied anyway."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if torch.is_autocast_enabled(x.device.type):
+            return super().forward(x)
+        return F.linear(x, self.weight.to(x.dtype), None if self.bias is None else self.bias.to(x.dtype))
+
+
+class _RaisedEmbedding(nn.Embedding):
+    """The residual stream begins here, and is float32."""
+
+    def forward(self, ids: Tensor) -> Tensor:
+        rows = super().forward(ids).float()
+        return rows * getattr(self, SCALE) if hasattr(self, SCALE) else rows
 
 
 def load_tokenizer(folder: Path, chat_template: ChatTemplate | None = None, remote_code: bool = False) -> Any:

@@ -6,13 +6,16 @@ import json
 import math
 import struct
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
 from harness.config import Section
 from harness.errors import UserError
 from harness.models import files
+
+WeightType = Literal["float32", "bfloat16", "float16"]
+HALVES: dict[str, WeightType] = {"BF16": "bfloat16", "F16": "float16"}  # by safetensors' names
 
 
 class Shape(Section):
@@ -57,9 +60,26 @@ def shape_of(folder: Path) -> Shape | None:
         return None
 
 
+def weight_type(folder: Path) -> WeightType | None:
+    """What a safetensors checkpoint's weights are without loss: the 16-bit type that all have, else float32; None where
+    it has none that can be read."""
+    try:
+        found = {entry["dtype"] for file in files.weight_files(folder) for entry in _tensors(file)}
+    except (UserError, KeyError, TypeError, ValueError, OSError, struct.error):
+        return None
+    if not found:
+        return None
+    return HALVES.get(found.pop(), "float32") if len(found) == 1 else "float32"
+
+
 def _numbers(file: Path) -> int:
-    """How many numbers a safetensors file holds, by its header."""
+    """How many numbers a safetensors file holds."""
+    return sum(math.prod(entry["shape"]) for entry in _tensors(file))
+
+
+def _tensors(file: Path) -> list[dict[str, Any]]:
+    """What a safetensors file's header says of each tensor."""
     with file.open("rb") as opened:
         (length,) = struct.unpack("<Q", opened.read(8))
         header: dict[str, Any] = json.loads(opened.read(min(length, 100_000_000)))
-    return sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
+    return [entry for name, entry in header.items() if name != "__metadata__"]

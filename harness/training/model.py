@@ -221,12 +221,13 @@ class LogProbModel(nn.Module):
 
 
 class _WideHead(nn.Linear):
-    """A head in its weights' own precision: autocast would round the logits of a model's own `forward`, which are
-    capped or scaled after the head."""
+    """A head in the precision of its weights or of what it reads, whichever is more: autocast would round the logits of
+    a model's own `forward`, which are capped or scaled after the head."""
 
     def forward(self, hidden: Tensor) -> Tensor:
+        dtype = torch.promote_types(hidden.dtype, self.weight.dtype)
         with torch.autocast(hidden.device.type, enabled=False):
-            return super().forward(hidden.to(self.weight.dtype))
+            return F.linear(hidden.to(dtype), self.weight.to(dtype), None if self.bias is None else self.bias.to(dtype))
 
 
 def layout_of(causal_lm: Any) -> Layout:

@@ -54,7 +54,7 @@ def test_one_gpu_of_24_gb_will_do_for_its_preset(store: Store) -> None:
 @embedded
 def test_large_models_want_a_gpu_and_the_hub(store: Store) -> None:
     lacks = missing(layer("single-gpu"), Machine(None, 10**12, 10**13, "not reached"), store)
-    assert lacks == ["the hub, or in its cache: Qwen/Qwen2.5-3B-Instruct, Qwen/Qwen2.5-1.5B-Instruct", "a GPU"]
+    assert lacks == ["the hub, or in its cache: Qwen/Qwen2.5-7B-Instruct, Qwen/Qwen2.5-1.5B-Instruct", "a GPU"]
 
 
 @embedded

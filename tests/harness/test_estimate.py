@@ -29,7 +29,8 @@ from harness.models.names import models
 from harness.models.shapes import shape_of
 from harness.pipeline import Road, build_road
 from harness.store import Store
-from tests.harness.making import quiet
+from tests.conftest import tiny_model
+from tests.harness.making import quiet, saved
 
 TRAIN, TEST = ["Say one.", "Say two to me."], ["Sing to me!", "Dance!", "Go on."]
 
@@ -309,6 +310,23 @@ def test_a_teacher_that_runs_beside_the_training_is_in_its_memory(config: Config
     teacher = shape_of(Path(str(config.teacher)))
     assert sft and kd and teacher and sft.memory and kd.memory
     assert kd.memory - sft.memory == sum(memory.reading(teacher, 2048).values())
+
+
+def test_a_frozen_model_takes_what_its_checkpoint_s_type_takes(
+    config: Config, store: Store, checkpoints: dict[str, Path], tokenizer: Any, tmp_path: Path
+) -> None:
+    teacher = saved(tmp_path / "bf16", tiny_model("llama", 2, 48).bfloat16(), tokenizer)
+    layer = {"teacher": str(teacher), "methods": ["sft", "kd", "dadpo"]}
+    found = costs(build_road(resolve([config.model_dump(), layer]), store, download=False), store)
+    shape = shape_of(teacher)
+    scores, sft, kd = found["log-probs: teacher"], found["train sft"], found["train kd"]
+    assert shape and scores and sft and kd and sft.memory and kd.memory
+    narrow = sum(memory.reading(shape, 2048, memory.BF16).values())
+    assert narrow < sum(memory.reading(shape, 2048, memory.FP32).values())
+    assert (scores.memory, kd.memory - sft.memory) == (
+        sum(memory.reading(shape, config.scoring_batch_tokens, 2).values()),
+        narrow,
+    )
 
 
 def test_rates_give_a_time_to_what_never_ran_and_to_nothing_else(road: Road, store: Store) -> None:

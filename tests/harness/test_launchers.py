@@ -22,8 +22,8 @@ from harness.errors import UserError
 from harness.jobs import RESPONSES, Job, Model, PromptsJob, RespondJob
 from harness.launch import run_job
 from harness.launchers import Command, in_child, launcher, perform_for_parent, ranks_command, ranks_environment
-from harness.models import loading
 from harness.models.catalog import folder_digest
+from harness.serving.resident import hold
 from harness.store import Store
 
 ROOT = Path(__file__).parents[2]
@@ -122,17 +122,25 @@ def test_each_launcher_takes_its_own_jobs(monkeypatch: pytest.MonkeyPatch, kind:
     assert done == [{"there" if stage in elsewhere else "here": stage} for stage in stages]
 
 
-def test_ranks_start_as_configured_once_the_frozen_model_is_released(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(loading._frozen, (Path("teacher"), loading.torch.float32, None), "weights")
+def test_ranks_start_as_configured(monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[Any] = []
 
     def record(command: Command, job: Job, store: Store, work: Path, tick: Any, added: dict[str, str]) -> Any:
-        started.append((command(Path("j"), Path("w")), added[launchers.RANKS_VARIABLE], dict(loading._frozen)))
+        started.append((command(Path("j"), Path("w")), added[launchers.RANKS_VARIABLE]))
 
     monkeypatch.setattr(launchers, "in_child", record)
     perform = launcher(Config(student="s", launcher="accelerate", processes=2))
     perform(Job(stage="train"), Store(Path()), Path(), quiet)
-    assert started == [(two_ranks(Path("j"), Path("w")), "2", {})]
+    assert started == [(two_ranks(Path("j"), Path("w")), "2")]
+
+
+@pytest.mark.parametrize("kind", ["process", "accelerate"])
+def test_before_a_child_starts_this_process_lets_go_of_its_models(kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    happened: list[str] = []
+    hold("a judge", "any way", lambda: None, close=lambda _: happened.append("let go"))
+    monkeypatch.setattr(launchers, "in_child", lambda *_: happened.append("started"))
+    launcher(Config(student="s", launcher=kind))(Job(stage="train"), Store(Path()), Path(), quiet)
+    assert happened == ["let go", "started"]
 
 
 # ---- a process of its own

@@ -10,6 +10,7 @@ import torch
 
 from harness import memory
 from harness.config import MethodSettings
+from harness.models.names import models
 from harness.models.shapes import Shape, shape_of
 from harness.training import adapters
 from harness.training.batching import Example, collate
@@ -53,6 +54,14 @@ def test_a_training_of_adapters_has_gradients_and_moments_of_these_alone() -> No
 def test_a_teacher_beside_a_training_is_one_that_reads() -> None:
     alone, beside = memory.training(SMALL, 7), memory.training(SMALL, 7, teacher=SMALL)
     assert beside == alone | {"teacher": sum(memory.reading(SMALL, 7).values())}
+    narrow = memory.training(SMALL, 7, teacher=SMALL, teacher_bytes=2)
+    assert narrow == alone | {"teacher": sum(memory.reading(SMALL, 7, 2).values())}
+
+
+def test_a_model_that_reads_holds_its_checkpoint_s_weights_and_its_head_as_an_operand() -> None:
+    parts = {"activations": 7 * (20 * 10 + 6 * 30)}
+    assert memory.reading(SMALL, 7) == parts | {"weights": 4000, "logits": 2 * 2800 + 2 * 1000}
+    assert memory.reading(SMALL, 7, 2) == parts | {"weights": 2000, "logits": 2 * 2800 + 4 * 1000}
 
 
 def test_sampling_holds_rounded_weights_and_a_cache() -> None:
@@ -76,6 +85,8 @@ def test_figures_of_a_real_size() -> None:
     assert 8e9 < parts["activations"] < 11e9
     assert memory.cache_per_token(QWEN_1_5B) == 28 * 1024
     assert sum(memory.training(QWEN_1_5B, 2048, checkpointing=True, lora_rank=16).values()) < 24e9
+    teacher = models.get("qwen2.5-7b").shape
+    assert teacher and sum(memory.reading(teacher, 2048, memory.BF16).values()) == pytest.approx(18.06e9, rel=1e-3)
 
 
 # ---- against a training

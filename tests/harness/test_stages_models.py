@@ -3,6 +3,7 @@ own, adapters."""
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import shutil
@@ -10,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -18,8 +20,9 @@ from transformers import AutoModelForCausalLM
 
 from harness.config import resolve
 from harness.errors import UserError
-from harness.jobs import RESPONSES, Job, Model, PruneJob
-from harness.models.loading import load_tokenizer
+from harness.jobs import RESPONSES, TOP_K, Job, Model, PruneJob
+from harness.models import loading
+from harness.models.loading import load_model, load_tokenizer
 from harness.pipeline import Road, build_road
 from harness.records import Response, read_records
 from harness.store import Store
@@ -430,6 +433,45 @@ def test_no_response_holds_ids_that_only_pad_the_embedding(
 
 
 # ---- attention and logits of their own
+
+
+@pytest.mark.parametrize("stage", ["score", "distributions", "kd, online"])
+def test_a_frozen_model_is_held_as_its_checkpoint_is_and_says_the_same(
+    stage: str,
+    prompts: str,
+    pairs: tuple[str, str],
+    store: Store,
+    checkpoints: dict[str, Path],
+    tokenizer: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    narrow = tiny_model("llama", seed=2, hidden=48).bfloat16()
+    folders = [
+        saved(tmp_path / "float32", copy.deepcopy(narrow).float(), tokenizer),
+        saved(tmp_path / "bf16", narrow, tokenizer),
+    ]
+    loaded: dict[str, torch.dtype] = {}
+
+    def load(folder: Path, dtype: torch.dtype, *args: Any, **others: Any) -> Any:
+        loaded[folder.name] = dtype
+        return load_model(folder, dtype, *args, **others)
+
+    monkeypatch.setattr(loading, "load_model", load)
+    said: list[Any] = []
+    for folder in folders:
+        model = model_at(folder, store)
+        if stage == "score":
+            said.append(scored(store, make(store, score_job(model, prompts, pairs[0], precision="bf16"))))
+        elif stage == "distributions":
+            job = distributions_job(model, prompts, pairs[0], precision="bf16")
+            said.append(np.load(store.read(make(store, job)).path / TOP_K)["log_probs"].tolist())
+        else:
+            start = model_at(checkpoints["llama"], store)
+            job = train_job("kd", start, prompts, pairs[:1], {"teacher_signal": "online"}, teacher=model)
+            said.append(losses(store, make(store, job)))
+    assert said[0] == said[1]
+    assert (loaded["float32"], loaded["bf16"]) == (torch.float32, torch.bfloat16)
 
 
 @pytest.fixture

@@ -15,7 +15,8 @@ import pytest
 
 from harness import vllm_process as client
 from harness.errors import UserError
-from harness.vllm_process import Completion, Request, VLLMProcess, release_vllm, vllm_process
+from harness.serving.resident import let_go_of_all
+from harness.vllm_process import Completion, Request, VLLMProcess, vllm_process
 
 ROOT = Path(__file__).parents[2]
 # of the interface of vllm, what the worker uses; tokens are the prompt backwards
@@ -73,7 +74,7 @@ def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.setenv("PIDS", str(tmp_path / "pids"))
     yield
-    release_vllm()
+    let_go_of_all()
 
 
 def opened(model: str = "tiny", **settings: Any) -> VLLMProcess:

@@ -20,9 +20,9 @@ from harness.models.loading import frozen_model, load_tokenizer
 from harness.records import Message
 from harness.remote_scoring import served_log_probs
 from harness.scoring import sequence_log_probs
+from harness.serving.resident import let_go_of_all
 from harness.training.batching import Example
 from harness.training.model import LogProbModel
-from harness.vllm_process import release_vllm
 from tests.vllm.conftest import Served
 
 TEXTS = (
@@ -40,7 +40,7 @@ GREEDY = Draw(Sampling(temperature=0, max_new_tokens=COUNT), seed=0, purpose="ch
 @pytest.fixture(autouse=True, scope="module")
 def no_process_stays() -> Iterator[None]:
     yield
-    release_vllm()
+    let_go_of_all()
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,8 @@ from harness.judging.local import Precision, TransformersJudge, VLLMJudge
 from harness.judging.protocol import BOTH_ORDERS, Answer, Comparison, Question
 from harness.judging.templates import load_template
 from harness.records import Message, Prompt, Response
-from harness.vllm_process import VLLMProcess, release_vllm
+from harness.serving.resident import let_go_of_all
+from harness.vllm_process import VLLMProcess
 
 PAIRS = {
     "What is 2 + 2?": ("4", "banana"),
@@ -29,7 +30,7 @@ TOLERANCE = {"bf16": 0.03, "fp32": 0.0001}
 @pytest.fixture(autouse=True, scope="module")
 def no_process_stays() -> Iterator[None]:
     yield
-    release_vllm()
+    let_go_of_all()
 
 
 def questions() -> list[Question]:

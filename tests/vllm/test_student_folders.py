@@ -13,7 +13,7 @@ from harness.config import VLLM
 from harness.generation.vllm import VLLMGenerator
 from harness.models.files import read_json
 from harness.models.loading import load_tokenizer
-from harness.vllm_process import release_vllm
+from harness.serving.resident import let_go_of_all
 from tests.conftest import tiny_model
 from tests.harness.making import saved
 from tests.harness.tiny_runs import request
@@ -23,7 +23,7 @@ from tests.vllm.test_generation import GREEDY, assert_told, greedy_here, rows_fo
 @pytest.fixture(autouse=True)
 def no_process_stays() -> Iterator[None]:
     yield
-    release_vllm()
+    let_go_of_all()
 
 
 @pytest.mark.parametrize("lora_rank", [0, 4])

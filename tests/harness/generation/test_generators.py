@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,8 @@ from harness.models import loading
 from harness.models.chat import encode_chat, encode_response
 from harness.models.loading import load_model, load_tokenizer
 from harness.records import Message
-from harness.vllm_process import VLLMProcess, release_vllm, vllm_process
+from harness.serving.resident import let_go_of_all
+from harness.vllm_process import VLLMProcess, vllm_process
 from tests import serving
 from tests.harness.making import TEXTS, respond_job
 from tests.serving import Call, Fault, Reply, Server, completion
@@ -148,9 +150,9 @@ def said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[
     (tmp_path / "vllm.py").write_text(STAND_IN, encoding="utf-8")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.setenv("SAID", str(tmp_path / "said"))
-    release_vllm()
+    let_go_of_all()
     yield lambda: [json.loads(line) for line in (tmp_path / "said").read_text().splitlines()]
-    release_vllm()
+    let_go_of_all()
 
 
 def in_vllm(folder: Path, **settings: Any) -> VLLMGenerator:
@@ -249,9 +251,9 @@ def test_of_vllm_and_a_model_in_this_process_one_is_loaded(
         return vllm_process(sys.executable, folder, {"dtype": "bfloat16"})
 
     LocalGenerator(folder, load_tokenizer(folder)).draw(rows[:1], HOW)
-    assert loading._frozen
+    local = weakref.ref(sampling_model(folder))
     in_vllm(folder).draw(rows[:1], HOW)
-    assert not loading._frozen
+    assert local() is None
     process = kept()
     LocalGenerator(folder, load_tokenizer(folder)).draw(rows[:1], HOW)
     assert not process.alive

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
@@ -20,6 +21,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 from transformers import DebertaV2Config, DebertaV2Model, PreTrainedTokenizerFast
 
 from harness.errors import UserError
+from harness.jobs import JudgeJob
 from harness.judging import pairrm
 from harness.judging.llm_blender_shim import pairrm_class
 from harness.judging.pairrm import (
@@ -33,8 +35,12 @@ from harness.judging.pairrm import (
 )
 from harness.judging.protocol import Answer, Comparison, Question
 from harness.models import loading
+from harness.models.loading import load_model
 from harness.prompts import prompt_sets, read_prompts
 from harness.records import Message, Prompt, Response
+from harness.serving.resident import hold, let_go_of_all
+from harness.store import Store
+from tests.harness.making import make, model_at, prompt_file, put, read_job, respond_job
 
 pytestmark = pytest.mark.skipif(
     find_spec("llm_blender") is None, reason="llm-blender is not installed: pip install 'dadpo-harness[pairrm]'"
@@ -115,7 +121,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def nothing_loaded() -> Iterator[None]:
     yield
-    pairrm.release_reader()
+    let_go_of_all()
 
 
 @pytest.fixture(scope="session")
@@ -401,11 +407,57 @@ def test_a_judge_is_its_name_weights_and_version(tmp_path: Path) -> None:
 
 def test_a_folder_is_loaded_once_and_other_models_give_way(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     happened: list[str] = []
-    monkeypatch.setattr(loading, "release_frozen_model", lambda: happened.append("released"))
+    hold("another model", "any way", lambda: None, close=lambda _: happened.append("let go"))
     monkeypatch.setattr(pairrm, "load_reader", lambda folder: happened.append("loaded") or load_reader(folder))
     for _ in range(2):
         answers(judged(checkpoint, 1), [asked(), asked()])
-    assert happened == ["released", "loaded"]
+    assert happened == ["let go", "loaded"]
+
+
+def test_the_next_job_finds_pairrm_s_memory_free(
+    checkpoint: Path, checkpoints: dict[str, Path], tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(tmp_path / "store")
+    prompts = make(store, read_job(store, prompt_file(tmp_path / "p.jsonl", [PROMPT])))
+    sides = [
+        put(store, name, [Response(prompt_id="p0", token_ids=(1,), text=text, finish="stop")], tokenizer)
+        for name, text in (("good", GOOD), ("bad", BAD))
+    ]
+    read: list[weakref.ref[Any]] = []
+    alive: list[bool] = []
+
+    def load(folder: Path) -> Reader:
+        reader = load_reader(folder)
+        read.append(weakref.ref(reader.model))
+        return reader
+
+    def judging(candidate: str, reference: str) -> JudgeJob:
+        return JudgeJob(
+            judge=f"pairrm:{checkpoint}",
+            judge_source="s",
+            checkpoint=model_at(checkpoint, store),
+            prompt_set="set",
+            candidate_name="good",
+            reference_name="bad",
+            prompts=prompts,
+            candidate=candidate,
+            reference=reference,
+            samples=None,
+            measures={},
+        )
+
+    monkeypatch.setattr(pairrm, "load_reader", load)
+    make(store, judging(*sides))
+    make(store, judging(*reversed(sides)))
+    assert len(read) == 1 and read[0]() is not None  # two judgings read it once
+
+    def load_another(*args: Any, **others: Any) -> Any:
+        alive.append(read[0]() is not None)
+        return load_model(*args, **others)
+
+    monkeypatch.setattr(loading, "load_model", load_another)
+    make(store, respond_job(model_at(checkpoints["llama"], store), prompts))
+    assert alive == [False]  # before the next model is loaded
 
 
 def test_the_tokenizer_is_that_of_the_checkpoint_not_one_of_transformers(reader: Reader) -> None:

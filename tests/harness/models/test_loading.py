@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import functools
-import gc
 import json
 import shutil
 import weakref
@@ -28,21 +27,22 @@ from harness.models.loading import (
     gguf_tokenizer,
     load_model,
     load_tokenizer,
-    release_frozen_model,
+    reading_model,
     save_checkpoint,
     tokenizer_difference,
     tokenizer_fingerprint,
 )
 from harness.models.names import models as known_models
+from harness.serving.resident import let_go_of_all
 from harness.store import Store
 from tests.conftest import tiny_model
 
 
 @pytest.fixture(autouse=True)
 def nothing_kept() -> Iterator[None]:
-    release_frozen_model()
+    let_go_of_all()
     yield
-    release_frozen_model()
+    let_go_of_all()
 
 
 def same_weights(one: Any, other: Any) -> bool:
@@ -368,23 +368,33 @@ def test_another_model_takes_the_place_of_the_one_kept(
 ) -> None:
     first = weakref.ref(frozen_model(checkpoints["llama"], torch.float32))
     second = frozen_model(checkpoints[name], dtype, attention)
-    gc.collect()
     assert first() is None
     assert (second.config.model_type, second.dtype) == (name, dtype)
     assert second.config._attn_implementation == attention
 
 
-def test_releasing_the_frozen_model_drops_it(checkpoints: dict[str, Path]) -> None:
-    kept = weakref.ref(frozen_model(checkpoints["llama"], torch.float32))
-    assert kept() is not None
-    release_frozen_model()
-    gc.collect()
-    assert kept() is None
-    release_frozen_model()  # nothing to release is no error
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_a_model_to_be_read_has_the_weights_of_its_checkpoint(dtype: torch.dtype, tmp_path: Path) -> None:
+    saved = tiny_model("llama", 0).to(dtype)
+    saved.save_pretrained(tmp_path)
+    model = reading_model(tmp_path)
+    assert reading_model(tmp_path) is model
+    assert not model.training and not any(parameter.requires_grad for parameter in model.parameters())
+    matrices = {parameter.dtype for parameter in model.parameters() if parameter.ndim > 1}
+    assert matrices == {dtype}
+    assert {parameter.dtype for parameter in model.parameters() if parameter.ndim == 1} == {torch.float32}
+    assert all(torch.equal(model.state_dict()[name].to(dtype), weight) for name, weight in saved.state_dict().items())
+
+
+def test_a_model_of_its_own_code_is_read_in_float32(tmp_path: Path) -> None:
+    tiny_model("llama", 0).bfloat16().save_pretrained(tmp_path)
+    assert {parameter.dtype for parameter in reading_model(tmp_path, remote_code=True).parameters()} == {torch.float32}
 
 
 def test_damaged_weights_are_an_error_of_one_line(tmp_path: Path) -> None:
     tiny_model("qwen2", 0).save_pretrained(tmp_path)
     (tmp_path / "model.safetensors").write_bytes(b"half a download")
+    with pytest.raises(UserError, match="cannot be read"):
+        reading_model(tmp_path)
     with pytest.raises(UserError, match="cannot be read"):
         load_model(tmp_path, torch.float32)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from harness.models.names import models
-from harness.models.shapes import Shape, shape_of
+from harness.models.shapes import Shape, shape_of, weight_type
 from tests.conftest import tiny_model
 
 PUBLISHED = {
@@ -41,6 +43,35 @@ def test_what_says_nothing_has_no_shape(tmp_path: Path, content: str) -> None:
     (tmp_path / "model.safetensors").write_bytes(b"none")
     assert shape_of(tmp_path) is None
     assert shape_of(tmp_path / "missing") is None
+
+
+@pytest.mark.parametrize(
+    ("dtype", "expected"),
+    [
+        (torch.float32, "float32"),
+        (torch.bfloat16, "bfloat16"),
+        (torch.float16, "float16"),
+        (torch.float64, "float32"),
+        (None, "float32"),  # of two types
+    ],
+)
+def test_the_files_of_a_checkpoint_say_the_type_of_its_weights(
+    tmp_path: Path, dtype: torch.dtype | None, expected: str
+) -> None:
+    model = tiny_model("llama", 0).to(dtype or torch.bfloat16)
+    if dtype is None:
+        model.model.norm.float()
+    model.save_pretrained(tmp_path, max_shard_size="40KB")
+    # whatever the configuration says
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"dtype": "float16"}))
+    assert weight_type(tmp_path) == expected
+
+
+def test_where_no_weights_can_be_read_nothing_is_said_of_their_type(tmp_path: Path) -> None:
+    assert weight_type(tmp_path) is None
+    (tmp_path / "model.safetensors").write_bytes(b"none")
+    assert weight_type(tmp_path) is None
 
 
 @pytest.mark.parametrize("name", sorted(PUBLISHED))

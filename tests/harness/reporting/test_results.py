@@ -27,7 +27,14 @@ from tests.harness.reporting_runs import COMMAND, Run, make_folder, rewrite
 
 def finished(run: Path, **values: Any) -> Path:
     run.mkdir(parents=True)
-    found = {"schema": SCHEMA, "name": "small-seed0-abc", "note": "é", **dict.fromkeys(results.KEYS), **values}
+    found = {
+        "schema": SCHEMA,
+        "name": "small-seed0-abc",
+        "note": "é",
+        **dict.fromkeys(results.KEYS),
+        "methods": [],
+        **values,
+    }
     (run / "results.json").write_text(json.dumps(found, ensure_ascii=False), encoding="utf-8")
     return run
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from transformers import (
@@ -37,6 +37,7 @@ from transformers import (
 
 from baselines.kd import kd_loss
 from harness.models.catalog import FAMILIES, PADDED_FAMILIES
+from harness.models.loading import load_model, reading_model
 from harness.scoring import top_log_probs
 from harness.training import model as model_module
 from harness.training.attention import PACKED_ATTENTION
@@ -914,3 +915,64 @@ def test_a_saved_model_is_a_stock_one(tmp_path: Path) -> None:
         loaded = AutoModelForCausalLM.from_pretrained(tmp_path)
         torch.testing.assert_close(loaded(ids).logits, wanted, rtol=0, atol=1e-5)
     assert PACKED_ATTENTION not in (tmp_path / "config.json").read_text(encoding="utf-8")
+
+
+# ---- 16-bit weights, raised where they are used
+
+
+def held(config: Any, folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:
+    """A checkpoint of this type, loaded in float32 and as it is."""
+    from_config(config).to(dtype).save_pretrained(folder)
+    return load_model(folder, torch.float32).requires_grad_(False), reading_model(folder)
+
+
+@pytest.mark.parametrize("autocast", [False, True], ids=["fp32", "bf16"])
+@pytest.mark.parametrize(
+    ("name", "layout"), [*((name, layout) for name in PACKED for layout in LAYOUTS), *((n, "padded") for n in PADDED)]
+)
+def test_what_a_model_says_does_not_hang_on_how_its_weights_are_held(
+    name: str, layout: Layout, autocast: bool, tmp_path: Path
+) -> None:
+    config = (PACKED | PADDED)[name]
+    found = []
+    batch = collate(ragged_examples(vocabulary=config.vocab_size), layout)
+    for causal_lm in held(config, tmp_path, BF16):
+        model = LogProbModel(causal_lm, layout)
+        with torch.no_grad(), torch.autocast("cpu", BF16, enabled=autocast):
+            target = model.target(batch)
+            found.append((model(batch), target.rows(slice(None), target.vocabulary)))
+    (values, rows), (held_values, held_rows) = found
+    assert held_values.dtype == held_rows.dtype == torch.float32
+    assert torch.equal(held_values, values) and torch.equal(held_rows, rows)  # raising bf16 is exact
+    matrices = [module for module in causal_lm.modules() if isinstance(module, nn.Linear | nn.Embedding)]
+    assert {module.weight.dtype for module in matrices} == {BF16}
+
+
+@pytest.mark.parametrize("autocast", [False, True], ids=["fp32", "bf16"])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_float16_weights_are_raised_too(layout: Layout, autocast: bool, tmp_path: Path) -> None:
+    batch = collate(ragged_examples(vocabulary=64), layout)
+    with torch.no_grad(), torch.autocast("cpu", BF16, enabled=autocast):
+        wide, narrow = (LogProbModel(m, layout)(batch) for m in held(PACKED["qwen2"], tmp_path, torch.float16))
+    assert torch.equal(wide, narrow)
+
+
+@pytest.mark.parametrize("autocast", [False, True], ids=["fp32", "bf16"])
+@pytest.mark.parametrize(
+    ("name", "layout"), [("llama", "packed"), ("qwen2", "padded"), ("gemma2", "padded"), ("cohere", "padded")]
+)
+def test_the_residual_stream_of_bf16_weights_is_float32(
+    name: str, layout: Layout, autocast: bool, tmp_path: Path
+) -> None:
+    config = (PACKED | PADDED)[name]
+    _, causal_lm = held(config, tmp_path, BF16)
+    stream: list[torch.dtype] = []
+
+    def see(_module: Any, inputs: Any, output: Any) -> None:
+        stream.extend([inputs[0].dtype, (output[0] if isinstance(output, tuple) else output).dtype])
+
+    for layer in causal_lm.model.layers:
+        layer.register_forward_hook(see)
+    with torch.no_grad(), torch.autocast("cpu", BF16, enabled=autocast):
+        LogProbModel(causal_lm, layout)(collate(ragged_examples(vocabulary=config.vocab_size), layout))
+    assert stream == [torch.float32] * 2 * config.num_hidden_layers
