@@ -8,8 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -142,17 +140,10 @@ def test_killed_at_any_moment_it_ends_with_the_board_of_an_undisturbed_run(
     run(arguments, tmp_path / "undisturbed", tmp_path / "s0")
     store, out = tmp_path / "s1", tmp_path / "killed"
 
-    def partly_sampled() -> bool:
-        return any(store.glob("work/respond-*/batch-0-00001.jsonl"))
-
-    def partly_trained() -> bool:
-        return any(store.glob("work/train-*/checkpoint.pt"))
-
-    def judging() -> bool:
-        return any(store.glob("judge/*/manifest.json"))
-
-    for moment in (partly_sampled, partly_trained, judging):
-        kill_at(command("run", *arguments, "--methods", "sft,kd,ddpo,dadpo", "--out", str(out)), store, moment)
+    partly_sampled, partly_trained = r"work/respond-.*/batch-0-\d+\.jsonl", r"work/train-.*/checkpoint\.pt"
+    judging = r"judge/[^/]+"
+    for second in (partly_sampled, partly_trained, judging):
+        kill_before(second, ["run", *arguments, "--methods", "sft,kd,ddpo,dadpo", "--out", str(out)], store)
         assert not (out / "leaderboard.md").exists()
     run(arguments, out, store)
     for name in ("leaderboard.md", "verdicts.jsonl"):
@@ -165,19 +156,26 @@ def undated(path: Path) -> str:
     return re.sub(r"\d{4}-\d{2}-\d{2}", "date", path.read_text())
 
 
-def kill_at(arguments: list[str], store: Path, moment: Callable[[], bool]) -> None:
-    """Run a command and kill it, with no chance to clean up, once `moment` is true."""
-    process = subprocess.Popen(
-        arguments,
-        env={**os.environ, "DADPO_HARNESS_STORE": str(store)},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    while not moment():
-        assert process.poll() is None, "it ended before it could be killed"
-        time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+KILLED = """
+import os, re, signal, sys
+from harness.__main__ import main
+place, seen = re.compile(sys.argv.pop(1)), []
+def before(event, arguments):
+    if event == "os.rename" and place.fullmatch(os.path.relpath(arguments[1], os.environ["DADPO_HARNESS_STORE"])):
+        seen.append(arguments[1])
+        if len(seen) == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+sys.addaudithook(before)
+main()
+"""
+
+
+def kill_before(second: str, arguments: list[str], store: Path) -> None:
+    """Run a command and kill it, with no chance to clean up, just before the second file or folder whose path in the
+    store matches comes to its place."""
+    environment = {**os.environ, "DADPO_HARNESS_STORE": str(store)}
+    done = subprocess.run([sys.executable, "-c", KILLED, second, *arguments], env=environment, capture_output=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
 
 
 def test_the_embedded_pair_end_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
