@@ -100,8 +100,9 @@ STOP = 2
 
 def in_ranks(rank: int, root: Path) -> None:
     """What each rank does, and leaves what it found."""
-    os.environ.update({"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(RANKS)})
-    # they meet in a file: a port that is free now may be another's by then
+    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}  # accelerate wants to see them
+    os.environ.update({"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(RANKS), **address})
+    # they meet in a file instead: a port that is free now may be another's by then
     meeting = f"file://{root / 'meeting'}"
     torch.distributed.init_process_group("gloo", init_method=meeting, rank=rank, world_size=RANKS)
     torch.set_num_threads(1)
