@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import functools
 import os
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from transformers import AutoModelForCausalLM, Gemma2Config, LlamaConfig, PreTra
 
 from harness import __main__ as program
 from harness.prompts import prompt_sets, read_prompts
+from tests.clock import Clock
 
 CHAT_TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
@@ -29,12 +31,29 @@ CHAT_TEMPLATE = (
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def signals() -> Iterator[None]:
+    """A process that was started in the background of a script ignores SIGINT, and so does all that it starts. Tests
+    and their children take signals as in a terminal."""
+    wanted = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    before = {number: signal.signal(number, handler) for number, handler in wanted.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 @pytest.fixture(autouse=True)
 def own_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Every test has its own artifact store."""
     store = tmp_path / "store"
     monkeypatch.setenv("DADPO_HARNESS_STORE", str(store))
     return store
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """A clock for `harness.endpoint` that moves only while nobody works."""
+    return Clock(monkeypatch)
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,8 @@ from math import log
 from types import TracebackType
 from typing import Any, Literal
 
+from tests.waiting import LIMIT
+
 MODEL = "stub"
 LARGEST_HEAD = 1 << 16
 
@@ -68,12 +70,14 @@ class Fault:
     stall: nothing for `seconds`, then the reply.
     dribble: the head at once, the body in small pieces over `seconds`.
     hang_up: the whole reply, then the connection is closed though nothing said it would be.
+    gather: nothing until `count` requests wait in this way, then each its reply, the last one first.
     """
 
     name: str
-    how: Literal["reset", "stall", "dribble", "hang_up"]
+    how: Literal["reset", "stall", "dribble", "hang_up", "gather"]
     reply: Reply
     seconds: float = 0.0
+    count: int = 0
 
 
 Answering = Callable[[Call], Reply | Fault]
@@ -218,6 +222,11 @@ def hang_up(reply: Reply = GOOD) -> Fault:
     return Fault("hang_up", "hang_up", reply)
 
 
+def gather(count: int, reply: Reply = GOOD) -> Fault:
+    """No fault of the reply: for tests of how many calls are under way at one time."""
+    return Fault("gather", "gather", reply, count=count)
+
+
 def empty_choices() -> Reply:
     return to_json("empty_choices", {**completion_json("A"), "choices": []})
 
@@ -339,6 +348,8 @@ class Server:
         self._guard = threading.Lock()
         self._asked: Counter[str] = Counter()
         self._connections: set[_Connection] = set()
+        self._accepting: set[asyncio.Task[Any]] = set()
+        self._gathered: list[Callable[[], object]] = []  # what lets each reply go that waits for others
 
     @property
     def served(self) -> list[tuple[Call, Reply | Fault]]:
@@ -354,7 +365,7 @@ class Server:
         ready: Future[int] = Future()
         self._thread = threading.Thread(target=self._run, args=(ready,), name="test server", daemon=True)
         self._thread.start()
-        self.port = ready.result(timeout=30)
+        self.port = ready.result(timeout=LIMIT)
         self.base_url = f"http://127.0.0.1:{self.port}/v1"
         return self
 
@@ -362,7 +373,7 @@ class Server:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(timeout=30)
+        self._thread.join(timeout=LIMIT)
         if self._thread.is_alive():
             raise RuntimeError("the test server does not stop")
         if self.errors and error is None:
@@ -380,15 +391,34 @@ class Server:
     async def _main(self, ready: Future[int]) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         self._loop.set_exception_handler(self._failed)
-        listening = await self._loop.create_server(lambda: _Connection(self), "127.0.0.1", 0, backlog=4096)
-        ready.set_result(listening.sockets[0].getsockname()[1])
-        await self._stop.wait()
-        listening.close()
-        while self._connections:  # one may have been accepted just now
+        with socket.create_server(("127.0.0.1", 0), backlog=4096) as self.listening:
+            self.listening.setblocking(False)
+            self._loop.add_reader(self.listening, self._accept)
+            ready.set_result(self.listening.getsockname()[1])
+            await self._stop.wait()
+            self._loop.remove_reader(self.listening)
+        # asyncio's own server forgets a connection that it has accepted just now: nobody would ever close that
+        await asyncio.gather(*self._accepting)
+        while self._connections:
             for connection in self._connections:
                 connection.transport.abort()
             await asyncio.sleep(0)
-        await listening.wait_closed()
+
+    def _accept(self) -> None:
+        try:
+            accepted, _ = self.listening.accept()
+        except (BlockingIOError, ConnectionAbortedError):  # whoever it was has left
+            return
+        task = self._loop.create_task(self._loop.connect_accepted_socket(lambda: _Connection(self), accepted))
+        self._accepting.add(task)
+        task.add_done_callback(self._accepting.discard)
+
+    def _gather(self, count: int, let_go: Callable[[], object]) -> None:
+        self._gathered.append(let_go)
+        if len(self._gathered) == count:
+            for each in reversed(self._gathered):
+                self._loop.call_soon(each)
+            self._gathered.clear()
 
     def _failed(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         self.errors.append(context.get("exception") or RuntimeError(context["message"]))
@@ -415,6 +445,7 @@ class _Connection(asyncio.Protocol):
     def __init__(self, server: Server) -> None:
         self.server, self.buffer, self.busy = server, b"", False
         self.timer: asyncio.TimerHandle | None = None
+        self.later = False  # whether the reply does not go at once
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -486,12 +517,16 @@ class _Connection(asyncio.Protocol):
         elif given.how == "dribble":
             self.transport.write(self.head(given.reply))
             self.dribble(given.reply.body, given.seconds / 20, -(-len(given.reply.body) // 20) or 1)
+        elif given.how == "gather":
+            self.later = True
+            self.server._gather(given.count, lambda: self.busy and self.finish(given.reply))
         else:
             self.last = True
             self.after(given.reply.delay, lambda: self.finish(given.reply, said=False))
 
     def after(self, seconds: float, act: Callable[[], None]) -> None:
         if seconds > 0:
+            self.later = True
             self.timer = asyncio.get_running_loop().call_later(seconds, act)
         else:
             act()
@@ -525,8 +560,8 @@ class _Connection(asyncio.Protocol):
         self.transport.abort()
 
     def done(self) -> None:
-        waited = self.timer is not None
-        self.busy, self.timer = False, None
+        waited = self.later
+        self.busy, self.later, self.timer = False, False, None
         self.server.waiting -= 1
         if self.last:
             self.transport.close()

@@ -8,8 +8,7 @@ import re
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +25,14 @@ def jsonl(path: Path, prompts: list[str]) -> Path:
     return path
 
 
-@pytest.fixture
-def arguments(tmp_path: Path, checkpoints: dict[str, Path]) -> list[str]:
+@pytest.fixture(scope="module")
+def arguments(tmp_path_factory: pytest.TempPathFactory, checkpoints: dict[str, Path]) -> list[str]:
     """A run of tiny models that takes seconds, with several batches and checkpoints to be killed between."""
+    folder = tmp_path_factory.mktemp("prompts")
     return [
         *("--student", str(checkpoints["llama"]), "--teacher", str(checkpoints["llama-teacher"])),
-        *("--train-prompts", str(jsonl(tmp_path / "train.jsonl", TRAIN))),
-        *("--eval", f"in:{jsonl(tmp_path / 'near.jsonl', TEST)},{jsonl(tmp_path / 'far.jsonl', ['Sing!'])}"),
+        *("--train-prompts", str(jsonl(folder / "train.jsonl", TRAIN))),
+        *("--eval", f"in:{jsonl(folder / 'near.jsonl', TEST)},{jsonl(folder / 'far.jsonl', ['Sing!'])}"),
         *("--set", "train_sampling.max_new_tokens=12", "--set", "eval_sampling.max_new_tokens=12"),
         *("--set", "generation_batch_size=2", "--set", "training.batch_size=2", "--set", "training.checkpoint_steps=1"),
     ]
@@ -53,6 +53,20 @@ def run(arguments: list[str], out: Path, store: Path, methods: str = "sft,kd,ddp
     return done.stderr
 
 
+@dataclass(frozen=True)
+class Done:
+    out: Path
+    store: Path
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, arguments: list[str]) -> Done:
+    """That run, done once; whoever runs it again finds all of it made."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    run(arguments, folder / "out", folder / "store")
+    return Done(folder / "out", folder / "store")
+
+
 def jobs(store: Path) -> dict[str, dict[str, Any]]:
     return {
         str(path.parent.relative_to(store)): json.loads(path.read_text())["job"]
@@ -60,9 +74,10 @@ def jobs(store: Path) -> dict[str, dict[str, Any]]:
     }
 
 
-def test_a_second_run_computes_nothing_and_writes_the_same_bytes(arguments: list[str], tmp_path: Path) -> None:
-    out, store = tmp_path / "out", tmp_path / "s"
-    run(arguments, out, store)
+def test_a_second_run_computes_nothing_and_writes_the_same_bytes(
+    arguments: list[str], undisturbed: Done, tmp_path: Path
+) -> None:
+    out, store = undisturbed.out, undisturbed.store
     files = ("leaderboard.md", "results.json", "verdicts.jsonl", "config.yaml")
     before = {name: (out / name).read_bytes() for name in files}
     assert "\n0 of " in "\n" + run(arguments, out, store)
@@ -75,9 +90,8 @@ def test_a_second_run_computes_nothing_and_writes_the_same_bytes(arguments: list
     assert done.returncode == 0 and "\n0 of " in "\n" + done.stderr
 
 
-def test_every_row_is_on_the_board_and_follows_from_the_verdicts(arguments: list[str], tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    run(arguments, out, tmp_path / "s")
+def test_every_row_is_on_the_board_and_follows_from_the_verdicts(undisturbed: Done) -> None:
+    out = undisturbed.out
     results = json.loads((out / "results.json").read_text())
     verdicts = [json.loads(line) for line in (out / "verdicts.jsonl").read_text().splitlines()]
     names = {"sft", "kd", "ddpo", "dadpo", "ddpo-beta0.15", "student (untrained)", "teacher (second sample)"}
@@ -137,26 +151,18 @@ def test_a_seed_moves_the_students_but_not_the_teachers_training_responses(
 
 
 def test_killed_at_any_moment_it_ends_with_the_board_of_an_undisturbed_run(
-    arguments: list[str], tmp_path: Path
+    arguments: list[str], undisturbed: Done, tmp_path: Path
 ) -> None:
-    run(arguments, tmp_path / "undisturbed", tmp_path / "s0")
     store, out = tmp_path / "s1", tmp_path / "killed"
 
-    def partly_sampled() -> bool:
-        return any(store.glob("work/respond-*/batch-0-00001.jsonl"))
-
-    def partly_trained() -> bool:
-        return any(store.glob("work/train-*/checkpoint.pt"))
-
-    def judging() -> bool:
-        return any(store.glob("judge/*/manifest.json"))
-
-    for moment in (partly_sampled, partly_trained, judging):
-        kill_at(command("run", *arguments, "--methods", "sft,kd,ddpo,dadpo", "--out", str(out)), store, moment)
+    partly_sampled, partly_trained = r"work/respond-.*/batch-0-\d+\.jsonl", r"work/train-.*/checkpoint\.pt"
+    judging = r"judge/[^/]+"
+    for second in (partly_sampled, partly_trained, judging):
+        kill_before(second, ["run", *arguments, "--methods", "sft,kd,ddpo,dadpo", "--out", str(out)], store)
         assert not (out / "leaderboard.md").exists()
     run(arguments, out, store)
     for name in ("leaderboard.md", "verdicts.jsonl"):
-        assert undated(out / name) == undated(tmp_path / "undisturbed" / name)
+        assert undated(out / name) == undated(undisturbed.out / name)
     assert not any((store / "work").iterdir())
 
 
@@ -165,19 +171,26 @@ def undated(path: Path) -> str:
     return re.sub(r"\d{4}-\d{2}-\d{2}", "date", path.read_text())
 
 
-def kill_at(arguments: list[str], store: Path, moment: Callable[[], bool]) -> None:
-    """Run a command and kill it, with no chance to clean up, once `moment` is true."""
-    process = subprocess.Popen(
-        arguments,
-        env={**os.environ, "DADPO_HARNESS_STORE": str(store)},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    while not moment():
-        assert process.poll() is None, "it ended before it could be killed"
-        time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+KILLED = """
+import os, re, signal, sys
+from harness.__main__ import main
+place, seen = re.compile(sys.argv.pop(1)), []
+def before(event, arguments):
+    if event == "os.rename" and place.fullmatch(os.path.relpath(arguments[1], os.environ["DADPO_HARNESS_STORE"])):
+        seen.append(arguments[1])
+        if len(seen) == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+sys.addaudithook(before)
+main()
+"""
+
+
+def kill_before(second: str, arguments: list[str], store: Path) -> None:
+    """Run a command and kill it, with no chance to clean up, just before the second file or folder whose path in the
+    store matches comes to its place."""
+    environment = {**os.environ, "DADPO_HARNESS_STORE": str(store)}
+    done = subprocess.run([sys.executable, "-c", KILLED, second, *arguments], env=environment, capture_output=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
 
 
 def test_the_embedded_pair_end_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,12 +17,15 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from email.utils import parsedate_to_datetime
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from benchmarks.speed.stub import Later
 from tests import serving
 from tests.serving import PASSING, VERDICTLESS, Call, Fault, Reply, Server, completion, judged, mixed, status
+from tests.waiting import LIMIT, until
 
 
 def ask(text: str = "Which is better?", **more: Any) -> dict[str, Any]:
@@ -30,7 +33,7 @@ def ask(text: str = "Which is better?", **more: Any) -> dict[str, Any]:
 
 
 @contextmanager
-def plugged(given: Reply | Fault, timeout: float = 10) -> Iterator[socket.socket]:
+def plugged(given: Reply | Fault, timeout: float = LIMIT) -> Iterator[socket.socket]:
     """A bare socket to a server that always gives this."""
     with (
         Server(lambda call: given) as server,
@@ -41,14 +44,11 @@ def plugged(given: Reply | Fault, timeout: float = 10) -> Iterator[socket.socket
 
 def arrived(server: Server, count: int) -> None:
     """Wait until so many calls have arrived."""
-    limit = time.monotonic() + 10
-    while len(server.calls) < count:
-        assert time.monotonic() < limit
-        time.sleep(0.01)
+    until(lambda: len(server.calls) >= count, f"call {count}")
 
 
 @contextmanager
-def connected(server: Server, timeout: float = 10) -> Iterator[http.client.HTTPConnection]:
+def connected(server: Server, timeout: float = LIMIT) -> Iterator[http.client.HTTPConnection]:
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=timeout)
     try:
         yield connection
@@ -177,8 +177,9 @@ def test_retry_after_is_sent_as_it_stands() -> None:
         assert response.status == 429 and response.headers["retry-after"] == value
         assert json.loads(body)["error"]["type"] == "rate_limit_error"
     assert "retry-after" not in once(status(429))[0].headers
+    before = time.time()
     response, _ = once(status(429, retry_after=serving.http_date(60)))
-    assert 55 < parsedate_to_datetime(response.headers["retry-after"]).timestamp() - time.time() <= 60
+    assert before - 1 < parsedate_to_datetime(response.headers["retry-after"]).timestamp() - 60 <= time.time()
 
 
 def test_reset_mid_body_is_a_reset_after_half_of_it() -> None:
@@ -194,26 +195,41 @@ def test_reset_mid_body_is_a_reset_after_half_of_it() -> None:
     assert body == whole[: len(whole) // 2]
 
 
-def test_stall_says_nothing_until_its_time() -> None:
-    with Server(lambda call: serving.stall(0.3)) as server:
-        with socket.create_connection(("127.0.0.1", server.port), timeout=0.1) as sock:
-            sock.sendall(request(ask()))
-            with pytest.raises(TimeoutError):
-                sock.recv(1)
-        with connected(server) as connection:
-            began = time.monotonic()
-            assert post(connection, ask()).read() == serving.GOOD.body
-            assert time.monotonic() - began >= 0.3
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Seconds of each pause that a server makes. They are made as long as they take to be counted, and no longer."""
+    made: list[float] = []
+    after = serving._Connection.after
+
+    def counted(connection: Any, seconds: float, act: Any) -> None:
+        made.append(seconds)
+        after(connection, min(seconds, 0.001), act)
+
+    monkeypatch.setattr(serving._Connection, "after", counted)
+    return made
 
 
-def test_stall_mid_body_never_pauses_for_long_but_takes_its_time() -> None:
-    with plugged(serving.stall_mid_body(1.0), timeout=0.8) as sock:
-        began, data, reads = time.monotonic(), b"", 0
+def test_a_pause_is_one() -> None:
+    with plugged(serving.stall(3600)) as sock:
+        sock.sendall(request(ask()))
+        sock.settimeout(0.1)
+        with pytest.raises(TimeoutError):
+            sock.recv(1)
+
+
+def test_stall_says_nothing_until_its_time(pauses: list[float]) -> None:
+    _, body = once(serving.stall(3600))
+    assert body == serving.GOOD.body and pauses == [3600]
+
+
+def test_stall_mid_body_never_pauses_for_long_but_takes_its_time(pauses: list[float]) -> None:
+    with plugged(serving.stall_mid_body(3600)) as sock:
         sock.sendall(request(ask(), close=True))
-        while piece := sock.recv(65536):  # each read is within the timeout, all together are not
-            data, reads = data + piece, reads + 1
-        assert time.monotonic() - began >= 0.9
-    assert data.endswith(serving.GOOD.body) and reads > 5
+        data = b""
+        while piece := sock.recv(65536):
+            data += piece
+    assert data.endswith(serving.GOOD.body)
+    assert set(pauses) == {180} and sum(pauses) == pytest.approx(3600, rel=0.06)  # a piece may be left over
 
 
 def test_hang_up_closes_a_connection_that_it_called_kept_alive() -> None:
@@ -276,11 +292,22 @@ def test_every_ready_made_fault_has_a_name_of_its_own() -> None:
     assert {name for name, count in names.items() if count > 1} == {"error_in_200"}  # in two styles
 
 
-def test_a_reply_can_be_delayed() -> None:
-    with Server(lambda call: Reply("slow", b"{}", delay=0.2)) as server, connected(server) as connection:
-        began = time.monotonic()
-        assert post(connection, ask()).read() == b"{}"
-        assert time.monotonic() - began >= 0.2
+def test_a_reply_can_be_delayed(pauses: list[float]) -> None:
+    assert once(Reply("slow", b"{}", delay=3600))[1] == b"{}" and pauses == [3600]
+
+
+def test_replies_can_wait_for_one_another() -> None:
+    count = 7
+    with Server(lambda call: serving.gather(count)) as server:
+        socks = [socket.create_connection(("127.0.0.1", server.port), timeout=LIMIT) for _ in range(count)]
+        for number, sock in enumerate(socks):
+            arrived(server, number)
+            assert server.waiting == number
+            sock.sendall(request(ask(), close=True))
+        for sock in socks:
+            with sock, sock.makefile("rb") as file:
+                assert file.read().endswith(serving.GOOD.body)
+    assert server.peak == count and server.waiting == 0
 
 
 # mixed
@@ -335,7 +362,7 @@ def test_thousands_of_requests_over_a_hundred_and_fifty_connections() -> None:
         expected = [json.loads(judged(ask(f"{name}/{n}")).body) for n in range(each)]
         assert said == [body["choices"][0]["message"]["content"] for body in expected]
     assert sorted(call.number for call in server.calls) == list(range(connections * each))
-    assert server.opened == connections and 10 < server.peak <= connections
+    assert server.opened == connections and server.peak <= connections
 
 
 def test_requests_sent_ahead_or_in_pieces_are_answered_in_order() -> None:
@@ -360,25 +387,23 @@ def test_requests_sent_ahead_or_in_pieces_are_answered_in_order() -> None:
 
 
 def test_it_leaves_no_thread_socket_or_word_behind(capfd: pytest.CaptureFixture[str]) -> None:
+    gc.collect()
     before = set(threading.enumerate())
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with Server(lambda call: serving.stall(3600)) as server:
-            waiting = [socket.create_connection(("127.0.0.1", server.port), timeout=10) for _ in range(20)]
+            waiting = [socket.create_connection(("127.0.0.1", server.port), timeout=LIMIT) for _ in range(20)]
             for sock in waiting:
                 sock.sendall(request(ask()))
-            idle = socket.create_connection(("127.0.0.1", server.port), timeout=10)
+            idle = socket.create_connection(("127.0.0.1", server.port), timeout=LIMIT)
             arrived(server, 20)
-            began = time.monotonic()
-        assert time.monotonic() - began < 5
         for sock in (*waiting, idle):
             with suppress(ConnectionResetError):
                 assert sock.recv(1) == b""
             sock.close()
         gc.collect()
-    assert set(threading.enumerate()) == before
-    with pytest.raises(ConnectionRefusedError):
-        socket.create_connection(("127.0.0.1", server.port), timeout=10)
+    assert set(threading.enumerate()) <= before
+    assert server.listening.fileno() == -1
     assert server.peak == 20
     assert capfd.readouterr() == ("", "")
 
@@ -386,14 +411,21 @@ def test_it_leaves_no_thread_socket_or_word_behind(capfd: pytest.CaptureFixture[
 def test_a_client_that_leaves_waits_no_longer() -> None:
     with Server(lambda call: serving.stall(3600)) as server:
         for n in range(3):
-            with socket.create_connection(("127.0.0.1", server.port), timeout=10) as sock:
+            with socket.create_connection(("127.0.0.1", server.port), timeout=LIMIT) as sock:
                 sock.sendall(request(ask()))
                 arrived(server, n + 1)
-            limit = time.monotonic() + 10
-            while server.waiting:
-                assert time.monotonic() < limit
-                time.sleep(0.01)
+            until(lambda: not server.waiting, "the end of its wait")
     assert server.peak == 1
+
+
+def test_a_connection_that_came_just_before_the_end_is_closed() -> None:
+    """It may be accepted when the server stops, and not yet be one that the server knows of."""
+    for _ in range(50):
+        with Server(lambda call: serving.stall(3600)) as server:
+            late = [socket.create_connection(("127.0.0.1", server.port), timeout=LIMIT) for _ in range(3)]
+        for sock in late:
+            with sock, suppress(ConnectionResetError):
+                assert sock.recv(1) == b""
 
 
 def test_what_the_function_raises_ends_the_test() -> None:
@@ -420,17 +452,36 @@ def stub(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
             yield process, int(process.stdout.readline())
         finally:
             process.stdin.close()
-            process.wait(timeout=10)
+            process.wait(timeout=LIMIT)
 
 
-def test_the_stub_answers_after_its_delay_and_ends_with_its_input() -> None:
+def test_the_stub_answers_each_request_after_its_delay() -> None:
+    loop, sent, timers = SimpleNamespace(time=lambda: now), [], []
+    loop.call_later = lambda seconds, act: timers.append(now + seconds)
+    loop.call_at = lambda moment, act: timers.append(moment)
+    later = Later(loop, 2.0)  # type: ignore[arg-type]
+    one = SimpleNamespace(is_closing=lambda: False, write=lambda _: sent.append("a"))
+    two = SimpleNamespace(is_closing=lambda: False, write=lambda _: sent.append("b"))
+    now = 10.0
+    later.send(one)  # type: ignore[arg-type]
+    now = 11.0
+    later.send(two)  # type: ignore[arg-type]
+    assert timers == [12.0] and sent == []
+    now = 12.0
+    later.due()
+    assert timers == [12.0, 13.0] and sent == ["a"]
+    now = 13.0
+    later.due()
+    assert timers == [12.0, 13.0] and sent == ["a", "b"] and (later.answered, later.peak) == (2, 2)
+
+
+def test_the_stub_answers_and_ends_with_its_input() -> None:
     with stub("--port", "0", "--delay", "0.1") as (process, port):
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=LIMIT)
         for _ in range(2):
-            began = time.monotonic()
             response = post(connection, ask("x" * 600_000))  # more than one read
             found = json.loads(response.read())
-            assert response.status == 200 and time.monotonic() - began >= 0.1
+            assert response.status == 200
             top = found["choices"][0]["logprobs"]["content"][0]["top_logprobs"]
             assert len(top) == 20 and {"A", "B"} <= {entry["token"] for entry in top}
             assert sum(math.exp(entry["logprob"]) for entry in top) <= 1

@@ -13,6 +13,7 @@ from harness import commands, doctor
 from harness.config import presets as known_presets
 from harness.doctor import Machine, checks, has_extra, missing, why_no_hub
 from harness.store import Store
+from tests.waiting import LIMIT
 
 LARGE = Machine(gpu=200 * 10**9, memory=500 * 10**9, disk=10**13, hub="")
 embedded = pytest.mark.skipif(not has_extra("embedded"), reason="the embedded pair is not installed")
@@ -159,7 +160,7 @@ def test_a_hub_that_never_answers_is_left(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("HF_HUB_OFFLINE", "0")
     monkeypatch.setattr(doctor, "HUB_SECONDS", 0.1)
     asleep = threading.Event()
-    monkeypatch.setattr(doctor.urllib.request, "urlopen", lambda *a, **k: asleep.wait(5))
+    monkeypatch.setattr(doctor.urllib.request, "urlopen", lambda *a, **k: asleep.wait(LIMIT))
     assert why_no_hub() == "not reached (TimeoutError)"
     asleep.set()
 

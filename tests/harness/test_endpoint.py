@@ -27,7 +27,9 @@ from harness.endpoint import (
 )
 from harness.errors import UserError
 from tests import serving
+from tests.clock import Clock
 from tests.serving import GOOD, PASSING, Call, Fault, Reply, Server, status, to_json
+from tests.waiting import until
 
 KEY = "sk-secret-0123456789abcdef"
 Outcome = dict[str, Any] | BaseException
@@ -59,22 +61,18 @@ def opened(base_url: str, key: str = NO_KEY, userinfo: str = "", **settings: Any
     return Endpoint(endpoint.Server(base_url, key, userinfo), **given)
 
 
-def at_once(base_url: str, count: int, tokens: int = 1, **settings: Any) -> list[Outcome]:
+async def at_once(base_url: str, count: int, tokens: int = 1, **settings: Any) -> list[Outcome]:
     """What each of so many questions, asked at one time, ends in."""
-
-    async def ask_all() -> list[Outcome]:
-        asked = opened(base_url, **settings)
-        try:
-            questions = (post(asked, number, tokens) for number in range(count))
-            return await asyncio.gather(*questions, return_exceptions=True)
-        finally:
-            await asked.close()
-
-    return asyncio.run(ask_all())
+    asked = opened(base_url, **settings)
+    try:
+        questions = (post(asked, number, tokens) for number in range(count))
+        return await asyncio.gather(*questions, return_exceptions=True)
+    finally:
+        await asked.close()
 
 
-def outcome(base_url: str, **settings: Any) -> Outcome:
-    return at_once(base_url, 1, **settings)[0]
+def outcome(base_url: str, clock: Clock | None = None, **settings: Any) -> Outcome:
+    return (clock.run if clock else asyncio.run)(at_once(base_url, 1, **settings))[0]
 
 
 def at_first(*faults: Reply | Fault) -> Callable[[Call], Reply | Fault]:
@@ -126,13 +124,14 @@ def test_what_may_pass_is_tried_again_as_often_as_was_said(fault: Reply | Fault)
 
 
 @pytest.mark.parametrize("fault", [serving.stall(60), serving.stall_mid_body(60)], ids=lambda fault: fault.name)
-def test_a_call_that_takes_too_long_is_given_up_and_made_again(fault: Fault) -> None:
+def test_a_call_that_takes_too_long_is_given_up_and_made_again(fault: Fault, clock: Clock) -> None:
     with Server(lambda call: fault) as server:
-        error = outcome(server.base_url, timeout=0.2)
-    assert isinstance(error, FailedCallError) and "no answer within 0.2 s" in str(error)
-    assert len(server.calls) == 3
+        error = outcome(server.base_url, clock, timeout=20)
+    assert isinstance(error, FailedCallError) and "no answer within 20 s" in str(error)
+    first, *_, last = [call.at for call in server.calls]
+    assert len(server.calls) == 3 and 40 <= last - first < 41
     with Server(at_first(fault)) as server:
-        assert outcome(server.base_url, timeout=2.0) == json.loads(GOOD.body)
+        assert outcome(server.base_url, clock, timeout=20) == json.loads(GOOD.body)
     assert len(server.calls) == 2
 
 
@@ -181,13 +180,17 @@ def test_words_of_an_error_are_kept_on_one_line_and_short() -> None:
     ids=str,
 )
 @pytest.mark.parametrize("number", [429, 503])
-def test_nobody_calls_before_a_server_wants_to_be_called(headers: tuple[tuple[str, str], ...], number: int) -> None:
+def test_nobody_calls_before_a_server_wants_to_be_called(
+    headers: tuple[tuple[str, str], ...], number: int, clock: Clock
+) -> None:
     busy = to_json("busy", {"error": {"message": "slow down"}}, number, headers)
 
     def answering(call: Call) -> Reply:
-        return busy if call.number == 0 else Reply("late", GOOD.body, delay=0.1 if call.number < 4 else 0)
+        if 0 < call.number < 4:  # these were on their way when it was heard
+            until(lambda: asked._not_before > 0)
+        return GOOD if call.number else busy
 
-    async def ask_all(asked: Endpoint) -> None:
+    async def ask_all() -> None:
         async def worker(first: int) -> None:
             for number in range(3):
                 await post(asked, first + number)
@@ -196,40 +199,43 @@ def test_nobody_calls_before_a_server_wants_to_be_called(headers: tuple[tuple[st
         await asked.close()
 
     with Server(answering) as server:
-        asyncio.run(ask_all(opened(server.base_url)))
-    calls = server.calls
-    assert len(calls) == 13
-    assert all(call.at - calls[0].at >= 0.65 for call in calls[4:])  # the first four were on their way
+        asked = opened(server.base_url)
+        clock.run(ask_all())
+    at = moments(server)
+    assert len(at) == 13 and at[:4] == [0, 0, 0, 0]
+    assert all(0.7 <= moment < 1.1 for moment in at[4:])
 
 
-def test_a_date_to_be_called_at_is_kept() -> None:
+def test_a_date_to_be_called_at_is_kept(clock: Clock) -> None:
     made = []
 
     def answering(call: Call) -> Reply:
         if call.number:
             return GOOD
-        made.append(serving.http_date(2))  # cut to a whole second: at least one from now
+        made.append(serving.http_date(2))
         return status(429, retry_after=made[0])
 
     with Server(answering) as server:
-        assert isinstance(outcome(server.base_url), dict)
+        assert isinstance(outcome(server.base_url, clock), dict)
     first, second = server.calls
-    assert second.at - first.at > 0.9
+    assert 2 <= second.at - first.at < 2.1
 
 
 @pytest.mark.parametrize("value", ["soon", "-5", "nan", "Wed, 21 Oct 2015 07:28:00 GMT", "Wed, 99 Oct 2015", ""])
-def test_a_wait_that_makes_no_sense_is_no_wait(value: str) -> None:
+def test_a_wait_that_makes_no_sense_is_no_wait(value: str, clock: Clock) -> None:
     with Server(at_first(status(429, retry_after=value))) as server:
-        assert isinstance(outcome(server.base_url), dict)
-    assert len(server.calls) == 2 and server.calls[1].at - server.calls[0].at < 10
+        assert isinstance(outcome(server.base_url, clock), dict)
+    first, second = server.calls
+    assert second.at - first.at <= endpoint.FIRST_WAIT
 
 
-def test_those_who_wait_for_their_turn_hear_that_the_server_wants_a_pause() -> None:
+def test_those_who_wait_for_their_turn_hear_that_the_server_wants_a_pause(clock: Clock) -> None:
     with Server(at_first(status(429, retry_after="1.5"))) as server:
-        found = at_once(server.base_url, 3, requests_per_minute=120)  # the second would go after half a second
+        # the second would go after half a second
+        found = clock.run(at_once(server.base_url, 3, requests_per_minute=120))
     first, *later = server.calls
     assert all(isinstance(one, dict) for one in found) and len(later) == 3
-    assert all(call.at - first.at >= 1.4 for call in later)
+    assert all(call.at - first.at >= 1.5 for call in later)
 
 
 @pytest.mark.parametrize("value", [f"{LONGEST_WAIT + 1:.0f}", "1e400", "date"])
@@ -254,26 +260,23 @@ def test_without_a_word_of_the_server_waits_double_at_random(monkeypatch: pytest
 # limits
 
 
-def widest(server: Server, seconds: float) -> int:
-    """The most calls that arrived within any so many seconds."""
-    at = [call.at for call in server.calls]
-    return max(sum(start <= other < start + seconds for other in at) for start in at)
+def moments(server: Server) -> list[float]:
+    """When each call arrived, in seconds from the first."""
+    first, *_ = calls = server.calls
+    return [call.at - first.at for call in calls]
 
 
-def test_requests_a_minute() -> None:
+def test_requests_a_minute(clock: Clock) -> None:
     with Server(lambda call: GOOD) as server:
-        at_once(server.base_url, 16, requests_per_minute=600)  # one every tenth of a second
-    at = [call.at for call in server.calls]
-    assert len(at) == 16 and at[-1] - at[0] >= 1.4
-    assert widest(server, 0.5) <= 8
+        clock.run(at_once(server.base_url, 16, requests_per_minute=600))
+    assert moments(server) == pytest.approx([0.1 * number for number in range(16)])
 
 
-def test_tokens_a_minute_as_far_as_they_are_known() -> None:
+def test_tokens_a_minute_as_far_as_they_are_known(clock: Clock) -> None:
     cheap = serving.completion("A", prompt_tokens=99, completion_tokens=1)
     with Server(lambda call: cheap) as server:  # 100 tokens each, as was said: ten a second
-        at_once(server.base_url, 16, tokens=100, tokens_per_minute=60_000)
-    at = [call.at for call in server.calls]
-    assert len(at) == 16 and at[-1] - at[0] >= 1.4
+        clock.run(at_once(server.base_url, 16, tokens=100, tokens_per_minute=60_000))
+    assert moments(server) == pytest.approx([0.1 * number for number in range(16)])
     dear = serving.completion("A", prompt_tokens=999, completion_tokens=1)
 
     async def one_by_one(asked: Endpoint) -> None:
@@ -282,16 +285,14 @@ def test_tokens_a_minute_as_far_as_they_are_known() -> None:
         await asked.close()
 
     with Server(lambda call: dear) as server:  # far more than was said: the next one waits for it
-        asyncio.run(one_by_one(opened(server.base_url, tokens_per_minute=60_000)))
-    at = [call.at for call in server.calls]
-    assert at[1] - at[0] >= 0.9 and at[2] - at[1] >= 0.9
+        clock.run(one_by_one(opened(server.base_url, tokens_per_minute=60_000)))
+    assert moments(server) == pytest.approx([0.0, 1.0, 2.0])
 
 
-def test_a_further_try_takes_its_turn_as_well() -> None:
+def test_a_further_try_takes_its_turn_as_well(clock: Clock) -> None:
     with Server(lambda call: status(500)) as server:
-        at_once(server.base_url, 2, requests_per_minute=300)
-    at = [call.at for call in server.calls]
-    assert len(at) == 6 and at[-1] - at[0] >= 0.9
+        clock.run(at_once(server.base_url, 2, requests_per_minute=300))
+    assert moments(server) == pytest.approx([0.2 * number for number in range(6)])
 
 
 def test_connections_are_kept_and_no_more_than_the_concurrency() -> None:
@@ -300,7 +301,7 @@ def test_connections_are_kept_and_no_more_than_the_concurrency() -> None:
             await asyncio.gather(*(post(asked, number) for number in range(40)))
         await asked.close()
 
-    with Server(lambda call: Reply("late", GOOD.body, delay=0.05)) as server:
+    with Server(lambda call: serving.gather(5)) as server:
         asyncio.run(twice(opened(server.base_url, concurrency=5)))
     assert len(server.calls) == 80 and server.opened == server.peak == 5
 

@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,6 +24,7 @@ from harness.launchers import Command, in_child, launcher, perform_for_parent, r
 from harness.models.catalog import folder_digest
 from harness.serving.resident import hold
 from harness.store import Store
+from tests.waiting import LIMIT, running, until
 
 ROOT = Path(__file__).parents[2]
 JOB = PromptsJob(label="read nothing", path="/nowhere.jsonl", digest="d", limit=None)
@@ -38,23 +38,21 @@ sys.modules["harness.stages"] = types.SimpleNamespace(perform=perform)
 from harness.__main__ import main
 main()
 """
-BEATS = """
-    while True:
-        with (work / f"beat-{rank}").open("a") as file:
-            file.write(".")
-        time.sleep(0.02)
+ENDLESS = """
+(work / f"pid-{rank}").write_text(f"{os.getpid()}\\n")
+tick(1, 2)
+time.sleep(3600)
 """
 PARENT = """
-import signal, sys
+import sys
 from pathlib import Path
 from harness import launchers
 from harness.jobs import job_from_json
 from harness.store import Store
-signal.signal(signal.SIGINT, signal.default_int_handler)
 job, root, work = job_from_json.validate_json(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3])
 command = launchers.process_command if sys.argv[4] == "process" else lambda f, w: launchers.ranks_command(f, w, 2, None)
 launchers.in_child(lambda f, w: ["stand_in" if part == "harness" else part for part in command(f, w)],
-                   job, Store(root), work, lambda done, total: None)
+                   job, Store(root), work, lambda done, total: (work / "followed").touch())
 """
 
 
@@ -239,14 +237,14 @@ def test_the_rank_that_fails_ends_the_others_and_is_heard(
     store: Store, stand_in: Callable[..., Command], by_user: bool
 ) -> None:
     error = "UserError('a bad batch')" if by_user else "RuntimeError('a bad batch')"
-    command = stand_in(f"if rank == '1':\n    raise {error}\ntime.sleep(600)", two_ranks)
+    command = stand_in(f"if rank == '1':\n    raise {error}\ntime.sleep(3600)", two_ranks)
     with pytest.raises(UserError, match=r"^a bad batch$" if by_user else "RuntimeError: a bad batch$"):
         run_job(JOB, store, quiet, functools.partial(in_child, command))
 
 
 @pytest.mark.slow
 def test_a_rank_that_was_killed_is_named(store: Store, stand_in: Callable[..., Command]) -> None:
-    command = stand_in("if rank == '1':\n    os.kill(os.getpid(), signal.SIGKILL)\ntime.sleep(600)", two_ranks)
+    command = stand_in("if rank == '1':\n    os.kill(os.getpid(), signal.SIGKILL)\ntime.sleep(3600)", two_ranks)
     with pytest.raises(UserError, match=r"read nothing: .*rank +: 1 .*SIGKILL"):
         run_job(JOB, store, quiet, functools.partial(in_child, command))
 
@@ -259,26 +257,20 @@ def test_a_rank_that_was_killed_is_named(store: Store, stand_in: Callable[..., C
 def test_children_end_with_their_parent(
     store: Store, tmp_path: Path, stand_in: Callable[..., Command], kind: str, ranks: int, number: signal.Signals
 ) -> None:
-    stand_in(BEATS)
-    work = tmp_path / "beats"
+    stand_in(ENDLESS)
+    work = tmp_path / "endless"
     work.mkdir()
     arguments = [JOB.model_dump_json(), str(store.root), str(work), kind]
     parent = subprocess.Popen([sys.executable, "-c", PARENT, *arguments], stderr=subprocess.DEVNULL)
-    wait_until(lambda: len(list(work.iterdir())) == ranks)
+    files = [work / f"pid-{rank}" for rank in range(ranks)]
+    until(lambda: (work / "followed").exists() and all(file.exists() and file.read_text() for file in files))
+    children = [int(file.read_text()) for file in files]
+    assert all(map(running, children))
     parent.send_signal(number)
-    assert parent.wait(timeout=30) == {signal.SIGINT: -2, signal.SIGTERM: 143, signal.SIGKILL: -9}[number]
-    if number == signal.SIGKILL:  # then nobody waited for them
-        time.sleep(1)
-    beats = [path.stat().st_size for path in sorted(work.iterdir())]
-    time.sleep(0.3)
-    assert [path.stat().st_size for path in sorted(work.iterdir())] == beats
-
-
-def wait_until(there: Callable[[], bool]) -> None:
-    end = time.monotonic() + 60
-    while not there():
-        assert time.monotonic() < end, "it never came"
-        time.sleep(0.05)
+    assert parent.wait(timeout=LIMIT) == {signal.SIGINT: -2, signal.SIGTERM: 143, signal.SIGKILL: -9}[number]
+    if kind == "process" and number != signal.SIGKILL:  # else nobody waited for them
+        assert not any(map(running, children))
+    until(lambda: not any(map(running, children)), "their end")
 
 
 # ---- the real thing

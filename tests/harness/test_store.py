@@ -18,6 +18,7 @@ from harness.errors import UserError
 from harness.jobs import PromptsJob
 from harness.launch import run_job
 from harness.store import MANIFEST, Store, canonical_hash, file_sha256, write_atomically
+from tests.waiting import LIMIT
 
 REF = "respond/0123456789abcdef"
 JOB = PromptsJob(path="/nowhere.jsonl", digest="d", limit=None)
@@ -243,7 +244,7 @@ def compete(root: Path, asked: Any, computed: Any, made: Any) -> None:
 
     def perform(job: Any, store: Store, work: Path, tick: Any) -> dict[str, Any]:
         for _ in range(2):
-            assert asked.acquire(timeout=60), "the other process never asked for the lock"
+            assert asked.acquire(timeout=LIMIT), "the other process never asked for the lock"
         computed.put(os.getpid())
         (work / "rows").write_text("rows")
         return {}
@@ -260,12 +261,12 @@ def test_of_two_processes_that_make_one_artifact_exactly_one_computes(store: Sto
     processes = [context.Process(target=compete, args=(store.root, asked, computed, made)) for _ in range(2)]
     for process in processes:
         process.start()
-    outcomes = sorted(made.get(timeout=120) for _ in processes)
+    outcomes = sorted(made.get(timeout=LIMIT) for _ in processes)
     for process in processes:
-        process.join(timeout=60)
+        process.join(timeout=LIMIT)
     assert [process.exitcode for process in processes] == [0, 0]
     assert outcomes == [False, True]
-    assert computed.get(timeout=60) in {process.pid for process in processes}
+    assert computed.get(timeout=LIMIT) in {process.pid for process in processes}
     assert computed.empty()
     assert store.read(JOB.ref).path.joinpath("rows").read_text() == "rows"
     assert list((store.root / "work").iterdir()) == []

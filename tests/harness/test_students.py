@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import time
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from harness.store import Store
 from harness.students import folder_names, is_stock, source_of
 from tests.harness.making import prompt_ids, stock
 from tests.harness.tiny_runs import request, road_of
+from tests.waiting import LIMIT
 
 STOCK = {
     *("README.md", "chat_template.jinja", "config.json", "generation_config.json", "model.safetensors"),
@@ -258,8 +259,10 @@ def test_a_hub_that_does_not_answer_is_not_waited_for(
     tmp_path: Path, checkpoints: dict[str, Path], fake: FakeHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pushing, "PATIENCE", 0.05)
-    monkeypatch.setattr(fake, "whoami", lambda: time.sleep(1))
+    never = threading.Event()
+    monkeypatch.setattr(fake, "whoami", lambda: never.wait(LIMIT))
     refused(tmp_path, checkpoints, monkeypatch, "no answer within")
+    never.set()
 
 
 def refused(tmp_path: Path, checkpoints: dict[str, Path], monkeypatch: pytest.MonkeyPatch, part: str) -> None:

@@ -6,8 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from harness import vllm_process as client
 from harness.errors import UserError
 from harness.serving.resident import let_go_of_all
 from harness.vllm_process import Completion, Request, VLLMProcess, vllm_process
+from tests.waiting import LIMIT, running, until
 
 ROOT = Path(__file__).parents[2]
 # of the interface of vllm, what the worker uses; tokens are the prompt backwards
@@ -48,9 +48,9 @@ class LLM:
             if ids == [9]:
                 os.kill(os.getpid(), signal.SIGKILL)
             if ids == [60]:
-                child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+                child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(3600)"])
                 print("children", os.getpid(), child.pid, file=open(os.environ["PIDS"], "w"), flush=True)
-                time.sleep(60)
+                time.sleep(3600)
             new = ids[::-1][:params.max_tokens]
             rows = [{t: SimpleNamespace(logprob=-t / 4)} for t in new] if params.logprobs else None
             finish = "length" if params.max_tokens < len(ids) else "stop"
@@ -178,24 +178,8 @@ def test_it_ends_with_its_parent_and_so_does_what_it_started(tmp_path: Path, num
     pids = tmp_path / "pids"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(tmp_path)])}
     parent = subprocess.Popen([sys.executable, "-c", PARENT], env=environment, stderr=subprocess.DEVNULL)
-    wait_until(lambda: pids.exists() and pids.read_text().endswith("\n"))
+    until(lambda: pids.exists() and pids.read_text().endswith("\n"))
     parent.send_signal(number)
-    assert parent.wait(timeout=30) != 0
+    assert parent.wait(timeout=LIMIT) != 0
     _, worker, child = pids.read_text().split()
-    wait_until(lambda: not running(int(worker)) and not running(int(child)))
-
-
-def running(pid: int) -> bool:
-    """Whether a process is there, and not a zombie that nobody waits for."""
-    try:
-        state = (Path("/proc") / str(pid) / "stat").read_text().rpartition(")")[2].split()[0]
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return state != "Z"
-
-
-def wait_until(there: Callable[[], bool]) -> None:
-    end = time.monotonic() + 20
-    while not there():
-        assert time.monotonic() < end, "it never came"
-        time.sleep(0.05)
+    until(lambda: not running(int(worker)) and not running(int(child)), "their end")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-import threading
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -267,10 +266,11 @@ def at(server: Server, folder: Path, **settings: Any) -> ServerGenerator:
     return ServerGenerator(ModelServer.model_validate(told), load_tokenizer(folder))
 
 
-def echoed(call: Call) -> Reply:
-    """The last message again, later for earlier calls: replies come in another order than calls."""
+def echoed(call: Call, count: int) -> Reply | Fault:
+    """The last message again. After the first call so many go together, the last one first: replies come in another
+    order than calls."""
     reply = completion("You said: " + call.body["messages"][-1]["content"])
-    return Reply(reply.name, reply.body, delay=max(0.0, 0.1 - 0.02 * call.number))
+    return serving.gather(count, reply) if call.number else reply
 
 
 def test_a_server_is_sent_each_conversation_with_its_settings(folder: Path) -> None:
@@ -312,24 +312,15 @@ def test_a_server_s_texts_become_ids_and_say_how_they_ended(folder: Path, rows: 
 def test_a_server_s_replies_are_in_the_order_of_the_rows_and_the_first_call_goes_alone(
     folder: Path, rows: list[Row]
 ) -> None:
-    alone, server = threading.Event(), Server(echoed)
-
-    def answering(call: Call) -> Reply:
-        assert alone.is_set() or (call.number == 0 and server.waiting == 1)
-        alone.set()
-        return echoed(call)
-
-    server.answering = answering
-    with server:
+    with Server(lambda call: echoed(call, 4)) as server:
         found = at(server, folder).draw(rows, HOW)
     assert [drawn.text for drawn in found] == [f"You said: {text}" for text in TEXTS]
-    first, *others = server.calls
-    assert first.body["messages"][0]["content"] == TEXTS[0]
-    assert min(call.at for call in others) - first.at >= 0.1 and server.peak > 1
+    assert server.calls[0].body["messages"][0]["content"] == TEXTS[0]
+    assert len(TEXTS) == 5 and server.peak == 4  # were the first not alone, all five would wait at one time
 
 
 def test_no_more_calls_are_in_flight_than_the_setting_says(folder: Path, rows: list[Row]) -> None:
-    with Server(echoed) as server:
+    with Server(lambda call: echoed(call, 2)) as server:
         at(server, folder, concurrency=2).draw(rows * 3, HOW)
     assert server.peak == 2 and len(server.calls) == 15
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import re
 import shutil
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from harness.records import Message, RunPrompt
 from harness.reporting.html import ReportData, read_run, render, render_leaderboard
 from harness.reporting.recording import recorded
 from tests.harness.reporting.test_html import FULL, HOSTILE, METHODS, make_data, make_hostile
+from tests.waiting import LIMIT
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
@@ -51,6 +51,7 @@ Open = Callable[..., Opened]
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
+    playwright.expect.set_options(timeout=1000 * LIMIT)
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=CHROMIUM)
         yield browser
@@ -66,6 +67,7 @@ def show(browser: Any, tmp_path: Path) -> Iterator[Open]:
         path.write_text(run if isinstance(run, str) else render(run), encoding="utf-8")
         width, height = size
         context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
+        context.set_default_timeout(1000 * LIMIT)
         contexts.append(context)
         opened = Opened(context.new_page())
         opened.page.on("console", lambda message: opened.trouble.append(f"{message.type}: {message.text}"))
@@ -83,6 +85,11 @@ def show(browser: Any, tmp_path: Path) -> Iterator[Open]:
     yield open_page
     for context in contexts:
         context.close()
+
+
+def settle(page: Any) -> None:
+    """Wait until what was put into the page has been drawn, and what that set off has had its turn."""
+    page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done))))")
 
 
 def open_all(page: Any) -> None:
@@ -129,7 +136,7 @@ def test_hostile_text_is_shown_and_never_runs(show: Open, tmp_path: Path) -> Non
     assert set(tags) <= {"DETAILS", "SUMMARY", "DIV", "P", "SPAN", "UL", "LI", "H4", "I"}
     assert opened.overflow() <= 0
     opened.page.locator("#list").screenshot(path=tmp_path / "hostile.png")
-    opened.page.wait_for_timeout(300)
+    settle(opened.page)
     opened.sound()
 
 
@@ -156,10 +163,10 @@ def test_hostile_names_never_run(show: Open, text: str) -> None:
 def test_an_injected_script_is_stopped_by_the_policy(show: Open) -> None:
     """The second wall: even markup that slipped through would not run."""
     opened = show(make_data())
-    opened.page.evaluate("document.body.innerHTML += `<img src=x onerror='window.pwned = 1'>`")
-    opened.page.wait_for_timeout(300)
+    with opened.page.expect_console_message(lambda message: "Content Security Policy" in message.text):
+        opened.page.evaluate("document.body.innerHTML += `<img src=x onerror='window.pwned = 1'>`")
+    settle(opened.page)
     assert opened.page.evaluate("window.pwned") is None
-    assert any("Content Security Policy" in text for text in opened.trouble)
 
 
 def test_columns_sort_by_click_and_by_keyboard(show: Open) -> None:
@@ -282,7 +289,7 @@ def test_a_run_opens_without_prompts_or_responses(show: Open, tmp_path: Path) ->
     opened.sound()
 
 
-def test_thousands_of_prompts_stay_quick(show: Open) -> None:
+def test_thousands_of_prompts_are_drawn_fifty_at_a_time(show: Open) -> None:
     texts = [f"question {place} of many" for place in range(5000)]
     prompts = [
         RunPrompt(prompt_set="near", id=f"q{place}", messages=(Message(role="user", content=text * 20),))
@@ -290,10 +297,8 @@ def test_thousands_of_prompts_stay_quick(show: Open) -> None:
     ]
     opened = show(replace(make_data(), prompts=prompts, responses=[], verdicts=[]))
     assert len(shown(opened.page)) == 50
-    started = time.perf_counter()
     opened.page.get_by_label("Search").fill("question 4321 ")
     assert filtered(opened.page, 1) == ["near · q4321"]
-    assert time.perf_counter() - started < 3
     opened.page.get_by_label("Search").fill("")
     filtered(opened.page, 5000)
     opened.page.locator("#more").press("Enter")

@@ -6,10 +6,8 @@ import dataclasses
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -45,6 +43,7 @@ from tests.harness.training.trainings import (
     train,
     whole,
 )
+from tests.waiting import until
 
 RANKS = 2
 # five steps: the last one has an example for one rank only, or two for one and one for the other
@@ -99,10 +98,13 @@ SHARDED_CASES = ["sft", "kd-one-by-one", "dadpo-one-by-one", "adapter", "bf16", 
 STOP = 2
 
 
-def in_ranks(rank: int, root: Path, port: int) -> None:
+def in_ranks(rank: int, root: Path) -> None:
     """What each rank does, and leaves what it found."""
-    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}  # accelerate wants to see them
     os.environ.update({"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(RANKS), **address})
+    # they meet in a file instead: a port that is free now may be another's by then
+    meeting = f"file://{root / 'meeting'}"
+    torch.distributed.init_process_group("gloo", init_method=meeting, rank=rank, world_size=RANKS)
     torch.set_num_threads(1)
     found: dict[str, Any] = {}
     for name, case in CASES.items():
@@ -250,14 +252,9 @@ def found(root: Path) -> list[dict[str, Any]]:
     for folder in ("resumed", "sharded resumed"):  # one process began these
         with pytest.raises(InterruptionError):
             train(work=root / folder, tick=interrupt_at(STOP), checkpoint_steps=STOP, **CASES["dadpo"])
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    context = spawn(in_ranks, (root, port), nprocs=RANKS, join=False)
-    end = time.monotonic() + 300
+    context = spawn(in_ranks, (root,), nprocs=RANKS, join=False)
     try:
-        while not context.join(timeout=1):
-            assert time.monotonic() < end, "the ranks wait for one another"
+        until(lambda: context.join(timeout=1), "the end of ranks that wait for one another")
     finally:
         for process in context.processes:
             process.kill()
