@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from harness.config import MethodSettings
-from harness.methods import Control, Method, SequenceInputs
+from harness.methods.method import Control, Method, SequenceInputs
+from harness.methods.settings import MethodSettings
 
 
 class Settings(MethodSettings):

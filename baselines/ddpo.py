@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from harness.config import MethodSettings
-from harness.methods import Method, SequenceInputs
+from harness.methods.method import Method, SequenceInputs
+from harness.methods.settings import MethodSettings
 
 
 class Settings(MethodSettings):

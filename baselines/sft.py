@@ -6,8 +6,8 @@ the checkpoint that dDPO and daDPO start from and are held to.
 
 from torch import Tensor
 
-from harness.config import MethodSettings
-from harness.methods import Method, SequenceInputs
+from harness.methods.method import Method, SequenceInputs
+from harness.methods.settings import MethodSettings
 
 
 class Settings(MethodSettings):

@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 import traceback
 
-from harness.errors import UserError, hide
+from harness.core.errors import UserError
+from harness.core.secrets import hide
 
 INTERRUPTED = 130
 
 
 def main() -> None:
-    from harness.cli import app
+    from harness.cli.app import app
 
     debug = "--debug" in sys.argv
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from harness import endpoint
+from harness.serving import endpoint
 from tests import serving
 from tests.waiting import LIMIT
 

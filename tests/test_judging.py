@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from harness import endpoint
 from harness.judging import api
+from harness.serving import endpoint
 from tests import serving
 from tests.conftest import Ended
 from tests.serving import Answering, Call, Fault, Reply, Server, completion, digest, fraction, judged, mixed, status

@@ -36,16 +36,17 @@ from typing import Any
 import torch
 
 from benchmarks.speed.train import machine, model_folder
-from harness.allocator import keep_freed_memory
-from harness.config import VLLM, Sampling
+from harness.core.allocator import keep_freed_memory
 from harness.generation.local import LocalGenerator
-from harness.generation.protocol import Draw, Row
+from harness.generation.protocol import Draw, Request, Sampling
 from harness.generation.sampler import form_batches
 from harness.generation.vllm import VLLMGenerator
 from harness.models import chat
-from harness.models.loading import load_model, load_tokenizer
+from harness.models.loading import load_model
+from harness.models.tokenizers import load_tokenizer
 from harness.prompts import prompt_sets, read_prompts
 from harness.serving.resident import let_go_of_all
+from harness.serving.settings import VLLM
 
 VARIABLE = "VLLM_PYTHON"
 SIDES = ("ours", "plain", "plain, memory kept", "vllm")
@@ -68,26 +69,26 @@ class Work:
         return Sampling(temperature=self.temperature, top_p=self.top_p, max_new_tokens=self.new_tokens)
 
 
-def rows_of(tokenizer: Any, count: int) -> list[Row]:
+def rows_of(tokenizer: Any, count: int) -> list[Request]:
     """So many prompts, evenly from all shipped sets, in an order that says nothing of their length."""
     shipped = [card.path for _, card in prompt_sets.items() if card.path is not None]
     found = [prompt for path in shipped for prompt in read_prompts(path)]
     chosen = [found[place * len(found) // count] for place in range(count)]
     return [
-        Row(f"{number}/0", prompt.messages, chat.encode_chat(tokenizer, prompt.messages))
+        Request(f"{number}/0", prompt.messages, chat.encode_chat(tokenizer, prompt.messages))
         for number, prompt in enumerate(chosen)
     ]
 
 
 Responses = list[Sequence[int]]
-Side = Callable[[Sequence[Row], Sampling], Responses]
+Side = Callable[[Sequence[Request], Sampling], Responses]
 
 
 def ours(folder: Path, tokenizer: Any, work: Work) -> Side:
     keep_freed_memory()
     generator = LocalGenerator(folder, tokenizer)
 
-    def run(rows: Sequence[Row], sampling: Sampling) -> Responses:
+    def run(rows: Sequence[Request], sampling: Sampling) -> Responses:
         how, found = Draw(sampling, 0, "speed"), []
         for batch in form_batches([len(row.prompt) for row in rows], work.batch_size):
             found += [drawn.token_ids for drawn in generator.draw([rows[place] for place in batch], how)]
@@ -104,7 +105,7 @@ def plain(folder: Path, tokenizer: Any, work: Work) -> Side:
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else stops[0]
 
     @torch.inference_mode()
-    def run(rows: Sequence[Row], sampling: Sampling) -> Responses:
+    def run(rows: Sequence[Request], sampling: Sampling) -> Responses:
         drawn: dict[str, Any] = {"do_sample": sampling.temperature > 0}
         if drawn["do_sample"]:
             drawn |= {"temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0}
@@ -137,7 +138,7 @@ def vllm(folder: Path, tokenizer: Any, work: Work) -> Side:
     settings = VLLM(python=os.environ[VARIABLE], max_model_len=1024, engine=json.loads(work.engine))
     generator = VLLMGenerator(folder, tokenizer, settings)
 
-    def run(rows: Sequence[Row], sampling: Sampling) -> Responses:
+    def run(rows: Sequence[Request], sampling: Sampling) -> Responses:
         return [drawn.token_ids for drawn in generator.draw(rows, Draw(sampling, 0, "speed"))]
 
     return run

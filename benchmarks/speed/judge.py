@@ -28,15 +28,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from harness.config import Judging, Prices
-from harness.environment import processor
+from harness.core.environment import processor
+from harness.core.records import Message, Prompt, Response, Verdict
 from harness.judging.api import open_api_judge
-from harness.judging.asking import Names, ask_for_verdicts
 from harness.judging.cache import VerdictCache
-from harness.judging.forms import letter_preference
+from harness.judging.collect import Place, ask_for_verdicts
 from harness.judging.protocol import BOTH_ORDERS, Comparison, Question
+from harness.judging.reply_forms import letter_preference
+from harness.judging.settings import Judging, Prices
 from harness.judging.templates import load_template, without_control_tokens
-from harness.records import Message, Prompt, Response, Verdict
 
 THREADS = 64
 CONCURRENCY = 128
@@ -102,7 +102,7 @@ def ours(url: str, judgments: int, folder: Path) -> int:
             ok += verdict.status == "ok"
             file.write(verdict.model_dump_json() + "\n")
 
-        names, comparisons = Names("made-up", "a", "b"), Comparisons(judgments // 2)
+        names, comparisons = Place("made-up", "a", "b"), Comparisons(judgments // 2)
         ask_for_verdicts(judge, comparisons, names, cache, Prices(), arrived, lambda done, total, note="": None)
     judge.session.close()
     return ok

@@ -12,16 +12,15 @@ import numpy as np
 import torch
 
 from benchmarks.speed.workload import BETA_REFERENCE, BETA_TEACHER, Workload
-from harness.allocator import keep_freed_memory
-from harness.config import MethodSettings
-from harness.jobs import METRICS
-from harness.methods import methods
+from harness.core.allocator import keep_freed_memory
+from harness.core.records import METRICS, read_jsonl
+from harness.logprobs.batching import Example, collate
+from harness.logprobs.model import LogProbModel
+from harness.logprobs.scoring import sequence_log_probs
+from harness.methods.method import methods
+from harness.methods.settings import MethodSettings
 from harness.models import loading
-from harness.records import read_jsonl
-from harness.scoring import sequence_log_probs
 from harness.training import loop
-from harness.training.batching import Example, collate
-from harness.training.model import LogProbModel
 
 NAME = "dadpo-harness"
 

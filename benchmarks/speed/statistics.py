@@ -27,10 +27,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from harness.environment import processor
+from harness.core.environment import processor
 from harness.statistics.contrasts import contrasts
 from harness.statistics.length import length_controls
-from harness.statistics.outcomes import Floats, Names, Verdicts, outcomes, read_verdicts
+from harness.statistics.outcomes import Codes, Floats, Verdicts, outcomes, read_verdicts
 from harness.statistics.rates import comparison_rates, rates_of
 
 METHODS, SETS, PROMPTS = 10, 5, 10_000
@@ -130,7 +130,7 @@ def simulated(prompts: int, win: float, rng: np.random.Generator) -> Floats:
 def as_verdicts(preferences: Floats) -> Verdicts:
     """One comparison."""
     n = len(preferences)
-    names = Names(("",), ("set",), tuple(("set", str(i)) for i in range(n)), ("a",), ("b",), ("judge",))
+    names = Codes(("",), ("set",), tuple(("set", str(i)) for i in range(n)), ("a",), ("b",), ("judge",))
     none, unknown = np.zeros(2 * n, dtype=np.int64), np.full(2 * n, np.nan)
     return Verdicts(
         names,

@@ -25,11 +25,12 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from benchmarks.speed.workload import METHODS, PAIR_METHODS, MethodName, Workload, make_rows
-from harness.commands import open_store
-from harness.environment import processor
-from harness.launch import run_job
-from harness.models.catalog import conversion, locate
-from harness.models.names import model_spec
+from harness.cli.options import open_store
+from harness.core.environment import processor
+from harness.models.locate import locate
+from harness.models.specs import model_spec
+from harness.run.launch import run_job
+from harness.run.sources import conversion
 
 PROMPT, RESPONSE = (60, 200), (40, 256)
 PAIRS_A_STEP, RESPONSES_A_STEP = 4, 8

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 
 from harness.generation import sampler
-from harness.generation.protocol import Draw, Drawn, Row
+from harness.generation.protocol import Draw, Drawn, Request
 from harness.models import chat, loading
-from harness.models.catalog import FAMILIES, windowed
+from harness.models.families import FAMILIES, windowed
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class LocalGenerator:
     def versions(self) -> dict[str, str]:
         return {}  # those of the environment
 
-    def draw(self, rows: Sequence[Row], how: Draw) -> list[Drawn]:
+    def draw(self, rows: Sequence[Request], how: Draw) -> list[Drawn]:
         model = sampling_model(self.folder, self.remote_code)
         stops = chat.stop_ids(model, self.tokenizer)
         count = how.sampling.max_new_tokens

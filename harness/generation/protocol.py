@@ -7,12 +7,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from harness.config import Sampling
-from harness.records import Message, Record
+from pydantic import Field
+
+from harness.core.records import Message, Record
+from harness.core.section import Section
+
+
+class Sampling(Section):
+    """How responses are drawn. Temperature 0 is greedy."""
+
+    temperature: float = Field(default=1.0, ge=0)
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    max_new_tokens: int = Field(default=256, ge=1)
 
 
 @dataclass(frozen=True)
-class Row:
+class Request:
     """A response that is to be drawn: a conversation that ends with the user's turn, and its token ids.
 
     name: of the row; its random numbers follow from it, the seed and the purpose, not from the batch that it is in."""
@@ -38,11 +48,11 @@ class Draw:
     seed: int
     purpose: str
 
-    def row_seed(self, row: Row) -> int:
+    def row_seed(self, row: Request) -> int:
         """For generators that take one whole number for each request."""
         return int.from_bytes(self.digest(row)[:4], "little") >> 1
 
-    def digest(self, row: Row) -> bytes:
+    def digest(self, row: Request) -> bytes:
         return hashlib.sha256(f"{self.seed}/{self.purpose}/{row.name}".encode()).digest()
 
 
@@ -58,4 +68,4 @@ class Generator(Protocol):
     @property
     def versions(self) -> dict[str, str]: ...
 
-    def draw(self, rows: Sequence[Row], how: Draw) -> list[Drawn]: ...
+    def draw(self, rows: Sequence[Request], how: Draw) -> list[Drawn]: ...

@@ -21,15 +21,21 @@ from transformers import AttentionInterface, AttentionMaskInterface, Cache, Dyna
 from transformers.cache_utils import DynamicLayer
 from transformers.masking_utils import sdpa_mask
 
-from harness.config import Sampling
-from harness.errors import UserError
-from harness.models.catalog import FAMILIES, has_own_code, windowed
+from harness.core.errors import UserError
+from harness.generation.protocol import Sampling
+from harness.models.families import FAMILIES, has_own_code, windowed
 
 GROUPED_ATTENTION = "harness_grouped"
+
+
 # padding among prompts that are read together
 PADDED_SHARE = 0.15
+
+
 # rows are taken out of the batch once this share of it has finished
 FINISHED_SHARE = 0.1
+
+
 # tokens that a cache has room for before it is copied to a larger place
 ROOM = 64
 
@@ -70,6 +76,8 @@ def grouped_attention(
 
 
 AttentionInterface.register(GROUPED_ATTENTION, grouped_attention)
+
+
 AttentionMaskInterface.register(GROUPED_ATTENTION, sdpa_mask)
 
 

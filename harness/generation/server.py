@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.config import ModelServer
-from harness.endpoint import Endpoint, FailedCallError, RefusedError, ServerError, find_server
-from harness.errors import UserError
-from harness.generation.protocol import Draw, Drawn, Row
-from harness.judging.templates.control import without_control_tokens
+from harness.generation.protocol import Draw, Drawn, Request
 from harness.models import chat
-
-NAME = "teacher_server"
-FAILURES = (FailedCallError, RefusedError, ServerError)
+from harness.models.control_tokens import without_control_tokens
+from harness.serving.pool import ask_all
+from harness.serving.settings import ModelServer
 
 
 @dataclass(frozen=True)
@@ -30,13 +25,13 @@ class ServerGenerator:
     def versions(self) -> dict[str, str]:
         return {"server": f"{self.server.model} at {self.server.public_url}"}
 
-    def draw(self, rows: Sequence[Row], how: Draw) -> list[Drawn]:
+    def draw(self, rows: Sequence[Request], how: Draw) -> list[Drawn]:
         bodies = [self._body(row, how) for row in rows]
         lengths = [len(row.prompt) + how.sampling.max_new_tokens for row in rows]
         replies = ask_all(self.server, "/chat/completions", bodies, lengths, _lacks_text)
         return [self._drawn(reply) for reply in replies]
 
-    def _body(self, row: Row, how: Draw) -> dict[str, Any]:
+    def _body(self, row: Request, how: Draw) -> dict[str, Any]:
         return {
             "model": self.server.model,
             # what stands inside a message stays text for any server's tokenizer
@@ -65,51 +60,3 @@ def _lacks_text(reply: dict[str, Any]) -> str | None:
     if any("\ud800" <= character <= "\udfff" for character in content):
         return "a reply with half a surrogate pair, which is not text"
     return None if finish in ("stop", "length") else f"a reply that ended by {finish!r}"
-
-
-def ask_all(
-    server: ModelServer, path: str, bodies: Sequence[dict[str, Any]], tokens: Sequence[int], lacks: Any
-) -> list[dict[str, Any]]:
-    """The reply to each body, in their order; the first goes alone, so that a wrong key costs one call.
-
-    Raises:
-        UserError: one was not answered, after all tries.
-    """
-    return asyncio.run(_ask_all(server, path, bodies, tokens, lacks))
-
-
-async def _ask_all(
-    server: ModelServer, path: str, bodies: Sequence[dict[str, Any]], tokens: Sequence[int], lacks: Any
-) -> list[dict[str, Any]]:
-    found = find_server(server.base_url, server.key_variable, f"{NAME}.base_url")
-    found.require_key(server.key_variable)
-    endpoint = Endpoint(
-        found, server.concurrency, server.timeout, server.tries, server.requests_per_minute, server.tokens_per_minute
-    )
-    replies: dict[int, dict[str, Any]] = {}
-    left = iter(range(len(bodies)))
-
-    async def work() -> None:
-        for number in left:  # one iterator for all workers: each takes the next
-            replies[number] = await endpoint.post(path, bodies[number], tokens[number], lacks)
-
-    try:
-        if bodies:
-            first = next(left)
-            replies[first] = await endpoint.post(path, bodies[first], tokens[first], lacks)
-        async with asyncio.TaskGroup() as group:
-            for _ in range(server.concurrency):
-                group.create_task(work())
-    except FAILURES as error:
-        raise _unanswered(found.url, error) from error
-    except BaseExceptionGroup as errors:
-        one = errors.exceptions[0]
-        raise (_unanswered(found.url, one) if isinstance(one, FAILURES) else one) from one
-    finally:
-        await endpoint.close()
-    return [replies[number] for number in range(len(bodies))]
-
-
-def _unanswered(url: str, error: Exception) -> UserError:
-    again = "" if isinstance(error, RefusedError) else "; run the same command again to go on"
-    return UserError(f"{NAME} {url}: {error}{again}")

@@ -10,11 +10,11 @@ from typing import Any
 
 from transformers import GenerationConfig
 
-from harness.config import VLLM
-from harness.errors import UserError
-from harness.generation.protocol import Draw, Drawn, Row
+from harness.core.errors import UserError
+from harness.generation.protocol import Draw, Drawn, Request
 from harness.models import chat
-from harness.vllm_process import Request, VLLMProcess, vllm_process
+from harness.serving.settings import VLLM
+from harness.serving.vllm_process import SamplingRequest, VLLMProcess, vllm_process
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class VLLMGenerator:
             engine["max_model_len"] = self.settings.max_model_len
         return vllm_process(self.settings.python or sys.executable, self.folder, engine)
 
-    def draw(self, rows: Sequence[Row], how: Draw) -> list[Drawn]:
+    def draw(self, rows: Sequence[Request], how: Draw) -> list[Drawn]:
         stops = self._stops()
         common = {
             "temperature": how.sampling.temperature,
@@ -48,7 +48,7 @@ class VLLMGenerator:
             "stop_token_ids": stops,
             "skip_special_tokens": True,
         }
-        requests = [Request(row.prompt, {**common, "seed": how.row_seed(row)}) for row in rows]
+        requests = [SamplingRequest(row.prompt, {**common, "seed": how.row_seed(row)}) for row in rows]
         drawn = []
         for row, found in zip(rows, self._process().generate(requests), strict=True):
             count, limit = len(found.token_ids), how.sampling.max_new_tokens

@@ -1,6 +1,8 @@
 """The judge protocol and the judges. Importing this imports no torch."""
 
-from harness.judging.opening import judge_kinds, judges, open_judge
-from harness.judging.protocol import Answer, Comparison, Judge, Measurement, Question
+from __future__ import annotations
 
-__all__ = ["Answer", "Comparison", "Judge", "Measurement", "Question", "judge_kinds", "judges", "open_judge"]
+from harness.judging.protocol import Answer, Comparison, Judge, Measurement, Question
+from harness.judging.registry import judge_families, judges, open_judge
+
+__all__ = ["Answer", "Comparison", "Judge", "Measurement", "Question", "judge_families", "judges", "open_judge"]

@@ -16,19 +16,29 @@ from itertools import islice
 from typing import Any
 from weakref import WeakValueDictionary
 
-from harness.config import Judging
-from harness.endpoint import Endpoint, FailedCallError, RefusedError, Server, ServerError, find_server
-from harness.errors import UserError
-from harness.judging.forms import Form, letter_preference
+from harness.core.errors import UserError
+from harness.core.records import Order
 from harness.judging.protocol import BOTH_ORDERS, Answer, Arrived, Question
+from harness.judging.reply_forms import Form, letter_preference
+from harness.judging.settings import Judging
 from harness.judging.templates import Template, without_control_tokens
-from harness.records import Order
+from harness.serving.endpoint import Endpoint, FailedCallError, RefusedError, Server, ServerError, find_server
 
 TOP_LOG_PROBS = (20, 5)  # as many as servers give, and what some of them stop at
+
+
 READINGS = 2  # a reply that cannot be read is asked for once more
+
+
 GIVE_UP_AFTER = 50  # failed questions in a row, each after all its tries
+
+
 ALONE_AT_MOST = 3  # questions, one after another, to a server that has not answered any
+
+
 CHARACTERS_PER_TOKEN = 4
+
+
 MAX_COST = "the limit of judge.max_cost is reached"
 
 
@@ -386,6 +396,8 @@ def _usage(reply: dict[str, Any], expected_input: int) -> tuple[int, int]:
 
 
 _sessions: dict[tuple[str, str, str], Session] = {}
+
+
 _budgets: WeakValueDictionary[str, Budget] = WeakValueDictionary()  # for as long as a session holds one
 
 

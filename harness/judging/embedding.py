@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import AutoModel, AutoTokenizer
 
-from harness.progress import Tick
+from harness.core.progress import Tick
 from harness.serving.resident import hold
 
 MAX_TOKENS = 256  # the length that all-MiniLM-L6-v2 was trained for

@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from harness.errors import UserError
+from harness.core.errors import UserError
 
 GONE = "TRANSFORMERS_CACHE"  # where downloads went; read by parts of llm-blender that are not used here
 

@@ -17,17 +17,18 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 
-from harness.errors import UserError
-from harness.jobs import ChatTemplate
-from harness.judging.forms import Letters, letter_preference
+from harness.core.errors import UserError
+from harness.core.records import Order
 from harness.judging.protocol import BOTH_ORDERS, Answer, Arrived, Question
+from harness.judging.reply_forms import Letters, letter_preference
 from harness.judging.templates import Template
+from harness.logprobs.batching import Example, collate, memory_errors, split_by_tokens
+from harness.logprobs.model import LogProbModel
 from harness.models.chat import encode_chat
-from harness.models.loading import frozen_model, load_config, load_tokenizer
-from harness.records import Order
-from harness.training.batching import Example, collate, memory_errors, split_by_tokens
-from harness.training.model import LogProbModel
-from harness.vllm_process import Request, vllm_process
+from harness.models.loading import frozen_model, load_config
+from harness.models.reference import ChatTemplate
+from harness.models.tokenizers import load_tokenizer
+from harness.serving.vllm_process import SamplingRequest, vllm_process
 
 Precision = Literal["bf16", "fp32"]
 
@@ -200,7 +201,7 @@ class VLLMJudge(LetterJudge):
         process = vllm_process(self.python, self.folder, settings)
         sampling = {"max_tokens": 1, "temperature": 0, "logprob_token_ids": tokens}
         found = []
-        for completion in process.generate([Request(prompt, sampling) for prompt in prompts]):
+        for completion in process.generate([SamplingRequest(prompt, sampling) for prompt in prompts]):
             (row,) = completion.log_probs
             found.append(FirstToken([row[token] for token in tokens], completion.token_ids[0]))
         return found

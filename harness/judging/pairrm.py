@@ -22,16 +22,26 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from harness.errors import UserError
+from harness.core.errors import UserError
+from harness.core.records import Message, Order
 from harness.judging.protocol import NO_ORDER, Answer, Arrived, Comparison, Question
-from harness.records import Message, Order
 from harness.serving.resident import hold
 
 SOURCE_TOKENS = 1224  # at most, its three control tokens included
+
+
 ALL_TOKENS = 2048  # of all three segments; what the source leaves is shared by the responses, 412 each at least
+
+
 SOURCE, FIRST, SECOND = "<|source|>", "<|candidate1|>", "<|candidate2|>"
+
+
 PREFIX_IDS = {"source_prefix_id": SOURCE, "cand1_prefix_id": FIRST, "cand2_prefix_id": SECOND}
+
+
 SETTINGS = ("n_tasks", "drop_out", "cand_prefix_id", *PREFIX_IDS)  # what a PairRM's config.json has beside DeBERTa's
+
+
 # llm-blender's words for a conversation (Blender.compare_conversations), to the letter: the weights have seen them
 CONVERSATION = "Finish the following coversation in each i-th turn by filling in <Response i> with your response."
 
@@ -77,7 +87,7 @@ def antisymmetric_preference(there: float, back: float) -> float:
 
 
 @dataclass(frozen=True)
-class Pair:
+class EncodedPair:
     """Token ids of one question with the candidate first and with the reference first, both of one length; and the
     texts that were cut."""
 
@@ -106,7 +116,7 @@ class Reader:
         room = limit - 3
         return [self.tokenizer.cls_token_id, lead, *body[:room], self.tokenizer.sep_token_id], len(body) > room
 
-    def pair(self, source: str, candidate: str, reference: str) -> Pair:
+    def pair(self, source: str, candidate: str, reference: str) -> EncodedPair:
         head, source_cut = self.segment(SOURCE, source, SOURCE_TOKENS)
         limit = (ALL_TOKENS - len(head)) // 2
         first, candidate_cut = self.segment(FIRST, candidate, limit)
@@ -114,7 +124,7 @@ class Reader:
         there = head + first + second
         back = head + self.segment(FIRST, reference, limit)[0] + self.segment(SECOND, candidate, limit)[0]
         cuts = {"source": source_cut, "candidate": candidate_cut, "reference": reference_cut}
-        return Pair(there, back, tuple(name for name, cut in cuts.items() if cut))
+        return EncodedPair(there, back, tuple(name for name, cut in cuts.items() if cut))
 
     def logits(self, rows: list[list[int]]) -> list[float]:
         """One logit a row, in float32: above 0 where the first response is preferred."""
@@ -196,7 +206,7 @@ def load_reader(folder: Path) -> Reader:
     return Reader(model.eval().requires_grad_(False).to(loading.device()), tokenizer, spell_controls(tokenizer))
 
 
-def to_answer(pair: Pair, there: float, back: float, seconds: float) -> Answer:
+def to_answer(pair: EncodedPair, there: float, back: float, seconds: float) -> Answer:
     """The answer to one question, from both orders' logits."""
     read = len(pair.there) + len(pair.back)
     cuts = [f"{name} cut" for name in pair.cut]

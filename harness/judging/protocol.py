@@ -12,11 +12,13 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
-from harness.records import Order, Prompt, Response, Status
-from harness.sources import sources
-from harness.store import canonical_hash
+from harness.core.files import canonical_hash
+from harness.core.records import Order, Prompt, Response, Status
+from harness.core.sources import sources
 
 BOTH_ORDERS: tuple[Order, ...] = ("candidate_first", "reference_first")
+
+
 NO_ORDER: tuple[Order, ...] = ("none",)
 
 

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from math import isnan
 
+from harness.core.records import Order
 from harness.judging.protocol import NO_ORDER, Answer, Arrived, Comparison, Judge, Measurement, Question
-from harness.records import Order
 
 
 def prefer(candidate: float, reference: float) -> float:
@@ -120,6 +120,8 @@ TYPICALITY = MeasureJudge(
     measure="teacher_nll",
     decide=typicality,
 )
+
+
 EMBEDDING = MeasureJudge(
     name="embedding",
     version=1,
@@ -129,6 +131,8 @@ EMBEDDING = MeasureJudge(
     measure="embedding",
     decide=similarity,
 )
+
+
 PROXY = Unanimous(
     name="proxy",
     version=1,
@@ -136,4 +140,6 @@ PROXY = Unanimous(
     misses="whatever both parts miss: no one reads the text; it rewards being like the teacher, not being good",
     parts=(TYPICALITY, EMBEDDING),
 )
+
+
 JUDGES: tuple[Judge, ...] = (TYPICALITY, EMBEDDING, PROXY)

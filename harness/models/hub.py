@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import re
-import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any, TypeVar
 
-from harness.errors import UserError
-from harness.hub import of_the_hub, switched_on
-from harness.models import files
+from harness.core.errors import UserError
+from harness.core.hub import OFFLINE_VARIABLES, of_the_hub, switched_on, within
+from harness.models import folders
 
-T = TypeVar("T")
 # for a call to the hub, and for it with everything before it: looking up a name knows no limit of its own
 TIMEOUT, DEADLINE = 5.0, 10.0
-OFFLINE_VARIABLES = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
 
 
 class MissingModelError(UserError):
@@ -91,7 +87,7 @@ class Hub:
                 return None
             from huggingface_hub import snapshot_download
 
-            allowed = list(files.patterns(pickled, wanted.code) if wanted.weights else files.SMALL_FILES)
+            allowed = list(folders.patterns(pickled, wanted.code) if wanted.weights else folders.SMALL_FILES)
             return Path(snapshot_download(wanted.hub_id, revision=wanted.revision, allow_patterns=allowed))
         except UserError:
             raise
@@ -110,9 +106,9 @@ class Hub:
         except HFValidationError as error:
             raise UserError(f"'{wanted.hub_id}' is not a registered model, a folder, or a hub id") from error
         kinds = (False, True) if wanted.pickled else (False,)
-        whole = not wanted.weights or any(files.is_checkpoint(folder, pickled) for pickled in kinds)
-        lacking = wanted.code and files.lacks_own_code(folder)  # fetched before its code was asked for
-        return folder if whole and files.has_tokenizer(folder) and not lacking else None
+        whole = not wanted.weights or any(folders.is_checkpoint(folder, pickled) for pickled in kinds)
+        lacking = wanted.code and folders.lacks_own_code(folder)  # fetched before its code was asked for
+        return folder if whole and folders.has_tokenizer(folder) and not lacking else None
 
     def _explained(self, wanted: Wanted, here: str, error: Exception) -> Exception:
         """What an exception of the hub's client means; the exception itself where it is none."""
@@ -156,42 +152,16 @@ def _pickled_only(wanted: Wanted, names: list[str]) -> bool:
         UserError: it has no weights that may be loaded.
     """
     top = [name for name in names if "/" not in name]
-    if any(fnmatch(name, files.SAFETENSORS) for name in top):
+    if any(fnmatch(name, folders.SAFETENSORS) for name in top):
         return False
-    if not any(fnmatch(name, files.PICKLED) for name in top):
+    if not any(fnmatch(name, folders.PICKLED) for name in top):
         raise UserError(f"{wanted.hub_id} holds no safetensors weights on the hub")
     if not wanted.pickled:
         raise UserError(f"{wanted.hub_id} holds pickled weights only; a pair's own file can allow them (pickled: true)")
     return True
 
 
-def within(seconds: float, call: Callable[[], T]) -> T:
-    """The call's result or exception.
-
-    Raises:
-        TimeoutError: it took longer; its thread ends with this process.
-    """
-    done: list[Any] = []
-
-    def work() -> None:
-        try:
-            done.append((call(), None))
-        except BaseException as error:
-            done.append((None, error))
-
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    thread.join(seconds)
-    if not done:
-        raise TimeoutError(f"no answer within {seconds:.0f} seconds")
-    result, error = done[0]
-    if error:
-        raise error
-    found: T = result
-    return found
-
-
-def origin_of(path: Path) -> tuple[str, str] | None:
+def hub_origin(path: Path) -> tuple[str, str] | None:
     """The hub id and the commit of a folder in the hub's cache; None for any other."""
     place = re.search(r"/models--([^/]+)/snapshots/([0-9a-f]{40})$", path.as_posix())
     return (place[1].replace("--", "/", 1), place[2]) if place else None
@@ -199,5 +169,5 @@ def origin_of(path: Path) -> tuple[str, str] | None:
 
 def commit_of(path: Path) -> str | None:
     """The commit that a folder in the hub's cache holds; None for any other."""
-    origin = origin_of(path)
+    origin = hub_origin(path)
     return origin[1] if origin else None

@@ -14,10 +14,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from harness.errors import UserError
-from harness.progress import Tick
+from harness.core.errors import UserError
+from harness.core.progress import Tick
 
-Example = tuple[Sequence[int], Sequence[int]]  # prompt ids, response ids
+CalibrationExample = tuple[Sequence[int], Sequence[int]]  # prompt ids, response ids
 
 
 def pruned_width(parameters: int, width: int, per_unit: int, ratio: float, multiple: int = 16) -> int:
@@ -40,7 +40,7 @@ def _mlps(model: Any) -> list[Any]:
     return mlps
 
 
-def unit_importance(model: Any, examples: Sequence[Example], tick: Tick) -> list[torch.Tensor]:
+def unit_importance(model: Any, examples: Sequence[CalibrationExample], tick: Tick) -> list[torch.Tensor]:
     """Importance of each MLP unit on prompts and responses: one [width] tensor a layer."""
     mlps = _mlps(model)
     for parameter in model.parameters():
@@ -60,7 +60,7 @@ def unit_importance(model: Any, examples: Sequence[Example], tick: Tick) -> list
     return totals
 
 
-def prune_mlps(model: Any, examples: Sequence[Example], ratio: float, tick: Tick) -> Any:
+def prune_mlps(model: Any, examples: Sequence[CalibrationExample], ratio: float, tick: Tick) -> Any:
     """A new model of the same architecture with the least important MLP units of every layer gone.
 
     Every layer keeps the same number of units, so the result is what its configuration says.

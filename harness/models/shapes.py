@@ -10,11 +10,13 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from harness.config import Section
-from harness.errors import UserError
-from harness.models import files
+from harness.core.errors import UserError
+from harness.core.section import Section
+from harness.models import folders
 
 WeightType = Literal["float32", "bfloat16", "float16"]
+
+
 HALVES: dict[str, WeightType] = {"BF16": "bfloat16", "F16": "float16"}  # by safetensors' names
 
 
@@ -38,11 +40,11 @@ class Shape(Section):
 def shape_of(folder: Path) -> Shape | None:
     """The shape of a safetensors checkpoint; None where its configuration or its weights do not say it."""
     try:
-        config = files.read_json(folder / "config.json")
+        config = folders.read_json(folder / "config.json")
         heads = config["num_attention_heads"]
         width = config.get("head_dim") or config["hidden_size"] // heads
         return Shape(
-            parameters=sum(map(_numbers, files.weight_files(folder))),
+            parameters=sum(map(_numbers, folders.weight_files(folder))),
             layers=config["num_hidden_layers"],
             hidden=config["hidden_size"],
             mlp=config["intermediate_size"],
@@ -64,7 +66,7 @@ def weight_type(folder: Path) -> WeightType | None:
     """What a safetensors checkpoint's weights are without loss: the 16-bit type that all have, else float32; None where
     it has none that can be read."""
     try:
-        found = {entry["dtype"] for file in files.weight_files(folder) for entry in _tensors(file)}
+        found = {entry["dtype"] for file in folders.weight_files(folder) for entry in _tensors(file)}
     except (UserError, KeyError, TypeError, ValueError, OSError, struct.error):
         return None
     if not found:

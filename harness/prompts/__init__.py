@@ -1,5 +1,7 @@
 """Prompt sets: by name, from the package or the hub, or from the user's own files."""
 
+from __future__ import annotations
+
 from harness.prompts.fetch import MissingPromptsError
 from harness.prompts.overlap import Overlap, overlap
 from harness.prompts.rows import read_prompts

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from harness.config import Columns
-from harness.errors import UserError
+from harness.core.errors import UserError
+from harness.core.records import Prompt
 from harness.prompts.rows import parse
+from harness.prompts.settings import Columns
 from harness.prompts.sources import Row, Table
-from harness.records import Prompt
 
 # Names that columns of public sets and of people's own files have, by what they hold.
 TEXTS = {
@@ -16,10 +16,18 @@ TEXTS = {
     "messages": ("messages", "conversations", "conversation"),
     "turns": ("turns",),
 }
+
+
 IDS, CATEGORIES = ("id", "question_id", "prompt_id", "uid"), ("category",)
+
+
 # The same, where the prompts' column has this name: a `context` belongs to an `instruction` and to nothing else.
 INPUTS = {"instruction": ("input", "context", "instances")}
+
+
 ANSWERS = {"prompt": ("answer",), "messages": ("answer",), "turns": ("reference",)}
+
+
 SHAREGPT_ROLES = {"human": "user", "gpt": "assistant"}
 
 

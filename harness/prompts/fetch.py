@@ -6,12 +6,14 @@ import re
 from pathlib import Path
 from typing import Any
 
-from harness.config import PromptSource
-from harness.errors import UserError
-from harness.hub import TIMEOUT, asking, offline
+from harness.core.errors import UserError
+from harness.core.hub import TIMEOUT, asking, offline
+from harness.prompts.settings import PromptSource
 from harness.prompts.sources import Table, of_dataset, open_table
 
 MAIN = "main"
+
+
 COMMIT = re.compile(r"[0-9a-f]{40}")
 
 

@@ -6,9 +6,11 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from harness.records import Prompt
+from harness.core.records import Prompt
 
 WORD = re.compile(r"\w+")
+
+
 EXAMPLES = 5
 
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from harness.errors import UserError
-from harness.records import Message, Prompt, read_jsonl
-from harness.store import canonical_hash
+from harness.core.errors import UserError
+from harness.core.files import canonical_hash
+from harness.core.records import Message, Prompt, read_jsonl
 
 
 def read_prompts(path: Path, limit: int | None = None) -> list[Prompt]:

@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 
-from harness.config import PromptSource, parse_yaml, validated
-from harness.errors import UserError
-from harness.prompts.normal import normal
+from harness.core.errors import UserError
+from harness.core.registry import Registry, did_you_mean
+from harness.core.section import parse_yaml, validated
+from harness.prompts.normalise import normal
+from harness.prompts.settings import PromptSource
 from harness.prompts.sources import SUFFIXES
-from harness.registry import Registry, did_you_mean
-from harness.store import Store
+from harness.store.artifacts import Store
 
 PARTS = ("train", "test")
 

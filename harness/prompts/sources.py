@@ -9,11 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.errors import UserError
-from harness.records import read_jsonl
+from harness.core.errors import UserError
+from harness.core.records import read_jsonl
 
 Row = dict[str, Any]
+
+
 SAVED = ("dataset_info.json", "dataset_dict.json")  # what a saved `datasets` folder holds one of
+
+
 SUFFIXES = frozenset({".jsonl", ".json", ".csv", ".parquet"})
 
 

@@ -1,1 +1,1 @@
-"""What serves models to the stages: one place for those that stay in memory."""
+"""Models behind servers and in processes of their own; and which of them hold this machine's memory."""

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from harness.allocator import give_back
+from harness.core.allocator import give_back
 
 Held = TypeVar("Held")
 
@@ -27,6 +27,8 @@ class _Resident:
 
 
 _residents: dict[Hashable, _Resident] = {}
+
+
 _declared: set[Hashable] = set()
 
 

@@ -18,14 +18,22 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.records import Verdict
+from harness.core.records import Verdict
 from harness.statistics.outcomes import Outcome, Outcomes, outcomes_by_prompt
 from harness.statistics.rates import RESAMPLES, Interval, wilson
 
 K = TypeVar("K", bound=Hashable)
+
+
 CATEGORIES: tuple[Outcome, ...] = ("win", "tie", "loss")
+
+
 # p_e is a sum of products of counts over n²: the nearest that it can come to 1 without being 1 is about 1/n.
 _ONE = 1 - 1e-12
+
+
+def share(count: int, n: int) -> Share:
+    return Share(count, n, count / n, wilson(count, n)) if n else Share(0, 0, None, None)
 
 
 @dataclass(frozen=True)
@@ -36,39 +44,6 @@ class Share:
     n: int
     share: float | None
     interval: Interval | None
-
-
-@dataclass(frozen=True)
-class Mean:
-    """A mean over n prompts with its interval; None where n is 0."""
-
-    n: int
-    mean: float | None
-    interval: Interval | None
-
-
-@dataclass(frozen=True)
-class Agreement:
-    """Two judges on the same prompts.
-
-    n: prompts that both judged. missing: prompts that at least one of them did not judge; not in n.
-    table: [3, 3] counts, the first judge's win, tie, loss by the second's.
-    kappa: None where it is undefined; `note` then says why, and says so too where κ has no interval.
-    undefined_resamples: bootstrap resamples without a κ, left out of its interval.
-    """
-
-    n: int
-    missing: int
-    table: tuple[tuple[int, int, int], ...]
-    agreement: Share
-    kappa: float | None
-    kappa_interval: Interval | None
-    undefined_resamples: int
-    note: str
-
-
-def share(count: int, n: int) -> Share:
-    return Share(count, n, count / n, wilson(count, n)) if n else Share(0, 0, None, None)
 
 
 def mean(values: Sequence[float], bounds: Interval = (0.0, 1.0), seed: int = 0, resamples: int = RESAMPLES) -> Mean:
@@ -90,27 +65,13 @@ def mean(values: Sequence[float], bounds: Interval = (0.0, 1.0), seed: int = 0, 
     return Mean(n, centre, (float(low), float(high)))
 
 
-def difference(a: Mean, b: Mean) -> tuple[float | None, Interval | None]:
-    """a − b of two independent samples, with the interval that follows from theirs.
+@dataclass(frozen=True)
+class Mean:
+    """A mean over n prompts with its interval; None where n is 0."""
 
-    Source: Newcombe (1998), Statistics in Medicine 17:873, method 10; for means in general Zou and Donner (2008),
-    Statistics in Medicine 27:1693 (MOVER). It keeps a width where one of the samples is all alike.
-    """
-    if a.mean is None or b.mean is None or a.interval is None or b.interval is None:
-        return None, None
-    apart = a.mean - b.mean
-    low = apart - hypot(a.mean - a.interval[0], b.interval[1] - b.mean)
-    high = apart + hypot(a.interval[1] - a.mean, b.mean - b.interval[0])
-    return apart, (low, high)
-
-
-def kappas(tables: NDArray[np.int64]) -> NDArray[np.float64]:
-    """[..., 3, 3] counts → [...] Cohen's κ; NaN where it is undefined (p_e = 1: both always gave the same outcome)."""
-    n = tables.sum(axis=(-2, -1))
-    observed = np.trace(tables, axis1=-2, axis2=-1) / n
-    chance = (tables.sum(axis=-1) * tables.sum(axis=-2)).sum(axis=-1) / n**2
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(chance < _ONE, (observed - chance) / (1 - chance), np.nan)
+    n: int
+    mean: float | None
+    interval: Interval | None
 
 
 def agreement(
@@ -139,6 +100,49 @@ def agreement(
     cells = tuple((int(row[0]), int(row[1]), int(row[2])) for row in whole)
     kappa, interval, undefined, note = _kappa(by_cluster, seed, resamples)
     return Agreement(n, len(ids) - n, cells, share(same, n), kappa, interval, undefined, note)
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Two judges on the same prompts.
+
+    n: prompts that both judged. missing: prompts that at least one of them did not judge; not in n.
+    table: [3, 3] counts, the first judge's win, tie, loss by the second's.
+    kappa: None where it is undefined; `note` then says why, and says so too where κ has no interval.
+    undefined_resamples: bootstrap resamples without a κ, left out of its interval.
+    """
+
+    n: int
+    missing: int
+    table: tuple[tuple[int, int, int], ...]
+    agreement: Share
+    kappa: float | None
+    kappa_interval: Interval | None
+    undefined_resamples: int
+    note: str
+
+
+def difference(a: Mean, b: Mean) -> tuple[float | None, Interval | None]:
+    """a − b of two independent samples, with the interval that follows from theirs.
+
+    Source: Newcombe (1998), Statistics in Medicine 17:873, method 10; for means in general Zou and Donner (2008),
+    Statistics in Medicine 27:1693 (MOVER). It keeps a width where one of the samples is all alike.
+    """
+    if a.mean is None or b.mean is None or a.interval is None or b.interval is None:
+        return None, None
+    apart = a.mean - b.mean
+    low = apart - hypot(a.mean - a.interval[0], b.interval[1] - b.mean)
+    high = apart + hypot(a.interval[1] - a.mean, b.mean - b.interval[0])
+    return apart, (low, high)
+
+
+def kappas(tables: NDArray[np.int64]) -> NDArray[np.float64]:
+    """[..., 3, 3] counts → [...] Cohen's κ; NaN where it is undefined (p_e = 1: both always gave the same outcome)."""
+    n = tables.sum(axis=(-2, -1))
+    observed = np.trace(tables, axis1=-2, axis2=-1) / n
+    chance = (tables.sum(axis=-1) * tables.sum(axis=-2)).sum(axis=-1) / n**2
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(chance < _ONE, (observed - chance) / (1 - chance), np.nan)
 
 
 def _kappa(by_cluster: NDArray[np.int64], seed: int, resamples: int) -> tuple[float | None, Interval | None, int, str]:

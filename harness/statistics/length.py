@@ -19,12 +19,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.statistics.outcomes import Comparison, Floats, Ints, Outcomes, comparisons, joint_codes
+from harness.statistics.outcomes import ComparisonKey, Floats, Ints, Outcomes, comparisons, joint_codes
 from harness.statistics.rates import Interval, Z
 
 # Three coefficients need some data on either side: ten of the rarer outcome for each is the usual rule of thumb.
 MIN_PROMPTS = 100
+
+
 MIN_OUTCOMES = 30
+
+
 _STEPS, _CLOSE, _FLAT = 50, 1e-9, 1e-8
 
 
@@ -51,7 +55,7 @@ class LengthControl:
     reason: str = ""
 
 
-def length_controls(found: Outcomes) -> dict[Comparison, LengthControl]:
+def length_controls(found: Outcomes) -> dict[ComparisonKey, LengthControl]:
     """The length control of each comparison; difficulty is learnt from the other comparisons in `found`."""
     others = _others(found)
     return {names: length_control(found.select(rows), others[rows]) for names, rows in comparisons(found)}

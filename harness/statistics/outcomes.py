@@ -20,27 +20,53 @@ from typing import Any, Literal, Self, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.errors import UserError
-from harness.records import Order, Status, Verdict
+from harness.core.errors import UserError
+from harness.core.records import Order, Status, Verdict
 
 Ints = NDArray[np.int64]
+
+
 Floats = NDArray[np.float64]
+
+
 Outcome = Literal["win", "tie", "loss", "missing"]
+
+
 Orders = Literal["both", "one", "none", "mixed"]
+
+
 ORDERS: tuple[Order, ...] = get_args(Order)
+
+
 STATUSES: tuple[Status, ...] = get_args(Status)
+
+
 _ORDER = {name: float(code) for code, name in enumerate(ORDERS)}
+
+
 _STATUS = {name: float(code) for code, name in enumerate(STATUSES)}
+
+
 _FIRST, _SECOND, _NEITHER, _UNKNOWN = map(ORDERS.index, ("candidate_first", "reference_first", "none", "unknown"))
+
+
 OK = STATUSES.index("ok")
+
+
 NAN = float("nan")
+
+
 Line = tuple[str, str, int, dict[str, Any]]  # run, file, line number, row
-Comparison = tuple[str, str, str, str]  # prompt set, candidate, reference, judge
+
+
+ComparisonKey = tuple[str, str, str, str]  # prompt set, candidate, reference, judge
+
+
 _WORDS: dict[float, Outcome] = {1.0: "win", 0.0: "tie", -1.0: "loss"}
 
 
 @dataclass(frozen=True)
-class Names:
+class Codes:
     """What codes stand for. A prompt is (prompt set, prompt id): the same id in two sets is two prompts."""
 
     run: tuple[str, ...]
@@ -55,7 +81,7 @@ class Names:
 class _Table:
     """Arrays [n], one entry a row; names apart."""
 
-    names: Names
+    names: Codes
     run: Ints
     prompt_set: Ints
     prompt: Ints
@@ -218,7 +244,7 @@ def _columns(rows: Iterable[Line]) -> Verdicts:
     table = np.frombuffer(flat).reshape(-1, 12).T
     run_, set_, candidate, reference, judge, order, state, prompt_ = table[:8].astype(np.int64)
     return Verdicts(
-        Names(*(tuple(known) for known in codes)),
+        Codes(*(tuple(known) for known in codes)),
         run=run_,
         prompt_set=set_,
         prompt=prompt_,
@@ -326,7 +352,7 @@ def joint_codes(columns: Sequence[Ints]) -> Ints:
     return joint
 
 
-def comparisons(found: Outcomes) -> Iterator[tuple[Comparison, Ints]]:
+def comparisons(found: Outcomes) -> Iterator[tuple[ComparisonKey, Ints]]:
     """((prompt set, candidate, reference, judge), the places of its outcomes) for each comparison."""
     columns = (found.prompt_set, found.candidate, found.reference, found.judge)
     key = joint_codes(columns)

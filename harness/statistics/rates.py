@@ -19,14 +19,24 @@ from math import sqrt
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.records import Verdict
-from harness.statistics.outcomes import Comparison, Floats, Orders, Outcomes, comparisons, from_records, outcomes
+from harness.core.records import Verdict
+from harness.statistics.outcomes import ComparisonKey, Floats, Orders, Outcomes, comparisons, from_records, outcomes
 
 RESAMPLES = 10_000
+
+
 Z = 1.959963984540054  # the normal distribution's 97.5% point
+
+
 Interval = tuple[float, float]
+
+
 MAX_MISSING = 0.10  # share of missing prompts above which a table is not ranked: they are seldom missing at random
+
+
 _DRAWN_AT_ONCE = 2_500_000  # prompts drawn in one piece: 20 MB
+
+
 _FEW = 6  # drawing a count takes about six times as long as drawing a prompt
 
 
@@ -120,9 +130,9 @@ def rates(verdicts: Iterable[Verdict], seed: int = 0) -> Rates:
     return rates_of([outcomes(from_records(verdicts))], seed)[0]
 
 
-def comparison_rates(found: Outcomes, seed: int = 0) -> dict[Comparison, Rates]:
+def comparison_rates(found: Outcomes, seed: int = 0) -> dict[ComparisonKey, Rates]:
     """The rates of each comparison. Those on one prompt set are resampled together: one draw of prompts moves all."""
-    by_set: dict[str, dict[Comparison, Outcomes]] = {}
+    by_set: dict[str, dict[ComparisonKey, Outcomes]] = {}
     for names, rows in comparisons(found):
         by_set.setdefault(names[0], {})[names] = found.select(rows)
     return {

@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from harness.config import MethodSettings
-from harness.errors import UserError
+from harness.core.errors import UserError
+from harness.methods.settings import MethodSettings
 
 
 def with_adapter(causal_lm: Any, settings: MethodSettings, seed: int) -> Any:

@@ -30,28 +30,26 @@ from torch.distributed.checkpoint.state_dict import (
 from torch.distributed.fsdp import MixedPrecisionPolicy
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from harness.config import MethodSettings
-from harness.errors import UserError
-from harness.jobs import METRICS
-from harness.methods import Method, SequenceInputs
-from harness.progress import Tick
-from harness.store import write_atomically
-from harness.training.batching import (
-    Batch,
-    Example,
-    Layout,
-    check_prompts,
-    collate,
-    memory_errors,
-    split_by_tokens,
-)
-from harness.training.model import LogProbModel
-from harness.training.targets import Target
+from harness.core.errors import UserError
+from harness.core.files import write_atomically
+from harness.core.progress import Tick
+from harness.core.records import METRICS
+from harness.logprobs.batching import Batch, Example, Layout, check_prompts, collate, memory_errors, split_by_tokens
+from harness.logprobs.model import LogProbModel
+from harness.logprobs.targets import Target
+from harness.methods.method import Method, SequenceInputs
+from harness.methods.settings import MethodSettings
 
 CHECKPOINT = "checkpoint.pt"
+
+
 ADVICE = "lower micro_batch_tokens, or set gradient_checkpointing=true or lora_rank"
+
+
 # whole tensors in main memory, whatever the ranks hold of them; an adapter's, where only that is trained
 WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=True, strict=False)
+
+
 Signals = dict[str, NDArray[np.float32]]
 
 

@@ -7,8 +7,8 @@ from collections import Counter
 from pathlib import Path
 from typing import get_args
 
-from harness.judging.check import DAMAGED_ITEMS, Kind, matched, read_pairs
-from harness.judging.damage import LONG, sentences
+from harness.judging.check.check import DAMAGED_ITEMS, Weakness, matched, read_pairs
+from harness.judging.check.perturbation import LONG, sentences
 from harness.prompts import prompt_sets, read_prompts
 
 PAIRS = read_pairs()
@@ -27,8 +27,8 @@ def direction(better: str, worse: str) -> str:
 
 def test_there_are_sixty_with_an_id_each_and_six_of_each_kind() -> None:
     assert len({pair.prompt_id for pair in PAIRS}) == len(PAIRS) == 60
-    assert Counter(pair.kind for pair in PAIRS) == dict.fromkeys(get_args(Kind), 6)
-    assert all(re.search(rf"^\| {kind} +\|", CARD, re.MULTILINE) for kind in get_args(Kind))
+    assert Counter(pair.kind for pair in PAIRS) == dict.fromkeys(get_args(Weakness), 6)
+    assert all(re.search(rf"^\| {kind} +\|", CARD, re.MULTILINE) for kind in get_args(Weakness))
 
 
 def test_the_first_rows_are_spread_over_the_kinds() -> None:

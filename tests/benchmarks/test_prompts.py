@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from harness.core.records import Prompt
 from harness.prompts import prompt_sets, read_prompts
-from harness.records import Prompt
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = {name: read_prompts(found.path) for name, found in prompt_sets.items() if found.path}

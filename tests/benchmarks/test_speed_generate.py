@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from benchmarks.speed.generate import rows_of, up_to_stop
-from harness.models.loading import load_tokenizer
+from harness.models.tokenizers import load_tokenizer
 
 
 def test_prompts_are_ragged_from_all_sets_and_the_same_each_time(checkpoints: dict[str, Path]) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
+from harness.core.records import Message, Order, Prompt, Response, Verdict
 from harness.judging import Answer, Comparison, Judge, Question
-from harness.judging.asking import Names, Tally, ask_for_verdicts
 from harness.judging.cache import VerdictCache
+from harness.judging.collect import Place, Tally, ask_for_verdicts
 from harness.judging.protocol import BOTH_ORDERS, Arrived
-from harness.records import Message, Order, Prompt, Response, Verdict
 
-NAMES = Names("a-set", "student-system", "teacher-system")
+NAMES = Place("a-set", "student-system", "teacher-system")
 
 
 @dataclass

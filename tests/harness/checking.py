@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from hashlib import sha256
 
-from harness.judging.check import Ask, HumanLabel, Plan, Report, check, read_pairs
-from harness.judging.damage import sentences
+from harness.core.records import Message, Order, Prompt
+from harness.judging.check.check import Ask, CheckPlan, HumanLabel, Report, check, read_pairs
+from harness.judging.check.perturbation import sentences
 from harness.judging.protocol import BOTH_ORDERS, Answer, Arrived, Question
-from harness.records import Message, Order, Prompt
 
 PAIRS = read_pairs()
 BETTER = {pair.prompt_id: {pair.better, " ".join(sentences(pair.better))} for pair in PAIRS}
@@ -90,7 +90,7 @@ def failing(question: Question) -> Answer:
 
 def report_of(rule: Rule, orders: tuple[Order, ...] = BOTH_ORDERS, ask_again: Ask | None = None) -> Report:
     judge = Made(rule, orders)
-    return check(judge, judge.ask, Plan(PAIRS), ask_again)
+    return check(judge, judge.ask, CheckPlan(PAIRS), ask_again)
 
 
 def humans(labels: str) -> tuple[HumanLabel, ...]:

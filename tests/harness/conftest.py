@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from harness.jobs import Model
-from harness.models.loading import load_tokenizer
-from harness.records import Response
-from harness.store import Store
+from harness.core.records import Response
+from harness.models.reference import Model
+from harness.models.tokenizers import load_tokenizer
+from harness.store.artifacts import Store
 from tests.harness.making import Rows, model_at, put
 
 

@@ -13,26 +13,16 @@ from rich.console import Console
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-from harness.config import Sampling
-from harness.jobs import (
-    METRICS,
-    RESPONSES,
-    SCORES,
-    DistributionsJob,
-    Job,
-    Model,
-    PromptsJob,
-    RespondJob,
-    ScoreJob,
-    TrainJob,
-)
-from harness.launch import run_job, run_jobs
-from harness.methods import methods
-from harness.models.catalog import folder_digest
-from harness.models.loading import tokenizer_fingerprint
-from harness.pipeline import Road
-from harness.records import Response, write_jsonl
-from harness.store import Store
+from harness.core.records import METRICS, Response, write_jsonl
+from harness.generation.protocol import Sampling
+from harness.methods.method import methods
+from harness.models.locate import folder_digest
+from harness.models.reference import Model
+from harness.models.tokenizers import tokenizer_fingerprint
+from harness.run.jobs import RESPONSES, SCORES, DistributionsJob, Job, PromptsJob, RespondJob, ScoreJob, TrainJob
+from harness.run.launch import run_job, run_jobs
+from harness.run.road import Road
+from harness.store.artifacts import Store
 
 Rows = dict[str, list[int]]  # token ids of each prompt's response
 TEXTS = ["Hi!", "Why is bread good?", "Tell me about the number seven, please.", "Sing!", "What is rain?"]

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from harness.records import Order, Verdict
-from harness.statistics.outcomes import NAN, Floats, Names, Outcomes
+from harness.core.records import Order, Verdict
+from harness.statistics.outcomes import NAN, Codes, Floats, Outcomes
 
 BOTH: tuple[Order, ...] = ("candidate_first", "reference_first")
 
@@ -38,7 +38,7 @@ def outcomes_of(
     zero, unknown = np.zeros(k * n, dtype=np.int64), np.full(k * n, NAN)
     reference = unknown if longer is None else np.full(k * n, 1000.0)
     return Outcomes(
-        Names(("",), tuple(f"set{i}" for i in range(sets)), names, tuple(values), ("teacher",), ("judge",)),
+        Codes(("",), tuple(f"set{i}" for i in range(sets)), names, tuple(values), ("teacher",), ("judge",)),
         run=zero,
         prompt_set=np.tile(own % sets, k),
         prompt=np.tile(own, k),

@@ -8,8 +8,8 @@ from typing import Any
 
 import yaml
 
+from harness.core.records import Message, Order, Prompt, Response
 from harness.judging.protocol import Comparison, Question
-from harness.records import Message, Order, Prompt, Response
 
 GUIDED = "Two chatbots replied. The right answer is given."
 FASTCHAT: list[dict[str, Any]] = [

@@ -7,15 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from harness import commands
-from harness.jobs import PromptsJob, RespondJob
-from harness.launch import run_jobs
-from harness.pipeline import Road, build_road
-from harness.progress import plain_console
-from harness.store import Store
+from harness.cli import options, run
+from harness.core.progress import plain_console
+from harness.run.jobs import PromptsJob, RespondJob
+from harness.run.launch import run_jobs
+from harness.run.road import Road, build_road
+from harness.store.artifacts import Store
 
 
-def request(root: Path, checkpoints: dict[str, Path], methods: str = "sft,ddpo", **others: Any) -> commands.Request:
+def request(root: Path, checkpoints: dict[str, Path], methods: str = "sft,ddpo", **others: Any) -> options.RunRequest:
     """A run of two tiny models on four prompts; store and prompts are below `root`."""
     root.mkdir(exist_ok=True)
     files = {"train": [f"Tell me about {n}." for n in range(4)], "test": ["Sing!", "What is rain?"]}
@@ -40,17 +40,17 @@ def request(root: Path, checkpoints: dict[str, Path], methods: str = "sft,ddpo",
         "seed": None,
         **others,
     }
-    return commands.Request(**given)
+    return options.RunRequest(**given)
 
 
-def road_of(asked: commands.Request) -> tuple[Road, Store]:
+def road_of(asked: options.RunRequest) -> tuple[Road, Store]:
     _, layers = asked.layers()
-    config = commands.configuration.resolve(layers)
-    store = commands.open_store(config)
+    config = run.configuration.resolve(layers)
+    store = options.open_store(config)
     return build_road(config, store, download=False), store
 
 
-def make_responses(asked: commands.Request, labels: Sequence[str]) -> None:
+def make_responses(asked: options.RunRequest, labels: Sequence[str]) -> None:
     """Of a run, its training prompts and the responses with these labels, with what they need."""
     road, store = road_of(asked)
     wanted = [job for job in road.jobs.values() if isinstance(job, PromptsJob) or job.label in labels]

@@ -16,8 +16,8 @@ from typing import NamedTuple
 
 import pytest
 
-from harness.models.loading import dequantise_gguf
-from harness.models.names import models
+from harness.models.convert import dequantise_gguf
+from harness.models.specs import models
 
 VARIABLE = "VLLM_PYTHON"
 HERE = Path(__file__).parent

@@ -7,10 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from harness.config import Judging
 from harness.judging.api import OpenAIJudge, open_api_judge
 from harness.judging.local import TransformersJudge
 from harness.judging.protocol import Answer
+from harness.judging.settings import Judging
 from harness.judging.templates import load_template
 from tests.vllm.conftest import Served
 from tests.vllm.test_local_judge import TOLERANCE, questions

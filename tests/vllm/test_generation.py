@@ -9,20 +9,21 @@ from typing import Any
 import pytest
 import torch
 
-from harness.config import VLLM, ModelServer, Sampling
-from harness.errors import UserError
+from harness.core.errors import UserError
+from harness.core.records import Message
 from harness.generation import sampler
-from harness.generation.protocol import Draw, Drawn, Row
+from harness.generation.protocol import Draw, Drawn, Request, Sampling
 from harness.generation.server import ServerGenerator
 from harness.generation.vllm import VLLMGenerator
+from harness.logprobs.batching import Example
+from harness.logprobs.model import LogProbModel
+from harness.logprobs.scoring import sequence_log_probs
+from harness.logprobs.served import served_log_probs
 from harness.models.chat import encode_chat, stop_ids
-from harness.models.loading import frozen_model, load_tokenizer
-from harness.records import Message
-from harness.remote_scoring import served_log_probs
-from harness.scoring import sequence_log_probs
+from harness.models.loading import frozen_model
+from harness.models.tokenizers import load_tokenizer
 from harness.serving.resident import let_go_of_all
-from harness.training.batching import Example
-from harness.training.model import LogProbModel
+from harness.serving.settings import VLLM, ModelServer
 from tests.vllm.conftest import Served
 
 TEXTS = (
@@ -48,15 +49,15 @@ def tokenizer(model_folder: Path) -> Any:
     return load_tokenizer(model_folder)
 
 
-def rows_for(tokenizer: Any) -> list[Row]:
+def rows_for(tokenizer: Any) -> list[Request]:
     found = []
     for number, text in enumerate(TEXTS):
         messages = (Message(role="user", content=text),)
-        found.append(Row(f"p{number}/0", messages, encode_chat(tokenizer, messages)))
+        found.append(Request(f"p{number}/0", messages, encode_chat(tokenizer, messages)))
     return found
 
 
-def greedy_here(folder: Path, tokenizer: Any, rows: Sequence[Row]) -> list[list[int]]:
+def greedy_here(folder: Path, tokenizer: Any, rows: Sequence[Request]) -> list[list[int]]:
     """What the sampler's loop draws with float32 weights; in a run they are bf16, which rounds ties otherwise."""
     model = frozen_model(folder, torch.float32, sampler.GROUPED_ATTENTION)
     uniforms = torch.zeros(len(rows), COUNT, dtype=torch.float64)
@@ -65,12 +66,12 @@ def greedy_here(folder: Path, tokenizer: Any, rows: Sequence[Row]) -> list[list[
 
 
 @pytest.fixture(scope="module")
-def rows(tokenizer: Any) -> list[Row]:
+def rows(tokenizer: Any) -> list[Request]:
     return rows_for(tokenizer)
 
 
 @pytest.fixture(scope="module")
-def here(model_folder: Path, tokenizer: Any, rows: list[Row]) -> list[list[int]]:
+def here(model_folder: Path, tokenizer: Any, rows: list[Request]) -> list[list[int]]:
     return greedy_here(model_folder, tokenizer, rows)
 
 
@@ -94,7 +95,7 @@ def in_vllm(model_folder: Path, tokenizer: Any, vllm_python: str, here: list[lis
 
 
 def test_greedy_decoding_in_vllm_is_that_of_the_sampler(
-    in_vllm: VLLMGenerator, rows: list[Row], here: list[list[int]]
+    in_vllm: VLLMGenerator, rows: list[Request], here: list[list[int]]
 ) -> None:
     """At least 90% of the first 16 tokens, both in float32 (measured: all)."""
     found = in_vllm.draw(rows, GREEDY)
@@ -106,7 +107,7 @@ def test_greedy_decoding_in_vllm_is_that_of_the_sampler(
     assert in_vllm.versions["vllm"]
 
 
-def test_what_vllm_draws_for_a_row_follows_from_its_seed(in_vllm: VLLMGenerator, rows: list[Row]) -> None:
+def test_what_vllm_draws_for_a_row_follows_from_its_seed(in_vllm: VLLMGenerator, rows: list[Request]) -> None:
     """More prompts than vLLM reads at once, so that one of them would be read in parts."""
     how = Draw(Sampling(max_new_tokens=COUNT), 0, "chosen")
     together = [drawn.token_ids for drawn in in_vllm.draw(rows, how)]
@@ -118,8 +119,8 @@ def test_what_vllm_draws_for_a_row_follows_from_its_seed(in_vllm: VLLMGenerator,
     assert agreement(others, together) < 0.5
 
 
-def test_a_response_that_the_engine_s_length_cuts_is_refused(in_vllm: VLLMGenerator, rows: list[Row]) -> None:
-    long = Row("long/0", rows[0].messages, [*rows[3].prompt * 20][-252:])
+def test_a_response_that_the_engine_s_length_cuts_is_refused(in_vllm: VLLMGenerator, rows: list[Request]) -> None:
+    long = Request("long/0", rows[0].messages, [*rows[3].prompt * 20][-252:])
     with pytest.raises(UserError, match=r"^vLLM gave \d of 16 tokens for long/0: .* raise vllm\.max_model_len"):
         in_vllm.draw([rows[0], long], GREEDY)
 
@@ -129,7 +130,7 @@ def on(server: Served) -> ModelServer:
 
 
 def test_greedy_decoding_behind_a_server_is_that_of_the_sampler(
-    vllm_server_fp32: Served, tokenizer: Any, rows: list[Row], here: list[list[int]]
+    vllm_server_fp32: Served, tokenizer: Any, rows: list[Request], here: list[list[int]]
 ) -> None:
     """At least 90% of the first 16 tokens, both in float32 (measured: all). A control token in a message is broken up
     for a server: another text, which is left out here."""
@@ -144,7 +145,7 @@ TOLERANCE = {"bf16": 1.0, "fp32": 0.001}
 
 @pytest.mark.parametrize("precision", ["bf16", "fp32"])
 def test_log_probs_of_a_served_teacher_are_those_of_the_model_here(
-    request: pytest.FixtureRequest, model_folder: Path, rows: list[Row], here: list[list[int]], precision: str
+    request: pytest.FixtureRequest, model_folder: Path, rows: list[Request], here: list[list[int]], precision: str
 ) -> None:
     """Of greedy responses and of others' to each prompt. In bf16 the server's weights are rounded and those here are
     not (autocast): sums of -3 to -52 nats differed by at most 0.51. In float32 they differed by at most 0.00006."""

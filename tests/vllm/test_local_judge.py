@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import UserError
+from harness.core.errors import UserError
+from harness.core.records import Message, Prompt, Response
 from harness.judging.local import Precision, TransformersJudge, VLLMJudge
 from harness.judging.protocol import BOTH_ORDERS, Answer, Comparison, Question
 from harness.judging.templates import load_template
-from harness.records import Message, Prompt, Response
 from harness.serving.resident import let_go_of_all
-from harness.vllm_process import VLLMProcess
+from harness.serving.vllm_process import VLLMProcess
 
 PAIRS = {
     "What is 2 + 2?": ("4", "banana"),

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.judging.templates import without_control_tokens
-from harness.models.loading import load_tokenizer
+from harness.models.tokenizers import load_tokenizer
 from tests.vllm.conftest import Served
 
 

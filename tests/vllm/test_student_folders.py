@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from harness import commands
-from harness.config import VLLM
+from harness.cli import run
 from harness.generation.vllm import VLLMGenerator
-from harness.models.files import read_json
-from harness.models.loading import load_tokenizer
+from harness.models.folders import read_json
+from harness.models.tokenizers import load_tokenizer
 from harness.serving.resident import let_go_of_all
+from harness.serving.settings import VLLM
 from tests.conftest import tiny_model
 from tests.harness.making import saved
 from tests.harness.tiny_runs import request
@@ -36,7 +36,7 @@ def test_vllm_takes_a_student_as_a_run_leaves_it(
     folders = {name: saved(tmp_path / name, tiny_model("llama", seed, 128), tokenizer) for name, seed in wide.items()}
     asked = request(tmp_path / "run", folders, "sft")
     asked.assignments.extend(["prune.ratio=0.1", f"training.lora_rank={lora_rank}"])
-    commands.run(asked, tmp_path / "out", None, False)
+    run.run(asked, tmp_path / "out", None, False)
     student = tmp_path / "out" / "students" / "sft"
     assert read_json(student / "config.json")["intermediate_size"] < 96
     own = load_tokenizer(student)

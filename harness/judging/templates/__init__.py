@@ -11,14 +11,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from harness.config import Layer, packaged_yaml, parse_yaml
-from harness.errors import UserError
+from harness.core.errors import UserError
+from harness.core.registry import Registry, did_you_mean
+from harness.core.section import Layer, packaged_yaml, parse_yaml
 from harness.judging.templates.alpaca import alpaca_annotator, alpaca_prompt
 from harness.judging.templates.base import Template, text_of
-from harness.judging.templates.control import SPACE, without_control_tokens
 from harness.judging.templates.fastchat import fastchat_template
-from harness.judging.templates.own import File, own_template
-from harness.registry import Registry, did_you_mean
+from harness.judging.templates.native import File, own_template
+from harness.models.control_tokens import SPACE, without_control_tokens
 
 __all__ = ["SPACE", "Template", "judge_templates", "load_template", "without_control_tokens"]
 

@@ -8,18 +8,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from harness.config import Layer
-from harness.errors import UserError
-from harness.judging.forms import Form, Letters
+from harness.core.errors import UserError
+from harness.core.records import Message, Prompt, Role
+from harness.core.registry import did_you_mean
+from harness.core.section import Layer
 from harness.judging.protocol import Question
+from harness.judging.reply_forms import Form, Letters
 from harness.judging.templates.base import Template, digest_of, text_of
-from harness.judging.templates.fixed import fill, placeholder
-from harness.records import Message, Prompt, Role
-from harness.registry import did_you_mean
+from harness.judging.templates.fencing import fill, placeholder
 
 _ALPACA = ("instruction", "output_1", "output_2")
+
+
 _SLOTS = placeholder(_ALPACA)
+
+
 _START, _END = "<|im_start|>", "<|im_end|>"
+
+
 _PARSERS = {
     "logprob_parser": {"numerator_token", "denominator_tokens", "is_binarize"},
     "regex_parser": {"outputs_to_match"},

@@ -10,19 +10,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.errors import UserError
-from harness.judging.forms import Form, Letters
+from harness.core.errors import UserError
+from harness.core.files import canonical_hash
+from harness.core.records import Message, Prompt
 from harness.judging.protocol import Question
-from harness.records import Message, Prompt
-from harness.store import canonical_hash
+from harness.judging.reply_forms import Form, Letters
 
 VERSION = 1  # part of every digest; raise it when the same file is rendered or read in another way
+
+
 SCHEMA: dict[str, Any] = {
     "type": "object",
     "properties": {"rationale": {"type": "string"}, "verdict": {"type": "string", "enum": ["A", "B", "C"]}},
     "required": ["rationale", "verdict"],
     "additionalProperties": False,
 }
+
+
 _PREFERENCES = {"A": 1.0, "B": 0.0, "C": 0.5}
 
 

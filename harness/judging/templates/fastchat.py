@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.errors import UserError
-from harness.judging.forms import Form
+from harness.core.errors import UserError
+from harness.core.records import Message, Prompt, read_jsonl
+from harness.core.registry import did_you_mean
 from harness.judging.protocol import Question
+from harness.judging.reply_forms import Form
 from harness.judging.templates.base import Template, digest_of
-from harness.judging.templates.fixed import fill
-from harness.records import Message, Prompt, read_jsonl
-from harness.registry import did_you_mean
+from harness.judging.templates.fencing import fill
 
 _SLOTS = re.compile(r"\{\{|\}\}|\{([^{}\n]*)\}")
 

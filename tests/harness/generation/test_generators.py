@@ -12,22 +12,23 @@ from typing import Any
 import pytest
 import torch
 
-from harness.config import VLLM, ModelServer, Sampling
-from harness.errors import UserError
-from harness.generation import opening, sampler
+from harness.core.errors import UserError
+from harness.core.records import Message
+from harness.generation import backends, sampler
+from harness.generation.backends import fastest_backend, open_generator
 from harness.generation.local import LocalGenerator, sampling_model
-from harness.generation.opening import fastest_backend, open_generator
-from harness.generation.protocol import Draw, Drawn, Row
+from harness.generation.protocol import Draw, Drawn, Request, Sampling
 from harness.generation.server import ServerGenerator
 from harness.generation.vllm import VLLMGenerator
-from harness.jobs import Model
-from harness.judging.templates.control import without_control_tokens
 from harness.models import loading
 from harness.models.chat import encode_chat, encode_response
-from harness.models.loading import load_model, load_tokenizer
-from harness.records import Message
+from harness.models.control_tokens import without_control_tokens
+from harness.models.loading import load_model
+from harness.models.reference import Model
+from harness.models.tokenizers import load_tokenizer
 from harness.serving.resident import let_go_of_all
-from harness.vllm_process import VLLMProcess, vllm_process
+from harness.serving.settings import VLLM, ModelServer
+from harness.serving.vllm_process import VLLMProcess, vllm_process
 from tests import serving
 from tests.harness.making import TEXTS, respond_job
 from tests.serving import Call, Fault, Reply, Server, completion
@@ -42,34 +43,34 @@ def folder(checkpoints: dict[str, Path]) -> Path:
 
 
 @pytest.fixture
-def rows(folder: Path) -> list[Row]:
+def rows(folder: Path) -> list[Request]:
     return [row_of(folder, f"p{number}/0", text) for number, text in enumerate(TEXTS)]
 
 
-def row_of(folder: Path, name: str, *texts: str) -> Row:
+def row_of(folder: Path, name: str, *texts: str) -> Request:
     """A conversation of the user and the assistant in turns, which the user begins."""
     roles = ("user", "assistant")
     said = tuple(Message.model_validate({"role": roles[n % 2], "content": text}) for n, text in enumerate(texts))
-    return Row(name, said, encode_chat(load_tokenizer(folder), said))
+    return Request(name, said, encode_chat(load_tokenizer(folder), said))
 
 
 # ---- random numbers
 
 
 def test_a_row_s_seed_follows_from_its_name_the_purpose_and_the_seed_alone() -> None:
-    one, two = Row("p0/0", (), [1]), Row("p0/0", (), [7, 8])
+    one, two = Request("p0/0", (), [1]), Request("p0/0", (), [7, 8])
     assert HOW.row_seed(one) == HOW.row_seed(two)
     others = [Draw(HOW.sampling, 4, "chosen"), Draw(HOW.sampling, 3, "second")]
-    seeds = [HOW.row_seed(one), HOW.row_seed(Row("p0/1", (), [1])), *(how.row_seed(one) for how in others)]
+    seeds = [HOW.row_seed(one), HOW.row_seed(Request("p0/1", (), [1])), *(how.row_seed(one) for how in others)]
     assert len(set(seeds)) == 4
-    assert all(0 <= HOW.row_seed(Row(str(number), (), [1])) < 2**31 for number in range(200))
+    assert all(0 <= HOW.row_seed(Request(str(number), (), [1])) < 2**31 for number in range(200))
 
 
 # ---- in this process
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
-def test_the_local_generator_says_what_the_sampler_says(folder: Path, rows: list[Row], temperature: float) -> None:
+def test_the_local_generator_says_what_the_sampler_says(folder: Path, rows: list[Request], temperature: float) -> None:
     sampling = Sampling(temperature=temperature, max_new_tokens=12)
     model, tokenizer = sampling_model(folder), load_tokenizer(folder)
     uniforms = torch.stack([sampler.row_uniforms(3, "chosen", row.name, 12) for row in rows])
@@ -85,12 +86,12 @@ def test_the_local_generator_says_what_the_sampler_says(folder: Path, rows: list
 
 def test_the_fastest_backend_is_vllm_where_it_and_a_gpu_are(monkeypatch: pytest.MonkeyPatch) -> None:
     named = VLLM(python="/somewhere/python")
-    monkeypatch.setattr(opening.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(backends.importlib.util, "find_spec", lambda name: None)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert fastest_backend(named) == "transformers"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert (fastest_backend(named), fastest_backend(VLLM())) == ("vllm", "transformers")
-    monkeypatch.setattr(opening.importlib.util, "find_spec", lambda name: name)
+    monkeypatch.setattr(backends.importlib.util, "find_spec", lambda name: name)
     assert fastest_backend(VLLM()) == "vllm"
 
 
@@ -159,7 +160,7 @@ def in_vllm(folder: Path, **settings: Any) -> VLLMGenerator:
 
 
 def test_vllm_is_told_how_to_sample_and_where_to_stop(
-    folder: Path, rows: list[Row], said: Callable[[], list[dict[str, Any]]]
+    folder: Path, rows: list[Request], said: Callable[[], list[dict[str, Any]]]
 ) -> None:
     generator = in_vllm(folder, max_model_len=200, engine={"tensor_parallel_size": 2})
     found = generator.draw(rows, HOW)
@@ -176,14 +177,14 @@ def test_vllm_is_told_how_to_sample_and_where_to_stop(
 
 
 def test_the_engine_s_own_settings_win_over_the_usual_ones(
-    folder: Path, rows: list[Row], said: Callable[[], list[dict[str, Any]]]
+    folder: Path, rows: list[Request], said: Callable[[], list[dict[str, Any]]]
 ) -> None:
     in_vllm(folder, engine={"dtype": "float32"}).draw(rows[:1], HOW)
     assert said()[0] == {"model": str(folder), "dtype": "float32"}
 
 
 def test_what_vllm_draws_for_a_row_does_not_depend_on_its_batch(
-    folder: Path, rows: list[Row], said: Callable[[], list[dict[str, Any]]]
+    folder: Path, rows: list[Request], said: Callable[[], list[dict[str, Any]]]
 ) -> None:
     generator = in_vllm(folder)
     together = generator.draw(rows, HOW)
@@ -194,7 +195,7 @@ def test_what_vllm_draws_for_a_row_does_not_depend_on_its_batch(
 
 
 def test_a_response_that_vllm_cuts_at_the_limit_says_so(
-    folder: Path, rows: list[Row], said: Callable[[], list[dict[str, Any]]]
+    folder: Path, rows: list[Request], said: Callable[[], list[dict[str, Any]]]
 ) -> None:
     (drawn,) = in_vllm(folder).draw(rows[:1], Draw(Sampling(max_new_tokens=2), 3, "chosen"))
     assert len(drawn.token_ids) == 2 and drawn.finish == "length"
@@ -207,13 +208,13 @@ def test_a_response_that_vllm_cuts_at_the_limit_says_so(
 )
 def test_a_prompt_that_leaves_no_room_is_one_line(
     folder: Path,
-    rows: list[Row],
+    rows: list[Request],
     said: Callable[[], list[dict[str, Any]]],
     first: int,
     limit: int | None,
     refused: str | None,
 ) -> None:
-    odd = Row("odd/0", rows[0].messages, [first, 5])
+    odd = Request("odd/0", rows[0].messages, [first, 5])
     generator = in_vllm(folder, max_model_len=limit)
     if refused is None:
         assert [drawn.finish for drawn in generator.draw([*rows, odd], HOW)][-1] == "length"
@@ -231,7 +232,7 @@ def test_it_stops_where_the_model_in_this_process_would(
     model.generation_config.eos_token_id = known
     model.save_pretrained(tmp_path / "model")
     load_tokenizer(folder).save_pretrained(tmp_path / "model")
-    in_vllm(tmp_path / "model").draw([Row("p0/0", (), [5, 6])], HOW)
+    in_vllm(tmp_path / "model").draw([Request("p0/0", (), [5, 6])], HOW)
     assert said()[1]["stop_token_ids"] == sorted(wanted)
 
 
@@ -239,12 +240,12 @@ def test_it_stops_at_the_tokenizer_s_end_where_a_folder_has_no_generation_config
     tmp_path: Path, folder: Path, said: Callable[[], list[dict[str, Any]]]
 ) -> None:
     load_tokenizer(folder).save_pretrained(tmp_path / "bare")
-    in_vllm(tmp_path / "bare").draw([Row("p0/0", (), [5, 6])], HOW)
+    in_vllm(tmp_path / "bare").draw([Request("p0/0", (), [5, 6])], HOW)
     assert said()[1]["stop_token_ids"] == [END]
 
 
 def test_of_vllm_and_a_model_in_this_process_one_is_loaded(
-    folder: Path, rows: list[Row], said: Callable[[], list[dict[str, Any]]]
+    folder: Path, rows: list[Request], said: Callable[[], list[dict[str, Any]]]
 ) -> None:
     def kept() -> VLLMProcess:
         return vllm_process(sys.executable, folder, {"dtype": "bfloat16"})
@@ -296,7 +297,7 @@ def test_a_server_is_sent_each_conversation_with_its_settings(folder: Path) -> N
     assert "<div>" in sent and "a < b" in sent
 
 
-def test_a_server_s_texts_become_ids_and_say_how_they_ended(folder: Path, rows: list[Row]) -> None:
+def test_a_server_s_texts_become_ids_and_say_how_they_ended(folder: Path, rows: list[Request]) -> None:
     replies = [completion("Bread."), completion("Bread and", finish="length"), completion("")]
     with Server(lambda call: replies[call.number]) as server:
         found = at(server, folder, concurrency=1).draw(rows[:3], HOW)
@@ -310,7 +311,7 @@ def test_a_server_s_texts_become_ids_and_say_how_they_ended(folder: Path, rows: 
 
 
 def test_a_server_s_replies_are_in_the_order_of_the_rows_and_the_first_call_goes_alone(
-    folder: Path, rows: list[Row]
+    folder: Path, rows: list[Request]
 ) -> None:
     with Server(lambda call: echoed(call, 4)) as server:
         found = at(server, folder).draw(rows, HOW)
@@ -319,13 +320,13 @@ def test_a_server_s_replies_are_in_the_order_of_the_rows_and_the_first_call_goes
     assert len(TEXTS) == 5 and server.peak == 4  # were the first not alone, all five would wait at one time
 
 
-def test_no_more_calls_are_in_flight_than_the_setting_says(folder: Path, rows: list[Row]) -> None:
+def test_no_more_calls_are_in_flight_than_the_setting_says(folder: Path, rows: list[Request]) -> None:
     with Server(lambda call: echoed(call, 2)) as server:
         at(server, folder, concurrency=2).draw(rows * 3, HOW)
     assert server.peak == 2 and len(server.calls) == 15
 
 
-def test_what_passes_by_is_asked_for_again(folder: Path, rows: list[Row]) -> None:
+def test_what_passes_by_is_asked_for_again(folder: Path, rows: list[Request]) -> None:
     faults: list[Reply | Fault] = [
         serving.status(503, retry_after="0.01"),
         serving.empty_choices(),
@@ -362,9 +363,9 @@ ON = "; run the same command again to go on"
     ids=lambda value: value.name if isinstance(value, Reply) else "",
 )
 def test_a_call_that_fails_is_one_line_without_a_secret(
-    folder: Path, rows: list[Row], monkeypatch: pytest.MonkeyPatch, reply: Reply, message: str, at_number: int
+    folder: Path, rows: list[Request], monkeypatch: pytest.MonkeyPatch, reply: Reply, message: str, at_number: int
 ) -> None:
-    monkeypatch.setattr("harness.endpoint.FIRST_WAIT", 0.001)
+    monkeypatch.setattr("harness.serving.endpoint.FIRST_WAIT", 0.001)
     monkeypatch.setenv("TEACHER_KEY", KEY)
     bad = TEXTS[at_number]
     with Server(lambda call: reply if call.body["messages"][0]["content"] == bad else echoed(call)) as server:
@@ -378,7 +379,7 @@ def test_a_call_that_fails_is_one_line_without_a_secret(
     assert at_number or {call.body["messages"][0]["content"] for call in server.calls} == {bad}
 
 
-def test_a_wrong_key_costs_one_call(folder: Path, rows: list[Row], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_key_costs_one_call(folder: Path, rows: list[Request], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TEACHER_KEY", KEY)
     refused = pytest.raises(UserError, match=r"refuses the key \(401: who are you\?\)")
     with Server(lambda call: serving.status(401, "who are you?")) as server, refused:
@@ -387,7 +388,7 @@ def test_a_wrong_key_costs_one_call(folder: Path, rows: list[Row], monkeypatch: 
     assert call.headers["authorization"] == f"Bearer {KEY}"
 
 
-def test_the_url_s_credentials_are_sent_in_place_of_a_key(folder: Path, rows: list[Row]) -> None:
+def test_the_url_s_credentials_are_sent_in_place_of_a_key(folder: Path, rows: list[Request]) -> None:
     with Server(echoed) as server:
         url = server.base_url.replace("//", "//me:pa55word@")
         generator = at(server, folder, base_url=url)
@@ -396,8 +397,10 @@ def test_the_url_s_credentials_are_sent_in_place_of_a_key(folder: Path, rows: li
     assert generator.versions == {"server": f"teacher-7b at {server.base_url}"}
 
 
-def test_a_server_that_is_not_there_is_one_line(folder: Path, rows: list[Row], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.endpoint.FIRST_WAIT", 0.001)
+def test_a_server_that_is_not_there_is_one_line(
+    folder: Path, rows: list[Request], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harness.serving.endpoint.FIRST_WAIT", 0.001)
     with Server(echoed) as server:
         pass
     with pytest.raises(UserError, match=r"^teacher_server .*connection failed: .*\(2 tries\)") as caught:

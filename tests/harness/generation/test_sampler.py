@@ -33,9 +33,9 @@ from transformers import (
 )
 from transformers.cache_utils import DynamicLayer
 
-from harness.config import Sampling
-from harness.errors import UserError
+from harness.core.errors import UserError
 from harness.generation import sampler
+from harness.generation.protocol import Sampling
 from harness.generation.sampler import (
     GROUPED_ATTENTION,
     RoomyLayer,
@@ -45,7 +45,7 @@ from harness.generation.sampler import (
     grouped_attention,
     row_uniforms,
 )
-from harness.models.catalog import PADDED_FAMILIES
+from harness.models.families import PADDED_FAMILIES
 from harness.models.loading import load_model
 from tests.conftest import GEMMA2, tiny_model
 

@@ -23,17 +23,17 @@ from typing import Any
 
 import pytest
 
-from harness import endpoint
-from harness.config import Judging, Prices
-from harness.endpoint import LONGEST_WAIT, URL_VARIABLE
-from harness.errors import UserError
+from harness.core.errors import UserError
+from harness.core.records import Verdict, read_records, write_jsonl
 from harness.judging import api
 from harness.judging.api import ALONE_AT_MOST, GIVE_UP_AFTER, MAX_COST, Budget, OpenAIJudge, open_api_judge
-from harness.judging.asking import LOOKED_UP_AT_ONCE, Tally, ask
 from harness.judging.cache import CACHE, VerdictCache
+from harness.judging.collect import LOOKED_UP_AT_ONCE, Tally, ask
 from harness.judging.protocol import BOTH_ORDERS, Answer, Comparison, Question
+from harness.judging.settings import Judging, Prices
 from harness.judging.templates import SPACE, load_template
-from harness.records import Verdict, read_records, write_jsonl
+from harness.serving import endpoint
+from harness.serving.endpoint import LONGEST_WAIT, URL_VARIABLE
 from tests import serving
 from tests.clock import Clock
 from tests.harness.asking import asked_for as ask_all

@@ -14,14 +14,14 @@ from typing import Any
 
 import pytest
 
-from harness.config import Judging
-from harness.errors import UserError
+from harness.core.errors import UserError
+from harness.core.records import Message, Prompt
 from harness.judging import Answer, Comparison, Question
 from harness.judging.api import open_api_judge
 from harness.judging.cache import VerdictCache, question_key
 from harness.judging.protocol import source_digest
+from harness.judging.settings import Judging
 from harness.judging.templates import load_template
-from harness.records import Message, Prompt
 from tests.harness.asking import comparison, response
 from tests.waiting import LIMIT
 

@@ -12,15 +12,15 @@ from typing import Any
 import pytest
 import torch
 
-from harness.errors import UserError
+from harness.core.errors import UserError
+from harness.core.records import Message, Prompt, Response
 from harness.judging import local
 from harness.judging.local import LetterJudge, TransformersJudge, VLLMJudge, letter_tokens
 from harness.judging.protocol import BOTH_ORDERS, Answer, Comparison, Question, source_digest
 from harness.judging.templates import Template, load_template
 from harness.models.chat import encode_chat
-from harness.models.loading import load_tokenizer
-from harness.records import Message, Prompt, Response
-from harness.vllm_process import Completion, Request
+from harness.models.tokenizers import load_tokenizer
+from harness.serving.vllm_process import Completion, SamplingRequest
 from tests.conftest import tiny_model
 from tests.harness.making import saved, stock
 
@@ -65,7 +65,7 @@ def judge_of(folder: Path, **others: Any) -> TransformersJudge:
 @pytest.fixture(autouse=True)
 def any_mass_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     """An untrained model says neither letter."""
-    monkeypatch.setattr("harness.judging.forms.LEAST_MASS", 0.0)
+    monkeypatch.setattr("harness.judging.reply_forms.LEAST_MASS", 0.0)
 
 
 @pytest.fixture(params=["llama", "gemma2"])
@@ -129,7 +129,7 @@ def test_letters_count_with_white_space_and_nothing_else_around_them(tokenizer: 
 def test_a_model_that_says_neither_letter_is_unparsable(
     checkpoints: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("harness.judging.forms.LEAST_MASS", 1.1)
+    monkeypatch.setattr("harness.judging.reply_forms.LEAST_MASS", 1.1)
     for answer in answers(judge_of(checkpoints["llama"]), questions()):
         assert (answer.status, answer.preference) == ("unparsable", None)
         assert answer.detail.startswith("the letters have 0.") and answer.raw
@@ -193,7 +193,7 @@ def test_vllm_is_asked_for_the_letters_alone(checkpoints: dict[str, Path], monke
     asked: list[Any] = []
 
     class Fake:
-        def generate(self, requests: list[Request]) -> list[Completion]:
+        def generate(self, requests: list[SamplingRequest]) -> list[Completion]:
             asked.append(requests)
             odds = {index: math.log(0.6 if text.strip() == "A" else 0.2) for index, text in tokens.items()}
             return [Completion((7,), "x", "length", (odds,)) for _ in requests]
@@ -211,7 +211,7 @@ def test_vllm_is_asked_for_the_letters_alone(checkpoints: dict[str, Path], monke
     assert asked[0] == ("py", folder, {"dtype": "bfloat16", "max_model_len": 100, "seed": 1})
     prompts = [encode_chat(load_tokenizer(folder), TEMPLATE.messages(q, "letter")) for q in questions()[:2]]
     sampling = {"max_tokens": 1, "temperature": 0, "logprob_token_ids": list(tokens)}
-    assert asked[1] == [Request(prompt, sampling) for prompt in prompts]
+    assert asked[1] == [SamplingRequest(prompt, sampling) for prompt in prompts]
 
 
 def test_the_default_template_asks_for_a_letter() -> None:

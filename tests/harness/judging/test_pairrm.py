@@ -20,8 +20,8 @@ import torch
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import DebertaV2Config, DebertaV2Model, PreTrainedTokenizerFast
 
-from harness.errors import UserError
-from harness.jobs import JudgeJob
+from harness.core.errors import UserError
+from harness.core.records import Message, Prompt, Response
 from harness.judging import pairrm
 from harness.judging.llm_blender_shim import pairrm_class
 from harness.judging.pairrm import (
@@ -37,9 +37,9 @@ from harness.judging.protocol import Answer, Comparison, Question
 from harness.models import loading
 from harness.models.loading import load_model
 from harness.prompts import prompt_sets, read_prompts
-from harness.records import Message, Prompt, Response
+from harness.run.jobs import JudgeJob
 from harness.serving.resident import hold, let_go_of_all
-from harness.store import Store
+from harness.store.artifacts import Store
 from tests.harness.making import make, model_at, prompt_file, put, read_job, respond_job
 
 pytestmark = pytest.mark.skipif(

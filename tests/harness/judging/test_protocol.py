@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from harness import sources
+from harness.core import sources
+from harness.core.records import Order, Status, Verdict, read_records, write_jsonl
 from harness.judging import Answer, Question
 from harness.judging.protocol import BOTH_ORDERS, NO_ORDER, Arrived, source_digest
-from harness.records import Order, Status, Verdict, read_records, write_jsonl
 from harness.statistics.outcomes import outcomes_by_prompt
 from harness.statistics.rates import rates
 from tests.harness.asking import FakeJudge, comparison, verdicts_of

@@ -13,8 +13,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from harness.config import Sampling
+from harness.core.records import Message, Prompt, Response
 from harness.generation import sampler
+from harness.generation.protocol import Sampling
 from harness.judging import Answer, Comparison, Judge, Measurement, Question, judges
 from harness.judging.embedding import embed
 from harness.judging.protocol import source_digest
@@ -28,17 +29,16 @@ from harness.judging.proxies import (
     similarity,
     typicality,
 )
-from harness.models import chat, loading
-from harness.models.catalog import locate
+from harness.logprobs.batching import Example
+from harness.logprobs.model import LogProbModel
+from harness.logprobs.scoring import sequence_log_probs
+from harness.models import chat, convert, loading, tokenizers
 from harness.models.hub import MissingModelError
-from harness.models.names import models
+from harness.models.locate import locate
+from harness.models.specs import models
 from harness.prompts import prompt_sets, read_prompts
-from harness.records import Message, Prompt, Response
-from harness.scoring import sequence_log_probs
 from harness.statistics.rates import rates
-from harness.store import Store
-from harness.training.batching import Example
-from harness.training.model import LogProbModel
+from harness.store.artifacts import Store
 from tests.harness.asking import quiet, verdicts_of
 
 # ---- on made-up measurements
@@ -198,7 +198,7 @@ def test_a_proxy_is_known_by_its_version_and_not_by_its_code_or_what_is_said_of_
 ) -> None:
     before = source_digest(judge)
     assert isinstance(judge.version, int)
-    monkeypatch.setattr("harness.sources.file_sha256", lambda path: "edited")
+    monkeypatch.setattr("harness.core.sources.file_sha256", lambda path: "edited")
     assert source_digest(judge) == source_digest(replace(judge, summary="other", misses="other")) == before
     assert source_digest(replace(judge, version=judge.version + 1)) != before
 
@@ -366,8 +366,8 @@ def doses(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], flo
     folder = tmp_path_factory.mktemp("doses")
     store = Store(folder / "store")
     gguf, embedder = installed(TEACHER, store), installed(EMBEDDER, store)
-    loading.dequantise_gguf(gguf, folder / "teacher")
-    tokenizer = loading.load_tokenizer(folder / "teacher")
+    convert.dequantise_gguf(gguf, folder / "teacher")
+    tokenizer = tokenizers.load_tokenizer(folder / "teacher")
     prompts = read_prompts(prompt_sets.get("everyday-test").path, PROMPTS)
     encoded = [chat.encode_chat(tokenizer, prompt.messages) for prompt in prompts]
     return preference_rates(Teacher(folder / "teacher", tokenizer, prompts, encoded), embedder, seed=0)

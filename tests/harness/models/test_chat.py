@@ -10,7 +10,8 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
-from harness.errors import UserError
+from harness.core.errors import UserError
+from harness.core.records import Message, Prompt
 from harness.models.chat import (
     encode_chat,
     encode_response,
@@ -19,7 +20,6 @@ from harness.models.chat import (
     templates_differ_on,
     vocabulary_size,
 )
-from harness.records import Message, Prompt
 
 START, END = 1, 2  # ids of <|im_start|> and <|im_end|>
 

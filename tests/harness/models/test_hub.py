@@ -22,16 +22,16 @@ from huggingface_hub.errors import (
 )
 from transformers import AutoModelForCausalLM
 
-from harness.config import resolve
-from harness.errors import UserError
-from harness.jobs import Model
+from harness.config.layers import resolve
+from harness.core.errors import UserError
 from harness.models import hub
-from harness.models.catalog import folder_digest, locate, locate_models
-from harness.models.hub import MissingModelError, commit_of, origin_of
-from harness.models.names import ModelSpec
-from harness.pipeline import build_road
-from harness.reporting.manifest import revisions
-from harness.store import Store
+from harness.models.hub import MissingModelError, commit_of, hub_origin
+from harness.models.locate import folder_digest, locate, locate_models
+from harness.models.reference import Model
+from harness.models.specs import ModelSpec
+from harness.results.manifest import revisions
+from harness.run.road import build_road
+from harness.store.artifacts import Store
 from tests.conftest import tiny_model
 from tests.harness.making import make_road, prompt_file
 from tests.harness.models.laid_out import COMMIT, cached, checkpoint
@@ -146,7 +146,7 @@ def test_what_is_missing_is_named_with_the_commands_that_fetch_it(hub_cache: Pat
 
 def test_a_commit_is_read_from_a_snapshot_s_name(snapshot: Path, tmp_path: Path) -> None:
     assert commit_of(snapshot) == COMMIT
-    assert origin_of(snapshot) == ("owner/tiny", COMMIT)
+    assert hub_origin(snapshot) == ("owner/tiny", COMMIT)
     assert commit_of(tmp_path) is commit_of(tmp_path / "snapshots" / COMMIT) is None
 
 

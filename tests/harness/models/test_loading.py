@@ -17,24 +17,16 @@ import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast, Qwen2Tokenizer
 
-from harness.errors import UserError
-from harness.models.catalog import locate
+from harness.core.errors import UserError
 from harness.models.chat import encode_text
+from harness.models.convert import dequantise_gguf, gguf_tokenizer
 from harness.models.hub import MissingModelError
-from harness.models.loading import (
-    dequantise_gguf,
-    frozen_model,
-    gguf_tokenizer,
-    load_model,
-    load_tokenizer,
-    reading_model,
-    save_checkpoint,
-    tokenizer_difference,
-    tokenizer_fingerprint,
-)
-from harness.models.names import models as known_models
+from harness.models.loading import frozen_model, load_model, reading_model, save_checkpoint
+from harness.models.locate import locate
+from harness.models.specs import models as known_models
+from harness.models.tokenizers import load_tokenizer, tokenizer_difference, tokenizer_fingerprint
 from harness.serving.resident import let_go_of_all
-from harness.store import Store
+from harness.store.artifacts import Store
 from tests.conftest import tiny_model
 
 

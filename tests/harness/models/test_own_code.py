@@ -9,15 +9,16 @@ from typing import Any
 import pytest
 import torch
 
-from harness.config import resolve
-from harness.errors import UserError
-from harness.jobs import Model, RespondJob, TrainJob
-from harness.models.catalog import locate, locate_models
-from harness.models.files import lacks_own_code
+from harness.config.layers import resolve
+from harness.core.errors import UserError
+from harness.models.folders import lacks_own_code
 from harness.models.loading import load_model
-from harness.models.names import ModelSpec
-from harness.pipeline import Road, build_road
-from harness.store import Store
+from harness.models.locate import locate, locate_models
+from harness.models.reference import Model
+from harness.models.specs import ModelSpec
+from harness.run.jobs import RespondJob, TrainJob
+from harness.run.road import Road, build_road
+from harness.store.artifacts import Store
 from tests.conftest import tiny_model
 from tests.harness.making import make_road, prompt_file, saved
 

@@ -14,10 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, Phi3Config
 
-from harness.errors import UserError
+from harness.core.errors import UserError
 from harness.models import pruning
 from harness.models.loading import save_checkpoint
-from harness.models.pruning import Example, prune_mlps, pruned_width, unit_importance
+from harness.models.pruning import CalibrationExample, prune_mlps, pruned_width, unit_importance
 from tests.conftest import tiny_model
 
 FAMILIES = ["llama", "qwen2"]
@@ -27,7 +27,7 @@ def quiet(done: int, total: int) -> None:
     pass
 
 
-def random_examples(count: int = 4, seed: int = 0) -> list[Example]:
+def random_examples(count: int = 4, seed: int = 0) -> list[CalibrationExample]:
     draw = random.Random(seed)
 
     def ids() -> list[int]:
@@ -58,7 +58,7 @@ def gated(model: Any, gates: list[Tensor]) -> Iterator[None]:
         hook.remove()
 
 
-def gate_importance(model: Any, examples: list[Example]) -> list[Tensor]:
+def gate_importance(model: Any, examples: list[CalibrationExample]) -> list[Tensor]:
     """Σ over examples of (∂L/∂g)², from gates of ones, in float32."""
     width = model.config.intermediate_size
     totals = [torch.zeros(width) for _ in model.model.layers]
@@ -158,7 +158,7 @@ def test_importance_sums_over_examples() -> None:
 
 def test_a_prompts_own_tokens_are_not_in_the_loss() -> None:
     """A response of one token after a long prompt: its gate derivative is that of this token alone."""
-    examples: list[Example] = [([5, 6, 7, 8, 9, 10, 11], [12])]
+    examples: list[CalibrationExample] = [([5, 6, 7, 8, 9, 10, 11], [12])]
     wanted = gate_importance(tiny_model("llama", seed=1), examples)
     for got, want in zip(unit_importance(tiny_model("llama", seed=1), examples, quiet), wanted, strict=True):
         torch.testing.assert_close(got, want, rtol=0.2, atol=0.02 * want.max().item())

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from harness.models.names import models
 from harness.models.shapes import Shape, shape_of, weight_type
+from harness.models.specs import models
 from tests.conftest import tiny_model
 
 PUBLISHED = {

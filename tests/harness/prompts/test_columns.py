@@ -5,11 +5,13 @@ from typing import Any
 
 import pytest
 
-from harness.config import Columns, Config, PromptSource, resolve, to_yaml
-from harness.errors import UserError
+from harness.config.config import Config, to_yaml
+from harness.config.layers import resolve
+from harness.core.errors import UserError
+from harness.core.records import Prompt
 from harness.prompts.columns import chosen, prompt_of
+from harness.prompts.settings import Columns, PromptSource
 from harness.prompts.sources import Table
-from harness.records import Prompt
 
 HUMAN, GPT = {"from": "human", "value": "Hello"}, {"from": "gpt", "value": "Hi!"}
 USER, ASSISTANT = {"role": "user", "content": "Hello", "weight": 1}, {"role": "assistant", "content": "Hi!"}

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
+from harness.core.records import Message, Prompt
 from harness.prompts import Overlap, overlap
-from harness.records import Message, Prompt
 
 
 def prompt(identifier: str, *texts: str, turns: tuple[str, ...] = ()) -> Prompt:

@@ -8,11 +8,11 @@ import datasets
 import pandas as pd
 import pytest
 
-from harness.config import PromptSource
-from harness.errors import UserError
+from harness.core.errors import UserError
+from harness.core.records import Prompt
 from harness.prompts import Library, PromptSet, evaluation_set, read_prompts, training_set
-from harness.records import Prompt
-from harness.store import Store
+from harness.prompts.settings import PromptSource
+from harness.store.artifacts import Store
 
 ROOT = Path(__file__).parents[3]
 FASTCHAT = ROOT.parent / "shared" / "data" / "fastchat"
@@ -90,7 +90,7 @@ def test_what_was_made_once_is_read_again_until_its_source_changes(
     path = csv(tmp_path / "a.csv", ROWS)
     first = training_set(str(path), library)
     with monkeypatch.context() as patched:
-        patched.setattr("harness.prompts.normal.open_table", None)
+        patched.setattr("harness.prompts.normalise.open_table", None)
         assert training_set(str(path), library) == first
     csv(path, ROWS[:1])
     second = training_set(str(path), library)

@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 
-from harness.jobs import Job, Model
 from harness.models import loading
 from harness.models.loading import load_model
+from harness.models.reference import Model
+from harness.run.jobs import Job
 from harness.serving.resident import hold, let_go_of_all, only
-from harness.store import Store
+from harness.store.artifacts import Store
 from tests.harness.making import (
     TEXTS,
     distributions_job,

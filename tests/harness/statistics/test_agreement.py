@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.records import Order, Status, Verdict
+from harness.core.records import Order, Status, Verdict
 from harness.statistics.agreement import (
     CATEGORIES,
     Mean,

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from harness.judging.external import from_alpaca_eval
+from harness.judging.importers import from_alpaca_eval
 from harness.statistics.alpaca import alpaca_eval_metrics
 from harness.statistics.outcomes import from_records
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.errors import UserError
-from harness.records import Order, Status, Verdict, write_jsonl
+from harness.core.errors import UserError
+from harness.core.records import Order, Status, Verdict, write_jsonl
 from harness.statistics.outcomes import Outcomes, comparisons, from_records, outcomes, outcomes_by_prompt, read_verdicts
 from tests.harness.tabular import BOTH, verdict
 

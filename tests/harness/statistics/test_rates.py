@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from harness.records import Order, Status, Verdict
+from harness.core.records import Order, Status, Verdict
 from harness.statistics.outcomes import Outcomes, from_records, outcomes
 from harness.statistics.rates import (
     MAX_MISSING,

@@ -12,14 +12,14 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from harness.config import MethodSettings
-from harness.errors import UserError
+from harness.core.errors import UserError
+from harness.logprobs.batching import Layout
+from harness.logprobs.model import LogProbModel
+from harness.logprobs.scoring import sequence_log_probs
+from harness.methods.settings import MethodSettings
 from harness.models.loading import save_checkpoint
-from harness.scoring import sequence_log_probs
 from harness.training.adapters import with_adapter, without_adapter
-from harness.training.batching import Layout
 from harness.training.loop import CHECKPOINT
-from harness.training.model import LogProbModel
 from tests.conftest import tiny_model
 from tests.harness.training.trainings import (
     PAIRS,

@@ -24,14 +24,15 @@ from accelerate.utils import DistributedType
 from torch import Tensor
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
-from harness.config import MethodSettings
-from harness.errors import UserError
-from harness.methods import Method, methods
-from harness.scoring import sequence_log_probs
+from harness.core.errors import UserError
+from harness.core.records import METRICS
+from harness.logprobs.batching import Example
+from harness.logprobs.model import LogProbModel
+from harness.logprobs.scoring import sequence_log_probs
+from harness.methods.method import Method, methods
+from harness.methods.settings import MethodSettings
 from harness.training import loop
-from harness.training.batching import Example
-from harness.training.loop import CHECKPOINT, METRICS, check_tracker, learning_rate_at, plan_steps
-from harness.training.model import LogProbModel
+from harness.training.loop import CHECKPOINT, check_tracker, learning_rate_at, plan_steps
 from tests.conftest import tiny_model
 from tests.harness.training.trainings import (
     KINDS,

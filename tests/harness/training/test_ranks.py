@@ -22,11 +22,11 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor
 from torch.multiprocessing.spawn import spawn
 
-from harness.methods import methods
+from harness.logprobs.batching import Example, Layout, collate
+from harness.logprobs.model import LogProbModel
+from harness.methods.method import methods
 from harness.training import loop
-from harness.training.batching import Example, Layout, collate
 from harness.training.loop import CHECKPOINT, plan_steps, shares
-from harness.training.model import LogProbModel
 from tests.harness.training.trainings import (
     KINDS,
     ONE_BY_ONE,

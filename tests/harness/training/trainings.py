@@ -18,13 +18,13 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from harness.methods import Method, methods
-from harness.scoring import sequence_log_probs
+from harness.logprobs.batching import Example, Layout, collate
+from harness.logprobs.model import LogProbModel
+from harness.logprobs.scoring import sequence_log_probs
+from harness.logprobs.targets import DenseTarget
+from harness.methods.method import Method, methods
 from harness.training import loop
 from harness.training.adapters import with_adapter
-from harness.training.batching import Example, Layout, collate
-from harness.training.model import LogProbModel
-from harness.training.targets import DenseTarget
 from tests.conftest import tiny_model
 
 KINDS = ["sft", "kd", "ddpo", "dadpo"]

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from harness.errors import UserError
+from harness.core.errors import UserError
+from harness.core.records import Message
 from harness.judging.templates import load_template
-from harness.records import Message
 from tests.harness.templates import CHATML, PLAIN, TALK, alpaca_config, alpaca_file, prompt, question
 
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from harness.errors import UserError
+from harness.core.errors import UserError
+from harness.core.records import Message
 from harness.judging.templates import load_template
-from harness.records import Message
 from tests.harness.templates import FASTCHAT, GUIDED, MATH, TALK, fastchat_file, prompt, question
 
 

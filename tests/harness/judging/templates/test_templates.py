@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from harness.errors import UserError
-from harness.judging.forms import Form
+from harness.core.errors import UserError
+from harness.core.records import Prompt
+from harness.judging.reply_forms import Form
 from harness.judging.templates import SPACE, Template, judge_templates, load_template, without_control_tokens
 from harness.models.chat import encode_chat
-from harness.records import Prompt
 from tests.harness.templates import (
     CHATML,
     CONTROL,

@@ -1,0 +1,173 @@
+"""`judge`, `judge-check`, `import` and `stats`: judgments of texts without a run."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import time
+from collections.abc import Iterable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.cli.options import ASK_AGAIN, JudgeRequest, check_file, open_store
+from harness.config.config import JudgeConfig
+from harness.core.errors import UserError
+from harness.core.files import write_atomically
+from harness.core.progress import plain_console
+from harness.core.registry import did_you_mean
+from harness.judging.settings import Prices
+from harness.store.artifacts import Store
+
+if TYPE_CHECKING:
+    from harness.core.records import Prompt
+    from harness.judging import Judge
+    from harness.judging.protocol import Answer, Question
+
+
+def import_verdicts(source: str, files: list[Path], reference: str | None, out: Path) -> None:
+    """Another tool's judgments as verdict rows."""
+    from harness.core.records import write_jsonl
+    from harness.judging.importers import IMPORTERS
+    from harness.reports.stats import imported
+
+    if source not in IMPORTERS:
+        raise UserError(f"unknown format '{source}'{did_you_mean(source, IMPORTERS)}")
+    check_file(out, "--out")
+    if out.resolve() in [path.resolve() for path in files]:
+        raise UserError(f"--out {out} is one of the files to import; name another")
+    verdicts = IMPORTERS[source](files, reference)
+    write_jsonl(out, verdicts)
+    print(imported(verdicts, source))
+    print(f"written to {out}; now: python -m harness stats {shlex.quote(str(out))}")
+
+
+def stats(files: list[Path], contrasts: list[str], seed: int, rank_incomplete: bool, as_json: bool) -> None:
+    from harness.reports.stats import stats_text
+    from harness.statistics.outcomes import read_verdicts
+    from harness.statistics.summary import statistics_of
+
+    pairs = []
+    for text in contrasts:
+        first, comma, second = text.partition(",")
+        if not (comma and first.strip() and second.strip()):
+            raise UserError(f"--contrast {text}: expected two candidates with a comma between them")
+        pairs.append((first.strip(), second.strip()))
+    found = statistics_of(read_verdicts(files), pairs, seed, rank_incomplete)
+    print(json.dumps(found, indent=1, ensure_ascii=False, allow_nan=False) if as_json else stats_text(found))
+
+
+def judge(request: JudgeRequest, candidate: Path, reference: Path, out: Path) -> int:
+    """Judge one response file against another; the process's status."""
+    from harness.core.progress import StageView
+    from harness.core.records import Verdict, write_jsonl
+    from harness.judging.cache import CACHE, VerdictCache
+    from harness.judging.collect import Place, Tally, ask_for_verdicts
+    from harness.judging.registry import prices_of
+    from harness.judging.response_files import read_comparisons
+    from harness.reports.judge import summary
+
+    config = request.resolve()
+    check_file(out, "--out")
+    if out.resolve() in (candidate.resolve(), reference.resolve()):
+        raise UserError(f"--out {out} is one of the files to judge; name another")
+    comparisons = read_comparisons(candidate, reference)
+    store = open_store(config)
+    judges = reading_judges(config, store, [comparison.prompt for comparison in comparisons])
+    names = [candidate.stem, reference.stem]
+    who = Place("files", *(names if names[0] != names[1] else [str(candidate), str(reference)]))
+    place = {comparison.prompt.id: number for number, comparison in enumerate(comparisons)}
+    verdicts: list[Verdict] = []
+    tallies: dict[str, Tally] = {}
+    console = plain_console()
+    try:
+        with VerdictCache(store.root / CACHE) as cache, StageView(console, len(judges)) as view:
+            for asked in judges:
+                tick = view.stage(f"judge {asked.name}")
+                prices = prices_of(asked, config.judge)
+                tallies[asked.name] = ask_for_verdicts(
+                    asked, comparisons, who, cache, prices, verdicts.append, tick, request.refresh
+                )
+    finally:
+        if verdicts:
+            verdicts.sort(key=lambda row: (config.judge.names.index(row.judge), place[row.prompt_id], row.order))
+            write_jsonl(out, verdicts)
+    print(summary(verdicts, tallies))
+    console.print(f"{len(verdicts)} verdicts written to {out}", markup=False, soft_wrap=True)
+    low = [name for name, tally in tallies.items() if tally.ok < config.judge.least_ok * tally.verdicts]
+    return ASK_AGAIN if low else 0
+
+
+def judge_check(request: JudgeRequest, labels: Path | None, out: Path | None) -> int:
+    """A judge's own report; the process's status: ASK_AGAIN where the judge is not usable."""
+    from harness.core.progress import StageView
+    from harness.judging.cache import CACHE, VerdictCache
+    from harness.judging.check.check import CheckPlan, check, read_labels, read_pairs
+    from harness.judging.collect import ask
+    from harness.judging.registry import prices_of
+    from harness.reports.judge_check import check_markdown
+
+    config = request.resolve()
+    if out:
+        check_file(out, "--out")
+    plan = CheckPlan(read_pairs(), humans=read_labels(labels) if labels else ())
+    store, console = open_store(config), plain_console()
+    judges = reading_judges(config, store, [case.prompt for case in plan.cases])
+    reports = []
+    with VerdictCache(store.root / CACHE) as cache, StageView(console, 2 * len(judges)) as view:
+        for asked in judges:
+            prices = prices_of(asked, config.judge)
+
+            def answers(
+                questions: Iterable[Question],
+                judge: Judge = asked,
+                prices: Prices | None = prices,
+                cache: VerdictCache | None = cache,
+                label: str = f"{asked.name}: labels and damage",
+            ) -> list[tuple[Question, Answer]]:
+                found: list[tuple[Question, Answer]] = []
+                listed, tick = list(questions), view.stage(label)
+                began = time.monotonic()
+
+                def arrived(question: Question, answer: Answer) -> None:
+                    found.append((question, answer))
+
+                tally = ask(judge, listed, len(listed), cache, prices, arrived, tick, request.refresh)
+                view.finish(label, time.monotonic() - began, f"; {tally.spent}" if tally.spent else "")
+                return found
+
+            again = partial(answers, cache=None, label=f"{asked.name}: labels a second time")
+            reports.append(check(asked, answers, plan, again))
+    text = "\n\n".join(map(check_markdown, reports))
+    print(text)
+    if out:
+        write_atomically(out, text + "\n")
+    return 0 if all(report.usable for report in reports) else ASK_AGAIN
+
+
+def reading_judges(config: JudgeConfig, store: Store, prompts: Sequence[Prompt]) -> list[Judge]:
+    """The judges named, ready to be asked about texts alone.
+
+    Raises:
+        UserError: one reads measures that a run alone makes; or its template cannot ask about one of the prompts.
+    """
+    from harness.judging import judges, open_judge
+    from harness.judging.registry import check_ready, checkpoint_in
+    from harness.run.sources import judge_checkpoints, locate_all
+
+    for name in config.judge.names:
+        if name in judges and judges.get(name).measures:
+            raise UserError(f"judge '{name}' reads measures that only a run makes; name one that reads texts")
+    jobs: dict[str, Any] = {}
+    located = locate_all([], config.judge, store, True, config.trust_remote_code)
+    checkpoints = judge_checkpoints(config.judge, located, lambda job: jobs.setdefault(job.ref, job).ref)
+    if jobs:
+        from harness.run.launch import run_jobs
+
+        run_jobs(jobs.values(), store, plain_console())
+    found = [
+        open_judge(name, config.judge, checkpoint_in(store, model), config.vllm) for name, model in checkpoints.items()
+    ]
+    for opened in found:
+        check_ready(opened, prompts)
+    return found

@@ -1,0 +1,198 @@
+"""`run`, `plan`, `show-example`, `list`, `stage` and `doctor`."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from harness.cli.options import ASK_AGAIN, DOUBTFUL, MARK, RunRequest, check_file, check_ours, open_store
+from harness.config import config as configuration
+from harness.config.config import Config
+from harness.config.layers import preset_words, presets, resolve
+from harness.core.errors import UserError
+from harness.core.files import canonical_hash, write_atomically
+from harness.core.progress import plain_console
+from harness.core.registry import did_you_mean
+from harness.judging.settings import Judging
+from harness.planning.summary import judging_bill
+from harness.store.artifacts import MANIFEST
+
+
+def run(request: RunRequest, out: Path | None, copy: Path | None, refresh: bool, owner: str | None = None) -> int:
+    """The process's status: ASK_AGAIN where judgings lack verdicts."""
+    from harness.reports import board
+    from harness.results import folder as results
+    from harness.results import manifest
+    from harness.run.launch import run_jobs
+    from harness.run.launchers import launcher
+    from harness.run.road import ask_again, build_road
+    from harness.students import folders as students
+    from harness.students import upload
+
+    preset, layers = request.layers()
+    config = resolve(layers)
+    if out:
+        check_ours(out)
+    if copy:
+        check_file(copy, "--leaderboard")
+    if owner is not None:
+        upload.check_owner(owner)
+    store = open_store(config)
+    road = build_road(config, store, download=True)
+    methods = [entry.name for entry in road.entries if not entry.controls]
+    repositories = upload.repositories(owner, road.pair.student, methods) if owner is not None else {}
+    if refresh:
+        ask_again(road, store)
+    out = out or _default_out(preset, road.config)
+    check_ours(out)
+    command = request.command(preset)
+    write_atomically(out / MARK, json.dumps({"command": command}, ensure_ascii=False) + "\n")
+    console = plain_console()
+    for note in road.notes:
+        console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
+    made = run_jobs(road.jobs.values(), store, console, launcher(config))
+    found, rows = results.collect(road, store, command)
+    text = board.board_markdown([found])
+    results.write_run(out, road, store, found, rows, text)
+    write_atomically(out / MANIFEST, results.as_json(manifest.make_manifest(road, store, found, out)))
+    folders = students.write_students(out, road, store, found)
+    if copy:
+        write_atomically(copy, text)
+    print(text)
+    unanswered = sum(not store.has(ref) for ref in road.jobs)
+    rest = f"{unanswered} judgings lack verdicts: run it again to ask for them" if unanswered else "the rest were there"
+    console.print(f"{made} of {len(road.jobs)} artifacts made, {rest}; written to {out}", markup=False, soft_wrap=True)
+    upload.push(folders, repositories, lambda line: console.print(line, markup=False, soft_wrap=True))
+    return ASK_AGAIN if unanswered else 0
+
+
+def _default_out(preset: str | None, config: Config) -> Path:
+    """A folder under runs/ named after the run; where another configuration's results lie there, one beside it."""
+    from harness.results.folder import CONFIG, as_file_name
+
+    name = "-".join(filter(None, [preset, as_file_name(config.student), f"seed{config.seed}"]))
+    out, text = Path("runs") / name, configuration.to_yaml(config)
+    if (out / CONFIG).is_file() and (out / CONFIG).read_text(encoding="utf-8") != text:
+        return out.with_name(f"{name}-{canonical_hash(text)[:6]}")
+    return out
+
+
+def plan(request: RunRequest) -> None:
+    from harness.planning import summary as planning
+    from harness.planning.calibration import rates
+    from harness.planning.cost import estimate, grouped
+    from harness.run.road import build_road
+
+    preset, layers = request.layers()
+    config = resolve(layers)
+    store = open_store(config)
+    road = build_road(config, store, download=False)
+    costs = list(estimate(road, store))
+    if any(cost and cost.seconds is None and cost.memory is not None for _, cost in costs):
+        costs = list(estimate(road, store, rates(store)))  # measured for a second, where something has never run here
+    console = plain_console(stderr=False, width=None if sys.stdout.isatty() else 120)
+    if preset:
+        for line in preset_words(preset):
+            console.print(f"{preset}: {line}", markup=False, highlight=False)
+    console.print(planning.stage_table(road, grouped(costs)))
+    for line in [*(f"note: {note}" for note in road.notes), *planning.summary(road, costs, store)]:
+        console.print(line, markup=False, highlight=False, soft_wrap=line.startswith("note"))
+    for line in judging_bill(costs, config.judge):
+        console.print(line, markup=False)
+
+
+def show_example(request: RunRequest, index: int) -> None:
+    """Print one training row of each kind of data that the run's methods train on."""
+    from harness.reports.preview import preview_text
+    from harness.run.preview import previews_of
+    from harness.run.road import build_road
+
+    preset, layers = request.layers()
+    # who judges shapes no training: no judge's model or key is needed to look at a row
+    config = resolve(layers).model_copy(update={"judge": Judging(name="typicality")})
+    store = open_store(config)
+    road = build_road(config, store, download=False)
+    console = plain_console(stderr=False)
+    for shown in previews_of(road, store, index):
+        text = preview_text(shown, config.train_prompts, index, request.command(preset), marks=not console.is_terminal)
+        console.print(text, highlight=False, soft_wrap=not console.is_terminal)
+
+
+def list_names(kind: str | None) -> None:
+    from harness.judging import judge_families, judges
+    from harness.methods.method import methods
+    from harness.models.specs import models, pairs
+    from harness.prompts import prompt_sets
+
+    known: dict[str, Callable[[], dict[str, str]]] = {
+        "methods": lambda: {name: f"{method.summary} ({method.source})" for name, method in methods.items()},
+        "models": lambda: {name: spec.summary for name, spec in models.items()},
+        "pairs": lambda: {n: f"{p.student}, taught by {p.teacher}; {p.summary}" for n, p in pairs.items()},
+        "judges": lambda: {
+            **{name: judge.summary for name, judge in judges.items()},
+            **{kind.name: kind.summary for _, kind in judge_families.items()},
+        },
+        "prompts": lambda: {name: found.summary for name, found in prompt_sets.items()},
+        "presets": lambda: {name: str(layer.get("summary", "")) for name, layer in presets.items()},
+    }
+    if kind is not None and kind not in known:
+        raise UserError(f"unknown kind '{kind}'{did_you_mean(kind, known)}")
+    for title in [kind] if kind else known:
+        print(f"{title}:")
+        summaries = known[title]()
+        width = max(map(len, summaries))
+        for name, summary in summaries.items():
+            print(f"  {name:{width}}  {summary}")
+            for line in preset_words(name)[1:] if title == "presets" else ():
+                print(f"  {'':{width}}  - {line}")
+
+
+def doctor() -> int:
+    """This machine in one screen; the process's status: DOUBTFUL where no preset can run."""
+    from harness.planning import doctor as asked
+
+    with contextlib.suppress(ImportError):
+        import torch  # noqa: F401  (GPUs are named where it has been imported)
+    store = open_store()
+    here = asked.machine(store)
+    for name, found in asked.checks(here, store):
+        print(f"{name:20} {found}")
+    lacks = asked.presets(here, store)
+    print()
+    for name, what in lacks.items():
+        print(f"preset {name:13} {'can run' if not what else 'lacks ' + '; '.join(what)}")
+    return DOUBTFUL if all(lacks.values()) else 0
+
+
+def stage(path: Path, work: Path | None) -> None:
+    """Do a job and commit it; in `work`, only do it, for the process that holds that workspace."""
+    from harness.run.child import end_with_parent, perform_for_parent
+    from harness.run.jobs import job_from_json
+    from harness.run.launch import run_jobs
+
+    if work is None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UserError("ranks of one stage are started by `run` alone: add --set launcher=accelerate to it")
+    try:
+        job = job_from_json.validate_json(path.read_bytes())
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error})") from error
+    except ValidationError as error:
+        first: Any = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise UserError(f"{path}: not a job ({where}: {first['msg']})") from error
+    store = open_store()
+    if work is not None:
+        end_with_parent()
+        perform_for_parent(job, path, store, work)
+        return
+    made = run_jobs([job], store, plain_console())
+    if not store.has(job.ref):
+        raise UserError(f"{job.ref} lacks verdicts; run it again to ask for them")
+    print(f"{job.ref} {'made' if made else 'was there'}")

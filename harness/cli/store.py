@@ -1,0 +1,82 @@
+"""`store ls`, `store gc` and `store verify`."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+from rich.table import Table
+
+from harness.cli.options import DOUBTFUL, open_store
+from harness.core import units
+from harness.core.errors import UserError
+from harness.core.progress import plain_console
+from harness.results.recording import recorded_runs, refs_of_run, unrecorded_runs
+
+
+def store_ls() -> None:
+    """Every artifact of the store with the runs that need it."""
+    from harness.store import gc as care
+
+    store, now = open_store(), time.time()
+    kept = care.artifacts(store)
+    runs = {folder.name: folder for folder in recorded_runs()}
+    runs |= {str(folder): folder for folder in unrecorded_runs()}
+    needed = {name: care.needed_by(refs_of_run(folder), kept) for name, folder in runs.items()}
+    table = Table()
+    for name in ("artifact", "what", "size", "age", "needed by"):
+        table.add_column(name, justify="right" if name in ("size", "age") else "left", overflow="fold")
+    for one in kept:
+        users = ", ".join(name for name, refs in needed.items() if one.ref in refs)
+        stage, _, key = one.ref.partition("/")
+        table.add_row(
+            f"{stage}/{key[:8]}", one.label, units.in_bytes(one.bytes), units.in_days(now - one.created), users
+        )
+    console = plain_console(stderr=False, width=None if sys.stdout.isatty() else 140)
+    console.print(table)
+    left = care.rests(store)
+    rest = f"; {len(left)} workspaces and damaged ones, {units.in_bytes(sum(r.bytes for r in left))}" if left else ""
+    total = units.in_bytes(sum(one.bytes for one in kept))
+    console.print(f"{store.root}: {len(kept)} artifacts, {total}{rest}", markup=False, highlight=False, soft_wrap=True)
+
+
+def store_gc(days: float, keep: list[Path], yes: bool) -> None:
+    """Free what no recorded run and none of these needs; without `yes`, say what that is."""
+    from harness.core.units import in_bytes
+    from harness.results.recording import recorded_runs
+    from harness.store.gc import at_work, find_removable, free
+
+    store, runs = open_store(), [*recorded_runs(), *keep]
+    if yes and (busy := at_work(store)):
+        raise UserError(
+            f"a run is at work in {store.root} ({busy[0]}), and may yet read anything; free when it has ended"
+        )
+    if yes and not runs:
+        raise UserError("no run is recorded here, so nothing would be kept: name runs with --keep RUN_DIR")
+    found = find_removable(store, runs, days)
+    for one in found.artifacts:
+        print(f"{one.ref}  {in_bytes(one.bytes):>8}  {one.label}")
+    for rest in found.rests:
+        print(f"{rest.path.relative_to(store.root)}  {in_bytes(rest.bytes):>8}")
+    if found.held:
+        print(f"in use now, and kept with all that it was made from: {', '.join(found.held)}")
+    count = f"{len(found.artifacts)} artifacts and {len(found.rests)} workspaces or damaged ones"
+    if not yes:
+        print(f"{count} would go, {in_bytes(found.bytes)}; add --yes, while no run goes on, to free them")
+    else:
+        print(f"{in_bytes(free(store, found))} freed ({count}); a run that needs them again makes them again")
+
+
+def store_verify() -> int:
+    """Read every artifact again; the process's status: DOUBTFUL where one is damaged."""
+    from harness.core.progress import StageView
+    from harness.store.gc import damaged
+
+    store = open_store()
+    with StageView(plain_console(), 1) as view:
+        found = damaged(store, view.stage("artifacts"))
+    for ref, file in found:
+        print(f"DAMAGED: {ref}: {file} is not what was written; the next run that needs it makes it anew")
+    print(f"{len(store.refs())} artifacts read, {len(found)} damaged")
+    return DOUBTFUL if found else 0

@@ -1,0 +1,130 @@
+"""Layers of configuration (defaults, preset, file, `--set`, options), merged and resolved."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from harness.config.config import Config, JudgeConfig
+from harness.core.errors import UserError
+from harness.core.registry import Registry, did_you_mean
+from harness.core.section import Layer, packaged_yaml, parse_yaml, validated
+from harness.methods.settings import MethodSettings
+
+
+def preset_layer(name: str) -> Layer:
+    """A preset's settings, without what it says of itself."""
+    return {key: value for key, value in presets.get(name).items() if key not in ("summary", "ours")}
+
+
+def preset_words(name: str) -> list[str]:
+    """What a preset says of itself: its summary, and what in it the paper does not say and this project chose."""
+    layer = presets.get(name)
+    return [str(layer.get("summary", "")), *(f"ours: {text}" for text in layer.get("ours", ()))]
+
+
+presets: Registry[Layer] = Registry("preset", lambda: packaged_yaml("presets"))
+
+
+def read_config_file(path: Path) -> Layer:
+    try:
+        return parse_yaml(path.read_text(encoding="utf-8"), str(path))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"--config {path}: cannot be read ({error})") from error
+
+
+def parse_assignment(text: str) -> Layer:
+    """`training.learning_rate=1e-5` as a nested mapping; the value is read as YAML."""
+    key, equals, value = text.partition("=")
+    if not equals or not all(key.split(".")):
+        raise UserError(f"--set {text}: expected key=value, for example training.learning_rate=1e-5")
+    try:
+        parsed: Any = yaml.safe_load(value)
+    except (yaml.YAMLError, ValueError) as error:
+        raise UserError(f"--set {text}: the value is not valid YAML") from error
+    for part in reversed(key.split(".")):
+        parsed = {part: parsed}
+    layer: Layer = in_full(parsed)
+    return layer
+
+
+def parse_assignments(texts: Iterable[str]) -> Layer:
+    """All of `--set` as one layer; of two values for one key the later wins."""
+    layer: Layer = {}
+    for text in texts:
+        layer = _merge(layer, parse_assignment(text))
+    return layer
+
+
+def in_full(layer: Layer) -> Layer:
+    """A layer with `judge: NAME` written out as `judge: {name: NAME}`."""
+    return {**layer, "judge": {"name": layer["judge"]}} if isinstance(layer.get("judge"), str) else layer
+
+
+def merge(base: Layer, over: Layer) -> Layer:
+    """`over` on `base`, mapping by mapping; see the module's text for `training`."""
+    result = _merge(base, over)
+    common = over.get("training")
+    if isinstance(common, dict) and isinstance(base.get("settings"), dict) and isinstance(result["settings"], dict):
+        own = over.get("settings") or {}
+        for method, values in result["settings"].items():
+            if isinstance(values, dict):
+                said = own.get(method) or {} if isinstance(own, dict) else {}
+                result["settings"][method] = {k: v for k, v in values.items() if k not in common or k in said}
+    return result
+
+
+def _merge(base: Layer, over: Layer) -> Layer:
+    result = copy.deepcopy(base)
+    for key, value in over.items():
+        if isinstance(value, dict) and isinstance(result.get(key), dict):
+            result[key] = _merge(result[key], value)
+        else:
+            result[key] = copy.deepcopy(value)
+    return result
+
+
+def resolve(layers: list[Layer]) -> Config:
+    """One configuration from its layers, weakest first, with every setting of every method written out."""
+    from harness.methods.method import methods
+
+    data: Layer = {}
+    for layer in layers:
+        data = merge(data, in_full(layer))
+    config: Config = validated(Config, data)
+    for name in [*config.methods, *config.settings]:
+        methods.get(name)
+    for name in config.judge.names:
+        config.judge.of(name)
+    common_keys = {key for name in methods.names() for key in methods.get(name).settings.model_fields}
+    for key in config.training:
+        if key not in MethodSettings.model_fields:
+            known = MethodSettings.model_fields if key not in common_keys else ()
+            hint = did_you_mean(key, known) if known else f"; it is one method's own: settings.METHOD.{key}"
+            raise UserError(f"unknown configuration key 'training.{key}'{hint}")
+    used = methods.closure(config.methods, config.controls)
+    checked = {
+        name: validated(
+            methods.get(name).settings,
+            {**config.training, **config.settings.get(name, {})},
+            f"settings.{name}.",
+        ).model_dump(mode="json")
+        for name in dict.fromkeys([*used, *config.settings])  # a mistake in one that does not run is one too
+    }
+    settings = {name: checked[name] for name in used}
+    return config.model_copy(update={"training": {}, "settings": settings})
+
+
+def resolve_judging(layers: list[Layer]) -> JudgeConfig:
+    """The configuration of `judge` and `judge-check`, from its layers, weakest first."""
+    data: Layer = {}
+    for layer in layers:
+        data = _merge(data, in_full(layer))
+    config: JudgeConfig = validated(JudgeConfig, data)
+    for name in config.judge.names:
+        config.judge.of(name)
+    return config

@@ -1,0 +1,1 @@
+"""Ground that every room stands on: errors, files, records, registries, progress. It knows no room."""

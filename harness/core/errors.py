@@ -1,0 +1,7 @@
+"""Errors that people caused or can mend, and texts that may leave the process."""
+
+from __future__ import annotations
+
+
+class UserError(Exception):
+    """Bad input or a missing resource: one line that says what is wrong and what to do (exit status 2)."""

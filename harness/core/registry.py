@@ -1,0 +1,71 @@
+"""One small registry for everything that has a name: methods, judges, models, pairs, prompt sets, presets."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable
+from importlib.metadata import entry_points
+from typing import Generic, TypeVar
+
+from harness.core.errors import UserError
+
+T = TypeVar("T")
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """`; did you mean 'dadpo'?`, or the known names where none is close."""
+    known = sorted(known)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    if close:
+        return f"; did you mean '{close[0]}'?"
+    return f"; known: {', '.join(known)}" if known else ""
+
+
+class Registry(Generic[T]):
+    """Names to entries, filled on first use by `load`, then by the entry points of installed plug-ins.
+
+    A plug-in registers under the entry-point group `dadpo_harness.<kind>s`, for example
+    `dadpo_harness.methods`; the entry point's object is the entry itself.
+    """
+
+    def __init__(self, kind: str, load: Callable[[], dict[str, T]]) -> None:
+        self.kind = kind
+        self._load = load
+        self._entries: dict[str, T] | None = None
+
+    def _all(self) -> dict[str, T]:
+        if self._entries is None:
+            self._entries = self._load()
+            for point in entry_points(group=f"dadpo_harness.{self.kind.replace(' ', '_')}s"):
+                entry = point.load()
+                if getattr(entry, "name", point.name) != point.name:
+                    raise UserError(f"the entry point '{point.name}' of a plug-in holds the {self.kind} '{entry.name}'")
+                self.add(point.name, entry)
+        return self._entries
+
+    def add(self, name: str, entry: T) -> None:
+        """Register an entry; a name that is taken is an error, so that no plug-in shadows another."""
+        entries = self._all()
+        if name in entries:
+            raise UserError(f"{self.kind} '{name}' is registered twice")
+        entries[name] = entry
+
+    def names(self) -> list[str]:
+        return sorted(self._all())
+
+    def items(self) -> list[tuple[str, T]]:
+        return sorted(self._all().items())
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._all()
+
+    def get(self, name: str) -> T:
+        """The entry of that name.
+
+        Raises:
+            UserError: no such entry; the message suggests the nearest name.
+        """
+        entries = self._all()
+        if name not in entries:
+            raise UserError(f"unknown {self.kind} '{name}'{did_you_mean(name, entries)}")
+        return entries[name]

@@ -1,0 +1,257 @@
+"""Judgments that other tools wrote, as verdicts: AlpacaEval's annotations, Arena-Hard's and FastChat's judgments.
+
+Every importer takes one tool's files and an optional `reference`, and keeps the judgments against that model alone.
+A judgment that exists twice (same prompt, candidate, reference and judge) is kept, with `#2` after its prompt's id:
+the tools' own tables count it too. A judge that was asked in vain is `failed`; words that hold no verdict are
+`unparsable`. Formats as written by alpaca_eval 0.6, arena-hard-auto v0.1 and v2, and FastChat's llm_judge.
+
+All raise UserError, by file and line (or index, from 0), for what is not in the format.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from harness.core.errors import UserError
+from harness.core.records import Order, Status, Verdict, read_jsonl
+
+Importer = Callable[[Sequence[Path], str | None], list[Verdict]]
+
+
+Judgment = tuple[str, dict[str, Any]]  # where it stands, and what it holds
+
+
+API_ERROR = "$ERROR$"  # what FastChat and Arena-Hard v0.1 write in place of an answer that never came
+
+
+# A label as a preference for the answer shown as A. Arena-Hard's own table counts `>>` three times instead.
+LABELS = {"A>>B": 1.0, "A>B": 0.75, "A=B": 0.5, "B=A": 0.5, "B>A": 0.25, "B>>A": 0.0}
+
+
+LABELS |= {"B<<A": 1.0, "B<A": 0.75, "A<B": 0.25, "A<<B": 0.0}
+
+
+def from_alpaca_eval(paths: Sequence[Path], reference: str | None = None) -> list[Verdict]:
+    """AlpacaEval's annotations.json: a list of objects; output_2 is the candidate's, output_1 the reference's.
+
+    `preference` is 1 (output_1) to 2 (output_2), 0 or 1.5 a draw, null a judge that failed; what else AlpacaEval
+    drops as no preference is `unparsable`. It shuffles the two outputs and undoes that: each prompt was judged in one
+    order, which is not known. Prompts have no id there: theirs is a hash of the instruction. All are one prompt set.
+    """
+    return _kept((_alpaca(row, where) for where, row in _rows(paths, _json_list)), reference)
+
+
+def from_arena_hard(paths: Sequence[Path], reference: str | None = None) -> list[Verdict]:
+    """Arena-Hard's model_judgment JSONL: two games a row; A is the baseline in the first, the model in the second.
+
+    v0.1 has `question_id` and does not name its baseline: `reference` does, or it is "baseline". v2 has `uid`,
+    `category` (the prompt set) and `baseline`; a game may be null (failed). `score` is a label, see LABELS.
+    """
+    found = (_arena(row, where, reference or "baseline") for where, row in _rows(paths, _json_lines))
+    return _kept(chain.from_iterable(found), reference)
+
+
+def from_fastchat(paths: Sequence[Path], reference: str | None = None) -> list[Verdict]:
+    """FastChat's *_pair.jsonl: model_1 is shown first in game 1, model_2 in game 2; winners are named by model.
+
+    reference: the model that the others are compared with; without it, the one that all rows share, and of two such
+        the one that is model_2 throughout, where FastChat puts its baseline.
+    A turn is part of the prompt's id; the judge is the model, whatever its template, which stands in `detail`.
+    """
+    rows = list(_rows(paths, _json_lines))
+    pairs = [(_text(row, "model_1", where), _text(row, "model_2", where)) for where, row in rows]
+    chosen = reference or _shared(pairs)
+    if not any(chosen in pair for pair in pairs):
+        raise UserError(f"no judgment against '{chosen}'; there are those of {_named(chain.from_iterable(pairs))}")
+    found = (_fastchat(row, where, chosen) for (where, row), pair in zip(rows, pairs, strict=True) if chosen in pair)
+    return _kept(chain.from_iterable(found), chosen)
+
+
+IMPORTERS: dict[str, Importer] = {
+    "alpaca-eval": from_alpaca_eval,
+    "arena-hard": from_arena_hard,
+    "fastchat": from_fastchat,
+}
+
+
+def _alpaca(row: dict[str, Any], where: str) -> Verdict:
+    status, preference = _alpaca_preference(row.get("preference", ""), where)
+    return Verdict(
+        prompt_set="alpaca-eval",  # whatever part of it (`dataset`) the row is of: its figures are of the whole
+        prompt_id=hashlib.sha256(_text(row, "instruction", where).encode()).hexdigest()[:16],
+        candidate=_text(row, "generator_2", where),
+        reference=_text(row, "generator_1", where),
+        order="unknown",
+        status=status,
+        preference=preference,
+        judge=_text(row, "annotator", where),
+        candidate_characters=len(_text(row, "output_2", where)),
+        reference_characters=len(_text(row, "output_1", where)),
+        detail=f"preference {row['preference']}",
+        raw=_words(row.get("raw_completion"), "text"),
+    )
+
+
+def _alpaca_preference(value: Any, where: str) -> tuple[Status, float | None]:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return "failed", None
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise UserError(f"{where}: 'preference' is missing, or neither a number nor null")
+    if value == 0:
+        return "ok", 0.5
+    return ("ok", float(value) - 1) if 1 <= value <= 2 else ("unparsable", None)
+
+
+def _arena(row: dict[str, Any], where: str, baseline: str) -> Iterator[Verdict]:
+    games = row.get("games")
+    if not isinstance(games, list) or len(games) != 2:
+        raise UserError(f"{where}: 'games' is no list of two games (single-answer grading is no comparison)")
+    orders: tuple[Order, Order] = ("reference_first", "candidate_first")
+    for order, game in zip(orders, games, strict=True):
+        status, first, label, words = _arena_game(game, where)
+        yield Verdict(
+            prompt_set=_set(row, "category", "arena-hard"),
+            prompt_id=_id(row, "uid" if "uid" in row else "question_id", where),
+            candidate=_text(row, "model", where),
+            reference=_text(row, "baseline", where) if "baseline" in row else baseline,
+            order=order,
+            status=status,
+            preference=1 - first if first is not None and order == "reference_first" else first,
+            judge=_text(row, "judge", where),
+            detail=label,
+            raw=words,
+        )
+
+
+def _arena_game(game: Any, where: str) -> tuple[Status, float | None, str, str]:
+    """Status, preference for A, label, and the judge's words."""
+    if game is None:
+        return "failed", None, "no answer", ""
+    if not isinstance(game, dict) or not isinstance(game.get("score", 0), str | None):
+        raise UserError(f"{where}: a game is no object with a 'score' that is a label such as A>>B, or null")
+    label, words = game["score"], _words(game.get("judgment"), "answer")
+    if label in LABELS:
+        return "ok", LABELS[label], label, words
+    return _unread(words), None, label or "no label", words
+
+
+def _fastchat(row: dict[str, Any], where: str, reference: str) -> Iterator[Verdict]:
+    ours, theirs = ("model_1", "model_2") if row["model_2"] == reference else ("model_2", "model_1")
+    judge = [row.get("judge")] if isinstance(row.get("judge"), str) else row.get("judge")  # [model, template]
+    if not isinstance(judge, list) or not judge or not all(isinstance(name, str) for name in judge):
+        raise UserError(f"{where}: 'judge' is missing, or neither a name nor a model and its template")
+    preferences = {ours: 1.0, "tie": 0.5, theirs: 0.0}
+    for game, first in (("g1", "model_1"), ("g2", "model_2")):
+        winner, words = _text(row, f"{game}_winner", where), _words(row.get(f"{game}_judgment"), "answer")
+        if winner not in (*preferences, "error"):
+            raise UserError(f"{where}: '{winner}' is no winner; known are model_1, model_2, tie and error")
+        yield Verdict(
+            prompt_set="fastchat",
+            prompt_id=f"{_id(row, 'question_id', where)}-turn-{_id({'turn': 1, **row}, 'turn', where)}",
+            candidate=row[ours],
+            reference=reference,
+            order="candidate_first" if first == ours else "reference_first",
+            status="ok" if winner in preferences else _unread(words),
+            preference=preferences.get(winner),
+            judge=judge[0],
+            detail=": ".join([*judge[1:], winner]),
+            raw=words,
+        )
+
+
+def _shared(pairs: list[tuple[str, str]]) -> str:
+    shared = set(pairs[0]).intersection(*pairs)
+    if len(shared) > 1:
+        shared -= {first for first, _ in pairs}
+    if len(shared) != 1:
+        raise UserError(f"which model is the reference? Name one of {_named(chain.from_iterable(pairs))}")
+    return shared.pop()
+
+
+def _unread(words: str) -> Status:
+    return "failed" if words.strip() == API_ERROR else "unparsable"
+
+
+def _kept(verdicts: Iterable[Verdict], reference: str | None) -> list[Verdict]:
+    """Those against the reference, with a number after the id of a prompt that was there before."""
+    found = list(verdicts)
+    kept, seen = [], Counter[tuple[str, ...]]()
+    for verdict in found:
+        if reference in (None, verdict.reference):
+            names = verdict.candidate, verdict.reference, verdict.judge
+            key = verdict.prompt_set, verdict.prompt_id, *names, verdict.order
+            seen[key] += 1
+            numbered = verdict.prompt_id if seen[key] == 1 else f"{verdict.prompt_id}#{seen[key]}"
+            kept.append(verdict.model_copy(update={"prompt_id": numbered}))
+    if not kept:
+        others = _named(verdict.reference for verdict in found)
+        raise UserError(f"no judgment against '{reference}'; there are those against {others}")
+    return kept
+
+
+def _named(models: Iterable[str]) -> str:
+    return ", ".join(f"'{model}'" for model in sorted(set(models)))
+
+
+def _rows(paths: Sequence[Path], read: Callable[[Path], Iterator[Judgment]]) -> Iterator[Judgment]:
+    for path, count in Counter(path.resolve() for path in paths).items():
+        if count > 1:
+            raise UserError(f"{path} is given twice: its judgments would count twice")
+    for path in paths:
+        rows = list(read(path))
+        if not rows:
+            raise UserError(f"{path} holds no judgments")
+        yield from rows
+
+
+def _json_lines(path: Path) -> Iterator[Judgment]:
+    return ((f"{path}:{number}", row) for number, row in read_jsonl(path))
+
+
+def _json_list(path: Path) -> Iterator[Judgment]:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:  # no UTF-8 is a ValueError too
+        raise UserError(f"{path}: cannot be read as JSON ({error})") from error
+    if not isinstance(data, list):
+        raise UserError(f"{path}: expected a JSON list of annotations, found {type(data).__name__}")
+    for index, row in enumerate(data):
+        if not isinstance(row, dict):
+            raise UserError(f"{path}[{index}]: expected a JSON object, found {type(row).__name__}")
+        try:
+            json.dumps(row, ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:
+            raise UserError(f"{path}[{index}]: half a surrogate pair (\\ud800…) is not text") from error
+        yield f"{path}[{index}]", row
+
+
+def _text(row: dict[str, Any], name: str, where: str) -> str:
+    value = row.get(name)
+    if not isinstance(value, str):
+        raise UserError(f"{where}: '{name}' is missing or no text")
+    return value
+
+
+def _id(row: dict[str, Any], name: str, where: str) -> str:
+    value = row.get(name)
+    if not isinstance(value, str | int) or isinstance(value, bool) or value == "":
+        raise UserError(f"{where}: '{name}' is missing, or neither a text nor a whole number")
+    return str(value)
+
+
+def _set(row: dict[str, Any], name: str, default: str) -> str:
+    value = row.get(name)
+    return value if isinstance(value, str) and value else default
+
+
+def _words(value: Any, inside: str) -> str:
+    """The judge's own words: a text, or the text inside an object; empty where there are none."""
+    found = value.get(inside) if isinstance(value, dict) else value
+    return found if isinstance(found, str) else ""

@@ -1,0 +1,102 @@
+"""Response files of any origin: what `judge` reads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from harness.core.errors import UserError
+from harness.core.records import Message, Prompt, Response, read_jsonl
+from harness.judging.protocol import Comparison
+
+NAMED_AT_MOST = 5  # ids in an error
+
+
+@dataclass(frozen=True)
+class ResponseRow:
+    prompt: Prompt | None  # None where the row leaves it to the other file
+    response: Response
+
+
+def read_comparisons(candidate: Path, reference: Path) -> list[Comparison]:
+    """The candidate's responses with the reference's, joined on `prompt_id`, in the candidate's order.
+
+    Rows have `prompt_id`, `response`, and `prompt` (a text) or `messages` (a conversation that ends with the user),
+    which one of the two files may leave out; `answer` is a known right answer. Other fields do no harm.
+
+    Raises:
+        UserError: a row that is none, by file and line; ids that are missing, twice, or of two different prompts.
+    """
+    ours, theirs = _rows(candidate), _rows(reference)
+    for file, lacking in ((reference, ours.keys() - theirs.keys()), (candidate, theirs.keys() - ours.keys())):
+        if lacking:
+            raise UserError(f"{file} has no response to {_some(lacking)}; both files need the same prompts")
+    different = [key for key, row in ours.items() if _differ(row.prompt, theirs[key].prompt)]
+    if different:
+        raise UserError(f"{candidate} and {reference} have different prompts under the same id: {_some(different)}")
+    comparisons = []
+    for key, row in ours.items():
+        prompt = row.prompt or theirs[key].prompt
+        if prompt is None:
+            raise UserError(f"neither {candidate} nor {reference} says what the prompt '{key}' is")
+        other = theirs[key].prompt
+        if other is not None and other.answer and not prompt.answer:
+            prompt = prompt.model_copy(update={"answer": other.answer})
+        comparisons.append(Comparison(prompt, row.response, theirs[key].response))
+    return comparisons
+
+
+def _differ(one: Prompt | None, other: Prompt | None) -> bool:
+    if one is None or other is None:
+        return False
+    return one.messages != other.messages or bool(one.answer and other.answer and one.answer != other.answer)
+
+
+def _some(ids: Any) -> str:
+    named = sorted(ids)
+    rest = f" and {len(named) - NAMED_AT_MOST} more" if len(named) > NAMED_AT_MOST else ""
+    return ", ".join(f"'{key}'" for key in named[:NAMED_AT_MOST]) + rest
+
+
+def _rows(path: Path) -> dict[str, ResponseRow]:
+    rows: dict[str, ResponseRow] = {}
+    for number, data in read_jsonl(path):
+        row = _row(data, f"{path}:{number}")
+        if row.response.prompt_id in rows:
+            raise UserError(f"{path}:{number}: a second response to '{row.response.prompt_id}'")
+        rows[row.response.prompt_id] = row
+    if not rows:
+        raise UserError(f"{path} holds no responses")
+    return rows
+
+
+def _row(data: dict[str, Any], where: str) -> ResponseRow:
+    key, text = data.get("prompt_id"), data.get("response")
+    if isinstance(key, int) and not isinstance(key, bool):
+        key = str(key)
+    if not isinstance(key, str) or not key:
+        raise UserError(f"{where}: 'prompt_id' is missing or no text")
+    if not isinstance(text, str):
+        raise UserError(f"{where}: 'response' is missing or no text")
+    return ResponseRow(read_prompt(key, data, where), Response(prompt_id=key, token_ids=(), text=text, finish="stop"))
+
+
+def read_prompt(key: str, data: dict[str, Any], where: str) -> Prompt | None:
+    """The prompt that a row holds in `prompt` or `messages`; None where it holds neither."""
+    if "prompt" in data and "messages" in data:
+        raise UserError(f"{where}: both 'prompt' and 'messages'; leave one out")
+    said = data.get("messages", [{"role": "user", "content": data["prompt"]}] if "prompt" in data else None)
+    if said is None:
+        return None
+    answer = "" if data.get("answer") is None else str(data["answer"])
+    try:
+        messages = tuple(Message.model_validate(message) for message in said)
+        prompt = Prompt(id=key, messages=messages, answer=answer)
+    except (ValidationError, TypeError) as error:
+        raise UserError(f"{where}: the prompt is no text or no conversation of roles and contents") from error
+    if not messages or messages[-1].role != "user":
+        raise UserError(f"{where}: the conversation does not end with the user's turn")
+    return prompt

@@ -1,0 +1,1 @@
+"""One module from a packed batch to log-probs, which training and scoring share."""

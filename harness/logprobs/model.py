@@ -1,0 +1,255 @@
+"""From a batch to log-probs in one module, so that the hooks of DDP and FSDP fire around all of it.
+
+The head runs on response positions only, a chunk of rows at a time: [tokens, vocabulary] never exists for more than a
+chunk, neither forward nor backward.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from harness.logprobs.attention import BLOCK, PACKED_ATTENTION, visibility
+from harness.logprobs.batching import Batch, Layout
+from harness.logprobs.targets import DenseTarget, Target
+from harness.models.families import FAMILIES, has_own_code, windowed
+
+# numbers in a chunk of logits: 128 MiB of float32
+CHUNK_NUMBERS = 2**25
+
+
+TokenLoss = Callable[[Tensor, Tensor], Tensor]
+
+
+def chunks(total: int, vocabulary: int) -> list[slice]:
+    """Slices of `total` rows, each with at most CHUNK_NUMBERS logits."""
+    rows = max(1, CHUNK_NUMBERS // vocabulary)
+    return [slice(start, min(start + rows, total)) for start in range(0, total, rows)]
+
+
+def _operand_dtype(device: torch.device, default: torch.dtype) -> torch.dtype:
+    return torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else default
+
+
+def _operands(hidden: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """What logits are the product of, made once for all chunks. They are never rounded to less than float32:
+    half-precision logits are off by some hundredths of a nat, and a sequence sums hundreds of them.
+
+    A GPU takes bf16 operands and accumulates in float32. A CPU has no such product, so its operands are float32.
+    """
+    dtype = _operand_dtype(hidden.device, hidden.dtype) if hidden.is_cuda else torch.float32
+    return hidden.to(dtype), weight.to(dtype)
+
+
+def _product(hidden: Tensor, weight: Tensor) -> Tensor:
+    """hidden [n, H] @ weight [V, H].T → [n, V] float32; where operands are bf16, a CPU rounds it to that first."""
+    with torch.autocast(hidden.device.type, enabled=False):
+        if hidden.is_cuda and hidden.dtype != torch.float32:
+            return torch.mm(hidden, weight.T, out_dtype=torch.float32)
+        return (hidden @ weight.T).float()
+
+
+class _LabelLogProbs(torch.autograd.Function):
+    """log softmax(hidden @ weight.T)[label] of each row, in chunks, with the logits computed again in backward."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
+        out = hidden.new_empty(len(labels), dtype=torch.float32)
+        wide_hidden, wide_weight = _operands(hidden, weight)
+        for part in chunks(len(labels), len(weight)):
+            rows = torch.log_softmax(_product(wide_hidden[part], wide_weight), -1)
+            out[part] = rows.gather(-1, labels[part, None]).squeeze(-1)
+        ctx.save_for_backward(hidden, weight, labels)
+        ctx.dtype = _operand_dtype(hidden.device, hidden.dtype)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor | None, None]:
+        hidden, weight, labels = ctx.saved_tensors
+        (grad,) = grads
+        narrow_hidden, narrow_weight = hidden.to(ctx.dtype), weight.to(ctx.dtype)
+        grad_hidden = torch.empty_like(hidden)
+        # the sum over chunks stays in fp32, whatever the operands are
+        grad_weight = torch.zeros_like(weight, dtype=torch.float32) if ctx.needs_input_grad[1] else None
+        for part in chunks(len(labels), len(weight)):
+            # d log p(label) / d logits = onehot(label) − p
+            rows = torch.softmax(_product(narrow_hidden[part], narrow_weight), -1).mul_(-grad[part, None])
+            rows.scatter_add_(-1, labels[part, None], grad[part, None])
+            rows = rows.to(ctx.dtype)
+            grad_hidden[part] = rows @ narrow_weight
+            if grad_weight is not None:
+                grad_weight += rows.T @ narrow_hidden[part]
+        return grad_hidden, None if grad_weight is None else grad_weight.to(weight.dtype), None
+
+
+def label_log_probs(hidden: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
+    """log π(label) of each row: hidden [T, H], weight [V, H], labels [T] → [T] float32, nats.
+
+    Logits, softmax and sums are float32. The gradient's products have autocast's dtype where it is on.
+    """
+    result: Tensor = _LabelLogProbs.apply(hidden, weight, labels)  # type: ignore[no-untyped-call]
+    return result
+
+
+class _SummedTokenLoss(torch.autograd.Function):
+    """The sum of a token loss over rows, with its gradients made beside it: the sum has one gradient, so what a chunk's
+    logits say to hidden states and weight is known as soon as they are there, and no logits are computed twice."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: Tensor, weight: Tensor, loss_of: Callable[[Tensor, slice], Tensor], gradients: bool
+    ) -> Tensor:
+        dtype = _operand_dtype(hidden.device, hidden.dtype)
+        needs_hidden, needs_weight = (needed and gradients for needed in ctx.needs_input_grad[:2])
+        wide_hidden, wide_weight = _operands(hidden, weight)
+        narrow_hidden, narrow_weight = hidden.to(dtype), weight.to(dtype)
+        grad_hidden = torch.empty_like(hidden) if needs_hidden else None
+        grad_weight = torch.zeros_like(weight, dtype=torch.float32) if needs_weight else None
+        total = hidden.new_zeros((), dtype=torch.float32)
+        for part in chunks(len(hidden), len(weight)):
+            logits = _product(wide_hidden[part], wide_weight).requires_grad_(needs_hidden or needs_weight)
+            with torch.enable_grad():
+                loss = loss_of(logits, part).sum()
+            total += loss.detach()
+            if not logits.requires_grad:
+                continue
+            rows = torch.autograd.grad(loss, logits)[0].to(dtype)
+            if grad_hidden is not None:
+                grad_hidden[part] = rows @ narrow_weight
+            if grad_weight is not None:
+                grad_weight += rows.T @ narrow_hidden[part]
+        ctx.save_for_backward(grad_hidden, None if grad_weight is None else grad_weight.to(weight.dtype))
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+        grad_hidden, grad_weight = ctx.saved_tensors
+        (grad,) = grads
+        return (
+            None if grad_hidden is None else grad_hidden * grad,
+            None if grad_weight is None else grad_weight * grad,
+            None,
+            None,
+        )
+
+
+def summed_token_loss(hidden: Tensor, weight: Tensor, token_loss: TokenLoss, target: Target) -> Tensor:
+    """Σ token_loss(student, teacher) over rows: hidden [T, H], weight [V, H] → a float32 number, nats."""
+    vocabulary = _shared(len(weight), target)
+
+    def loss_of(logits: Tensor, part: slice) -> Tensor:
+        return token_loss(*target.outcomes(torch.log_softmax(logits[:, :vocabulary], -1), part))
+
+    gradients = torch.is_grad_enabled()  # inside the function it never is
+    result: Tensor = _SummedTokenLoss.apply(hidden, weight, loss_of, gradients)  # type: ignore[no-untyped-call]
+    return result
+
+
+def _shared(own: int, target: Target) -> int:
+    """One tokenizer may come with embeddings padded to different sizes; the ids that both have are the first."""
+    return own if target.vocabulary is None else min(own, target.vocabulary)
+
+
+class LogProbModel(nn.Module):
+    """A causal language model as a map from a batch to what losses need. `layout` says how its batches travel."""
+
+    def __init__(self, causal_lm: Any, layout: Layout | None = None) -> None:
+        super().__init__()
+        self.causal_lm = causal_lm
+        self.layout: Layout = layout or layout_of(causal_lm)
+        if self.layout == "packed":
+            causal_lm.set_attn_implementation(PACKED_ATTENTION)
+        else:
+            causal_lm.get_output_embeddings().__class__ = _WideHead
+
+    @property
+    def head(self) -> Tensor:
+        weight: Tensor = self.causal_lm.get_output_embeddings().weight
+        return weight
+
+    def hidden(self, batch: Batch) -> Tensor:
+        """Hidden states at the positions that predict response tokens, [T, H]; packed batches only."""
+        assert batch.spans is not None
+        ids, positions = batch.input_ids, batch.position_ids
+        if ids.is_cuda:  # whole blocks: FlexAttention has fewer kernels to compile; nobody sees what is added
+            ids, positions = (F.pad(x, (0, -x.shape[1] % BLOCK)) for x in (ids, positions))
+        states: Tensor = self.causal_lm.model(
+            input_ids=ids,
+            position_ids=positions,
+            use_cache=False,
+            visibility=visibility(batch.spans, ids.shape[1]),
+        ).last_hidden_state
+        return states[0].index_select(0, batch.predict)
+
+    def logits(self, batch: Batch) -> Tensor:
+        """The model's own logits at these positions, [T, V] float32; padded batches only."""
+        logits: Tensor = self.causal_lm(
+            input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False
+        ).logits
+        return logits.flatten(0, 1).index_select(0, batch.predict).float()
+
+    def forward(self, batch: Batch, token_loss: TokenLoss | None = None, target: Target | None = None) -> Tensor:
+        """Log-probs of the response tokens, [T] float32, nats; or, with `token_loss` and its `target`, the sum of that
+        loss over them."""
+        if self.layout == "padded":
+            logits = self.logits(batch)
+            if token_loss is None or target is None:
+                return torch.log_softmax(logits, -1).gather(-1, batch.labels[:, None]).squeeze(-1)
+            rows = torch.log_softmax(logits[:, : _shared(logits.shape[-1], target)], -1)
+            return token_loss(*target.outcomes(rows, slice(None))).sum()
+        hidden = self.hidden(batch)
+        if token_loss is None or target is None:
+            return label_log_probs(hidden, self.head, batch.labels)
+        return summed_token_loss(hidden, self.head, token_loss, target)
+
+    @torch.no_grad()
+    def target(self, batch: Batch, vocabulary: int | None = None) -> DenseTarget:
+        """This model as the teacher of a batch in its own layout, over all ids or the first `vocabulary`."""
+        known = min(vocabulary or len(self.head), len(self.head))
+        if self.layout == "padded":
+            logits = self.logits(batch)
+            return DenseTarget(lambda part, size: torch.log_softmax(logits[part, :size], -1), known)
+        hidden, head = _operands(self.hidden(batch), self.head)
+
+        @torch.no_grad()
+        def rows(part: slice, size: int) -> Tensor:
+            return torch.log_softmax(_product(hidden[part], head)[:, :size], -1)
+
+        return DenseTarget(rows, known)
+
+
+class _WideHead(nn.Linear):
+    """A head in the precision of its weights or of what it reads, whichever is more: autocast would round the logits of
+    a model's own `forward`, which are capped or scaled after the head."""
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        dtype = torch.promote_types(hidden.dtype, self.weight.dtype)
+        with torch.autocast(hidden.device.type, enabled=False):
+            return F.linear(hidden.to(dtype), self.weight.to(dtype), None if self.bias is None else self.bias.to(dtype))
+
+
+def layout_of(causal_lm: Any) -> Layout:
+    """Packed where this head, and attention that is told whom to see, give the model's own log-probs; else padded."""
+    return "packed" if why_padded(causal_lm) is None else "padded"
+
+
+def why_padded(causal_lm: Any) -> str | None:
+    """What keeps a model from the packed layout, in a few words; None where nothing does."""
+    config = causal_lm.config
+    if has_own_code(causal_lm):
+        return "it is computed by code of its own"
+    if config.model_type not in FAMILIES:
+        return f"models of type {config.model_type} are not known to have a plain head and plain attention"
+    if windowed(config):
+        return "its attention is windowed"
+    if (getattr(config, "rope_parameters", None) or {}).get("rope_type") in ("dynamic", "longrope"):
+        return "its rotary positions depend on how long a row is"
+    if getattr(config, "attention_dropout", 0.0):
+        return "its attention has dropout"
+    if getattr(causal_lm.get_output_embeddings(), "bias", None) is not None:
+        return "its head has a bias"
+    return None

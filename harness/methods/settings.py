@@ -1,0 +1,63 @@
+"""What every method's training has for settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import Field, field_validator
+
+from harness.core.section import Section
+
+# Settings of a training that say only how it is computed: no part of its key, of the settings that are pooled, or of a
+# board. What was asked for is in the resolved configuration (a prompt may need a larger micro-batch than the default),
+# and what a training was made with in its manifest.
+COMPUTING = frozenset({"micro_batch_tokens", "gradient_checkpointing", "compile", "checkpoint_steps"})
+
+
+class MethodSettings(Section):
+    """What every method's training has. A method's own file sets its defaults and adds its own settings.
+
+    start: the checkpoint training starts from: the untrained student, or the student after SFT, which also is
+    the reference π_ref of every method. Those in COMPUTING only move the computing; all others shape the training."""
+
+    start: Literal["student", "sft"] = "student"
+    learning_rate: float = 1e-5
+    epochs: int = 1
+    batch_size: int = Field(default=8, description="examples (pairs or responses) a step")
+    micro_batch_tokens: int = Field(default=2048, description="tokens a forward pass, padding included")
+    gradient_checkpointing: bool = Field(default=False, description="less memory for a third more time")
+    compile: bool = Field(default=False, description="torch.compile the layers; a CPU needs a C++ compiler for it")
+    lora_rank: int = Field(default=0, ge=0, description="train low-rank adapters of this rank; 0 trains all weights")
+    lora_alpha: int = Field(default=32, gt=0)
+    lora_dropout: float = Field(default=0.0, ge=0, lt=1)
+    warmup_ratio: float = Field(default=0.1, ge=0, le=1)
+    weight_decay: float = Field(default=0.0, ge=0)
+    max_grad_norm: float = 1.0
+    precision: Literal["bf16", "fp32"] = "bf16"
+    checkpoint_steps: int = 25
+
+    # as a validator and not in the fields: it holds for a method's own defaults too
+    @field_validator("learning_rate", "epochs", "batch_size", "micro_batch_tokens", "max_grad_norm", "checkpoint_steps")
+    @classmethod
+    def _positive(cls, value: float) -> float:
+        if value <= 0:
+            raise ValueError("must be above 0")
+        return value
+
+
+class TokenSettings(MethodSettings):
+    """What token-level methods have beside: where the teacher's distributions come from.
+
+    teacher_signal: `online` keeps the teacher in memory and runs it at every step; `top_k` reads its `top_k` largest
+    log-probs of each response token, computed once and stored. tail: everything else as one outcome more; without
+    it both distributions are renormalised over the k."""
+
+    teacher_signal: Literal["online", "top_k"] = "online"
+    top_k: int = Field(default=64, ge=1)
+    tail: bool = True
+
+
+def shaping(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """A training's settings without those that say only how it is computed: what it is."""
+    return {name: value for name, value in settings.items() if name not in COMPUTING}

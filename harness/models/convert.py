@@ -1,0 +1,157 @@
+"""Pickled weights as safetensors: read as tensors and nothing else, a shard at a time, and written once."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import pickle
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from tokenizers import Regex, normalizers, pre_tokenizers
+from torch import Tensor
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+from harness.core.errors import UserError
+from harness.core.progress import Tick
+from harness.models.folders import CODE, SMALL_FILES, weight_files
+from harness.models.loading import save_checkpoint
+
+_QWEN2_PIECES = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+
+
+# What a GGUF file says of a text before the merges is a name, and transformers does not make of each what the original
+# tokenizer.json has: by `tokenizer.ggml.pre`, the normaliser and the pre-tokenizer that stand there.
+_BEFORE_MERGES: dict[str, Callable[[], tuple[Any, Any]]] = {
+    "smollm": lambda: (
+        None,
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)],
+    ),
+    "qwen2": lambda: (
+        normalizers.NFC(),
+        [
+            pre_tokenizers.Split(Regex(_QWEN2_PIECES), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ],
+    ),
+}
+
+
+def gguf_tokenizer(file: Path) -> Any:
+    """A GGUF file's tokenizer, which makes the ids that the original one makes.
+
+    Raises:
+        UserError: it is not known how the original one splits text.
+    """
+    import gguf  # of the extra that brings such files
+
+    field = gguf.GGUFReader(file).fields.get("tokenizer.ggml.pre")
+    name = bytes(field.parts[-1]).decode() if field else ""
+    if name not in _BEFORE_MERGES:
+        raise UserError(
+            f"{file}: it is not known how its tokenizer splits text (tokenizer.ggml.pre is '{name}'); GGUF files "
+            f"with {' or '.join(_BEFORE_MERGES)} are taken, other models as a folder of safetensors"
+        )
+    tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
+    normaliser, pieces = _BEFORE_MERGES[name]()
+    tokenizer.backend_tokenizer.normalizer = normaliser
+    tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(pieces)
+    return tokenizer
+
+
+def dequantise_gguf(file: Path, folder: Path) -> dict[str, Any]:
+    """Write a GGUF file as a plain float32 safetensors folder; facts about it.
+
+    transformers 5 refuses save_pretrained on a model it loaded from GGUF, so a fresh model of the same
+    configuration takes its weights.
+
+    Raises:
+        UserError: its tokenizer is none that can be rebuilt as it was.
+    """
+    tokenizer = gguf_tokenizer(file)
+    with contextlib.redirect_stderr(io.StringIO()):  # its progress bar, which no setting turns off
+        loaded = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
+    settings = loaded.config.to_dict()
+    for key in ("quantization_config", "_name_or_path", "model_type", "transformers_version"):
+        settings.pop(key, None)
+    config = AutoConfig.for_model(loaded.config.model_type, **settings)
+    fresh = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    fresh.load_state_dict(loaded.state_dict())
+    fresh.generation_config = loaded.generation_config
+    save_checkpoint(fresh, tokenizer, folder)
+    return {"parameters": fresh.num_parameters(), "source": file.name}
+
+
+PART_BYTES = 2 * 2**30  # a part is in memory while it is written
+
+
+def to_safetensors(source: Path, folder: Path, tick: Tick) -> dict[str, Any]:
+    """A checkpoint's folder with the same weights, bit for bit, in safetensors; facts about it.
+
+    Raises:
+        UserError: a file holds anything but tensors.
+    """
+    shards = weight_files(source, pickled=True)
+    places: dict[str, str] = {}
+    numbers = total = 0
+    for done, shard in enumerate(shards):
+        tick(done, len(shards))
+        for part in _parts(_tensors(shard)):
+            name = f"model-{len(set(places.values())) + 1:05d}.safetensors"
+            save_file(part, folder / name, metadata={"format": "pt"})
+            places |= dict.fromkeys(part, name)
+            numbers += sum(tensor.numel() for tensor in part.values())
+            total += sum(map(_bytes, part.values()))
+    if len(set(places.values())) == 1:
+        (folder / "model-00001.safetensors").rename(folder / "model.safetensors")
+    else:
+        index = {"metadata": {"total_size": total}, "weight_map": places}
+        (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=1), encoding="utf-8")
+    for path in {path for pattern in (*SMALL_FILES, CODE) for path in source.glob(pattern)}:
+        if not path.name.endswith((".bin.index.json", ".safetensors.index.json")):
+            shutil.copyfile(path, folder / path.name)
+    return {"parameters": numbers, "source": [shard.name for shard in shards]}
+
+
+def _tensors(shard: Path) -> dict[str, Tensor]:
+    """The tensors of one file, by name; they lie in the file until they are read, where its format allows that."""
+    try:
+        try:
+            found = torch.load(shard, map_location="cpu", weights_only=True, mmap=True)
+        except RuntimeError:  # a file of before torch 1.6
+            found = torch.load(shard, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        what = re.search(r"GLOBAL (\S+)", str(error))
+        named = f" ({what[1]})" if what else ""
+        raise UserError(f"{shard} holds more than tensors{named}: that may be code, and it was not loaded") from error
+    except (RuntimeError, EOFError, OSError, ValueError) as error:
+        said = (str(error) or type(error).__name__).splitlines()[0]
+        raise UserError(f"{shard} cannot be read: {said}; fetch it again") from error
+    if not isinstance(found, dict) or not all(isinstance(tensor, Tensor) for tensor in found.values()):
+        raise UserError(f"{shard} is no file of weights: it holds other things than tensors by name")
+    return found
+
+
+def _parts(tensors: dict[str, Tensor]) -> Iterator[dict[str, Tensor]]:
+    """The same tensors, some at a time, each with memory of its own: in safetensors none share any."""
+    part: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        if part and sum(map(_bytes, part.values())) + _bytes(tensor) > PART_BYTES:
+            yield part
+            part = {}
+        part[name] = tensor.clone(memory_format=torch.contiguous_format)
+    if part:
+        yield part
+
+
+def _bytes(tensor: Tensor) -> int:
+    return tensor.numel() * tensor.element_size()

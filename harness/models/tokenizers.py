@@ -1,0 +1,77 @@
+"""Tokenizers: loading them, and whether two are one."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoTokenizer
+
+from harness.core.errors import UserError
+from harness.core.records import Prompt
+from harness.models.chat import templates_differ_on
+from harness.models.reference import ChatTemplate
+
+
+def load_tokenizer(folder: Path, chat_template: ChatTemplate | None = None, remote_code: bool = False) -> Any:
+    """A checkpoint's tokenizer, with this chat template where it has none: saved with it, it is the tokenizer's own.
+
+    Raises:
+        UserError: it cannot be loaded, or is none that the harness can work with.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=remote_code)
+    except (ImportError, ValueError, OSError, KeyError) as error:  # KeyError: a tokenizer.json that lacks a part
+        said = str(error).strip() or type(error).__name__
+        raise UserError(f"the tokenizer of {folder} cannot be loaded: {said.splitlines()[0]}") from error
+    if not getattr(tokenizer, "is_fast", False):
+        raise UserError(f"the tokenizer of {folder} is no fast one (of the tokenizers library), and no other will do")
+    if chat_template is not None and not tokenizer.chat_template:
+        tokenizer.chat_template = chat_template.text
+    return tokenizer
+
+
+def tokenizer_fingerprint(tokenizer: Any) -> str:
+    """A digest of what a tokenizer makes of a response: its vocabulary, merges, normaliser and added tokens, and the
+    token that ends the turn. No chat template: it shapes prompts alone, and each model reads them by its own."""
+    content = json.loads(tokenizer.backend_tokenizer.to_str())
+    content.pop("padding", None)
+    content.pop("truncation", None)
+    content["eos_token_id"] = tokenizer.eos_token_id
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def tokenizer_difference(one: Any, other: Any) -> str:
+    """In a few words, what makes two tokenizers' fingerprints differ."""
+    mine, theirs = one.get_vocab(), other.get_vocab()
+    if len(mine) != len(theirs):
+        return f"{len(mine):,} tokens against {len(theirs):,}"
+    odd = next((token for token, index in mine.items() if theirs.get(token) != index), None)
+    if odd is not None:
+        return f"token {odd!r} has id {mine[odd]} in one and {theirs.get(odd, 'none')} in the other"
+    if one.eos_token_id != other.eos_token_id:
+        ends = f"{one.eos_token!r} in one and {other.eos_token!r} in the other"
+        return f"the vocabularies agree, but a turn ends with {ends}"
+    return "the vocabularies agree, but text is split otherwise (merges or normaliser)"
+
+
+def require_one_tokenizer(student: Any, teacher: Any, prompts: Iterable[Prompt]) -> None:
+    """Refuse a teacher whose distributions are over other tokens than the student's, or after other ones: whose chat
+    template makes other ids of any of a run's prompts.
+
+    Raises:
+        UserError: saying what differs.
+    """
+    if tokenizer_fingerprint(student) != tokenizer_fingerprint(teacher):
+        difference = tokenizer_difference(student, teacher)
+    elif odd := templates_differ_on(student, teacher, prompts):
+        difference = f"the vocabularies agree, but the chat templates differ on {odd}"
+    else:
+        return
+    raise UserError(
+        f"token-level methods need one tokenizer for student and teacher, but {student.name_or_path} and "
+        f"{teacher.name_or_path} differ: {difference}; sequence-level methods (sft, ddpo, dadpo) work with both"
+    )

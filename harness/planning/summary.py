@@ -1,0 +1,130 @@
+"""What `plan` prints: the stages with what they cost, and what the whole needs of this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from rich.table import Table
+
+from harness.core.units import in_bytes, in_minutes
+from harness.judging.settings import Judging
+from harness.planning.cost import Cost, Group
+from harness.planning.machine import free_disk, gpu_memory, main_memory
+from harness.planning.needs import to_download
+from harness.run.jobs import AnyJob
+from harness.run.road import Road
+from harness.store.artifacts import Store
+
+
+def judging_bill(costs: Iterable[tuple[Any, Any]], judging: Judging) -> list[str]:
+    """About what each judge that is paid by tokens is asked, one line each."""
+    lines = []
+    for name in judging.names:
+        paid = [cost for job, cost in costs if getattr(job, "judge", None) == name and cost and cost.calls]
+        if paid:
+            tokens, reply, longest = (
+                sum(getattr(cost, what) for cost in paid) for what in ("tokens", "reply_tokens", "longest_reply_tokens")
+            )
+            prices = judging.of(name).prices
+            line = f"judge {name}: {sum(cost.calls for cost in paid):,} calls, about {tokens:,} tokens in and "
+            line += f"{reply:,} out, {prices.in_words(tokens, reply)}"
+            if prices.cost(1, 1) is None:
+                line += " (set judge.prices.input and judge.prices.output)"
+            if longest > reply:
+                line += f"; without log-probs up to {longest:,} out, {prices.in_words(tokens, longest)}"
+            lines.append(f"{line}; what its cache has is free")
+    return lines
+
+
+# What makes a stage of the kind need less memory.
+SMALLER = "name a smaller model"
+
+
+READ = f"lower scoring_batch_tokens, or {SMALLER}"
+
+
+LESS = {
+    "train": "lower training.micro_batch_tokens, set training.gradient_checkpointing=true or training.lora_rank=16, or "
+    "name a smaller student",
+    "respond": f"lower generation_batch_size or the sampling's max_new_tokens, or {SMALLER}",
+    "score": READ,
+    "distributions": READ,
+}
+
+
+Costs = Sequence[tuple[AnyJob, Cost | None]]
+
+
+def stage_table(road: Road, groups: Iterable[Group]) -> Table:
+    found = Table(title=f"{road.pair.student}, taught by {road.pair.teacher}; judge: {road.config.judge.name}")
+    for name in ("stages", "there", "to do", "tokens", "seconds", "GPU memory" if gpu_memory() else "memory"):
+        found.add_column(name, justify="left" if name == "stages" else "right")
+    for group in groups:
+        found.add_row(
+            group.label,
+            str(group.there or ""),
+            str(group.to_do or ""),
+            f"{group.tokens:,}" if group.tokens else "",
+            _seconds(group),
+            in_bytes(group.memory) if group.to_do and group.memory is not None else "",
+        )
+    return found
+
+
+def _seconds(group: Group) -> str:
+    if not group.to_do:
+        return ""
+    if group.seconds is None:
+        return "unknown"
+    return f"{'~' if group.computed else ''}{group.seconds:,.0f}"
+
+
+def summary(road: Road, costs: Costs, store: Store) -> list[str]:
+    """In a few lines: time, memory and disk of what is to do."""
+    to_do = [cost for _, cost in costs if cost]
+    tokens, seconds = sum(cost.tokens for cost in to_do), sum(cost.seconds or 0 for cost in to_do)
+    # a judge's time is not counted among what is unknown of models
+    unknown = any(cost.seconds is None for cost in to_do)
+    rest = " and stages whose speed on this model is not known yet" if unknown else ""
+    lines = [
+        f"{len(to_do)} of {len(road.jobs)} stages to do: at most {tokens:,} tokens, about {in_minutes(seconds)}{rest}. "
+        "Estimates: responses are counted at their limit unless they are there; speeds are those of this store's last "
+        "stages of the kind, else (~) of the model's size and what this machine was measured to compute and read a "
+        "second, else of a two-core machine with the embedded pair."
+    ]
+    return lines + _memory(costs) + _disk(road, to_do, store)
+
+
+def peak_memory(costs: Costs) -> tuple[int, str] | None:
+    """The most that a stage to do needs of its device, and which; None where none is known to need any."""
+    known = [(cost.memory, job.label) for job, cost in costs if cost and cost.memory]
+    return max(known, default=None)
+
+
+def _memory(costs: Costs) -> list[str]:
+    peak, gpu = peak_memory(costs), gpu_memory()
+    if peak is None:
+        return []
+    kind, total = ("GPU memory", gpu) if gpu else ("memory", main_memory())
+    lines = [f"{kind}: at most about {in_bytes(peak[0])} ({peak[1]}){f'; {in_bytes(total)} here' if total else ''}"]
+    if total:
+        stages = dict.fromkeys(job.stage for job, cost in costs if cost and cost.memory and cost.memory > total)
+        lines += [f"warning: {stage} does not fit in {in_bytes(total)}: {LESS.get(stage, SMALLER)}" for stage in stages]
+    return lines
+
+
+def _disk(road: Road, to_do: Sequence[Cost], store: Store) -> list[str]:
+    made, scratch, fetched = disk_needed(to_do), max((cost.scratch for cost in to_do), default=0), to_download(road)
+    free = free_disk(store.root)
+    line = f"disk: about {in_bytes(made)} to be made in {store.root}, up to {in_bytes(scratch)} more while training"
+    line += f"; {in_bytes(fetched)} to be downloaded" if fetched else ""
+    lines = [f"{line}; {in_bytes(free)} free"]
+    if made + scratch > free:
+        lines.append("warning: that does not fit on the store's disk; see `store gc`, or --set store=DIR for another")
+    return lines
+
+
+def disk_needed(to_do: Iterable[Cost]) -> int:
+    """Bytes that stay in the store."""
+    return sum(cost.disk for cost in to_do)

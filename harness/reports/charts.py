@@ -1,0 +1,383 @@
+"""The charts of a report: what is drawn, and where each point of it lies.
+
+Charts are small SVGs of their own: text keeps its size on a phone, and colours follow the theme through CSS.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from math import ceil, floor, isfinite, log10
+from typing import Any
+
+from harness.core.records import Verdict
+from harness.reports.cells import rate_cell, rows_of
+from harness.results.figures import Results
+from harness.statistics.outcomes import from_records, outcomes
+
+COLOURS = 8  # c0 … c7 in report.css
+
+
+MOST_POINTS = 400  # of one line or one method's cloud: more is not seen, and makes the page heavy
+
+
+FEW_POINTS = 30  # a line of so few shows its points
+
+
+WIDTH, HEIGHT = 290, 195
+
+
+LEFT, RIGHT, TOP, BOTTOM = 40, WIDTH - 10, 10, HEIGHT - 36  # of the plot within
+
+
+Point = tuple[float, float]
+
+
+# The verdicts that the board's figures rest on, by prompt set and candidate.
+Deciding = Mapping[tuple[str, str], Sequence[Verdict]]
+
+
+Metrics = Mapping[str, Sequence[Mapping[str, Any]]]  # each training's curve
+
+
+# Of a run
+def systems(results: Results) -> list[str]:
+    """All that were judged, methods first, each once."""
+    place = {"method": 0, "control": 1, "untrained": 2, "ceiling": 3}
+    kinds = {row["method"]: row["kind"] for row in results["rows"]}
+    return sorted(kinds, key=lambda name: place[kinds[name]])
+
+
+def colours(results: Results) -> dict[str, str]:
+    """A system's class of colour, the same on the whole page; grey for those that were not trained."""
+    kinds = {row["method"]: row["kind"] for row in results["rows"]}
+    trained = [name for name in systems(results) if kinds[name] in ("method", "control")]
+    grey = {"untrained": "start", "ceiling": "ceiling"}
+    return {name: f"c{trained.index(name) % COLOURS}" if name in trained else grey[kinds[name]] for name in kinds}
+
+
+# Geometry
+@dataclass(frozen=True)
+class Series:
+    """Points of one colour; `joined` draws a line through them. `spread` holds each point's interval, if it has one."""
+
+    label: str
+    colour: str
+    points: Sequence[Point]
+    joined: bool = True
+    spread: Sequence[tuple[float, float] | None] = ()
+    titles: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A point as drawn."""
+
+    x: str
+    y: str
+    title: str
+    low: str = ""
+    high: str = ""
+
+
+@dataclass(frozen=True)
+class Curve:
+    label: str
+    colour: str
+    line: str  # an SVG polyline's points, empty where none is drawn
+    marks: Sequence[Mark]
+    faint: bool
+
+
+@dataclass(frozen=True)
+class Chart:
+    title: str
+    x_label: str
+    y_label: str
+    x_ticks: Sequence[tuple[str, str]]  # place, text
+    y_ticks: Sequence[tuple[str, str]]
+    series: Sequence[Curve]
+    zero: str = ""  # where y = 0 lies, if inside
+    rule: str = ""  # an upright line: its x
+    rule_label: str = ""
+    size: tuple[int, int] = (WIDTH, HEIGHT)
+    box: tuple[int, int, int, int] = (LEFT, RIGHT, TOP, BOTTOM)
+
+
+def chart(
+    title: str,
+    x_label: str,
+    y_label: str,
+    series: Sequence[Series],
+    y_range: tuple[float, float] | None = None,
+    rule: tuple[float, str] | None = None,
+    percent: bool = False,
+) -> Chart:
+    """A chart's geometry. Points that are not finite are left out; percent writes y in points of a hundred."""
+    kept = [_finite(one) for one in series]
+    xs = [x for one in kept for x, _ in one.points] + ([rule[0]] if rule else [])
+    ys = [y for one in kept for _, y in one.points] + [
+        end for one in kept for ends in one.spread if ends for end in ends
+    ]
+    x_low, x_high = _range(xs)
+    y_low, y_high = y_range or _range(ys)
+
+    def across(x: float) -> str:
+        return f"{LEFT + (RIGHT - LEFT) * (x - x_low) / (x_high - x_low):.1f}"
+
+    def down(y: float) -> str:
+        return f"{TOP + (BOTTOM - TOP) * (y_high - y) / (y_high - y_low):.1f}"
+
+    factor = 100 if percent else 1
+    return Chart(
+        title,
+        x_label,
+        y_label,
+        [(across(tick), _tick(tick)) for tick in ticks(x_low, x_high)],
+        [(down(tick / factor), _tick(tick)) for tick in ticks(y_low * factor, y_high * factor)],
+        [_drawn(one, across, down) for one in kept],
+        zero=down(0) if y_low < 0 < y_high else "",
+        rule=across(rule[0]) if rule else "",
+        rule_label=rule[1] if rule else "",
+    )
+
+
+def _drawn(series: Series, across: Callable[[float], str], down: Callable[[float], str]) -> Curve:
+    line = " ".join(f"{across(x)},{down(y)}" for x, y in series.points) if series.joined else ""
+    spread = series.spread or [None] * len(series.points)
+    titles = series.titles or [f"{series.label}: {x:.4g}, {y:.4g}" for x, y in series.points]
+    marks = [
+        Mark(across(x), down(y), title, *((down(ends[0]), down(ends[1])) if ends else ()))
+        for (x, y), ends, title in zip(series.points, spread, titles, strict=True)
+    ]
+    return Curve(
+        series.label,
+        series.colour,
+        line if len(series.points) > 1 else "",
+        marks if not series.joined or len(series.points) <= FEW_POINTS else [],
+        faint=not series.joined and len(series.points) > FEW_POINTS,
+    )
+
+
+def _finite(series: Series) -> Series:
+    keep = [i for i, (x, y) in enumerate(series.points) if isfinite(x) and isfinite(y)]
+    return Series(
+        series.label,
+        series.colour,
+        [series.points[i] for i in keep],
+        series.joined,
+        [series.spread[i] for i in keep] if series.spread else (),
+        [series.titles[i] for i in keep] if series.titles else (),
+    )
+
+
+def _range(values: Sequence[float]) -> tuple[float, float]:
+    """The values' range with a margin; never empty."""
+    if not values:
+        return 0.0, 1.0
+    low, high = min(values), max(values)
+    margin = 0.06 * (high - low) or 0.1 * abs(high) or 1.0
+    return low - margin, high + margin
+
+
+def ticks(low: float, high: float, about: int = 5) -> list[float]:
+    """Round numbers from low to high: steps of 1, 2 or 5 times a power of ten."""
+    rough = (high - low) / about
+    power = 10.0 ** floor(log10(rough))
+    step = next(power * base for base in (1, 2, 5, 10) if rough <= power * base * 1.0001)
+    return [round(i * step, 12) for i in range(ceil(low / step - 1e-9), floor(high / step + 1e-9) + 1)]
+
+
+def _tick(value: float) -> str:
+    if value == 0:
+        return "0"
+    return f"{value:,.10g}".replace("-", "−") if 1e-4 <= abs(value) < 1e7 else f"{value:.4g}".replace("-", "−")
+
+
+def thinned(points: Sequence[Point], most: int = MOST_POINTS) -> list[Point]:
+    """At most so many points: means of equal runs of neighbours."""
+    size = ceil(len(points) / most) if points else 1
+    groups = [points[i : i + size] for i in range(0, len(points), size)]
+    return [(sum(x for x, _ in g) / len(g), sum(y for _, y in g) / len(g)) for g in groups]
+
+
+# What is drawn
+
+# title, y label, (key of a metrics row, label, colour)
+PANELS: tuple[tuple[str, str, tuple[tuple[str, str, str], ...]], ...] = (
+    ("loss", "loss", (("loss", "loss", "c0"),)),
+    (
+        "log-probs",
+        "log-prob of a response",
+        (
+            ("log_prob_chosen", "chosen", "c0"),
+            ("log_prob_rejected", "rejected", "c1"),
+            ("log_prob", "teacher's response", "c0"),
+        ),
+    ),
+    (
+        "margins",
+        "nats from the reference",
+        (
+            ("margin", "margin", "c2"),
+            ("shift_chosen", "chosen", "c0"),
+            ("shift_rejected", "rejected", "c1"),
+        ),
+    ),
+    ("accuracy", "share of pairs", (("accuracy", "chosen above rejected", "c0"),)),
+)
+
+
+def curves(results: Results, metrics: Metrics) -> list[tuple[str, list[Chart]]]:
+    """Each training's charts, in the order of the run."""
+    order = [entry["name"] for entry in results["methods"] if entry["name"] in metrics]
+    names = order + [name for name in metrics if name not in order]
+    return [(name, _training_charts(metrics[name])) for name in names]
+
+
+def _training_charts(rows: Sequence[Mapping[str, Any]]) -> list[Chart]:
+    charts = []
+    for title, y_label, lines in PANELS:
+        series = [
+            Series(label, colour, thinned([(float(r["step"]), float(r[key])) for r in rows if _plotted(r, key)]))
+            for key, label, colour in lines
+        ]
+        series = [one for one in series if one.points]
+        if series:
+            charts.append(chart(title, "step", y_label, series, (0.0, 1.0) if title == "accuracy" else None))
+    return charts
+
+
+def _plotted(row: Mapping[str, Any], key: str) -> bool:
+    values = (row.get("step"), row.get(key))
+    return all(isinstance(value, int | float) and isfinite(value) for value in values)
+
+
+def _preference_title(label: str, row: Results) -> str:
+    return f"{label}: {rate_cell(row['preference_rate'], row['preference_interval'], signed=True)}"
+
+
+def lengths(results: Results) -> list[Chart]:
+    """Mean length against preference rate, a chart a prompt set."""
+    known = colours(results)
+    charts = []
+    for prompt_set in results["prompt_sets"]:
+        rows = rows_of(results, prompt_set["name"])
+        rows = [row for row in rows if None not in (row["preference_rate"], row["mean_tokens"])]
+        series = [
+            Series(
+                row["method"],
+                known[row["method"]],
+                [(row["mean_tokens"], row["preference_rate"])],
+                joined=False,
+                spread=[tuple(row["preference_interval"])],
+                titles=[f"{_preference_title(row['method'], row)}, {row['mean_tokens']:.0f} tokens"],
+            )
+            for row in rows
+        ]
+        mean = prompt_set["teacher"]["mean_tokens"]
+        if series:
+            charts.append(
+                chart(
+                    prompt_set["name"],
+                    "mean tokens of a response",
+                    "preference rate, %",
+                    series,
+                    (-1.05, 1.05),
+                    rule=None if mean is None else (mean, f"teacher: {mean:.0f} tokens"),
+                    percent=True,
+                )
+            )
+    return charts
+
+
+def clouds(results: Results, deciding: Deciding) -> list[Chart]:
+    """Each prompt's difference in length against its mean preference, a chart a system."""
+    known = colours(results)
+    verdicts = [verdict for found in deciding.values() for verdict in found]
+    in_tokens = all(None not in (v.candidate_tokens, v.reference_tokens) for v in verdicts)
+    unit = "tokens" if in_tokens else "characters"
+    charts = []
+    for system in systems(results):
+        found = [
+            _longer(v, in_tokens) for (_, name), group in deciding.items() if name == system for v in _means(group)
+        ]
+        points = [point for point in found if point is not None]
+        if points:
+            every = ceil(len(points) / MOST_POINTS)
+            shown = [(x, y + _apart(i)) for i, (x, y) in enumerate(points[::every])]
+            titles = [f"{x:+g} {unit}, preference {y:.2g}" for x, y in points[::every]]
+            label = f"{len(shown)} of {len(points)} prompts" if every > 1 else f"{len(points)} prompts"
+            series = Series(label, known[system], shown, joined=False, titles=titles)
+            difference = f"{unit} more than the teacher"
+            charts.append(chart(system, difference, "preference", [series], (-0.1, 1.1), rule=(0, "")))
+    return charts
+
+
+def _apart(place: int) -> float:
+    """A small shift, so that equal points are seen apart: always the same for the same place."""
+    return 0.07 * ((place * 0.618034) % 1 - 0.5) * 2
+
+
+def _means(verdicts: Sequence[Verdict]) -> list[tuple[Verdict, float]]:
+    """The first verdict and the mean preference of each prompt that has an outcome."""
+    first: dict[str, Verdict] = {}
+    for verdict in verdicts:
+        first.setdefault(verdict.prompt_id, verdict)
+    found = outcomes(from_records(verdicts)).judged
+    return [(first[name], mean) for name, mean in zip(found.prompt_ids, found.preference.tolist(), strict=True)]
+
+
+def _longer(judged: tuple[Verdict, float], in_tokens: bool) -> Point | None:
+    verdict, preference = judged
+    ends = (
+        (verdict.candidate_tokens, verdict.reference_tokens)
+        if in_tokens
+        else (verdict.candidate_characters, verdict.reference_characters)
+    )
+    return None if ends[0] is None or ends[1] is None else (float(ends[0] - ends[1]), preference)
+
+
+def sweeps(results: Results) -> list[Chart]:
+    """Preference against a β that several trainings of one method differ in, all else being equal."""
+    groups: dict[str, list[Results]] = {}
+    for entry in results["methods"]:
+        for key in _betas(entry):
+            rest = {name: value for name, value in entry["settings"].items() if name != key}
+            same = json.dumps([entry["method"], key, entry["token_matched"], rest], sort_keys=True)
+            groups.setdefault(same, []).append(entry)
+    charts = []
+    for same, entries in groups.items():
+        method, key = json.loads(same)[:2]
+        if len({entry["settings"][key] for entry in entries}) > 1:
+            others = ", ".join(f"{name} {entries[0]['settings'][name]:.4g}" for name in _betas(entries[0]) - {key})
+            title = f"{method} ({others})" if others else method
+            charts.append(_sweep(results, title, key, sorted(entries, key=lambda entry: entry["settings"][key])))
+    return charts
+
+
+def _betas(entry: Results) -> set[str]:
+    settings = entry["settings"].items()
+    return {name for name, value in settings if name.startswith("beta") and isinstance(value, int | float)}
+
+
+def _sweep(results: Results, title: str, key: str, entries: Sequence[Results]) -> Chart:
+    rows = {(r["prompt_set"], r["method"]): r for r in results["rows"] if r["judge"] == results["judge"]}
+    betas = [entry["settings"][key] for entry in entries]
+    aside = 0.025 * (betas[-1] - betas[0])  # sets stand beside one another: their intervals overlap
+    series = []
+    for place, prompt_set in enumerate(results["prompt_sets"]):
+        name = prompt_set["name"]
+        found = [(entry, rows[name, entry["name"]]) for entry in entries if (name, entry["name"]) in rows]
+        found = [(entry, row) for entry, row in found if row["preference_rate"] is not None]
+        series.append(
+            Series(
+                name,
+                f"c{place % COLOURS}",
+                [(entry["settings"][key] + aside * place, row["preference_rate"]) for entry, row in found],
+                spread=[tuple(row["preference_interval"]) for _, row in found],
+                titles=[_preference_title(f"{name}, {key} {entry['settings'][key]:g}", row) for entry, row in found],
+            )
+        )
+    return chart(title, key.replace("_", " "), "preference rate, %", series, (-1.05, 1.05), percent=True)

@@ -1,0 +1,68 @@
+"""A leaderboard as a file: Markdown, a page, or data for pandas, by the ending of its name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from harness.core.errors import UserError
+from harness.reports import board
+from harness.results.figures import Results
+from harness.results.folder import as_json
+
+
+def as_csv(runs: Sequence[Results]) -> str:
+    """A row for each row and judge of each board; intervals are two columns, rates are shares of one."""
+    rows = [_flat(run, row) for run in runs for row in run["rows"]]
+    return str(pd.DataFrame(rows).to_csv(index=False, lineterminator="\n"))
+
+
+def _flat(run: Results, row: Results) -> dict[str, Any]:
+    flat: dict[str, Any] = {
+        "board": run["name"],
+        "student": run["pair"]["student"],
+        "teacher": run["pair"]["teacher"],
+        "seeds": " ".join(str(one["seed"]) for one in run["runs"]),
+        "deciding": row["judge"] == run["judge"],
+    }
+    for name, value in row.items():
+        if name.endswith("_interval"):
+            low, high = value or (None, None)
+            flat |= {name.replace("_interval", "_low"): low, name.replace("_interval", "_high"): high}
+        elif name == "rank":
+            flat |= dict(zip(("rank_first", "rank_last"), value or (None, None), strict=True))
+        elif name == "flips":
+            flat |= {"flips": value["count"], "flips_of": value["n"]}
+        elif name == "by_run":
+            flat["runs"] = sum(rate is not None for rate in value)
+        else:
+            flat[name] = value
+    return flat
+
+
+def _page(runs: Sequence[Results]) -> str:
+    from harness.reports import html  # its templates take a moment to compile
+
+    return html.render_leaderboard(runs)
+
+
+WRITERS: dict[str, Callable[[Sequence[Results]], str]] = {
+    ".md": board.board_markdown,
+    ".html": _page,
+    ".json": as_json,
+    ".csv": as_csv,
+}
+
+
+def writer(path: Path) -> Callable[[Sequence[Results]], str]:
+    """What writes a leaderboard into a file of this name.
+
+    Raises:
+        UserError: another ending than those of WRITERS.
+    """
+    if path.suffix.lower() not in WRITERS:
+        raise UserError(f"{path}: a leaderboard is written as {', '.join(WRITERS)}; name a file that ends so")
+    return WRITERS[path.suffix.lower()]

@@ -1,0 +1,210 @@
+"""Reports in HTML: the page of a run, and one of several boards. A page is one file without a network, the same bytes
+for the same results: names are escaped by the templates like all other text, and what models wrote is data.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from harness.core import escape as text
+from harness.core.records import RunPrompt, RunResponse, Verdict, read_jsonl, read_records
+from harness.reports import charts, tables
+from harness.reports.cells import facts, judge_named, warnings
+from harness.reports.charts import Deciding, Metrics
+from harness.results.figures import TEACHER, Results
+from harness.results.folder import CONFIG, CURVES, RUN_PROMPTS, RUN_RESPONSES
+from harness.results.reading import read_results
+from harness.run.jobs import VERDICTS
+from harness.statistics.agreement import both_orders
+from harness.statistics.outcomes import Outcome, outcomes_by_prompt
+from harness.statistics.panel import SUMMARIES, panel_verdicts
+
+
+@dataclass(frozen=True)
+class ReportData:
+    """What a run's folder holds. None: the run was made before that was kept."""
+
+    results: Results
+    verdicts: Sequence[Verdict]
+    metrics: Metrics | None = None
+    prompts: Sequence[RunPrompt] | None = None
+    responses: Sequence[RunResponse] | None = None
+    config: str | None = None
+
+
+def read_run(folder: Path) -> ReportData:
+    """A finished run's folder, or a record of one.
+
+    Raises:
+        UserError: no results there, or a file that is not what it should be.
+    """
+    curves = sorted((folder / CURVES).glob("*.jsonl"))
+    prompts, responses, config = folder / RUN_PROMPTS, folder / RUN_RESPONSES, folder / CONFIG
+    return ReportData(
+        results=read_results(folder),
+        verdicts=read_records(folder / VERDICTS, Verdict),
+        metrics={path.stem: [row for _, row in read_jsonl(path)] for path in curves} or None,
+        prompts=read_records(prompts, RunPrompt) if prompts.is_file() else None,
+        responses=read_records(responses, RunResponse) if responses.is_file() else None,
+        config=config.read_text(encoding="utf-8") if config.is_file() else None,
+    )
+
+
+def report_html(run: ReportData) -> str:
+    """The page of a run."""
+    results, deciding = run.results, _deciding(run)
+    prompts = {(prompt.prompt_set, prompt.id): prompt for prompt in run.prompts or ()}
+    return _page(
+        "report.html.j2",
+        v=_shown(results),
+        categories=tables.categories(results, prompts, deciding),
+        curves=charts.curves(results, run.metrics or {}),
+        clouds=charts.clouds(results, deciding),
+        sweeps=charts.sweeps(results),
+        config=run.config,
+        without=[name for name, part in (("prompts", run.prompts), ("responses", run.responses)) if part is None],
+        island=_island(run, prompts, deciding),
+    )
+
+
+def render_leaderboard(runs: Sequence[Results]) -> str:
+    """The boards of several runs on one page, each in a section of its own: rows of different runs share no table."""
+    return _page("leaderboard.html.j2", runs=[_shown(run) for run in runs])
+
+
+def _shown(results: Results) -> dict[str, Any]:
+    """What both pages show of a run."""
+    sets = [prompt_set["name"] for prompt_set in results["prompt_sets"]]
+    return {
+        "run": results,
+        "judge": judge_named(results, results["judge"]),
+        "warnings": warnings(results),
+        "facts": facts(results),
+        "colours": charts.colours(results),
+        "systems": charts.systems(results),
+        "boards": [tables.board(results, prompt_set) for prompt_set in results["prompt_sets"]],
+        "ranked": any(row["rank"] for row in results["rows"]),
+        "pooled": len(results["runs"]) > 1,
+        "bars": [(name, tables.bars(results, name)) for name in sets],
+        "contrasts": tables.contrasts(results),
+        "lengths": charts.lengths(results),
+        "controls": tables.length_controls(results),
+        "no_control": tables.no_control(results),
+        "judges": tables.judges(results),
+        "trained": tables.trained(results),
+    }
+
+
+# The page
+def _page(template: str, **parts: Any) -> str:
+    """Nothing in it is fetched, and nothing of a run's text can become code: the policy allows two hashes alone."""
+    style, script = (_beside(name) for name in ("report.css", "report.js"))
+    return (
+        _environment()
+        .get_template(template)
+        .render(
+            style=Markup(style),
+            script=Markup(script),
+            style_hash=_csp_hash(style),
+            script_hash=_csp_hash(script),
+            **parts,
+        )
+    )
+
+
+@cache
+def _environment() -> Environment:
+    return Environment(
+        loader=PackageLoader("harness", "reports"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=visible,
+    )
+
+
+def visible(value: Any) -> Any:
+    """Text with its unseen characters written out; anything else as it is."""
+    if isinstance(value, str) and not isinstance(value, Markup):
+        return text.visible(value)
+    return value
+
+
+def _beside(name: str) -> str:
+    return (resources.files("harness.reports") / name).read_text(encoding="utf-8").replace("\r\n", "\n")
+
+
+def _csp_hash(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+# What the judge said
+def _deciding(run: ReportData) -> Deciding:
+    """The verdicts that the board's figures follow from; a panel's follow from its members'."""
+    judge = run.results["judge"]
+    groups: dict[tuple[str, str], list[Verdict]] = {}
+    for verdict in run.verdicts:
+        groups.setdefault((verdict.prompt_set, verdict.candidate), []).append(verdict)
+    if judge not in SUMMARIES:
+        return {key: [v for v in found if v.judge == judge] for key, found in groups.items()}
+    members = judge_named(run.results, judge)["setup"]["judges"].split(", ")
+    return {
+        key: panel_verdicts({name: [v for v in found if v.judge == name] for name in members})[judge]
+        for key, found in groups.items()
+    }
+
+
+def _island(run: ReportData, prompts: Mapping[tuple[str, str], RunPrompt], deciding: Deciding) -> dict[str, Any]:
+    """What the browser of prompts reads; tojson writes it so that it cannot end its script."""
+    outcome: dict[tuple[str, str], dict[str, Outcome]] = {}
+    flipped: dict[tuple[str, str], list[str]] = {}
+    for (prompt_set, system), verdicts in deciding.items():
+        for prompt_id, found in outcomes_by_prompt(verdicts).items():
+            outcome.setdefault((prompt_set, prompt_id), {})[system] = found
+        for prompt_id, (first, second) in both_orders(verdicts).items():
+            if (first - 0.5) * (second - 0.5) < 0:
+                flipped.setdefault((prompt_set, prompt_id), []).append(system)
+    responses: dict[tuple[str, str], dict[str, Any]] = {}
+    for response in run.responses or ():
+        place = responses.setdefault((response.prompt_set, response.prompt_id), {})
+        place[response.system] = [response.text, response.tokens, response.finish]
+    said: dict[tuple[str, str], dict[str, list[Any]]] = {}
+    for verdict in run.verdicts:
+        by_system = said.setdefault((verdict.prompt_set, verdict.prompt_id), {})
+        row = [verdict.judge, verdict.order, verdict.status, verdict.preference, verdict.detail, verdict.raw]
+        by_system.setdefault(verdict.candidate, []).append(row)
+    keys = list(dict.fromkeys([*prompts, *responses, *said]))
+    colours = charts.colours(run.results)
+    return {
+        "judge": run.results["judge"],
+        "teacher": TEACHER,
+        "systems": [[name, colours[name]] for name in charts.systems(run.results)],
+        "prompts": [
+            {
+                "set": key[0],
+                "id": key[1],
+                **(_told(prompts[key]) if key in prompts else {"category": "", "answer": "", "messages": []}),
+                "responses": responses.get(key, {}),
+                "verdicts": said.get(key, {}),
+                "outcomes": outcome.get(key, {}),
+                "flips": flipped.get(key, []),
+            }
+            for key in keys
+        ],
+    }
+
+
+def _told(prompt: RunPrompt) -> dict[str, Any]:
+    messages = [[message.role, message.content] for message in prompt.messages]
+    return {"category": prompt.category, "answer": prompt.answer, "messages": messages}

@@ -1,0 +1,1 @@
+"""What a run leaves: figures from verdicts, the run's folder, its manifest; pooled, verified, recorded."""

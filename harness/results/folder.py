@@ -1,0 +1,286 @@
+"""A run's results: made from its artifacts, written into its folder, and read from there."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import harness
+from harness.config.config import MACHINE, to_yaml
+from harness.core.errors import UserError
+from harness.core.files import canonical_hash, write_atomically
+from harness.core.records import (
+    METRICS,
+    Ref,
+    Response,
+    RunPrompt,
+    RunResponse,
+    Verdict,
+    prompts_digest,
+    read_records,
+    write_jsonl,
+)
+from harness.judging import Judge
+from harness.judging.protocol import source_digest
+from harness.prompts import PromptSet
+from harness.prompts.overlap import overlap
+from harness.results.figures import SECTIONS, TEACHER, Declared, Results, RunRows, figures
+from harness.run.jobs import RESPONSES, VERDICTS, PruneJob
+from harness.run.road import Evaluation, Road, run_digest
+from harness.run.rows import Entry
+from harness.statistics.panel import SUMMARIES
+from harness.store.artifacts import Store
+
+SCHEMA = 2
+
+
+RESULTS, CONFIG, BOARD = "results.json", "config.yaml", "leaderboard.md"
+
+
+KEYS = ("name", "runs", "pair", "pruning", "judge", "judges", "training", "evaluation", "methods", "config", *SECTIONS)
+
+
+ENTRY = ("name", "method", "controls", "token_matched", "why", "settings")
+
+
+RUN_PROMPTS, RUN_RESPONSES, CURVES = "prompts.jsonl", "responses.jsonl", "metrics"
+
+
+def as_file_name(model: str) -> str:
+    """A model's name, folder or hub id as one part of a file's name."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", Path(model).name).strip(".-") or "model"
+
+
+def declared(road: Road) -> Declared:
+    """What the road's configuration says that its board is to show."""
+    config = road.config
+    return Declared(
+        sets={evaluation.name: evaluation.in_domain for evaluation in road.evaluations},
+        candidates={candidate.name: candidate.kind for candidate in road.evaluations[0].candidates},
+        judges=config.judge.names,
+        parts=[judge.name for judge, _ in road.judges],
+        contrasts=config.contrasts or (),
+    )
+
+
+def declared_in(results: Results) -> Declared:
+    """The same, as a results file has it."""
+    config = results["config"]
+    return Declared(
+        sets={entry["name"]: entry["in_domain"] for entry in results["prompt_sets"]},
+        candidates={row["method"]: row["kind"] for row in results["rows"]},
+        judges=[name.strip() for name in config["judge"]["name"].split(",")],
+        parts=[judge["name"] for judge in results["judges"] if judge["name"] not in SUMMARIES],
+        contrasts=[(first, second) for first, second in config["contrasts"] or ()],
+    )
+
+
+def made_by(road: Road, store: Store) -> RunRows:
+    """The verdicts and responses of a finished road, as its folder keeps them."""
+    verdicts: list[Verdict] = []
+    responses: list[RunResponse] = []
+    for evaluation in road.evaluations:
+        responses += _responses(evaluation, TEACHER, evaluation.reference, store)
+        for candidate in evaluation.candidates:
+            responses += _responses(evaluation, candidate.name, candidate.responses, store)
+            for ref in candidate.verdicts.values():
+                verdicts += judged(ref, store)
+    return RunRows(verdicts, responses)
+
+
+def _responses(evaluation: Evaluation, system: str, ref: Ref, store: Store) -> Iterable[RunResponse]:
+    for row in read_records(store.read(ref).path / RESPONSES, Response):
+        if row.sample == 0:  # further samples are for judges alone
+            yield RunResponse(
+                prompt_set=evaluation.name,
+                prompt_id=row.prompt_id,
+                system=system,
+                text=row.text,
+                tokens=len(row.token_ids),
+                finish=row.finish,
+            )
+
+
+def collect(road: Road, store: Store, command: str) -> tuple[Results, RunRows]:
+    """Every figure of a finished road, and the rows that they follow from."""
+    config, made = road.config, made_by(road, store)
+    manifests = {ref: store.read(ref).manifest for ref in road.jobs if store.has(ref)}
+    name = f"{as_file_name(road.pair.student)}-seed{config.seed}-{run_digest(road)}"
+    date = max(manifest["created"] for manifest in manifests.values())[:10]
+    known = {
+        "name": name,
+        "seed": config.seed,
+        "date": date,
+        "harness": harness.__version__,
+        "command": command,
+    }
+    found = figures(declared(road), {name: made})
+    several = len(config.judge.names) > 1
+    results: Results = {
+        "schema": SCHEMA,
+        "name": name,
+        "runs": [known],
+        "pair": {
+            **road.pair.model_dump(include={"student", "teacher"}),
+            "weights": {role: model.weights for role, model in road.weights.items()},
+        },
+        "pruning": next((manifests[ref]["facts"] for ref, job in road.jobs.items() if isinstance(job, PruneJob)), None),
+        "judge": declared(road).judge,
+        "judges": [*(_panels(road) if several else []), *(described(judge) for judge, _ in road.judges)],
+        "judge_samples": config.judge.samples if any(judge.measures for judge, _ in road.judges) else 0,
+        "training": {
+            "prompt_set": config.train_prompts,
+            "prompts": len(road.train_prompts),
+            "digest": prompts_digest(road.train_prompts),
+            **_source(road.train_set),
+            "sampling": config.train_sampling.model_dump(),
+            **_response_facts(road.teacher_responses, store),
+        },
+        "evaluation": {"sampling": config.eval_sampling.model_dump()},
+        "methods": [
+            {
+                **described_entry(entry),
+                "artifact": road.trainings[entry.name],
+                "facts": manifests[road.trainings[entry.name]]["facts"],
+            }
+            for entry in road.entries
+        ],
+        **found,
+        "prompt_sets": [{**entry, **_prompt_facts(road, entry["name"])} for entry in found["prompt_sets"]],
+        "config": config.model_dump(mode="json", exclude=set(MACHINE)),
+    }
+    return results, made
+
+
+def described_entry(entry: Entry) -> Results:
+    """What a board says of a row that is trained, beside its training: the keys of ENTRY."""
+    said = (entry.name, entry.method, entry.controls, entry.match_tokens, entry.why)
+    return dict(zip(ENTRY, (*said, entry.shaping), strict=True))
+
+
+def _prompt_facts(road: Road, name: str) -> Results:
+    """What a board says of an evaluation set beside its figures: where it is from, and what training saw of it."""
+    prompts = road.eval_prompts[name]
+    return {
+        "digest": prompts_digest(prompts),
+        **_source(road.eval_sets.get(name)),
+        "overlap": asdict(overlap(road.train_prompts, prompts)),
+    }
+
+
+def _source(found: PromptSet | None) -> Results:
+    return {"source": found.source, "license": found.license, "duplicates": found.duplicates} if found else {}
+
+
+def judged(ref: Ref, store: Store) -> list[Verdict]:
+    """A judging's verdicts. Those that failed keep it from being an artifact; they count on the board all the same."""
+    folder = store.read(ref).path if store.has(ref) else store.workspace(ref)
+    return read_records(folder / VERDICTS, Verdict)
+
+
+def described(judge: Judge) -> Results:
+    """What a board says of a judge; its digest is of everything that an answer depends on."""
+    return {
+        "name": judge.name,
+        "summary": judge.summary,
+        "misses": judge.misses,
+        "setup": judge.setup,
+        "digest": source_digest(judge),
+    }
+
+
+def _panels(road: Road) -> list[Results]:
+    members = [judge for judge, _ in road.judges if judge.name in road.config.judge.names]
+    misses = panel_misses([judge.misses for judge in members])
+    setup = {"judges": ", ".join(judge.name for judge in members)}
+    digest = canonical_hash([source_digest(judge) for judge in members])
+    return [
+        {"name": name, "summary": text, "misses": misses, "setup": setup, "digest": digest}
+        for name, text in SUMMARIES.items()
+    ]
+
+
+def panel_misses(members: Sequence[str]) -> str:
+    """What a panel misses, from what each of its judges does: it is a proxy only where all of them are."""
+    return "; ".join(members) if all(members) else ""
+
+
+def _response_facts(ref: Ref, store: Store) -> Results:
+    facts = store.read(ref).facts
+    return {"mean_tokens": facts["tokens"] / facts["responses"], "cut_share": facts["cut"] / facts["responses"]}
+
+
+def as_json(data: Any) -> str:
+    return json.dumps(data, indent=1, ensure_ascii=False) + "\n"
+
+
+def write_run(out: Path, road: Road, store: Store, results: Results, made: RunRows, board: str) -> None:
+    """The run's output folder; each file is whole or as before. metrics/NAME.jsonl is each training's curve."""
+    for old in (out / CURVES).glob("*.jsonl"):
+        if old.stem not in road.trainings:
+            old.unlink()
+    for name, ref in road.trainings.items():
+        curve = (store.read(ref).path / METRICS).read_text(encoding="utf-8")
+        write_atomically(out / CURVES / f"{name}.jsonl", curve)
+    write_atomically(out / CONFIG, to_yaml(road.config))
+    prompts = [
+        RunPrompt(prompt_set=name, **dict(prompt)) for name, found in road.eval_prompts.items() for prompt in found
+    ]
+    write_jsonl(out / RUN_PROMPTS, prompts)
+    write_jsonl(out / RUN_RESPONSES, made.responses)
+    write_jsonl(out / VERDICTS, made.verdicts)
+    write_atomically(out / RESULTS, as_json(results))
+    write_atomically(out / BOARD, board)
+
+
+def read_made(folder: Path) -> RunRows:
+    """The verdicts and responses in a run's folder.
+
+    Raises:
+        UserError: a file is not there, or a line of it is none of these.
+    """
+    for name in (VERDICTS, RUN_RESPONSES):
+        if not (folder / name).is_file():
+            raise UserError(f"{folder} holds no {name}; run it again (nothing is computed twice)")
+    return RunRows(read_records(folder / VERDICTS, Verdict), read_records(folder / RUN_RESPONSES, RunResponse))
+
+
+def read_part(folder: Path, name: str, what: str, schema: int, keys: Sequence[str]) -> Results:
+    """A JSON file of a run's folder that holds `what`, in a schema's version, with all of these keys.
+
+    Raises:
+        UserError: it is not there, not that, of another version, or damaged.
+    """
+    path, found = folder / name, read_versioned(folder, name, what, schema)
+    if found["schema"] < schema:
+        older = f"of an older version ({found['schema']}, this program reads {schema})"
+        raise UserError(f"{path}: {what} {older}; run it again (nothing is computed twice)")
+    if lacking := [key for key in keys if key not in found]:
+        raise UserError(f"{path}: damaged, it has no '{lacking[0]}'; run it again (nothing is computed twice)")
+    return found
+
+
+def read_versioned(folder: Path, name: str, what: str, schema: int) -> Results:
+    """A JSON file of a run's folder that holds `what`, of this schema's version or an older one.
+
+    Raises:
+        UserError: it is not there, not that, or of a newer version.
+    """
+    path = folder / name
+    if not path.is_file():
+        raise UserError(f"{folder} holds no {name}; give the output folder of a finished run")
+    try:
+        found: Results = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path}: not valid JSON ({error})") from error
+    version = found.get("schema") if isinstance(found, dict) else None
+    if type(version) is not int or version < 1:
+        raise UserError(f"{path}: not {what} of a run, it says no version; run it again (nothing is computed twice)")
+    if version > schema:
+        newer = f"of a newer version ({version}, this program knows {schema})"
+        raise UserError(f"{path}: {what} {newer}; update the harness")
+    return found

@@ -1,0 +1,297 @@
+"""Whether a run's figures follow from its files, and its files from its artifacts."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import isclose
+from pathlib import Path
+from typing import Any
+
+from harness.core.files import file_sha256
+from harness.core.progress import Tick
+from harness.core.records import (
+    METRICS,
+    Prompt,
+    Response,
+    RunPrompt,
+    RunResponse,
+    prompts_digest,
+    read_jsonl,
+    read_records,
+)
+from harness.core.section import parse_yaml
+from harness.methods.settings import shaping
+from harness.reports import board
+from harness.results.figures import SECTIONS, TEACHER, Results, figures
+from harness.results.folder import BOARD, CONFIG, CURVES, RESULTS, RUN_PROMPTS, RUN_RESPONSES, declared_in, read_made
+from harness.results.manifest import changed_files, from_results, read_manifest, sums
+from harness.results.reading import is_older, read_results
+from harness.run.jobs import RESPONSES, VERDICTS, JudgeJob, job_from_json
+from harness.store.artifacts import MANIFEST, Store
+
+# what stands in a row, a contrast or a length control that says which one it is
+_NAMES = ("name", "prompt_set", "scope", "method", "first", "second", "judge")
+
+
+_FROM_RESPONSES = ("mean_tokens", "cut_share", "prompts", "teacher")
+
+
+_SAME = 1e-9  # relative: figures are made again by the same sums
+
+
+@dataclass
+class Verification:
+    """checked: what was held against what, in words. wrong: what does not follow, one line each.
+
+    absent: artifacts of the run that this store does not have, so that nothing could be said of them; judgings that
+    were never done, as verdicts failed, are among them."""
+
+    checked: list[str] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
+    absent: list[str] = field(default_factory=list)
+
+    def add(self, what: str, wrong: Iterable[str]) -> None:
+        self.checked.append(what)
+        self.wrong += wrong
+
+
+def verify(folder: Path, store: Store, tick: Tick) -> Verification:
+    """Hold a run's folder (or a record of it) against itself, and against those of its artifacts that the store has.
+
+    Raises:
+        UserError: a file that is needed is missing or cannot be read.
+    """
+    found = Verification()
+    results, manifest, older = read_results(folder), read_manifest(folder), is_older(folder)
+    found.add(f"{len(manifest['files'])} files of the folder by their sha256", changed_files(folder))
+    if older:
+        rows = f"{len(results['rows'])} rows of figures, computed again from {VERDICTS} and {RUN_RESPONSES}"
+        found.checked.append(f"{rows}, as {RESULTS} is of an older version")
+    elif all((folder / name).is_file() for name in (VERDICTS, RUN_RESPONSES)):  # else it is said above
+        rows = f"{len(results['rows'])} rows of figures from {VERDICTS} and {RUN_RESPONSES}"
+        found.add(rows, _figures(folder, results))
+    if all((folder / name).is_file() for name in (RUN_PROMPTS, RUN_RESPONSES)):
+        found.add(f"prompts of {len(results['prompt_sets'])} sets", _prompts(folder, results))
+    found.add(
+        f"what {RESULTS} says of settings, sampling and seed, from its configuration", _declared(results, manifest)
+    )
+    if not older:  # an older version's board is of its own words
+        found.add(f"{BOARD} from {RESULTS}", _board(folder, results))
+    found.add(f"{CONFIG} and {RESULTS} from {MANIFEST}", _settings(folder, results, manifest))
+    _artifacts(folder, manifest, store, found, tick)
+    return found
+
+
+def _figures(folder: Path, results: Results) -> Iterator[str]:
+    again = json.loads(json.dumps(figures(declared_in(results), {results["name"]: read_made(folder)})))
+    for section in SECTIONS:
+        for path, was, now in differences(results[section], again[section], section):
+            file = RUN_RESPONSES if path.split(": ")[-1].split(".")[0] in _FROM_RESPONSES else VERDICTS
+            yield f"{RESULTS}: {path} is {_short(was)}; from {file} it is {_short(now)}"
+
+
+def differences(was: Any, now: Any, path: str) -> Iterator[tuple[str, Any, Any]]:
+    """(where, the one, the other) of everything in which two pieces of plain data differ; list entries by their names.
+
+    A key that only the first has is a digest or fact that is held against something else."""
+    if isinstance(was, Mapping) and isinstance(now, Mapping):
+        for key in now:
+            yield from differences(was.get(key, _LACKING), now[key], f"{path}{'.' if '/' not in path else ': '}{key}")
+    elif isinstance(was, list) and isinstance(now, list) and _named(was) is not None and _named(now) is not None:
+        ours, theirs = _named(was) or {}, _named(now) or {}
+        for name in dict.fromkeys([*ours, *theirs]):
+            yield from differences(ours.get(name, _LACKING), theirs.get(name, _LACKING), f"{path} / {name}")
+    elif isinstance(was, list) and isinstance(now, list) and len(was) == len(now):
+        for number, (one, other) in enumerate(zip(was, now, strict=True)):
+            yield from differences(one, other, f"{path}[{number}]")
+    elif not _equal(was, now):
+        yield path, was, now
+
+
+_LACKING = "not there"
+
+
+def _named(rows: list[Any]) -> dict[str, Any] | None:
+    """Rows by what they are called; None where they have no names, or not one each."""
+    if not rows or not all(isinstance(row, Mapping) and any(name in row for name in _NAMES) for row in rows):
+        return None
+    named = {", ".join(str(row[name]) for name in _NAMES if name in row): row for row in rows}
+    return named if len(named) == len(rows) else None
+
+
+def _equal(was: Any, now: Any) -> bool:
+    numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in (was, now))
+    return isclose(was, now, rel_tol=_SAME, abs_tol=1e-12) if numbers else bool(was == now)
+
+
+def _short(value: Any) -> str:
+    text = f"{value:.6g}" if isinstance(value, float) else str(value)
+    return text if len(text) <= 80 else f"{text[:77]}…"
+
+
+def _prompts(folder: Path, results: Results) -> Iterator[str]:
+    by_set: dict[str, list[Prompt]] = {}
+    for row in read_records(folder / RUN_PROMPTS, RunPrompt):
+        by_set.setdefault(row.prompt_set, []).append(
+            Prompt(**{name: getattr(row, name) for name in Prompt.model_fields})
+        )
+    answered: dict[str, set[str]] = {}
+    for response in read_records(folder / RUN_RESPONSES, RunResponse):
+        answered.setdefault(response.prompt_set, set()).add(response.prompt_id)
+    for entry in results["prompt_sets"]:
+        prompts = by_set.get(entry["name"], [])
+        if prompts_digest(prompts) != entry["digest"]:
+            yield f"{RUN_PROMPTS}: the prompts of {entry['name']} are not those that {RESULTS} has the digest of"
+        if answered.get(entry["name"], set()) != {prompt.id for prompt in prompts}:
+            yield f"{RUN_RESPONSES}: the prompts answered on {entry['name']} are not those of {RUN_PROMPTS}"
+
+
+def _board(folder: Path, results: Results) -> Iterator[str]:
+    path = folder / BOARD
+    if path.is_file() and path.read_bytes() != board.board_markdown([results]).encode():
+        yield f"{BOARD} is not what {RESULTS} renders to"
+
+
+def _settings(folder: Path, results: Results, manifest: Results) -> Iterator[str]:
+    if (folder / CONFIG).is_file():
+        yield from _config(folder / CONFIG, results)
+    for key, value in from_results(results).items():
+        for path, was, now in differences(manifest[key], value, key):
+            yield f"{MANIFEST}: {path} is {_short(was)}; {RESULTS} has {_short(now)}"
+    for key, value in sums(manifest["stages"]).items():
+        if not _equal(manifest[key], value):
+            yield f"{MANIFEST}: {key} is {_short(manifest[key])}; of its stages it is {_short(value)}"
+    stages = {stage["ref"]: stage for stage in manifest["stages"]}
+    for method in results["methods"]:
+        name, stage = method["name"], stages.get(method["artifact"])
+        if stage is None or not stage["made"]:
+            yield f"{MANIFEST} has no training {method['artifact']}, which {RESULTS} has for {name}"
+            continue
+        for path, was, now in differences(method["facts"], stage["facts"], f"methods / {name}"):
+            yield f"{RESULTS}: {path} is {_short(was)}; {MANIFEST} has {_short(now)}"
+        curve = folder / CURVES / f"{name}.jsonl"
+        if not curve.is_file() or file_sha256(curve) != stage["files"][METRICS]["sha256"]:
+            yield f"{CURVES}/{name}.jsonl is not the curve that its training {method['artifact']} wrote"
+
+
+def _declared(results: Results, manifest: Results) -> Iterator[str]:
+    """What a board says beside its figures, held against the configuration and the stages."""
+    config = results["config"]
+    said = {
+        "seed": results["runs"][0]["seed"],
+        "train_sampling": results["training"]["sampling"],
+        "eval_sampling": results["evaluation"]["sampling"],
+        "settings": {m["method"]: m["settings"] for m in results["methods"] if not m["controls"]},
+    }
+    for key, value in said.items():
+        wanted = config[key]
+        if key == "settings":
+            wanted = {name: shaping(wanted[name]) for name in said["settings"] if name in wanted}
+        for path, was, now in differences(value, wanted, key):
+            yield f"{RESULTS}: {path} is {_short(was)}; its configuration has {_short(now)}"
+    facts = [stage["facts"] for stage in manifest["stages"] if stage["made"]]
+    if results["pruning"] is not None and results["pruning"] not in facts:
+        yield f"{RESULTS}: pruning is not what any stage of {MANIFEST} says"
+    lengths = [(f["tokens"] / f["responses"], f["cut"] / f["responses"]) for f in facts if f.get("cut") is not None]
+    if (results["training"]["mean_tokens"], results["training"]["cut_share"]) not in lengths:
+        yield f"{RESULTS}: the lengths of the training responses are not what any stage of {MANIFEST} says"
+
+
+def _config(path: Path, results: Results) -> Iterator[str]:
+    config = {key: value for key, value in results["config"].items() if key != "training"}
+    written = parse_yaml(path.read_text(encoding="utf-8", errors="replace"), str(path))
+    found = list(differences(config, written, "config"))
+    for where, was, now in found:
+        yield f"{RESULTS}: {where} is {_short(was)}; {CONFIG} has {_short(now)}"
+    if not found and config != written:
+        yield f"{CONFIG} lacks settings of {RESULTS}"
+
+
+def _artifacts(folder: Path, manifest: Results, store: Store, found: Verification, tick: Tick) -> None:
+    """Every file of every artifact that is here is read again, whatever is remembered of it."""
+    made = [stage for stage in manifest["stages"] if stage["made"]]
+    here = [stage for stage in made if store.has(stage["ref"])]
+    absent = [stage for stage in manifest["stages"] if stage not in here]  # judgings with verdicts that failed, too
+    found.absent += [f"{stage['label']} ({stage['ref']})" for stage in absent]
+    if not here:
+        return
+    wrong: list[str] = []
+    whole: list[Results] = []
+    for number, stage in enumerate(here):
+        tick(number, len(here), stage["label"])
+        problems = list(_artifact(stage, store))
+        wrong += problems
+        whole += [] if problems else [stage]
+    found.add(f"{len(here)} artifacts of the store, every file by its sha256 and every key by its job", wrong)
+    if len(here) == len(made):
+        every = len(whole) == len(manifest["stages"])
+        found.add(f"{VERDICTS} and {RUN_RESPONSES} from the artifacts", _rows(folder, whole, every, store))
+
+
+def _artifact(stage: Results, store: Store) -> Iterator[str]:
+    where = f"{stage['label']} ({stage['ref']})"
+    for name, known in stage["files"].items():
+        path = store.path(stage["ref"]) / name
+        if not path.is_file():
+            yield f"{where}: {name} is missing in the store"
+        elif file_sha256(path) != known["sha256"]:
+            yield f"{where}: {name} is not the file that {MANIFEST} has the sha256 of"
+    try:
+        written = json.loads((store.path(stage["ref"]) / MANIFEST).read_text(encoding="utf-8"))
+        ref = job_from_json.validate_python(written["job"]).ref
+        changed = [name for name in ("facts", "seconds", "created") if written[name] != stage[name]]
+    except (ValueError, KeyError, TypeError):
+        yield f"{where}: its {MANIFEST} is damaged, or of another version"
+        return
+    if changed:
+        yield f"{where}: {', '.join(changed)} of the artifact are not those of {MANIFEST}"
+    if ref != stage["ref"]:
+        yield f"{where}: its key does not follow from its job (changed, or of another version)"
+
+
+def _rows(folder: Path, stages: Sequence[Results], every: bool, store: Store) -> Iterator[str]:
+    """The folder's rows are those of the judgings, and of the responses that those judged.
+
+    every: the stages are all of the run's. Else some are damaged or not made, and rows that they had are passed over.
+    """
+    verdicts: Counter[str] = Counter()
+    judgings: set[tuple[str, str, str]] = set()
+    answers: dict[tuple[str, str], str] = {}
+    sound = {stage["ref"] for stage in stages}
+    for ref in sound:
+        manifest = json.loads((store.path(ref) / MANIFEST).read_text(encoding="utf-8"))
+        job = job_from_json.validate_python(manifest["job"])
+        if isinstance(job, JudgeJob):
+            verdicts.update(_canonical(row) for _, row in read_jsonl(store.path(ref) / VERDICTS))
+            judgings.add((job.prompt_set, job.candidate_name, job.judge))
+            systems = {job.candidate_name: job.candidate, TEACHER: job.reference}
+            answers |= {(job.prompt_set, name): found for name, found in systems.items() if found in sound}
+    written = Counter(
+        _canonical(row)
+        for _, row in read_jsonl(folder / VERDICTS)
+        if every or (row["prompt_set"], row["candidate"], row["judge"]) in judgings
+    )
+    for name, rows in (("not in the judgings of the store", written - verdicts), ("lacking here", verdicts - written)):
+        if rows:
+            yield f"{VERDICTS}: {rows.total()} verdicts are {name}; first: {_short(next(iter(rows)))}"
+    expected = {
+        (prompt_set, row.prompt_id, system): (row.text, len(row.token_ids), row.finish)
+        for (prompt_set, system), ref in answers.items()
+        for row in read_records(store.path(ref) / RESPONSES, Response)
+        if row.sample == 0
+    }
+    told = {
+        (row.prompt_set, row.prompt_id, row.system): (row.text, row.tokens, row.finish)
+        for row in read_records(folder / RUN_RESPONSES, RunResponse)
+        if every or (row.prompt_set, row.system) in answers
+    }
+    for key in dict.fromkeys([*expected, *told]):
+        if expected.get(key) != told.get(key):
+            yield f"{RUN_RESPONSES}: what {key[2]} answered to {key[1]} of {key[0]} is not what its artifact holds"
+
+
+def _canonical(row: dict[str, Any]) -> str:
+    return json.dumps(row, sort_keys=True, ensure_ascii=False)

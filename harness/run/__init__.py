@@ -1,0 +1,1 @@
+"""The road: its sources, checks, jobs, stages and launchers."""

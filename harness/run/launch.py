@@ -1,0 +1,77 @@
+"""Running the jobs of a road: what is missing is made, in order. How one job is performed is its launcher's affair."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+
+from rich.console import Console
+
+from harness.core.environment import environment
+from harness.core.progress import StageView, Tick, plain_console
+from harness.run.jobs import UNANSWERED, AnyJob, Job
+from harness.run.launchers import Perform, inline
+from harness.store.artifacts import Store
+
+
+def run_job(job: Job, store: Store, tick: Tick, perform: Perform = inline, console: Console | None = None) -> bool:
+    """Make one artifact unless it is there; whether it was made. Another process may be making it: then wait."""
+    if _is_there(job, store, console or plain_console()):
+        return False
+    with store.making(job.ref) as work:
+        if store.has(job.ref):  # the other process has just finished
+            work.rmdir()
+            return False
+        resumed = any(work.iterdir())  # then the seconds are those of the last attempt alone
+        began = time.monotonic()
+        facts = perform(job, store, work, tick) | ({"resumed": True} if resumed else {})
+        if facts.get(UNANSWERED):
+            return False  # a failed call is never an artifact; the workspace keeps what was answered
+        seconds = time.monotonic() - began
+        store.commit(job.ref, work, job.model_dump(mode="json"), facts, seconds, environment())
+    return True
+
+
+def run_jobs(jobs: Iterable[AnyJob], store: Store, console: Console, perform: Perform = inline) -> int:
+    """Make every artifact that is missing, in order; how many this process made."""
+    count = 0
+    missing = [job for job in jobs if not _is_there(job, store, console)]
+    with StageView(console, len(missing)) as view:
+        for job in missing:
+            tick = view.stage(job.label)
+            began = time.monotonic()
+            made = run_job(job, store, tick, perform, console)
+            count += made
+            view.finish(job.label, time.monotonic() - began, _note(job, store))
+    return count
+
+
+def _is_there(job: Job, store: Store, console: Console) -> bool:
+    """Whether a job's artifact is there, whole. A damaged one is set aside, with a line that says so."""
+    damage = store.set_aside_if_damaged(job.ref)
+    if damage:
+        line = f"warning: {job.label or job.ref} is made again: {damage}"
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    return store.has(job.ref)
+
+
+def _note(job: Job, store: Store) -> str:
+    if not store.has(job.ref):
+        return "; some verdicts failed: run the same command again to ask for them"
+    facts = store.read(job.ref).facts
+    if job.stage == "prune":
+        before, after = facts["parameters_before"], facts["parameters"]
+        return (
+            f"; {before:,} → {after:,} parameters ({after / before - 1:+.1%}), "
+            f"MLP width {facts['mlp_width_before']} → {facts['mlp_width']}"
+        )
+    if job.stage == "judge":
+        return f"; {facts['spent']}" if facts["spent"] else ""
+    if job.stage == "respond":
+        return f"; {facts['responses']} responses, {facts['tokens']} tokens, {facts['cut']} cut at the limit"
+    notes = [
+        f"{facts['prompts_cut']} prompts lost their beginning" if facts.get("prompts_cut") else "",
+        "responses split anew by another tokenizer" if facts.get("retokenised") else "",
+        f"its batches are padded, which is slower: {facts['padded']}" if facts.get("padded") else "",
+    ]
+    return "".join(f"; {note}" for note in notes if note)

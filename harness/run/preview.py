@@ -1,0 +1,171 @@
+"""One row of the training data as it will be trained: for people to look at. Nothing is made, no model is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.core.errors import UserError
+from harness.core.records import Prompt, Ref, Response
+from harness.methods.method import methods
+from harness.models.reference import Model
+from harness.run.jobs import PruneJob, TrainJob
+from harness.run.road import Road
+from harness.store.artifacts import Store
+
+PARTIAL = "\N{REPLACEMENT CHARACTER}"  # what bytes decode to that are no whole character
+
+
+ROLES = {"responses": ("response",), "pairs": ("chosen", "rejected")}
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A token as text, or several that are one character together."""
+
+    text: str
+    tokens: int
+    control: bool
+    in_loss: bool
+
+
+def pieces(tokenizer: Any, ids: Sequence[int], in_loss: Sequence[bool]) -> tuple[Piece, ...]:
+    """Tokens as the text that each adds; those that make one character together are one piece."""
+    control = {index for index, token in tokenizer.added_tokens_decoder.items() if token.special}
+    found: list[Piece] = []
+    before = start = 0  # a token's text depends on the one before it: a space, a part of a character
+    for end in range(1, len(ids) + 1):
+        known, text = (_decoded(tokenizer, ids[before:place]) for place in (start, end))
+        if text.endswith(PARTIAL) and end < len(ids) and PARTIAL in _decoded(tokenizer, ids[end : end + 1]):
+            continue  # the next token goes on with the same character
+        found.append(Piece(text[len(known) :], end - start, ids[end - 1] in control, in_loss[end - 1]))
+        before, start = start, end
+    return tuple(found)
+
+
+@dataclass(frozen=True)
+class Part:
+    """A prompt or a response: its tokens. cut: of a prompt, the tokens that its beginning lost; of a response, whether
+    it was cut at the limit, and so has no end of turn."""
+
+    role: str
+    pieces: tuple[Piece, ...]
+    cut: int = 0
+
+    def count(self, in_loss: bool = False) -> int:
+        return sum(piece.tokens for piece in self.pieces if piece.in_loss or not in_loss)
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What methods that train on the same data make of one prompt. text: the prompt as the template renders it; None,
+    and no parts, where there is no tokenizer yet. missing: the responses that are not there yet."""
+
+    methods: tuple[str, ...]
+    data: str
+    prompt: Prompt
+    text: str | None
+    parts: tuple[Part, ...]
+    missing: tuple[str, ...]
+    retokenised: bool = False
+    equal: bool = False
+
+
+def previews_of(road: Road, store: Store, index: int) -> list[Preview]:
+    """The row of one training prompt, once for all methods that train on the same data.
+
+    Raises:
+        UserError: there is no such row.
+    """
+    prompts = road.train_prompts
+    if not 0 <= index < len(prompts):
+        raise UserError(f"--index {index}: the training prompts are 0 to {len(prompts) - 1}")
+    found = student_tokenizer(road, store)
+    tokenizer = None
+    if found is not None:
+        from harness.models.tokenizers import load_tokenizer
+
+        folder, model = found
+        tokenizer = load_tokenizer(folder, model.chat_template, model.remote_code)
+    groups: dict[tuple[Ref, ...], list[str]] = {}
+    for name, ref in road.trainings.items():
+        groups.setdefault(_training(road, ref).responses, []).append(name)
+    return [_shown(road, store, prompts[index], names, tokenizer) for names in groups.values()]
+
+
+def student_tokenizer(road: Road, store: Store) -> tuple[Path, Model] | None:
+    """Where the student's tokenizer is, and of which model; None where a stage, or a download, is yet to bring it.
+    Pruning changes none."""
+    model: Model = road.weights["student"]
+    while model.artifact is not None and not store.has(model.artifact):
+        job = road.jobs[model.artifact]
+        if not isinstance(job, PruneJob):
+            return None
+        model = job.model
+    folder = store.path(model.artifact) if model.artifact is not None else Path(str(model.path))
+    known = any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json"))
+    return (folder, model) if known else None
+
+
+def _training(road: Road, ref: Ref) -> TrainJob:
+    job = road.jobs[ref]
+    assert isinstance(job, TrainJob)
+    return job
+
+
+def _shown(road: Road, store: Store, prompt: Prompt, names: Sequence[str], tokenizer: Any) -> Preview:
+    job = _training(road, road.trainings[names[0]])
+    data = methods.get(job.method).data
+    there = [store.has(ref) for ref in job.responses]
+    missing = tuple(role for role, is_there in zip(ROLES[data], there, strict=True) if not is_there)
+    if tokenizer is None:
+        return Preview(tuple(names), data, prompt, None, (), missing)
+    from harness.models import chat
+
+    whole = chat.encode_chat(tokenizer, prompt.messages)
+    ids = whole[-job.max_prompt_tokens :] if job.max_prompt_tokens else whole
+    text = tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+    found = [
+        _response(store, ref, prompt, tokenizer) for ref, is_there in zip(job.responses, there, strict=True) if is_there
+    ]
+    masks = loss_masks(ids, [row for row, _, _ in found])
+    roles = [role for role in ROLES[data] if role not in missing]
+    parts = [Part("prompt", pieces(tokenizer, ids, [False] * len(ids)), len(whole) - len(ids))]
+    parts += [
+        Part(role, pieces(tokenizer, row, mask), int(response.finish == "length"))
+        for role, (row, response, _), mask in zip(roles, found, masks, strict=True)
+    ]
+    equal = len(found) == 2 and found[0][0] == found[1][0]
+    return Preview(tuple(names), data, prompt, text, tuple(parts), missing, any(other for *_, other in found), equal)
+
+
+def _response(store: Store, ref: Ref, prompt: Prompt, tokenizer: Any) -> tuple[Sequence[int], Response, bool]:
+    """One response's ids, as training reads them; whether they are another tokenizer's, split anew."""
+    from harness.models.tokenizers import tokenizer_fingerprint
+    from harness.run.stages import inputs as stages
+
+    foreign = store.read(ref).facts["tokenizer"] != tokenizer_fingerprint(tokenizer)
+    response = stages.responses_by_key(ref, store)[prompt.id, 0]
+    return stages.response_ids(tokenizer, response, foreign), response, foreign
+
+
+def loss_masks(prompt: Sequence[int], responses: Sequence[Sequence[int]]) -> list[list[bool]]:
+    """Which tokens of each response are in the loss: those that a training batch has as labels."""
+    if not responses:
+        return []
+    from harness.logprobs.batching import Example, collate
+
+    batch = collate([Example(0, prompt, tuple(responses))], "padded")
+    width = batch.input_ids.shape[1]
+    labelled = {int(place) + 1 for place in batch.predict}  # a position predicts the token after it
+    return [
+        [row * width + len(prompt) + place in labelled for place in range(len(response))]
+        for row, response in enumerate(responses)
+    ]
+
+
+def _decoded(tokenizer: Any, ids: Sequence[int]) -> str:
+    text: str = tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)
+    return text

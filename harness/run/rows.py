@@ -1,0 +1,100 @@
+"""The rows of the board: methods, their controls, and what is tested against what."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from harness.config.config import Config
+from harness.core.errors import UserError
+from harness.core.registry import did_you_mean
+from harness.core.section import validated
+from harness.methods.method import methods, selected_controls
+from harness.methods.settings import MethodSettings, shaping
+
+TEACHER, UNTRAINED = "teacher", "student (untrained)"
+
+
+CEILING = "teacher (second sample)"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A row of the board: a method with its settings, or a control of one."""
+
+    name: str
+    method: str
+    settings: MethodSettings
+    why: str = ""
+    controls: str = ""
+    match_tokens: bool = False
+
+    @property
+    def training(self) -> tuple[str, dict[str, Any], bool]:
+        """What is trained; rows with equal ones are one."""
+        return self.method, self.shaping, self.match_tokens
+
+    @property
+    def shaping(self) -> dict[str, Any]:
+        """The settings that shape the training, as plain data: what a board says of them."""
+        return shaping(self.settings.model_dump(mode="json"))
+
+
+def entries_of(config: Config) -> list[Entry]:
+    """The methods asked for, then their controls; a control that equals a method or another control is one."""
+    found = [entry_of(config, name) for name in config.methods]
+    for entry in list(found):
+        for made in _controls(config, entry):
+            if not any(e.training == made.training for e in found):
+                taken = any(e.name == made.name for e in found)
+                found.append(replace(made, name=f"{made.name} (for {entry.name})") if taken else made)
+    return found
+
+
+def _controls(config: Config, entry: Entry) -> list[Entry]:
+    """A method's controls, each as a row of its own."""
+    return [
+        replace(
+            entry_of(config, control.method, control.overrides),
+            name=control.name,
+            why=control.why,
+            controls=entry.name,
+            match_tokens=control.match_tokens,
+        )
+        for control in selected_controls(methods.get(entry.method), entry.settings, config.controls)
+    ]
+
+
+def contrasts_of(config: Config, entries: Sequence[Entry]) -> tuple[tuple[str, str], ...]:
+    """The rows that are tested against each other, declared before anything runs: the configuration's, or each method
+    against its controls and those that it is compared with.
+
+    Raises:
+        UserError: the configuration names a row that the board will not have, or one against itself.
+    """
+    rows = [entry.name for entry in entries] + [UNTRAINED, CEILING]
+    if config.contrasts is not None:
+        for first, second in config.contrasts:
+            for name in (first, second):
+                if name not in rows:
+                    advice = f"{did_you_mean(name, rows)}; contrasts=null takes each method's own"
+                    raise UserError(f"contrasts: the board has no row '{name}'{advice}")
+            if first == second:
+                raise UserError(f"contrasts: '{first}' is set against itself")
+            if (second, first) in config.contrasts:
+                raise UserError(f"contrasts: '{first}' and '{second}' are there in both directions; name them once")
+        return config.contrasts
+    found: list[tuple[str, str]] = []
+    for entry in (entry for entry in entries if not entry.controls):
+        trainings = [control.training for control in _controls(config, entry)]
+        others = [other for other in entries if other.training in trainings]
+        others += [other for name in methods.get(entry.method).compared_with for other in entries if other.name == name]
+        found += [(entry.name, other.name) for other in others if other != entry]
+    return tuple(dict.fromkeys(found))
+
+
+def entry_of(config: Config, name: str, overrides: dict[str, object] | None = None) -> Entry:
+    kind = methods.get(name).settings
+    settings = validated(kind, {**config.settings.get(name, {}), **(overrides or {})}, f"settings.{name}.")
+    return Entry(name, name, settings)

@@ -1,0 +1,119 @@
+"""What stages read: prompts, responses and scores of artifacts, joined on prompt and sample."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.core.errors import UserError
+from harness.core.records import Facts, Prompt, Response, read_jsonl, read_records
+from harness.logprobs.batching import Example
+from harness.models import chat, tokenizers
+from harness.models.reference import Model
+from harness.run.jobs import PROMPTS, RESPONSES, SCORES
+from harness.store.artifacts import Store
+
+
+# ---- reading what other stages made
+def load_prompts(ref: str, store: Store) -> list[Prompt]:
+    return read_records(store.read(ref).path / PROMPTS, Prompt)
+
+
+def load_responses(ref: str, store: Store) -> list[Response]:
+    return read_records(store.read(ref).path / RESPONSES, Response)
+
+
+ResponseKey = tuple[str, int]  # prompt id, sample
+
+
+def responses_by_key(ref: str, store: Store) -> dict[ResponseKey, Response]:
+    return {(row.prompt_id, row.sample): row for row in load_responses(ref, store)}
+
+
+@dataclass(frozen=True)
+class ReadExamples:
+    """Examples with their keys. cut: prompts that lost their beginning. retokenised: whether any response was split
+    anew, because the model that wrote it has another tokenizer."""
+
+    keys: list[ResponseKey]
+    examples: list[Example]
+    cut: int
+    retokenised: bool
+
+    @property
+    def tokens(self) -> int:
+        return sum(example.tokens for example in self.examples)
+
+    @property
+    def facts(self) -> Facts:
+        return {"tokens": self.tokens, "prompts_cut": self.cut, "retokenised": self.retokenised}
+
+
+def data_of(
+    prompts: str, responses: Sequence[str], tokenizer: Any, store: Store, max_prompt_tokens: int | None = None
+) -> ReadExamples:
+    """Prompts with one response from each artifact, joined on (prompt id, sample), in the first one's order.
+
+    Ids that this tokenizer's model could have generated are taken as they are; other responses are split anew.
+    """
+    encoded = {prompt.id: chat.encode_chat(tokenizer, prompt.messages) for prompt in load_prompts(prompts, store)}
+    own = tokenizers.tokenizer_fingerprint(tokenizer)
+    foreign = [store.read(ref).facts["tokenizer"] != own for ref in responses]
+    tables = [
+        {key: response_ids(tokenizer, row, other) for key, row in responses_by_key(ref, store).items()}
+        for ref, other in zip(responses, foreign, strict=True)
+    ]
+    keys = list(tables[0])
+    for ref, table in zip(responses, tables, strict=True):
+        require_same_keys(ref, table, responses[0], keys)
+    examples = [
+        Example(
+            index=index,
+            prompt=encoded[key[0]][-max_prompt_tokens:] if max_prompt_tokens else encoded[key[0]],
+            responses=tuple(table[key] for table in tables),
+            name=key[0],
+        )
+        for index, key in enumerate(keys)
+    ]
+    cut = sum(len(example.prompt) < len(encoded[key[0]]) for key, example in zip(keys, examples, strict=True))
+    return ReadExamples(keys, examples, cut, any(foreign))
+
+
+def response_ids(tokenizer: Any, response: Response, foreign: bool) -> Sequence[int]:
+    if not foreign:
+        return response.token_ids
+    return chat.encode_response(tokenizer, response.text, response.finish == "stop")
+
+
+def require_same_keys(name: str, keys: Iterable[ResponseKey], other: str, wanted: Iterable[ResponseKey]) -> None:
+    odd = sorted(set(keys) ^ set(wanted))
+    if odd:
+        raise UserError(f"{name} and {other} do not hold the same prompts and samples; first difference: {odd[0]}")
+
+
+def load_scores(ref: str, store: Store) -> dict[ResponseKey, dict[str, Any]]:
+    """Log-probs and lengths by (prompt id, sample)."""
+    return {(row["prompt_id"], row["sample"]): row for _, row in read_jsonl(store.read(ref).path / SCORES)}
+
+
+def require_made_of(ref: str, responses: Sequence[str], store: Store) -> None:
+    known = store.read(ref).manifest["job"]["responses"]
+    if list(responses) != ([known] if isinstance(known, str) else known):
+        raise UserError(f"{ref} was computed on other responses than {', '.join(responses)}")
+
+
+def read_signal(ref: str, keys: Sequence[ResponseKey], responses: Sequence[str], store: Store) -> NDArray[np.float32]:
+    """One signal's log-probs, [N, k], in the order of `keys`; it must have been computed on the same responses."""
+    scores = load_scores(ref, store)
+    require_made_of(ref, responses, store)
+    require_same_keys(ref, scores, "the training data", keys)
+    return np.array([scores[key]["log_probs"] for key in keys], dtype=np.float32)
+
+
+def tokenizer_of(model: Model, folder: Path) -> Any:
+    return tokenizers.load_tokenizer(folder, model.chat_template, model.remote_code)

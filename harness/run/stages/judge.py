@@ -1,0 +1,84 @@
+"""A judge's verdicts, and the embeddings that some of them read."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.core.progress import Tick
+from harness.core.records import Facts, Verdict, write_jsonl
+from harness.judging import Comparison, Measurement, open_judge
+from harness.judging.cache import CACHE, VerdictCache
+from harness.judging.collect import Place, ask_for_verdicts
+from harness.judging.embedding import embed
+from harness.judging.registry import checkpoint_in, prices_of
+from harness.models.locate import model_folder
+from harness.run.jobs import EMBEDDINGS, UNANSWERED, VERDICTS, EmbedJob, JudgeJob
+from harness.run.stages.inputs import (
+    load_prompts,
+    load_responses,
+    load_scores,
+    require_made_of,
+    require_same_keys,
+    responses_by_key,
+)
+from harness.store.artifacts import Store
+
+
+def embed_stage(job: EmbedJob, store: Store, work: Path, tick: Tick) -> Facts:
+    responses = load_responses(job.responses, store)
+    vectors = embed(model_folder(job.model, store), [response.text for response in responses], tick)
+    np.save(work / EMBEDDINGS, vectors)
+    return {"responses": len(responses), "tokens": sum(len(response.token_ids) for response in responses)}
+
+
+def judge_stage(job: JudgeJob, store: Store, work: Path, tick: Tick) -> Facts:
+    judge = open_judge(job.judge, job.judging, checkpoint_in(store, job.checkpoint), job.vllm)
+    prompts = {prompt.id: prompt for prompt in load_prompts(job.prompts, store)}
+    candidates, references = responses_by_key(job.candidate, store), responses_by_key(job.reference, store)
+    require_same_keys(job.candidate, candidates, job.reference, references)
+    measured = {name: _measurements(job, name, store) for name in judge.measures}
+    comparisons = [
+        Comparison(prompts[key[0]], row, references[key], {name: table[key[0]] for name, table in measured.items()})
+        for key, row in candidates.items()
+    ]
+    names, prices = Place(job.prompt_set, job.candidate_name, job.reference_name), prices_of(judge, job.judging)
+    verdicts: list[Verdict] = []
+    with VerdictCache(store.root / CACHE) as cache:
+        tally = ask_for_verdicts(judge, comparisons, names, cache, prices, verdicts.append, tick, job.refresh)
+    place = {key[0]: number for number, key in enumerate(candidates)}
+    verdicts.sort(key=lambda row: (place[row.prompt_id], row.order))
+    write_jsonl(work / VERDICTS, verdicts)
+    counts = asdict(tally)
+    del counts["prices"]
+    return {**counts, "spent": tally.spent, UNANSWERED: tally.unanswered}
+
+
+def _measurements(job: JudgeJob, name: str, store: Store) -> dict[str, Measurement]:
+    """By prompt id: one measure of the candidate, the reference and the teacher's samples."""
+    tables = {}
+    for role, ref in (("candidate", job.candidate), ("reference", job.reference), ("samples", job.samples)):
+        rows = _measure_rows(job.measures[f"{name}/{role}"], str(ref), store)
+        table: dict[str, list[NDArray[Any]]] = {}
+        for prompt_id, value in rows:
+            table.setdefault(prompt_id, []).append(value)
+        tables[role] = table
+    return {
+        prompt_id: Measurement(values[0], tables["reference"][prompt_id][0], np.stack(tables["samples"][prompt_id]))
+        for prompt_id, values in tables["candidate"].items()
+    }
+
+
+def _measure_rows(measure: str, responses: str, store: Store) -> list[tuple[str, NDArray[Any]]]:
+    """(prompt id, values) of each response: mean negative log-prob a token, or the embedding."""
+    keys = list(responses_by_key(responses, store))
+    require_made_of(measure, [responses], store)
+    if measure.startswith("score/"):
+        scores = load_scores(measure, store)
+        require_same_keys(measure, scores, responses, keys)
+        return [(key[0], np.array([-scores[key]["log_probs"][0] / scores[key]["tokens"][0]])) for key in keys]
+    return [(key[0], vector) for key, vector in zip(keys, np.load(store.read(measure).path / EMBEDDINGS), strict=True)]

@@ -1,0 +1,49 @@
+"""Prompt sets read, checkpoints converted, students pruned."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from harness.core.files import file_sha256
+from harness.core.progress import Tick
+from harness.core.records import Facts, write_jsonl
+from harness.models import convert, loading, pruning
+from harness.models.locate import folder_digest, model_folder, unchanged
+from harness.prompts import read_prompts
+from harness.run.jobs import PROMPTS, ConvertJob, PromptsJob, PruneJob
+from harness.run.stages.inputs import data_of, tokenizer_of
+from harness.store.artifacts import Store
+
+
+# ---- the stages
+def prompts_stage(job: PromptsJob, store: Store, work: Path, tick: Tick) -> Facts:
+    unchanged(Path(job.path), file_sha256(Path(job.path)), job.digest)
+    prompts = read_prompts(Path(job.path), job.limit)
+    write_jsonl(work / PROMPTS, prompts)
+    return {"prompts": len(prompts)}
+
+
+def convert_stage(job: ConvertJob, store: Store, work: Path, tick: Tick) -> Facts:
+    if job.format == "pickled":
+        unchanged(Path(job.path), folder_digest(Path(job.path), store, pickled=True), job.digest)
+        return convert.to_safetensors(Path(job.path), work, tick)
+    unchanged(Path(job.path), file_sha256(Path(job.path)), job.digest)
+    return convert.dequantise_gguf(Path(job.path), work)
+
+
+def prune_stage(job: PruneJob, store: Store, work: Path, tick: Tick) -> Facts:
+    folder = model_folder(job.model, store)
+    tokenizer = tokenizer_of(job.model, folder)
+    model = loading.load_model(folder, torch.float32, remote_code=job.model.remote_code)
+    data = data_of(job.prompts, [job.responses], tokenizer, store)
+    pruned = pruning.prune_mlps(model, [(e.prompt, e.responses[0]) for e in data.examples], job.ratio, tick)
+    loading.save_checkpoint(pruned, tokenizer, work)
+    return {
+        "parameters_before": model.num_parameters(),
+        "parameters": pruned.num_parameters(),
+        "mlp_width_before": model.config.intermediate_size,
+        "mlp_width": pruned.config.intermediate_size,
+        "tokens": data.tokens,
+    }

@@ -1,0 +1,102 @@
+"""What frozen models say of responses: sums of log-probs, and the largest log-probs a token."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.core.errors import UserError
+from harness.core.progress import Tick
+from harness.core.records import Facts, write_jsonl
+from harness.logprobs.model import LogProbModel, why_padded
+from harness.logprobs.scoring import sequence_log_probs, top_log_probs
+from harness.logprobs.served import served_log_probs
+from harness.models import chat, loading
+from harness.models.locate import model_folder
+from harness.run.jobs import SCORES, TOP_K, DistributionsJob, ReadingJob, ScoreJob
+from harness.run.stages.inputs import ReadExamples, data_of, tokenizer_of
+from harness.serving.settings import ModelServer
+from harness.store.artifacts import Store
+
+
+def _reader(job: ReadingJob, responses: Sequence[str], store: Store) -> tuple[Path, Any, ReadExamples, LogProbModel]:
+    """A frozen model with its folder and tokenizer, and what it is to read."""
+    folder = model_folder(job.model, store)
+    tokenizer = tokenizer_of(job.model, folder)
+    data = data_of(job.prompts, responses, tokenizer, store, job.max_prompt_tokens)
+    # computes as with float32 weights, and autocast where a setting says bf16, as in training: what is measured is what
+    # is trained
+    return folder, tokenizer, data, LogProbModel(loading.reading_model(folder, job.model.remote_code))
+
+
+def score_stage(job: ScoreJob, store: Store, work: Path, tick: Tick) -> Facts:
+    if job.model.served is not None:
+        return _score_served(job, job.model.served, store, work, tick)
+    folder, _, data, model = _reader(job, job.responses, store)
+    sums = sequence_log_probs(model, data.examples, job.precision, job.batch_tokens, tick)
+    for key, row in zip(data.keys, sums, strict=True):
+        if not np.isfinite(row).all():
+            raise UserError(
+                f"the log-probs of prompt {key[0]} under {folder} are {row.tolist()}; its weights are broken"
+            )
+    _write_scores(work, data, sums)
+    return {**data.facts, "responses": sums.size, "padded": why_padded(model.causal_lm)}
+
+
+def _write_scores(work: Path, data: ReadExamples, sums: NDArray[np.float64]) -> None:
+    write_jsonl(
+        work / SCORES,
+        (
+            {
+                "prompt_id": key[0],
+                "sample": key[1],
+                "log_probs": row.tolist(),
+                "tokens": list(map(len, example.responses)),
+            }
+            for key, example, row in zip(data.keys, data.examples, sums, strict=True)
+        ),
+    )
+
+
+SERVED_AT_ONCE = 256  # examples whose log-probs are kept together as they arrive: a kill loses no more
+
+
+def _score_served(job: ScoreJob, server: ModelServer, store: Store, work: Path, tick: Tick) -> Facts:
+    """The same by a teacher that lives elsewhere; what arrived before a kill is not asked for again."""
+    tokenizer = tokenizer_of(job.model, model_folder(job.model, store))
+    data = data_of(job.prompts, job.responses, tokenizer, store, job.max_prompt_tokens)
+    parts = []
+    for start in range(0, len(data.examples), SERVED_AT_ONCE):
+        tick(start, len(data.examples))
+        part = work / f"part-{start:07d}.npy"
+        if not part.is_file():
+            sums = served_log_probs(server, data.examples[start : start + SERVED_AT_ONCE])
+            with (work / "part.tmp").open("wb") as file:
+                np.save(file, sums)
+            (work / "part.tmp").replace(part)
+        parts.append(np.load(part))
+    _write_scores(work, data, np.concatenate(parts))
+    for part in work.glob("part-*.npy"):
+        part.unlink()
+    return {**data.facts, "responses": sum(part.size for part in parts), "server": server.public_url}
+
+
+def distributions_stage(job: DistributionsJob, store: Store, work: Path, tick: Tick) -> Facts:
+    folder, tokenizer, data, model = _reader(job, [job.responses], store)
+    vocabulary = chat.vocabulary_size(tokenizer)
+    if job.top_k > vocabulary:
+        raise UserError(f"top_k = {job.top_k} is more than the vocabulary's {vocabulary} tokens")
+    ids, log_probs = top_log_probs(model, data.examples, job.top_k, vocabulary, job.precision, job.batch_tokens, tick)
+    if not np.isfinite(log_probs).all():
+        raise UserError(f"some log-probs under {folder} are not finite; its weights are broken")
+    np.savez(work / TOP_K, ids=ids, log_probs=log_probs)
+    return {
+        **data.facts,
+        "response_tokens": len(ids),
+        "mass": float(np.exp(log_probs).sum(1).mean()),
+        "padded": why_padded(model.causal_lm),
+    }

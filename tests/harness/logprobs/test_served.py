@@ -1,0 +1,135 @@
+"""Log-probs of responses under a teacher behind a server, by hand; what a server leaves out is one line."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from harness.core.errors import UserError
+from harness.logprobs.batching import Example
+from harness.logprobs.served import response_log_prob, served_log_probs
+from harness.serving.settings import ModelServer
+from tests import serving
+from tests.serving import Call, Fault, Reply, Server, prompt_logprobs
+
+PAIRS = [
+    Example(0, [5, 6, 7], ([8, 9], [10, 11, 12])),
+    Example(1, [5], ([8], [8, 8])),
+    Example(2, [20, 21], ([22, 23, 24], [2])),
+]
+
+
+def value(place: int, token: int) -> float:
+    return -(token + place / 8)
+
+
+def entries(ids: list[int]) -> list[Any]:
+    """What vLLM says of a prompt: nothing of its first token; of the others their log-prob, and a likelier token's."""
+    rows: list[Any] = [None]
+    for place, token in enumerate(ids[1:], 1):
+        said = {str(token): {"logprob": value(place, token), "rank": 3, "decoded_token": "x"}}
+        rows.append({**said, "499": {"logprob": -0.001, "rank": 1, "decoded_token": "y"}})
+    return rows
+
+
+def answering(call: Call) -> Reply:
+    return prompt_logprobs(entries(call.body["prompt"]))
+
+
+def at(server: Server, **settings: Any) -> ModelServer:
+    return ModelServer.model_validate({"base_url": server.base_url, "model": "teacher-7b", "tries": 1, **settings})
+
+
+def test_a_response_s_log_prob_is_the_sum_over_its_own_tokens() -> None:
+    with Server(answering) as server:
+        sums = served_log_probs(at(server), PAIRS)
+    # by hand: 8 at place 3 and 9 at place 4 are -(8 + 3/8) - (9 + 4/8), and so on
+    assert sums.tolist() == [[-17.875, -34.5], [-8.125, -16.375], [-70.125, -2.25]]
+
+
+def test_a_response_is_sent_as_the_end_of_its_prompt_and_nothing_is_drawn() -> None:
+    with Server(answering) as server:
+        served_log_probs(at(server, concurrency=1), PAIRS[:1])
+    assert {call.path for call in server.calls} == {"/v1/completions"}
+    common = {"model": "teacher-7b", "max_tokens": 1, "temperature": 0, "prompt_logprobs": 0}
+    assert [call.body for call in server.calls] == [
+        {**common, "prompt": [5, 6, 7, 8, 9]},
+        {**common, "prompt": [5, 6, 7, 10, 11, 12]},
+    ]
+
+
+def test_sums_are_in_the_order_of_the_examples_whatever_comes_first() -> None:
+    many = [Example(number, [5, 6], ([number + 10],)) for number in range(20)]
+
+    def last_first(call: Call) -> Reply | Fault:
+        return serving.gather(3, answering(call)) if 0 < call.number < 19 else answering(call)
+
+    with Server(last_first) as server:
+        sums = served_log_probs(at(server), many)
+    assert server.peak >= 3 and sums.tolist() == [[value(2, number + 10)] for number in range(20)]
+
+
+def without(place: int, odd: Any) -> list[Any]:
+    rows = entries([5, 6, 7, 8, 9])
+    rows[place] = odd
+    return rows
+
+
+NONE_OF = "gives no log-prob of token 9 at place 4 of a prompt"
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (None, "returns no prompt_logprobs: daDPO's teacher must be served by one that does, such as vLLM"),
+        ({}, "returns no prompt_logprobs"),
+        ([], "read 0 tokens where 5 were sent"),
+        (entries([5, 6, 7, 8]), "read 4 tokens where 5 were sent: is it another model"),
+        (entries([1, 5, 6, 7, 8, 9]), "read 6 tokens where 5 were sent"),
+        (without(4, None), NONE_OF),
+        (without(4, {}), NONE_OF),
+        (without(4, []), NONE_OF),
+        (without(4, {"9": None}), NONE_OF),
+        (without(4, {"9": -1.0}), NONE_OF),
+        (without(4, {"9": {"logprob": None}}), NONE_OF),
+        (without(4, {"9": {"logprob": -math.inf}}), NONE_OF),
+        (without(4, {"9": {"logprob": math.nan}}), NONE_OF),
+        (without(4, {"10": {"logprob": -1.0}}), NONE_OF),
+        (without(3, None), "gives no log-prob of token 8 at place 3"),
+    ],
+    ids=str,
+)
+def test_what_a_server_leaves_out_is_one_line(rows: Any, message: str) -> None:
+    with pytest.raises(UserError, match=rf"^teacher_server {message}") as caught:
+        response_log_prob(rows, 3, [8, 9])
+    assert "\n" not in str(caught.value)
+
+
+def test_entries_of_the_prompt_itself_are_not_read() -> None:
+    rows = [None, None, None, *entries([5, 6, 7, 8, 9])[3:]]
+    assert response_log_prob(rows, 3, [8, 9]) == -17.875
+
+
+def test_a_server_without_log_probs_of_prompts_is_one_line() -> None:
+    reply = serving.to_json("plain", {"choices": [{"index": 0, "text": "x", "finish_reason": "length"}]})
+    with Server(lambda call: reply) as server, pytest.raises(UserError, match="returns no prompt_logprobs"):
+        served_log_probs(at(server), PAIRS)
+
+
+@pytest.mark.parametrize(
+    ("reply", "message"),
+    [
+        (serving.empty_choices(), r"a reply without a choice \(1 tries\)"),
+        (serving.to_json("odd", {"choices": [None]}), r"a reply without a choice \(1 tries\)"),
+        (serving.status(404, "no such model"), "has no such model or address"),
+        (serving.status(400, "too long"), "400: too long$"),
+    ],
+    ids=lambda value: value.name if isinstance(value, Reply) else "",
+)
+def test_a_call_that_fails_is_one_line(reply: Reply, message: str) -> None:
+    with Server(lambda call: reply) as server, pytest.raises(UserError, match=message) as caught:
+        served_log_probs(at(server), PAIRS)
+    assert str(caught.value).startswith(f"teacher_server {server.base_url}: ") and "\n" not in str(caught.value)
+    assert len(server.calls) == 1

@@ -1,0 +1,196 @@
+"""A teacher's distributions, dense and stored, against float64 and each other."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from baselines.kd import kd_loss
+from harness.logprobs.batching import Example, collate
+from harness.logprobs.targets import DenseTarget, StoredTopK, TopKTarget
+
+ALL = slice(None)
+
+
+def log_prob_rows(rows: int, vocabulary: int, seed: int, spread: float = 3.0) -> Tensor:
+    """[rows, vocabulary] float32 log-probs, far from uniform."""
+    logits = torch.randn(rows, vocabulary, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return torch.log_softmax(spread * logits, -1).float()
+
+
+def top(teacher: Tensor, k: int, tail: bool) -> TopKTarget:
+    values, ids = teacher.topk(k)
+    return TopKTarget(ids, values, tail)
+
+
+def bucketed(log_probs: Tensor, ids: Tensor, tail: bool) -> Tensor:
+    """Log-probs of the outcomes that a top k leaves: a float64 oracle that sums what lies outside, outcome by
+    outcome."""
+    mass = log_probs.double().exp()
+    mass = mass / mass.sum(-1, keepdim=True)
+    inside = mass.gather(-1, ids)
+    if not tail:
+        return (inside / inside.sum(-1, keepdim=True)).log()
+    outside = torch.ones_like(mass, dtype=torch.bool).scatter(-1, ids, False)
+    return torch.cat([inside, (mass * outside).sum(-1, keepdim=True)], -1).log()
+
+
+# ---- dense
+
+
+def test_a_dense_target_makes_the_rows_it_is_asked_for() -> None:
+    teacher, student = log_prob_rows(6, 9, seed=0), log_prob_rows(6, 7, seed=1)
+    asked = []
+
+    def rows(part: slice, vocabulary: int) -> Tensor:
+        asked.append((part, vocabulary))
+        return teacher[part, :vocabulary]
+
+    mine, theirs = DenseTarget(rows, 9).outcomes(student[2:5], slice(2, 5))
+    assert asked == [(slice(2, 5), 7)]  # as many outcomes as the student's rows have
+    assert torch.equal(mine, student[2:5])
+    assert torch.equal(theirs, teacher[2:5, :7])
+
+
+# ---- top k
+
+
+@pytest.mark.parametrize("tail", [True, False], ids=["tail", "renormalised"])
+@pytest.mark.parametrize("k", [1, 2, 5, 63])
+def test_outcomes_of_a_top_k_equal_a_float64_oracle(k: int, tail: bool) -> None:
+    student, teacher = log_prob_rows(11, 64, seed=2, spread=1.0), log_prob_rows(11, 64, seed=3, spread=1.0)
+    target = top(teacher, k, tail)
+    mine, theirs = target.outcomes(student, ALL)
+    assert mine.shape == theirs.shape == (11, k + tail)
+    for found, log_probs in ((mine, student), (theirs, teacher)):
+        wanted = bucketed(log_probs, target.ids, tail)
+        assert found.dtype == torch.float32
+        # masses, tail and all, are exact but for rounding of their sum; log-probs of the k are as stored
+        torch.testing.assert_close(found.exp().double(), wanted.exp(), rtol=1e-5, atol=5e-7)
+        torch.testing.assert_close(found.exp().sum(-1), torch.ones(11), rtol=0, atol=1e-6)
+        if tail:
+            assert torch.equal(found[:, :k], log_probs.gather(-1, target.ids))
+
+
+def test_outcomes_are_gathered_for_a_part_of_the_tokens() -> None:
+    student, teacher = log_prob_rows(8, 32, seed=4), log_prob_rows(8, 32, seed=5)
+    target = top(teacher, 3, True)
+    whole = target.outcomes(student, ALL)
+    part = target.outcomes(student[3:6], slice(3, 6))
+    for found, wanted in zip(part, whole, strict=True):
+        assert torch.equal(found, wanted[3:6])
+
+
+@pytest.mark.parametrize("tail", [True, False], ids=["tail", "renormalised"])
+def test_a_top_k_of_everything_is_the_dense_divergence(tail: bool) -> None:
+    student, teacher = log_prob_rows(7, 48, seed=6), log_prob_rows(7, 48, seed=7)
+    found = kd_loss(*top(teacher, 48, tail).outcomes(student, ALL))
+    wanted = kd_loss(student.double(), teacher.double())
+    torch.testing.assert_close(found.double(), wanted, rtol=1e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize("k", [1, 4, 16])
+def test_what_a_top_k_leaves_out_never_adds_divergence(k: int) -> None:
+    # merging outcomes loses information, so the divergence of the buckets is a lower bound
+    student, teacher = log_prob_rows(20, 48, seed=8), log_prob_rows(20, 48, seed=9)
+    bucket = kd_loss(*top(teacher, k, True).outcomes(student, ALL))
+    dense = kd_loss(student, teacher)
+    assert (bucket <= dense + 1e-5).all()
+    assert (bucket >= -1e-6).all()
+    assert (bucket < dense - 1e-3).any()
+
+
+@pytest.mark.parametrize("tail", [True, False], ids=["tail", "renormalised"])
+@pytest.mark.parametrize("k", [1, 4, 48])
+def test_a_student_that_is_its_teacher_has_no_divergence(k: int, tail: bool) -> None:
+    teacher = log_prob_rows(9, 48, seed=10)
+    found = kd_loss(*top(teacher, k, tail).outcomes(teacher, ALL))
+    torch.testing.assert_close(found, torch.zeros(9), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("k", [1, 2, 8])
+@pytest.mark.parametrize("spread", [30.0, 300.0])
+def test_rounding_of_a_full_mass_makes_no_nan_or_infinity(k: int, spread: float) -> None:
+    # nearly all mass is in one outcome: 1 − Σ p may round to 0 or less
+    teacher = log_prob_rows(200, 32, seed=11, spread=spread)
+    student = log_prob_rows(200, 32, seed=11, spread=spread).requires_grad_()
+    assert (1 - top(teacher, k, True).log_probs.exp().sum(-1) <= 0).any()
+    mine, theirs = top(teacher, k, True).outcomes(student, ALL)
+    assert mine.isfinite().all() and theirs.isfinite().all()
+    loss = kd_loss(mine, theirs)
+    (grad,) = torch.autograd.grad(loss.sum(), student)
+    assert loss.isfinite().all() and grad.isfinite().all()
+    torch.testing.assert_close(loss, torch.zeros(200), rtol=0, atol=1e-4)
+
+
+def test_masses_that_sum_to_more_than_one_leave_a_very_small_tail() -> None:
+    over = torch.tensor([[0.75, 0.2500001]]).log()
+    target = TopKTarget(torch.tensor([[0, 1]]), over, tail=True)
+    mine, theirs = target.outcomes(torch.tensor([[0.5, 0.5, 0.0]]).log(), ALL)
+    for found in (mine, theirs):
+        assert 0 < found[0, 2].exp() < 1e-6
+
+
+@pytest.mark.parametrize("tail", [True, False], ids=["tail", "renormalised"])
+def test_gradients_reach_the_students_log_probs_as_in_float64(tail: bool) -> None:
+    student, teacher = log_prob_rows(6, 24, seed=12, spread=1.0), log_prob_rows(6, 24, seed=13, spread=1.0)
+    target = top(teacher, 5, tail)
+    student.requires_grad_()
+    (found,) = torch.autograd.grad(kd_loss(*target.outcomes(student, ALL)).sum(), student)
+    wide = student.detach().double().requires_grad_()
+    inside = wide.gather(-1, target.ids).exp()
+    masses = (
+        torch.cat([inside, 1 - inside.sum(-1, keepdim=True)], -1) if tail else inside / inside.sum(-1, keepdim=True)
+    )
+    wanted_teacher = bucketed(teacher, target.ids, tail)
+    (wanted,) = torch.autograd.grad((wanted_teacher.exp() * (wanted_teacher - masses.log())).sum(), wide)
+    torch.testing.assert_close(found.double(), wanted, rtol=1e-4, atol=1e-5)
+    assert not found.gather(-1, target.ids).eq(0).any()
+
+
+# ---- stored
+
+
+def stored(lengths: list[int], k: int, tail: bool, vocabulary: int | None = None) -> StoredTopK:
+    """A data set whose token t of example i says so: id 1000 · i + 10 · t + rank."""
+    ids = [[1000 * i + 10 * t + j for j in range(k)] for i, length in enumerate(lengths) for t in range(length)]
+    log_probs = np.log(np.array(ids, dtype=np.float64) + 1) - 20
+    starts = np.concatenate([[0], np.cumsum(lengths)])
+    return StoredTopK(np.array(ids, np.int32), log_probs.astype(np.float32), starts.astype(np.int64), tail, vocabulary)
+
+
+def test_a_stored_top_k_gives_each_example_its_own_tokens() -> None:
+    lengths = [3, 1, 4, 2, 5]
+    data = stored(lengths, k=2, tail=True)
+    examples = [Example(index, [7], ([9] * length,)) for index, length in enumerate(lengths)]
+    shuffled = random.Random(1).sample(examples, 4)
+    assert [e.index for e in shuffled] != sorted(e.index for e in shuffled)
+    target = data.of(shuffled, torch.device("cpu"))
+    wanted = [[1000 * e.index + 10 * t + j for j in range(2)] for e in shuffled for t in range(lengths[e.index])]
+    assert target.ids.tolist() == wanted
+    assert target.ids.dtype == torch.int64
+    assert target.log_probs.dtype == torch.float32
+    torch.testing.assert_close(target.log_probs, (torch.tensor(wanted).double() + 1).log().float() - 20)
+    # token by token those that a batch of the same examples has
+    assert len(target.ids) == len(collate(shuffled).labels)
+
+
+@pytest.mark.parametrize("vocabulary", [None, 5000])
+@pytest.mark.parametrize("tail", [True, False])
+def test_a_stored_top_k_says_what_becomes_of_the_rest_and_among_how_many_ids(
+    tail: bool, vocabulary: int | None
+) -> None:
+    target = stored([2, 2], k=3, tail=tail, vocabulary=vocabulary).of([Example(1, [7], ([9, 9],))], torch.device("cpu"))
+    assert target.tail is tail
+    assert target.vocabulary == vocabulary
+    assert target.ids.tolist() == [[1000, 1001, 1002], [1010, 1011, 1012]]
+
+
+def test_an_example_of_several_responses_has_all_of_their_tokens() -> None:
+    data = stored([5, 3], k=1, tail=False)
+    target = data.of([Example(1, [7], ([9], [9, 9])), Example(0, [7], ([9, 9], [9, 9, 9]))], torch.device("cpu"))
+    assert target.ids[:, 0].tolist() == [1000, 1010, 1020, 0, 10, 20, 30, 40]

@@ -1,0 +1,406 @@
+from __future__ import annotations
+
+import copy
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.reports import board
+from harness.results import pooling, recording
+from tests.harness.results_made import FIXED, RANKED, contrast, control, judging, make_run, refused, with_rows
+
+ROOT = Path(__file__).parents[3]
+
+
+def section(text: str, title: str) -> str:
+    """The text under a heading, to the next one."""
+    return re.split(r"^#+ ", text.split(title, 1)[1], maxsplit=1, flags=re.MULTILINE)[0]
+
+
+def table(text: str, title: str, place: int = 0) -> list[dict[str, str]]:
+    """The rows of a table under a heading, by column."""
+    tables = [part for part in section(text, title).split("\n\n") if part.startswith("|")]
+    lines = tables[place].splitlines()
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    return [dict(zip(cells[0], found, strict=True)) for found in cells[2:]]
+
+
+def test_a_board_without_runs_says_how_to_record_one() -> None:
+    assert "python -m harness record RUN_DIR" in board.board_markdown([])
+
+
+def test_the_head_says_what_was_run_and_how_to_run_it_again() -> None:
+    text = board.board_markdown([make_run()])
+    for figure in (
+        "## small, taught by large",
+        "judge: both; 2 further teacher samples a prompt",
+        "run: seed 4, 2025-02-03, harness 0.1.0, small-seed4-abc",
+        "small, pruned from 1,000 to 800 parameters",
+        "640 prompts of everyday",
+        "temperature 1, at most 128 tokens",
+        "temperature 0.8, top-p 0.95, at most 96 tokens",
+        "`python -m harness run --student small`",
+    ):
+        assert figure in text
+
+
+def test_a_set_is_shown_with_its_judge_and_the_teacher_s_responses() -> None:
+    text = board.board_markdown([make_run()])
+    for figure in (
+        "### near (in-domain, 144 prompts)",
+        "72 tokens, 34% cut",
+        "### far (out-of-domain, 88 prompts)",
+        "82 tokens, 45% cut",
+    ):
+        assert figure in text
+    assert text.count("Judge: both, a proxy") == 2
+
+
+def test_every_figure_of_a_row_is_shown() -> None:
+    rows = {found["method"]: found for found in table(board.board_markdown([make_run()]), "### far")}
+    assert rows["dadpo"] == {
+        "": "method",
+        "method": "dadpo",
+        "preference rate": "-25.3% [-37.8, -12.8]",
+        "win rate": "21.9% [10.0, 40.0]",
+        "W / T / L": "7 / 11 / 13",
+        "N": "32",
+        "missing": "0",
+        "failed verdicts": "0",
+        "identical": "0",
+        "tokens": "61",
+        "cut": "25%",
+    }
+    assert {name: found[""] for name, found in rows.items()} == {
+        "teacher (second sample)": "ceiling",
+        "kd": "method",
+        "dadpo": "method",
+        "ddpo-beta0.15": "control",
+        "untrained": "start",
+    }
+
+
+def test_a_rate_above_parity_has_its_sign() -> None:
+    text = board.board_markdown([with_rows(make_run(), "kd", preference_rate=0.125, preference_interval=[0.0, 0.25])])
+    assert "+12.5% [+0.0, +25.0]" in text
+
+
+def test_missing_prompts_and_failed_verdicts_are_shown() -> None:
+    more = {"n": 27, "prompts": 27, "missing": 5, "missing_share": 5 / 32, "failed_verdicts": 9}
+    text = board.board_markdown([with_rows(make_run(), "kd", **more)])
+    found = next(found for found in table(text, "### near") if found["method"] == "kd")
+    assert (found["N"], found["missing"], found["failed verdicts"]) == ("27", "5 (16%)", "9")
+
+
+def test_outcomes_of_several_runs_are_no_further_prompts() -> None:
+    found = table(board.board_markdown([with_rows(make_run(), "kd", n=64, prompts=32)]), "### near")
+    assert {row["method"]: row["N"] for row in found}["kd"] == "64 (32 prompts)"
+
+
+def test_the_same_verdicts_are_shown_by_other_rates() -> None:
+    rows = table(
+        board.board_markdown([with_rows(make_run(), "kd", orders="both")]), "### The same verdicts by other rates"
+    )
+    assert len(rows) == 2 * 5
+    assert next(row for row in rows if (row["method"], row["on"]) == ("kd", "far")) == {
+        "method": "kd",
+        "on": "far",
+        "half-tie win rate": "27.2% [21.0, 33.5]",
+        "mean preference": "37.5% [25.0, 50.0]",
+        "orders": "both",
+    }
+
+
+@pytest.mark.parametrize("n", [32, 144])
+def test_a_method_that_was_never_judged_is_shown_as_such(n: int) -> None:
+    rates = ("preference", "win", "half_tie")
+    none = dict.fromkeys(f"{name}_{part}" for name in rates for part in ("rate", "interval"))
+    none |= dict.fromkeys(("mean_preference", "mean_preference_interval"))
+    counts = {"n": 0, "prompts": 0, "wins": 0, "ties": 0, "losses": 0, "missing": n, "missing_share": 1.0}
+    run = with_rows(make_run(n), "kd", failed_verdicts=n, rank=None, **counts, **none)
+    for entry in run["prompt_sets"]:
+        entry["unranked"] = "0 judged prompts"
+    found = next(found for found in table(board.board_markdown([run]), "### near") if found["method"] == "kd")
+    assert found["preference rate"] == found["win rate"] == "none judged"
+    assert (found["N"], found["missing"]) == ("0", f"{n} (100%)")
+
+
+def test_each_part_of_a_judge_is_shown_alone() -> None:
+    rows = {found["method"]: found for found in table(board.board_markdown([make_run()]), "### The judges", 1)}
+    assert rows["dadpo"] == {
+        "method": "dadpo",
+        "part-one, near": "-21.3% [-33.8, -8.8]",
+        "part-two, near": "-22.3% [-34.8, -9.8]",
+        "part-one, far": "-26.3% [-38.8, -13.8]",
+        "part-two, far": "-27.3% [-39.8, -14.8]",
+    }
+
+
+def test_what_was_trained_is_shown_with_its_settings_and_what_it_controls() -> None:
+    rows = {found["method"]: found for found in table(board.board_markdown([make_run()]), "### What was trained")}
+    assert rows["kd"] == {
+        "method": "kd",
+        "starts from": "untrained student",
+        "learning rate": "0.0002",
+        "epochs": "3",
+        "batch": "16",
+        "steps": "120",
+        "tokens": "98,765",
+        "its own settings": "",
+        "control of": "",
+    }
+    assert rows["dadpo"]["starts from"] == "SFT student"
+    assert rows["dadpo"]["its own settings"] == "beta_reference 0.1, beta_teacher 0.05, teacher_margin own"
+    assert rows["ddpo-beta0.15"]["control of"] == "dadpo: the larger beta alone"
+
+
+# ---- judges that read
+
+SETUP = {"model": "gpt", "server": "https://api/v1", "template": "default (0a1b2c)", "form": "auto", "temperature": "0"}
+
+
+def reading(run: dict[str, Any]) -> dict[str, Any]:
+    """The same run with a panel of two judges that read, in both orders."""
+    for judge, setup in zip(run["judges"], ({"judges": "part-one, part-two"}, SETUP, {"model": "other"}), strict=True):
+        judge["setup"] = setup
+    for found in run["rows"]:
+        found.update(flips={"count": 3, "n": 31, "share": 3 / 31, "interval": [0.0, 0.2]}, identical=4)
+    table = [[4, 0, 0], [0, 2, 1], [0, 0, 3]]
+    run["agreement"] = [
+        {
+            "first": "part-one",
+            "second": "part-two",
+            "n": 10,
+            "missing": 2,
+            "table": table,
+            "agreement": {"count": 9, "n": 10, "share": 0.9, "interval": [0.6, 0.98]},
+            "kappa": 0.848,
+            "kappa_interval": [0.5, 1.0],
+            "undefined_resamples": 0,
+            "note": "",
+        }
+    ]
+    return run
+
+
+def test_the_head_of_each_set_says_how_the_judge_was_asked() -> None:
+    text = board.board_markdown([reading(make_run(proxy=False))])
+    assert text.count("Judge: both (judges part-one, part-two). The teacher") == 2
+    said = "model gpt, server https://api/v1, template default (0a1b2c), form auto, temperature 0"
+    assert f"- **part-one** ({said}): the first part." in text
+    alone = reading(make_run(proxy=False))
+    alone["judge"] = "part-one"
+    assert f"Judge: part-one ({said}). The teacher" in board.board_markdown([alone])
+
+
+def test_flips_and_identical_responses_are_shown() -> None:
+    rows = {found["method"]: found for found in table(board.board_markdown([reading(make_run())]), "### far")}
+    assert {(found["flips"], found["identical"]) for found in rows.values()} == {("3 of 31", "4")}
+
+
+def test_a_row_that_was_never_judged_whole_has_its_flips_too() -> None:
+    nothing = {"count": 0, "n": 0, "share": None, "interval": None}
+    for method in ("teacher (second sample)", "untrained"):  # the first row and the last
+        text = board.board_markdown([with_rows(reading(make_run()), method, flips=nothing)])
+        rows = table(text, "### near")
+        assert list(rows[0]) == list(rows[1])
+        assert {found["method"]: found["flips"] for found in rows}[method] == "no orders"
+
+
+def test_a_judge_without_orders_has_no_column_of_flips() -> None:
+    assert "flips" not in table(board.board_markdown([make_run()]), "### far")[0]
+
+
+def test_judging_is_counted_by_judge() -> None:
+    counts = {"verdicts": 1200, "ok": 1190, "unparsable": 6, "failed": 4, "identical": 2, "truncated": 7}
+    one = judging("part-one", 120, **counts, flips=30, both_orders=590, ties=50, outcomes=595)
+    one["forms"] = {"letter": 1100, "rationale": 100}
+    asked, measured = table(
+        board.board_markdown([{**make_run(), "judging": [one, judging("part-two", 12)]}]), "### The judges"
+    )
+    assert asked == {
+        "judge": "part-one",
+        "verdicts": "1200",
+        "ok": "1190",
+        "unparsable": "6",
+        "failed": "4",
+        "skipped": "0",
+        "identical": "2",
+        "ties": "50 of 595",
+        "contradicts itself": "30 of 590",
+        "read in part": "7",
+        "asked for": "letter: 1100, rationale: 100",
+    }
+    assert (measured["contradicts itself"], measured["asked for"]) == ("no orders", "")
+
+
+def test_the_agreement_of_judges_is_shown() -> None:
+    text = board.board_markdown([reading(make_run())])
+    assert "| part-one, part-two | 0.85 [0.50, 1.00] | 9 of 10        | 2         |        |" in text
+    run = reading(make_run())
+    run["agreement"][0].update(kappa=None, kappa_interval=None, note="no prompt was judged by both")
+    text = board.board_markdown([run])
+    assert "| undefined | " in text and "no prompt was judged by both" in text
+    assert "Agreement of the judges" not in board.board_markdown([make_run()])
+
+
+# ---- ranks, runs, contrasts, length
+
+
+@pytest.mark.parametrize(("n", "order"), [(79, FIXED), (80, RANKED)])
+def test_rows_are_ranked_only_where_there_is_enough_to_rank(n: int, order: list[str]) -> None:
+    text = board.board_markdown([make_run(n)])
+    for title, place in (("### near", 0), ("### far", 0), ("### The judges", 1)):
+        rows = table(text, title, place)
+        assert [found["method"] for found in rows] == order
+    ranks = [found.get("rank") for found in table(text, "### far")]
+    assert ranks == (["1", "2–3", "2–3", "4", "5"] if order == RANKED else [None] * 5)
+
+
+def test_a_set_is_ranked_for_itself() -> None:
+    run = make_run(144)
+    run["prompt_sets"][1]["unranked"] = "12% of kd's prompts are missing"
+    for found in run["rows"]:
+        found["rank"] = found["rank"] if found["prompt_set"] == "near" else None
+    text = board.board_markdown([run])
+    assert "> **far is not ranked.** 12% of kd's prompts are missing." in text
+    assert [found["method"] for found in table(text, "### near")] == RANKED
+    assert [found["method"] for found in table(text, "### far")] == FIXED
+    assert "rank" in table(text, "### near")[0] and "rank" not in table(text, "### far")[0]
+
+
+def test_the_spread_of_runs_has_a_column_where_there_are_several() -> None:
+    run = with_rows(make_run(), "kd", by_run=[-0.3, -0.5], spread=0.1414)
+    assert "SD of runs" not in table(board.board_markdown([run]), "### near")[0]
+    run["runs"] = [{**run["runs"][0], "seed": seed, "command": f"run --seed {seed}"} for seed in (4, 5)]
+    text = board.board_markdown([run])
+    spread = {found["method"]: found["SD of runs"] for found in table(text, "### near")}
+    assert (spread["kd"], spread["dadpo"]) == ("14.1 (2 runs)", "(1 run)")
+    assert "- to reproduce: `run --seed 4`; `run --seed 5` (" in text
+
+
+def test_contrasts_are_shown_with_what_was_found() -> None:
+    none = dict.fromkeys(("difference", "interval", "p", "p_holm"))
+    made = [contrast(), contrast("far", p=0.00004, p_holm=0.2)]
+    made.append(contrast("out-of-domain", n=0, left_out=9, **none))
+    text = board.board_markdown([{**make_run(), "contrasts": made}])
+    rows = table(text, "### Method against method")
+    assert rows[0] == {
+        "first − second": "dadpo − kd",
+        "on": "near",
+        "difference in points": "+20.0 [+5.0, +35.0]",
+        "p": "0.004",
+        "p (Holm)": "0.012",
+        "N": "140",
+        "left out": "4",
+        "finding": "dadpo is better",
+    }
+    assert (rows[1]["p"], rows[1]["p (Holm)"], rows[1]["finding"]) == ("< 0.001", "0.200", "not told apart")
+    assert (rows[2]["difference in points"], rows[2]["p"]) == ("none judged", "")
+    assert rows[2]["finding"] == "no prompt was judged for both"
+    assert "Declared before the run" in section(text, "### Method against method")
+    assert "Method against method" not in board.board_markdown([make_run()])
+
+
+def test_length_is_shown_with_rates_at_equal_length_and_reasons_for_none() -> None:
+    made = [control(), refused("99 judged prompts", "kd"), refused("99 judged prompts", "kd", prompt_set="far")]
+    text = board.board_markdown([{**make_run(), "length": made}])
+    assert table(text, "### How much of it is length") == [
+        {
+            "method": "dadpo",
+            "on": "near",
+            "tokens, teacher's": "84, 72",
+            "preference rate": "-20.0%",
+            "at equal length": "-30.0% [-40.0, -20.0]",
+            "logits for one SD more": "+0.50 [+0.25, +0.75]",
+        }
+    ]
+    assert "Not modelled, kd on near; kd on far: 99 judged prompts." in text
+    assert "Not modelled, everywhere: 99" in board.board_markdown([{**make_run(), "length": made[1:]}])
+    assert "How much of it is length" not in board.board_markdown([make_run()])
+
+
+# ---- banners
+
+
+def test_banners_stand_before_everything_else() -> None:
+    text = board.board_markdown([{**make_run(79), "judging": [judging("both", 9, ok=80, unparsable=6, failed=4)]}])
+    banner = text.split("## small, taught by large\n\n")[1].split("\n\n")[0].splitlines()
+    assert [line.split("**")[1] for line in banner if line != ">"] == [
+        "Too small to rank.",
+        "Verdicts are missing.",
+        "The judge is a declared proxy (both, part-one, part-two).",
+    ]
+    assert "The smallest set has 79 judged prompts and there is one seed" in text
+    assert "Of 90: 6 unparsable, 4 failed." in text
+
+
+def test_a_large_run_with_a_judge_that_reads_has_no_banner() -> None:
+    assert "\n> " not in board.board_markdown([make_run(80, proxy=False)])
+
+
+def test_proxies_are_declared_with_what_they_miss() -> None:
+    text = board.board_markdown([make_run()])
+    assert text.count("A proxy; it misses grammar.") == 3
+    assert text.count("Judge: both, a proxy: it misses grammar.") == 2  # above the table of each set
+    reads = board.board_markdown([make_run(proxy=False)])
+    assert "proxy" not in reads and "further teacher samples" not in reads
+
+
+# ---- several runs, and the same twice
+
+
+def test_rows_of_different_runs_share_no_table() -> None:
+    other = make_run()
+    other["pair"] = {"student": "tiny", "teacher": "large"}
+    text = board.board_markdown([make_run(), other])
+    assert text.index("## small, taught by large") < text.index("## tiny, taught by large")
+    assert text.count("### near") == 2
+    assert text.count("Formulas: ") == 1
+    assert [found["method"] for found in table(text, "### near")] == FIXED
+
+
+def test_rendering_is_deterministic_and_leaves_the_results_alone() -> None:
+    run = {**make_run(), "contrasts": [contrast()], "length": [control()]}
+    before = copy.deepcopy(run)
+    assert board.board_markdown([run]) == board.board_markdown([json.loads(json.dumps(run))])
+    assert run == before
+
+
+HOSTILE = ["a | b", "a\nb", "a\n\n# b", "`a`", "a``b", "a \\| b", "| --- |"]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_hostile_names_add_no_line_and_no_column(text: str) -> None:
+    def with_name(name: str) -> str:
+        plain = {**make_run(), "contrasts": [contrast()], "length": [control(), refused("few")]}
+        run = json.loads(json.dumps(plain).replace('"dadpo"', json.dumps(name)).replace('"near"', json.dumps(name)))
+        run["runs"][0] |= {"command": name, "name": name}
+        run["pair"] = {"student": name, "teacher": name}
+        run["judges"][0] |= {"summary": name, "setup": {"template": name}}
+        run["methods"][2]["why"] = run["training"]["prompt_set"] = name
+        return board.board_markdown([run])
+
+    def shape(board_text: str) -> list[tuple[str, int]]:
+        """Of each line: how it starts, and its columns."""
+        return [
+            (line[:1], len(re.findall(r"(?<!\\)\|", line)) if line.startswith("|") else 0)
+            for line in board_text.splitlines()
+        ]
+
+    assert shape(with_name(text)) == shape(with_name("name"))
+
+
+def test_a_command_with_backticks_is_still_code() -> None:
+    run = make_run()
+    for command, shown in (("run `x`", "`` run `x` ``"), ("``", "``` `` ```"), ("run x", "`run x`")):
+        run["runs"][0]["command"] = command
+        assert f"- to reproduce: {shown} (" in board.board_markdown([run])
+
+
+def test_the_committed_board_is_the_one_of_the_recorded_runs() -> None:
+    path = ROOT / "leaderboard.md"
+    assert path.read_text(encoding="utf-8") == board.board_markdown(pooling.boards(recording.recorded()))

@@ -1,0 +1,168 @@
+"""The charts of a report: ticks, geometry, and which charts a run has."""
+
+from __future__ import annotations
+
+import json
+from math import inf, nan
+from typing import Any
+
+import pytest
+
+from harness.core.records import Verdict
+from harness.reports.charts import (
+    COLOURS,
+    MOST_POINTS,
+    Series,
+    chart,
+    clouds,
+    colours,
+    curves,
+    lengths,
+    sweeps,
+    systems,
+    thinned,
+    ticks,
+)
+from tests.harness.results_made import make_run
+from tests.harness.tabular import BOTH
+
+METHODS = ["kd", "dadpo", "ddpo-beta0.15", "untrained", "teacher (second sample)"]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (0, 1, [0, 0.2, 0.4, 0.6, 0.8, 1]),
+        (-105, 105, [-100, -50, 0, 50, 100]),
+        (1, 15, [5, 10, 15]),
+        (0.1, 0.1004, [0.1, 0.1001, 0.1002, 0.1003, 0.1004]),
+    ],
+)
+def test_ticks_are_round(low: float, high: float, expected: list[float]) -> None:
+    assert ticks(low, high) == pytest.approx(expected)
+
+
+def test_a_chart_leaves_out_what_is_not_finite_and_bears_a_single_point() -> None:
+    broken = chart("t", "x", "y", [Series("s", "c0", [(1, nan), (2, inf), (3, 4.0)])])
+    assert [mark.title for mark in broken.series[0].marks] == ["s: 3, 4"]
+    assert broken.series[0].line == ""
+    assert "nan" not in json.dumps([broken.x_ticks, broken.y_ticks])
+
+
+def test_points_and_intervals_lie_where_the_axes_say() -> None:
+    drawn = chart("t", "x", "y", [Series("s", "c0", [(0, 0.0), (1, 1.0)], spread=[(-0.5, 0.5), None])], (-1.0, 1.0))
+    places = {text: float(place) for place, text in drawn.y_ticks}
+    first, second = drawn.series[0].marks
+    assert float(first.y) == places["0"] == float(drawn.zero)
+    assert float(second.y) == places["1"]
+    assert (float(first.low), float(first.high)) == (places["−0.5"], places["0.5"])
+    assert (second.low, second.high) == ("", "")
+
+
+def test_long_curves_are_thinned_to_means() -> None:
+    assert thinned([(1, 1), (2, 3), (3, 5), (4, 7), (5, 9)], most=3) == [(1.5, 2), (3.5, 6), (5, 9)]
+    assert thinned([]) == []
+    assert len(thinned([(step, 0.0) for step in range(100_000)])) <= MOST_POINTS
+
+
+def test_every_system_has_one_colour_and_untrained_ones_are_grey() -> None:
+    run = make_run()
+    assert systems(run) == METHODS
+    assert colours(run) == dict(zip(METHODS, ["c0", "c1", "c2", "start", "ceiling"], strict=True))
+    run["rows"] += [{**run["rows"][0], "method": f"m{place}", "kind": "method"} for place in range(COLOURS)]
+    assert set(colours(run).values()) == {*(f"c{place}" for place in range(COLOURS)), "start", "ceiling"}
+
+
+def test_curves_are_drawn_a_training_in_the_order_of_the_run() -> None:
+    pairs = [{"step": step, "loss": 1 / step, "margin": step / 9, "accuracy": 0.5} for step in range(1, 6)]
+    for row in pairs:
+        row |= {"log_prob_chosen": -100 - row["step"], "log_prob_rejected": -150 - row["step"]}
+    found = curves(make_run(), {"other": [], "dadpo": pairs, "kd": [{"step": 1, "loss": 2.0}]})
+    assert [(name, [one.title for one in drawn]) for name, drawn in found] == [
+        ("kd", ["loss"]),
+        ("dadpo", ["loss", "log-probs", "margins", "accuracy"]),
+        ("other", []),
+    ]
+
+
+def test_what_is_no_number_is_not_plotted() -> None:
+    rows: list[dict[str, Any]] = [{"step": 1, "loss": "x"}, {"step": None, "loss": 1.0}, {"loss": 1.0}, {"step": 2}]
+    assert curves(make_run(), {"kd": [*rows, {"step": 3, "loss": nan}]}) == [("kd", [])]
+
+
+def test_lengths_are_a_chart_a_set_with_the_teacher_s_as_a_rule() -> None:
+    run = make_run()
+    for row in run["rows"]:
+        if row["method"] == "kd":
+            row["mean_tokens"] = None
+    near, far = lengths(run)
+    assert (near.title, far.title) == ("near", "far")
+    assert [one.label for one in near.series] == [name for name in near_order(run) if name != "kd"]
+    assert near.rule_label == "teacher: 72 tokens"
+    run["prompt_sets"][0]["teacher"]["mean_tokens"] = None
+    assert lengths(run)[0].rule == ""
+
+
+def near_order(run: dict[str, Any]) -> list[str]:
+    place = {"ceiling": 0, "method": 1, "control": 2, "untrained": 3}
+    rows = [row for row in run["rows"] if row["prompt_set"] == "near" and row["judge"] == "both"]
+    return [row["method"] for row in sorted(rows, key=lambda row: place[row["kind"]])]
+
+
+def verdict(prompt: str, system: str, preference: float | None, **values: Any) -> Verdict:
+    return Verdict(
+        prompt_set="near",
+        prompt_id=prompt,
+        candidate=system,
+        reference="teacher",
+        status="ok" if preference is not None else "failed",
+        preference=preference,
+        judge="both",
+        **{"order": "none", **values},
+    )
+
+
+def test_clouds_are_in_characters_where_tokens_are_not_known() -> None:
+    lengths_ = {"candidate_characters": 50, "reference_characters": 40}
+    for more, said in (
+        ({"candidate_tokens": 9, "reference_tokens": 12}, "−3 tokens"),
+        ({}, "+10 characters"),
+    ):
+        found = clouds(make_run(), {("near", "kd"): [verdict("p", "kd", 0.5, **lengths_, **more)]})
+        assert [cloud.title for cloud in found] == ["kd"]
+        assert found[0].x_label == f"{said.split()[1]} more than the teacher"
+        assert found[0].series[0].marks[0].title.replace("-", "−").startswith(said)
+
+
+def test_a_cloud_has_the_mean_of_a_prompt_s_verdicts_and_no_prompt_that_lacks_one() -> None:
+    sized = {"candidate_tokens": 9, "reference_tokens": 12}
+    said = [("a", (1.0, 0.0)), ("b", (1.0, None))]
+    verdicts = [
+        verdict(name, "kd", preference, order=order, **sized)
+        for name, both in said
+        for order, preference in zip(BOTH, both, strict=True)
+    ]
+    (found,) = clouds(make_run(), {("near", "kd"): verdicts})
+    assert [mark.title for mark in found.series[0].marks] == ["-3 tokens, preference 0.5"]
+    many = [verdict(f"p{place}", "kd", 1.0, **sized) for place in range(3 * MOST_POINTS)]
+    (found,) = clouds(make_run(), {("near", "kd"): many})
+    assert len(found.series[0].marks) == MOST_POINTS
+    assert found.series[0].label == f"{MOST_POINTS} of {3 * MOST_POINTS} prompts"
+
+
+def sweep_entry(name: str, beta: float, **settings: Any) -> dict[str, Any]:
+    base = next(entry for entry in make_run()["methods"] if entry["name"] == "dadpo")
+    return {**base, "name": name, "settings": {**base["settings"], "beta_teacher": beta, **settings}}
+
+
+def test_a_sweep_is_drawn_where_one_beta_alone_differs() -> None:
+    run = make_run()
+    assert sweeps(run) == []
+    run["methods"] = [
+        sweep_entry("dadpo", 0.05),
+        sweep_entry("kd", 0.2),
+        sweep_entry("untrained", 0.1, teacher_margin="x"),
+    ]
+    (drawn,) = sweeps(run)
+    assert (drawn.title, drawn.x_label) == (f"{run['methods'][0]['method']} (beta_reference 0.1)", "beta teacher")
+    assert [(one.label, len(one.marks)) for one in drawn.series] == [("near", 2), ("far", 2)]

@@ -1,0 +1,437 @@
+"""The report's HTML: what it shows, what it leaves out, and that no text of a model becomes markup."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from collections import Counter
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.core.errors import UserError
+from harness.core.records import Message, Order, RunPrompt, RunResponse, Verdict, write_jsonl
+from harness.reports import html
+from harness.reports.charts import clouds
+from harness.reports.html import ReportData, read_run, render_leaderboard, report_html
+from harness.reports.tables import categories
+from harness.results.figures import Declared, RunRows, figures
+from harness.results.recording import recorded
+from harness.statistics.outcomes import outcomes_by_prompt
+from harness.statistics.panel import MAJORITY, MEAN, panel_verdicts
+from tests.harness.reports.test_tables import contrast, control, refused
+from tests.harness.results_made import make_run
+from tests.harness.tabular import BOTH, verdict
+
+METHODS = ("kd", "dadpo", "ddpo-beta0.15", "untrained", "teacher (second sample)")
+HOSTILE = (
+    "<script>window.pwned = 1</script>",
+    "</script><script>window.pwned = 1</script>",
+    "<!--<script>window.pwned = 1",
+    '--></script></style></title><img src=x onerror="window.pwned = 1">',
+    '<svg onload="window.pwned = 1"><circle/></svg>',
+    "<svg><animate onbegin='window.pwned = 1' attributeName=x dur=1s></svg>",
+    "</td></table></div></main></body></html><h1>end</h1>",
+    "{{ 7 * 7 }}{% for x in y %}{{ config.__class__ }}{% endfor %}${7 * 7}#{7 * 7}<%= 49 %>",
+    '[click](javascript:window.pwned=1) <a href="javascript:window.pwned=1">click</a>',
+    "<iframe srcdoc=\"<script>parent.pwned = 1</script>\"></iframe><object data='data:text/html,x'></object>",
+    "\u202egnp.exe\u202c \u2066hidden\u2069 \u200fright",
+    "null\x00byte, bell\x07, escape\x1b[31m, \ufeffmark",
+    "W" * 3000,
+    "# head\n\n**bold** `code`\n\n```html\n<b onclick='window.pwned = 1'>x</b>\n```\n\n| a | b |\n|---|---|",
+    "line\u2028separator\u2029paragraph",
+    '" autofocus onfocus="window.pwned = 1" x=\'',
+    "' + window.pwned + '`${window.pwned = 1}`",
+    "<meta http-equiv=refresh content='0;url=http://example.com/'><base href='http://example.com/'>",
+    "<link rel=stylesheet href=http://example.com/x.css><style>body{display:none}</style>@import 'http://example.com'",
+    "<img src=http://example.com/x.png><video src=//example.com/x autoplay></video>",
+    "&lt;b&gt; &amp; &#x3c;script&#x3e; &nbsp; \\u003cscript\\u003e",
+    "__proto__ constructor $& $1 \\0 %00",
+    "مرحبا שלום 你好 👩‍👩‍👧 é",
+)
+
+
+def make_verdicts(ids: list[str], raw: str = "I prefer it.", sets: tuple[str, ...] = ("near", "far")) -> list[Verdict]:
+    """Both orders of every prompt by the main judge: the methods win, tie, lose and flip in turn."""
+    pairs = [(1.0, 1.0), (0.5, 0.5), (0.0, 0.25), (1.0, 0.0)]
+    orders: tuple[Order, Order] = ("candidate_first", "reference_first")
+    return [
+        Verdict(
+            prompt_set=prompt_set,
+            prompt_id=key,
+            candidate=method,
+            reference="teacher",
+            order=order,
+            status="ok",
+            preference=preference,
+            judge="both",
+            candidate_tokens=10 + place,
+            reference_tokens=12,
+            detail=f"because {place}",
+            raw=raw,
+        )
+        for prompt_set in sets
+        for place, key in enumerate(ids)
+        for shift, method in enumerate(METHODS)
+        for order, preference in zip(orders, pairs[(place + shift) % len(pairs)], strict=True)
+    ]
+
+
+FULL = {  # with all that a run may have
+    **make_run(),
+    "contrasts": [contrast(), contrast("in-domain")],
+    "length": [control(), refused("too few", "kd")],
+}
+
+
+def make_hostile(results: dict[str, Any], text: str) -> None:
+    results["runs"][0] |= {"command": text, "name": text}
+    results["pair"]["student"] = results["judges"][0]["summary"] = text
+    results["judges"][0] |= {"misses": text, "setup": {text: text}}
+    results["contrasts"] = [contrast(first=text, second=text, scope=text, judge=text)]
+    results["length"] = [control(unit=text, prompt_set=text, method=text, judge=text), refused(text)]
+    results["prompt_sets"][0] |= {"name": text, "unranked": text}
+    for row in results["rows"]:
+        row["prompt_set"] = text if row["prompt_set"] == "near" else row["prompt_set"]
+
+
+def make_data(texts: tuple[str, ...] = ("first", "second", "third", "fourth"), **results: Any) -> ReportData:
+    """A run whose n-th prompt, with its responses and the judge's words, is texts[n]."""
+    ids = [f"p{place}" for place in range(len(texts))]
+    systems = ("teacher", *METHODS)
+    pairs = [{"step": step, "loss": 1 / step, "margin": step / 9, "accuracy": 0.5} for step in range(1, 6)]
+    for row in pairs:
+        row |= {"log_prob_chosen": -100 - row["step"], "log_prob_rejected": -150 - row["step"]}
+    verdicts = make_verdicts(ids)
+    return ReportData(
+        results={**FULL, **results},
+        verdicts=[v.model_copy(update={"raw": texts[ids.index(v.prompt_id)]}) for v in verdicts],
+        metrics={"kd": [{"step": 1, "loss": 2.0}, {"step": 2, "loss": 1.5}], "dadpo": pairs},
+        prompts=[
+            RunPrompt(prompt_set=name, id=key, messages=(Message(role="user", content=text),), category="talk")
+            for name in ("near", "far")
+            for key, text in zip(ids, texts, strict=True)
+        ],
+        responses=[
+            RunResponse(prompt_set=name, prompt_id=key, system=system, text=text, tokens=7, finish="stop")
+            for name in ("near", "far")
+            for key, text in zip(ids, texts, strict=True)
+            for system in systems
+        ],
+        config="seed: 4\n",
+    )
+
+
+def write_run(folder: Path, run: ReportData) -> Path:
+    folder.mkdir(exist_ok=True)
+    (folder / "results.json").write_text(json.dumps(run.results))
+    write_jsonl(folder / "verdicts.jsonl", run.verdicts)
+    for name, rows in (("prompts", run.prompts), ("responses", run.responses)):
+        if rows is not None:
+            write_jsonl(folder / f"{name}.jsonl", rows)
+    for name, curve in (run.metrics or {}).items():
+        (folder / "metrics").mkdir(exist_ok=True)
+        write_jsonl(folder / "metrics" / f"{name}.jsonl", [dict(row) for row in curve])
+    if run.config is not None:
+        (folder / "config.yaml").write_text(run.config)
+    return folder
+
+
+class Page(HTMLParser):
+    """Every tag with its attributes, the text of scripts, and all other text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.raw: dict[str, list[str]] = {"script": [], "style": []}
+        self.text = ""
+        self._in = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag in self.raw:
+            self.raw[tag].append("")
+            self._in = tag
+
+    def handle_endtag(self, tag: str) -> None:
+        self._in = "" if tag == self._in else self._in
+
+    def handle_data(self, data: str) -> None:
+        if self._in:
+            self.raw[self._in][-1] += data
+        else:
+            self.text += data
+
+    @property
+    def island(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.raw["script"][0])
+        return found
+
+
+def words(text: str) -> str:
+    return " ".join(text.split())
+
+
+def section(page: str, name: str) -> str:
+    found = re.search(f'<section id="{name}".*?</section>', page, re.S)
+    assert found, name
+    return found.group()
+
+
+def test_the_same_run_gives_the_same_bytes_also_from_its_folder(tmp_path: Path) -> None:
+    run = make_data()
+    assert report_html(run) == report_html(make_data())
+    assert report_html(read_run(write_run(tmp_path / "run", run))) == report_html(run)
+
+
+@pytest.mark.parametrize("folder", recorded(), ids=lambda folder: folder.name)
+def test_recorded_runs_have_a_page_of_reasonable_size(folder: Path) -> None:
+    page = report_html(read_run(folder))
+    assert len(page.encode()) < 1_500_000
+    assert read_run(folder).results["pair"]["student"] in Page(page).text
+
+
+def test_hostile_text_reaches_the_island_whole_and_no_markup() -> None:
+    page = report_html(make_data(HOSTILE))
+    plain = report_html(make_data(tuple(f"text {place}" for place in range(len(HOSTILE)))))
+    parsed, expected = Page(page), Page(plain)
+    assert [tag for tag, _ in parsed.tags] == [tag for tag, _ in expected.tags]
+    island = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.S)
+    assert island
+    assert not re.search("[<>&\u2028\u2029\u202e\x00]", island.group(1))
+    responses = [prompt["responses"]["dadpo"][0] for prompt in parsed.island["prompts"]]
+    assert responses == [*HOSTILE, *HOSTILE]
+    assert parsed.island["prompts"][0]["verdicts"]["dadpo"][0][5] == HOSTILE[0]
+
+
+@pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
+def test_hostile_names_stay_text(text: str) -> None:
+    """Names of methods, judges, categories, prompt sets and settings, and commands, are in the HTML itself."""
+    run = make_data()
+    results = json.loads(json.dumps(run.results).replace('"dadpo"', json.dumps(text)))
+    make_hostile(results, text)
+    prompts = [p.model_copy(update={"category": text, "id": text}) for p in run.prompts or ()]
+    changed = replace(run, results=results, prompts=prompts, metrics={text: [{"step": 1, "loss": 2.0}]}, config=text)
+    pages = (
+        (report_html(changed), report_html(make_data()), 2),
+        (render_leaderboard([results]), render_leaderboard([FULL]), 1),
+    )
+    for page, plain, scripts in pages:
+        parsed = Page(page)
+        assert {tag for tag, _ in parsed.tags} <= {tag for tag, _ in Page(plain).tags} | {"br"}
+        assert [tag for tag, _ in parsed.tags].count("script") == scripts
+        for _, attributes in parsed.tags:
+            assert not any(name.startswith("on") or name in ("src", "style", "srcdoc") for name in attributes)
+            assert (attributes.get("href") or "#").startswith("#")
+        assert words(str(html.visible(text))) in words(parsed.text)
+        assert not re.search("[\x00\x07\x1b\u202e\u2066]", parsed.text)
+
+
+def test_the_policy_allows_the_page_s_own_style_and_script_alone() -> None:
+    parsed = Page(report_html(make_data(HOSTILE)))
+    policy = next(a["content"] for _, a in parsed.tags if a.get("http-equiv") == "Content-Security-Policy")
+    style, script = (
+        base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        for text in (parsed.raw["style"][0], parsed.raw["script"][1])
+    )
+    assert policy == (
+        f"default-src 'none'; style-src 'sha256-{style}'; script-src 'sha256-{script}'; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    assert "http" not in parsed.raw["style"][0] + parsed.raw["script"][1]
+    assert not re.search(r"innerHTML|outerHTML|insertAdjacent|document\.write|eval\(|fetch\(", parsed.raw["script"][1])
+
+
+def test_header_names_pair_judge_and_what_the_judge_misses() -> None:
+    run = make_run()
+    run["judges"][0]["setup"] = {"model": "reader-7b", "server": "https://judge.example", "template": "pairwise"}
+    page = words(Page(report_html(ReportData(run, []))).text)
+    assert "small taught by large" in page
+    assert "model reader-7b, server https://judge.example, template pairwise" in page
+    assert "A proxy; it misses grammar" in page
+    assert "Too small to rank." in page
+    assert "The judge is a declared proxy (both, part-one, part-two)." in page
+
+
+def test_a_large_run_with_a_real_judge_has_no_warning_and_is_ranked() -> None:
+    page = report_html(ReportData(make_run(n=200, proxy=False), []))
+    assert 'class="warning"' not in page
+    board = section(page, "board")
+    assert board.index("teacher (second sample)") < board.index("dadpo") < board.index("kd") < board.index("untrained")
+
+
+def test_the_board_shows_every_rate_with_its_interval_and_judge() -> None:
+    board = section(report_html(make_data()), "board")
+    assert board.count("<table") == 2
+    assert "-20.3% [-32.8, -7.8]" in board
+    assert "judge both (a proxy)" in board
+    assert board.count('aria-sort="none"') == board.count('class="sort"') == board.count('<th scope="col"')
+
+
+def test_contrasts_and_length_have_places_of_their_own_where_they_are() -> None:
+    page = report_html(make_data())
+    assert page.index('id="outcomes"') < page.index('id="contrasts"') < page.index('id="categories"')
+    assert "dadpo is better" in section(page, "contrasts")
+    assert "were declared before the run" in section(page, "contrasts")
+    length = section(page, "length")
+    assert "At equal length" in length
+    assert "too few" in length
+    bare = report_html(make_data(contrasts=[], length=[]))
+    assert "Method against method" not in bare
+    assert "equal length" not in bare
+
+
+def test_reasons_for_no_rate_at_equal_length_are_said_in_brief() -> None:
+    one = section(report_html(make_data(length=[refused("too few"), refused("too few", "kd")])), "length")
+    assert "No rate at equal length: too few." in one
+    assert "At equal length" not in one
+    several = section(report_html(make_data(length=[refused("too few"), refused("unknown", "kd")])), "length")
+    assert "<summary>No system has a rate at equal length: why</summary>" in several
+
+
+def test_a_pooled_run_lists_its_runs_in_the_details() -> None:
+    runs = [{**make_run()["runs"][0], "seed": seed, "command": f"run --seed {seed}"} for seed in (4, 5)]
+    details = section(report_html(make_data(runs=runs)), "details")
+    for seed in (4, 5):
+        assert f"<code>run --seed {seed}</code>" in details
+    assert "to reproduce run 2" in details
+
+
+def test_a_sweep_has_a_section_where_there_is_one() -> None:
+    run = make_run()
+    other = {**run["methods"][1], "name": "kd"}
+    other["settings"] = {**other["settings"], "beta_teacher": 0.2}
+    assert 'id="beta"' in report_html(ReportData({**run, "methods": [run["methods"][1], other]}, []))
+    assert 'id="beta"' not in report_html(ReportData(run, []))
+
+
+def test_a_leaderboard_has_a_section_a_run_and_no_prompts() -> None:
+    other = json.loads(json.dumps(FULL).replace('"small"', '"tiny"'))
+    page = render_leaderboard([FULL, other])
+    assert "small" in section(page, "run-1")
+    for name in ("run-1", "run-2"):
+        found = section(page, name)
+        for title in ("near", "far", "Method against method", "At equal length", "The judges", "What was trained"):
+            assert title in found
+        assert "A proxy; it misses" in found
+        assert "Too small to rank." in found
+    assert "tiny" not in section(page, "run-1")
+    assert re.findall('<a href="(.*?)">', page) == ["#run-1", "#run-2"]
+    assert len(Page(page).raw["script"]) == 1
+    assert 'id="list"' not in page
+    assert "Training curves" not in page
+    assert render_leaderboard([FULL, other]) == page
+
+
+def test_a_leaderboard_of_nothing_says_so() -> None:
+    text = words(Page(render_leaderboard([])).text)
+    assert "No run is recorded yet: python -m harness record RUN_DIR." in text
+    assert "Preference rate" not in text
+
+
+def test_missing_parts_are_named() -> None:
+    run = ReportData(make_run(), make_verdicts(["p0"]))
+    page = words(Page(report_html(run)).text)
+    assert "This record holds no prompts and no responses: what it lacks is left out below." in page
+    assert "This record holds no prompts, so there are no categories to show." in page
+    assert "This record holds no training curves." in page
+    assert "This record holds no" not in words(Page(report_html(make_data())).text)
+    assert Page(report_html(run)).island["prompts"][0]["verdicts"]["kd"]
+
+
+def test_prompts_without_categories_say_so() -> None:
+    run = make_data()
+    prompts = [prompt.model_copy(update={"category": ""}) for prompt in run.prompts or ()]
+    assert "The prompts of this run have no categories." in words(Page(report_html(replace(run, prompts=prompts))).text)
+
+
+def test_categories_hold_the_rates_of_their_prompts_alone() -> None:
+    run = make_data(("a", "b", "c", "d"))
+    prompts = [p.model_copy(update={"category": {"p0": "won", "p2": "lost"}.get(p.id, "")}) for p in run.prompts or ()]
+    known = {(p.prompt_set, p.id): p for p in prompts}
+    found = categories(run.results, known, html._deciding(run))
+    near = found[0]
+    assert near.columns[:3] == ["category", "prompts", "kd"]
+    assert [row[0].text for row in near.rows] == ["lost", "won"]
+    assert [row[2].sort for row in near.rows] == [-1.0, 1.0]
+    assert near.rows[0][2].text.startswith("-100% [-100, ")
+
+
+def test_outcomes_and_flips_of_the_main_judge_are_in_the_island() -> None:
+    prompts = Page(report_html(make_data())).island["prompts"]
+    assert [prompt["outcomes"]["kd"] for prompt in prompts[:4]] == ["win", "tie", "loss", "tie"]
+    assert [prompt["flips"] for prompt in prompts[:4]] == [
+        ["untrained"],
+        ["ddpo-beta0.15"],
+        ["dadpo"],
+        ["kd", METHODS[4]],
+    ]
+
+
+@pytest.mark.parametrize("second", [False, True])
+def test_board_page_and_panel_have_one_rule_of_outcomes(second: bool) -> None:
+    """Five prompts in one order alone are whole; they are missing where a sixth was asked in both. So everywhere."""
+    known = {"candidate": "kd", "candidate_tokens": 5, "reference_tokens": 7}
+    alone = [verdict(f"p{n}", "candidate_first", said, **known) for n, said in enumerate((0.9, 0.7, 0.5, 0.3, 0.1))]
+    both = [verdict("p5", order, 0.0, **known) for order in BOTH] if second else []
+    said = {name: [v.model_copy(update={"judge": name}) for v in (*alone, *both)] for name in ("one", "two")}
+    expected = dict.fromkeys(("p0", "p1", "p2", "p3", "p4"), "missing") | {"p5": "loss"}
+    if not second:
+        expected = {"p0": "win", "p1": "win", "p2": "tie", "p3": "loss", "p4": "loss"}
+    counts = Counter(expected.values())
+
+    made = RunRows([*said["one"], *said["two"]], [])
+    board = figures(Declared({"set": True}, {"kd": "method"}, ["one", "two"], [], []), {"run": made})
+    for row in board["rows"]:
+        if row["judge"] != MEAN:
+            kinds = ("win", "tie", "loss", "missing")
+            assert [row[key] for key in ("wins", "ties", "losses", "missing")] == [counts[kind] for kind in kinds]
+    assert outcomes_by_prompt(panel_verdicts(said)[MAJORITY]) == expected
+
+    judges = [{"name": MAJORITY, "summary": "", "misses": "", "setup": {"judges": "one, two"}, "digest": ""}]
+    judges += [{"name": name, "summary": "", "misses": "", "setup": {}, "digest": ""} for name in said]
+    prompts = [
+        RunPrompt(prompt_set="set", id=name, messages=(Message(role="user", content="?"),), category=found)
+        for name, found in expected.items()
+    ]
+    for judge in (MAJORITY, "one"):
+        results = {**FULL, **json.loads(json.dumps(board)), "judge": judge, "judges": judges, "methods": []}
+        run = ReportData(results, made.verdicts, prompts=prompts)
+        island = Page(report_html(run)).island["prompts"]
+        assert {prompt["id"]: prompt["outcomes"]["kd"] for prompt in island} == expected
+        deciding = html._deciding(run)
+        # of a category, too, the outcomes are those of the whole comparison
+        (table,) = categories(results, {("set", prompt.id): prompt for prompt in prompts}, deciding)
+        rates = {"win": 1.0, "tie": 0.0, "loss": -1.0, "missing": ""}
+        assert {row[0].text: row[2].sort for row in table.rows} == {name: rates[name] for name in counts}
+        # and the cloud has a point for each prompt with an outcome
+        (cloud,) = clouds(results, deciding)
+        assert len(cloud.series[0].marks) == counts.total() - counts["missing"]
+
+
+def test_a_panel_s_outcomes_follow_from_its_members() -> None:
+    run = make_data()
+    judge = {"name": "panel (majority)", "summary": "most", "misses": "", "setup": {"judges": "one, two, three"}}
+    results = json.loads(json.dumps(run.results).replace('"judge": "both"', '"judge": "panel (majority)"'))
+    results["judges"] = [judge]
+    votes = {"one": 1.0, "two": 1.0, "three": 0.0}
+    verdicts = [
+        v.model_copy(update={"judge": name, "preference": vote}) for v in run.verdicts for name, vote in votes.items()
+    ]
+    island = Page(report_html(replace(run, results=results, verdicts=verdicts))).island
+    assert {found for prompt in island["prompts"] for found in prompt["outcomes"].values()} == {"win"}
+
+
+def test_a_folder_that_is_no_run_is_a_user_error(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"holds no results\.json"):
+        read_run(tmp_path)
+    folder = write_run(tmp_path / "run", make_data())
+    (folder / "responses.jsonl").write_text('{"prompt_set": "near"}\n')
+    with pytest.raises(UserError, match=r"responses\.jsonl:1: not a RunResponse"):
+        read_run(folder)

@@ -1,0 +1,296 @@
+"""The tables of a report: which columns they have, what cells say, sort by and draw."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from harness.reports import tables
+from harness.reports.tables import Cell, Table
+from tests.harness.results_made import make_run
+
+
+def contrast(scope: str = "near", **values: Any) -> dict[str, Any]:
+    return {
+        "first": "dadpo",
+        "second": "kd",
+        "scope": scope,
+        "judge": "both",
+        "n": 140,
+        "left_out": 4,
+        "differing": 61,
+        "difference": 0.2,
+        "interval": [0.05, 0.35],
+        "p": 0.004,
+        "p_holm": 0.012,
+        "distinguishable": True,
+        **values,
+    }
+
+
+def control(method: str = "dadpo", prompt_set: str = "near", **values: Any) -> dict[str, Any]:
+    return {
+        "prompt_set": prompt_set,
+        "method": method,
+        "judge": "both",
+        "n": 140,
+        "unit": "tokens",
+        "candidate_mean": 84.4,
+        "reference_mean": 71.6,
+        "spread": 30.2,
+        "preference_rate": -0.2,
+        "controlled_rate": -0.3,
+        "controlled_interval": [-0.4, -0.2],
+        "coefficient": 0.5,
+        "coefficient_interval": [0.25, 0.75],
+        "reason": "",
+        **values,
+    }
+
+
+def refused(reason: str, method: str = "dadpo", **values: Any) -> dict[str, Any]:
+    empty = ("controlled_rate", "controlled_interval", "coefficient", "coefficient_interval")
+    return control(method, **{**dict.fromkeys(empty), "reason": reason, **values})
+
+
+def board(run: dict[str, Any], place: int = 0) -> Table:
+    return tables.board(run, run["prompt_sets"][place])
+
+
+def changed(**values: Any) -> dict[str, Any]:
+    """A run with these values in every row."""
+    run = make_run()
+    for row in run["rows"]:
+        row |= values
+    return run
+
+
+def column(table: Table, head: str) -> list[Cell]:
+    return [row[table.columns.index(head)] for row in table.rows]
+
+
+def said(table: Table, head: str) -> list[str]:
+    return [cell.text for cell in column(table, head)]
+
+
+def test_the_first_column_names_the_system_in_its_colour() -> None:
+    cells = column(board(make_run()), "method")
+    assert {cell.text: cell.swatch for cell in cells} == {
+        "kd": "c0",
+        "dadpo": "c1",
+        "ddpo-beta0.15": "c2",
+        "untrained": "start",
+        "teacher (second sample)": "ceiling",
+    }
+
+
+def test_ranks_are_ranges_that_sort_by_their_first_place() -> None:
+    run = make_run()
+    for row in run["rows"]:
+        row["rank"] = None
+    assert "rank" not in board(run).columns
+    ranks = {"dadpo": [1, 3], "kd": [4, 4]}
+    for row in run["rows"]:
+        row["rank"] = ranks.get(row["method"])
+    found = {(cell.text, cell.sort) for cell in column(board(run), "rank")}
+    assert found == {("1–3", 1.0), ("4", 4.0), ("", "")}
+
+
+def test_the_spread_between_seeds_has_a_column_where_there_are_several() -> None:
+    run = changed(spread=0.0312, by_run=[0.1, None, 0.2])
+    run["runs"] = run["runs"][:1]
+    assert "SD between seeds" not in board(run).columns
+    run["runs"] = run["runs"] * 3
+    assert set(said(board(run), "SD between seeds")) == {"3.1 (2 runs)"}
+    run = changed(spread=None, by_run=[0.1, None])
+    run["runs"] = run["runs"][:1] * 2
+    assert set(said(board(run), "SD between seeds")) == {""}
+
+
+def test_a_pooled_row_says_on_how_many_prompts_its_outcomes_are() -> None:
+    assert "prompts" not in board(changed(n=100, prompts=100)).columns
+    assert said(board(changed(n=300, prompts=100)), "prompts") == ["100"] * 5
+
+
+def test_further_rates_are_written_and_not_drawn() -> None:
+    run = changed(
+        half_tie_rate=0.4, half_tie_interval=[0.3, 0.5], mean_preference=0.45, mean_preference_interval=[0.4, 0.5]
+    )
+    found = board(run)
+    assert said(found, "half-tie win rate")[0] == "40.0% [30.0, 50.0]"
+    assert said(found, "mean preference")[0] == "45.0% [40.0, 50.0]"
+    assert not any(cell.drawn for cell in column(found, "mean preference"))
+    assert all(cell.drawn for cell in column(found, "win rate"))
+
+
+def test_orders_are_in_the_note_or_where_they_differ_in_a_column() -> None:
+    assert "a taste for the first place is in the figures" in board(changed(orders="one")).note
+    run = changed(orders="both")
+    assert "each pair judged in both orders" in board(run).note
+    assert "orders" not in board(run).columns
+    for row in run["rows"][:3]:
+        row["orders"] = "one"
+    assert sorted(set(said(board(run), "orders"))) == ["both", "one"]
+    assert "both orders" not in board(run).note
+    panel = json.loads(json.dumps(changed(orders="none")).replace('"both"', '"panel (majority)"'))
+    assert "order" not in board(panel).note  # its judges may see one
+
+
+def test_why_a_set_has_no_order_is_said_with_its_table() -> None:
+    run = make_run()
+    for prompt_set, reason in zip(run["prompt_sets"], ("", "12% of kd's prompts are missing"), strict=True):
+        prompt_set["unranked"] = reason
+    assert [board(run, place).remark for place in (0, 1)] == [
+        "",
+        "Not ranked: 12% of kd's prompts are missing.",
+    ]
+
+
+def test_flips_and_identical_have_columns_where_they_are_counted() -> None:
+    none = {"count": 0, "n": 0, "share": None, "interval": None}
+    assert not {"flips", "identical"} & set(board(changed(flips=none, identical=0)).columns)
+    found = board(changed(flips={"n": 30, "count": 4, "share": 4 / 30, "interval": [0.05, 0.3]}, identical=3))
+    assert said(found, "flips")[0] == "4 of 30"
+    assert said(found, "identical")[0] == "3"
+
+
+def test_what_is_missing_and_how_much_of_all() -> None:
+    assert said(board(changed(missing=3, missing_share=0.021)), "missing")[0] == "3 (2%)"
+    assert said(board(changed(missing=0, missing_share=0.0)), "missing")[0] == "0"
+
+
+def test_lengths_that_are_not_known_are_blank() -> None:
+    run = changed(mean_tokens=None, cut_share=None)
+    run["prompt_sets"][0]["teacher"] = {"mean_tokens": None, "cut_share": None}
+    found = board(run)
+    assert set(said(found, "tokens")) == set(said(found, "cut")) == {""}
+    assert "teacher" not in found.note
+
+
+def test_a_method_that_nobody_judged_draws_nothing() -> None:
+    rates = ("preference", "win", "half_tie", "mean_preference")
+    empty = {f"{name}_interval": None for name in rates} | {f"{name}_rate": None for name in rates[:3]}
+    run = changed(n=0, prompts=0, wins=0, ties=0, losses=0, mean_preference=None, **empty)
+    for prompt_set in run["prompt_sets"]:
+        prompt_set["unranked"] = "0 judged prompts"
+    assert set(said(board(run), "preference rate")) == {"none judged"}
+    assert [bar.cell.drawn for bar in tables.bars(run, "near")] == [None] * 5
+
+
+def test_bars_are_shares_that_fill_the_whole() -> None:
+    (bar, *_) = tables.bars(changed(wins=1, ties=1, losses=2, n=4), "near")
+    assert bar.parts == [("win", 1, 0.0, 25.0), ("tie", 1, 25.0, 25.0), ("loss", 2, 50.0, 50.0)]
+
+
+def test_contrasts_say_what_was_tested_and_found() -> None:
+    pooled = contrast("in-domain", difference=-0.01, interval=[-0.1, 0.08], p_holm=0.8, distinguishable=False)
+    found = tables.contrasts({**make_run(), "contrasts": [contrast(), pooled]})
+    assert found.columns[:3] == ["first − second", "on", "difference, points"]
+    assert [cell.text for cell in found.rows[0]] == [
+        "dadpo − kd",
+        "near",
+        "+20.0 [+5.0, +35.0]",
+        "0.004",
+        "0.012",
+        "140",
+        "4",
+        "dadpo is better",
+    ]
+    assert said(found, "on")[1] == "in-domain, sets pooled"
+    assert found.note == "judge both; drawn from −50 to +50 points"
+
+
+@pytest.mark.parametrize(("end", "most"), [(0.2, 0.25), (0.25, 0.25), (0.6, 1.0), (2.0, 2.0)])
+def test_differences_are_drawn_on_one_scale_that_holds_them_all(end: float, most: float) -> None:
+    found = tables.contrasts({**make_run(), "contrasts": [contrast(interval=[-end, 0.1], difference=0.0), contrast()]})
+    spans = {cell.span for cell in column(found, "difference, points")}
+    assert spans == {(-max(most, 0.5), max(most, 0.5))}  # the other's end is at 0.35
+    cell = found.rows[0][2]
+    assert cell.place(0.0) == "50.00%"
+    assert 0 <= float(cell.place(-end).rstrip("%")) <= 50
+
+
+def test_a_contrast_without_common_prompts_has_no_figures() -> None:
+    empty = contrast(n=0, difference=None, interval=None, p=None, p_holm=None, distinguishable=False)
+    found = tables.contrasts({**make_run(), "contrasts": [empty]})
+    assert [cell.text for cell in found.rows[0]][2:5] == ["none judged for both", "", ""]
+    assert tables.contrasts({**make_run(), "contrasts": []}).rows == []
+
+
+def test_a_rate_at_equal_length_stands_beside_the_plain_one() -> None:
+    found = tables.length_controls({**make_run(), "length": [control(), refused("too few", "kd")]})
+    assert [cell.text for cell in found.rows[0]] == [
+        "dadpo",
+        "near",
+        "-20.0%",
+        "-30.0% [-40.0, -20.0]",
+        "84 tokens",
+        "72 tokens",
+        "+0.50 [+0.25, +0.75] for 30 tokens",
+        "140",
+    ]
+    assert [cell.text for cell in found.rows[1]][2:] == ["-20.0%", "too few", "84 tokens", "72 tokens", "", "140"]
+    assert not found.folded
+    assert found.numeric(2)
+    assert not found.numeric(3)
+
+
+def test_the_judge_of_a_length_control_is_named_where_there_are_several() -> None:
+    found = tables.length_controls({**make_run(), "length": [control(), control(judge="part-one")]})
+    assert said(found, "judge") == ["both", "part-one"]
+
+
+def test_one_reason_for_all_is_a_sentence_and_several_are_folded() -> None:
+    run = {**make_run(), "length": [refused("too few"), refused("too few", "kd")]}
+    assert tables.no_control(run) == "too few"
+    run["length"][1]["reason"] = "no lengths are known"
+    assert tables.no_control(run) == ""
+    assert tables.length_controls(run).folded
+    assert "logits for one SD of length" not in tables.length_controls(run).columns
+    assert tables.no_control({**run, "length": [control()]}) == ""
+    assert tables.no_control({**run, "length": []}) == ""
+
+
+def test_unknown_lengths_are_blank() -> None:
+    unknown = refused("no lengths are known", n=0, unit="", candidate_mean=None, reference_mean=None, spread=None)
+    found = tables.length_controls({**make_run(), "length": [{**unknown, "preference_rate": None}]})
+    assert [cell.text for cell in found.rows[0]][2:6] == ["", "no lengths are known", "", ""]
+
+
+def test_judging_is_counted_by_judge() -> None:
+    counts = {"verdicts": 1200, "ok": 1190, "unparsable": 6, "failed": 4, "skipped": 0, "identical": 2, "truncated": 7}
+    rest = {"forms": {"pairwise": 1200}, "flips": 30, "both_orders": 590, "ties": 50, "outcomes": 0}
+    run = {**make_run(), "judging": [{"judge": "part-one", **counts, **rest}], "agreement": []}
+    found = tables.judges(run)[0]
+    assert dict(zip(found.columns, [cell.text for cell in found.rows[0]], strict=True)) == {
+        "judge": "part-one",
+        "verdicts": "1,200",
+        "ok": "1,190",
+        "unparsable": "6",
+        "failed": "4",
+        "skipped": "0",
+        "identical": "2",
+        "contradicts itself": "30 of 590",
+        "ties": "",
+        "read in part": "7",
+        "asked for": "pairwise: 1,200",
+    }
+
+
+def test_agreement_has_a_note_where_there_is_one() -> None:
+    pair = {"first": "one", "second": "two", "n": 40, "agreement": {"count": 30, "n": 40}, "missing": 2, "note": ""}
+    known = {**pair, "kappa": 0.5, "kappa_interval": [0.25, 0.75]}
+    unknown = {**pair, "kappa": None, "kappa_interval": None, "note": "all alike"}
+    found = tables.judges({**make_run(), "judging": [], "agreement": [known]})[-1]
+    assert [cell.text for cell in found.rows[0]] == ["one, two", "0.50 [0.25, 0.75]", "30 of 40", "2"]
+    found = tables.judges({**make_run(), "judging": [], "agreement": [known, unknown]})[-1]
+    assert said(found, "Cohen's κ") == ["0.50 [0.25, 0.75]", "undefined"]
+    assert said(found, "note") == ["", "all alike"]
+
+
+def test_trainings_show_their_own_settings_and_what_they_control() -> None:
+    found = tables.trained(make_run())
+    assert said(found, "settings") == ["", "beta_reference 0.1, beta_teacher 0.05, teacher_margin own", "beta 0.15"]
+    assert said(found, "why")[2] == "control of dadpo: the larger beta alone"

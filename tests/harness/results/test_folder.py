@@ -1,0 +1,223 @@
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.config.config import Config
+from harness.core.errors import UserError
+from harness.core.records import Verdict, write_jsonl
+from harness.judging.proxies import EMBEDDING, TYPICALITY
+from harness.judging.settings import Judging
+from harness.models.specs import Pair
+from harness.results import folder
+from harness.results.figures import SECTIONS, Declared, RunRows, figures
+from harness.results.folder import SCHEMA, declared, declared_in, read_made, write_run
+from harness.results.reading import read_results
+from harness.run.jobs import VERDICTS
+from harness.run.road import Road
+from harness.run.sources import open_judges
+from harness.statistics.panel import MAJORITY, MEAN
+from harness.store.artifacts import Store
+from tests.harness.making import jsonl
+from tests.harness.runs_made import COMMAND, Run, make_folder, rewrite
+
+
+def finished(run: Path, **values: Any) -> Path:
+    run.mkdir(parents=True)
+    found = {
+        "schema": SCHEMA,
+        "name": "small-seed0-abc",
+        "note": "é",
+        **dict.fromkeys(folder.KEYS),
+        "methods": [],
+        **values,
+    }
+    (run / "results.json").write_text(json.dumps(found, ensure_ascii=False), encoding="utf-8")
+    return run
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return make_folder(tmp_path_factory.mktemp("results"), prompts=3)
+
+
+# ---- reading
+
+
+def test_results_are_read(tmp_path: Path) -> None:
+    assert read_results(finished(tmp_path / "run"))["note"] == "é"
+
+
+@pytest.mark.parametrize("make", [lambda path: None, lambda path: path.mkdir(), lambda path: path.write_text("x")])
+def test_a_folder_without_results_is_refused(tmp_path: Path, make: Any) -> None:
+    make(tmp_path / "run")
+    with pytest.raises(UserError, match=r"run holds no results\.json; give the output folder of a finished run"):
+        read_results(tmp_path / "run")
+
+
+@pytest.mark.parametrize("content", [b'{"schema": 1', b"", b'{"name": "\xe9"}'])
+def test_results_that_are_no_json_are_refused(tmp_path: Path, content: bytes) -> None:
+    run = finished(tmp_path / "run")
+    (run / "results.json").write_bytes(content)
+    with pytest.raises(UserError, match=r"results\.json: not valid JSON") as caught:
+        read_results(run)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", "null", '{"schema": "2"}', '{"schema": true}', '{"schema": 0}'])
+def test_results_that_say_no_version_are_refused(tmp_path: Path, content: str) -> None:
+    run = finished(tmp_path / "run")
+    (run / "results.json").write_text(content)
+    with pytest.raises(UserError, match=r"results\.json: not results of a run, it says no version; run it again"):
+        read_results(run)
+
+
+def test_results_of_a_newer_version_are_refused_with_what_to_do(tmp_path: Path) -> None:
+    run = finished(tmp_path / "run", schema=SCHEMA + 1)
+    known = rf"of a newer version \({SCHEMA + 1}, this program knows {SCHEMA}\); update the harness$"
+    with pytest.raises(UserError, match=known) as caught:
+        read_results(run)
+    assert "\n" not in str(caught.value)
+
+
+def test_results_of_this_version_that_lack_a_part_are_damaged(tmp_path: Path) -> None:
+    run = finished(tmp_path / "run")
+    rewrite(run / "results.json", lambda found: found.pop("rows"))
+    with pytest.raises(UserError, match=r"results\.json: damaged, it has no 'rows'; run it again"):
+        read_results(run)
+
+
+@pytest.mark.parametrize("name", ["verdicts.jsonl", "responses.jsonl"])
+def test_a_folder_without_rows_is_refused(made: Run, tmp_path: Path, name: str) -> None:
+    copy = Path(shutil.copytree(made.folder, tmp_path / "copy"))
+    (copy / name).unlink()
+    with pytest.raises(UserError, match=rf"copy holds no {name}; run it again \(nothing is computed twice\)"):
+        read_made(copy)
+
+
+# ---- what a run writes
+
+
+def test_results_are_what_was_read_from_the_road_and_its_artifacts(made: Run) -> None:
+    found = read_results(made.folder)
+    assert found == json.loads(json.dumps(made.results))
+    assert re.fullmatch(r"small-seed0-[0-9a-f]{12}", found["name"])
+    (run,) = found["runs"]
+    assert (run["name"], run["seed"], run["command"]) == (found["name"], 0, COMMAND)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d", run["date"])
+    assert (found["judge"], found["judge_samples"], found["pruning"]) == ("openai:m", 0, None)
+    # 3, 4 and 5 tokens, the first of them cut
+    assert (found["training"]["mean_tokens"], found["training"]["cut_share"]) == (4, pytest.approx(1 / 3))
+    assert (found["training"]["prompts"], [one["prompts"] for one in found["prompt_sets"]]) == (3, [3, 3])
+    assert [(method["name"], method["artifact"]) for method in found["methods"]] == list(made.road.trainings.items())
+    assert [one["teacher"]["mean_tokens"] for one in found["prompt_sets"]] == [4, 4]
+    assert "training" not in found["config"] or found["config"]["training"] == {}
+    assert "store" not in found["config"] and "launcher" not in found["config"]
+
+
+def test_figures_can_be_made_again_from_a_folder_alone(made: Run) -> None:
+    found = read_results(made.folder)
+    again = figures(declared_in(found), {found["name"]: read_made(made.folder)})
+    assert {name: found[name] for name in SECTIONS if name != "prompt_sets"} == {
+        name: json.loads(json.dumps(again[name])) for name in SECTIONS if name != "prompt_sets"
+    }
+    assert declared_in(found) == Declared(
+        sets={"near": True, "far": False},
+        candidates={
+            "teacher (second sample)": "ceiling",
+            "student (untrained)": "untrained",
+            "sft": "method",
+            "ddpo": "method",
+        },
+        judges=["openai:m"],
+        parts=["openai:m"],
+        contrasts=[("ddpo", "sft")],
+    )
+
+
+def test_what_a_results_file_declares_is_what_its_road_did(made: Run, tmp_path: Path) -> None:
+    panel = make_folder(tmp_path, prompts=1, judge={"name": "openai:m, openai:n"})
+    for run in (made, panel):
+        ours, theirs = declared_in(read_results(run.folder)), declared(run.road)
+        assert (ours.sets, ours.candidates, ours.shown) == (theirs.sets, theirs.candidates, theirs.shown)
+        assert [tuple(pair) for pair in theirs.contrasts] == list(ours.contrasts)
+    assert panel.results["judge"] == MAJORITY
+    assert [judge["name"] for judge in panel.results["judges"]] == [MAJORITY, MEAN, "openai:m", "openai:n"]
+
+
+def test_a_folder_holds_curves_prompts_and_the_responses_of_everyone(made: Run) -> None:
+    assert [len(jsonl(made.folder / "metrics" / f"{name}.jsonl")) for name in ("sft", "ddpo")] == [3, 3]
+    prompts = jsonl(made.folder / "prompts.jsonl")
+    assert [(row["prompt_set"], row["id"]) for row in prompts] == [
+        (name, f"p{number}") for name in ("near", "far") for number in range(3)
+    ]
+    responses = jsonl(made.folder / "responses.jsonl")
+    assert {row["system"] for row in responses} == {"teacher", *declared(made.road).candidates}
+    assert len(responses) == 2 * 3 * 5
+    assert {(row["tokens"], row["finish"]) for row in responses} == {(3, "length"), (4, "stop"), (5, "stop")}
+
+
+def test_a_curve_of_what_is_not_trained_any_more_goes(made: Run, tmp_path: Path) -> None:
+    old = tmp_path / "run" / "metrics" / "old.jsonl"
+    old.parent.mkdir(parents=True)
+    old.write_text("")
+    write_run(tmp_path / "run", made.road, made.store, made.results, RunRows([], []), "")
+    assert sorted(path.name for path in old.parent.iterdir()) == ["ddpo.jsonl", "sft.jsonl"]
+
+
+# ---- judges and their verdicts
+
+
+@pytest.mark.parametrize(
+    ("names", "misses"),
+    [
+        ("typicality,embedding", f"{TYPICALITY.misses}; {EMBEDDING.misses}"),
+        ("openai:m,embedding", ""),  # one of them reads
+        ("openai:m,openai:n", ""),
+    ],
+)
+def test_a_panel_is_a_proxy_only_where_all_of_its_judges_are(names: str, misses: str) -> None:
+    config = Config(student="s", judge=Judging(name=names, base_url="http://host/v1"))
+    opened = open_judges(config, dict.fromkeys(config.judge.names))
+    road = Road(config, Pair(student="s", teacher="t", summary=""), judges=opened)
+    panels = folder._panels(road)
+    assert [panel["name"] for panel in panels] == [MAJORITY, MEAN]
+    for panel in panels:
+        assert (panel["misses"], panel["setup"]) == (misses, {"judges": names.replace(",", ", ")})
+
+
+def test_a_judge_is_described_with_what_its_answers_depend_on() -> None:
+    config = Config(student="s", judge=Judging(name="openai:m", base_url="http://me:pa55word@host/v1"))
+    ((judge, _),) = open_judges(config, {"openai:m": None})
+    found = folder.described(judge)
+    assert {name: found["setup"][name] for name in ("model", "server", "form", "temperature")} == {
+        "model": "m",
+        "server": "http://host/v1",
+        "form": "auto",
+        "temperature": "0",
+    }
+    assert "pa55" not in json.dumps(found)
+
+
+def test_a_proxy_s_members_are_shown_once_beside_the_judges_that_are_named() -> None:
+    config = Config(student="s", judge=Judging(name="proxy,typicality"))
+    shown = [judge.name for judge, _ in open_judges(config, dict.fromkeys(config.judge.names))]
+    assert shown == ["proxy", "typicality", "embedding"]
+
+
+def test_verdicts_of_a_judging_that_lacks_some_are_read_where_they_lie(own_store: Path) -> None:
+    store, ref = Store(own_store), "judge/abc"
+    row = {"prompt_set": "s", "prompt_id": "p", "candidate": "c", "reference": "r", "order": "none", "judge": "j"}
+    whole, part = Verdict(**row, status="ok", preference=1.0), Verdict(**row, status="failed")
+    with store.making(ref) as work:
+        write_jsonl(work / VERDICTS, [part])
+    assert folder.judged(ref, store) == [part]
+    with store.making(ref) as work:
+        write_jsonl(work / VERDICTS, [whole])
+        store.commit(ref, work, {"stage": "judge"}, {}, 0.0)
+    assert folder.judged(ref, store) == [whole]

@@ -1,0 +1,285 @@
+"""Several runs on one board: which share tables, what their rows are called, and what counts once."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from importlib import resources
+from pathlib import Path
+from statistics import stdev
+from typing import Any
+
+import pytest
+
+from harness.core.errors import UserError
+from harness.reports import board
+from harness.results.pooling import boards, pool_of
+from tests.harness.runs_made import LOSS, TIE, WIN, Run, Said, make_folder, rewrite
+
+Data = dict[str, Any]
+FIRST: Data = {"seed": 0, "prompts": 3}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the runs of these tests lie; what several read is made once."""
+    return tmp_path_factory.mktemp("pooled")
+
+
+@pytest.fixture(scope="module")
+def make(root: Path) -> Callable[..., Run]:
+    """A run by its configuration; each is made once."""
+    known: dict[str, Run] = {}
+
+    def made(**layer: Any) -> Run:
+        name = json.dumps(layer, sort_keys=True)
+        if name not in known:
+            known[name] = make_folder(root, f"run{len(known)}", say=says, **layer)
+        return known[name]
+
+    return made
+
+
+def says(candidate: str, number: int) -> Said:
+    """SFT wins everywhere, dDPO on the first prompt; all others tie."""
+    return {"sft": WIN, "ddpo": WIN if number == 0 else LOSS}.get(candidate, TIE)
+
+
+def rows_in(found: Data, prompt_set: str = "near") -> dict[str, Data]:
+    return {row["method"]: row for row in found["rows"] if row["prompt_set"] == prompt_set}
+
+
+def methods_in(found: Data) -> list[str]:
+    return list(dict.fromkeys(row["method"] for row in found["rows"]))
+
+
+# ---- one kind or several
+
+
+def test_a_single_run_is_as_it_was_recorded(make: Callable[..., Run]) -> None:
+    run = make(**FIRST)
+    assert boards([run.folder]) == [json.loads((run.folder / "results.json").read_text())]
+    assert boards([]) == []
+
+
+KINDS: dict[str, Data] = {
+    "judge": {"judge": {"name": "openai:other"}},
+    "judge's digest": {"judge": {"temperature": 0.5}},
+    "template": {"judge": {"template": "own.yaml"}},
+    "panel": {"judge": {"name": "openai:m,openai:n"}},
+    "prompts of a set": {"prompts": 4},
+    "teacher": {"teacher": "huge"},
+    "sampling": {"eval_sampling": {"temperature": 0.7}},
+}
+
+
+@pytest.mark.parametrize("other", KINDS.values(), ids=KINDS)
+def test_runs_of_other_kinds_have_boards_of_their_own(
+    make: Callable[..., Run], root: Path, other: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    template = (resources.files("benchmarks") / "judge_templates" / "default.yaml").read_text()
+    (root / "own.yaml").write_text(template.replace("better", "worse"))
+    monkeypatch.chdir(root)
+    run, apart = make(**FIRST), make(**{**FIRST, **other})
+    found = boards([run.folder, apart.folder])
+    assert [one["name"] for one in found] == [run.results["name"], apart.results["name"]]
+    assert pool_of(run.results) != pool_of(apart.results)
+
+
+@pytest.mark.parametrize(
+    "change", [lambda r: r["prompt_sets"][1].update(in_domain=True), lambda r: r.update(judge_samples=4)]
+)
+def test_runs_that_say_other_things_of_sets_or_judges_are_of_other_kinds(
+    make: Callable[..., Run], change: Callable[[Data], None]
+) -> None:
+    other = json.loads(json.dumps(make(**FIRST).results))
+    assert pool_of(other) == pool_of(make(**FIRST).results)
+    change(other)
+    assert pool_of(other) != pool_of(make(**FIRST).results)
+
+
+LIKE: dict[str, Data] = {
+    "seed": {"seed": 1},
+    "trainings": {"settings": {"ddpo": {"beta": 0.3}}},
+    "how fast a judge is asked": {"seed": 1, "judge": {"concurrency": 2}},
+    "what is trained": {"methods": ["sft"], "contrasts": []},
+}
+
+
+@pytest.mark.parametrize("other", LIKE.values(), ids=LIKE)
+def test_runs_of_one_kind_share_a_board(make: Callable[..., Run], other: Data) -> None:
+    run, like = make(**FIRST), make(**{**FIRST, **other})
+    found = boards([run.folder, like.folder])
+    assert [one["name"] for one in found] == [f"{run.results['name']}, {like.results['name']}"]
+    assert found[0]["runs"] == [*run.results["runs"], *like.results["runs"]]
+    assert pool_of(found[0]) == pool_of(run.results)
+    assert board.board_markdown(found).count("### near") == 1
+
+
+def test_one_run_cannot_count_twice(make: Callable[..., Run], tmp_path: Path) -> None:
+    run = make(**FIRST)
+    copy = Path(shutil.copytree(run.folder, tmp_path / "copy"))
+    for other in (copy, run.folder):
+        with pytest.raises(UserError, match=r"is the same run as .*: it would count twice"):
+            boards([run.folder, other])
+
+
+def test_a_folder_without_its_rows_cannot_be_pooled(make: Callable[..., Run], tmp_path: Path) -> None:
+    run = make(**FIRST)
+    copy = Path(shutil.copytree(make(seed=1, prompts=3).folder, tmp_path / "copy"))
+    (copy / "responses.jsonl").unlink()
+    assert len(boards([copy])) == 1
+    with pytest.raises(UserError, match=r"copy holds no responses\.jsonl; run it again"):
+        boards([run.folder, copy])
+
+
+# ---- rows
+
+
+def test_seeds_of_one_training_are_one_row_with_their_spread(tmp_path: Path) -> None:
+    wins = {0: 3, 1: 2, 2: 1}  # of SFT, by seed
+
+    def says_with(seed: int) -> Callable[[str, int], Said]:
+        return lambda candidate, number: (WIN if number < wins[seed] else LOSS) if candidate == "sft" else TIE
+
+    made = [make_folder(tmp_path, f"seed{seed}", says_with(seed), prompts=3, seed=seed) for seed in wins]
+    (found,) = boards([run.folder for run in made])
+    assert methods_in(found) == methods_in(made[0].results)
+    row = rows_in(found)["sft"]
+    assert (row["n"], row["prompts"], row["wins"], row["losses"]) == (9, 3, 6, 3)
+    assert row["by_run"] == pytest.approx([1, 1 / 3, -1 / 3])
+    assert row["spread"] == pytest.approx(stdev([1, 1 / 3, -1 / 3]))
+    assert [one["seed"] for one in found["runs"]] == [0, 1, 2]
+    # on each prompt by its mean over runs: p0 always wins, p1 in two of three runs, p2 in one
+    contrast = next(one for one in found["contrasts"] if one["scope"] == "near")
+    assert (contrast["n"], contrast["difference"]) == (3, pytest.approx(-(1 + 1 / 3 - 1 / 3) / 3))
+    assert [method["name"] for method in found["methods"]] == ["sft", "ddpo"]
+
+
+def test_other_settings_under_one_name_are_two_rows_that_the_contrasts_follow(make: Callable[..., Run]) -> None:
+    runs = [make(**FIRST), make(**FIRST, settings={"ddpo": {"beta": 0.3}})]
+    one, two = (f"ddpo ({run.results['name'].rsplit('-', 1)[-1]})" for run in runs)
+    (found,) = boards([run.folder for run in runs])
+    assert methods_in(found) == ["teacher (second sample)", "student (untrained)", "sft", one, two]
+    assert [method["name"] for method in found["methods"]] == ["sft", one, two]
+    assert [method["settings"].get("beta") for method in found["methods"]] == [None, 0.1, 0.3]
+    near = [made for made in found["contrasts"] if made["scope"] == "near"]
+    assert [(made["first"], made["second"]) for made in near] == [(one, "sft"), (two, "sft")]
+    assert [rows_in(found)[name]["by_run"] for name in (one, two)] == [
+        [pytest.approx(-1 / 3), None],
+        [None, pytest.approx(-1 / 3)],
+    ]
+
+
+def test_seeds_of_two_settings_are_one_row_each(make: Callable[..., Run]) -> None:
+    layers: list[Data] = [{}, {"settings": {"ddpo": {"beta": 0.3}}}]
+    runs = [make(seed=seed, prompts=3, **layer) for layer in layers for seed in (0, 1)]
+    (found,) = boards([run.folder for run in runs])
+    assert [(name, rows_in(found)[name]["n"]) for name in methods_in(found) if name.startswith("ddpo")] == [
+        (f"ddpo ({run.results['name'].rsplit('-', 1)[-1]})", 6) for run in (runs[0], runs[2])
+    ]
+    assert (rows_in(found)["sft"]["n"], rows_in(found)["student (untrained)"]["n"]) == (6, 6)
+
+
+COMPUTING: Data = {"micro_batch_tokens": 512, "gradient_checkpointing": True, "compile": True, "checkpoint_steps": 3}
+
+
+def test_trainings_that_differ_only_in_how_they_were_computed_are_one_row(make: Callable[..., Run]) -> None:
+    runs = [make(**FIRST), make(seed=1, prompts=3, training=COMPUTING, scoring_batch_tokens=64)]
+    for results in (run.results for run in runs):
+        assert not any(COMPUTING.keys() & method["settings"].keys() for method in results["methods"])
+    (found,) = boards([run.folder for run in runs])
+    assert [row["n"] for row in rows_in(found).values()] == [6] * 4
+    assert methods_in(found)[2:] == ["sft", "ddpo"]
+
+
+def test_so_are_those_of_runs_whose_settings_still_said_how(make: Callable[..., Run], tmp_path: Path) -> None:
+    """As results were recorded while how a training is computed was taken for a part of it."""
+    folders = []
+    for seed, how in enumerate(({}, COMPUTING)):
+        folder = tmp_path / f"old{seed}"
+        shutil.copytree(make(seed=seed, prompts=3).folder, folder)
+        results = json.loads((folder / "results.json").read_text())
+        for method in results["methods"]:
+            method["settings"] = {**results["config"]["settings"][method["method"]], **how}
+        for settings in results["config"]["settings"].values():
+            settings |= how
+        (folder / "results.json").write_text(json.dumps(results))
+        folders.append(folder)
+    (found,) = boards([*folders, make(seed=2, prompts=3).folder])
+    assert methods_in(found)[2:] == ["sft", "ddpo"]
+    assert [row["n"] for row in rows_in(found).values()] == [9] * 4
+
+
+@pytest.mark.parametrize(
+    ("other", "apart"),
+    [
+        ({"settings": {"sft": {"learning_rate": 3e-5}}}, {"sft", "ddpo"}),  # dDPO's pairs come from SFT
+        ({"train_sampling": {"temperature": 0.9}}, {"sft", "ddpo"}),
+        ({"max_prompt_tokens": 64}, {"sft", "ddpo"}),
+        ({"limits": {"train": 2}}, {"sft", "ddpo"}),
+        ({"settings": {"ddpo": {"learning_rate": 3e-5}}}, {"ddpo"}),
+    ],
+    ids=str,
+)
+def test_whatever_shapes_a_training_but_its_seed_makes_a_row_of_its_own(
+    make: Callable[..., Run], other: Data, apart: set[str]
+) -> None:
+    (found,) = boards([make(**FIRST).folder, make(seed=1, prompts=3, **other).folder])
+    trained = [row["method"] for row in rows_in(found).values() if row["kind"] == "method"]
+    assert {name for name in ("sft", "ddpo") if name not in trained} == apart
+    assert len(trained) == 2 + len(apart)
+
+
+def test_what_two_runs_share_counts_once(make: Callable[..., Run]) -> None:
+    """At one seed the teacher's second sample, the untrained student and SFT are the same artifacts."""
+    runs = [make(**FIRST), make(**FIRST, methods=["sft", "kd"], contrasts=[])]
+    assert runs[0].ref("responses: sft, near") == runs[1].ref("responses: sft, near")
+    (found,) = boards([run.folder for run in runs])
+    assert {name: row["n"] for name, row in rows_in(found).items()} == {
+        "teacher (second sample)": 3,
+        "student (untrained)": 3,
+        "sft": 3,
+        "ddpo": 3,
+        "kd": 3,
+    }
+    assert rows_in(found)["sft"]["by_run"] == [1.0, None]
+    assert rows_in(found)["sft"]["mean_tokens"] == 4  # 3, 4 and 5
+    assert found["judging"][0]["verdicts"] == 5 * 2 * 3 * 2
+
+
+def test_a_training_that_was_made_twice_at_one_seed_counts_twice(make: Callable[..., Run]) -> None:
+    """Responses in other batches are others, though nothing that is said of the training differs."""
+    (found,) = boards([make(**FIRST).folder, make(**FIRST, generation_batch_size=2).folder])
+    assert (rows_in(found)["sft"]["n"], rows_in(found)["sft"]["by_run"]) == (6, [1.0, 1.0])
+
+
+def test_ranking_of_a_set_with_missing_verdicts_is_for_the_reader_to_ask_for(tmp_path: Path) -> None:
+    def failing(candidate: str, number: int) -> Said:
+        return (None, None) if candidate == "sft" and number < 20 else says(candidate, number)
+
+    run = make_folder(tmp_path, say=failing, prompts=100, eval=["in:" + str(tmp_path / "prompts-100" / "near.jsonl")])
+    (as_made,), (ranked,) = boards([run.folder]), boards([run.folder], rank_incomplete=True)
+    assert "20% of sft's prompts are missing" in as_made["prompt_sets"][0]["unranked"]
+    assert {name: row["rank"] for name, row in rows_in(ranked).items()} == {
+        "sft": [1, 1],
+        "teacher (second sample)": [2, 3],
+        "student (untrained)": [2, 3],
+        "ddpo": [4, 4],
+    }
+    without = [{key: run_[key] for key in run_ if key not in ("rows", "prompt_sets")} for run_ in (as_made, ranked)]
+    assert json.loads(json.dumps(without[0])) == json.loads(json.dumps(without[1]))
+    assert "| rank" in board.board_markdown([ranked]) and "| rank" not in board.board_markdown([as_made])
+
+
+def test_a_run_of_an_older_version_shares_the_board(
+    make: Callable[..., Run], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, other = make(**FIRST), make(**{**FIRST, "seed": 1})
+    copy = Path(shutil.copytree(one.folder, tmp_path / "copy"))
+    rewrite(copy / "results.json", lambda results: (results.update(schema=1), results.pop("rows")))
+    assert board.board_markdown(boards([copy, other.folder])) == board.board_markdown(
+        boards([one.folder, other.folder])
+    )
+    assert "copy/results.json is of an older version (1, this program writes" in capsys.readouterr().err

@@ -1,0 +1,388 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from harness.generation.protocol import Sampling
+from harness.judging.settings import Judging
+from harness.methods.settings import MethodSettings
+from harness.models.reference import ChatTemplate, Model
+from harness.run.jobs import (
+    ConvertJob,
+    DistributionsJob,
+    EmbedJob,
+    Job,
+    JudgeJob,
+    PromptsJob,
+    PruneJob,
+    RespondJob,
+    ScoreJob,
+    TrainJob,
+    job_from_json,
+)
+from harness.serving.settings import VLLM, ModelServer
+
+MODEL, OTHER = Model(artifact="train/1"), Model(path="/models/a", digest="d1")
+JOBS: list[Job] = [
+    PromptsJob(label="read", path="/a.jsonl", digest="d", limit=8),
+    ConvertJob(label="convert", path="/a.gguf", digest="d"),
+    PruneJob(label="prune", model=MODEL, prompts="prompts/1", responses="respond/1", ratio=0.2),
+    RespondJob(
+        label="respond",
+        model=OTHER,
+        prompts="prompts/1",
+        sampling=Sampling(max_new_tokens=8),
+        batch_size=4,
+        purpose="train",
+        seed=0,
+    ),
+    ScoreJob(
+        label="score",
+        model=MODEL,
+        prompts="prompts/1",
+        responses=("respond/1", "respond/2"),
+        precision="bf16",
+        batch_tokens=64,
+        max_prompt_tokens=None,
+    ),
+    DistributionsJob(
+        label="top 64",
+        model=OTHER,
+        prompts="prompts/1",
+        responses="respond/1",
+        top_k=64,
+        precision="bf16",
+        batch_tokens=64,
+        max_prompt_tokens=None,
+    ),
+    EmbedJob(label="embed", model=OTHER, responses="respond/1"),
+    TrainJob(
+        label="train",
+        method="dadpo",
+        method_source="sha",
+        settings={"learning_rate": 1e-5, "start": "sft"},
+        start=MODEL,
+        teacher=OTHER,
+        prompts="prompts/1",
+        responses=("respond/1", "respond/2"),
+        signals={"teacher_log_probs": "score/1"},
+        distributions="distributions/1",
+        max_prompt_tokens=512,
+        tracker=None,
+        token_match=(2, ("respond/1", "respond/2")),
+        seed=0,
+    ),
+    JudgeJob(
+        label="judge",
+        judge="proxy",
+        judge_source="sha",
+        prompt_set="everyday-test",
+        candidate_name="sft",
+        reference_name="teacher",
+        prompts="prompts/1",
+        candidate="respond/1",
+        reference="respond/2",
+        samples="respond/3",
+        measures={"embedding/candidate": "embed/1"},
+    ),
+]
+CHANGES: dict[str, Any] = {
+    "digest": "d2",
+    "limit": None,
+    "model": Model(artifact="train/2"),
+    "start": Model(artifact="train/2"),
+    "teacher": None,
+    "prompts": "prompts/2",
+    "sampling": Sampling(max_new_tokens=8, temperature=0.5),
+    "samples": "respond/4",
+    "batch_size": 5,
+    "purpose": "judging",
+    "seed": 1,
+    "ratio": 0.3,
+    "calibration": 17,
+    "precision": "fp32",
+    "top_k": 65,
+    "max_prompt_tokens": 256,
+    "distributions": None,
+    "method": "ddpo",
+    "method_source": "other",
+    "settings": {"learning_rate": 2e-5, "start": "sft"},
+    "signals": {"teacher_log_probs": "score/2"},
+    "token_match": None,
+    "judge": "typicality",
+    "judge_source": "other",
+    "prompt_set": "followups",
+    "candidate_name": "kd",
+    "reference_name": "gold",
+    "candidate": "respond/9",
+    "reference": "respond/8",
+    "measures": {"embedding/candidate": "embed/2"},
+    "checkpoint": Model(path="/models/j", digest="d3"),
+    "format": "pickled",
+}
+OF_KIND: dict[tuple[str, str], Any] = {
+    ("respond", "generator"): "vllm",
+    ("respond", "engine"): {"quantization": "fp8"},
+    ("respond", "samples"): 2,
+    ("score", "responses"): ("respond/2", "respond/1"),  # the order counts
+    ("train", "responses"): ("respond/2", "respond/1"),
+    ("prune", "responses"): "respond/2",
+    ("embed", "responses"): "respond/2",
+    ("distributions", "responses"): "respond/2",
+}
+FOR_PEOPLE = ("label", "path", "tracker")
+# what of it shapes an answer is in `judge_source`
+HOW_TO_ASK: dict[str, Any] = {
+    "judging": Judging(name="openai:m", concurrency=3),
+    "vllm": VLLM(engine={"seed": 1}),
+    "refresh": True,
+}
+ONLY_COMPUTING = ("batch_tokens",)
+NO_PART = ("stage", *FOR_PEOPLE, *HOW_TO_ASK, *ONLY_COMPUTING)
+FIELDS = [(job, name) for job in JOBS for name in type(job).model_fields if name not in NO_PART]
+
+
+def kind(value: object) -> str:
+    return value.stage if isinstance(value, Job) else str(value)
+
+
+def changed(job: Job, **values: Any) -> Job:
+    return type(job).model_validate({**job.model_dump(), **values})
+
+
+@pytest.mark.parametrize(("job", "name"), FIELDS, ids=kind)
+def test_the_key_changes_with_every_field(job: Job, name: str) -> None:
+    value = OF_KIND.get((job.stage, name), CHANGES.get(name))
+    other = changed(job, **{name: value})
+    assert getattr(other, name) != getattr(job, name)
+    assert other.ref != job.ref
+
+
+@pytest.mark.parametrize("job", JOBS, ids=kind)
+def test_the_key_does_not_change_with_the_label(job: Job) -> None:
+    assert changed(job, label="another").ref == job.ref
+
+
+@pytest.mark.parametrize("job", [job for job in JOBS if "path" in type(job).model_fields], ids=kind)
+def test_the_key_does_not_change_with_the_path(job: Job) -> None:
+    assert changed(job, path="/elsewhere").ref == job.ref
+
+
+def test_where_metrics_are_shown_is_no_part_of_a_training_s_key() -> None:
+    job = next(job for job in JOBS if isinstance(job, TrainJob))
+    watched = changed(job, tracker="wandb")
+    assert watched != job and watched.ref == job.ref
+
+
+@pytest.mark.parametrize(("name", "value"), HOW_TO_ASK.items(), ids=str)
+def test_how_a_judge_is_asked_is_no_part_of_a_judging_s_key(name: str, value: Any) -> None:
+    job = next(job for job in JOBS if isinstance(job, JudgeJob))
+    other = changed(job, **{name: value})
+    assert other != job and other.ref == job.ref
+
+
+@pytest.mark.parametrize("stage", ["score", "distributions"])
+def test_how_many_tokens_are_read_at_once_is_no_part_of_a_key(stage: str) -> None:
+    job = next(job for job in JOBS if job.stage == stage)
+    other = changed(job, batch_tokens=1)
+    assert other != job and other.ref == job.ref
+
+
+HOW_TO_COMPUTE = {"micro_batch_tokens": 7, "gradient_checkpointing": True, "compile": True, "checkpoint_steps": 3}
+
+
+def test_a_training_s_key_leaves_out_what_only_moves_the_computing_and_nothing_else() -> None:
+    job = next(job for job in JOBS if isinstance(job, TrainJob))
+    settings = MethodSettings().model_dump(mode="json")
+    plain = changed(job, settings=settings)
+    assert changed(job, settings={**settings, **HOW_TO_COMPUTE}).ref == plain.ref
+    for name, value in HOW_TO_COMPUTE.items():
+        other = changed(job, settings={**settings, name: value})
+        assert other.ref == plain.ref and other != plain, name  # the job still says it to whoever trains
+    for name in settings.keys() - HOW_TO_COMPUTE.keys():
+        assert changed(job, settings={**settings, name: "another"}).ref != plain.ref, name
+    assert changed(job, settings={**settings, "of_a_plug_in": 1}).ref != plain.ref
+
+
+def test_a_local_judge_is_known_by_its_model_s_content() -> None:
+    job = next(job for job in JOBS if isinstance(job, JudgeJob))
+    here, there = (changed(job, checkpoint=Model(path=path, digest="d1")) for path in ("/here", "/there"))
+    assert here.ref == there.ref != changed(job, checkpoint=Model(path="/here", digest="d2")).ref
+
+
+@pytest.mark.parametrize("url", ["http://user:pa55word@host/v1", "http://user:pa55%40word@host:8000/v1"])
+def test_credentials_of_a_url_are_in_no_job(url: str) -> None:
+    job = next(job for job in JOBS if isinstance(job, JudgeJob))
+    found = changed(job, judging=Judging(name="openai:m", base_url=url))
+    for text in (found.model_dump_json(), str(found.model_dump()), found.ref):
+        assert "pa55" not in text and "user" not in text
+    assert "//host" in found.model_dump_json()
+    assert found.ref == job.ref
+
+
+def test_the_key_follows_a_model_s_content_not_its_path() -> None:
+    job = next(job for job in JOBS if isinstance(job, EmbedJob))
+    assert changed(job, model=Model(path="/elsewhere", digest="d1")).ref == job.ref
+    assert changed(job, model=Model(path="/models/a", digest="d2")).ref != job.ref
+
+
+@pytest.mark.parametrize("name", FOR_PEOPLE)
+def test_a_method_s_setting_counts_whatever_its_name(name: str) -> None:
+    job = next(job for job in JOBS if isinstance(job, TrainJob))
+    assert changed(job, settings={name: 1}).ref != changed(job, settings={name: 2}).ref
+
+
+@pytest.mark.parametrize("job", JOBS, ids=kind)
+def test_a_higher_version_changes_the_key(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = job.ref
+    monkeypatch.setattr(type(job), "version", type(job).version + 1)
+    assert job.ref != before
+
+
+@pytest.mark.parametrize("job", JOBS, ids=kind)
+def test_the_ref_names_the_stage(job: Job) -> None:
+    stage, key = job.ref.split("/")
+    assert stage == job.stage
+    assert len(key) == 32
+
+
+def test_the_order_of_settings_does_not_count() -> None:
+    job = next(job for job in JOBS if isinstance(job, TrainJob))
+    assert changed(job, settings=dict(reversed(job.settings.items()))).ref == job.ref
+
+
+# a job of a stage whose version stayed is found in a store from before jobs knew of generators and servers
+REFS = [
+    "prompts/ffc98dc5055aaf4d8f4ff139c485a825",
+    "convert/0b5039bb4dbb4ffbc99cee49aa77ca33",
+    "prune/1c59011183e302c72026c3354483f879",
+    "respond/d2beb9afa91fa75ed8bf3464d9ebc129",
+    "score/9e199828416847ac17f8808ca7112cc9",
+    "distributions/634c8386f9070f638931dec7265327b9",
+    "embed/26cf5cd347dafe548df196a2591bbc12",
+    "train/e2a2f87be04c913adf9ddd394047502d",
+    "judge/a2ed26c00bb7964e7a416d207aea4e2f",
+]
+
+
+def test_the_keys_of_plain_jobs_stay_what_they_were() -> None:
+    """A change here means that every store is made anew: only with a higher version."""
+    assert [job.ref for job in JOBS] == REFS
+
+
+def test_a_generator_is_in_the_key_where_it_is_not_the_sampler() -> None:
+    job = next(job for job in JOBS if isinstance(job, RespondJob))
+    assert changed(job, generator="transformers", engine={}).ref == job.ref
+    refs = [job.ref, changed(job, generator="vllm").ref, changed(job, generator="server").ref]
+    refs.append(changed(job, generator="vllm", engine={"dtype": "float32"}).ref)
+    assert len(set(refs)) == 4
+
+
+SERVER = {"base_url": "http://host:8000/v1", "model": "teacher-7b"}
+
+
+def on_server(**settings: Any) -> Model:
+    return OTHER.model_copy(update={"served": ModelServer.model_validate({**SERVER, **settings})})
+
+
+@pytest.mark.parametrize("stage", ["respond", "score"])
+def test_a_served_model_is_known_by_its_server_s_public_url_and_its_name_alone(stage: str) -> None:
+    job = next(job for job in JOBS if job.stage == stage)
+    ref = changed(job, model=on_server()).ref
+    assert ref != changed(job, model=OTHER).ref
+    for same in (
+        {"base_url": "http://me:pa55word@host:8000/v1/"},
+        {"concurrency": 3, "requests_per_minute": 5, "tokens_per_minute": 7, "timeout": 9, "tries": 2},
+        {"key_variable": "OTHER_KEY", "tokenizer": "some/model"},
+    ):
+        assert changed(job, model=on_server(**same)).ref == ref, same
+    for other in ({"base_url": "http://host:8001/v1"}, {"model": "teacher-70b"}):
+        assert changed(job, model=on_server(**other)).ref != ref, other
+    tokenizer = on_server().model_copy(update={"digest": "d2"})
+    assert changed(job, model=tokenizer).ref != ref
+
+
+@pytest.mark.parametrize("stage", ["respond", "score"])
+def test_credentials_of_a_served_model_are_in_no_job(stage: str) -> None:
+    job = next(job for job in JOBS if job.stage == stage)
+    found = changed(job, model=on_server(base_url="http://me:pa55word@host:8000/v1"))
+    assert isinstance(found, RespondJob | ScoreJob)
+    assert found.model.weights == "teacher-7b at http://host:8000/v1"
+    for text in (found.model_dump_json(), str(found.model_dump())):
+        assert "pa55" not in text and "//host:8000/v1" in text
+
+
+@pytest.mark.parametrize("job", JOBS, ids=kind)
+def test_a_job_comes_back_from_json(job: Job) -> None:
+    again = job_from_json.validate_json(job.model_dump_json())
+    assert again == job
+    assert type(again) is type(job)
+    assert again.ref == job.ref
+
+
+def kinds(job: type[Job]) -> set[type[Job]]:
+    """The classes of jobs that have none below them."""
+    below = job.__subclasses__()
+    return set().union(*map(kinds, below)) if below else {job}
+
+
+def test_every_kind_of_job_is_tested_here() -> None:
+    assert {type(job) for job in JOBS} == kinds(Job)
+
+
+@pytest.mark.parametrize("text", ["{}", '{"stage": "teleport"}', '{"stage": "prompts"}', "[]", "{"])
+def test_what_is_no_job_is_refused(text: str) -> None:
+    with pytest.raises(ValidationError):
+        job_from_json.validate_json(text)
+
+
+def test_an_unknown_field_is_refused() -> None:
+    with pytest.raises(ValidationError, match="colour"):
+        changed(JOBS[0], colour="red")
+
+
+# the keys of artifacts that are in stores already: one changes only where its stage's `version` was raised
+KEYS = {
+    "convert": "0b5039bb4dbb4ffbc99cee49aa77ca33",
+    "prune": "1c59011183e302c72026c3354483f879",
+    "respond": "d2beb9afa91fa75ed8bf3464d9ebc129",
+    "score": "9e199828416847ac17f8808ca7112cc9",
+    "distributions": "634c8386f9070f638931dec7265327b9",
+    "embed": "26cf5cd347dafe548df196a2591bbc12",
+    "train": "e2a2f87be04c913adf9ddd394047502d",
+    "judge": "a2ed26c00bb7964e7a416d207aea4e2f",
+}
+
+
+@pytest.mark.parametrize("job", [job for job in JOBS if job.stage in KEYS], ids=kind)
+def test_artifacts_that_were_made_keep_their_keys(job: Job) -> None:
+    assert job.ref == f"{job.stage}/{KEYS[job.stage]}"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [{"remote_code": True}, {"chat_template": ChatTemplate(name="t", text="a")}],
+    ids=["its own code", "a chat template"],
+)
+def test_how_a_model_is_read_is_part_of_a_key_where_it_is_said(said: dict[str, Any]) -> None:
+    job = next(job for job in JOBS if isinstance(job, RespondJob))
+    other = changed(job, model=OTHER.model_copy(update=said))
+    assert other.ref != job.ref
+    assert job_from_json.validate_json(other.model_dump_json()).ref == other.ref
+
+
+def test_a_chat_template_is_known_by_its_text() -> None:
+    job = next(job for job in JOBS if isinstance(job, RespondJob))
+    one, same, other = (
+        changed(job, model=OTHER.model_copy(update={"chat_template": ChatTemplate(name=name, text=text)}))
+        for name, text in (("a", "x"), ("b", "x"), ("a", "y"))
+    )
+    assert one.ref == same.ref != other.ref
+
+
+def test_what_is_made_of_a_model_keeps_its_code_alone() -> None:
+    model = Model(path="/a", digest="d", remote_code=True, chat_template=ChatTemplate(name="t", text="x"))
+    assert model.made("train/1") == Model(artifact="train/1", remote_code=True)
+    assert OTHER.made("train/1") == MODEL

@@ -1,0 +1,156 @@
+"""Runs that took no model: roads of checkpoints that are none, whose artifacts hold what a test says was made."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.config import layers
+from harness.core.records import METRICS, Prompt, Response, Verdict, write_jsonl
+from harness.prompts import read_prompts
+from harness.reports import board
+from harness.results.folder import as_json, collect, write_run
+from harness.results.manifest import make_manifest
+from harness.run.jobs import PROMPTS, RESPONSES, VERDICTS, AnyJob, JudgeJob, PromptsJob, RespondJob, TrainJob
+from harness.run.road import Road, build_road
+from harness.store.artifacts import MANIFEST, Store
+from tests.harness.tabular import BOTH, verdict
+
+WIN, LOSS, TIE, FLIP = (1.0, 1.0), (0.0, 0.0), (0.5, 0.5), (1.0, 0.0)
+Said = tuple[float | None, ...]  # a preference in both orders, or in none; None failed
+Say = Callable[[str, int], Said]  # candidate and number of the prompt → what the judge said
+COMMAND = "python -m harness run --student small"
+FACTS: dict[str, Any] = {"steps": 3, "tokens": 1234, "prompts_cut": 0, "retokenised": False}
+
+
+def judged(candidate: str, said: Sequence[Said], first: int = 0, **fields: Any) -> list[Verdict]:
+    """Verdicts on prompts p0, p1, … (or from another number on)."""
+    return [
+        verdict(f"p{number}", order, preference, candidate=candidate, **fields)
+        for number, both in enumerate(said, first)
+        for order, preference in zip(BOTH if len(both) == 2 else ("none",), both, strict=True)
+    ]
+
+
+def by_number(candidate: str, number: int) -> Said:
+    """Every candidate wins, ties, loses and flips in turn, each from another place on."""
+    return (WIN, TIE, LOSS, FLIP)[(number + len(candidate)) % 4]
+
+
+@dataclass
+class Run:
+    folder: Path
+    store: Store
+    road: Road
+    results: dict[str, Any]
+
+    def ref(self, label: str) -> str:
+        return next(ref for ref, job in self.road.jobs.items() if job.label == label)
+
+
+def make_folder(root: Path, name: str = "run", say: Say = by_number, prompts: int = 4, **layer: Any) -> Run:
+    """A run's folder, root/name, of the configuration in `layer`; runs of one root share inputs and store.
+
+    A pair of `small` and `large`, SFT and dDPO, a judge that reads, an in-domain set `near` and another one, `far`.
+    """
+    root.mkdir(exist_ok=True)
+    for model in ("small", "large", "huge"):
+        folder = root / model
+        folder.mkdir(exist_ok=True)
+        (folder / "config.json").write_text('{"model_type": "llama"}')
+        (folder / "vocab.json").write_text("{}")  # that there is a tokenizer; it is not loaded
+        (folder / "model.safetensors").write_text(model)
+    inputs = root / f"prompts-{prompts}"
+    inputs.mkdir(exist_ok=True)
+    for found, count in (("train", 3), ("near", prompts), ("far", prompts)):
+        write_jsonl(inputs / f"{found}.jsonl", [{"id": f"p{n}", "prompt": f"{found} {n}?"} for n in range(count)])
+    judge = {"name": "openai:m", "base_url": "http://me:pa55word@host/v1", **layer.pop("judge", {})}
+    given = {
+        "student": str(root / "small"),
+        "teacher": str(root / layer.pop("teacher", "large")),
+        "methods": ["sft", "ddpo"],
+        "controls": "none",
+        "contrasts": [["ddpo", "sft"]],
+        "judge": judge,
+        "train_prompts": str(inputs / "train.jsonl"),
+        "eval": [f"in:{inputs / 'near.jsonl'}", str(inputs / "far.jsonl")],
+        **layer,
+    }
+    store = Store(root / "artifacts")
+    road = build_road(layers.resolve([given]), store, download=False)
+    for job in road.jobs.values():
+        _make(job, road, store, say)
+    results, made = collect(road, store, COMMAND)
+    out = root / name
+    write_run(out, road, store, results, made, board.board_markdown([results]))
+    (out / MANIFEST).write_text(as_json(make_manifest(road, store, results, out)))
+    return Run(out, store, road, results)
+
+
+def _make(job: AnyJob, road: Road, store: Store, say: Say) -> None:
+    if store.has(job.ref):
+        return
+    facts: dict[str, Any] = {}
+    with store.making(job.ref) as work:
+        match job:
+            case PromptsJob():
+                write_jsonl(work / PROMPTS, _read(job))
+            case RespondJob():
+                rows = [_response(job, n, prompt) for n, prompt in enumerate(_prompts(road, job.prompts))]
+                write_jsonl(work / RESPONSES, rows)
+                facts = {"responses": len(rows), "tokens": sum(len(row.token_ids) for row in rows), "cut": 1}
+            case TrainJob():
+                write_jsonl(work / METRICS, [{"step": step, "loss": 1 / step} for step in (1, 2, 3)])
+                facts = FACTS
+            case JudgeJob():
+                rows = _verdicts(job, len(_prompts(road, job.prompts)), say)
+                write_jsonl(work / VERDICTS, rows)
+                facts = {"input_tokens": 100 * len(rows), "output_tokens": len(rows)}
+                if any(row.unanswered for row in rows):
+                    return  # what failed keeps it from being an artifact
+            case _:
+                (work / "made").write_text(job.label)
+        environment = {"python": "3.11", "cores": 2}
+        store.commit(job.ref, work, job.model_dump(mode="json"), facts, 1.5, environment)
+
+
+def _read(job: PromptsJob) -> list[Prompt]:
+    return read_prompts(Path(job.path), job.limit)
+
+
+def _prompts(road: Road, ref: str) -> list[Prompt]:
+    job = road.jobs[ref]
+    assert isinstance(job, PromptsJob)
+    return _read(job)
+
+
+def _response(job: RespondJob, number: int, prompt: Prompt) -> Response:
+    """3, 4, 5, … tokens; the first one was cut."""
+    ids, finish = tuple(range(3 + number)), "length" if number == 0 else "stop"
+    return Response(prompt_id=prompt.id, token_ids=ids, text=f"{job.label}: {number} {job.seed}", finish=finish)
+
+
+def _verdicts(job: JudgeJob, prompts: int, say: Say) -> list[Verdict]:
+    lengths = {"candidate_tokens": 4, "reference_tokens": 4, "input_tokens": 100, "output_tokens": 1, "form": "letter"}
+    said = [say(job.candidate_name, number) for number in range(prompts)]
+    return judged(job.candidate_name, said, prompt_set=job.prompt_set, judge=job.judge, **lengths)
+
+
+# ---- changing what was made
+
+
+def rewrite(path: Path, change: Callable[[Any], None]) -> None:
+    """Change a JSON file in place."""
+    data = json.loads(path.read_text(encoding="utf-8"))
+    change(data)
+    path.write_text(as_json(data), encoding="utf-8")
+
+
+def rewrite_line(path: Path, number: int, **values: Any) -> None:
+    """Change one row of a JSONL file."""
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    rows[number] |= values
+    write_jsonl(path, rows)
