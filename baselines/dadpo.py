@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from harness.methods.method import Control, Method, SequenceInputs
-from harness.methods.settings import MethodSettings
+from harness.methods import Control, Method, MethodSettings, SequenceInputs
 
 
 class Settings(MethodSettings):

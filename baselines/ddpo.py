@@ -10,8 +10,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from harness.methods.method import Method, SequenceInputs
-from harness.methods.settings import MethodSettings
+from harness.methods import Method, MethodSettings, SequenceInputs
 
 
 class Settings(MethodSettings):

@@ -6,8 +6,7 @@ student by default (`settings.kd.start`); the full set of controls adds it from 
 
 from torch import Tensor
 
-from harness.methods.method import Control, Method
-from harness.methods.settings import TokenSettings
+from harness.methods import Control, Method, TokenSettings
 
 
 class Settings(TokenSettings):

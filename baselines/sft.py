@@ -6,8 +6,7 @@ the checkpoint that dDPO and daDPO start from and are held to.
 
 from torch import Tensor
 
-from harness.methods.method import Method, SequenceInputs
-from harness.methods.settings import MethodSettings
+from harness.methods import Method, MethodSettings, SequenceInputs
 
 
 class Settings(MethodSettings):

@@ -17,8 +17,7 @@ from harness.core.records import METRICS, read_jsonl
 from harness.logprobs.batching import Example, collate
 from harness.logprobs.model import LogProbModel
 from harness.logprobs.scoring import sequence_log_probs
-from harness.methods.method import methods
-from harness.methods.settings import MethodSettings
+from harness.methods import MethodSettings, methods
 from harness.models import loading
 from harness.training import loop
 

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.cli.options import ASK_AGAIN, JudgeRequest, check_file, open_store
-from harness.config.config import JudgeConfig
+from harness.config import JudgeConfig
 from harness.core.errors import UserError
 from harness.core.files import write_atomically
 from harness.core.progress import plain_console
 from harness.core.registry import did_you_mean
 from harness.judging.settings import Prices
-from harness.store.artifacts import Store
+from harness.store import Store
 
 if TYPE_CHECKING:
     from harness.core.records import Prompt

@@ -7,12 +7,19 @@ import shlex
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from harness.config.config import MACHINE, Config, JudgeConfig
-from harness.config.layers import parse_assignments, preset_layer, read_config_file, resolve_judging
+from harness.config import (
+    MACHINE,
+    Config,
+    JudgeConfig,
+    parse_assignments,
+    preset_layer,
+    read_config_file,
+    resolve_judging,
+)
 from harness.core.errors import UserError
 from harness.core.secrets import hide
 from harness.core.section import Layer
-from harness.store.artifacts import STORE_VARIABLE, Store
+from harness.store import STORE_VARIABLE, Store
 
 DEFAULT_STORE = "~/.cache/dadpo-harness"
 

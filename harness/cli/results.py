@@ -8,7 +8,7 @@ from pathlib import Path
 from harness.cli.options import DOUBTFUL, check_file, open_store
 from harness.core.files import write_atomically
 from harness.core.progress import plain_console
-from harness.store.artifacts import Store
+from harness.store import Store
 
 
 def record(run_dir: Path) -> None:
@@ -48,11 +48,12 @@ def report(run_dir: Path, out: Path) -> None:
 def verify(run_dir: Path, store: Path | None) -> int:
     """Whether a run's figures follow; the process's status: DOUBTFUL where one does not."""
     from harness.core.progress import StageView
+    from harness.reports.board import board_markdown
     from harness.results.verify import verify as hold
 
     console = plain_console()
     with StageView(console, 1) as view:
-        found = hold(run_dir, Store(store) if store else open_store(), view.stage("artifacts"))
+        found = hold(run_dir, Store(store) if store else open_store(), board_markdown, view.stage("artifacts"))
     for what in found.checked:
         print(f"checked: {what}")
     if found.absent:

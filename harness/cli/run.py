@@ -13,16 +13,15 @@ from typing import Any
 from pydantic import ValidationError
 
 from harness.cli.options import ASK_AGAIN, DOUBTFUL, MARK, RunRequest, check_file, check_ours, open_store
+from harness.config import Config, preset_words, presets, resolve
 from harness.config import config as configuration
-from harness.config.config import Config
-from harness.config.layers import preset_words, presets, resolve
 from harness.core.errors import UserError
 from harness.core.files import canonical_hash, write_atomically
 from harness.core.progress import plain_console
 from harness.core.registry import did_you_mean
 from harness.judging.settings import Judging
 from harness.planning.summary import judging_bill
-from harness.store.artifacts import MANIFEST
+from harness.store import MANIFEST
 
 
 def run(request: RunRequest, out: Path | None, copy: Path | None, refresh: bool, owner: str | None = None) -> int:
@@ -127,7 +126,7 @@ def show_example(request: RunRequest, index: int) -> None:
 
 def list_names(kind: str | None) -> None:
     from harness.judging import judge_families, judges
-    from harness.methods.method import methods
+    from harness.methods import methods
     from harness.models.specs import models, pairs
     from harness.prompts import prompt_sets
 

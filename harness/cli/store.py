@@ -44,7 +44,6 @@ def store_ls() -> None:
 def store_gc(days: float, keep: list[Path], yes: bool) -> None:
     """Free what no recorded run and none of these needs; without `yes`, say what that is."""
     from harness.core.units import in_bytes
-    from harness.results.recording import recorded_runs
     from harness.store.gc import at_work, find_removable, free
 
     store, runs = open_store(), [*recorded_runs(), *keep]
@@ -54,7 +53,7 @@ def store_gc(days: float, keep: list[Path], yes: bool) -> None:
         )
     if yes and not runs:
         raise UserError("no run is recorded here, so nothing would be kept: name runs with --keep RUN_DIR")
-    found = find_removable(store, runs, days)
+    found = find_removable(store, set().union(*map(refs_of_run, runs)), days)
     for one in found.artifacts:
         print(f"{one.ref}  {in_bytes(one.bytes):>8}  {one.label}")
     for rest in found.rests:

@@ -13,7 +13,7 @@ from harness.config.config import Config, JudgeConfig
 from harness.core.errors import UserError
 from harness.core.registry import Registry, did_you_mean
 from harness.core.section import Layer, packaged_yaml, parse_yaml, validated
-from harness.methods.settings import MethodSettings
+from harness.methods import MethodSettings
 
 
 def preset_layer(name: str) -> Layer:
@@ -90,7 +90,7 @@ def _merge(base: Layer, over: Layer) -> Layer:
 
 def resolve(layers: list[Layer]) -> Config:
     """One configuration from its layers, weakest first, with every setting of every method written out."""
-    from harness.methods.method import methods
+    from harness.methods import methods
 
     data: Layer = {}
     for layer in layers:

@@ -29,6 +29,7 @@ Order = Literal["candidate_first", "reference_first", "none", "unknown"]
 
 
 Status = Literal["ok", "unparsable", "failed", "skipped"]
+IDENTICAL = "identical responses"  # the detail of a verdict that nobody was asked for
 
 
 class Record(BaseModel):

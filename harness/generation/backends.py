@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from harness.generation.protocol import Generator
+from harness.models.reference import Model
 from harness.serving.settings import VLLM
-
-if TYPE_CHECKING:
-    from harness.run.jobs import RespondJob
-
 
 Backend = Literal["transformers", "vllm"]
 
@@ -25,16 +22,17 @@ def fastest_backend(vllm: VLLM) -> Backend:
     return "vllm" if there and torch.cuda.is_available() else "transformers"
 
 
-def open_generator(job: RespondJob, folder: Path, tokenizer: Any) -> Generator:
-    """Nothing is loaded or asked before the first batch."""
-    if job.model.served is not None:
+def open_generator(backend: str, model: Model, folder: Path, tokenizer: Any, vllm: VLLM) -> Generator:
+    """The generator of a model whose files are in `folder`; one behind a server is asked there, whatever `backend` is.
+    Nothing is loaded or asked before the first batch."""
+    if model.served is not None:
         from harness.generation.server import ServerGenerator
 
-        return ServerGenerator(job.model.served, tokenizer)
-    if job.generator == "vllm":
+        return ServerGenerator(model.served, tokenizer)
+    if backend == "vllm":
         from harness.generation.vllm import VLLMGenerator
 
-        return VLLMGenerator(folder, tokenizer, job.vllm, job.model.remote_code)
+        return VLLMGenerator(folder, tokenizer, vllm, model.remote_code)
     from harness.generation.local import LocalGenerator
 
-    return LocalGenerator(folder, tokenizer, job.model.remote_code)
+    return LocalGenerator(folder, tokenizer, model.remote_code)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from harness.core.progress import Tick
-from harness.core.records import Verdict
+from harness.core.records import IDENTICAL, Verdict
 from harness.judging.cache import VerdictCache, question_key
 from harness.judging.protocol import Answer, Arrived, Comparison, Judge, Question, source_digest
 from harness.judging.settings import Prices
@@ -18,7 +18,7 @@ from harness.judging.settings import Prices
 LOOKED_UP_AT_ONCE = 256
 
 
-IDENTICAL = Answer("ok", 0.5, "identical responses")
+_TIE = Answer("ok", 0.5, IDENTICAL)
 
 
 @dataclass
@@ -109,7 +109,7 @@ def ask(
             for question in chunk:
                 if question.comparison.candidate.text == question.comparison.reference.text:
                     tally.identical += 1
-                    deliver(question, IDENTICAL)
+                    deliver(question, _TIE)
                 else:
                     keyed.append((question, question_key(digest, question) if cache else b""))
             found = cache.get([key for _, key in keyed]) if cache and not refresh else {}

@@ -16,7 +16,7 @@ from harness.judging.templates import Template, load_template
 from harness.models.locate import model_folder
 from harness.models.reference import ChatTemplate, Model
 from harness.serving.settings import VLLM
-from harness.store.artifacts import Store
+from harness.store import Store
 
 
 @dataclass(frozen=True)

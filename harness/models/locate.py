@@ -14,7 +14,7 @@ from harness.models.families import FAMILIES, PADDED_FAMILIES
 from harness.models.hub import Hub, MissingModelError, Wanted, all_missing
 from harness.models.reference import Model
 from harness.models.specs import ModelSpec
-from harness.store.artifacts import Store
+from harness.store import Store
 
 Located = dict[str, tuple[ModelSpec, Model]]
 

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from harness.core.environment import processor
 from harness.core.files import write_atomically
 from harness.models.shapes import Shape
-from harness.store.artifacts import Store
+from harness.store import Store
 
 BOOK = "calibration.json"
 

@@ -14,7 +14,7 @@ from harness.planning.needs import Needed, Needs
 from harness.planning.sizes import Sizes
 from harness.run.jobs import AnyJob, ConvertJob, EmbedJob, JudgeJob
 from harness.run.road import Road
-from harness.store.artifacts import Store
+from harness.store import Store
 
 # Tokens a second on two cores with the embedded pair, where this store has no stage of the kind to go by.
 TOKENS_PER_SECOND = {

@@ -10,13 +10,12 @@ import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from harness.config import layers
-from harness.config.config import Config
+from harness.config import Config, layers
 from harness.core import section
 from harness.core.environment import environment
 from harness.core.errors import UserError
 from harness.core.units import in_bytes
-from harness.store.artifacts import Store
+from harness.store import Store
 
 HUB, HUB_SECONDS = "https://huggingface.co", 3.0
 

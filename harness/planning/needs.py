@@ -24,7 +24,7 @@ from harness.run.jobs import (
     TrainJob,
 )
 from harness.run.road import Road
-from harness.store.artifacts import Store
+from harness.store import Store
 
 if TYPE_CHECKING:
     from harness.planning.sizes import Sizes

@@ -19,7 +19,7 @@ from harness.run.jobs import (
     TrainJob,
 )
 from harness.run.road import Road
-from harness.store.artifacts import Store
+from harness.store import Store
 
 # A chat template's own tokens, and how many characters make a token of English text.
 TEMPLATE_TOKENS, CHARACTERS_PER_TOKEN = 30, 4.5

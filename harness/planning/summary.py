@@ -14,7 +14,7 @@ from harness.planning.machine import free_disk, gpu_memory, main_memory
 from harness.planning.needs import to_download
 from harness.run.jobs import AnyJob
 from harness.run.road import Road
-from harness.store.artifacts import Store
+from harness.store import Store
 
 
 def judging_bill(costs: Iterable[tuple[Any, Any]], judging: Judging) -> list[str]:

@@ -18,7 +18,7 @@ from harness.prompts.columns import chosen, prompt_of
 from harness.prompts.rows import parse
 from harness.prompts.settings import Columns, PromptSource
 from harness.prompts.sources import Table, files_of, open_table
-from harness.store.artifacts import Store
+from harness.store import Store
 
 VERSION = 1  # raise it when a source becomes other prompts than before
 

@@ -13,7 +13,7 @@ from harness.core.section import parse_yaml, validated
 from harness.prompts.normalise import normal
 from harness.prompts.settings import PromptSource
 from harness.prompts.sources import SUFFIXES
-from harness.store.artifacts import Store
+from harness.store import Store
 
 PARTS = ("train", "test")
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from harness.methods.settings import MethodSettings
+from harness.methods import MethodSettings
 from harness.reports.cells import (
     KINDS,
     contrast_words,

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, get_args
 import numpy as np
 
 from harness.core.records import Prompt, Status
-from harness.methods.settings import MethodSettings
+from harness.methods import MethodSettings
 from harness.reports.cells import (
     KINDS,
     contrast_words,

@@ -11,8 +11,7 @@ from dataclasses import asdict, dataclass
 from statistics import stdev
 from typing import Any, get_args
 
-from harness.core.records import RunResponse, Status, Verdict
-from harness.judging.collect import IDENTICAL
+from harness.core.records import IDENTICAL, RunResponse, Status, Verdict
 from harness.statistics.agreement import agreements, flips, share
 from harness.statistics.contrasts import contrasts, indistinguishable, ranks
 from harness.statistics.length import length_controls
@@ -184,7 +183,7 @@ def _responses(runs: Mapping[str, RunRows]) -> dict[tuple[str, str], list[RunRes
 def _counts(by_run: Sequence[Sequence[Verdict]]) -> Results:
     """Contradictions between the orders, and prompts with identical responses: nobody was asked about those."""
     turned = [flips(verdicts) for verdicts in by_run]
-    identical = [{v.prompt_id for v in verdicts if v.detail == IDENTICAL.detail} for verdicts in by_run]
+    identical = [{v.prompt_id for v in verdicts if v.detail == IDENTICAL} for verdicts in by_run]
     return {
         "flips": asdict(share(sum(one.count for one in turned), sum(one.n for one in turned))),
         "identical": sum(map(len, identical)),
@@ -226,7 +225,7 @@ def _quality(judge: str, groups: Mapping[CandidateKey, Sequence[Verdict]], rows:
         "judge": judge,
         "verdicts": len(own),
         **{status: statuses[status] for status in get_args(Status)},
-        "identical": sum(verdict.detail == IDENTICAL.detail for verdict in own),
+        "identical": sum(verdict.detail == IDENTICAL for verdict in own),
         "truncated": sum(verdict.truncated for verdict in own),
         "forms": dict(Counter(verdict.form for verdict in own if verdict.form)),
         "flips": sum(found.count for found in turned),

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import harness
-from harness.config.config import MACHINE, to_yaml
+from harness.config import MACHINE, to_yaml
 from harness.core.errors import UserError
 from harness.core.files import canonical_hash, write_atomically
 from harness.core.records import (
@@ -33,7 +33,7 @@ from harness.run.jobs import RESPONSES, VERDICTS, PruneJob
 from harness.run.road import Evaluation, Road, run_digest
 from harness.run.rows import Entry
 from harness.statistics.panel import SUMMARIES
-from harness.store.artifacts import Store
+from harness.store import Store
 
 SCHEMA = 2
 

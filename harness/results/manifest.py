@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from harness.core.files import file_sha256
-from harness.methods.settings import COMPUTING
+from harness.methods import COMPUTING
 from harness.models.hub import hub_origin
 from harness.models.reference import Model
 from harness.results.figures import Results
 from harness.results.folder import BOARD, CONFIG, CURVES, RESULTS, RUN_PROMPTS, RUN_RESPONSES, read_part
 from harness.run.jobs import VERDICTS, AnyJob, ConvertJob, JudgeJob, TrainJob
 from harness.run.road import TEACHER_SEED, Road
-from harness.store.artifacts import MANIFEST, Store
+from harness.store import MANIFEST, Store
 
 SCHEMA = 1
 

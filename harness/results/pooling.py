@@ -13,7 +13,7 @@ from typing import Any
 from harness.core.errors import UserError
 from harness.core.files import canonical_hash
 from harness.core.records import Verdict
-from harness.methods.settings import shaping
+from harness.methods import shaping
 from harness.results.figures import TEACHER, Declared, Results, RunRows, figures
 from harness.results.folder import declared_in, read_made
 from harness.results.reading import read_results

@@ -15,11 +15,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from harness.config.config import Config
+from harness.config import Config
 from harness.core.errors import UserError
 from harness.core.section import parse_yaml
 from harness.judging.proxies import JUDGES
-from harness.methods.settings import shaping
+from harness.methods import shaping
 from harness.results.figures import Declared, Results, RunRows, figures
 from harness.results.folder import (
     CONFIG,

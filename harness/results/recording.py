@@ -10,7 +10,7 @@ from harness.core.errors import UserError
 from harness.results.folder import RESULTS, as_file_name
 from harness.results.manifest import changed_files, files_in
 from harness.results.reading import read_results
-from harness.store.artifacts import MANIFEST
+from harness.store import MANIFEST
 
 RUNS = Path("runs")  # where `run` puts its folders unless it is told otherwise
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isclose
 from pathlib import Path
@@ -23,14 +23,13 @@ from harness.core.records import (
     read_records,
 )
 from harness.core.section import parse_yaml
-from harness.methods.settings import shaping
-from harness.reports import board
+from harness.methods import shaping
 from harness.results.figures import SECTIONS, TEACHER, Results, figures
 from harness.results.folder import BOARD, CONFIG, CURVES, RESULTS, RUN_PROMPTS, RUN_RESPONSES, declared_in, read_made
 from harness.results.manifest import changed_files, from_results, read_manifest, sums
 from harness.results.reading import is_older, read_results
 from harness.run.jobs import RESPONSES, VERDICTS, JudgeJob, job_from_json
-from harness.store.artifacts import MANIFEST, Store
+from harness.store import MANIFEST, Store
 
 # what stands in a row, a contrast or a length control that says which one it is
 _NAMES = ("name", "prompt_set", "scope", "method", "first", "second", "judge")
@@ -58,8 +57,10 @@ class Verification:
         self.wrong += wrong
 
 
-def verify(folder: Path, store: Store, tick: Tick) -> Verification:
+def verify(folder: Path, store: Store, board: Callable[[list[Results]], str], tick: Tick) -> Verification:
     """Hold a run's folder (or a record of it) against itself, and against those of its artifacts that the store has.
+
+    board: what renders results as a board.
 
     Raises:
         UserError: a file that is needed is missing or cannot be read.
@@ -79,7 +80,7 @@ def verify(folder: Path, store: Store, tick: Tick) -> Verification:
         f"what {RESULTS} says of settings, sampling and seed, from its configuration", _declared(results, manifest)
     )
     if not older:  # an older version's board is of its own words
-        found.add(f"{BOARD} from {RESULTS}", _board(folder, results))
+        found.add(f"{BOARD} from {RESULTS}", _board(folder, results, board))
     found.add(f"{CONFIG} and {RESULTS} from {MANIFEST}", _settings(folder, results, manifest))
     _artifacts(folder, manifest, store, found, tick)
     return found
@@ -149,9 +150,9 @@ def _prompts(folder: Path, results: Results) -> Iterator[str]:
             yield f"{RUN_RESPONSES}: the prompts answered on {entry['name']} are not those of {RUN_PROMPTS}"
 
 
-def _board(folder: Path, results: Results) -> Iterator[str]:
+def _board(folder: Path, results: Results, board: Callable[[list[Results]], str]) -> Iterator[str]:
     path = folder / BOARD
-    if path.is_file() and path.read_bytes() != board.board_markdown([results]).encode():
+    if path.is_file() and path.read_bytes() != board([results]).encode():
         yield f"{BOARD} is not what {RESULTS} renders to"
 
 

@@ -14,7 +14,7 @@ from harness.core.errors import UserError
 from harness.core.files import write_atomically
 from harness.run.jobs import Job
 from harness.run.launchers import ERROR, FACTS, RANKS_VARIABLE, inline
-from harness.store.artifacts import Store
+from harness.store import Store
 
 
 # ---- the child's side

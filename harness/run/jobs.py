@@ -15,7 +15,7 @@ from harness.core.files import canonical_hash
 from harness.core.records import Facts, Ref
 from harness.generation.protocol import Sampling
 from harness.judging.settings import Judging
-from harness.methods.settings import shaping
+from harness.methods import shaping
 from harness.models.reference import Model
 from harness.serving.settings import VLLM
 

@@ -11,7 +11,7 @@ from harness.core.environment import environment
 from harness.core.progress import StageView, Tick, plain_console
 from harness.run.jobs import UNANSWERED, AnyJob, Job
 from harness.run.launchers import Perform, inline
-from harness.store.artifacts import Store
+from harness.store import Store
 
 
 def run_job(job: Job, store: Store, tick: Tick, perform: Perform = inline, console: Console | None = None) -> bool:

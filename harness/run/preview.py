@@ -9,11 +9,11 @@ from typing import Any
 
 from harness.core.errors import UserError
 from harness.core.records import Prompt, Ref, Response
-from harness.methods.method import methods
+from harness.methods import methods
 from harness.models.reference import Model
 from harness.run.jobs import PruneJob, TrainJob
 from harness.run.road import Road
-from harness.store.artifacts import Store
+from harness.store import Store
 
 PARTIAL = "\N{REPLACEMENT CHARACTER}"  # what bytes decode to that are no whole character
 

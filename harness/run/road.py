@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from harness.config.config import Config
+from harness.config import Config
 from harness.core.errors import UserError
 from harness.core.files import canonical_hash
 from harness.core.records import Prompt, Ref
@@ -21,8 +21,7 @@ from harness.generation.protocol import Sampling
 from harness.judging import Judge
 from harness.judging.protocol import source_digest
 from harness.judging.registry import check_ready
-from harness.methods.method import Method, methods
-from harness.methods.settings import TokenSettings
+from harness.methods import Method, TokenSettings, methods
 from harness.models.hub import MissingModelError, all_missing
 from harness.models.locate import Located, without_template
 from harness.models.reference import Model
@@ -60,7 +59,7 @@ from harness.run.sources import (
     pair_of,
     unpruned,
 )
-from harness.store.artifacts import Store
+from harness.store import Store
 
 # The teacher's responses on the training prompts are shared by every seed of a run.
 TEACHER_SEED = 0

@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from harness.config.config import Config
+from harness.config import Config
 from harness.core.errors import UserError
 from harness.core.registry import did_you_mean
 from harness.core.section import validated
-from harness.methods.method import methods, selected_controls
-from harness.methods.settings import MethodSettings, shaping
+from harness.methods import MethodSettings, methods, selected_controls, shaping
 
 TEACHER, UNTRAINED = "teacher", "student (untrained)"
 

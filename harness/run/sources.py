@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from harness.config.config import Config
+from harness.config import Config
 from harness.core.errors import UserError
 from harness.core.records import Ref
 from harness.judging import Judge, judges, open_judge
@@ -18,7 +18,7 @@ from harness.models.reference import Model
 from harness.models.specs import ModelSpec, Pair, model_spec, models, resolve_pair
 from harness.prompts import Library, MissingPromptsError, PromptSet, evaluation_set, training_set
 from harness.run.jobs import AnyJob, ConvertJob
-from harness.store.artifacts import Store
+from harness.store import Store
 
 # What each measure of a proxy judge is read from: the teacher's log-probs, or this model's embeddings.
 TEACHER_NLL, EMBEDDING, EMBEDDER = "teacher_nll", "embedding", "all-minilm-l6-v2"

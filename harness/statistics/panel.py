@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from harness.core.records import Verdict
-from harness.judging.collect import IDENTICAL
+from harness.core.records import IDENTICAL, Verdict
 from harness.statistics.outcomes import Outcome, from_records, outcomes
 
 MAJORITY, MEAN = "panel (majority)", "panel (mean)"
@@ -48,7 +47,7 @@ def _majority(votes: Sequence[Outcome]) -> float:
 
 
 def _derived(verdict: Verdict, name: str, preference: float | None, lacking: Sequence[str]) -> Verdict:
-    identical = IDENTICAL.detail if verdict.detail == IDENTICAL.detail else ""
+    identical = IDENTICAL if verdict.detail == IDENTICAL else ""
     return Verdict(
         prompt_set=verdict.prompt_set,
         prompt_id=verdict.prompt_id,

@@ -16,7 +16,6 @@ from harness.core.errors import UserError
 from harness.core.files import file_sha256
 from harness.core.progress import Tick
 from harness.core.units import DAY
-from harness.results.recording import refs_of_run
 from harness.store.artifacts import MANIFEST, Store, read_manifest
 
 REF = re.compile(r"[a-z_]+/[0-9a-f]{32}")
@@ -108,19 +107,15 @@ def needed_by(roots: Iterable[str], kept: Iterable[Kept]) -> set[str]:
     return found
 
 
-def find_removable(store: Store, runs: Iterable[Path], days: float) -> Removal:
-    """What no run needs: artifacts that neither these runs nor an artifact made in the last `days` were made from, and
+def find_removable(store: Store, roots: Iterable[str], days: float) -> Removal:
+    """What nobody needs: artifacts that neither these nor an artifact made in the last `days` were made from, and
     workspaces and damaged artifacts that have lain for a day. What another process holds stays, with what it was made
     from.
-
-    Raises:
-        UserError: a run's folder holds no manifest.
     """
     now = time.time()
     kept = artifacts(store)
     held = [one.ref for one in kept if _held(store, one.ref)]
-    roots = set().union(*map(refs_of_run, runs), held, (one.ref for one in kept if one.created > now - days * DAY))
-    needed = needed_by(roots, kept)
+    needed = needed_by([*roots, *held, *(one.ref for one in kept if one.created > now - days * DAY)], kept)
     old = [rest for rest in rests(store) if rest.changed < now - DAY]
     going = [rest for rest in old if not (_is_workspace(rest) and _held(store, rest.path.name))]
     held += [rest.path.name for rest in old if rest not in going]

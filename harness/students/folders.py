@@ -16,12 +16,12 @@ from pathlib import Path
 
 from harness.core.files import canonical_hash, write_atomically
 from harness.core.records import Ref
-from harness.methods.method import methods
+from harness.methods import methods
 from harness.models.folders import SAFETENSORS, patterns
 from harness.models.specs import ModelSpec, model_spec
 from harness.results.figures import Results
 from harness.run.road import Road
-from harness.store.artifacts import Store
+from harness.store import Store
 from harness.students.card import Origin, Source, card_markdown
 
 STUDENTS, CARD = "students", "README.md"

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from harness.core.errors import UserError
-from harness.methods.settings import MethodSettings
+from harness.methods import MethodSettings
 
 
 def with_adapter(causal_lm: Any, settings: MethodSettings, seed: int) -> Any:

@@ -37,8 +37,7 @@ from harness.core.records import METRICS
 from harness.logprobs.batching import Batch, Example, Layout, check_prompts, collate, memory_errors, split_by_tokens
 from harness.logprobs.model import LogProbModel
 from harness.logprobs.targets import Target
-from harness.methods.method import Method, SequenceInputs
-from harness.methods.settings import MethodSettings
+from harness.methods import Method, MethodSettings, SequenceInputs
 
 CHECKPOINT = "checkpoint.pt"
 

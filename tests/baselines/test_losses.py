@@ -17,7 +17,7 @@ from baselines.dadpo import dadpo_loss, replace_teacher_margin
 from baselines.ddpo import ddpo_loss
 from baselines.kd import kd_loss
 from baselines.sft import sft_loss
-from harness.methods.method import Control, Method, SequenceInputs, methods, selected_controls
+from harness.methods import Control, Method, SequenceInputs, methods, selected_controls
 
 BETAS = [(0.1, 0.05), (0.05, 0.3), (1.0, 0.5), (0.0, 0.2), (0.2, 0.0)]
 

@@ -10,7 +10,7 @@ import pytest
 from harness.core.records import Response
 from harness.models.reference import Model
 from harness.models.tokenizers import load_tokenizer
-from harness.store.artifacts import Store
+from harness.store import Store
 from tests.harness.making import Rows, model_at, put
 
 

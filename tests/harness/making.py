@@ -15,14 +15,14 @@ from transformers import AutoModelForCausalLM
 
 from harness.core.records import METRICS, Response, write_jsonl
 from harness.generation.protocol import Sampling
-from harness.methods.method import methods
+from harness.methods import methods
 from harness.models.locate import folder_digest
 from harness.models.reference import Model
 from harness.models.tokenizers import tokenizer_fingerprint
 from harness.run.jobs import RESPONSES, SCORES, DistributionsJob, Job, PromptsJob, RespondJob, ScoreJob, TrainJob
 from harness.run.launch import run_job, run_jobs
 from harness.run.road import Road
-from harness.store.artifacts import Store
+from harness.store import Store
 
 Rows = dict[str, list[int]]  # token ids of each prompt's response
 TEXTS = ["Hi!", "Why is bread good?", "Tell me about the number seven, please.", "Sing!", "What is rain?"]

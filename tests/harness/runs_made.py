@@ -16,7 +16,7 @@ from harness.results.folder import as_json, collect, write_run
 from harness.results.manifest import make_manifest
 from harness.run.jobs import PROMPTS, RESPONSES, VERDICTS, AnyJob, JudgeJob, PromptsJob, RespondJob, TrainJob
 from harness.run.road import Road, build_road
-from harness.store.artifacts import MANIFEST, Store
+from harness.store import MANIFEST, Store
 from tests.harness.tabular import BOTH, verdict
 
 WIN, LOSS, TIE, FLIP = (1.0, 1.0), (0.0, 0.0), (0.5, 0.5), (1.0, 0.0)

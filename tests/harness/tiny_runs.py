@@ -12,7 +12,7 @@ from harness.core.progress import plain_console
 from harness.run.jobs import PromptsJob, RespondJob
 from harness.run.launch import run_jobs
 from harness.run.road import Road, build_road
-from harness.store.artifacts import Store
+from harness.store import Store
 
 
 def request(root: Path, checkpoints: dict[str, Path], methods: str = "sft,ddpo", **others: Any) -> options.RunRequest:

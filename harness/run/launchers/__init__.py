@@ -18,14 +18,14 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.config.config import Config
+from harness.config import Config
 from harness.core.errors import UserError
 from harness.core.progress import Tick
 from harness.core.records import Facts
 from harness.models.reference import Model
 from harness.run.jobs import Job
 from harness.serving import resident
-from harness.store.artifacts import STORE_VARIABLE, Store
+from harness.store import STORE_VARIABLE, Store
 
 Perform = Callable[[Job, Store, Path, Tick], Facts]
 

@@ -16,7 +16,7 @@ from harness.logprobs.batching import Example
 from harness.models import chat, tokenizers
 from harness.models.reference import Model
 from harness.run.jobs import PROMPTS, RESPONSES, SCORES
-from harness.store.artifacts import Store
+from harness.store import Store
 
 
 # ---- reading what other stages made

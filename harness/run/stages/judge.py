@@ -26,7 +26,7 @@ from harness.run.stages.inputs import (
     require_same_keys,
     responses_by_key,
 )
-from harness.store.artifacts import Store
+from harness.store import Store
 
 
 def embed_stage(job: EmbedJob, store: Store, work: Path, tick: Tick) -> Facts:

@@ -29,7 +29,7 @@ from harness.run.stages.prepare import convert_stage, prompts_stage, prune_stage
 from harness.run.stages.respond import respond_stage
 from harness.run.stages.score import distributions_stage, score_stage
 from harness.run.stages.train import train_stage
-from harness.store.artifacts import Store
+from harness.store import Store
 
 
 def perform(job: Job, store: Store, work: Path, tick: Tick) -> Facts:

@@ -14,7 +14,7 @@ from harness.models.locate import folder_digest, model_folder, unchanged
 from harness.prompts import read_prompts
 from harness.run.jobs import PROMPTS, ConvertJob, PromptsJob, PruneJob
 from harness.run.stages.inputs import data_of, tokenizer_of
-from harness.store.artifacts import Store
+from harness.store import Store
 
 
 # ---- the stages

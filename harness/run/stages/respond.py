@@ -15,7 +15,7 @@ from harness.models import chat, tokenizers
 from harness.models.locate import model_folder
 from harness.run.jobs import RESPONSES, RespondJob
 from harness.run.stages.inputs import load_prompts, tokenizer_of
-from harness.store.artifacts import Store
+from harness.store import Store
 
 
 def respond_stage(job: RespondJob, store: Store, work: Path, tick: Tick) -> Facts:
@@ -24,7 +24,7 @@ def respond_stage(job: RespondJob, store: Store, work: Path, tick: Tick) -> Fact
     if (work / RESPONSES).is_file():  # a kill after the last batch, before the artifact was committed
         return _sampled(job, read_records(work / RESPONSES, Response), tokenizer, work, {})
     prompts = load_prompts(job.prompts, store)
-    generator = open_generator(job, folder, tokenizer)
+    generator = open_generator(job.generator, job.model, folder, tokenizer, job.vllm)
     answers: dict[tuple[int, int], list[Drawn]] = {
         (index, sample): [] for index in range(len(prompts)) for sample in range(job.samples)
     }

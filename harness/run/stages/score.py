@@ -20,7 +20,7 @@ from harness.models.locate import model_folder
 from harness.run.jobs import SCORES, TOP_K, DistributionsJob, ReadingJob, ScoreJob
 from harness.run.stages.inputs import ReadExamples, data_of, tokenizer_of
 from harness.serving.settings import ModelServer
-from harness.store.artifacts import Store
+from harness.store import Store
 
 
 def _reader(job: ReadingJob, responses: Sequence[str], store: Store) -> tuple[Path, Any, ReadExamples, LogProbModel]:

@@ -14,14 +14,13 @@ from harness.core.records import Facts
 from harness.logprobs.batching import Example, collate
 from harness.logprobs.model import LogProbModel, why_padded
 from harness.logprobs.targets import StoredTopK, Target
-from harness.methods.method import methods
-from harness.methods.settings import MethodSettings, TokenSettings
+from harness.methods import MethodSettings, TokenSettings, methods
 from harness.models import chat, loading, tokenizers
 from harness.models.locate import model_folder
 from harness.models.reference import Model
 from harness.run.jobs import TOP_K, TrainJob
 from harness.run.stages.inputs import ReadExamples, data_of, load_prompts, read_signal, require_made_of, tokenizer_of
-from harness.store.artifacts import Store
+from harness.store import Store
 from harness.training import adapters, loop
 
 

@@ -15,8 +15,7 @@ from typing import Any
 import pytest
 
 from harness.cli import options, run
-from harness.config.config import Config
-from harness.config.layers import presets
+from harness.config import Config, presets
 from harness.core.errors import UserError
 from harness.core.files import file_sha256
 from harness.planning import calibration
@@ -24,7 +23,7 @@ from harness.planning.doctor import has_extra
 from harness.results import recording
 from harness.run import child, launch, launchers
 from harness.run.jobs import PromptsJob
-from harness.store.artifacts import MANIFEST, Store
+from harness.store import MANIFEST, Store
 from tests.conftest import Ended
 
 ROOT = Path(__file__).parents[2]

@@ -14,7 +14,7 @@ from harness.judging.importers import IMPORTERS
 from harness.reports import board
 from harness.results import recording
 from harness.results.pooling import boards
-from harness.store.artifacts import MANIFEST, STORE_VARIABLE
+from harness.store import MANIFEST, STORE_VARIABLE
 from tests.harness.cli.test_app import assert_one_line, shell
 from tests.harness.runs_made import Run, Said, by_number, make_folder, rewrite, rewrite_line
 

@@ -8,8 +8,9 @@ import pytest
 import yaml
 
 from harness.cli.options import RunRequest
-from harness.config.config import MACHINE, Config, to_yaml
-from harness.config.layers import (
+from harness.config import (
+    MACHINE,
+    Config,
     merge,
     parse_assignment,
     preset_layer,
@@ -17,12 +18,13 @@ from harness.config.layers import (
     read_config_file,
     resolve,
     resolve_judging,
+    to_yaml,
 )
 from harness.core.errors import UserError
 from harness.core.section import parse_yaml, validated
 from harness.generation.protocol import Sampling
 from harness.judging.settings import Judging
-from harness.methods.method import methods
+from harness.methods import methods
 from harness.models.specs import ModelSpec
 from harness.serving.settings import VLLM
 

@@ -16,7 +16,7 @@ import pytest
 from harness.core import allocator
 from harness.run.jobs import Job, PromptsJob
 from harness.run.stages.perform import perform
-from harness.store.artifacts import Store
+from harness.store import Store
 
 GLIBC = platform.libc_ver()[0] == "glibc"
 

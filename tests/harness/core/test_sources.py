@@ -14,7 +14,7 @@ import pytest
 
 import baselines
 from harness.core.sources import sources
-from harness.methods.settings import MethodSettings
+from harness.methods import MethodSettings
 
 Tree = dict[str, str]
 Load = Callable[..., Any]

@@ -107,7 +107,7 @@ def test_a_job_opens_its_generator_and_loads_nothing(folder: Path, monkeypatch: 
         respond_job(here, "prompts/1", generator="vllm", vllm=vllm),
         respond_job(here.model_copy(update={"served": there}), "prompts/1", generator="server"),
     ]
-    assert [open_generator(job, folder, None) for job in jobs] == [
+    assert [open_generator(job.generator, job.model, folder, None, job.vllm) for job in jobs] == [
         LocalGenerator(folder, None),
         VLLMGenerator(folder, None, vllm),
         ServerGenerator(there, None),

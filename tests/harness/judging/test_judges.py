@@ -28,7 +28,7 @@ from harness.judging.registry import (
 )
 from harness.judging.settings import Judging
 from harness.serving.settings import VLLM
-from harness.store.artifacts import Store
+from harness.store import Store
 from tests.harness.asking import FakeJudge
 from tests.harness.making import model_at
 

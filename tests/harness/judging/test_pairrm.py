@@ -39,7 +39,7 @@ from harness.models.loading import load_model
 from harness.prompts import prompt_sets, read_prompts
 from harness.run.jobs import JudgeJob
 from harness.serving.resident import hold, let_go_of_all
-from harness.store.artifacts import Store
+from harness.store import Store
 from tests.harness.making import make, model_at, prompt_file, put, read_job, respond_job
 
 pytestmark = pytest.mark.skipif(

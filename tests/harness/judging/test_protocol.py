@@ -225,7 +225,9 @@ def a_rule(value: float) -> float:
 
 
 @pytest.mark.parametrize(
-    ("judge", "counts"), [(Unversioned(), True), (Unversioned(a_rule), True), (Settled(), False)], ids=str
+    ("judge", "counts"),
+    [(Unversioned(), True), (Unversioned(a_rule), True), (Settled(), False)],
+    ids=["no version", "another rule", "a version"],
 )
 def test_an_edit_of_its_file_counts_unless_a_judge_has_a_version(
     judge: Any, counts: bool, monkeypatch: pytest.MonkeyPatch

@@ -38,7 +38,7 @@ from harness.models.locate import locate
 from harness.models.specs import models
 from harness.prompts import prompt_sets, read_prompts
 from harness.statistics.rates import rates
-from harness.store.artifacts import Store
+from harness.store import Store
 from tests.harness.asking import quiet, verdicts_of
 
 # ---- on made-up measurements

@@ -15,8 +15,8 @@ import pytest
 
 import baselines
 from harness.core.errors import UserError
-from harness.methods.method import Control, Method, MethodRegistry, _load_methods, methods, selected_controls
-from harness.methods.settings import MethodSettings, TokenSettings
+from harness.methods import Control, Method, MethodSettings, TokenSettings, methods, selected_controls
+from harness.methods.registry import MethodRegistry, load_methods
 
 SOURCES = {
     "own_loss": "def loss(inputs, settings):\n    return inputs.policy[:, 0]\n",
@@ -97,7 +97,7 @@ def test_an_edit_of_a_module_that_a_loss_imports_is_another_training(more_baseli
     text = "from dataclasses import replace\nfrom baselines import sft\nfrom baselines.zz_maths import half"
     loss = "def loss(inputs, settings):\n    return half(inputs.policy[:, 0])"
     (more_baselines / "zz_own.py").write_text(f"{text}\n{loss}\nMETHOD = replace(sft.METHOD, name='zz', loss=loss)\n")
-    own, others = _load_methods()["zz"], {name: method.source_digest for name, method in methods.items()}
+    own, others = load_methods()["zz"], {name: method.source_digest for name, method in methods.items()}
     before = own.source_digest
     (more_baselines / "zz_maths.py").write_text("def half(x):\n    return x / 3\n")
     assert own.source_digest != before
@@ -123,18 +123,18 @@ def more_baselines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
 def test_a_file_in_baselines_is_all_that_a_method_needs(more_baselines: Path) -> None:
     text = "from dataclasses import replace\n\nfrom baselines.kd import METHOD as KD\n\n"
     (more_baselines / "skd.py").write_text(text + "METHOD = replace(KD, name='skd')\n")
-    assert _load_methods().keys() >= {"skd", "kd", "sft", "ddpo", "dadpo"}
+    assert load_methods().keys() >= {"skd", "kd", "sft", "ddpo", "dadpo"}
 
 
 def test_one_name_in_two_files_is_refused(more_baselines: Path) -> None:
     (more_baselines / "zz_again.py").write_text("from baselines.kd import METHOD\n")
     with pytest.raises(UserError, match=r"zz_again\.py: method 'kd' is defined in two files"):
-        _load_methods()
+        load_methods()
 
 
 def test_a_file_without_a_method_is_passed_over(more_baselines: Path) -> None:
     (more_baselines / "helpers.py").write_text("METHOD = 'not one'\n")
-    assert "helpers" not in _load_methods()
+    assert "helpers" not in load_methods()
 
 
 @pytest.mark.parametrize("name", methods.names())

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from harness.config.layers import resolve
+from harness.config import resolve
 from harness.core.errors import UserError
 from harness.core.records import Message
 from harness.models.chat import encode_chat
@@ -24,7 +24,7 @@ from harness.models.specs import ModelSpec
 from harness.models.tokenizers import load_tokenizer
 from harness.run.jobs import RespondJob, TrainJob
 from harness.run.road import Road, build_road
-from harness.store.artifacts import Store
+from harness.store import Store
 from tests.harness.making import make_road, prompt_file
 
 USER, ANSWER, MORE = (

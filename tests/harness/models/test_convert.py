@@ -22,7 +22,7 @@ from harness.models.specs import ModelSpec
 from harness.models.tokenizers import load_tokenizer, tokenizer_fingerprint
 from harness.run.jobs import ConvertJob
 from harness.run.sources import conversion
-from harness.store.artifacts import Store
+from harness.store import Store
 from tests.conftest import tiny_model
 from tests.harness.making import make, quiet
 

@@ -22,7 +22,7 @@ from huggingface_hub.errors import (
 )
 from transformers import AutoModelForCausalLM
 
-from harness.config.layers import resolve
+from harness.config import resolve
 from harness.core.errors import UserError
 from harness.models import hub
 from harness.models.hub import MissingModelError, commit_of, hub_origin
@@ -31,7 +31,7 @@ from harness.models.reference import Model
 from harness.models.specs import ModelSpec
 from harness.results.manifest import revisions
 from harness.run.road import build_road
-from harness.store.artifacts import Store
+from harness.store import Store
 from tests.conftest import tiny_model
 from tests.harness.making import make_road, prompt_file
 from tests.harness.models.laid_out import COMMIT, cached, checkpoint

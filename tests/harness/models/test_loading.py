@@ -26,7 +26,7 @@ from harness.models.locate import locate
 from harness.models.specs import models as known_models
 from harness.models.tokenizers import load_tokenizer, tokenizer_difference, tokenizer_fingerprint
 from harness.serving.resident import let_go_of_all
-from harness.store.artifacts import Store
+from harness.store import Store
 from tests.conftest import tiny_model
 
 

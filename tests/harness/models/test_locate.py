@@ -16,7 +16,7 @@ from harness.models.families import FAMILIES, PADDED_FAMILIES, windowed
 from harness.models.hub import MissingModelError
 from harness.models.locate import folder_digest, locate
 from harness.models.specs import ModelSpec, models
-from harness.store.artifacts import Store
+from harness.store import Store
 from tests.harness.models.laid_out import checkpoint
 
 # ---- local folders

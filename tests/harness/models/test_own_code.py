@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from harness.config.layers import resolve
+from harness.config import resolve
 from harness.core.errors import UserError
 from harness.models.folders import lacks_own_code
 from harness.models.loading import load_model
@@ -18,7 +18,7 @@ from harness.models.reference import Model
 from harness.models.specs import ModelSpec
 from harness.run.jobs import RespondJob, TrainJob
 from harness.run.road import Road, build_road
-from harness.store.artifacts import Store
+from harness.store import Store
 from tests.conftest import tiny_model
 from tests.harness.making import make_road, prompt_file, saved
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from harness.config.layers import resolve
+from harness.config import resolve
 from harness.core.errors import UserError
 from harness.models.specs import ModelSpec, Pair, model_spec, models, pairs, resolve_pair
 from harness.run.road import build_road
-from harness.store.artifacts import Store
+from harness.store import Store
 
 
 def test_every_pair_names_registered_models() -> None:

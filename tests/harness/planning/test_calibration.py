@@ -9,7 +9,7 @@ import pytest
 from harness.models.shapes import Shape
 from harness.planning import calibration
 from harness.planning.calibration import BOOK, EFFICIENCY, LAYER_SECONDS, Speed, rates
-from harness.store.artifacts import Store
+from harness.store import Store
 
 SHAPE = Shape(parameters=1000, layers=2, hidden=10, mlp=30, key_value=5, vocabulary=100)
 SLOW = Speed(operations=1000 / EFFICIENCY, bandwidth=100.0)

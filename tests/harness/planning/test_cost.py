@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from harness.config.config import Config
-from harness.config.layers import resolve
+from harness.config import Config, resolve
 from harness.core import units
 from harness.judging.settings import Judging
 from harness.models.hub import MissingModelError
@@ -23,7 +22,7 @@ from harness.planning.summary import judging_bill
 from harness.run.jobs import AnyJob, JudgeJob, PromptsJob, RespondJob
 from harness.run.launch import run_job
 from harness.run.road import Road, build_road
-from harness.store.artifacts import Store
+from harness.store import Store
 from tests.conftest import tiny_model
 from tests.harness.making import quiet, saved
 

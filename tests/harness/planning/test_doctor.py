@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from harness.cli import run
-from harness.config.layers import presets as known_presets
+from harness.config import presets as known_presets
 from harness.planning import doctor
 from harness.planning.doctor import Machine, checks, has_extra, missing, why_no_hub
-from harness.store.artifacts import Store
+from harness.store import Store
 from tests.waiting import LIMIT
 
 LARGE = Machine(gpu=200 * 10**9, memory=500 * 10**9, disk=10**13, hub="")

@@ -10,7 +10,7 @@ import torch
 
 from harness.logprobs.batching import Example, collate
 from harness.logprobs.model import LogProbModel
-from harness.methods.settings import MethodSettings
+from harness.methods import MethodSettings
 from harness.models.shapes import Shape, shape_of
 from harness.models.specs import models
 from harness.planning import memory

@@ -5,8 +5,7 @@ from typing import Any
 
 import pytest
 
-from harness.config.config import Config, to_yaml
-from harness.config.layers import resolve
+from harness.config import Config, resolve, to_yaml
 from harness.core.errors import UserError
 from harness.core.records import Prompt
 from harness.prompts.columns import chosen, prompt_of

@@ -15,7 +15,7 @@ from harness.core.errors import UserError
 from harness.prompts import Library, MissingPromptsError, evaluation_set, prompt_sets, read_prompts, training_set
 from harness.prompts.settings import PromptSource
 from harness.prompts.sources import Table, of_dataset
-from harness.store.artifacts import Store
+from harness.store import Store
 
 HUB_SETS = sorted(name for name, card in prompt_sets.items() if card.hub)
 ONE, OTHER = "1" * 40, "2" * 40

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from harness.config.layers import resolve
+from harness.config import resolve
 from harness.core.errors import UserError
 from harness.core.records import Message, Prompt
 from harness.prompts import Library, evaluation_set, prompt_sets, read_prompts, training_set
 from harness.run.road import build_road
-from harness.store.artifacts import Store
+from harness.store import Store
 
 CHAT = [
     {"role": "system", "content": ""},

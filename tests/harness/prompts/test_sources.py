@@ -12,7 +12,7 @@ from harness.core.errors import UserError
 from harness.core.records import Prompt
 from harness.prompts import Library, PromptSet, evaluation_set, read_prompts, training_set
 from harness.prompts.settings import PromptSource
-from harness.store.artifacts import Store
+from harness.store import Store
 
 ROOT = Path(__file__).parents[3]
 FASTCHAT = ROOT.parent / "shared" / "data" / "fastchat"

@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from harness.core.records import RunResponse, Verdict
-from harness.judging.collect import IDENTICAL
+from harness.core.records import IDENTICAL, RunResponse, Verdict
 from harness.results.figures import RANKABLE_PROMPTS, SECTIONS, Declared, RunRows, figures
 from harness.statistics.panel import MAJORITY, MEAN
 from harness.statistics.rates import wilson
@@ -106,7 +105,7 @@ def test_a_panel_has_the_orders_of_its_members(of_y: str, orders: str) -> None:
 def test_judging_is_counted_for_each_judge_that_was_asked() -> None:
     said = near("a", [WIN, FLIP, TIE, FLIP], judge="x", form="letter")
     said += near("b", [(None, 1.0)], judge="x", form="rationale", truncated=True)
-    said += [verdict("p9", "none", 0.5, judge="x", candidate="b", prompt_set="near", detail=IDENTICAL.detail)]
+    said += [verdict("p9", "none", 0.5, judge="x", candidate="b", prompt_set="near", detail=IDENTICAL)]
     said += [verdict("p0", "none", None, judge="y", candidate="a", prompt_set="near", status="unparsable")]
     found = figures(declared("a", "b", judges=["x", "y"]), {"run": RunRows(said, [])})
     x, y = found["judging"]

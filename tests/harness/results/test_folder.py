@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from harness.config.config import Config
+from harness.config import Config
 from harness.core.errors import UserError
 from harness.core.records import Verdict, write_jsonl
 from harness.judging.proxies import EMBEDDING, TYPICALITY
@@ -22,7 +22,7 @@ from harness.run.jobs import VERDICTS
 from harness.run.road import Road
 from harness.run.sources import open_judges
 from harness.statistics.panel import MAJORITY, MEAN
-from harness.store.artifacts import Store
+from harness.store import Store
 from tests.harness.making import jsonl
 from tests.harness.runs_made import COMMAND, Run, make_folder, rewrite
 

@@ -13,7 +13,7 @@ from harness.core.errors import UserError
 from harness.core.files import file_sha256
 from harness.results.manifest import changed_files, files_in, make_manifest, read_manifest
 from harness.run.road import TEACHER_SEED
-from harness.store.artifacts import MANIFEST
+from harness.store import MANIFEST
 from tests.harness.runs_made import COMMAND, FACTS, Run, Said, by_number, make_folder, rewrite
 
 Data = dict[str, Any]

@@ -221,7 +221,7 @@ def test_so_are_those_of_runs_whose_settings_still_said_how(make: Callable[..., 
         ({"limits": {"train": 2}}, {"sft", "ddpo"}),
         ({"settings": {"ddpo": {"learning_rate": 3e-5}}}, {"ddpo"}),
     ],
-    ids=str,
+    ids=lambda value: str(value if isinstance(value, dict) else sorted(value)),
 )
 def test_whatever_shapes_a_training_but_its_seed_makes_a_row_of_its_own(
     make: Callable[..., Run], other: Data, apart: set[str]

@@ -13,6 +13,7 @@ import pytest
 from harness.core.errors import UserError
 from harness.core.files import file_sha256
 from harness.reports import board, html
+from harness.reports.board import board_markdown
 from harness.results import recording
 from harness.results.figures import SECTIONS
 from harness.results.folder import KEYS, SCHEMA
@@ -20,7 +21,7 @@ from harness.results.pooling import boards
 from harness.results.reading import read_results
 from harness.results.recording import record
 from harness.results.verify import verify
-from harness.store.artifacts import MANIFEST, Store
+from harness.store import MANIFEST, Store
 from tests.harness.making import quiet
 from tests.harness.runs_made import make_folder, rewrite, rewrite_line
 
@@ -111,7 +112,7 @@ def test_an_older_run_verifies_and_is_recorded_as_it_is(tmp_path: Path, monkeypa
     (copy / "leaderboard.md").write_text("in the words of then")
     sha = file_sha256(copy / "leaderboard.md")
     rewrite(copy / MANIFEST, lambda manifest: manifest["files"]["leaderboard.md"].update(sha256=sha))
-    found = verify(copy, run.store, quiet)
+    found = verify(copy, run.store, board_markdown, quiet)
     assert found.wrong == []
     assert any("as results.json is of an older version" in what for what in found.checked)
     monkeypatch.setattr(recording, "results_folder", lambda: tmp_path / "results")
@@ -119,7 +120,9 @@ def test_an_older_run_verifies_and_is_recorded_as_it_is(tmp_path: Path, monkeypa
     assert target == tmp_path / "results" / run.results["name"]
     assert (target / "results.json").read_bytes() == (copy / "results.json").read_bytes()
     rewrite_line(copy / "verdicts.jsonl", 0, preference=0.5)  # what is computed again must be what was written
-    assert [line for line in verify(copy, Store(tmp_path / "none"), quiet).wrong if "verdicts.jsonl" in line]
+    assert [
+        line for line in verify(copy, Store(tmp_path / "none"), board_markdown, quiet).wrong if "verdicts.jsonl" in line
+    ]
 
 
 def test_what_an_older_file_lacks_and_nothing_says_is_left_out(tmp_path: Path) -> None:

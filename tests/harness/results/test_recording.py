@@ -10,10 +10,11 @@ import pytest
 from harness.core.errors import UserError
 from harness.core.files import file_sha256
 from harness.reports import html
+from harness.reports.board import board_markdown
 from harness.results import recording
 from harness.results.recording import record, recorded, results_folder
 from harness.results.verify import verify
-from harness.store.artifacts import MANIFEST, Store
+from harness.store import MANIFEST, Store
 from tests.harness.making import quiet
 from tests.harness.runs_made import Run, make_folder, rewrite
 
@@ -60,7 +61,7 @@ def test_a_record_holds_every_file_that_the_manifest_vouches_for(run: Path, plac
     assert target == place / made.results["name"]
     assert set(before) == {*FILES, MANIFEST, "metrics/sft.jsonl", "metrics/ddpo.jsonl"}
     assert tree(target) == before
-    assert verify(target, made.store, quiet).wrong == []
+    assert verify(target, made.store, board_markdown, quiet).wrong == []
 
 
 def test_recording_again_replaces_what_was_there(run: Path, place: Path) -> None:
@@ -140,7 +141,7 @@ def test_an_installed_package_is_no_place_to_record_in(tmp_path: Path, monkeypat
 
 @pytest.mark.parametrize("folder", recording.recorded(), ids=lambda folder: folder.name)
 def test_every_figure_of_a_recorded_run_follows(folder: Path, tmp_path: Path) -> None:
-    found = verify(folder, Store(tmp_path), quiet)
+    found = verify(folder, Store(tmp_path), board_markdown, quiet)
     assert found.wrong == [] and found.checked
 
 

@@ -14,8 +14,9 @@ import pytest
 
 from harness.core.errors import UserError
 from harness.core.files import file_sha256
+from harness.reports.board import board_markdown
 from harness.results.verify import Verification, differences, verify
-from harness.store.artifacts import MANIFEST, Store
+from harness.store import MANIFEST, Store
 from tests.harness.making import quiet
 from tests.harness.runs_made import Run, Said, by_number, make_folder, rewrite, rewrite_line
 
@@ -68,7 +69,7 @@ def row_of(results: Data, prompt_set: str, method: str) -> Data:
 
 
 def test_a_run_as_it_was_made_follows_with_all_its_artifacts(made: Run) -> None:
-    found = verify(made.folder, made.store, quiet)
+    found = verify(made.folder, made.store, board_markdown, quiet)
     assert (found.wrong, found.absent) == ([], [])
     text = "\n".join(found.checked)
     for what in (
@@ -83,7 +84,7 @@ def test_a_run_as_it_was_made_follows_with_all_its_artifacts(made: Run) -> None:
 
 
 def test_figures_follow_without_any_artifact(folder: Path, made: Run, empty: Store) -> None:
-    found = verify(folder, empty, quiet)
+    found = verify(folder, empty, board_markdown, quiet)
     assert found.wrong == []
     assert len(found.absent) == len(made.road.jobs)
     assert not any("artifacts" in what for what in found.checked)
@@ -91,9 +92,12 @@ def test_figures_follow_without_any_artifact(folder: Path, made: Run, empty: Sto
 
 def test_a_panel_follows_too(tmp_path: Path) -> None:
     run = make_folder(tmp_path, judge={"name": "openai:m,openai:n"}, prompts=3)
-    assert verify(run.folder, run.store, quiet).wrong == []
+    assert verify(run.folder, run.store, board_markdown, quiet).wrong == []
     rewrite(run.folder / "results.json", lambda results: results["agreement"][0].update(kappa=0.1))
-    assert_said(verify(run.folder, run.store, quiet), "agreement / openai:m, openai:n: kappa is 0.1; from verdicts")
+    assert_said(
+        verify(run.folder, run.store, board_markdown, quiet),
+        "agreement / openai:m, openai:n: kappa is 0.1; from verdicts",
+    )
 
 
 def test_a_run_whose_judge_failed_follows_and_says_what_was_never_made(tmp_path: Path) -> None:
@@ -101,14 +105,17 @@ def test_a_run_whose_judge_failed_follows_and_says_what_was_never_made(tmp_path:
         return (None, 1.0) if (candidate, number) == ("sft", 1) else by_number(candidate, number)
 
     run = make_folder(tmp_path, say=failing)
-    found = verify(run.folder, run.store, quiet)
+    found = verify(run.folder, run.store, board_markdown, quiet)
     assert found.wrong == []
     assert [line.partition(" (")[0] for line in found.absent] == [
         "judge openai:m: sft, near",
         "judge openai:m: sft, far",
     ]
     rewrite_line(run.folder / "verdicts.jsonl", 0, detail="changed")  # of another candidate
-    assert_said(verify(run.folder, run.store, quiet), "verdicts.jsonl: 1 verdicts are not in the judgings of the store")
+    assert_said(
+        verify(run.folder, run.store, board_markdown, quiet),
+        "verdicts.jsonl: 1 verdicts are not in the judgings of the store",
+    )
 
 
 # ---- files of the folder
@@ -245,7 +252,7 @@ def test_what_was_changed_in_a_folder_is_named(
     (changed,) = [path.relative_to(folder) for path, data in before.items() if path.read_bytes() != data]
     if stamped:
         restamp(folder)
-    found = verify(folder, empty, quiet)
+    found = verify(folder, empty, board_markdown, quiet)
     assert any("sha256" in line for line in found.wrong) == (not stamped)
     if not stamped:
         assert_said(found, f"{changed} is not the file that the run wrote")
@@ -273,7 +280,7 @@ def test_what_was_changed_in_the_manifest_is_named(
     folder: Path, made: Run, change: Callable[[Data], None], said: list[str]
 ) -> None:
     in_manifest(change)(folder)
-    found = verify(folder, made.store, quiet)
+    found = verify(folder, made.store, board_markdown, quiet)
     assert found.wrong
     assert_said(found, *said)
 
@@ -284,7 +291,7 @@ def test_what_was_changed_in_the_manifest_is_named(
 )
 def test_a_file_that_is_missing_is_named(folder: Path, empty: Store, name: str) -> None:
     (folder / name).unlink()
-    assert_said(verify(folder, empty, quiet), f"{name} is missing")
+    assert_said(verify(folder, empty, board_markdown, quiet), f"{name} is missing")
 
 
 BROKEN = ["results.json", MANIFEST, "verdicts.jsonl", "responses.jsonl", "prompts.jsonl"]
@@ -296,7 +303,7 @@ def test_nothing_can_be_said_without_the_files_that_figures_are_made_of(
 ) -> None:
     (folder / name).write_text(text)
     with pytest.raises(UserError, match=re.escape(name)) as caught:
-        verify(folder, empty, quiet)
+        verify(folder, empty, board_markdown, quiet)
     assert "\n" not in str(caught.value)
 
 
@@ -324,7 +331,7 @@ def test_a_flipped_byte_of_an_artifact_is_found_whatever_is_remembered_of_it(
     path.write_bytes(data)
     os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
     assert copied.intact(ref)
-    found = verify(made.folder, copied, quiet)
+    found = verify(made.folder, copied, board_markdown, quiet)
     assert found.wrong == [f"{label} ({ref}): {file} is not the file that manifest.json has the sha256 of"]
 
 
@@ -338,7 +345,7 @@ def test_an_artifact_whose_job_was_changed_has_not_its_key(made: Run, copied: St
         rewrite(copied.path(made.ref(label)) / MANIFEST, lambda manifest, job=values: manifest["job"].update(job))
     rewrite(copied.path(made.ref("train sft")) / MANIFEST, lambda manifest: manifest["job"].update(nonsense=1))
     rewrite(copied.path(made.ref("log-probs: reference")) / MANIFEST, lambda manifest: manifest["facts"].update(n=1))
-    found = verify(made.folder, copied, quiet)
+    found = verify(made.folder, copied, board_markdown, quiet)
     assert sorted(found.wrong) == sorted(
         [
             *(
@@ -356,7 +363,7 @@ def test_files_and_artifacts_that_are_missing_are_told_apart(made: Run, copied: 
     (copied.path(made.ref("train sft")) / "metrics.jsonl").unlink()
     gone = made.ref("responses: teacher, near")
     shutil.rmtree(copied.path(gone))
-    found = verify(made.folder, copied, quiet)
+    found = verify(made.folder, copied, board_markdown, quiet)
     assert found.absent == [f"responses: teacher, near ({gone})"]
     assert found.wrong == [f"train sft ({made.ref('train sft')}): metrics.jsonl is missing in the store"]
     assert not any("from the artifacts" in what for what in found.checked)
@@ -378,7 +385,7 @@ def test_rows_that_move_no_figure_are_held_against_the_artifacts(
 ) -> None:
     change(folder)
     restamp(folder)
-    found = verify(folder, made.store, quiet)
+    found = verify(folder, made.store, board_markdown, quiet)
     assert_said(found, *said)
     assert len(found.wrong) <= 2
 
@@ -427,7 +434,7 @@ def test_what_stands_beside_the_figures_is_held_against_the_configuration(
         place = place[key]
     place[where[-1]] = value
     (folder / "results.json").write_text(json.dumps(results))
-    assert any(said in line for line in verify(folder, empty, quiet).wrong)
+    assert any(said in line for line in verify(folder, empty, board_markdown, quiet).wrong)
 
 
 @pytest.mark.parametrize("key", ["runs", "config", "rows"])
@@ -436,4 +443,4 @@ def test_results_that_lack_a_part_are_one_line(folder: Path, empty: Store, key: 
     del results[key]
     (folder / "results.json").write_text(json.dumps(results))
     with pytest.raises(UserError, match=f"damaged, it has no '{key}'"):
-        verify(folder, empty, quiet)
+        verify(folder, empty, board_markdown, quiet)

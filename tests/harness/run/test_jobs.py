@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from harness.generation.protocol import Sampling
 from harness.judging.settings import Judging
-from harness.methods.settings import MethodSettings
+from harness.methods import MethodSettings
 from harness.models.reference import ChatTemplate, Model
 from harness.run.jobs import (
     ConvertJob,

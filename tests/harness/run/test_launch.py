@@ -18,7 +18,7 @@ from harness.judging.cache import CACHE
 from harness.judging.protocol import BOTH_ORDERS, Arrived
 from harness.run.jobs import RESPONSES, UNANSWERED, VERDICTS, Job, JudgeJob, PromptsJob
 from harness.run.launch import run_job, run_jobs
-from harness.store.artifacts import Store
+from harness.store import Store
 from tests.harness.making import quiet
 
 IDS = ("p0", "p1", "p2")

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from harness.config.config import Config
+from harness.config import Config
 from harness.core.errors import UserError
 from harness.generation.protocol import Sampling
 from harness.models.locate import folder_digest
@@ -26,7 +26,7 @@ from harness.run.jobs import RESPONSES, Job, PromptsJob, RespondJob
 from harness.run.launch import run_job
 from harness.run.launchers import Command, in_child, launcher, ranks_command, ranks_environment
 from harness.serving.resident import hold
-from harness.store.artifacts import Store
+from harness.store import Store
 from tests.waiting import LIMIT, running, until
 
 ROOT = Path(__file__).parents[2]

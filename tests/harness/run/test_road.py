@@ -13,14 +13,13 @@ from typing import Any
 import pytest
 import yaml
 
-from harness.config.config import to_yaml
-from harness.config.layers import resolve
+from harness.config import resolve, to_yaml
 from harness.core.errors import UserError
 from harness.core.records import Prompt, Ref
 from harness.core.section import parse_yaml
 from harness.judging import judges
 from harness.judging.proxies import TYPICALITY
-from harness.methods.method import Control, methods
+from harness.methods import Control, methods
 from harness.models.hub import MissingModelError
 from harness.prompts import read_prompts
 from harness.run.jobs import (
@@ -36,7 +35,7 @@ from harness.run.jobs import (
 )
 from harness.run.road import Road, ask_again, build_road, run_digest
 from harness.run.rows import entries_of
-from harness.store.artifacts import Store
+from harness.store import Store
 
 ROOT = Path(__file__).parents[2]
 EMBEDDED = {"student": "smollm2-135m-pruned20", "teacher": None}

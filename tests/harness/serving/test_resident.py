@@ -16,7 +16,7 @@ from harness.models.loading import load_model
 from harness.models.reference import Model
 from harness.run.jobs import Job
 from harness.serving.resident import hold, let_go_of_all, only
-from harness.store.artifacts import Store
+from harness.store import Store
 from tests.harness.making import (
     TEXTS,
     distributions_job,

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.core.records import Order, Status, Verdict
-from harness.judging.collect import IDENTICAL
+from harness.core.records import IDENTICAL, Order, Status, Verdict
 from harness.statistics.outcomes import outcomes_by_prompt
 from harness.statistics.panel import MAJORITY, MEAN, SUMMARIES, panel_verdicts
 from harness.statistics.rates import rates
@@ -138,9 +137,9 @@ def test_a_panel_s_verdict_says_whose_it_is_and_was_not_paid_for_again() -> None
 
 
 def test_responses_that_are_identical_are_so_for_the_panel() -> None:
-    same = {name: verdicts(name, TIE, detail=IDENTICAL.detail) for name in "ab"}
+    same = {name: verdicts(name, TIE, detail=IDENTICAL) for name in "ab"}
     for found in panel_verdicts(same).values():
-        assert [(v.detail, v.preference) for v in found] == [(IDENTICAL.detail, 0.5)]
+        assert [(v.detail, v.preference) for v in found] == [(IDENTICAL, 0.5)]
 
 
 def test_every_panel_has_a_summary() -> None:

@@ -13,12 +13,11 @@ from typing import Any
 
 import pytest
 
-from harness.core import files
 from harness.core.errors import UserError
 from harness.core.files import canonical_hash, file_sha256, write_atomically
 from harness.run.jobs import PromptsJob
 from harness.run.launch import run_job
-from harness.store.artifacts import MANIFEST, Store
+from harness.store import MANIFEST, Store, artifacts
 from tests.waiting import LIMIT
 
 REF = "respond/0123456789abcdef"
@@ -285,7 +284,7 @@ def hashed(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
         seen.append(path)
         return file_sha256(path)
 
-    monkeypatch.setattr(files, "file_sha256", counting)
+    monkeypatch.setattr(artifacts, "file_sha256", counting)
     return seen
 
 

@@ -17,9 +17,8 @@ from harness.core.errors import UserError
 from harness.core.units import in_bytes, in_days
 from harness.results import manifest as run_manifest
 from harness.results import recording
-from harness.results.recording import recorded_runs
-from harness.store import gc
-from harness.store.artifacts import MANIFEST, Store
+from harness.results.recording import recorded_runs, refs_of_run
+from harness.store import MANIFEST, Store, gc
 from harness.store.gc import Kept, damaged, find_removable, free, needed_by, refs_in
 from tests.harness.making import make, quiet, read_job, respond_job, train_job
 
@@ -108,7 +107,7 @@ def test_what_no_run_needs_goes_and_the_rest_stays(tmp_path: Path, store: Store)
     kept_by_hand = put(store, "d")
     recorded = run_of(tmp_path / "recorded" / "one", [second])
     mine = run_of(tmp_path / "mine", [kept_by_hand])
-    plan = find_removable(store, [recorded, mine], days=1)
+    plan = find_removable(store, refs_of_run(recorded) | refs_of_run(mine), days=1)
     assert [one.ref for one in plan.artifacts] == [unused]
     assert plan.bytes == plan.artifacts[0].bytes > 100
     assert store.refs() == [first, second, unused, kept_by_hand]  # nothing has gone yet
@@ -166,9 +165,9 @@ def test_verdicts_are_never_freed(store: Store) -> None:
     assert store.refs() == []
 
 
-def test_a_folder_to_keep_must_be_a_run_s(tmp_path: Path, store: Store) -> None:
+def test_a_folder_to_keep_must_be_a_run_s(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds no manifest"):
-        find_removable(store, [tmp_path], days=0)
+        refs_of_run(tmp_path)
 
 
 def test_a_store_that_is_not_there_has_nothing(store: Store) -> None:

@@ -18,7 +18,7 @@ from harness.cli import results, run
 from harness.cli.options import RunRequest
 from harness.core.errors import UserError
 from harness.run import launch
-from harness.store.artifacts import Store
+from harness.store import Store
 from harness.students import upload
 from harness.students.folders import folder_names, is_stock, source_of
 from tests.harness.making import prompt_ids, stock

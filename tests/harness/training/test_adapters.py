@@ -16,7 +16,7 @@ from harness.core.errors import UserError
 from harness.logprobs.batching import Layout
 from harness.logprobs.model import LogProbModel
 from harness.logprobs.scoring import sequence_log_probs
-from harness.methods.settings import MethodSettings
+from harness.methods import MethodSettings
 from harness.models.loading import save_checkpoint
 from harness.training.adapters import with_adapter, without_adapter
 from harness.training.loop import CHECKPOINT

@@ -29,8 +29,7 @@ from harness.core.records import METRICS
 from harness.logprobs.batching import Example
 from harness.logprobs.model import LogProbModel
 from harness.logprobs.scoring import sequence_log_probs
-from harness.methods.method import Method, methods
-from harness.methods.settings import MethodSettings
+from harness.methods import Method, MethodSettings, methods
 from harness.training import loop
 from harness.training.loop import CHECKPOINT, check_tracker, learning_rate_at, plan_steps
 from tests.conftest import tiny_model

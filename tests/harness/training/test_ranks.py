@@ -24,7 +24,7 @@ from torch.multiprocessing.spawn import spawn
 
 from harness.logprobs.batching import Example, Layout, collate
 from harness.logprobs.model import LogProbModel
-from harness.methods.method import methods
+from harness.methods import methods
 from harness.training import loop
 from harness.training.loop import CHECKPOINT, plan_steps, shares
 from tests.harness.training.trainings import (

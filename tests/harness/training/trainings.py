@@ -22,7 +22,7 @@ from harness.logprobs.batching import Example, Layout, collate
 from harness.logprobs.model import LogProbModel
 from harness.logprobs.scoring import sequence_log_probs
 from harness.logprobs.targets import DenseTarget
-from harness.methods.method import Method, methods
+from harness.methods import Method, methods
 from harness.training import loop
 from harness.training.adapters import with_adapter
 from tests.conftest import tiny_model

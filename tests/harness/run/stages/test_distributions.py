@@ -15,7 +15,7 @@ from harness.core.errors import UserError
 from harness.models.reference import Model
 from harness.models.tokenizers import load_tokenizer
 from harness.run.jobs import TOP_K
-from harness.store.artifacts import Store
+from harness.store import Store
 from tests.conftest import tiny_model
 from tests.harness.making import (
     TEXTS,

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-from harness.config.layers import resolve
+from harness.config import resolve
 from harness.core.errors import UserError
 from harness.core.records import Response, read_records
 from harness.models import loading
@@ -27,7 +27,7 @@ from harness.models.reference import Model
 from harness.models.tokenizers import load_tokenizer
 from harness.run.jobs import RESPONSES, TOP_K, Job, PruneJob
 from harness.run.road import Road, build_road
-from harness.store.artifacts import Store
+from harness.store import Store
 from tests.conftest import tiny_model
 from tests.harness.making import (
     TEXTS,

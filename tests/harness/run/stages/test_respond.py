@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from harness.config.layers import resolve
+from harness.config import resolve
 from harness.core.records import Message, Prompt, Response, read_records, write_jsonl
 from harness.generation import sampler
 from harness.generation.local import LocalGenerator
@@ -21,7 +21,7 @@ from harness.run.jobs import PROMPTS, RESPONSES, RespondJob
 from harness.run.launchers import launcher
 from harness.run.stages import perform, score
 from harness.serving.settings import VLLM, ModelServer
-from harness.store.artifacts import Store
+from harness.store import Store
 from tests.harness.making import TEXTS, Rows, make, quiet, respond_job, score_job, scored
 from tests.serving import Call, Reply, Server, completion, prompt_logprobs
 

@@ -20,7 +20,7 @@ from harness.models.reference import Model
 from harness.models.tokenizers import load_tokenizer
 from harness.run.jobs import EMBEDDINGS, RESPONSES, SCORES, TOP_K, Job, JudgeJob, RespondJob
 from harness.run.stages.perform import perform
-from harness.store.artifacts import MANIFEST, Store
+from harness.store import MANIFEST, Store
 from tests.conftest import tiny_model
 from tests.harness.making import (
     TEXTS,
