@@ -18,7 +18,7 @@ from harness.core.section import Section
 from harness.generation.protocol import Sampling
 from harness.judging.settings import Judging
 from harness.models.specs import Prune
-from harness.prompts.settings import PromptSource
+from harness.prompts.settings import TEST_SHARE, PromptSource
 from harness.serving.settings import VLLM, ModelServer
 
 # How and where a run is made, and so no part of what it is: of its keys, its results and its resolved configuration.
@@ -59,7 +59,7 @@ class Config(Section):
     train_prompts: str = "everyday-train"
     eval: tuple[str, ...] = ("everyday-test", "followups", "longer-tasks")
     prompts: dict[str, PromptSource] = Field(default={}, description="prompt sets of your own, by name")
-    test_share: float = Field(default=0.1, gt=0, lt=1, description="of a set that is cut into @train and @test")
+    test_share: float = Field(default=TEST_SHARE, gt=0, lt=1, description="of a set that is cut into @train and @test")
     limits: Limits = Limits()
     train_sampling: Sampling = Sampling()
     eval_sampling: Sampling = Sampling(temperature=0.8)

@@ -9,6 +9,8 @@ from pydantic import Field, model_validator
 
 from harness.core.section import Section
 
+TEST_SHARE = 0.1  # of a set that is cut into parts, where nothing else is said
+
 
 class Columns(Section):
     """Which column of a table holds what; what is not said is guessed from the names of the columns.

@@ -17,14 +17,13 @@ import pytest
 from harness.cli import options, run
 from harness.config import Config, presets
 from harness.core.errors import UserError
-from harness.core.files import file_sha256
 from harness.planning import calibration
 from harness.planning.doctor import has_extra
 from harness.results import recording
 from harness.run import child, launch, launchers
-from harness.run.jobs import PromptsJob
 from harness.store import MANIFEST, Store
 from tests.conftest import Ended
+from tests.harness.making import read_job
 
 ROOT = Path(__file__).parents[2]
 CONFIG = "student: smollm2-135m-pruned20\n"
@@ -426,7 +425,7 @@ def test_the_doctor_says_which_presets_can_run(cli: Any) -> None:
 
 
 def prompts_job(path: Path, **values: Any) -> str:
-    return PromptsJob(path=str(path), digest=file_sha256(path), limit=None).model_copy(update=values).model_dump_json()
+    return read_job(path).model_copy(update=values).model_dump_json()
 
 
 def test_a_stage_is_made_once(cli: Any, cwd: Path, own_store: Path, inputs: dict[str, Path]) -> None:

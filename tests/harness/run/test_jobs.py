@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from harness.generation.protocol import Sampling
 from harness.judging.settings import Judging
 from harness.methods import MethodSettings
 from harness.models.reference import ChatTemplate, Model
+from harness.prompts.settings import PromptSource
 from harness.run.jobs import (
     ConvertJob,
     DistributionsJob,
@@ -26,7 +28,7 @@ from harness.serving.settings import VLLM, ModelServer
 
 MODEL, OTHER = Model(artifact="train/1"), Model(path="/models/a", digest="d1")
 JOBS: list[Job] = [
-    PromptsJob(label="read", path="/a.jsonl", digest="d", limit=8),
+    PromptsJob(label="read", source=PromptSource(path=Path("/a.jsonl")), digest="d", limit=8),
     ConvertJob(label="convert", path="/a.gguf", digest="d"),
     PruneJob(label="prune", model=MODEL, prompts="prompts/1", responses="respond/1", ratio=0.2),
     RespondJob(
