@@ -64,9 +64,9 @@ class PromptsJob(Job):
 
     version: ClassVar[int] = 2
     stage: Literal["prompts"] = "prompts"
+    digest: str
     source: PromptSource
     limit: int | None
-    digest: str
 
     @property
     def in_key(self) -> Facts:

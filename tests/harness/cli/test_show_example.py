@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,14 @@ from harness import __main__ as program
 from harness.cli import run as commands
 from harness.cli.options import RunRequest
 from harness.core.errors import UserError
-from harness.core.records import Message, Prompt, Response
+from harness.core.records import Message, Prompt, Response, read_records
 from harness.models.reference import Model
 from harness.models.tokenizers import load_tokenizer
 from harness.reports.preview import preview_text
 from harness.run import launch
 from harness.run.jobs import RESPONSES, PruneJob
 from harness.run.preview import Part, Piece, Preview, loss_masks, pieces, previews_of, student_tokenizer
-from harness.run.stages import inputs, perform
+from harness.run.stages import inputs
 from tests.harness.making import saved
 from tests.harness.tiny_runs import make_responses, request, road_of
 
@@ -124,8 +125,8 @@ def test_of_a_pair_that_is_there_by_half_the_half_is_shown(tmp_path: Path, check
 
 def test_a_tokenizer_that_is_yet_to_be_converted_is_said_to_be(asked: RunRequest) -> None:
     road, store = road_of(asked)
-    road.weights["student"] = Model(artifact="convert/0")
-    road.jobs["convert/0"] = road.jobs[road.teacher_responses]
+    jobs = {**road.jobs, "convert/0": road.jobs[road.teacher_responses]}
+    road = replace(road, jobs=jobs, weights={"student": Model(artifact="convert/0")})
     shown = previews_of(road, store, 0)[0]
     text = row(shown)
     assert "[user] Tell me about 0." in text and "tokenizer is not here yet" in text and "Tokens" not in text
@@ -135,7 +136,8 @@ def test_pruning_changes_no_tokenizer(asked: RunRequest) -> None:
     road, store = road_of(asked)
     whole = road.weights["student"]
     prune = PruneJob(model=whole, prompts="prompts/0", responses="respond/0", ratio=0.2)
-    road.weights["student"] = Model(artifact=road.add(prune))
+    jobs = {**road.jobs, prune.ref: prune}
+    road = replace(road, jobs=jobs, weights={"student": Model(artifact=prune.ref)})
     assert student_tokenizer(road, store) == (Path(str(whole.path)), whole)
 
 
@@ -230,7 +232,7 @@ def test_the_command_takes_the_options_of_run(cli: Any, root: Path, asked: RunRe
     status, out, err = cli("show-example", *options, "--index", 1)
     assert (status, err) == (0, "")
     road, store = road_of(asked)
-    responses = perform.read_records(store.read(road.teacher_responses).path / RESPONSES, Response)
+    responses = read_records(store.read(road.teacher_responses).path / RESPONSES, Response)
     assert "Not there yet" not in out and f"response: {len(responses[1].token_ids)} tokens" in out
     assert out.count("row 1 of ") == 2 and "Tell me about 1." in out
 
