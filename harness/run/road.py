@@ -79,7 +79,7 @@ class Evaluation:
 @dataclass(frozen=True)
 class Road:
     """Jobs in the order they run, each once, and what the board is made of. prompts: each set by the job that reads it.
-    shapes, notes: see Sources."""
+    shapes: see Sources. notes: lines for people."""
 
     config: Config
     pair: Pair
@@ -105,6 +105,8 @@ def build_road(config: Config, store: Store, download: bool) -> Road:
     """
     sources = find(config, store, download=False)
     check(config, sources, to_be_asked=download)
+    if download and sources.absent:
+        raise sources.absent
     if download and sources.incomplete:  # gigabytes are fetched for nothing that would be refused
         sources = find(config, store, download=True)
         check(config, sources, to_be_asked=True)
@@ -201,7 +203,7 @@ def lay(config: Config, sources: Sources) -> Road:
         judges=judges,
         weights=MappingProxyType({"student": student, "teacher": teacher}),
         shapes=MappingProxyType(dict(sources.shapes)),
-        notes=sources.notes,
+        notes=(*sources.notes, *([str(sources.absent)] if sources.absent else ())),
     )
 
 

@@ -47,15 +47,19 @@ class FoundModel:
         return self.here.model_copy(update={"artifact": self.conversion.ref, "path": None, "digest": None})
 
 
+OpenedJudge = tuple[Judge, FoundModel | None]  # with the checkpoint that it reads, if it reads one
+
+
 @dataclass(frozen=True)
 class Sources:
     """All that a run reads from outside.
 
     evaluation: each set, and whether it is in-domain. student: what the student is made of, before `prune`.
     calibration: the prompts that it is pruned by. teacher: of one behind a server, its tokenizer. judges: each that
-    gives verdicts of its own, with the checkpoint that it reads; unopened: why others cannot be asked. embedder: where
-    a judge measures embeddings. generator: the one that is here. shapes: sizes of models by digest, as their entries
-    say. incomplete: some models are known to the hub alone, and not here yet. notes: lines for people."""
+    gives verdicts of its own; unopened: why others cannot be asked. embedder: where a judge measures embeddings.
+    generator: the one that is here. shapes: sizes of models by digest, as their entries say. absent: the models that
+    are not here and cannot be had now, but whose sizes are known. incomplete: models are not here yet. notes: lines for
+    people."""
 
     pair: Pair
     train: PromptSet
@@ -63,12 +67,13 @@ class Sources:
     student: FoundModel
     teacher: FoundModel
     generator: Backend
-    judges: tuple[tuple[Judge, FoundModel | None], ...]
+    judges: tuple[OpenedJudge, ...]
     unopened: tuple[str, ...] = ()
     embedder: Model | None = None
     prune: Prune | None = None
     calibration: PromptSet | None = None
     shapes: Mapping[str, Shape] = field(default_factory=dict)
+    absent: MissingModelError | None = None
     incomplete: bool = False
     notes: tuple[str, ...] = ()
 
@@ -117,8 +122,9 @@ def find(config: Config, store: Store, download: bool) -> Sources:
         prune=prune,
         calibration=calibration,
         shapes={str(model.digest): spec.shape for spec, model in located.values() if spec.shape},
+        absent=all_missing(absent) if absent else None,
         incomplete=any(str(model.digest).startswith("hub:") for _, model in located.values()),
-        notes=(*without_template(located), *([str(all_missing(absent))] if absent else ())),
+        notes=tuple(without_template(located)),
     )
 
 
@@ -195,10 +201,10 @@ def judge_models(judging: Judging, located: Located) -> dict[str, FoundModel | N
 
 def open_judges(
     config: Config, checkpoints: Mapping[str, FoundModel | None]
-) -> tuple[tuple[tuple[Judge, FoundModel | None], ...], tuple[str, ...]]:
+) -> tuple[tuple[OpenedJudge, ...], tuple[str, ...]]:
     """Every judge that gives verdicts of its own: those named, each followed by the parts that it is made of. And why
     others cannot be opened, one line each."""
-    opened: dict[str, tuple[Judge, FoundModel | None]] = {}
+    opened: dict[str, OpenedJudge] = {}
     refused = []
     for name, found in checkpoints.items():
         try:
