@@ -57,7 +57,7 @@ def trained(asked: RunRequest, method: str) -> tuple[Any, Any, Any]:
 def test_it_shows_what_training_reads(root: Path, checkpoints: dict[str, Path], cut: int | None) -> None:
     longest = [] if cut is None else [f"max_prompt_tokens={cut}"]
     asked = request(root, checkpoints, "sft,kd,ddpo")
-    asked = request(root, checkpoints, "sft,kd,ddpo", assignments=[*asked.assignments, *longest])
+    asked = request(root, checkpoints, "sft,kd,ddpo", set=[*asked.set, *longest])
     if cut is not None:
         make_responses(asked, [TEACHER, "train sft", STUDENT])
     road, store = road_of(asked)
@@ -223,7 +223,7 @@ def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_the_command_takes_the_options_of_run(cli: Any, root: Path, asked: RunRequest) -> None:
-    options = [f"--set={text}" for text in asked.assignments]
+    options = [f"--set={text}" for text in asked.set or ()]
     options += [f"--student={asked.student}", f"--teacher={asked.teacher}", f"--train-prompts={asked.train_prompts}"]
     # a judge that is a server needs none to look at a row
     options += [f"--eval={asked.eval}", "--methods=sft,ddpo", "--controls=none", "--judge=openai:m"]
