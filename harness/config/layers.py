@@ -1,4 +1,9 @@
-"""Layers of configuration (defaults, preset, file, `--set`, options), merged and resolved."""
+"""Layers of configuration, merged and resolved; weakest first: defaults, preset, configuration file, `--set`,
+command-line options.
+
+`training.KEY` sets KEY for every method; `settings.METHOD.KEY` sets it for one. A later layer's `training.KEY` also
+replaces what an earlier layer said for single methods, so that `--set training.learning_rate=1e-5` means what it says.
+"""
 
 from __future__ import annotations
 

@@ -202,10 +202,15 @@ def test_the_resolved_file_fed_back_gives_the_same_configuration(tmp_path: Path,
     assert request(tmp_path, preset=preset, config=to_yaml(config)) == again
 
 
+def test_how_and_where_a_run_is_made_is_the_machine_s_affair() -> None:
+    assert {"store", "launcher", "processes", "accelerate_config", "vllm.python"} == MACHINE
+
+
 def test_the_resolved_file_holds_every_setting() -> None:
     config = resolved()
     written = yaml.safe_load(to_yaml(config))
     assert set(written) == set(Config.model_fields) - {"training", *MACHINE}
+    assert next(iter(written)) == "student"  # what a run is about stands first, for people
     for name in config.settings:
         assert set(written["settings"][name]) == set(methods.get(name).settings.model_fields)
 
