@@ -36,17 +36,15 @@ def leaderboard(
     with the spread between them. Others stand in tables of their own.
     """
     from harness.core.files import write_atomically
-    from harness.reports import board
-    from harness.reports import formats as files
-    from harness.results import folder as results
-    from harness.results import pooling, recording
+    from harness.reports import board, formats
+    from harness.results import folder, pooling, recording
 
     if out:
         check_file(out, "--out")
-    write = files.writer(out) if out else board.board_markdown
+    write = formats.writer(out) if out else board.board_markdown
     text = write(pooling.boards(run_dirs or recording.recorded(), rank_incomplete))
     if out is None and not run_dirs:
-        out = Path(str(resources.files("benchmarks"))).parent / results.BOARD
+        out = Path(str(resources.files("benchmarks"))).parent / folder.BOARD
     if out is None:
         print(text)
     else:

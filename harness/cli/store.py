@@ -20,13 +20,13 @@ def store_ls() -> None:
 
     from harness.core.progress import plain_console
     from harness.results.recording import recorded_runs, refs_of_run, unrecorded_runs
-    from harness.store import gc as care
+    from harness.store import gc
 
     store, now = open_store(), time.time()
-    kept = care.artifacts(store)
+    kept = gc.artifacts(store)
     runs = {folder.name: folder for folder in recorded_runs()}
     runs |= {str(folder): folder for folder in unrecorded_runs()}
-    needed = {name: care.needed_by(refs_of_run(folder), kept) for name, folder in runs.items()}
+    needed = {name: gc.needed_by(refs_of_run(folder), kept) for name, folder in runs.items()}
     table = Table()
     for name in ("artifact", "what", "size", "age", "needed by"):
         table.add_column(name, justify="right" if name in ("size", "age") else "left", overflow="fold")
@@ -38,7 +38,7 @@ def store_ls() -> None:
         )
     console = plain_console(stderr=False, width=None if sys.stdout.isatty() else 140)
     console.print(table)
-    left = care.rests(store)
+    left = gc.rests(store)
     rest = f"; {len(left)} workspaces and damaged ones, {units.in_bytes(sum(r.bytes for r in left))}" if left else ""
     total = units.in_bytes(sum(one.bytes for one in kept))
     console.print(f"{store.root}: {len(kept)} artifacts, {total}{rest}", markup=False, highlight=False, soft_wrap=True)

@@ -10,7 +10,7 @@ import pytest
 from rich.text import Text
 
 from harness import __main__ as program
-from harness.cli import run as commands
+from harness.cli import run
 from harness.cli.options import RunRequest
 from harness.core.errors import UserError
 from harness.core.records import Message, Prompt, Response
@@ -107,7 +107,7 @@ def test_without_responses_the_prompt_is_shown_and_nothing_is_made(
 
     monkeypatch.setattr(launch, "run_jobs", no_jobs)
     asked = request(tmp_path / "r", checkpoints, "sft,ddpo")
-    commands.show_example(asked, 3)
+    run.show_example(asked, 3)
     out = capsys.readouterr().out
     assert "<|im_start|>user\n  Tell me about 3.<|im_end|>\n  <|im_start|>assistant\n" in out
     assert "Not there yet: response. This makes it: python -m harness run" in out
