@@ -13,14 +13,14 @@ from harness import __main__ as program
 from harness.cli import run
 from harness.cli.options import RunRequest
 from harness.core.errors import UserError
-from harness.core.records import Message, Prompt, Response
+from harness.core.records import Message, Prompt, Response, read_records
 from harness.models.reference import Model
 from harness.models.tokenizers import load_tokenizer
 from harness.reports.preview import preview_text
 from harness.run import launch
 from harness.run.jobs import RESPONSES, PruneJob
 from harness.run.preview import Part, Piece, Preview, loss_masks, pieces, previews_of, student_tokenizer
-from harness.run.stages import inputs, perform
+from harness.run.stages import inputs
 from tests.harness.making import saved
 from tests.harness.tiny_runs import make_responses, request, road_of
 
@@ -230,7 +230,7 @@ def test_the_command_takes_the_options_of_run(cli: Any, root: Path, asked: RunRe
     status, out, err = cli("show-example", *options, "--index", 1)
     assert (status, err) == (0, "")
     road, store = road_of(asked)
-    responses = perform.read_records(store.read(road.teacher_responses).path / RESPONSES, Response)
+    responses = read_records(store.read(road.teacher_responses).path / RESPONSES, Response)
     assert "Not there yet" not in out and f"response: {len(responses[1].token_ids)} tokens" in out
     assert out.count("row 1 of ") == 2 and "Tell me about 1." in out
 
