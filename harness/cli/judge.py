@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -194,21 +194,22 @@ def reading_judges(config: JudgeConfig, store: Store, prompts: Sequence[Prompt])
     """
     from harness.judging import judges, open_judge
     from harness.judging.registry import check_ready, checkpoint_in
-    from harness.run.sources import judge_checkpoints, locate_all
+    from harness.run.sources import judge_models, locate_all
 
     for name in config.judge.names:
         if name in judges and judges.get(name).measures:
             raise UserError(f"judge '{name}' reads measures that only a run makes; name one that reads texts")
-    jobs: dict[str, Any] = {}
     located = locate_all([], config.judge, store, True, config.trust_remote_code)
-    checkpoints = judge_checkpoints(config.judge, located, lambda job: jobs.setdefault(job.ref, job).ref)
-    if jobs:
+    checkpoints = judge_models(config.judge, located)
+    conversions = {job.ref: job for found in checkpoints.values() if found and (job := found.conversion)}
+    if conversions:
         from harness.core.progress import plain_console
         from harness.run.launch import run_jobs
 
-        run_jobs(jobs.values(), store, plain_console())
+        run_jobs(conversions.values(), store, plain_console())
     found = [
-        open_judge(name, config.judge, checkpoint_in(store, model), config.vllm) for name, model in checkpoints.items()
+        open_judge(name, config.judge, checkpoint_in(store, found.model if found else None), config.vllm)
+        for name, found in checkpoints.items()
     ]
     for opened in found:
         check_ready(opened, prompts)

@@ -62,7 +62,7 @@ def run(request: RunRequest, out: Out = None, copy: Copy = None, refresh: Refres
     methods = [entry.name for entry in road.entries if not entry.controls]
     repositories = upload.repositories(owner, road.pair.student, methods) if owner is not None else {}
     if refresh:
-        ask_again(road, store)
+        road = ask_again(road, store)
     out = out or _default_out(preset, road.config)
     check_ours(out)
     command = request.command(preset)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-from harness.core.records import Prompt, Ref
-from harness.prompts import read_prompts
+from harness.core.records import Ref
 from harness.run.jobs import (
     AnyJob,
     ConvertJob,
@@ -30,10 +28,7 @@ class Sizes:
 
     def __init__(self, road: Road, store: Store) -> None:
         self._road, self._store = road, store
-        self._prompts: dict[Ref, list[Prompt]] = {}
-        for ref, job in road.jobs.items():
-            if isinstance(job, PromptsJob):
-                self._prompts[ref] = read_prompts(Path(job.path), job.limit)
+        self._prompts = {ref: found.prompts for ref, found in road.prompts.items()}
 
     def tokens(self, job: AnyJob) -> int:
         if isinstance(job, RespondJob):

@@ -10,6 +10,8 @@ from pydantic import Field, field_validator, model_validator
 
 from harness.core.section import Names, Section
 
+TEST_SHARE = 0.1  # of a set that is cut into parts, where nothing else is said
+
 
 class Columns(Section):
     """Which column of a table holds what; what is not said is guessed from the names of the columns.
@@ -76,7 +78,7 @@ class PromptSettings(Section):
     train_prompts: str = "everyday-train"
     eval: Names = ("everyday-test", "followups", "longer-tasks")
     prompts: dict[str, PromptSource] = Field(default={}, description="prompt sets of your own, by name")
-    test_share: float = Field(default=0.1, gt=0, lt=1, description="of a set that is cut into @train and @test")
+    test_share: float = Field(default=TEST_SHARE, gt=0, lt=1, description="of a set that is cut into @train and @test")
     limits: Limits = Limits()
 
     @field_validator("prompts")

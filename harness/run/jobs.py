@@ -17,6 +17,7 @@ from harness.generation.protocol import Sampling
 from harness.judging.settings import Judging
 from harness.methods import shaping
 from harness.models.reference import Model
+from harness.prompts.settings import PromptSource
 from harness.serving.settings import VLLM
 
 # `judging` is in the key by `judge_source`, as far as it shapes an answer; `batch_tokens` only moves the computing
@@ -58,13 +59,18 @@ class Job(BaseModel):
 
 
 class PromptsJob(Job):
-    """A prompt set, read, checked and cut to its first `limit` prompts."""
+    """The first `limit` prompts of a source. digest: of these prompts; it alone is in the key, so that equal prompts
+    are one artifact wherever they come from."""
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     stage: Literal["prompts"] = "prompts"
-    path: str
     digest: str
+    source: PromptSource
     limit: int | None
+
+    @property
+    def in_key(self) -> Facts:
+        return {"digest": self.digest}
 
 
 class ConvertJob(Job):

@@ -16,14 +16,13 @@ import pytest
 from harness.cli import options
 from harness.config import Config, presets
 from harness.core.errors import UserError
-from harness.core.files import file_sha256
 from harness.planning import calibration
 from harness.planning.doctor import has_extra
 from harness.results import recording
 from harness.run import child, launch, launchers
-from harness.run.jobs import PromptsJob
 from harness.store import MANIFEST, Store
 from tests.conftest import Ended
+from tests.harness.making import read_job
 
 ROOT = Path(__file__).parents[3]
 CONFIG = "student: smollm2-135m-pruned20\n"
@@ -333,6 +332,38 @@ def test_plan_lists_the_stages_and_computes_nothing(cli: Any, cwd: Path, own_sto
     assert tree(cwd) == {}
 
 
+LEFT_BY_LOOKING = {"digests.json", "locks", "calibration.json"}  # what is known of files, and of this machine
+
+
+@pytest.mark.parametrize("judge", ["typicality", "openai:m"])
+@pytest.mark.parametrize("command", ["plan", "show-example"])
+def test_looking_ahead_writes_no_prompt_set_and_needs_no_key(
+    cli: Any,
+    own_store: Path,
+    tmp_path: Path,
+    tiny: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    command: str,
+    judge: str,
+) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    monkeypatch.setattr(calibration, "measure", lambda device: calibration.Speed(1e12, 1e11))
+    table = tmp_path / "table.csv"
+    table.write_text("question\n" + "".join(f"Count to {n}.\n" for n in range(50)))
+    prompts = ["--train-prompts", f"{table}@train", "--eval", f"in:{table}@test"]
+    ended = cli(command, *tiny, *prompts, "--judge", judge)
+    assert (ended.status, ended.err) == (0, "")
+    assert {path.name for path in own_store.iterdir()} <= LEFT_BY_LOOKING
+
+
+def test_an_example_is_shown_though_the_judge_is_not_here(
+    cli: Any, tmp_path: Path, tiny: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    ended = cli("show-example", *tiny, "--judge", "pairrm")
+    assert (ended.status, ended.err) == (0, "")
+
+
 def test_the_command_that_reproduces_a_run_is_one_that_the_program_takes(
     cli: Any, checkpoints: dict[str, Path], inputs: dict[str, Path]
 ) -> None:
@@ -423,7 +454,7 @@ def test_the_doctor_says_which_presets_can_run(cli: Any) -> None:
 
 
 def prompts_job(path: Path, **values: Any) -> str:
-    return PromptsJob(path=str(path), digest=file_sha256(path), limit=None).model_copy(update=values).model_dump_json()
+    return read_job(path).model_copy(update=values).model_dump_json()
 
 
 def test_a_stage_is_made_once(cli: Any, cwd: Path, own_store: Path, inputs: dict[str, Path]) -> None:

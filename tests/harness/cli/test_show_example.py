@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -124,8 +125,8 @@ def test_of_a_pair_that_is_there_by_half_the_half_is_shown(tmp_path: Path, check
 
 def test_a_tokenizer_that_is_yet_to_be_converted_is_said_to_be(asked: RunRequest) -> None:
     road, store = road_of(asked)
-    road.weights["student"] = Model(artifact="convert/0")
-    road.jobs["convert/0"] = road.jobs[road.teacher_responses]
+    jobs = {**road.jobs, "convert/0": road.jobs[road.teacher_responses]}
+    road = replace(road, jobs=jobs, weights={"student": Model(artifact="convert/0")})
     shown = previews_of(road, store, 0)[0]
     text = row(shown)
     assert "[user] Tell me about 0." in text and "tokenizer is not here yet" in text and "Tokens" not in text
@@ -135,7 +136,8 @@ def test_pruning_changes_no_tokenizer(asked: RunRequest) -> None:
     road, store = road_of(asked)
     whole = road.weights["student"]
     prune = PruneJob(model=whole, prompts="prompts/0", responses="respond/0", ratio=0.2)
-    road.weights["student"] = Model(artifact=road.add(prune))
+    jobs = {**road.jobs, prune.ref: prune}
+    road = replace(road, jobs=jobs, weights={"student": Model(artifact=prune.ref)})
     assert student_tokenizer(road, store) == (Path(str(whole.path)), whole)
 
 

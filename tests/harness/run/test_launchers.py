@@ -20,6 +20,7 @@ from harness.core.errors import UserError
 from harness.generation.protocol import Sampling
 from harness.models.locate import folder_digest
 from harness.models.reference import Model
+from harness.prompts.settings import PromptSource
 from harness.run import launchers
 from harness.run.child import perform_for_parent
 from harness.run.jobs import RESPONSES, Job, PromptsJob, RespondJob
@@ -27,10 +28,11 @@ from harness.run.launch import run_job
 from harness.run.launchers import Command, in_child, launcher, ranks_command, ranks_environment
 from harness.serving.resident import hold
 from harness.store import Store
+from tests.harness.making import read_job
 from tests.waiting import LIMIT, running, until
 
 ROOT = Path(__file__).parents[2]
-JOB = PromptsJob(label="read nothing", path="/nowhere.jsonl", digest="d", limit=None)
+JOB = PromptsJob(label="read nothing", source=PromptSource(path=Path("/nowhere.jsonl")), digest="d", limit=None)
 STAND_IN = """
 import os, signal, sys, time, types
 from harness.errors import UserError
@@ -289,7 +291,7 @@ def test_a_real_stage_makes_the_same_in_a_process_of_its_own(
     perform = launcher(Config(student="s", launcher="process"))
     made = []
     for at, how in ((store, launchers.inline), (Store(tmp_path / "other"), perform)):
-        prompts = PromptsJob(path=str(path), digest=store.digest(path), limit=None)
+        prompts = read_job(path)
         job = RespondJob(
             model=model,
             prompts=prompts.ref,
