@@ -179,7 +179,7 @@ def stage(path: Path, work: Path | None) -> None:
     if work is None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UserError("ranks of one stage are started by `run` alone: add --set launcher=accelerate to it")
     try:
-        job = job_from_json.validate_json(path.read_bytes())
+        job = job_from_json(path.read_bytes())
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error})") from error
     except ValidationError as error:

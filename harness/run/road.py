@@ -36,15 +36,16 @@ from harness.run.checks import (
     require_unseen,
 )
 from harness.run.jobs import (
-    AnyJob,
     DistributionsJob,
     EmbedJob,
+    Job,
     JudgeJob,
     PromptsJob,
     PruneJob,
     RespondJob,
     ScoreJob,
     TrainJob,
+    by_model,
 )
 from harness.run.rows import CEILING, TEACHER, UNTRAINED, Entry, contrasts_of, entries_of, entry_of
 from harness.run.sources import (
@@ -95,7 +96,7 @@ class Road:
 
     config: Config
     pair: Pair
-    jobs: dict[Ref, AnyJob] = field(default_factory=dict)
+    jobs: dict[Ref, Job] = field(default_factory=dict)
     entries: list[Entry] = field(default_factory=list)
     trainings: dict[str, Ref] = field(default_factory=dict)
     evaluations: list[Evaluation] = field(default_factory=list)
@@ -109,7 +110,7 @@ class Road:
     notes: list[str] = field(default_factory=list)
     shapes: dict[str, Shape] = field(default_factory=dict)
 
-    def add(self, job: AnyJob) -> Ref:
+    def add(self, job: Job) -> Ref:
         return self.jobs.setdefault(job.ref, job).ref
 
 
@@ -203,30 +204,16 @@ def build_road(config: Config, store: Store, download: bool) -> Road:
     for judge, _ in road.judges:
         check_ready(judge, [prompt for found in road.eval_prompts.values() for prompt in found], download)
         require_measurable(judge, road.eval_prompts)
-    before = len(road.jobs)
+    before = dict(road.jobs)
     for found, in_domain in eval_sets:
         _evaluate(road, found, in_domain, teacher, student, trained, located, store)
-    road.jobs = _by_model(road.jobs, before)
+    evaluating = [job for ref, job in road.jobs.items() if ref not in before]
+    road.jobs = before | {job.ref: job for job in by_model(evaluating)}
     return road
 
 
 def _backend(config: Config) -> Backend:
     return fastest_backend(config.vllm) if config.generator == "auto" else config.generator
-
-
-def _by_model(jobs: dict[Ref, AnyJob], start: int) -> dict[Ref, AnyJob]:
-    """The same jobs, those from `start` on ordered by stage and model (or judge): each is loaded once."""
-    stages = ("prompts", "respond", "score", "embed", "judge")
-    items = list(jobs.items())
-    models_seen: list[Model | str | None] = []
-
-    def place(item: tuple[Ref, AnyJob]) -> tuple[int, int]:
-        model = getattr(item[1], "model", None) or getattr(item[1], "judge", None)
-        if model not in models_seen:
-            models_seen.append(model)
-        return stages.index(item[1].stage), models_seen.index(model)
-
-    return dict(items[:start] + sorted(items[start:], key=place))
 
 
 def _student(road: Road, name: str, located: Located, store: Store) -> Model:

@@ -17,7 +17,7 @@ from harness.models.locate import Located, locate_models
 from harness.models.reference import Model
 from harness.models.specs import ModelSpec, Pair, model_spec, models, resolve_pair
 from harness.prompts import Library, MissingPromptsError, PromptSet, evaluation_set, training_set
-from harness.run.jobs import AnyJob, ConvertJob
+from harness.run.jobs import ConvertJob, Job
 from harness.store import Store
 
 # What each measure of a proxy judge is read from: the teacher's log-probs, or this model's embeddings.
@@ -96,7 +96,7 @@ def locate_all(
     return locate_models(specs, store, download, remote_code, families, absent, tokenizers)
 
 
-def judge_checkpoints(judging: Judging, located: Located, add: Callable[[AnyJob], Ref]) -> dict[str, Model | None]:
+def judge_checkpoints(judging: Judging, located: Located, add: Callable[[Job], Ref]) -> dict[str, Model | None]:
     """The checkpoint of each judge, None for one that reads none; what must be converted first is added as a job."""
     needed = {name: checkpoint_of(name) for name in judging.names}
     return {name: base_model(add, found[0], located) if found else None for name, found in needed.items()}
@@ -113,7 +113,7 @@ def open_judges(config: Config, checkpoints: dict[str, Model | None]) -> list[tu
     return list(shown.values())
 
 
-def base_model(add: Callable[[AnyJob], Ref], name: str, located: Located) -> Model:
+def base_model(add: Callable[[Job], Ref], name: str, located: Located) -> Model:
     """A checkpoint as it comes, converted where it is a GGUF file or pickled."""
     spec, model = located[name]
     if spec.base:

@@ -23,9 +23,9 @@ from harness.methods import Control, methods
 from harness.models.hub import MissingModelError
 from harness.prompts import read_prompts
 from harness.run.jobs import (
-    AnyJob,
     ConvertJob,
     DistributionsJob,
+    Job,
     JudgeJob,
     PromptsJob,
     PruneJob,
@@ -88,7 +88,7 @@ def assert_in_order(road: Road) -> None:
         made.add(ref)
 
 
-def of(road: Road, kind: type[AnyJob]) -> list[Any]:
+def of(road: Road, kind: type[Job]) -> list[Any]:
     return [job for job in road.jobs.values() if isinstance(job, kind)]
 
 

@@ -284,7 +284,7 @@ def test_vllm_s_interpreter_is_known_whatever_the_launcher(
     store: Store, student: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[RespondJob] = []
-    monkeypatch.setattr("harness.run.launchers.inline", lambda job, *others: seen.append(job) or {})
+    monkeypatch.setattr("harness.run.launchers.process.inline", lambda job, *others: seen.append(job) or {})
     base = {"student": "s", "teacher": "t", "launcher": "process"}
     job = respond_job(student, "prompts/1", generator="vllm", vllm=VLLM(python=sys.executable))
     launcher(resolve([base]))(job, store, tmp_path, quiet)
