@@ -136,10 +136,11 @@ class Job(BaseModel):
     # ---- what is said of it
     def note(self, facts: Facts | None) -> str:
         """What is said of it beside that it is done. facts: None where verdicts failed, and so no artifact is there."""
+        facts = facts or {}
         notes = [
-            f"{facts['prompts_cut']} prompts lost their beginning" if facts and facts.get("prompts_cut") else "",
-            "responses split anew by another tokenizer" if facts and facts.get("retokenised") else "",
-            f"its batches are padded, which is slower: {facts['padded']}" if facts and facts.get("padded") else "",
+            f"{facts['prompts_cut']} prompts lost their beginning" if facts.get("prompts_cut") else "",
+            "responses split anew by another tokenizer" if facts.get("retokenised") else "",
+            f"its batches are padded, which is slower: {facts['padded']}" if facts.get("padded") else "",
         ]
         return "; ".join(filter(None, notes))
 

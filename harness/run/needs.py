@@ -30,39 +30,28 @@ class Needs:
 
 
 class Sizes(Protocol):
-    """Of what a road's jobs read. Responses that are not there yet count at their limit."""
+    """Of what a road's jobs read, in tokens where nothing else is said. Responses that are not there yet count at their
+    limit; a model's shape is None where nothing says it, or another machine holds it.
+
+    answers: how many one response to each prompt has in it, one a turn. read: prompts with these responses to them.
+    weight_bytes: of each weight of a frozen model that is read. speed: this machine's; None where it was not measured.
+    """
 
     @property
-    def speed(self) -> Speed | None:
-        """Of this machine; None where it was not measured."""
-        ...
+    def speed(self) -> Speed | None: ...
 
-    def prompts(self, ref: Ref) -> int:
-        """How many they are."""
-        ...
+    def prompts(self, ref: Ref) -> int: ...  # how many they are
 
-    def answers(self, prompts: Ref) -> int:
-        """How many one response to each has in it: one a turn."""
-        ...
+    def answers(self, prompts: Ref) -> int: ...
 
-    def longest_prompt(self, ref: Ref) -> int:
-        """In tokens."""
-        ...
+    def longest_prompt(self, ref: Ref) -> int: ...
 
-    def responses(self, ref: Ref) -> int:
-        """In tokens, all together."""
-        ...
+    def responses(self, ref: Ref) -> int: ...
 
-    def read(self, prompts: Ref, responses: tuple[Ref, ...]) -> int:
-        """Tokens of the prompts and of these responses to them, all together."""
-        ...
+    def read(self, prompts: Ref, responses: tuple[Ref, ...]) -> int: ...
 
-    def shape(self, model: Model) -> Shape | None:
-        """Of a model, made already or not; None where nothing says it, or another machine holds it."""
-        ...
+    def shape(self, model: Model) -> Shape | None: ...
 
-    def weight_bytes(self, model: Model) -> int:
-        """Of each weight of a frozen model that is read (loading.reading_model)."""
-        ...
+    def weight_bytes(self, model: Model) -> int: ...
 
     def judge(self, name: str) -> Judge: ...
