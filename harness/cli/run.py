@@ -221,7 +221,7 @@ def stage(
     if work is None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UserError("ranks of one stage are started by `run` alone: add --set launcher=accelerate to it")
     try:
-        asked = job_from_json.validate_json(job.read_bytes())
+        asked = job_from_json(job.read_bytes())
     except OSError as error:
         raise UserError(f"{job}: cannot be read ({error})") from error
     except ValidationError as error:
