@@ -29,15 +29,15 @@ from harness.serving.resident import hold
 from harness.store import Store
 from tests.waiting import LIMIT, running, until
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 JOB = PromptsJob(label="read nothing", path="/nowhere.jsonl", digest="d", limit=None)
 STAND_IN = """
 import os, signal, sys, time, types
-from harness.errors import UserError
+from harness.core.errors import UserError
 rank = os.environ.get("RANK", "0")
 def perform(job, store, work, tick):
 {body}
-sys.modules["harness.stages"] = types.SimpleNamespace(perform=perform)
+sys.modules["harness.run.stages.perform"] = types.SimpleNamespace(perform=perform)
 from harness.__main__ import main
 main()
 """
@@ -49,8 +49,8 @@ time.sleep(3600)
 PARENT = """
 import sys
 from pathlib import Path
-from harness import launchers
-from harness.jobs import job_from_json
+from harness.run import launchers
+from harness.run.jobs import job_from_json
 from harness.store import Store
 job, root, work = job_from_json.validate_json(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3])
 command = launchers.process_command if sys.argv[4] == "process" else lambda f, w: launchers.ranks_command(f, w, 2, None)

@@ -37,7 +37,7 @@ from harness.run.road import Road, ask_again, build_road, run_digest
 from harness.run.rows import entries_of
 from harness.store import Store
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 EMBEDDED = {"student": "smollm2-135m-pruned20", "teacher": None}
 REF = re.compile(r"[a-z]+/[0-9a-f]{32}")
 Build = Callable[..., Road]

@@ -18,7 +18,7 @@ from harness.serving.resident import let_go_of_all
 from harness.serving.vllm_process import Completion, SamplingRequest, VLLMProcess, vllm_process
 from tests.waiting import LIMIT, running, until
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 # of the interface of vllm, what the worker uses; tokens are the prompt backwards
 VLLM = """
 import os, signal, statistics, subprocess, sys, time
