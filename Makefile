@@ -14,7 +14,7 @@ help:
 	@echo "make run         train four methods on the embedded pair, judge them, write runs/…/leaderboard.md"
 	@echo "make test        all tests, slow ones too"
 	@echo "make test-vllm   tests against a real vLLM on the CPU, installed in $(VLLM_VENV)"
-	@echo "make lint        ruff and mypy"
+	@echo "make lint        ruff, mypy, and which room imports which"
 	@echo "make clean       remove $(VENV) and $(VLLM_VENV)"
 
 setup: $(READY)
@@ -45,6 +45,7 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 clean:
 	rm -rf $(VENV) $(VLLM_VENV)
