@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.cli import options, run
+from harness.cli import options
+from harness.config import resolve
 from harness.core.progress import plain_console
 from harness.run.jobs import PromptsJob, RespondJob
 from harness.run.launch import run_jobs
@@ -45,7 +46,7 @@ def request(root: Path, checkpoints: dict[str, Path], methods: str = "sft,ddpo",
 
 def road_of(asked: options.RunRequest) -> tuple[Road, Store]:
     _, layers = asked.layers()
-    config = run.configuration.resolve(layers)
+    config = resolve(layers)
     store = options.open_store(config)
     return build_road(config, store, download=False), store
 

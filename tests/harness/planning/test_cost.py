@@ -363,8 +363,8 @@ def test_what_does_not_fit_is_said(road: Road, store: Store, monkeypatch: pytest
     said = summary.summary(road, found, store)
     assert not any(line.startswith("warning") for line in said)
     assert any(line.startswith("memory: at most about ") for line in said)
-    monkeypatch.setattr(machine, "main_memory", lambda: 1000)
-    monkeypatch.setattr(machine, "free_disk", lambda folder: 1000)
+    monkeypatch.setattr(summary, "main_memory", lambda: 1000)
+    monkeypatch.setattr(summary, "free_disk", lambda folder: 1000)
     warnings = [line for line in summary.summary(road, found, store) if line.startswith("warning")]
     *memory, disk = warnings
     assert "store gc" in disk and all("does not fit in 1.0 kB" in line for line in memory)
