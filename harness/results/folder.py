@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import harness
-from harness.config import MACHINE, to_yaml
+from harness.config import to_yaml
 from harness.core.errors import UserError
 from harness.core.files import canonical_hash, write_atomically
 from harness.core.records import (
@@ -150,7 +150,7 @@ def collect(road: Road, store: Store, command: str) -> tuple[Results, RunRows]:
         ],
         **found,
         "prompt_sets": [{**entry, **_prompt_facts(road, entry["name"])} for entry in found["prompt_sets"]],
-        "config": config.model_dump(mode="json", exclude=set(MACHINE)),
+        "config": config.model_dump(mode="json"),
     }
     return results, made
 

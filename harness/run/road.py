@@ -29,15 +29,16 @@ from harness.models.specs import Pair
 from harness.prompts import PromptSet
 from harness.run.checks import check
 from harness.run.jobs import (
-    AnyJob,
     DistributionsJob,
     EmbedJob,
+    Job,
     JudgeJob,
     PromptsJob,
     PruneJob,
     RespondJob,
     ScoreJob,
     TrainJob,
+    by_model,
 )
 from harness.run.rows import CEILING, TEACHER, UNTRAINED, Entry, contrasts_of, entries_of, entry_of
 from harness.run.sources import TEACHER_NLL, FoundModel, Sources, find
@@ -83,7 +84,7 @@ class Road:
 
     config: Config
     pair: Pair
-    jobs: Mapping[Ref, AnyJob]
+    jobs: Mapping[Ref, Job]
     prompts: Mapping[Ref, PromptSet]
     train: PromptSet
     entries: tuple[Entry, ...]
@@ -119,10 +120,10 @@ class _Laid:
 
     config: Config
     entries: tuple[Entry, ...]
-    jobs: dict[Ref, AnyJob] = field(default_factory=dict)
+    jobs: dict[Ref, Job] = field(default_factory=dict)
     prompts: dict[Ref, PromptSet] = field(default_factory=dict)
 
-    def add(self, job: AnyJob) -> Ref:
+    def add(self, job: Job) -> Ref:
         return self.jobs.setdefault(job.ref, job).ref
 
     def read(self, found: PromptSet) -> Ref:
@@ -185,15 +186,16 @@ def lay(config: Config, sources: Sources) -> Road:
         for entry in entries
     }
     judges = tuple((judge, laid.checkpoint(found) if found else None) for judge, found in sources.judges)
-    before = len(laid.jobs)
+    before = dict(laid.jobs)
     evaluations = tuple(
         _evaluate(laid, found, in_domain, teacher, student, trainings, judges, sources.embedder)
         for found, in_domain in sources.evaluation
     )
+    evaluating = [job for ref, job in laid.jobs.items() if ref not in before]
     return Road(
         config=config,
         pair=sources.pair,
-        jobs=MappingProxyType(_by_model(laid.jobs, before)),
+        jobs=MappingProxyType(before | {job.ref: job for job in by_model(evaluating)}),
         prompts=MappingProxyType(laid.prompts),
         train=sources.train,
         entries=entries,
@@ -205,21 +207,6 @@ def lay(config: Config, sources: Sources) -> Road:
         shapes=MappingProxyType(dict(sources.shapes)),
         notes=(*sources.notes, *([str(sources.absent)] if sources.absent else ())),
     )
-
-
-def _by_model(jobs: dict[Ref, AnyJob], start: int) -> dict[Ref, AnyJob]:
-    """The same jobs, those from `start` on ordered by stage and model (or judge): each is loaded once."""
-    stages = ("prompts", "respond", "score", "embed", "judge")
-    items = list(jobs.items())
-    models_seen: list[Model | str | None] = []
-
-    def place(item: tuple[Ref, AnyJob]) -> tuple[int, int]:
-        model = getattr(item[1], "model", None) or getattr(item[1], "judge", None)
-        if model not in models_seen:
-            models_seen.append(model)
-        return stages.index(item[1].stage), models_seen.index(model)
-
-    return dict(items[:start] + sorted(items[start:], key=place))
 
 
 def _student(laid: _Laid, sources: Sources) -> Model:

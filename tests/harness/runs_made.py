@@ -13,7 +13,7 @@ from harness.core.records import METRICS, Prompt, Response, Verdict, write_jsonl
 from harness.reports import board
 from harness.results.folder import as_json, collect, write_run
 from harness.results.manifest import make_manifest
-from harness.run.jobs import PROMPTS, RESPONSES, VERDICTS, AnyJob, JudgeJob, PromptsJob, RespondJob, TrainJob
+from harness.run.jobs import PROMPTS, RESPONSES, VERDICTS, Job, JudgeJob, PromptsJob, RespondJob, TrainJob
 from harness.run.road import Road, build_road
 from harness.store import MANIFEST, Store
 from tests.harness.tabular import BOTH, verdict
@@ -89,7 +89,7 @@ def make_folder(root: Path, name: str = "run", say: Say = by_number, prompts: in
     return Run(out, store, road, results)
 
 
-def _make(job: AnyJob, road: Road, store: Store, say: Say) -> None:
+def _make(job: Job, road: Road, store: Store, say: Say) -> None:
     if store.has(job.ref):
         return
     facts: dict[str, Any] = {}

@@ -11,7 +11,7 @@ import pytest
 from rich.text import Text
 
 from harness import __main__ as program
-from harness.cli import run as commands
+from harness.cli import run
 from harness.cli.options import RunRequest
 from harness.core.errors import UserError
 from harness.core.records import Message, Prompt, Response, read_records
@@ -58,7 +58,7 @@ def trained(asked: RunRequest, method: str) -> tuple[Any, Any, Any]:
 def test_it_shows_what_training_reads(root: Path, checkpoints: dict[str, Path], cut: int | None) -> None:
     longest = [] if cut is None else [f"max_prompt_tokens={cut}"]
     asked = request(root, checkpoints, "sft,kd,ddpo")
-    asked = request(root, checkpoints, "sft,kd,ddpo", assignments=[*asked.assignments, *longest])
+    asked = request(root, checkpoints, "sft,kd,ddpo", set=[*asked.set, *longest])
     if cut is not None:
         make_responses(asked, [TEACHER, "train sft", STUDENT])
     road, store = road_of(asked)
@@ -108,7 +108,7 @@ def test_without_responses_the_prompt_is_shown_and_nothing_is_made(
 
     monkeypatch.setattr(launch, "run_jobs", no_jobs)
     asked = request(tmp_path / "r", checkpoints, "sft,ddpo")
-    commands.show_example(asked, 3)
+    run.show_example(asked, 3)
     out = capsys.readouterr().out
     assert "<|im_start|>user\n  Tell me about 3.<|im_end|>\n  <|im_start|>assistant\n" in out
     assert "Not there yet: response. This makes it: python -m harness run" in out
@@ -225,7 +225,7 @@ def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_the_command_takes_the_options_of_run(cli: Any, root: Path, asked: RunRequest) -> None:
-    options = [f"--set={text}" for text in asked.assignments]
+    options = [f"--set={text}" for text in asked.set or ()]
     options += [f"--student={asked.student}", f"--teacher={asked.teacher}", f"--train-prompts={asked.train_prompts}"]
     # a judge that is a server needs none to look at a row
     options += [f"--eval={asked.eval}", "--methods=sft,ddpo", "--controls=none", "--judge=openai:m"]

@@ -18,9 +18,9 @@ from harness.core.section import parse_yaml
 from harness.methods import Control, methods
 from harness.prompts import read_set
 from harness.run.jobs import (
-    AnyJob,
     ConvertJob,
     DistributionsJob,
+    Job,
     JudgeJob,
     PromptsJob,
     PruneJob,
@@ -56,7 +56,7 @@ def assert_in_order(road: Road) -> None:
         made.add(ref)
 
 
-def of(road: Road, kind: type[AnyJob]) -> list[Any]:
+def of(road: Road, kind: type[Job]) -> list[Any]:
     return [job for job in road.jobs.values() if isinstance(job, kind)]
 
 
