@@ -6,15 +6,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from harness.core.records import Prompt, Ref
+from harness.core.records import Ref
 from harness.judging import Judge
 from harness.models import memory
 from harness.models.locate import folder_of
 from harness.models.reference import Model
 from harness.models.shapes import Shape, shape_of, weight_type
 from harness.models.speed import Speed
-from harness.prompts import read_prompts
-from harness.run.jobs import PromptsJob
 from harness.run.road import Road
 from harness.store import Store
 
@@ -30,10 +28,7 @@ class RoadSizes:
         self._road, self._store, self.speed = road, store, speed
         self._judges = {judge.name: judge for judge, _ in road.judges}
         self._shapes: dict[str, Shape | None] = {}
-        self._prompts: dict[Ref, list[Prompt]] = {}
-        for ref, job in road.jobs.items():
-            if isinstance(job, PromptsJob):
-                self._prompts[ref] = read_prompts(Path(job.path), job.limit)
+        self._prompts = {ref: found.prompts for ref, found in road.prompts.items()}
 
     # ---- texts
     def prompts(self, ref: Ref) -> int:

@@ -25,6 +25,7 @@ from harness.methods import COMPUTING
 from harness.models import memory
 from harness.models.reference import Model
 from harness.models.shapes import Shape
+from harness.prompts.settings import PromptSource
 from harness.run.needs import Needs, Sizes
 from harness.serving.settings import VLLM
 
@@ -164,15 +165,16 @@ class Job(BaseModel):
 
 
 class PromptsJob(Job):
-    """A prompt set, read, checked and cut to its first `limit` prompts."""
+    """The first `limit` prompts of a source. digest: of these prompts; it alone is in the key, so that equal prompts
+    are one artifact wherever they come from."""
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     work: ClassVar[str] = "harness.run.stages.prepare:prompts_stage"
-    not_in_key: ClassVar[Mapping[str, str]] = {**Job.not_in_key, "path": BY_DIGEST}
+    not_in_key: ClassVar[Mapping[str, str]] = {**Job.not_in_key, "source": BY_DIGEST, "limit": BY_DIGEST}
     order: ClassVar[int] = 0
     stage: Literal["prompts"] = "prompts"
-    path: str
     digest: str
+    source: PromptSource
     limit: int | None
 
     @property

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from harness.generation.protocol import Sampling
 from harness.judging.settings import Judging
 from harness.methods import MethodSettings
 from harness.models.reference import ChatTemplate, Model
+from harness.prompts.settings import PromptSource
 from harness.run.jobs import (
     ConvertJob,
     DistributionsJob,
@@ -28,7 +30,7 @@ from harness.serving.settings import VLLM, ModelServer
 
 MODEL, OTHER = Model(artifact="train/1"), Model(path="/models/a", digest="d1")
 JOBS: list[Job] = [
-    PromptsJob(label="read", path="/a.jsonl", digest="d", limit=8),
+    PromptsJob(label="read", source=PromptSource(path=Path("/a.jsonl")), digest="d", limit=8),
     ConvertJob(label="convert", path="/a.gguf", digest="d"),
     PruneJob(label="prune", model=MODEL, prompts="prompts/1", responses="respond/1", ratio=0.2),
     RespondJob(
@@ -92,7 +94,6 @@ JOBS: list[Job] = [
 ]
 CHANGES: dict[str, Any] = {
     "digest": "d2",
-    "limit": None,
     "model": Model(artifact="train/2"),
     "start": Model(artifact="train/2"),
     "teacher": None,
@@ -142,7 +143,8 @@ HOW_TO_ASK: dict[str, Any] = {
     "refresh": True,
 }
 ONLY_COMPUTING = ("batch_tokens",)
-NO_PART = ("stage", *FOR_PEOPLE, *HOW_TO_ASK, *ONLY_COMPUTING)
+WHERE_PROMPTS_ARE_READ = ("source", "limit")
+NO_PART = ("stage", *FOR_PEOPLE, *HOW_TO_ASK, *ONLY_COMPUTING, *WHERE_PROMPTS_ARE_READ)
 FIELDS = [(job, name) for job in JOBS for name in type(job).model_fields if name not in NO_PART]
 
 
@@ -170,6 +172,13 @@ def test_the_key_does_not_change_with_the_label(job: Job) -> None:
 @pytest.mark.parametrize("job", [job for job in JOBS if "path" in type(job).model_fields], ids=kind)
 def test_the_key_does_not_change_with_the_path(job: Job) -> None:
     assert changed(job, path="/elsewhere").ref == job.ref
+
+
+def test_equal_prompts_have_one_key_wherever_they_are_read() -> None:
+    job = next(job for job in JOBS if isinstance(job, PromptsJob))
+    elsewhere = PromptSource.model_validate({"hub": "owner/set", "part": "test"})
+    for other in (changed(job, source=elsewhere), changed(job, limit=None)):
+        assert other != job and other.ref == job.ref
 
 
 def test_where_metrics_are_shown_is_no_part_of_a_training_s_key() -> None:
@@ -257,7 +266,7 @@ def test_the_order_of_settings_does_not_count() -> None:
 
 # a job of a stage whose version stayed is found in a store from before jobs knew of generators and servers
 REFS = [
-    "prompts/ffc98dc5055aaf4d8f4ff139c485a825",
+    "prompts/67b3cf4425da1549cfdeec87675a0554",
     "convert/0b5039bb4dbb4ffbc99cee49aa77ca33",
     "prune/1c59011183e302c72026c3354483f879",
     "respond/d2beb9afa91fa75ed8bf3464d9ebc129",

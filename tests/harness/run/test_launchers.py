@@ -21,6 +21,7 @@ from harness.core.progress import Tick
 from harness.generation.protocol import Sampling
 from harness.models.locate import folder_digest
 from harness.models.reference import Model
+from harness.prompts.settings import PromptSource
 from harness.run.child import perform_for_parent
 from harness.run.jobs import RESPONSES, Job, PromptsJob, RespondJob, TrainJob, stages
 from harness.run.launch import run_job
@@ -29,10 +30,11 @@ from harness.run.launchers.accelerate import RANKS_VARIABLE, ranks_command, rank
 from harness.run.launchers.process import Command, in_child, process_command
 from harness.serving.resident import hold
 from harness.store import Store
+from tests.harness.making import read_job
 from tests.waiting import LIMIT, running, until
 
 ROOT = Path(__file__).parents[3]
-JOB = PromptsJob(label="read nothing", path="/nowhere.jsonl", digest="d", limit=None)
+JOB = PromptsJob(label="read nothing", source=PromptSource(path=Path("/nowhere.jsonl")), digest="d", limit=None)
 STAND_IN = """
 import os, signal, sys, time, types
 from harness.core.errors import UserError
@@ -315,7 +317,7 @@ def test_a_real_stage_makes_the_same_in_a_process_of_its_own(
     perform = launcher(Config(student="s", launcher="process"))
     made = []
     for at, how in ((store, inline), (Store(tmp_path / "other"), perform)):
-        prompts = PromptsJob(path=str(path), digest=store.digest(path), limit=None)
+        prompts = read_job(path)
         job = RespondJob(
             model=model,
             prompts=prompts.ref,

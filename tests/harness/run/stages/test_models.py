@@ -58,7 +58,7 @@ IDS = [f"p{i}" for i in range(4)]
 @pytest.fixture
 def prompts(store: Store, tmp_path: Path) -> str:
     """The artifact of four prompts, p0 to p3."""
-    return make(store, read_job(store, prompt_file(tmp_path / "four.jsonl", TEXTS[:4])))
+    return make(store, read_job(prompt_file(tmp_path / "four.jsonl", TEXTS[:4])))
 
 
 @pytest.fixture
