@@ -98,7 +98,8 @@ class Job(BaseModel):
         data = self.model_dump(mode="json")
         for name in self.not_in_key:
             field, _, part = name.partition(".")
-            data[field].pop(part, None) if part else data.pop(field)
+            where = data[field] if part else data
+            where.pop(part or field, None)
         for name, known in type(self).model_fields.items():
             value = getattr(self, name)
             if isinstance(value, Model):
