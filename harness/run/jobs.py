@@ -98,7 +98,8 @@ class Job(BaseModel):
         data = self.model_dump(mode="json")
         for name in self.not_in_key:
             field, _, part = name.partition(".")
-            data[field].pop(part, None) if part else data.pop(field)
+            where = data[field] if part else data
+            where.pop(part or field, None)
         for name, known in type(self).model_fields.items():
             value = getattr(self, name)
             if isinstance(value, Model):
@@ -170,11 +171,7 @@ class PromptsJob(Job):
 
     version: ClassVar[int] = 2
     work: ClassVar[str] = "harness.run.stages.prepare:prompts_stage"
-    not_in_key: ClassVar[Mapping[str, str]] = {
-        **Job.not_in_key,
-        "source": BY_DIGEST,
-        "limit": BY_DIGEST,
-    }
+    not_in_key: ClassVar[Mapping[str, str]] = {**Job.not_in_key, "source": BY_DIGEST, "limit": BY_DIGEST}
     order: ClassVar[int] = 0
     stage: Literal["prompts"] = "prompts"
     digest: str
