@@ -16,7 +16,6 @@ from harness.core.errors import UserError
 from harness.core.files import write_atomically
 from harness.core.progress import plain_console
 from harness.core.registry import did_you_mean
-from harness.judging.settings import Prices
 from harness.store import Store
 
 if TYPE_CHECKING:
@@ -63,7 +62,6 @@ def judge(request: JudgeRequest, candidate: Path, reference: Path, out: Path) ->
     from harness.core.records import Verdict, write_jsonl
     from harness.judging.cache import CACHE, VerdictCache
     from harness.judging.collect import Place, Tally, ask_for_verdicts
-    from harness.judging.registry import prices_of
     from harness.judging.response_files import read_comparisons
     from harness.reports.judge import summary
 
@@ -84,9 +82,8 @@ def judge(request: JudgeRequest, candidate: Path, reference: Path, out: Path) ->
         with VerdictCache(store.root / CACHE) as cache, StageView(console, len(judges)) as view:
             for asked in judges:
                 tick = view.stage(f"judge {asked.name}")
-                prices = prices_of(asked, config.judge)
                 tallies[asked.name] = ask_for_verdicts(
-                    asked, comparisons, who, cache, prices, verdicts.append, tick, request.refresh
+                    asked, comparisons, who, cache, verdicts.append, tick, request.refresh
                 )
     finally:
         if verdicts:
@@ -104,7 +101,6 @@ def judge_check(request: JudgeRequest, labels: Path | None, out: Path | None) ->
     from harness.judging.cache import CACHE, VerdictCache
     from harness.judging.check.check import CheckPlan, check, read_labels, read_pairs
     from harness.judging.collect import ask
-    from harness.judging.registry import prices_of
     from harness.reports.judge_check import check_markdown
 
     config = request.resolve()
@@ -116,12 +112,10 @@ def judge_check(request: JudgeRequest, labels: Path | None, out: Path | None) ->
     reports = []
     with VerdictCache(store.root / CACHE) as cache, StageView(console, 2 * len(judges)) as view:
         for asked in judges:
-            prices = prices_of(asked, config.judge)
 
             def answers(
                 questions: Iterable[Question],
                 judge: Judge = asked,
-                prices: Prices | None = prices,
                 cache: VerdictCache | None = cache,
                 label: str = f"{asked.name}: labels and damage",
             ) -> list[tuple[Question, Answer]]:
@@ -132,7 +126,7 @@ def judge_check(request: JudgeRequest, labels: Path | None, out: Path | None) ->
                 def arrived(question: Question, answer: Answer) -> None:
                     found.append((question, answer))
 
-                tally = ask(judge, listed, len(listed), cache, prices, arrived, tick, request.refresh)
+                tally = ask(judge, listed, len(listed), cache, arrived, tick, request.refresh)
                 view.finish(label, time.monotonic() - began, f"; {tally.spent}" if tally.spent else "")
                 return found
 
@@ -152,7 +146,7 @@ def reading_judges(config: JudgeConfig, store: Store, prompts: Sequence[Prompt])
         UserError: one reads measures that a run alone makes; or its template cannot ask about one of the prompts.
     """
     from harness.judging import judges, open_judge
-    from harness.judging.registry import check_ready, checkpoint_in
+    from harness.judging.registry import checkpoint_in
     from harness.run.sources import judge_checkpoints, locate_all
 
     for name in config.judge.names:
@@ -169,5 +163,6 @@ def reading_judges(config: JudgeConfig, store: Store, prompts: Sequence[Prompt])
         open_judge(name, config.judge, checkpoint_in(store, model), config.vllm) for name, model in checkpoints.items()
     ]
     for opened in found:
-        check_ready(opened, prompts)
+        opened.check(prompts)
+        opened.require_key()
     return found

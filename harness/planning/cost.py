@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from harness.judging import Judge
-from harness.judging.registry import reply_tokens
 from harness.models.reference import Model
 from harness.planning.calibration import Speed
 from harness.planning.needs import Needed, Needs
@@ -125,10 +124,10 @@ def _judging_cost(job: JudgeJob, judge: Judge, sizes: Sizes) -> Cost:
     """A judge that reads sees each prompt with both responses, in each of its orders."""
     questions = sizes.prompts(job.prompts) * len(judge.orders)
     read = len(judge.orders) * sizes.read(job.prompts, (job.candidate, job.reference)) + questions * QUESTION_TOKENS
-    reply = reply_tokens(judge)
-    if reply is None:
+    if judge.reply_tokens is None:
         return Cost(read, None)
-    return Cost(read, None, questions, questions * reply[0], questions * reply[1])
+    usual, longest = judge.reply_tokens
+    return Cost(read, None, questions, questions * usual, questions * longest)
 
 
 def _measured_speed(job: AnyJob, manifests: list[dict[str, Any]]) -> float | None:

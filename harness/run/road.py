@@ -19,8 +19,6 @@ from harness.core.records import Prompt, Ref
 from harness.generation.backends import Backend, fastest_backend
 from harness.generation.protocol import Sampling
 from harness.judging import Judge
-from harness.judging.protocol import source_digest
-from harness.judging.registry import check_ready
 from harness.methods import Method, TokenSettings, methods
 from harness.models.hub import MissingModelError, all_missing
 from harness.models.locate import Located, without_template
@@ -201,7 +199,9 @@ def build_road(config: Config, store: Store, download: bool) -> Road:
 
     road.judges = open_judges(config, judge_checkpoints(config.judge, located, road.add))
     for judge, _ in road.judges:
-        check_ready(judge, [prompt for found in road.eval_prompts.values() for prompt in found], download)
+        judge.check(prompt for found in road.eval_prompts.values() for prompt in found)
+        if download:
+            judge.require_key()
         require_measurable(judge, road.eval_prompts)
     before = len(road.jobs)
     for found, in_domain in eval_sets:
@@ -423,7 +423,6 @@ def _evaluate(
         kind = "control" if entry.controls else "method"
         answers.append((entry.name, kind, entry, respond(trained[entry.name], "candidate", entry.name)))
 
-    digests = {judge.name: source_digest(judge) for judge, _ in road.judges}
     candidates = []
     for who, kind, maybe_entry, responses in answers:
         roles = {"candidate": (responses, who), "reference": (reference, TEACHER)}
@@ -434,7 +433,7 @@ def _evaluate(
             job = JudgeJob(
                 label=f"judge {judge.name}: {who}, {name}",
                 judge=judge.name,
-                judge_source=digests[judge.name],
+                judge_source=judge.digest,
                 judging=config.judge,
                 vllm=config.vllm,
                 checkpoint=checkpoint,

@@ -109,7 +109,7 @@ def open_judges(config: Config, checkpoints: dict[str, Model | None]) -> list[tu
         checkpoint = checkpoint_at(model, None) if model else None
         judge = open_judge(name, config.judge, checkpoint, config.vllm)
         shown[judge.name] = (judge, model)
-        shown |= {member: (judges.get(member), None) for member in judge.members if member not in shown}
+        shown |= {member: (open_judge(member, config.judge), None) for member in judge.members if member not in shown}
     return list(shown.values())
 
 

@@ -15,7 +15,7 @@ from harness.judging import Comparison, Measurement, open_judge
 from harness.judging.cache import CACHE, VerdictCache
 from harness.judging.collect import Place, ask_for_verdicts
 from harness.judging.embedding import embed
-from harness.judging.registry import checkpoint_in, prices_of
+from harness.judging.registry import checkpoint_in
 from harness.models.locate import model_folder
 from harness.run.jobs import EMBEDDINGS, UNANSWERED, VERDICTS, EmbedJob, JudgeJob
 from harness.run.stages.inputs import (
@@ -46,10 +46,10 @@ def judge_stage(job: JudgeJob, store: Store, work: Path, tick: Tick) -> Facts:
         Comparison(prompts[key[0]], row, references[key], {name: table[key[0]] for name, table in measured.items()})
         for key, row in candidates.items()
     ]
-    names, prices = Place(job.prompt_set, job.candidate_name, job.reference_name), prices_of(judge, job.judging)
+    names = Place(job.prompt_set, job.candidate_name, job.reference_name)
     verdicts: list[Verdict] = []
     with VerdictCache(store.root / CACHE) as cache:
-        tally = ask_for_verdicts(judge, comparisons, names, cache, prices, verdicts.append, tick, job.refresh)
+        tally = ask_for_verdicts(judge, comparisons, names, cache, verdicts.append, tick, job.refresh)
     place = {key[0]: number for number, key in enumerate(candidates)}
     verdicts.sort(key=lambda row: (place[row.prompt_id], row.order))
     write_jsonl(work / VERDICTS, verdicts)
