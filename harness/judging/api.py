@@ -23,6 +23,7 @@ from harness.judging.reply_forms import Form, letter_preference
 from harness.judging.settings import JudgeEntry, Judging, Prices
 from harness.judging.templates import Template, without_control_tokens
 from harness.serving.endpoint import Endpoint, FailedCallError, RefusedError, Server, ServerError, find_server
+from harness.serving.pool import share
 
 TOP_LOG_PROBS = (20, 5)  # as many as servers give, and what some of them stop at
 
@@ -211,22 +212,16 @@ class OpenAIJudge(Judge):
         """The first question goes alone: what a server refuses is learnt once, and a wrong key costs one call."""
         session = self.session
 
-        async def work(questions: Iterator[Question]) -> None:
-            for question in questions:  # one iterator for all workers: each takes the next
-                answer = await self.ask(question)
-                session.heard = session.heard or answer.status in ("ok", "unparsable")
-                arrived(question, answer)
+        async def work(question: Question) -> None:
+            answer = await self.ask(question)
+            session.heard = session.heard or answer.status in ("ok", "unparsable")
+            arrived(question, answer)
 
         for question in islice(questions, ALONE_AT_MOST):
-            await work(iter([question]))
+            await work(question)
             if session.heard:
                 break
-        try:
-            async with asyncio.TaskGroup() as group:
-                for _ in range(session.concurrency):
-                    group.create_task(work(questions))
-        except BaseExceptionGroup as errors:
-            raise errors.exceptions[0] from None
+        await share(questions, session.concurrency, work)
         if session.stopped and not session.heard and session.stopped != MAX_COST:
             raise UserError(f"judge {self.name}: {session.stopped}")
 

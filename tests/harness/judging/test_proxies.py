@@ -17,7 +17,6 @@ from harness.core.records import Message, Prompt, Response
 from harness.generation import sampler
 from harness.generation.protocol import Sampling
 from harness.judging import Answer, Comparison, Judge, Judging, Measurement, Question, judges, open_judge
-from harness.judging.embedding import embed
 from harness.judging.proxies import (
     JUDGES,
     PROXY,
@@ -32,6 +31,7 @@ from harness.judging.proxies import (
 from harness.logprobs.batching import Example
 from harness.logprobs.model import LogProbModel
 from harness.logprobs.scoring import sequence_log_probs
+from harness.measures.embedding import embed
 from harness.models import chat, convert, loading, tokenizers
 from harness.models.hub import MissingModelError
 from harness.models.locate import locate
