@@ -9,10 +9,9 @@ from typing import Any
 from harness.core.files import file_sha256
 from harness.methods import COMPUTING
 from harness.models.hub import hub_origin
-from harness.models.reference import Model
 from harness.results.figures import Results
 from harness.results.folder import BOARD, CONFIG, CURVES, RESULTS, RUN_PROMPTS, RUN_RESPONSES, read_part
-from harness.run.jobs import VERDICTS, AnyJob, ConvertJob, JudgeJob, TrainJob
+from harness.run.jobs import VERDICTS, Job, JudgeJob, TrainJob
 from harness.run.road import TEACHER_SEED, Road
 from harness.store import MANIFEST, Store
 
@@ -92,7 +91,7 @@ def sums(stages: Sequence[Results]) -> Results:
     }
 
 
-def _cost(job: AnyJob, facts: Results) -> Results:
+def _cost(job: Job, facts: Results) -> Results:
     """What a judging that is paid by tokens took; nothing for other stages."""
     if not isinstance(job, JudgeJob) or not facts["input_tokens"]:
         return {}
@@ -100,7 +99,7 @@ def _cost(job: AnyJob, facts: Results) -> Results:
     return {"cost": job.judging.of(job.judge).prices.cost(*tokens)}
 
 
-def _computing(job: AnyJob, made_by: Results) -> Results:
+def _computing(job: Job, made_by: Results) -> Results:
     """How a training was computed, by the job that made it, which may have said other than this run; nothing for other
     stages."""
     if not isinstance(job, TrainJob):
@@ -110,15 +109,12 @@ def _computing(job: AnyJob, made_by: Results) -> Results:
 
 def _outside(road: Road) -> set[str]:
     """Digests of all weights that come from outside the store."""
-    models = [value for job in road.jobs.values() for value in dict(job).values() if isinstance(value, Model)]
-    digests = {model.digest for model in models if model.digest}
-    return digests | {job.digest for job in road.jobs.values() if job.stage == "convert"}
+    return {model.digest for job in road.jobs.values() for model in job.models if model.digest}
 
 
 def revisions(road: Road) -> list[str]:
     """The models that came from the hub, each as owner/name@commit."""
-    paths = [model.path for job in road.jobs.values() for model in dict(job).values() if isinstance(model, Model)]
-    paths += [job.path for job in road.jobs.values() if isinstance(job, ConvertJob)]
+    paths = [model.path for job in road.jobs.values() for model in job.models]
     return sorted({"@".join(origin) for path in paths if path and (origin := hub_origin(Path(path)))})
 
 

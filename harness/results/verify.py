@@ -28,7 +28,7 @@ from harness.results.figures import SECTIONS, TEACHER, Results, figures
 from harness.results.folder import BOARD, CONFIG, CURVES, RESULTS, RUN_PROMPTS, RUN_RESPONSES, declared_in, read_made
 from harness.results.manifest import changed_files, from_results, read_manifest, sums
 from harness.results.reading import is_older, read_results
-from harness.run.jobs import RESPONSES, VERDICTS, JudgeJob, job_from_json
+from harness.run.jobs import RESPONSES, VERDICTS, JudgeJob, job_from
 from harness.store import MANIFEST, Store
 
 # what stands in a row, a contrast or a length control that says which one it is
@@ -242,7 +242,7 @@ def _artifact(stage: Results, store: Store) -> Iterator[str]:
             yield f"{where}: {name} is not the file that {MANIFEST} has the sha256 of"
     try:
         written = json.loads((store.path(stage["ref"]) / MANIFEST).read_text(encoding="utf-8"))
-        ref = job_from_json.validate_python(written["job"]).ref
+        ref = job_from(written["job"]).ref
         changed = [name for name in ("facts", "seconds", "created") if written[name] != stage[name]]
     except (ValueError, KeyError, TypeError):
         yield f"{where}: its {MANIFEST} is damaged, or of another version"
@@ -264,7 +264,7 @@ def _rows(folder: Path, stages: Sequence[Results], every: bool, store: Store) ->
     sound = {stage["ref"] for stage in stages}
     for ref in sound:
         manifest = json.loads((store.path(ref) / MANIFEST).read_text(encoding="utf-8"))
-        job = job_from_json.validate_python(manifest["job"])
+        job = job_from(manifest["job"])
         if isinstance(job, JudgeJob):
             verdicts.update(_canonical(row) for _, row in read_jsonl(store.path(ref) / VERDICTS))
             judgings.add((job.prompt_set, job.candidate_name, job.judge))
