@@ -24,7 +24,6 @@ from harness.core.records import (
     write_jsonl,
 )
 from harness.judging import Judge
-from harness.judging.protocol import source_digest
 from harness.prompts import PromptSet
 from harness.prompts.overlap import overlap
 from harness.results.figures import SECTIONS, TEACHER, Declared, Results, RunRows, figures
@@ -188,7 +187,7 @@ def described(judge: Judge) -> Results:
         "summary": judge.summary,
         "misses": judge.misses,
         "setup": judge.setup,
-        "digest": source_digest(judge),
+        "digest": judge.digest,
     }
 
 
@@ -196,7 +195,7 @@ def _panels(road: Road) -> list[Results]:
     members = [judge for judge, _ in road.judges if judge.name in road.config.judge.names]
     misses = panel_misses([judge.misses for judge in members])
     setup = {"judges": ", ".join(judge.name for judge in members)}
-    digest = canonical_hash([source_digest(judge) for judge in members])
+    digest = canonical_hash([judge.digest for judge in members])
     return [
         {"name": name, "summary": text, "misses": misses, "setup": setup, "digest": digest}
         for name, text in SUMMARIES.items()
