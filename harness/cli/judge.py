@@ -43,6 +43,7 @@ def import_verdicts(source: str, files: list[Path], reference: str | None, out: 
 
 
 def stats(files: list[Path], contrasts: list[str], seed: int, rank_incomplete: bool, as_json: bool) -> None:
+    from harness.core.records import plain
     from harness.reports.stats import stats_text
     from harness.statistics.outcomes import read_verdicts
     from harness.statistics.summary import statistics_of
@@ -54,7 +55,7 @@ def stats(files: list[Path], contrasts: list[str], seed: int, rank_incomplete: b
             raise UserError(f"--contrast {text}: expected two candidates with a comma between them")
         pairs.append((first.strip(), second.strip()))
     found = statistics_of(read_verdicts(files), pairs, seed, rank_incomplete)
-    print(json.dumps(found, indent=1, ensure_ascii=False, allow_nan=False) if as_json else stats_text(found))
+    print(json.dumps(plain(found), indent=1, ensure_ascii=False, allow_nan=False) if as_json else stats_text(found))
 
 
 def judge(request: JudgeRequest, candidate: Path, reference: Path, out: Path) -> int:
