@@ -14,7 +14,7 @@ help:
 	@echo "make run         train four methods on the embedded pair, judge them, write runs/…/leaderboard.md"
 	@echo "make test        all tests, slow ones too"
 	@echo "make test-vllm   tests against a real vLLM on the CPU, installed in $(VLLM_VENV)"
-	@echo "make lint        ruff and mypy"
+	@echo "make lint        ruff, mypy, and which room imports which"
 	@echo "make clean       remove $(VENV) and $(VLLM_VENV)"
 
 setup: $(READY)
@@ -30,8 +30,9 @@ $(READY): pyproject.toml constraints.txt
 run: setup
 	$(BIN)/python -m harness run --preset embedded
 
+# two processes that take file after file, in the order of tests/conftest.py: a file's fixtures are made once
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 $(VLLM_READY): requirements-vllm.txt
 	$(PYTHON) -m venv $(VLLM_VENV)
@@ -45,6 +46,7 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 clean:
 	rm -rf $(VENV) $(VLLM_VENV)

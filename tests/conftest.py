@@ -21,7 +21,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoModelForCausalLM, Gemma2Config, LlamaConfig, PreTrainedTokenizerFast, Qwen2Config
 
 from harness import __main__ as program
-from harness.prompts import prompt_sets, read_prompts
+from harness.prompts import Library, training_set
 from tests.clock import Clock
 
 CHAT_TEMPLATE = (
@@ -29,6 +29,12 @@ CHAT_TEMPLATE = (
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests first: where processes take file after file, quick ones are left for whichever is free."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -88,7 +94,7 @@ def trained_tokenizer(size: int, special: Sequence[str] = SPECIAL) -> Any:
     trainer = trainers.BpeTrainer(
         vocab_size=size, special_tokens=list(special), initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
     )
-    texts = [m.content for p in read_prompts(prompt_sets.get("everyday-train").path) for m in p.messages]
+    texts = [m.content for p in training_set("everyday-train", Library()).prompts for m in p.messages]
     backend.train_from_iterator(texts, trainer)
     fast = PreTrainedTokenizerFast(
         tokenizer_object=backend, bos_token="<|im_start|>", eos_token="<|im_end|>", pad_token="<|im_end|>"

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import ast
+import itertools
 import os
 import shutil
 import subprocess
 import sys
 import sysconfig
+import tomllib
 import venv
 import zipfile
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 pytestmark = pytest.mark.slow
 
@@ -127,3 +132,37 @@ def test_the_wheel_has_a_command_of_its_own(python: Path, tmp_path: Path) -> Non
     done = subprocess.run([command, "--help"], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert "leaderboard" in done.stdout
+
+
+def test_every_package_that_is_imported_is_declared() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    declared = [*project["dependencies"], *itertools.chain(*project["optional-dependencies"].values())]
+    names = {Requirement(text).name.replace("_", "-").lower() for text in declared}
+    providers = packages_distributions()
+    ours = {"harness", "baselines", "benchmarks"}
+    undeclared = {
+        (module, str(path.relative_to(ROOT)))
+        for top in ours
+        for path in (ROOT / top).rglob("*.py")
+        for module in imported_by(path) - sys.stdlib_module_names - ours
+        if not {name.replace("_", "-").lower() for name in providers.get(module, [module])} & names
+    }
+    assert undeclared == set()
+
+
+def imported_by(path: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found.add(node.module.partition(".")[0])
+    return found
+
+
+def test_at_the_top_of_the_harness_there_are_rooms_alone() -> None:
+    assert {path.name for path in (ROOT / "harness").glob("*.py")} == {"__init__.py", "__main__.py"}
+    for room in (ROOT / "harness").iterdir():
+        if room.is_dir() and room.name != "__pycache__":
+            module = ast.parse((room / "__init__.py").read_text(encoding="utf-8"))
+            assert ast.get_docstring(module), f"{room.name} does not say what it is for"

@@ -44,7 +44,7 @@ from harness.generation.vllm import VLLMGenerator
 from harness.models import chat
 from harness.models.loading import load_model
 from harness.models.tokenizers import load_tokenizer
-from harness.prompts import prompt_sets, read_prompts
+from harness.prompts import Library, prompt_sets, training_set
 from harness.serving.resident import let_go_of_all
 from harness.serving.settings import VLLM
 
@@ -71,8 +71,8 @@ class Work:
 
 def rows_of(tokenizer: Any, count: int) -> list[Request]:
     """So many prompts, evenly from all shipped sets, in an order that says nothing of their length."""
-    shipped = [card.path for _, card in prompt_sets.items() if card.path is not None]
-    found = [prompt for path in shipped for prompt in read_prompts(path)]
+    shipped = [name for name, card in prompt_sets.items() if card.path is not None]
+    found = [prompt for name in shipped for prompt in training_set(name, Library()).prompts]
     chosen = [found[place * len(found) // count] for place in range(count)]
     return [
         Request(f"{number}/0", prompt.messages, chat.encode_chat(tokenizer, prompt.messages))

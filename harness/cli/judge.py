@@ -1,4 +1,5 @@
-"""`judge`, `judge-check`, `import` and `stats`: judgments of texts without a run."""
+"""`judge`, `judge-check`, `import` and `stats`: judgments of texts without a run. Importing this imports no more than
+typer."""
 
 from __future__ import annotations
 
@@ -8,26 +9,36 @@ import time
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from harness.cli.options import ASK_AGAIN, JudgeRequest, check_file, open_store
-from harness.config import JudgeConfig
+from harness.cli.results import RankIncomplete
 from harness.core.errors import UserError
-from harness.core.files import write_atomically
-from harness.core.progress import plain_console
-from harness.core.registry import did_you_mean
-from harness.judging.settings import Prices
-from harness.store import Store
 
 if TYPE_CHECKING:
+    from harness.config import JudgeConfig
     from harness.core.records import Prompt
     from harness.judging import Judge
     from harness.judging.protocol import Answer, Question
+    from harness.judging.settings import Prices
+    from harness.store import Store
+
+Verdicts = Annotated[Path, typer.Option(metavar="FILE", help="Where the verdicts go, as JSONL.")]
 
 
-def import_verdicts(source: str, files: list[Path], reference: str | None, out: Path) -> None:
-    """Another tool's judgments as verdict rows."""
+def import_verdicts(
+    source: Annotated[str, typer.Argument(metavar="alpaca-eval|arena-hard|fastchat", show_default=False)],
+    files: Annotated[list[Path], typer.Argument(help="That tool's files of judgments.")],
+    out: Verdicts,
+    reference: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="Keep judgments against this model alone.")
+    ] = None,
+) -> None:
+    """Judgments that another tool wrote, as verdict rows, so that its published figures can be computed again."""
     from harness.core.records import write_jsonl
+    from harness.core.registry import did_you_mean
     from harness.judging.importers import IMPORTERS
     from harness.reports.stats import imported
 
@@ -42,14 +53,24 @@ def import_verdicts(source: str, files: list[Path], reference: str | None, out: 
     print(f"written to {out}; now: python -m harness stats {shlex.quote(str(out))}")
 
 
-def stats(files: list[Path], contrasts: list[str], seed: int, rank_incomplete: bool, as_json: bool) -> None:
+def stats(
+    files: Annotated[list[Path], typer.Argument(help="Verdict files, each a run: of `run`, `judge` or `import`.")],
+    contrast: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FIRST,SECOND", help="Two candidates to test against each other. Repeatable."),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the resampling.")] = 0,
+    rank_incomplete: RankIncomplete = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Everything, as JSON.")] = False,
+) -> None:
+    """Rates, intervals and tests of any verdict files; docs/statistics.md has the formulas."""
     from harness.core.records import plain
     from harness.reports.stats import stats_text
     from harness.statistics.outcomes import read_verdicts
     from harness.statistics.summary import statistics_of
 
     pairs = []
-    for text in contrasts:
+    for text in contrast or ():
         first, comma, second = text.partition(",")
         if not (comma and first.strip() and second.strip()):
             raise UserError(f"--contrast {text}: expected two candidates with a comma between them")
@@ -58,9 +79,19 @@ def stats(files: list[Path], contrasts: list[str], seed: int, rank_incomplete: b
     print(json.dumps(plain(found), indent=1, ensure_ascii=False, allow_nan=False) if as_json else stats_text(found))
 
 
-def judge(request: JudgeRequest, candidate: Path, reference: Path, out: Path) -> int:
-    """Judge one response file against another; the process's status."""
-    from harness.core.progress import StageView
+def judge(
+    candidate: Annotated[Path, typer.Option(metavar="FILE", help="Responses: JSONL with prompt_id, prompt, response.")],
+    reference: Annotated[Path, typer.Option(metavar="FILE", help="The responses that they are compared with.")],
+    request: JudgeRequest,
+    out: Verdicts,
+) -> int:
+    """Judge any two files of responses to the same prompts, each pair in both orders.
+
+    Rows have `prompt_id`, `response`, and `prompt` (or `messages`). Every answer is kept as it arrives: run it again
+    after a kill or a failure, and only what is missing is asked. Status 0: at least 99% of the verdicts are ok
+    (judge.least_ok); 3: fewer.
+    """
+    from harness.core.progress import StageView, plain_console
     from harness.core.records import Verdict, write_jsonl
     from harness.judging.cache import CACHE, VerdictCache
     from harness.judging.collect import Place, Tally, ask_for_verdicts
@@ -99,9 +130,19 @@ def judge(request: JudgeRequest, candidate: Path, reference: Path, out: Path) ->
     return ASK_AGAIN if low else 0
 
 
-def judge_check(request: JudgeRequest, labels: Path | None, out: Path | None) -> int:
-    """A judge's own report; the process's status: ASK_AGAIN where the judge is not usable."""
-    from harness.core.progress import StageView
+def judge_check(
+    labels: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="JSONL: prompt_id, prompt, response_a, response_b, label.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="A copy of the report.")] = None,
+    *,
+    request: JudgeRequest,
+) -> int:
+    """Check a judge before you rely on it: bias by position and length, consistency, agreement with people, and whether
+    damaged responses lose. Status 0: usable; 3: not.
+    """
+    from harness.core.files import write_atomically
+    from harness.core.progress import StageView, plain_console
     from harness.judging.cache import CACHE, VerdictCache
     from harness.judging.check.check import CheckPlan, check, read_labels, read_pairs
     from harness.judging.collect import ask
@@ -154,20 +195,22 @@ def reading_judges(config: JudgeConfig, store: Store, prompts: Sequence[Prompt])
     """
     from harness.judging import judges, open_judge
     from harness.judging.registry import check_ready, checkpoint_in
-    from harness.run.sources import judge_checkpoints, locate_all
+    from harness.run.sources import judge_models, locate_all
 
     for name in config.judge.names:
         if name in judges and judges.get(name).measures:
             raise UserError(f"judge '{name}' reads measures that only a run makes; name one that reads texts")
-    jobs: dict[str, Any] = {}
     located = locate_all([], config.judge, store, True, config.trust_remote_code)
-    checkpoints = judge_checkpoints(config.judge, located, lambda job: jobs.setdefault(job.ref, job).ref)
-    if jobs:
+    checkpoints = judge_models(config.judge, located)
+    conversions = {job.ref: job for found in checkpoints.values() if found and (job := found.conversion)}
+    if conversions:
+        from harness.core.progress import plain_console
         from harness.run.launch import run_jobs
 
-        run_jobs(jobs.values(), store, plain_console())
+        run_jobs(conversions.values(), store, plain_console())
     found = [
-        open_judge(name, config.judge, checkpoint_in(store, model), config.vllm) for name, model in checkpoints.items()
+        open_judge(name, config.judge, checkpoint_in(store, found.model if found else None), config.vllm)
+        for name, found in checkpoints.items()
     ]
     for opened in found:
         check_ready(opened, prompts)

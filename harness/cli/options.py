@@ -1,77 +1,187 @@
-"""The options of commands, as given and as configuration; and the checks of output files that commands share."""
+"""The options that several commands take, each written once; and the checks of output files that commands share.
+
+A command takes a record of options as one parameter (`RunRequest`, `JudgeRequest`), which `spread` gives to typer
+option by option. An option is named as its field, and says for itself what it sets in the configuration (`Sets`) and,
+where that is not simply its value, how it stands in the command that reproduces a run (`Reproduced`). `--help` imports
+the modules of all commands: what takes longer to import than typer is imported where it is used.
+"""
 
 from __future__ import annotations
 
+import functools
+import inspect
 import os
 import shlex
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from inspect import Parameter
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
 
-from harness.config import (
-    MACHINE,
-    Config,
-    JudgeConfig,
-    parse_assignments,
-    preset_layer,
-    read_config_file,
-    resolve_judging,
-)
+import typer
+
 from harness.core.errors import UserError
 from harness.core.secrets import hide
-from harness.core.section import Layer
-from harness.store import STORE_VARIABLE, Store
+
+if TYPE_CHECKING:
+    from harness.config import Config, JudgeConfig
+    from harness.core.section import Layer
+    from harness.store import Store
 
 DEFAULT_STORE = "~/.cache/dadpo-harness"
-
-
 DEFAULT_PRESET, DEFAULT_ON_A_GPU = "embedded", "single-gpu"
-
-
 MARK = "harness-run.json"
 
-
 DOUBTFUL = 3  # the status of `verify` where something does not follow
+ASK_AGAIN = 3  # the status of `judge` where too many verdicts are not ok, and of `run` where judgings lack verdicts
+
+
+# ---- what an option means
+
+
+class Sets:
+    """The settings that an option sets; `several`: to the list that its text is, with commas between."""
+
+    def __init__(self, *keys: str, several: bool = False) -> None:
+        self.keys, self.several = keys, several
+
+    def value(self, given: Any) -> Any:
+        return [part.strip() for part in given.split(",") if part.strip()] if self.several else given
 
 
 @dataclass(frozen=True)
-class RunRequest:
-    """The arguments of `run` and `plan`, as given."""
+class Reproduced:
+    """What of an option's value stands in the command that reproduces a run."""
 
-    preset: str | None
-    config: Path | None
-    assignments: list[str]
-    methods: str | None
-    student: str | None
-    teacher: str | None
-    judge: str | None
-    template: str | None
-    max_cost: float | None
-    controls: str | None
-    train_prompts: str | None
-    eval: str | None
-    limit: int | None
-    seed: int | None
+    part: Callable[[Any], Sequence[Any]] = lambda value: [value]
 
-    def options(self) -> Layer:
-        """The command-line options as a layer of configuration."""
-        layer: Layer = {
-            "methods": _split(self.methods),
-            "student": self.student,
-            "teacher": self.teacher,
-            "judge": judge_options(self.judge, self.template, self.max_cost),
-            "controls": self.controls,
-            "train_prompts": self.train_prompts,
-            "eval": _split(self.eval),
-            "limits": None if self.limit is None else {"train": self.limit, "eval": self.limit},
-            "seed": self.seed,
+
+def _not_of_the_machine(assignments: list[str]) -> list[str]:
+    from harness.config import MACHINE
+
+    return [text for text in assignments if text.partition("=")[0] not in MACHINE]
+
+
+# ---- options of `run` and of `judge`
+
+ConfigFile = Annotated[Path | None, typer.Option(help="A YAML file of settings.")]
+Assignments = Annotated[
+    list[str] | None,
+    typer.Option(metavar="KEY=VALUE", help="One setting, e.g. training.epochs=2. Repeatable."),
+    Reproduced(_not_of_the_machine),
+]
+Template = Annotated[
+    str | None,
+    typer.Option(help="How the judge is asked: a named template, or a file of yours; docs/judges.md."),
+    Sets("judge.template"),
+]
+MaxCost = Annotated[
+    float | None,
+    typer.Option(min=0, help="Stop asking before this has been spent; needs prices."),
+    Sets("judge.max_cost"),
+    Reproduced(lambda value: []),  # how much may be spent shapes nothing
+]
+Refresh = Annotated[bool, typer.Option("--refresh", help="Ask the judge anew for what it was asked before.")]
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options as given; None is one that was not."""
+
+    def given(self) -> dict[str, tuple[Any, dict[type, Any]]]:
+        """By name: the value of each option that was given, and what the option says of itself, by its class."""
+        hints = get_type_hints(type(self), include_extras=True)
+        return {
+            name: (value, {type(said): said for said in hints[name].__metadata__})
+            for name, value in vars(self).items()
+            if value is not None
         }
-        return {key: value for key, value in layer.items() if value is not None}
+
+    def layer(self) -> Layer:
+        """Those that set something, as a layer of configuration."""
+        from harness.config import merge, nested
+
+        layer: Layer = {}
+        for value, said in self.given().values():
+            sets = said.get(Sets, Sets())
+            for key in sets.keys:
+                layer = merge(layer, nested(key, sets.value(value)))
+        return layer
+
+
+def _layers(options: RunRequest | JudgeRequest) -> list[Layer]:
+    """The configuration file, `--set` and the options that set something, weakest first."""
+    from harness.config import parse_assignments, read_config_file
+
+    return [
+        *([read_config_file(options.config)] if options.config else []),
+        parse_assignments(options.set or ()),
+        options.layer(),
+    ]
+
+
+@dataclass(frozen=True)
+class RunRequest(Options):
+    """What `run`, `plan` and `show-example` share."""
+
+    preset: Annotated[str | None, typer.Option(help="A named set of settings; see `list presets`.")] = None
+    config: ConfigFile = None
+    set: Assignments = None
+    methods: Annotated[
+        str | None,
+        typer.Option(help="Methods, comma-separated; see `list methods`."),
+        Sets("methods", several=True),
+    ] = None
+    student: Annotated[
+        str | None,
+        typer.Option(help="A pair or model of `list`, a pair's file, a local folder, or a hub id."),
+        Sets("student"),
+    ] = None
+    teacher: Annotated[
+        str | None,
+        typer.Option(help="The same; by default the pair's teacher."),
+        Sets("teacher"),
+    ] = None
+    judge: Annotated[
+        str | None,
+        typer.Option(metavar="JUDGE,JUDGE", help="proxy, openai:MODEL, pairrm, …; several are a panel."),
+        Sets("judge.name"),
+    ] = None
+    template: Template = None
+    max_cost: MaxCost = None
+    controls: Annotated[
+        str | None,
+        typer.Option(help="none, basic or full: rows that a method's claim travels with."),
+        Sets("controls"),
+    ] = None
+    train_prompts: Annotated[
+        str | None,
+        typer.Option(metavar="SET", help="A prompt set of `list`, or a file or folder of prompts."),
+        Sets("train_prompts"),
+    ] = None
+    eval: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SET,SET", help="Prompt sets of `list`, or files; a file is out-of-domain unless in:PATH."
+        ),
+        Sets("eval", several=True),
+    ] = None
+    limit: Annotated[
+        int | None,
+        typer.Option(min=1, help="Prompts per set, training included."),
+        Sets("limits.train", "limits.eval"),
+    ] = None
+    seed: Annotated[
+        int | None,
+        typer.Option(min=0, help="Moves SFT, student responses, training and evaluation."),
+        Sets("seed"),
+    ] = None
 
     def layers(self) -> tuple[str | None, list[Layer]]:
         """The preset's name and all layers, weakest first. With nothing that names a student, this machine's."""
-        above = [read_config_file(self.config)] if self.config else []
-        above.append(parse_assignments(self.assignments))
-        above.append(self.options())
+        from harness.config import preset_layer
+
+        above = _layers(self)
         preset = self.preset
         if preset is None and not any("student" in layer for layer in above):
             preset = default_preset()
@@ -82,20 +192,31 @@ class RunRequest:
         return preset, below + above
 
     def command(self, preset: str | None) -> str:
-        """The command that reproduces the run."""
+        """The command that reproduces the run, which went by `preset`."""
         parts = ["python", "-m", "harness", "run"]
-        if preset:
-            parts += ["--preset", preset]
-        if self.config:
-            parts += ["--config", str(self.config)]
-        for text in self.assignments:
-            if text.partition("=")[0] not in MACHINE:
-                parts += ["--set", text]
-        for name in [field.name for field in fields(self)][3:]:  # after preset, config and assignments
-            value = getattr(self, name)
-            if value is not None and name != "max_cost":  # how much may be spent shapes nothing
-                parts += [f"--{name.replace('_', '-')}", str(value)]
+        for name, (value, said) in replace(self, preset=preset).given().items():
+            for text in said.get(Reproduced, Reproduced()).part(value):
+                parts += [f"--{name.replace('_', '-')}", str(text)]
         return hide(shlex.join(parts))
+
+
+@dataclass(frozen=True)
+class JudgeRequest(Options):
+    """What `judge` and `judge-check` share."""
+
+    judge: Annotated[
+        str, typer.Option(metavar="JUDGE,JUDGE", help="See `list judges`; several are a panel."), Sets("judge.name")
+    ]
+    template: Template = None
+    max_cost: MaxCost = None
+    config: ConfigFile = None
+    set: Assignments = None
+    refresh: Refresh = False
+
+    def resolve(self) -> JudgeConfig:
+        from harness.config import resolve_judging
+
+        return resolve_judging(_layers(self))
 
 
 def default_preset() -> str:
@@ -105,17 +226,39 @@ def default_preset() -> str:
     return DEFAULT_ON_A_GPU if torch.cuda.is_available() else DEFAULT_PRESET
 
 
-def judge_options(judge: str | None, template: str | None, max_cost: float | None) -> Layer | None:
-    """What the command line says of the judge, as the `judge` part of a layer."""
-    said = {"name": judge, "template": template, "max_cost": max_cost}
-    return {key: value for key, value in said.items() if value is not None} or None
+Status = TypeVar("Status")
 
 
-def _split(text: str | None) -> list[str] | None:
-    return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
+def spread(command: Callable[..., Status]) -> Callable[..., Status]:
+    """`command` as typer takes it: a parameter that is a record of options gives way to the options themselves."""
+    hints = get_type_hints(command, include_extras=True)
+    records = {name: hint for name, hint in hints.items() if isinstance(hint, type) and issubclass(hint, Options)}
+    parameters: list[Parameter] = []
+    for name, parameter in inspect.signature(command).parameters.items():
+        if name in records:
+            hints |= get_type_hints(records[name], include_extras=True)
+            parameters += inspect.signature(records[name]).parameters.values()
+        else:
+            parameters.append(parameter)
+
+    @functools.wraps(command)
+    def called(**given: Any) -> Status:
+        for name, record in records.items():
+            given[name] = record(**{field.name: given.pop(field.name) for field in fields(record)})
+        return command(**given)
+
+    parameters.sort(key=lambda parameter: parameter.default is not parameter.empty)  # required ones first
+    typed = [one.replace(kind=Parameter.KEYWORD_ONLY, annotation=hints[one.name]) for one in parameters]
+    called.__signature__ = inspect.Signature(typed)  # type: ignore[attr-defined]
+    return called
+
+
+# ---- where commands read and write
 
 
 def open_store(config: Config | JudgeConfig | None = None) -> Store:
+    from harness.store import STORE_VARIABLE, Store
+
     named = config.store if config else None
     return Store(Path(named or os.environ.get(STORE_VARIABLE) or DEFAULT_STORE).expanduser())
 
@@ -143,24 +286,3 @@ def check_ours(out: Path) -> None:
     foreign = [path for path in out.iterdir() if not path.name.startswith(".")] if out.is_dir() else []
     if foreign and not (out / MARK).is_file():
         raise UserError(f"--out {out} holds files that no run made; name a new folder")
-
-
-ASK_AGAIN = 3  # the status of `judge` where too many verdicts are not ok, and of `run` where judgings lack verdicts
-
-
-@dataclass(frozen=True)
-class JudgeRequest:
-    """The arguments that `judge` and `judge-check` share, as given."""
-
-    judge: str
-    template: str | None
-    max_cost: float | None
-    config: Path | None
-    assignments: list[str]
-    refresh: bool
-
-    def resolve(self) -> JudgeConfig:
-        layers = [read_config_file(self.config)] if self.config else []
-        layers.append(parse_assignments(self.assignments))
-        layers.append({"judge": judge_options(self.judge, self.template, self.max_cost)})
-        return resolve_judging(layers)

@@ -1,35 +1,50 @@
-"""`record`, `leaderboard`, `report` and `verify`: what runs left, read again."""
+"""`record`, `leaderboard`, `report` and `verify`: what runs left, read again. Importing this imports no more than
+typer."""
 
 from __future__ import annotations
 
 from importlib import resources
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from harness.cli.options import DOUBTFUL, check_file, open_store
-from harness.core.files import write_atomically
-from harness.core.progress import plain_console
-from harness.store import Store
+
+RunDir = Annotated[Path, typer.Argument(help="The output folder of a finished run, or a record of one.")]
+RankIncomplete = Annotated[
+    bool, typer.Option("--rank-incomplete", help="Rank sets where more than 10% of a row's prompts are missing.")
+]
 
 
-def record(run_dir: Path) -> None:
+def record(run_dir: Annotated[Path, typer.Argument(help="The output folder of a finished run.")]) -> None:
+    """Add a run's small result files to benchmarks/results."""
     from harness.results.recording import record as copy
 
     target = copy(run_dir)
     print(f"recorded in {target}; now: python -m harness leaderboard")
 
 
-def leaderboard(run_dirs: list[Path], out: Path | None, rank_incomplete: bool) -> None:
-    from harness.reports import board
-    from harness.reports import formats as files
-    from harness.results import folder as results
-    from harness.results import pooling, recording
+def leaderboard(
+    run_dirs: Annotated[list[Path] | None, typer.Argument(help="Runs; without any, the recorded ones.")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="A .md, .html, .csv or .json file.")] = None,
+    rank_incomplete: RankIncomplete = False,
+) -> None:
+    """Render a leaderboard. Without arguments: the top-level leaderboard.md from benchmarks/results.
+
+    Runs of one kind (pair, judge, template, prompt sets, sampling) share tables: seeds of one training are one row,
+    with the spread between them. Others stand in tables of their own.
+    """
+    from harness.core.files import write_atomically
+    from harness.reports import board, formats
+    from harness.results import folder, pooling, recording
 
     if out:
         check_file(out, "--out")
-    write = files.writer(out) if out else board.board_markdown
+    write = formats.writer(out) if out else board.board_markdown
     text = write(pooling.boards(run_dirs or recording.recorded(), rank_incomplete))
     if out is None and not run_dirs:
-        out = Path(str(resources.files("benchmarks"))).parent / results.BOARD
+        out = Path(str(resources.files("benchmarks"))).parent / folder.BOARD
     if out is None:
         print(text)
     else:
@@ -37,7 +52,12 @@ def leaderboard(run_dirs: list[Path], out: Path | None, rank_incomplete: bool) -
         print(f"written to {out}")
 
 
-def report(run_dir: Path, out: Path) -> None:
+def report(
+    run_dir: RunDir,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Where to write the page.")] = Path("report.html"),
+) -> None:
+    """A run as one page that needs no network: board, plots, training curves, and every prompt with its responses."""
+    from harness.core.files import write_atomically
     from harness.reports import html
 
     check_file(out, "--out")
@@ -45,11 +65,18 @@ def report(run_dir: Path, out: Path) -> None:
     print(f"written to {out}; open it in a browser")
 
 
-def verify(run_dir: Path, store: Path | None) -> int:
-    """Whether a run's figures follow; the process's status: DOUBTFUL where one does not."""
-    from harness.core.progress import StageView
+def verify(
+    run_dir: RunDir,
+    store: Annotated[Path | None, typer.Option(metavar="DIR", help="Where its artifacts are.")] = None,
+) -> int:
+    """Compute every figure of a run again from its files, and check every hash. Status 0: all follow; 3: not.
+
+    Artifacts are read again where the store has them; figures need the folder alone.
+    """
+    from harness.core.progress import StageView, plain_console
     from harness.reports.board import board_markdown
     from harness.results.verify import verify as hold
+    from harness.store import Store
 
     console = plain_console()
     with StageView(console, 1) as view:

@@ -1,4 +1,4 @@
-"""`run`, `plan`, `show-example`, `list`, `stage` and `doctor`."""
+"""`run`, `plan`, `show-example`, `list`, `stage` and `doctor`. Importing this imports no more than typer."""
 
 from __future__ import annotations
 
@@ -8,30 +8,44 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import ValidationError
+import typer
 
-from harness.cli.options import ASK_AGAIN, DOUBTFUL, MARK, RunRequest, check_file, check_ours, open_store
-from harness.config import Config, preset_words, presets, resolve
-from harness.config import config as configuration
+from harness.cli.options import ASK_AGAIN, DOUBTFUL, MARK, Refresh, RunRequest, check_file, check_ours, open_store
 from harness.core.errors import UserError
-from harness.core.files import canonical_hash, write_atomically
-from harness.core.progress import plain_console
-from harness.core.registry import did_you_mean
-from harness.judging.settings import Judging
-from harness.planning.summary import judging_bill
-from harness.store import MANIFEST
+
+if TYPE_CHECKING:
+    from harness.config import Config
+
+Out = Annotated[Path | None, typer.Option(metavar="DIR", help="Output folder; by default one under runs/.")]
+Copy = Annotated[Path | None, typer.Option("--leaderboard", metavar="FILE", help="A second copy of the board.")]
+Owner = Annotated[
+    str | None,
+    typer.Option(
+        "--push-to-hub",
+        metavar="OWNER",
+        help="Upload each method's student to OWNER on the hub, in private repositories.",
+    ),
+]
 
 
-def run(request: RunRequest, out: Path | None, copy: Path | None, refresh: bool, owner: str | None = None) -> int:
-    """The process's status: ASK_AGAIN where judgings lack verdicts."""
+def run(request: RunRequest, out: Out = None, copy: Copy = None, refresh: Refresh = False, owner: Owner = None) -> int:
+    """Train, judge and print the leaderboard. Run it again after a kill: it goes on where it was.
+
+    Later layers win: defaults, preset, --config, --set, options. Status 3: judgings lack verdicts, and are asked for
+    when it is run again.
+    """
+    from harness.config import resolve
+    from harness.core.files import write_atomically
+    from harness.core.progress import plain_console
     from harness.reports import board
     from harness.results import folder as results
     from harness.results import manifest
     from harness.run.launch import run_jobs
     from harness.run.launchers import launcher
     from harness.run.road import ask_again, build_road
+    from harness.store import MANIFEST
     from harness.students import folders as students
     from harness.students import upload
 
@@ -48,7 +62,7 @@ def run(request: RunRequest, out: Path | None, copy: Path | None, refresh: bool,
     methods = [entry.name for entry in road.entries if not entry.controls]
     repositories = upload.repositories(owner, road.pair.student, methods) if owner is not None else {}
     if refresh:
-        ask_again(road, store)
+        road = ask_again(road, store)
     out = out or _default_out(preset, road.config)
     check_ours(out)
     command = request.command(preset)
@@ -74,16 +88,21 @@ def run(request: RunRequest, out: Path | None, copy: Path | None, refresh: bool,
 
 def _default_out(preset: str | None, config: Config) -> Path:
     """A folder under runs/ named after the run; where another configuration's results lie there, one beside it."""
+    from harness.config import to_yaml
+    from harness.core.files import canonical_hash
     from harness.results.folder import CONFIG, as_file_name
 
     name = "-".join(filter(None, [preset, as_file_name(config.student), f"seed{config.seed}"]))
-    out, text = Path("runs") / name, configuration.to_yaml(config)
+    out, text = Path("runs") / name, to_yaml(config)
     if (out / CONFIG).is_file() and (out / CONFIG).read_text(encoding="utf-8") != text:
         return out.with_name(f"{name}-{canonical_hash(text)[:6]}")
     return out
 
 
-def plan(request: RunRequest) -> None:
+def plan(request: RunRequest, out: Out = None, copy: Copy = None) -> None:
+    """What `run` with the same arguments would do, what of it is there already, and what the rest costs."""
+    from harness.config import preset_words, resolve
+    from harness.core.progress import plain_console
     from harness.planning import summary as planning
     from harness.planning.calibration import rates
     from harness.planning.cost import estimate, grouped
@@ -103,12 +122,21 @@ def plan(request: RunRequest) -> None:
     console.print(planning.stage_table(road, grouped(costs)))
     for line in [*(f"note: {note}" for note in road.notes), *planning.summary(road, costs, store)]:
         console.print(line, markup=False, highlight=False, soft_wrap=line.startswith("note"))
-    for line in judging_bill(costs, config.judge):
+    for line in planning.judging_bill(costs, config.judge):
         console.print(line, markup=False)
 
 
-def show_example(request: RunRequest, index: int) -> None:
-    """Print one training row of each kind of data that the run's methods train on."""
+def show_example(
+    request: RunRequest,
+    index: Annotated[int, typer.Option(min=0, help="Which training prompt, counted from 0.")] = 0,
+) -> None:
+    """One training row of `run` with the same arguments, token by token, and which tokens are in the loss.
+
+    Nothing is computed: responses that are not there yet are said to be missing.
+    """
+    from harness.config import resolve
+    from harness.core.progress import plain_console
+    from harness.judging.settings import Judging
     from harness.reports.preview import preview_text
     from harness.run.preview import previews_of
     from harness.run.road import build_road
@@ -124,7 +152,15 @@ def show_example(request: RunRequest, index: int) -> None:
         console.print(text, highlight=False, soft_wrap=not console.is_terminal)
 
 
-def list_names(kind: str | None) -> None:
+def list_names(
+    kind: Annotated[
+        str | None,
+        typer.Argument(metavar="[methods|models|pairs|judges|prompts|presets]", show_default=False),
+    ] = None,
+) -> None:
+    """What there is, by kind; everything without one."""
+    from harness.config import preset_words, presets
+    from harness.core.registry import did_you_mean
     from harness.judging import judge_families, judges
     from harness.methods import methods
     from harness.models.specs import models, pairs
@@ -154,7 +190,7 @@ def list_names(kind: str | None) -> None:
 
 
 def doctor() -> int:
-    """This machine in one screen; the process's status: DOUBTFUL where no preset can run."""
+    """What this machine has, and which presets can run on it. Status 0: at least one; 3: none."""
     from harness.planning import doctor as asked
 
     with contextlib.suppress(ImportError):
@@ -170,8 +206,14 @@ def doctor() -> int:
     return DOUBTFUL if all(lacks.values()) else 0
 
 
-def stage(path: Path, work: Path | None) -> None:
-    """Do a job and commit it; in `work`, only do it, for the process that holds that workspace."""
+def stage(
+    job: Annotated[Path, typer.Argument(metavar="JOB.json", help="A job, as the store's manifests hold it.")],
+    work: Annotated[Path | None, typer.Option(hidden=True, help="A workspace that the caller holds.")] = None,
+) -> None:
+    """Do one stage's job in this process: what `run` does for each missing artifact."""
+    from pydantic import ValidationError
+
+    from harness.core.progress import plain_console
     from harness.run.child import end_with_parent, perform_for_parent
     from harness.run.jobs import job_from_json
     from harness.run.launch import run_jobs
@@ -179,19 +221,19 @@ def stage(path: Path, work: Path | None) -> None:
     if work is None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UserError("ranks of one stage are started by `run` alone: add --set launcher=accelerate to it")
     try:
-        job = job_from_json.validate_json(path.read_bytes())
+        asked = job_from_json(job.read_bytes())
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error})") from error
+        raise UserError(f"{job}: cannot be read ({error})") from error
     except ValidationError as error:
         first: Any = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise UserError(f"{path}: not a job ({where}: {first['msg']})") from error
+        raise UserError(f"{job}: not a job ({where}: {first['msg']})") from error
     store = open_store()
     if work is not None:
         end_with_parent()
-        perform_for_parent(job, path, store, work)
+        perform_for_parent(asked, job, store, work)  # commits nothing: who holds the workspace does
         return
-    made = run_jobs([job], store, plain_console())
-    if not store.has(job.ref):
-        raise UserError(f"{job.ref} lacks verdicts; run it again to ask for them")
-    print(f"{job.ref} {'made' if made else 'was there'}")
+    made = run_jobs([asked], store, plain_console())
+    if not store.has(asked.ref):
+        raise UserError(f"{asked.ref} lacks verdicts; run it again to ask for them")
+    print(f"{asked.ref} {'made' if made else 'was there'}")

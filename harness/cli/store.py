@@ -1,29 +1,32 @@
-"""`store ls`, `store gc` and `store verify`."""
+"""`store ls`, `store gc` and `store verify`. Importing this imports no more than typer."""
 
 from __future__ import annotations
 
 import sys
 import time
 from pathlib import Path
+from typing import Annotated
 
-from rich.table import Table
+import typer
 
 from harness.cli.options import DOUBTFUL, open_store
 from harness.core import units
 from harness.core.errors import UserError
-from harness.core.progress import plain_console
-from harness.results.recording import recorded_runs, refs_of_run, unrecorded_runs
 
 
 def store_ls() -> None:
-    """Every artifact of the store with the runs that need it."""
-    from harness.store import gc as care
+    """Every artifact: what it is, its size and age, and which recorded runs, or runs below runs/, need it."""
+    from rich.table import Table
+
+    from harness.core.progress import plain_console
+    from harness.results.recording import recorded_runs, refs_of_run, unrecorded_runs
+    from harness.store import gc
 
     store, now = open_store(), time.time()
-    kept = care.artifacts(store)
+    kept = gc.artifacts(store)
     runs = {folder.name: folder for folder in recorded_runs()}
     runs |= {str(folder): folder for folder in unrecorded_runs()}
-    needed = {name: care.needed_by(refs_of_run(folder), kept) for name, folder in runs.items()}
+    needed = {name: gc.needed_by(refs_of_run(folder), kept) for name, folder in runs.items()}
     table = Table()
     for name in ("artifact", "what", "size", "age", "needed by"):
         table.add_column(name, justify="right" if name in ("size", "age") else "left", overflow="fold")
@@ -35,41 +38,52 @@ def store_ls() -> None:
         )
     console = plain_console(stderr=False, width=None if sys.stdout.isatty() else 140)
     console.print(table)
-    left = care.rests(store)
+    left = gc.rests(store)
     rest = f"; {len(left)} workspaces and damaged ones, {units.in_bytes(sum(r.bytes for r in left))}" if left else ""
     total = units.in_bytes(sum(one.bytes for one in kept))
     console.print(f"{store.root}: {len(kept)} artifacts, {total}{rest}", markup=False, highlight=False, soft_wrap=True)
 
 
-def store_gc(days: float, keep: list[Path], yes: bool) -> None:
-    """Free what no recorded run and none of these needs; without `yes`, say what that is."""
-    from harness.core.units import in_bytes
+def store_gc(
+    older_than: Annotated[
+        float, typer.Option(metavar="DAYS", min=0, help="Keep what was made in the last days, and what it needs.")
+    ] = 1.0,
+    keep: Annotated[
+        list[Path] | None, typer.Option(metavar="RUN_DIR", help="A run whose artifacts stay. Repeatable.")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Free it; without this, only say what would go.")] = False,
+) -> None:
+    """Free artifacts that no recorded run needs, and what interrupted stages left a day ago or longer.
+
+    What a running stage holds stays, and so does what judges said (verdicts.sqlite).
+    """
+    from harness.results.recording import recorded_runs, refs_of_run
     from harness.store.gc import at_work, find_removable, free
 
-    store, runs = open_store(), [*recorded_runs(), *keep]
+    store, runs = open_store(), [*recorded_runs(), *(keep or ())]
     if yes and (busy := at_work(store)):
         raise UserError(
             f"a run is at work in {store.root} ({busy[0]}), and may yet read anything; free when it has ended"
         )
     if yes and not runs:
         raise UserError("no run is recorded here, so nothing would be kept: name runs with --keep RUN_DIR")
-    found = find_removable(store, set().union(*map(refs_of_run, runs)), days)
+    found = find_removable(store, set().union(*map(refs_of_run, runs)), older_than)
     for one in found.artifacts:
-        print(f"{one.ref}  {in_bytes(one.bytes):>8}  {one.label}")
+        print(f"{one.ref}  {units.in_bytes(one.bytes):>8}  {one.label}")
     for rest in found.rests:
-        print(f"{rest.path.relative_to(store.root)}  {in_bytes(rest.bytes):>8}")
+        print(f"{rest.path.relative_to(store.root)}  {units.in_bytes(rest.bytes):>8}")
     if found.held:
         print(f"in use now, and kept with all that it was made from: {', '.join(found.held)}")
     count = f"{len(found.artifacts)} artifacts and {len(found.rests)} workspaces or damaged ones"
     if not yes:
-        print(f"{count} would go, {in_bytes(found.bytes)}; add --yes, while no run goes on, to free them")
+        print(f"{count} would go, {units.in_bytes(found.bytes)}; add --yes, while no run goes on, to free them")
     else:
-        print(f"{in_bytes(free(store, found))} freed ({count}); a run that needs them again makes them again")
+        print(f"{units.in_bytes(free(store, found))} freed ({count}); a run that needs them again makes them again")
 
 
 def store_verify() -> int:
-    """Read every artifact again; the process's status: DOUBTFUL where one is damaged."""
-    from harness.core.progress import StageView
+    """Read every file of every artifact again. Status 0: all are as written; 3: one is not."""
+    from harness.core.progress import StageView, plain_console
     from harness.store.gc import damaged
 
     store = open_store()

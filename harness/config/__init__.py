@@ -3,6 +3,7 @@
 from harness.config.config import MACHINE, Config, JudgeConfig, to_yaml
 from harness.config.layers import (
     merge,
+    nested,
     parse_assignment,
     parse_assignments,
     preset_layer,
@@ -18,6 +19,7 @@ __all__ = [
     "Config",
     "JudgeConfig",
     "merge",
+    "nested",
     "parse_assignment",
     "parse_assignments",
     "preset_layer",

@@ -1,4 +1,9 @@
-"""Layers of configuration (defaults, preset, file, `--set`, options), merged and resolved."""
+"""Layers of configuration, merged and resolved; weakest first: defaults, preset, configuration file, `--set`,
+command-line options.
+
+`training.KEY` sets KEY for every method; `settings.METHOD.KEY` sets it for one. A later layer's `training.KEY` also
+replaces what an earlier layer said for single methods, so that `--set training.learning_rate=1e-5` means what it says.
+"""
 
 from __future__ import annotations
 
@@ -43,12 +48,16 @@ def parse_assignment(text: str) -> Layer:
     if not equals or not all(key.split(".")):
         raise UserError(f"--set {text}: expected key=value, for example training.learning_rate=1e-5")
     try:
-        parsed: Any = yaml.safe_load(value)
+        return in_full(nested(key, yaml.safe_load(value)))
     except (yaml.YAMLError, ValueError) as error:
         raise UserError(f"--set {text}: the value is not valid YAML") from error
+
+
+def nested(key: str, value: Any) -> Layer:
+    """The layer that sets `a.b` to a value."""
     for part in reversed(key.split(".")):
-        parsed = {part: parsed}
-    layer: Layer = in_full(parsed)
+        value = {part: value}
+    layer: Layer = value
     return layer
 
 

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from importlib import resources
-from typing import Any, get_args
+from typing import Annotated, Any, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from harness.core.errors import UserError
 from harness.core.registry import did_you_mean
 from harness.core.secrets import hide
 
 Layer = dict[str, Any]
+
+T = TypeVar("T")
+# A setting that says how or where something is made on this machine, and so is no part of what it is: of keys, of the
+# resolved configuration, of results, and of the command that reproduces a run.
+OfTheMachine = Annotated[T, Field(exclude=True)]
 
 
 class Section(BaseModel):
@@ -25,6 +30,28 @@ class Section(BaseModel):
         if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation is not bool:
             raise ValueError("expected a number or a text, not true or false")
         return value
+
+
+def machine_settings(kind: type[Section], prefix: str = "") -> frozenset[str]:
+    """The full keys of the settings of a section, and of the sections in it, that are `OfTheMachine`."""
+    found: set[str] = set()
+    for name, field in kind.model_fields.items():
+        if field.exclude:
+            found.add(prefix + name)
+        for part in _sections_of(field.annotation):
+            found |= machine_settings(part, f"{prefix}{name}.")
+    return frozenset(found)
+
+
+def _each_once(names: tuple[str, ...]) -> tuple[str, ...]:
+    if not names:
+        raise ValueError("at least one is needed")
+    if len(set(names)) < len(names):
+        raise ValueError("one is named twice")
+    return names
+
+
+Names = Annotated[tuple[str, ...], AfterValidator(_each_once)]
 
 
 def packaged_yaml(folder: str) -> dict[str, Layer]:
@@ -68,21 +95,21 @@ def validated(kind: type[Section], data: Layer, prefix: str = "") -> Any:
         raise UserError(_explain(kind, error, prefix)) from error
 
 
-def _explain(kind: type[BaseModel], error: ValidationError, prefix: str) -> str:
+def _explain(kind: type[Section], error: ValidationError, prefix: str) -> str:
     first = error.errors()[0]
     location = [str(part) for part in first["loc"]]
     key = (prefix + ".".join(location)).rstrip(".")
     if first["type"] == "extra_forbidden":
         owner = kind
         for part in (part for part in location[:-1] if part in owner.model_fields):  # others are names of a mapping
-            owner = _section_of(owner.model_fields[part].annotation)
+            owner = _sections_of(owner.model_fields[part].annotation)[0]
         return f"unknown configuration key '{key}'{did_you_mean(location[-1], owner.model_fields)}"
     if first["type"] == "missing":
         return f"configuration key '{key}' is not set"
     return hide(f"configuration key '{key}': {first['msg']} (given: {first['input']!r})")
 
 
-def _section_of(annotation: Any) -> type[BaseModel]:
-    """The model in `Model` or `Model | None`."""
+def _sections_of(annotation: Any) -> list[type[Section]]:
+    """The section in `Section`, `Section | None` or `dict[str, Section]`; none where there is none."""
     options = (annotation, *get_args(annotation))
-    return next(option for option in options if isinstance(option, type) and issubclass(option, BaseModel))
+    return [option for option in options if isinstance(option, type) and issubclass(option, Section)]

@@ -1,4 +1,4 @@
-"""What every method's training has for settings."""
+"""Which methods a run compares, and what every method's training has for settings."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
-from harness.core.section import Section
+from harness.core.section import Names, Section
 
 # Settings of a training that say only how it is computed: no part of its key, of the settings that are pooled, or of a
 # board. What was asked for is in the resolved configuration (a prompt may need a larger micro-batch than the default),
@@ -56,6 +56,16 @@ class TokenSettings(MethodSettings):
     teacher_signal: Literal["online", "top_k"] = "online"
     top_k: int = Field(default=64, ge=1)
     tail: bool = True
+
+
+class MethodChoice(Section):
+    """Which methods a run compares."""
+
+    methods: Names = ("sft", "kd", "ddpo", "dadpo")
+    controls: Literal["none", "basic", "full"] = "basic"
+    contrasts: tuple[tuple[str, str], ...] | None = Field(
+        default=None, description="rows to be tested against each other; each method's own where this is not set"
+    )
 
 
 def shaping(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -31,8 +31,8 @@ def locate_models(
     """Every model's files. All are looked for before one is downloaded, and all that are missing are named together.
 
     families: of models that do not chat, the `model_type`s that will do. tokenizers: those that are wanted for their
-    tokenizer alone. absent: takes what is missing of the hub and
-    has a known size, which stands in for its files: enough for a plan.
+    tokenizer alone. absent: takes what is missing, where all of it is of the hub and has a known size, which stands in
+    for its files: enough for a plan.
 
     Raises:
         MissingModelError: naming all that are missing.
@@ -50,13 +50,13 @@ def locate_models(
                     found = locate(name, spec, store, fetch, families.get(name), asked, hub, weights)
                     located[name] = (spec, _model(spec, *found, families.get(name) is None, asked))
             except MissingModelError as error:
-                if absent is None or not (spec.hub and spec.shape):
-                    missing.append(error)
-                    continue
-                absent.append(error)
-                located[name] = (spec, Model(path=spec.hub, digest=f"hub:{spec.hub}@{spec.revision}"))
-        if missing:
+                missing.append(error)
+                if spec.hub and spec.shape:
+                    located[name] = (spec, Model(path=spec.hub, digest=f"hub:{spec.hub}@{spec.revision}"))
+        if missing and (absent is None or any(name not in located for name, spec in specs.items() if not spec.base)):
             raise all_missing(missing)
+    if absent is not None:
+        absent += missing
     return located | {name: (spec, Model()) for name, spec in specs.items() if spec.base}
 
 
@@ -189,8 +189,8 @@ def model_folder(model: Model, store: Store) -> Path:
     return folder
 
 
-def unchanged(path: Path, digest: str, expected: str | None) -> None:
-    """Refuse an outside file that is no longer what a job's key says."""
+def unchanged(path: Path | str, digest: str, expected: str | None) -> None:
+    """Refuse an outside file, or a data set of the hub, that is no longer what a job's key says."""
     if digest != expected:
         raise UserError(f"{path} has changed since this job was made; run the command again")
 

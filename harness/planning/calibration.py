@@ -1,5 +1,4 @@
-"""How fast this machine is, measured once in about a second and kept in the store by the device's name: enough to say
-whether a run takes minutes or days."""
+"""How fast this machine is, measured once in about a second and kept in the store by the device's name."""
 
 from __future__ import annotations
 
@@ -7,54 +6,17 @@ import contextlib
 import json
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 from harness.core.environment import processor
 from harness.core.files import write_atomically
-from harness.models.shapes import Shape
+from harness.models.speed import Speed
 from harness.store import Store
 
 BOOK = "calibration.json"
 
 
 SECONDS = 0.3  # of each measurement
-
-
-# The share of a bare product's speed that a whole model reaches, and what starting a layer takes from Python: ours,
-# for want of a measurement.
-EFFICIENCY, LAYER_SECONDS = 0.4, 0.0008
-
-
-@dataclass(frozen=True)
-class Speed:
-    """operations: of bf16 products, a second. bandwidth: bytes read from memory, a second."""
-
-    operations: float
-    bandwidth: float
-
-    def reading(self, shape: Shape, tokens: int) -> float:
-        """Seconds of a forward pass: two operations for each parameter and token."""
-        return 2 * shape.parameters * tokens / self._useful
-
-    def training(self, shape: Shape, tokens: int, checkpointing: bool, lora: bool, teacher: Shape | None) -> float:
-        """Seconds of a training: backward is twice the forward pass, or as much where weights are frozen; what was not
-        kept is computed again."""
-        passes = (2 if lora else 3) + (1 if checkpointing else 0)
-        own = passes * self.reading(shape, tokens)
-        return own + (self.reading(teacher, tokens) if teacher else 0.0)
-
-    def generation(self, shape: Shape, rows: int, batch: int, prompt_tokens: int, new_tokens: int) -> float:
-        """Seconds of sampling: every step reads all weights once for the whole batch, or computes longer than that.
-
-        prompt_tokens: of all rows together. new_tokens: of one."""
-        steps = -(-rows // batch) * new_tokens
-        weights = 2 * shape.parameters / self.bandwidth
-        compute = 2 * shape.parameters * min(rows, batch) / self._useful
-        return steps * (max(weights, compute) + shape.layers * LAYER_SECONDS) + self.reading(shape, prompt_tokens)
-
-    @property
-    def _useful(self) -> float:
-        return EFFICIENCY * self.operations
 
 
 def rates(store: Store) -> Speed:

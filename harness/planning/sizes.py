@@ -1,23 +1,18 @@
-"""How many tokens the prompts and responses of a road hold: measured where they are there, else estimated."""
+"""How large what a road's jobs read is: tokens of prompts and responses, and the shapes of models; measured where they
+are there, else estimated. Loads and computes nothing."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-from harness.core.records import Prompt, Ref
-from harness.prompts import read_prompts
-from harness.run.jobs import (
-    AnyJob,
-    ConvertJob,
-    DistributionsJob,
-    EmbedJob,
-    JudgeJob,
-    PromptsJob,
-    PruneJob,
-    RespondJob,
-    TrainJob,
-)
+from harness.core.records import Ref
+from harness.judging import Judge
+from harness.models import memory
+from harness.models.locate import folder_of
+from harness.models.reference import Model
+from harness.models.shapes import Shape, shape_of, weight_type
+from harness.models.speed import Speed
 from harness.run.road import Road
 from harness.store import Store
 
@@ -25,35 +20,24 @@ from harness.store import Store
 TEMPLATE_TOKENS, CHARACTERS_PER_TOKEN = 30, 4.5
 
 
-class Sizes:
-    """Token counts of prompts (estimated from characters) and of responses (known, or at their limit)."""
+class RoadSizes:
+    """run.needs.Sizes of one road: tokens of prompts (estimated from characters) and of responses (known, or at their
+    limit); models by their entries, else by their files. speed: None gives no times."""
 
-    def __init__(self, road: Road, store: Store) -> None:
-        self._road, self._store = road, store
-        self._prompts: dict[Ref, list[Prompt]] = {}
-        for ref, job in road.jobs.items():
-            if isinstance(job, PromptsJob):
-                self._prompts[ref] = read_prompts(Path(job.path), job.limit)
+    def __init__(self, road: Road, store: Store, speed: Speed | None = None) -> None:
+        self._road, self._store, self.speed = road, store, speed
+        self._judges = {judge.name: judge for judge, _ in road.judges}
+        self._shapes: dict[str, Shape | None] = {}
+        self._prompts = {ref: found.prompts for ref, found in road.prompts.items()}
 
-    def tokens(self, job: AnyJob) -> int:
-        if isinstance(job, RespondJob):
-            return self._generated(job)
-        if isinstance(job, EmbedJob):
-            return self.responses(job.responses)
-        if isinstance(job, PruneJob | DistributionsJob):
-            return self.read(job.prompts, (job.responses,))
-        if isinstance(job, TrainJob):
-            epochs, refs = job.token_match or (job.settings["epochs"], job.responses)
-            return int(epochs) * self.read(job.prompts, refs)
-        if isinstance(job, PromptsJob | ConvertJob | JudgeJob):
-            return 0
-        return self.read(job.prompts, job.responses)
-
+    # ---- texts
     def prompts(self, ref: Ref) -> int:
         return len(self._prompts[ref])
 
+    def answers(self, prompts: Ref) -> int:
+        return sum(1 + len(prompt.turns) for prompt in self._prompts[prompts])
+
     def longest_prompt(self, ref: Ref) -> int:
-        """Tokens of the longest of these prompts."""
         longest = max(sum(len(message.content) for message in prompt.messages) for prompt in self._prompts[ref])
         return round(longest / CHARACTERS_PER_TOKEN) + TEMPLATE_TOKENS
 
@@ -65,11 +49,34 @@ class Sizes:
         return round(sum(map(len, found)) / CHARACTERS_PER_TOKEN) + TEMPLATE_TOKENS * len(self._prompts[ref])
 
     def responses(self, ref: Ref) -> int:
-        job = self._road.jobs[ref]
         if self._store.intact(ref):
             return int(self._store.read(ref).facts["tokens"])
-        return self._generated(job) if isinstance(job, RespondJob) else 0
+        return self._road.jobs[ref].tokens(self)
 
-    def _generated(self, job: RespondJob) -> int:
-        answers = sum(1 + len(prompt.turns) for prompt in self._prompts[job.prompts])
-        return answers * job.samples * job.sampling.max_new_tokens
+    # ---- models and judges
+    def shape(self, model: Model) -> Shape | None:
+        if model.served:
+            return None
+        if model.artifact is None:
+            return self._known(str(model.digest), model.path)
+        if self._store.has(model.artifact):
+            return self._known(model.artifact, str(self._store.path(model.artifact)))
+        return self._road.jobs[model.artifact].shape_made(self)
+
+    def _known(self, key: str, path: str | None) -> Shape | None:
+        """As an entry says, else as the files do."""
+        if key not in self._shapes:
+            there = shape_of(Path(path)) if path else None
+            self._shapes[key] = self._road.shapes.get(key) or there
+        return self._shapes[key]
+
+    def weight_bytes(self, model: Model) -> int:
+        if model.remote_code:
+            return memory.FP32
+        if model.artifact and not self._store.has(model.artifact):
+            return self._road.jobs[model.artifact].bytes_made
+        # one that is not here yet is taken to be in bf16, as published
+        return memory.FP32 if weight_type(folder_of(model, self._store)) == "float32" else memory.BF16
+
+    def judge(self, name: str) -> Judge:
+        return self._judges[name]

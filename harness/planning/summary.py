@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from rich.table import Table
 
 from harness.core.units import in_bytes, in_minutes
 from harness.judging.settings import Judging
-from harness.planning.cost import Cost, Group
+from harness.models import memory
+from harness.planning.cost import Cost, Costs, Group
 from harness.planning.machine import free_disk, gpu_memory, main_memory
-from harness.planning.needs import to_download
-from harness.run.jobs import AnyJob
 from harness.run.road import Road
 from harness.store import Store
 
 
-def judging_bill(costs: Iterable[tuple[Any, Any]], judging: Judging) -> list[str]:
+def judging_bill(costs: Costs, judging: Judging) -> list[str]:
     """About what each judge that is paid by tokens is asked, one line each."""
     lines = []
     for name in judging.names:
@@ -35,25 +33,6 @@ def judging_bill(costs: Iterable[tuple[Any, Any]], judging: Judging) -> list[str
                 line += f"; without log-probs up to {longest:,} out, {prices.in_words(tokens, longest)}"
             lines.append(f"{line}; what its cache has is free")
     return lines
-
-
-# What makes a stage of the kind need less memory.
-SMALLER = "name a smaller model"
-
-
-READ = f"lower scoring_batch_tokens, or {SMALLER}"
-
-
-LESS = {
-    "train": "lower training.micro_batch_tokens, set training.gradient_checkpointing=true or training.lora_rank=16, or "
-    "name a smaller student",
-    "respond": f"lower generation_batch_size or the sampling's max_new_tokens, or {SMALLER}",
-    "score": READ,
-    "distributions": READ,
-}
-
-
-Costs = Sequence[tuple[AnyJob, Cost | None]]
 
 
 def stage_table(road: Road, groups: Iterable[Group]) -> Table:
@@ -84,14 +63,13 @@ def summary(road: Road, costs: Costs, store: Store) -> list[str]:
     """In a few lines: time, memory and disk of what is to do."""
     to_do = [cost for _, cost in costs if cost]
     tokens, seconds = sum(cost.tokens for cost in to_do), sum(cost.seconds or 0 for cost in to_do)
-    # a judge's time is not counted among what is unknown of models
     unknown = any(cost.seconds is None for cost in to_do)
     rest = " and stages whose speed on this model is not known yet" if unknown else ""
     lines = [
         f"{len(to_do)} of {len(road.jobs)} stages to do: at most {tokens:,} tokens, about {in_minutes(seconds)}{rest}. "
         "Estimates: responses are counted at their limit unless they are there; speeds are those of this store's last "
         "stages of the kind, else (~) of the model's size and what this machine was measured to compute and read a "
-        "second, else of a two-core machine with the embedded pair."
+        "second, else unknown."
     ]
     return lines + _memory(costs) + _disk(road, to_do, store)
 
@@ -109,8 +87,8 @@ def _memory(costs: Costs) -> list[str]:
     kind, total = ("GPU memory", gpu) if gpu else ("memory", main_memory())
     lines = [f"{kind}: at most about {in_bytes(peak[0])} ({peak[1]}){f'; {in_bytes(total)} here' if total else ''}"]
     if total:
-        stages = dict.fromkeys(job.stage for job, cost in costs if cost and cost.memory and cost.memory > total)
-        lines += [f"warning: {stage} does not fit in {in_bytes(total)}: {LESS.get(stage, SMALLER)}" for stage in stages]
+        large = {job.stage: job.less_memory for job, cost in costs if cost and cost.memory and cost.memory > total}
+        lines += [f"warning: {stage} does not fit in {in_bytes(total)}: {advice}" for stage, advice in large.items()]
     return lines
 
 
@@ -128,3 +106,8 @@ def _disk(road: Road, to_do: Sequence[Cost], store: Store) -> list[str]:
 def disk_needed(to_do: Iterable[Cost]) -> int:
     """Bytes that stay in the store."""
     return sum(cost.disk for cost in to_do)
+
+
+def to_download(road: Road) -> int:
+    """Bytes of the hub's models that are not here yet and whose size is known: in bf16, as published."""
+    return sum(memory.BF16 * shape.parameters for digest, shape in road.shapes.items() if digest.startswith("hub:"))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from harness.prompts.fetch import MissingPromptsError
+from harness.prompts.normalise import PromptSet, read_set
 from harness.prompts.overlap import Overlap, overlap
-from harness.prompts.rows import read_prompts
-from harness.prompts.sets import Card, Library, PromptSet, evaluation_set, prompt_sets, training_set
+from harness.prompts.sets import Card, Library, evaluation_set, prompt_sets, training_set
 
 __all__ = [
     "Card",
@@ -16,6 +16,6 @@ __all__ = [
     "evaluation_set",
     "overlap",
     "prompt_sets",
-    "read_prompts",
+    "read_set",
     "training_set",
 ]

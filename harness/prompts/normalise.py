@@ -1,80 +1,74 @@
-"""Any source as one JSONL file of our own in the store; plain JSONL of our own stays where it is."""
+"""Any source as prompts of our own: those of one part, without exact duplicates, each with an id of its own."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from harness.core.errors import UserError
-from harness.core.files import canonical_hash, write_atomically
-from harness.core.records import Prompt, write_jsonl
+from harness.core.records import Prompt, prompts_digest
 from harness.prompts import fetch
 from harness.prompts.columns import chosen, prompt_of
 from harness.prompts.rows import parse
-from harness.prompts.settings import Columns, PromptSource
-from harness.prompts.sources import Table, files_of, open_table
-from harness.store import Store
-
-VERSION = 1  # raise it when a source becomes other prompts than before
+from harness.prompts.settings import TEST_SHARE, Columns, PromptSource
+from harness.prompts.sources import Table, open_table
 
 
 @dataclass(frozen=True)
-class Normal:
-    """A JSONL file of our own. source: what it was made from, a file's name or hub id@commit. duplicates: prompts left
-    out as another of the set says the same; skipped: rows of a hub's set left out as they hold no prompt."""
+class PromptSet:
+    """The prompts of a source, or its first `limit` ones.
 
-    path: Path
-    source: str
+    read_from: where they are read again: an absolute path or a commit, and how it is cut into parts. source: what they
+    were made from, for people: a file's name or hub id@commit. duplicates: prompts of the source left out as another
+    says the same; skipped: rows of a hub's set left out as they hold no prompt. card: it is the set of that name, and
+    not a file that happens to be named so."""
+
+    name: str
+    prompts: tuple[Prompt, ...]
+    read_from: PromptSource
+    source: str = ""
+    license: str = ""
     duplicates: int = 0
     skipped: int = 0
+    card: bool = False
+    limit: int | None = None
+
+    @cached_property
+    def digest(self) -> str:
+        """Of the prompts alone, wherever they come from."""
+        return prompts_digest(self.prompts)
+
+    def first(self, limit: int | None) -> PromptSet:
+        """The set that a limit leaves; None leaves all."""
+        return replace(self, prompts=self.prompts[:limit], limit=limit)
 
 
-def normal(name: str, source: PromptSource, test_share: float, store: Store, download: bool) -> Normal:
-    """The prompts of a source.
+def read_set(name: str, source: PromptSource, download: bool) -> PromptSet:
+    """All prompts of a source.
 
     Raises:
         UserError: by file and row: no prompt, or a repeated id in a file of our own format; or it holds no prompts.
         MissingPromptsError: a hub's set that is not here and cannot be had.
     """
-    share = source.test_share or test_share
-    identity: dict[str, Any] = {"version": VERSION, "part": [source.part, share] if source.part else None}
-    identity |= source.model_dump(include={"columns", "split"})
-    if source.path is None:
-        # What was fetched once stays as it is, with no hub asked again: its commit is in the file beside it.
-        identity |= source.model_dump(include={"hub", "config", "revision", "file"})
-    else:
-        path = source.path.expanduser()
-        files = {file.relative_to(path).as_posix(): store.digest(file) for file in files_of(path)}
-        identity["files"] = [path.suffix, files]
-    book = _Book(store, name, canonical_hash(identity))
-    kept = book.read()
-    if kept:
-        return kept
     if source.path is None:
         table, commit = fetch.fetch(source, download)
-        return book.write(_read(table, source, share), f"{source.hub}@{commit}")
-    table = open_table(path, source.split)
-    found = _read(table, source, share)
-    if found.plain and not source.part:
-        return Normal(path, path.name)
-    return book.write(found, path.name)
+        place: dict[str, Any] = {"revision": commit}
+        said = f"{source.hub}@{commit}"
+    else:
+        path = source.path.expanduser()
+        table = open_table(path, source.split)
+        place, said = {"path": path.absolute()}, path.name
+    again = PromptSource(**{field: getattr(source, field) for field in PromptSource.model_fields} | place)
+    prompts, duplicates, skipped = _read(table, source)
+    return PromptSet(name, prompts, again, said, source.license, duplicates, skipped)
 
 
-@dataclass(frozen=True)
-class _Read:
-    prompts: list[Prompt]
-    duplicates: int
-    skipped: int
-    plain: bool  # the source is a file of our own that says just this
-
-
-def _read(table: Table, source: PromptSource, share: float) -> _Read:
-    """A table's prompts: those of one part, without exact duplicates, each with an id of its own."""
+def _read(table: Table, source: PromptSource) -> tuple[tuple[Prompt, ...], int, int]:
+    """A table's prompts; how many were duplicates, and how many rows held none."""
     own = table.lines and source.columns == Columns() and _is_own(table)
     errors: list[str] | None = [] if source.hub else None  # who reads a hub's set cannot mend its rows
     parsed = _own(table) if own else _foreign(table, source.columns, errors)
@@ -82,7 +76,7 @@ def _read(table: Table, source: PromptSource, share: float) -> _Read:
     ids: dict[str, str] = {}
     duplicates = 0
     for where, prompt in parsed:
-        if source.part and part_of(prompt, share) != source.part:
+        if source.part and part_of(prompt, source.test_share or TEST_SHARE) != source.part:
             continue
         said = (prompt.messages, prompt.turns)
         if said in prompts:
@@ -100,8 +94,7 @@ def _read(table: Table, source: PromptSource, share: float) -> _Read:
         why = f" ({errors[0]})" if errors else ""
         advice = "; with a larger test_share it takes more" if source.part == "test" and not why else ""
         raise UserError(f"{table.where}: no prompts in{part or ' it'}{why}{advice}")
-    more = any(prompt.turns or prompt.answer for prompt in prompts.values())
-    return _Read(list(prompts.values()), duplicates, len(errors or ()), own and not duplicates and not more)
+    return tuple(prompts.values()), duplicates, len(errors or ())
 
 
 def _is_own(table: Table) -> bool:
@@ -143,30 +136,3 @@ def _free(identifier: str, taken: Iterable[str]) -> str:
     while f"{identifier}-{number}" in taken:
         number += 1
     return f"{identifier}-{number}"
-
-
-class _Book:
-    """A normalised file in the store, with what is known of it in a file beside it."""
-
-    def __init__(self, store: Store, name: str, digest: str) -> None:
-        self._store = store
-        stem = re.sub(r"[^\w.-]", "-", name)[:80]
-        self._path = store.root / "sources" / f"{stem}-{digest[:16]}.jsonl"
-        self._facts = self._path.with_suffix(".json")
-
-    def read(self) -> Normal | None:
-        """What was written before; None where nothing was, or it is no longer what was written."""
-        try:
-            facts = json.loads(self._facts.read_text(encoding="utf-8"))
-            if facts["sha256"] == self._store.digest(self._path):
-                return Normal(self._path, facts["source"], facts["duplicates"], facts["skipped"])
-        except (FileNotFoundError, ValueError, KeyError, TypeError):
-            pass
-        return None
-
-    def write(self, read: _Read, source: str) -> Normal:
-        write_jsonl(self._path, (prompt.model_dump(mode="json", exclude_defaults=True) for prompt in read.prompts))
-        facts = {"source": source, "duplicates": read.duplicates, "skipped": read.skipped}
-        facts["sha256"] = self._store.digest(self._path)
-        write_atomically(self._facts, json.dumps(facts, ensure_ascii=False) + "\n")
-        return Normal(self._path, source, read.duplicates, read.skipped)

@@ -3,42 +3,21 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from harness.core.errors import UserError
 from harness.core.files import canonical_hash
-from harness.core.records import Message, Prompt, read_jsonl
-
-
-def read_prompts(path: Path, limit: int | None = None) -> list[Prompt]:
-    """The first `limit` prompts of a JSONL file; the whole file is checked.
-
-    A row has `prompt` (a string) or `messages` (a conversation that ends with the user), and may have `id`,
-    `category`, `turns` (the user's further turns) and `answer` (a known right one, a text); a row without an id gets
-    one from its content.
-
-    Raises:
-        UserError: by file and line: malformed JSON, a row of another shape, an empty prompt, a repeated id;
-            or an empty file.
-    """
-    prompts: list[Prompt] = []
-    seen: dict[str, int] = {}
-    for number, row in read_jsonl(path):
-        prompt = parse(row, f"{path}:{number}")
-        if prompt.id in seen:
-            raise UserError(f"{path}:{number}: prompt id '{prompt.id}' was used on line {seen[prompt.id]} already")
-        seen[prompt.id] = number
-        prompts.append(prompt)
-    if not prompts:
-        raise UserError(f"{path}: no prompts in the file")
-    return prompts[:limit]
+from harness.core.records import Message, Prompt
 
 
 def parse(row: dict[str, Any], where: str) -> Prompt:
     """One row as a prompt.
+
+    It has `prompt` (a string) or `messages` (a conversation that ends with the user), and may have `id`, `category`,
+    `turns` (the user's further turns) and `answer` (a known right one, a text); a row without an id gets one from its
+    content.
 
     Raises:
         UserError: it is none; the message begins with `where`.

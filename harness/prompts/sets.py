@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 
 from harness.core.errors import UserError
 from harness.core.registry import Registry, did_you_mean
 from harness.core.section import parse_yaml, validated
-from harness.prompts.normalise import normal
-from harness.prompts.settings import PromptSource
+from harness.prompts.normalise import PromptSet, read_set
+from harness.prompts.settings import TEST_SHARE, PromptSource
 from harness.prompts.sources import SUFFIXES
-from harness.store import Store
 
 PARTS = ("train", "test")
 
@@ -26,35 +25,19 @@ class Card(PromptSource):
 
 
 @dataclass(frozen=True)
-class PromptSet:
-    """A prompt set as a JSONL file of our own; see `normal.Normal` for source, duplicates and skipped.
-
-    card: it is the set of that name, and not a file that happens to be named so."""
-
-    name: str
-    path: Path
-    license: str = ""
-    source: str = ""
-    duplicates: int = 0
-    skipped: int = 0
-    card: bool = False
-
-
-@dataclass(frozen=True)
 class Library:
     """Where prompt sets are looked for, and how they are cut where nothing else is said. own: sets by name, from the
     configuration. download: whether what is missing may be fetched."""
 
-    store: Store
     own: Mapping[str, PromptSource] = field(default_factory=dict)
-    test_share: float = 0.1
+    test_share: float = TEST_SHARE
     download: bool = False
 
     def bring(self, name: str, source: PromptSource) -> PromptSet:
         """The set from this source."""
-        found = normal(name, source, self.test_share, self.store, self.download)
-        facts = (found.source, found.duplicates, found.skipped)
-        return PromptSet(name, found.path, source.license, *facts, card=isinstance(source, Card))
+        share = (source.test_share or self.test_share) if source.part else None
+        found = read_set(name, source.model_copy(update={"test_share": share}), self.download)
+        return replace(found, card=isinstance(source, Card))
 
 
 def _load_cards() -> dict[str, Card]:
@@ -78,7 +61,7 @@ def training_set(text: str, library: Library) -> PromptSet:
     return library.bring(name, source)
 
 
-def evaluation_set(text: str, train: PromptSet, library: Library) -> tuple[PromptSet, bool]:
+def evaluation_set(text: str, train: PromptSet | None, library: Library) -> tuple[PromptSet, bool]:
     """A set and whether it is in-domain: a named set by its card, one of the configuration's by what is said there, a
     file only when written `in:PATH`."""
     if text.startswith("in:"):
@@ -88,7 +71,7 @@ def evaluation_set(text: str, train: PromptSet, library: Library) -> tuple[Promp
         return library.bring(*there), True
     name, source = _by_path(text, library) or _by_name(text, library)
     of = source.in_domain_of if isinstance(source, Card) else None
-    return library.bring(name, source), source.in_domain or (train.card and train.name == of)
+    return library.bring(name, source), source.in_domain or (train is not None and train.card and train.name == of)
 
 
 def _by_path(text: str, library: Library) -> tuple[str, PromptSource] | None:

@@ -1,13 +1,16 @@
-"""Where a prompt set comes from, and which column holds what."""
+"""Which prompt sets a run reads, where each comes from, and which column holds what."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from harness.core.section import Section
+from harness.core.section import Names, Section
+
+TEST_SHARE = 0.1  # of a set that is cut into parts, where nothing else is said
 
 
 class Columns(Section):
@@ -60,3 +63,28 @@ class PromptSource(Section):
         if self.file and (self.config or self.split):
             raise ValueError("a single file has no config and no split")
         return self
+
+
+class Limits(Section):
+    """Prompts per set; the first ones of the file. None is all."""
+
+    train: int | None = Field(default=None, ge=1)
+    eval: int | None = Field(default=None, ge=1)
+
+
+class PromptSettings(Section):
+    """Which prompt sets a run reads, and how much of each."""
+
+    train_prompts: str = "everyday-train"
+    eval: Names = ("everyday-test", "followups", "longer-tasks")
+    prompts: dict[str, PromptSource] = Field(default={}, description="prompt sets of your own, by name")
+    test_share: float = Field(default=TEST_SHARE, gt=0, lt=1, description="of a set that is cut into @train and @test")
+    limits: Limits = Limits()
+
+    @field_validator("prompts")
+    @classmethod
+    def _names(cls, value: dict[str, PromptSource]) -> dict[str, PromptSource]:
+        for name in value:
+            if not re.fullmatch(r"\w[\w.-]*", name):
+                raise ValueError(f"'{name}' is no name: letters, digits, '.', '-' and '_' only")
+        return value

@@ -49,13 +49,6 @@ def open_table(path: Path, split: str | None = None) -> Table:
     return readers.get(path.suffix, _jsonl)(path)
 
 
-def files_of(path: Path) -> list[Path]:
-    """The files that a source is made of; none where there is nothing."""
-    if not path.exists():
-        return []
-    return sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
-
-
 def _listed(path: Path, rows: list[tuple[str, Row]], lines: bool = False) -> Table:
     """A table that is in memory already; its columns are those of all rows."""
     columns = tuple(dict.fromkeys(name for _, row in rows for name in row))

@@ -11,7 +11,7 @@ from typing import Any, TypeVar, cast
 from pydantic import ValidationError
 
 import harness
-from harness.config import MACHINE, to_yaml
+from harness.config import to_yaml
 from harness.core.errors import UserError
 from harness.core.files import canonical_hash, write_atomically
 from harness.core.records import (
@@ -24,7 +24,6 @@ from harness.core.records import (
     RunResponse,
     Verdict,
     plain,
-    prompts_digest,
     read_records,
     write_jsonl,
 )
@@ -139,9 +138,9 @@ def collect(road: Road, store: Store, command: str) -> tuple[Results, RunRows]:
         judge_samples=config.judge.samples if any(judge.measures for judge, _ in road.judges) else 0,
         training=TrainingFacts(
             prompt_set=config.train_prompts,
-            prompts=len(road.train_prompts),
-            digest=prompts_digest(road.train_prompts),
-            **_source(road.train_set),
+            prompts=len(road.train.prompts),
+            digest=road.train.digest,
+            **_source(road.train),
             sampling=config.train_sampling,
             **lengths_in(store.read(road.teacher_responses).facts),
         ),
@@ -155,7 +154,7 @@ def collect(road: Road, store: Store, command: str) -> tuple[Results, RunRows]:
             **dict(found),
             "prompt_sets": tuple(SetFacts(**dict(e), **_set_facts(road, e.name)) for e in found.prompt_sets),
         },
-        config=config.model_dump(mode="json", exclude=set(MACHINE)),
+        config=config.model_dump(mode="json"),
     )
     return results, made
 
@@ -176,16 +175,16 @@ def described_entry(entry: Entry, artifact: Ref, facts: Facts) -> MethodFacts:
 
 def _set_facts(road: Road, name: str) -> dict[str, Any]:
     """What a board says of an evaluation set beside its figures: where it is from, and what training saw of it."""
-    prompts = road.eval_prompts[name]
+    found = next(evaluation.prompt_set for evaluation in road.evaluations if evaluation.name == name)
     return {
-        "digest": prompts_digest(prompts),
-        **_source(road.eval_sets.get(name)),
-        "overlap": overlap(road.train_prompts, prompts),
+        "digest": found.digest,
+        **_source(found),
+        "overlap": overlap(road.train.prompts, found.prompts),
     }
 
 
-def _source(found: PromptSet | None) -> dict[str, Any]:
-    return {"source": found.source, "license": found.license, "duplicates": found.duplicates} if found else {}
+def _source(found: PromptSet) -> dict[str, Any]:
+    return {"source": found.source, "license": found.license, "duplicates": found.duplicates}
 
 
 def judged(ref: Ref, store: Store) -> list[Verdict]:
@@ -242,7 +241,9 @@ def write_run(out: Path, road: Road, store: Store, results: Results, made: RunRo
         write_atomically(out / CURVES / f"{name}.jsonl", curve)
     write_atomically(out / CONFIG, to_yaml(road.config))
     prompts = [
-        RunPrompt(prompt_set=name, **dict(prompt)) for name, found in road.eval_prompts.items() for prompt in found
+        RunPrompt(prompt_set=evaluation.name, **dict(prompt))
+        for evaluation in road.evaluations
+        for prompt in evaluation.prompt_set.prompts
     ]
     write_jsonl(out / RUN_PROMPTS, prompts)
     write_jsonl(out / RUN_RESPONSES, made.responses)

@@ -12,10 +12,9 @@ from harness.core.files import file_sha256
 from harness.core.records import Facts, Partial, Record
 from harness.methods import COMPUTING
 from harness.models.hub import hub_origin
-from harness.models.reference import Model
 from harness.results.folder import BOARD, CONFIG, CURVES, RESULTS, RUN_PROMPTS, RUN_RESPONSES, read_part
 from harness.results.schema import Results
-from harness.run.jobs import VERDICTS, AnyJob, ConvertJob, JudgeJob, TrainJob
+from harness.run.jobs import VERDICTS, Job, JudgeJob, TrainJob
 from harness.run.road import TEACHER_SEED, Road
 from harness.store import MANIFEST, Store
 
@@ -160,7 +159,7 @@ def sums(stages: Sequence[Stage]) -> Sums:
     )
 
 
-def _cost(job: AnyJob, facts: Facts) -> dict[str, Any]:
+def _cost(job: Job, facts: Facts) -> dict[str, Any]:
     """What a judging that is paid by tokens took; nothing for other stages."""
     if not isinstance(job, JudgeJob) or not facts["input_tokens"]:
         return {}
@@ -168,7 +167,7 @@ def _cost(job: AnyJob, facts: Facts) -> dict[str, Any]:
     return {"cost": job.judging.of(job.judge).prices.cost(*tokens)}
 
 
-def _computing(job: AnyJob, made_by: dict[str, Any]) -> dict[str, Any]:
+def _computing(job: Job, made_by: dict[str, Any]) -> dict[str, Any]:
     """How a training was computed, by the job that made it, which may have said other than this run; nothing for other
     stages."""
     if not isinstance(job, TrainJob):
@@ -178,15 +177,12 @@ def _computing(job: AnyJob, made_by: dict[str, Any]) -> dict[str, Any]:
 
 def _outside(road: Road) -> set[str]:
     """Digests of all weights that come from outside the store."""
-    models = [value for job in road.jobs.values() for value in dict(job).values() if isinstance(value, Model)]
-    digests = {model.digest for model in models if model.digest}
-    return digests | {job.digest for job in road.jobs.values() if job.stage == "convert"}
+    return {model.digest for job in road.jobs.values() for model in job.models if model.digest}
 
 
 def revisions(road: Road) -> list[str]:
     """The models that came from the hub, each as owner/name@commit."""
-    paths = [model.path for job in road.jobs.values() for model in dict(job).values() if isinstance(model, Model)]
-    paths += [job.path for job in road.jobs.values() if isinstance(job, ConvertJob)]
+    paths = [model.path for job in road.jobs.values() for model in job.models]
     return sorted({"@".join(origin) for path in paths if path and (origin := hub_origin(Path(path)))})
 
 

@@ -40,7 +40,7 @@ from harness.results.folder import (
 from harness.results.manifest import Manifest, Stage, changed_files, from_results, read_manifest, sums
 from harness.results.reading import is_older, read_results
 from harness.results.schema import Figures, Results
-from harness.run.jobs import RESPONSES, VERDICTS, JudgeJob, job_from_json
+from harness.run.jobs import RESPONSES, VERDICTS, JudgeJob, job_from
 from harness.store import MANIFEST, Store
 
 # what stands in a row, a contrast or a length control that says which one it is
@@ -254,7 +254,7 @@ def _artifact(stage: Stage, store: Store) -> Iterator[str]:
             yield f"{where}: {name} is not the file that {MANIFEST} has the sha256 of"
     try:
         written = json.loads((store.path(stage.ref) / MANIFEST).read_text(encoding="utf-8"))
-        ref = job_from_json.validate_python(written["job"]).ref
+        ref = job_from(written["job"]).ref
         changed = [name for name in ("facts", "seconds", "created") if written[name] != getattr(stage, name)]
     except (ValueError, KeyError, TypeError):
         yield f"{where}: its {MANIFEST} is damaged, or of another version"
@@ -276,7 +276,7 @@ def _rows(folder: Path, stages: Sequence[Stage], every: bool, store: Store) -> I
     sound = {stage.ref for stage in stages}
     for ref in sound:
         manifest = json.loads((store.path(ref) / MANIFEST).read_text(encoding="utf-8"))
-        job = job_from_json.validate_python(manifest["job"])
+        job = job_from(manifest["job"])
         if isinstance(job, JudgeJob):
             verdicts.update(_canonical(row) for _, row in read_jsonl(store.path(ref) / VERDICTS))
             judgings.add((job.prompt_set, job.candidate_name, job.judge))

@@ -1,55 +1,104 @@
-"""What is refused before any work."""
+"""The road's second phase: all that is refused before any work, named together."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from harness.config import Config
 from harness.core.errors import UserError
 from harness.core.records import Prompt
 from harness.judging import Judge
+from harness.judging.registry import check_ready
+from harness.methods import methods
 from harness.models.reference import Model
 from harness.prompts import PromptSet
+from harness.run.rows import Entry, contrasts_of, entries_of, entry_of
+from harness.run.sources import EMBEDDING, TEACHER_NLL, Sources
 
 
-def require_distinct_names(eval_sets: Sequence[tuple[PromptSet, bool]]) -> None:
-    names = [found.name for found, _ in eval_sets]
-    for name in names:
+def check(config: Config, sources: Sources, to_be_asked: bool) -> None:
+    """to_be_asked: whether the judges are to be asked now, and so need their keys.
+
+    Raises:
+        UserError: all that is wrong, in one line.
+    """
+    evaluation = [found for found, _ in sources.evaluation]
+    refusals = [
+        *_sets_of_one_name(evaluation),
+        *_further_turns(config.train_prompts, sources.train),
+        *_seen(sources.train, evaluation),
+        *_trainings(config, sources),
+        *sources.unopened,
+    ]
+    for judge, _ in sources.judges:
+        refusals += _unready(judge, evaluation, to_be_asked)
+        if judge.name in config.judge.names:  # its parts measure no more than it does
+            refusals += _unmeasurable(judge, evaluation)
+    if refusals:
+        raise UserError("; ".join(refusals))
+
+
+def _refused(ask: Callable[[], object]) -> list[str]:
+    """What a call refuses."""
+    try:
+        ask()
+    except UserError as error:
+        return [str(error)]
+    return []
+
+
+def _sets_of_one_name(evaluation: Sequence[PromptSet]) -> Iterator[str]:
+    names = [found.name for found in evaluation]
+    for name in dict.fromkeys(names):
         if names.count(name) > 1:
-            raise UserError(
-                f"two evaluation sets are named '{name}'; rename one of the files, or name it with prompts.NAME.path"
-            )
+            yield f"two evaluation sets are named '{name}'; rename one of the files, or name it with prompts.NAME.path"
 
 
-def require_one_turn(name: str, train: Sequence[Prompt]) -> None:
+def _further_turns(name: str, train: PromptSet) -> Iterator[str]:
     """No training prompt may go on after the model's answer: a training has one response to each."""
-    several = next((prompt.id for prompt in train if prompt.turns), None)
+    several = next((prompt.id for prompt in train.prompts if prompt.turns), None)
     if several is not None:
-        raise UserError(
-            f"training set '{name}': prompt '{several}' has further turns, and a training takes one; evaluate on it"
-        )
+        yield f"training set '{name}': prompt '{several}' has further turns, and a training takes one; evaluate on it"
 
 
-def require_measurable(judge: Judge, evaluation: dict[str, list[Prompt]]) -> None:
-    """What is measured is measured of single answers."""
-    for name, prompts in evaluation.items():
-        if judge.measures and any(prompt.turns for prompt in prompts):
-            raise UserError(
-                f"judge '{judge.name}' measures answers to one turn, and '{name}' has prompts of several; name a judge "
-                "that reads (list judges)"
-            )
-
-
-def require_unseen(train: Sequence[Prompt], evaluation: dict[str, list[Prompt]]) -> None:
+def _seen(train: PromptSet, evaluation: Sequence[PromptSet]) -> Iterator[str]:
     """No evaluation prompt may be a training prompt."""
-    seen = {prompt.messages for prompt in train}
-    for name, prompts in evaluation.items():
-        shared = [prompt.id for prompt in prompts if prompt.messages in seen]
+    seen = {prompt.messages for prompt in train.prompts}
+    for found in evaluation:
+        shared = [prompt.id for prompt in found.prompts if prompt.messages in seen]
         if shared:
-            raise UserError(
-                f"evaluation set '{name}' holds {len(shared)} of the training prompts (first: {shared[0]}); "
+            yield (
+                f"evaluation set '{found.name}' holds {len(shared)} of the training prompts (first: {shared[0]}); "
                 "judge on prompts that training never saw"
             )
+
+
+def _trainings(config: Config, sources: Sources) -> list[str]:
+    """What is wrong with methods, their settings, and what they are to be tested against."""
+    try:
+        entries, start = entries_of(config), entry_of(config, "sft").settings.start
+    except UserError as error:
+        return [str(error)]
+    refusals = _refused(lambda: contrasts_of(config, entries))
+    if start == "sft":
+        refusals.append("settings.sft.start: SFT starts from the untrained student")
+    return [*refusals, *_token_level(config, entries, sources)]
+
+
+def _token_level(config: Config, entries: Sequence[Entry], sources: Sources) -> list[str]:
+    """Token-level methods read the teacher's distributions, over the student's own tokens."""
+    names = [entry.name for entry in entries if methods.get(entry.method).level == "token"]
+    if not names:
+        return []
+    if config.teacher_server:
+        return [
+            f"{', '.join(names)}: token-level methods need the teacher's distributions, and a server gives "
+            "log-probs of responses alone; leave it out with --methods, or name a teacher that is here"
+        ]
+    sets = [sources.train, *(found for found, _ in sources.evaluation)]
+    read_by_both = [prompt for found in sets for prompt in found.prompts]
+    return _refused(lambda: require_comparable(sources.student.here, sources.teacher.here, read_by_both))
 
 
 def require_comparable(student: Model, teacher: Model, prompts: Sequence[Prompt]) -> None:
@@ -60,3 +109,23 @@ def require_comparable(student: Model, teacher: Model, prompts: Sequence[Prompt]
 
         one, other = (loading.load_tokenizer(path, m.chat_template, m.remote_code) for path, m in folders)
         loading.require_one_tokenizer(one, other, prompts)
+
+
+def _unready(judge: Judge, evaluation: Sequence[PromptSet], to_be_asked: bool) -> list[str]:
+    """What a judge cannot be asked about, and the key that it lacks."""
+    prompts = [prompt for found in evaluation for prompt in found.prompts]
+    unfit = _refused(lambda: check_ready(judge, prompts, to_be_asked=False))
+    return unfit + _refused(lambda: check_ready(judge, (), to_be_asked))
+
+
+def _unmeasurable(judge: Judge, evaluation: Sequence[PromptSet]) -> Iterator[str]:
+    """What is measured is measured of single answers, by what the harness makes."""
+    for measure in judge.measures:
+        if measure not in (TEACHER_NLL, EMBEDDING):
+            yield f"judge '{judge.name}' asks for the measure '{measure}', which the harness does not make"
+    for found in evaluation:
+        if judge.measures and any(prompt.turns for prompt in found.prompts):
+            yield (
+                f"judge '{judge.name}' measures answers to one turn, and '{found.name}' has prompts of several; name a "
+                "judge that reads (list judges)"
+            )

@@ -13,11 +13,12 @@ from pathlib import Path
 from harness.core.errors import UserError
 from harness.core.files import write_atomically
 from harness.run.jobs import Job
-from harness.run.launchers import ERROR, FACTS, RANKS_VARIABLE, inline
+from harness.run.launchers.accelerate import RANKS_VARIABLE
+from harness.run.launchers.inline import inline
+from harness.run.launchers.process import ERROR, FACTS
 from harness.store import Store
 
 
-# ---- the child's side
 def end_with_parent() -> None:
     """End this process as soon as the one that holds the lock is gone, even where that was killed outright: another
     may take the workspace then. Ranks inherit the pipe from what starts them."""

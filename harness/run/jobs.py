@@ -1,92 +1,268 @@
-"""The jobs of the road: plain data that says what a stage is to make. No torch here.
+"""The jobs of the road: plain data that says what a stage is to make, and all that is to be known of it. No torch here.
 
-A job's key is the hash of everything that shapes its artifact: its own fields, the refs of the artifacts
-it reads (themselves such hashes), the content of outside files (`digest`, never their path), and `version`,
-which is raised by hand when a stage's code changes what it makes.
+A job's key is the hash of everything that shapes its artifact: its own fields but for those in `not_in_key`, the refs
+of the artifacts it reads (themselves such hashes), the content of outside files (`digest`, never their path), and
+`version`, which is raised by hand when a stage's code changes what it makes. docs/keys.md shows all of it as a table.
+
+A new stage is a class here and a function in stages/; nothing else knows of either.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+import functools
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Annotated, Any, ClassVar, Literal, Union
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from harness.core.files import canonical_hash
 from harness.core.records import Facts, Ref
 from harness.generation.protocol import Sampling
+from harness.judging.registry import reply_tokens
 from harness.judging.settings import Judging
-from harness.methods import shaping
+from harness.methods import COMPUTING
+from harness.models import memory
 from harness.models.reference import Model
+from harness.models.shapes import Shape
+from harness.prompts.settings import PromptSource
+from harness.run.needs import Needs, Sizes
 from harness.serving.settings import VLLM
 
-# `judging` is in the key by `judge_source`, as far as it shapes an answer; `batch_tokens` only moves the computing
-NO_PART_OF_A_KEY = {"label", "path", "tracker", "judging", "vllm", "refresh", "batch_tokens"}
+# why a field is no part of a key
+FOR_PEOPLE, BY_DIGEST, COMPUTING_ONLY = "for people", "known by its digest", "only moves the computing"
+
+
+# A response's token in a file: about five characters of text and seven of its id. A stored log-prob with its id.
+TOKEN_BYTES, TOP_K_BYTES = 12, 8
+
+
+# Of a training's checkpoint, two of which are there while one is written: weights and moments of what is trained.
+CHECKPOINT_BYTES = 2 * (memory.FP32 + memory.ADAM)
+
+
+JUDGE_TOKENS = 8192  # of a local judge's micro-batch (judging/local.py, which imports torch)
+
+
+QUESTION_TOKENS = 400  # about what a judge's template adds to a question
+
+
+SMALLER_MODEL = "name a smaller model"
+
+
+stages: dict[str, type[Job]] = {}  # every stage that is known by now
 
 
 class Job(BaseModel):
-    """`label` and `tracker` are for people; they, paths, what is said of how to ask a judge, and what only moves the
-    computing are no part of the key."""
+    """One artifact to be made.
+
+    Of its class:
+        version: raised when the stage's code changes what it makes.
+        work: the function that does it, as MODULE:FUNCTION; it is imported when the first such job is done.
+        not_in_key: the fields (or FIELD.PART) that are no part of the key, with the reason.
+        added_later: fields that older keys did not have: no part of a key while they say what was so before.
+        order: its place among the jobs of an evaluation. Stages that read responses share one.
+        pace: the fields that decide its speed: by them, an earlier one of the kind is a measurement.
+        on_ranks: whether several ranks can do it together.
+        less_memory: what makes it need less of its device's, for people.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     version: ClassVar[int]
-    # fields that older keys did not have: no part of a key while they say what was so before
+    work: ClassVar[str]
+    not_in_key: ClassVar[Mapping[str, str]] = {"label": FOR_PEOPLE}
     added_later: ClassVar[frozenset[str]] = frozenset()
+    order: ClassVar[int] = 2
+    pace: ClassVar[tuple[str, ...]] = ("model",)
+    on_ranks: ClassVar[bool] = False
+    less_memory: ClassVar[str] = SMALLER_MODEL
     stage: str
     label: str = ""
 
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        """Have `job_from` know a class that has a stage."""
+        stage = cls.model_fields["stage"].default
+        if not isinstance(stage, str):  # what several stages have in common
+            return
+        for name in ("version", "work"):
+            if not hasattr(cls, name):
+                raise TypeError(f"the stage '{stage}' has no {name}")
+        if stages.setdefault(stage, cls) is not cls:
+            raise TypeError(f"the stage '{stage}' is there twice")
+
+    # ---- its key
     @property
     def in_key(self) -> Facts:
         """What of it is part of its key."""
-        data = self.model_dump(mode="json", exclude=NO_PART_OF_A_KEY)
-        for name, field in type(self).model_fields.items():
+        data = self.model_dump(mode="json")
+        for name in self.not_in_key:
+            field, _, part = name.partition(".")
+            data[field].pop(part, None) if part else data.pop(field)
+        for name, known in type(self).model_fields.items():
             value = getattr(self, name)
             if isinstance(value, Model):
                 data[name] = value.in_key
-            elif name in self.added_later and value == field.default:
+            elif name in self.added_later and value == known.default:
                 del data[name]
         return data
-
-    @property
-    def holds(self) -> tuple[Model, ...]:
-        """The frozen models that it loads here, or in a process of this one's: they stay in memory from one job to the
-        next that holds them too (serving/resident.py). What it trains or prunes is not among them."""
-        return ()
 
     @property
     def ref(self) -> Ref:
         return f"{self.stage}/{canonical_hash({'version': self.version, **self.in_key})[:32]}"
 
+    # ---- its models
+    @property
+    def models(self) -> tuple[Model, ...]:
+        """All that it reads or trains."""
+        return tuple(value for value in dict(self).values() if isinstance(value, Model))
+
+    @property
+    def holds(self) -> tuple[Model, ...]:
+        """The frozen models that it loads here, or in a process of this one's: they stay in memory from one job to the
+        next that holds them too (serving/resident.py). What it trains or prunes is not among them."""
+        return tuple(model for model in self.models if not model.served)
+
+    @property
+    def loads(self) -> object:
+        """What jobs that follow one another load once, if it is the same."""
+        return next(iter(self.models), None)
+
+    @property
+    def apart(self) -> bool:
+        """Whether a process of its own gives memory back. No file, and so no such process, knows a server's credentials
+        or vLLM's interpreter."""
+        return not any(model.served for model in self.models)
+
+    # ---- what is said of it
+    def note(self, facts: Facts | None) -> str:
+        """What is said of it beside that it is done. facts: None where verdicts failed, and so no artifact is there."""
+        facts = facts or {}
+        notes = [
+            f"{facts['prompts_cut']} prompts lost their beginning" if facts.get("prompts_cut") else "",
+            "responses split anew by another tokenizer" if facts.get("retokenised") else "",
+            f"its batches are padded, which is slower: {facts['padded']}" if facts.get("padded") else "",
+        ]
+        return "; ".join(filter(None, notes))
+
+    # ---- what it takes
+    def tokens(self, sizes: Sizes) -> int:
+        """That it reads or writes."""
+        return 0
+
+    def needs(self, sizes: Sizes) -> Needs:
+        """Of the machine. Its time is by the machine's speed, not by what stages of its kind took."""
+        return Needs(self.tokens(sizes))
+
+    def shape_made(self, sizes: Sizes) -> Shape | None:
+        """Of the model that it makes; None where it makes none, or nothing says it."""
+        return None
+
+    @property
+    def bytes_made(self) -> int:
+        """Of each weight of the model that it makes."""
+        return memory.FP32
+
 
 class PromptsJob(Job):
-    """A prompt set, read, checked and cut to its first `limit` prompts."""
+    """The first `limit` prompts of a source. digest: of these prompts; it alone is in the key, so that equal prompts
+    are one artifact wherever they come from."""
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
+    work: ClassVar[str] = "harness.run.stages.prepare:prompts_stage"
+    not_in_key: ClassVar[Mapping[str, str]] = {
+        **Job.not_in_key,
+        "source": BY_DIGEST,
+        "limit": BY_DIGEST,
+    }
+    order: ClassVar[int] = 0
     stage: Literal["prompts"] = "prompts"
-    path: str
     digest: str
+    source: PromptSource
     limit: int | None
+
+    @property
+    def apart(self) -> bool:
+        return False  # it loads no model
+
+    def needs(self, sizes: Sizes) -> Needs:
+        return Needs(seconds=0.0)  # none that counts
 
 
 class ConvertJob(Job):
     """A GGUF file, dequantised, or a folder of pickled weights, as a plain safetensors folder."""
 
     version: ClassVar[int] = 2
+    work: ClassVar[str] = "harness.run.stages.prepare:convert_stage"
+    not_in_key: ClassVar[Mapping[str, str]] = {**Job.not_in_key, "path": BY_DIGEST}
     added_later: ClassVar[frozenset[str]] = frozenset({"format"})
     stage: Literal["convert"] = "convert"
     path: str
     digest: str
     format: Literal["gguf", "pickled"] = "gguf"
 
+    @property
+    def models(self) -> tuple[Model, ...]:
+        return (Model(path=self.path, digest=self.digest),)
+
+    @property
+    def holds(self) -> tuple[Model, ...]:
+        return ()
+
+    def needs(self, sizes: Sizes) -> Needs:
+        shape = self.shape_made(sizes)
+        return Needs(disk=shape.parameters * memory.FP32 if shape else 0)
+
+    def shape_made(self, sizes: Sizes) -> Shape | None:
+        return sizes.shape(self.models[0])
+
+    @property
+    def bytes_made(self) -> int:
+        """Pickled weights are taken as they are: in bf16, as published."""
+        return memory.BF16 if self.format == "pickled" else memory.FP32
+
 
 class PruneJob(Job):
     """A model with narrower MLPs: `ratio` of all parameters removed, by Taylor importance on these responses."""
 
     version: ClassVar[int] = 2
+    work: ClassVar[str] = "harness.run.stages.prepare:prune_stage"
     stage: Literal["prune"] = "prune"
     model: Model
     prompts: Ref
     responses: Ref
     ratio: float
+
+    @property
+    def holds(self) -> tuple[Model, ...]:
+        return ()
+
+    def note(self, facts: Facts | None) -> str:
+        if not facts:
+            return ""
+        before, after = facts["parameters_before"], facts["parameters"]
+        return (
+            f"{before:,} → {after:,} parameters ({after / before - 1:+.1%}), "
+            f"MLP width {facts['mlp_width_before']} → {facts['mlp_width']}"
+        )
+
+    def tokens(self, sizes: Sizes) -> int:
+        return sizes.read(self.prompts, (self.responses,))
+
+    def needs(self, sizes: Sizes) -> Needs:
+        tokens, shape = self.tokens(sizes), sizes.shape(self.model)
+        if shape is None:
+            return Needs(tokens)
+        return Needs(
+            tokens,
+            sizes.speed.training(shape, tokens, False, False, None) if sizes.speed else None,
+            sum(memory.pruning(shape).values()),
+            shape.pruned(self.ratio).parameters * memory.FP32,
+        )
+
+    def shape_made(self, sizes: Sizes) -> Shape | None:
+        base = sizes.shape(self.model)
+        return base.pruned(self.ratio) if base else None
 
 
 class RespondJob(Job):
@@ -94,7 +270,11 @@ class RespondJob(Job):
     engine: what vLLM is told that may change its text; vllm: how it is started."""
 
     version: ClassVar[int] = 3
+    work: ClassVar[str] = "harness.run.stages.respond:respond_stage"
+    not_in_key: ClassVar[Mapping[str, str]] = {**Job.not_in_key, "vllm": "what of it shapes a text is in `engine`"}
     added_later: ClassVar[frozenset[str]] = frozenset({"generator", "engine"})
+    order: ClassVar[int] = 1
+    less_memory: ClassVar[str] = f"lower generation_batch_size or the sampling's max_new_tokens, or {SMALLER_MODEL}"
     stage: Literal["respond"] = "respond"
     generator: Literal["transformers", "vllm", "server"] = "transformers"
     engine: dict[str, Any] = {}
@@ -108,59 +288,113 @@ class RespondJob(Job):
     seed: int
 
     @property
-    def holds(self) -> tuple[Model, ...]:
-        return _unless_served(self.model)
+    def apart(self) -> bool:
+        return super().apart and self.generator != "vllm"
+
+    def note(self, facts: Facts | None) -> str:
+        if not facts:
+            return ""
+        return f"{facts['responses']} responses, {facts['tokens']} tokens, {facts['cut']} cut at the limit"
+
+    def tokens(self, sizes: Sizes) -> int:
+        return sizes.answers(self.prompts) * self.samples * self.sampling.max_new_tokens
+
+    def needs(self, sizes: Sizes) -> Needs:
+        tokens, shape = self.tokens(sizes), sizes.shape(self.model)
+        disk = tokens * TOKEN_BYTES
+        # what is drawn elsewhere, or by an engine that takes all the memory there is, has no figure here
+        if shape is None or self.generator != "transformers":
+            return Needs(tokens, disk=disk)
+        rows, new = sizes.prompts(self.prompts) * self.samples, self.sampling.max_new_tokens
+        parts = memory.generation(shape, min(rows, self.batch_size), sizes.longest_prompt(self.prompts), new)
+        read = sizes.read(self.prompts, ()) * self.samples
+        took = sizes.speed.generation(shape, rows, self.batch_size, read, new) if sizes.speed else None
+        return Needs(tokens, took, sum(parts.values()), disk)
 
 
 class ReadingJob(Job):
-    """How a frozen model reads prompts with their responses. batch_tokens: at once; no part of the key."""
+    """How a frozen model reads prompts with their responses, so many tokens at once."""
 
+    not_in_key: ClassVar[Mapping[str, str]] = {**Job.not_in_key, "batch_tokens": COMPUTING_ONLY}
+    less_memory: ClassVar[str] = f"lower scoring_batch_tokens, or {SMALLER_MODEL}"
     model: Model
     prompts: Ref
     precision: str
     batch_tokens: int
     max_prompt_tokens: int | None
 
-    @property
-    def holds(self) -> tuple[Model, ...]:
-        return _unless_served(self.model)
+    def needs(self, sizes: Sizes) -> Needs:
+        tokens, shape = self.tokens(sizes), sizes.shape(self.model)
+        if shape is None:
+            return Needs(tokens)
+        parts = memory.reading(shape, self.batch_tokens, sizes.weight_bytes(self.model))
+        return Needs(tokens, sizes.speed.reading(shape, tokens) if sizes.speed else None, sum(parts.values()))
 
 
 class ScoreJob(ReadingJob):
     """Sequence log-probs of each prompt's responses, one column a response file, under a frozen model."""
 
     version: ClassVar[int] = 3
+    work: ClassVar[str] = "harness.run.stages.score:score_stage"
     stage: Literal["score"] = "score"
     responses: tuple[Ref, ...]
+
+    def tokens(self, sizes: Sizes) -> int:
+        return sizes.read(self.prompts, self.responses)
 
 
 class DistributionsJob(ReadingJob):
     """A frozen model's `top_k` largest log-probs at each response token: what token-level losses read in its stead."""
 
     version: ClassVar[int] = 2
+    work: ClassVar[str] = "harness.run.stages.score:distributions_stage"
     stage: Literal["distributions"] = "distributions"
     responses: Ref
     top_k: int
+
+    def tokens(self, sizes: Sizes) -> int:
+        return sizes.read(self.prompts, (self.responses,))
+
+    def needs(self, sizes: Sizes) -> Needs:
+        return replace(super().needs(sizes), disk=sizes.responses(self.responses) * self.top_k * TOP_K_BYTES)
 
 
 class EmbedJob(Job):
     """A sentence embedding of each response."""
 
     version: ClassVar[int] = 1
+    work: ClassVar[str] = "harness.run.stages.judge:embed_stage"
     stage: Literal["embed"] = "embed"
     model: Model
     responses: Ref
 
-    @property
-    def holds(self) -> tuple[Model, ...]:
-        return (self.model,)
+    def tokens(self, sizes: Sizes) -> int:
+        return sizes.responses(self.responses)
+
+    def needs(self, sizes: Sizes) -> Needs:
+        tokens, shape = self.tokens(sizes), sizes.shape(self.model)
+        if shape is None:
+            return Needs(tokens)
+        took = sizes.speed.reading(shape, tokens) if sizes.speed else None
+        return Needs(tokens, took, shape.parameters * memory.FP32)
 
 
 class TrainJob(Job):
-    """One method's training: where it starts, what it reads, its settings (COMPUTING ones are no part of the key) and
-    the sources that define it."""
+    """One method's training: where it starts, what it reads, its settings and the sources that define it."""
 
     version: ClassVar[int] = 3
+    work: ClassVar[str] = "harness.run.stages.train:train_stage"
+    not_in_key: ClassVar[Mapping[str, str]] = {
+        **Job.not_in_key,
+        "tracker": FOR_PEOPLE,
+        **{f"settings.{name}": COMPUTING_ONLY for name in sorted(COMPUTING)},
+    }
+    pace: ClassVar[tuple[str, ...]] = ("start", "method")
+    on_ranks: ClassVar[bool] = True
+    less_memory: ClassVar[str] = (
+        "lower training.micro_batch_tokens, set training.gradient_checkpointing=true or training.lora_rank=16, or "
+        "name a smaller student"
+    )
     stage: Literal["train"] = "train"
     method: str
     method_source: str
@@ -177,12 +411,36 @@ class TrainJob(Job):
     seed: int
 
     @property
-    def in_key(self) -> Facts:
-        return {**super().in_key, "settings": shaping(self.settings)}
-
-    @property
     def holds(self) -> tuple[Model, ...]:
         return () if self.teacher is None else (self.teacher,)
+
+    def tokens(self, sizes: Sizes) -> int:
+        epochs, refs = self.token_match or (self.settings["epochs"], self.responses)
+        return int(epochs) * sizes.read(self.prompts, refs)
+
+    def needs(self, sizes: Sizes) -> Needs:
+        tokens, shape = self.tokens(sizes), sizes.shape(self.start)
+        teacher = sizes.shape(self.teacher) if self.teacher else None
+        if shape is None or (self.teacher and teacher is None):
+            return Needs(tokens)
+        settings = self.settings
+        rank, again = int(settings["lora_rank"]), bool(settings["gradient_checkpointing"])
+        parts = memory.training(
+            shape,
+            int(settings["micro_batch_tokens"]),
+            settings["precision"] == "bf16",
+            again,
+            rank,
+            teacher,
+            sizes.weight_bytes(self.teacher) if self.teacher else memory.FP32,
+        )
+        trained = memory.adapter_parameters(shape, rank) if rank else shape.parameters
+        took = sizes.speed.training(shape, tokens, again, rank > 0, teacher) if sizes.speed else None
+        disk = shape.parameters * memory.FP32
+        return Needs(tokens, took, sum(parts.values()), disk, trained * CHECKPOINT_BYTES)
+
+    def shape_made(self, sizes: Sizes) -> Shape | None:
+        return sizes.shape(self.start)
 
 
 class JudgeJob(Job):
@@ -192,6 +450,14 @@ class JudgeJob(Job):
     refresh: ask anew what was asked before."""
 
     version: ClassVar[int] = 2
+    work: ClassVar[str] = "harness.run.stages.judge:judge_stage"
+    not_in_key: ClassVar[Mapping[str, str]] = {
+        **Job.not_in_key,
+        "judging": "what of it shapes an answer is in `judge_source`",
+        "vllm": "what of it shapes an answer is in `judge_source`",
+        "refresh": "asks the same anew",
+    }
+    order: ClassVar[int] = 3
     stage: Literal["judge"] = "judge"
     judge: str
     judge_source: str
@@ -209,18 +475,68 @@ class JudgeJob(Job):
     measures: dict[str, Ref]
 
     @property
-    def holds(self) -> tuple[Model, ...]:
-        return () if self.checkpoint is None else (self.checkpoint,)
+    def loads(self) -> object:
+        return self.judge
+
+    @property
+    def apart(self) -> bool:
+        return False  # a key is in no file, and most judges load nothing
+
+    def note(self, facts: Facts | None) -> str:
+        if facts is None:
+            return "some verdicts failed: run the same command again to ask for them"
+        return str(facts["spent"])
+
+    def tokens(self, sizes: Sizes) -> int:
+        """A judge that reads sees each prompt with both responses, in each of its orders."""
+        judge = sizes.judge(self.judge)
+        if judge.measures:
+            return 0
+        read = sizes.read(self.prompts, (self.candidate, self.reference))
+        return len(judge.orders) * (read + sizes.prompts(self.prompts) * QUESTION_TOKENS)
+
+    def needs(self, sizes: Sizes) -> Needs:
+        judge, tokens = sizes.judge(self.judge), self.tokens(sizes)
+        if judge.measures:
+            return Needs(seconds=0.0)  # none that counts
+        reply = reply_tokens(judge)
+        if reply is not None:
+            calls = sizes.prompts(self.prompts) * len(judge.orders)
+            return Needs(tokens, calls=calls, reply_tokens=calls * reply[0], longest_reply_tokens=calls * reply[1])
+        shape = sizes.shape(self.checkpoint) if self.checkpoint and not self.judge.startswith("vllm") else None
+        if shape is None:
+            return Needs(tokens)
+        size = memory.BF16 if self.judge.startswith("transformers") else memory.FP32
+        return Needs(tokens, memory=sum(memory.reading(shape, JUDGE_TOKENS, size).values()))
 
 
-def _unless_served(model: Model) -> tuple[Model, ...]:
-    return () if model.served else (model,)
+def by_model(jobs: Iterable[Job]) -> list[Job]:
+    """Jobs of an evaluation in the order of their stages, and in each stage by what they load, which is loaded once."""
+    jobs, loaded = list(jobs), []
+    for job in jobs:
+        if job.loads not in loaded:
+            loaded.append(job.loads)
+    return sorted(jobs, key=lambda job: (job.order, loaded.index(job.loads)))
 
 
-AnyJob = Annotated[
-    PromptsJob | ConvertJob | PruneJob | RespondJob | ScoreJob | DistributionsJob | EmbedJob | TrainJob | JudgeJob,
-    Field(discriminator="stage"),
-]
+def job_from_json(text: str | bytes) -> Job:
+    """A job of any stage.
+
+    Raises:
+        ValidationError: it is none.
+    """
+    return _any_job(tuple(stages.values())).validate_json(text)
+
+
+def job_from(data: object) -> Job:
+    """The same of plain data."""
+    return _any_job(tuple(stages.values())).validate_python(data)
+
+
+@functools.cache
+def _any_job(known: tuple[type[Job], ...]) -> TypeAdapter[Job]:
+    kind: Any = Annotated[Union[known], Field(discriminator="stage")]  # noqa: UP007  (of a tuple)
+    return TypeAdapter(kind)
 
 
 # the files that stages write and others read
@@ -236,6 +552,3 @@ PROMPTS, RESPONSES, SCORES, TOP_K, VERDICTS, EMBEDDINGS = (
 
 # the fact that keeps an artifact from being made: verdicts that failed, to be asked for again by the next run
 UNANSWERED = "unanswered"
-
-
-job_from_json: TypeAdapter[AnyJob] = TypeAdapter(AnyJob)

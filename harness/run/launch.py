@@ -9,7 +9,7 @@ from rich.console import Console
 
 from harness.core.environment import environment
 from harness.core.progress import StageView, Tick, plain_console
-from harness.run.jobs import UNANSWERED, AnyJob, Job
+from harness.run.jobs import UNANSWERED, Job
 from harness.run.launchers import Perform, inline
 from harness.store import Store
 
@@ -32,7 +32,7 @@ def run_job(job: Job, store: Store, tick: Tick, perform: Perform = inline, conso
     return True
 
 
-def run_jobs(jobs: Iterable[AnyJob], store: Store, console: Console, perform: Perform = inline) -> int:
+def run_jobs(jobs: Iterable[Job], store: Store, console: Console, perform: Perform = inline) -> int:
     """Make every artifact that is missing, in order; how many this process made."""
     count = 0
     missing = [job for job in jobs if not _is_there(job, store, console)]
@@ -42,7 +42,8 @@ def run_jobs(jobs: Iterable[AnyJob], store: Store, console: Console, perform: Pe
             began = time.monotonic()
             made = run_job(job, store, tick, perform, console)
             count += made
-            view.finish(job.label, time.monotonic() - began, _note(job, store))
+            note = job.note(store.read(job.ref).facts if store.has(job.ref) else None)
+            view.finish(job.label, time.monotonic() - began, f"; {note}" if note else "")
     return count
 
 
@@ -53,25 +54,3 @@ def _is_there(job: Job, store: Store, console: Console) -> bool:
         line = f"warning: {job.label or job.ref} is made again: {damage}"
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     return store.has(job.ref)
-
-
-def _note(job: Job, store: Store) -> str:
-    if not store.has(job.ref):
-        return "; some verdicts failed: run the same command again to ask for them"
-    facts = store.read(job.ref).facts
-    if job.stage == "prune":
-        before, after = facts["parameters_before"], facts["parameters"]
-        return (
-            f"; {before:,} → {after:,} parameters ({after / before - 1:+.1%}), "
-            f"MLP width {facts['mlp_width_before']} → {facts['mlp_width']}"
-        )
-    if job.stage == "judge":
-        return f"; {facts['spent']}" if facts["spent"] else ""
-    if job.stage == "respond":
-        return f"; {facts['responses']} responses, {facts['tokens']} tokens, {facts['cut']} cut at the limit"
-    notes = [
-        f"{facts['prompts_cut']} prompts lost their beginning" if facts.get("prompts_cut") else "",
-        "responses split anew by another tokenizer" if facts.get("retokenised") else "",
-        f"its batches are padded, which is slower: {facts['padded']}" if facts.get("padded") else "",
-    ]
-    return "".join(f"; {note}" for note in notes if note)

@@ -79,7 +79,7 @@ def previews_of(road: Road, store: Store, index: int) -> list[Preview]:
     Raises:
         UserError: there is no such row.
     """
-    prompts = road.train_prompts
+    prompts = road.train.prompts
     if not 0 <= index < len(prompts):
         raise UserError(f"--index {index}: the training prompts are 0 to {len(prompts) - 1}")
     found = student_tokenizer(road, store)

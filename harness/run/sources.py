@@ -1,53 +1,152 @@
-"""What lies outside a run: its prompt sets, models and judges, found by name."""
+"""The road's first phase: what lies outside a run, its prompt sets, models and judges, is found by name."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from harness.config import Config
 from harness.core.errors import UserError
-from harness.core.records import Ref
+from harness.generation.backends import Backend, fastest_backend
 from harness.judging import Judge, judges, open_judge
 from harness.judging.registry import checkpoint_at, checkpoint_of
 from harness.judging.settings import Judging
 from harness.models import folders
-from harness.models.hub import MissingModelError
-from harness.models.locate import Located, locate_models
+from harness.models.hub import MissingModelError, all_missing
+from harness.models.locate import Located, locate_models, without_template
 from harness.models.reference import Model
-from harness.models.specs import ModelSpec, Pair, model_spec, models, resolve_pair
+from harness.models.shapes import Shape
+from harness.models.specs import ModelSpec, Pair, Prune, model_spec, models, resolve_pair
 from harness.prompts import Library, MissingPromptsError, PromptSet, evaluation_set, training_set
-from harness.run.jobs import AnyJob, ConvertJob
+from harness.run.jobs import ConvertJob
 from harness.store import Store
 
 # What each measure of a proxy judge is read from: the teacher's log-probs, or this model's embeddings.
 TEACHER_NLL, EMBEDDING, EMBEDDER = "teacher_nll", "embedding", "all-minilm-l6-v2"
 
 
-def find_prompt_sets(config: Config, store: Store) -> tuple[PromptSet, list[tuple[PromptSet, bool]]] | str:
-    """The training set and the evaluation sets (with whether each is in-domain), or all that are missing in one line.
+# A pruned student is one model, whatever run it is in: its importance is measured on the unpruned model's own
+# responses to the first prompts of one set.
+CALIBRATION_SET = "everyday-train"
 
-    They are fetched even for a plan: without prompts there is nothing to count."""
-    library = Library(store, config.prompts, config.test_share, download=True)
+
+@dataclass(frozen=True)
+class FoundModel:
+    """A checkpoint as it lies there, and the job that makes a plain one of it where it is none."""
+
+    here: Model
+    conversion: ConvertJob | None = None
+
+    @property
+    def model(self) -> Model:
+        """The plain checkpoint, which may be yet to be made."""
+        if self.conversion is None:
+            return self.here
+        return self.here.model_copy(update={"artifact": self.conversion.ref, "path": None, "digest": None})
+
+
+@dataclass(frozen=True)
+class Sources:
+    """All that a run reads from outside.
+
+    evaluation: each set, and whether it is in-domain. student: what the student is made of, before `prune`.
+    calibration: the prompts that it is pruned by. teacher: of one behind a server, its tokenizer. judges: each that
+    gives verdicts of its own, with the checkpoint that it reads; unopened: why others cannot be asked. embedder: where
+    a judge measures embeddings. generator: the one that is here. shapes: sizes of models by digest, as their entries
+    say. incomplete: some models are known to the hub alone, and not here yet. notes: lines for people."""
+
+    pair: Pair
+    train: PromptSet
+    evaluation: tuple[tuple[PromptSet, bool], ...]
+    student: FoundModel
+    teacher: FoundModel
+    generator: Backend
+    judges: tuple[tuple[Judge, FoundModel | None], ...]
+    unopened: tuple[str, ...] = ()
+    embedder: Model | None = None
+    prune: Prune | None = None
+    calibration: PromptSet | None = None
+    shapes: Mapping[str, Shape] = field(default_factory=dict)
+    incomplete: bool = False
+    notes: tuple[str, ...] = ()
+
+
+def find(config: Config, store: Store, download: bool) -> Sources:
+    """All that a run reads from outside. Prompt sets are fetched even for a plan, into the hub's own cache: without
+    prompts there is nothing to count. download: models too; without it those of a known size need not be here.
+
+    Raises:
+        MissingPromptsError, MissingModelError: all that is missing, named together.
+        UserError: a name, a file or a model that is not what it should be.
+    """
+    pair, server = pair_of(config), config.teacher_server
+    student = pair.specs.get(pair.student) or model_spec(pair.student)
+    base = student.base or pair.student
+    # a teacher behind a server is here by its tokenizer alone
+    teacher = (server.tokenizer or base) if server else pair.teacher
+    alone = frozenset([teacher] if server and teacher not in (pair.student, base) else [])
+    locate = partial(
+        locate_all,
+        [teacher, pair.student],
+        config.judge,
+        store,
+        remote_code=config.trust_remote_code,
+        pair=pair,
+        tokenizers=alone,
+    )
+    train, evaluation, missing = _prompt_sets(config)
+    if train is None or missing:
+        raise MissingPromptsError("; ".join([*missing, *_missing_models(locate)]))
+    absent: list[MissingModelError] | None = None if download else []
+    located = locate(download=download, absent=absent)
+    prune = config.prune or student.prune
+    calibration = training_set(CALIBRATION_SET, Library()).first(prune.calibration) if prune else None
+    opened, unopened = open_judges(config, judge_models(config.judge, located))
+    return Sources(
+        pair=pair,
+        train=train,
+        evaluation=evaluation,
+        student=_found(base, located),
+        teacher=_found(teacher, located),
+        generator=fastest_backend(config.vllm) if config.generator == "auto" else config.generator,
+        judges=opened,
+        unopened=unopened,
+        embedder=located[EMBEDDER][1] if EMBEDDER in located else None,
+        prune=prune,
+        calibration=calibration,
+        shapes={str(model.digest): spec.shape for spec, model in located.values() if spec.shape},
+        incomplete=any(str(model.digest).startswith("hub:") for _, model in located.values()),
+        notes=(*without_template(located), *([str(all_missing(absent))] if absent else ())),
+    )
+
+
+def _prompt_sets(config: Config) -> tuple[PromptSet | None, tuple[tuple[PromptSet, bool], ...], list[str]]:
+    """The training set and the evaluation sets (with whether each is in-domain), cut to the run's limits; and what is
+    missing of them, one line each."""
+    library = Library(config.prompts, config.test_share, download=True)
     missing: list[str] = []
     evaluation: list[tuple[PromptSet, bool]] = []
-    train = PromptSet(config.train_prompts, Path())
+    train: PromptSet | None = None
     try:
-        train = training_set(config.train_prompts, library)
+        train = training_set(config.train_prompts, library).first(config.limits.train)
     except MissingPromptsError as error:
         missing.append(str(error))
     for text in config.eval:
         try:
-            evaluation.append(evaluation_set(text, train, library))
+            found, in_domain = evaluation_set(text, train, library)
         except MissingPromptsError as error:
             missing.append(str(error))
-    return "; ".join(missing) if missing else (train, evaluation)
+        else:
+            evaluation.append((found.first(config.limits.eval), in_domain))
+    return train, tuple(evaluation), missing
 
 
-def missing_models(names: Sequence[str], config: Config, store: Store, pair: Pair, alone: frozenset[str]) -> list[str]:
+def _missing_models(locate: Callable[..., Located]) -> list[str]:
     """What to say of models where a prompt set is missing too: all that is missing is named at once."""
     try:
-        locate_all(names, config.judge, store, False, config.trust_remote_code, pair, None, alone)
+        locate(download=False)
     except MissingModelError as error:
         return [str(error)]
     return []
@@ -60,11 +159,6 @@ def pair_of(config: Config) -> Pair:
     if config.teacher is not None and config.teacher != config.teacher_server.model:
         raise UserError("both teacher and teacher_server are set; the teacher is one of them")
     return resolve_pair(config.student, config.teacher_server.model)
-
-
-def unpruned(pair: Pair) -> str:
-    """The model that the student is made of."""
-    return (pair.specs.get(pair.student) or model_spec(pair.student)).base or pair.student
 
 
 def locate_all(
@@ -88,38 +182,41 @@ def locate_all(
         needed = checkpoint_of(name)
         if needed:
             specs[needed[0]], families[needed[0]] = model_spec(needed[0], "judge's model"), needed[1]
-        for measure in judges.get(name).measures if name in judges else ():
-            if measure not in (TEACHER_NLL, EMBEDDING):
-                raise UserError(f"judge '{name}' asks for the measure '{measure}', which the harness does not make")
-            if measure == EMBEDDING:
-                specs[EMBEDDER], families[EMBEDDER] = models.get(EMBEDDER), frozenset({"bert"})
+        if name in judges and EMBEDDING in judges.get(name).measures:
+            specs[EMBEDDER], families[EMBEDDER] = models.get(EMBEDDER), frozenset({"bert"})
     return locate_models(specs, store, download, remote_code, families, absent, tokenizers)
 
 
-def judge_checkpoints(judging: Judging, located: Located, add: Callable[[AnyJob], Ref]) -> dict[str, Model | None]:
-    """The checkpoint of each judge, None for one that reads none; what must be converted first is added as a job."""
+def judge_models(judging: Judging, located: Located) -> dict[str, FoundModel | None]:
+    """The checkpoint of each judge that is named, None for one that reads none."""
     needed = {name: checkpoint_of(name) for name in judging.names}
-    return {name: base_model(add, found[0], located) if found else None for name, found in needed.items()}
+    return {name: _found(found[0], located) if found else None for name, found in needed.items()}
 
 
-def open_judges(config: Config, checkpoints: dict[str, Model | None]) -> list[tuple[Judge, Model | None]]:
-    """Every judge that gives verdicts of its own: those named, each followed by the parts that it is made of."""
-    shown: dict[str, tuple[Judge, Model | None]] = {}
-    for name, model in checkpoints.items():
-        checkpoint = checkpoint_at(model, None) if model else None
-        judge = open_judge(name, config.judge, checkpoint, config.vllm)
-        shown[judge.name] = (judge, model)
-        shown |= {member: (judges.get(member), None) for member in judge.members if member not in shown}
-    return list(shown.values())
+def open_judges(
+    config: Config, checkpoints: Mapping[str, FoundModel | None]
+) -> tuple[tuple[tuple[Judge, FoundModel | None], ...], tuple[str, ...]]:
+    """Every judge that gives verdicts of its own: those named, each followed by the parts that it is made of. And why
+    others cannot be opened, one line each."""
+    opened: dict[str, tuple[Judge, FoundModel | None]] = {}
+    refused = []
+    for name, found in checkpoints.items():
+        try:
+            judge = open_judge(name, config.judge, checkpoint_at(found.model, None) if found else None, config.vllm)
+        except UserError as error:
+            refused.append(str(error))
+            continue
+        opened[judge.name] = (judge, found)
+        opened |= {member: (judges.get(member), None) for member in judge.members if member not in opened}
+    return tuple(opened.values()), tuple(refused)
 
 
-def base_model(add: Callable[[AnyJob], Ref], name: str, located: Located) -> Model:
-    """A checkpoint as it comes, converted where it is a GGUF file or pickled."""
+def _found(name: str, located: Located) -> FoundModel:
+    """A checkpoint as it comes, with its conversion."""
     spec, model = located[name]
     if spec.base:
         raise UserError(f"'{name}' is a pruned model; only the student may be one")
-    job = conversion(name, spec, str(model.path), str(model.digest))
-    return model.model_copy(update={"artifact": add(job), "path": None, "digest": None}) if job else model
+    return FoundModel(model, conversion(name, spec, str(model.path), str(model.digest)))
 
 
 def conversion(name: str, spec: ModelSpec, path: str, digest: str) -> ConvertJob | None:

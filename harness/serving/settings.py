@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import Field, field_serializer, field_validator
 
 from harness.core.secrets import KEY_VARIABLE, without_credentials
-from harness.core.section import Section
+from harness.core.section import OfTheMachine, Section
 
 
 class ModelServer(Section):
@@ -45,6 +45,6 @@ class VLLM(Section):
 
     max_model_len: less than the model takes, to save memory. engine: further arguments of vllm.LLM."""
 
-    python: str | None = Field(default=None, exclude=True)
+    python: OfTheMachine[str | None] = None
     max_model_len: int | None = Field(default=None, ge=1)
     engine: dict[str, Any] = Field(default={})

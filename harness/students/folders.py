@@ -61,8 +61,8 @@ def student_origin(road: Road, method: str) -> Origin:
     known, served = methods.get(method), road.config.teacher_server
     specs = road.pair.specs  # of models that a pair's own file describes
     teacher = Source(road.pair.teacher, "", "") if served else source_of(road.pair.teacher, specs)
-    license = road.train_set.license if road.train_set else ""
-    return Origin(source_of(road.pair.student, specs), teacher, f"{known.summary}; {known.source}", license)
+    said = f"{known.summary}; {known.source}"
+    return Origin(source_of(road.pair.student, specs), teacher, said, road.train.license)
 
 
 def source_of(name: str, specs: Mapping[str, ModelSpec] | None = None) -> Source:

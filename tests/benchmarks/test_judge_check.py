@@ -9,11 +9,12 @@ from typing import get_args
 
 from harness.judging.check.check import DAMAGED_ITEMS, Weakness, matched, read_pairs
 from harness.judging.check.perturbation import LONG, sentences
-from harness.prompts import prompt_sets, read_prompts
+from harness.prompts import Library, prompt_sets, training_set
 
 PAIRS = read_pairs()
 CARD = (Path(__file__).parents[2] / "benchmarks" / "judge_check" / "README.md").read_text(encoding="utf-8")
-SHIPPED = [prompt for _, found in prompt_sets.items() if found.path for prompt in read_prompts(found.path)]
+NAMES = [name for name, found in prompt_sets.items() if found.path]
+SHIPPED = [prompt for name in NAMES for prompt in training_set(name, Library()).prompts]
 
 
 def grams(text: str, n: int) -> set[tuple[str, ...]]:

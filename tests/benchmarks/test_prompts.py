@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from harness.core.records import Prompt
-from harness.prompts import prompt_sets, read_prompts
+from harness.prompts import Library, prompt_sets, training_set
 
 ROOT = Path(__file__).parents[2]
-SHIPPED = {name: read_prompts(found.path) for name, found in prompt_sets.items() if found.path}
+SHIPPED = {name: training_set(name, Library()).prompts for name, found in prompt_sets.items() if found.path}
 TRAINING = "everyday-train"
 EVALUATION = sorted(set(SHIPPED) - {TRAINING})
 LEAST = {TRAINING: 600, "everyday-test": 120, "followups": 80, "longer-tasks": 80}
@@ -114,6 +114,7 @@ def test_ids_are_unique_across_sets() -> None:
 def test_no_prompt_is_there_twice() -> None:
     texts = [plain(prompt) for prompts in SHIPPED.values() for prompt in prompts]
     assert sorted(text for text in texts if texts.count(text) > 1) == []
+    assert {training_set(name, Library()).duplicates for name in SHIPPED} == {0}
 
 
 def test_training_prompts_of_a_category_begin_in_different_ways() -> None:

@@ -19,6 +19,8 @@ from harness.methods import methods
 from harness.models.locate import folder_digest
 from harness.models.reference import Model
 from harness.models.tokenizers import tokenizer_fingerprint
+from harness.prompts import read_set
+from harness.prompts.settings import PromptSource
 from harness.run.jobs import RESPONSES, SCORES, DistributionsJob, Job, PromptsJob, RespondJob, ScoreJob, TrainJob
 from harness.run.launch import run_job, run_jobs
 from harness.run.road import Road
@@ -49,8 +51,9 @@ def prompt_file(path: Path, texts: Sequence[str]) -> Path:
     return path
 
 
-def read_job(store: Store, path: Path) -> PromptsJob:
-    return PromptsJob(path=str(path), digest=store.digest(path), limit=None)
+def read_job(path: Path, limit: int | None = None) -> PromptsJob:
+    found = read_set(path.stem, PromptSource(path=path), download=False).first(limit)
+    return PromptsJob(label=f"read {path.stem}", source=found.read_from, limit=limit, digest=found.digest)
 
 
 def model_at(folder: Path, store: Store) -> Model:

@@ -10,12 +10,11 @@ from typing import Any
 
 from harness.config import layers
 from harness.core.records import METRICS, Prompt, Response, Verdict, plain, write_jsonl
-from harness.prompts import read_prompts
 from harness.reports import board
 from harness.results.folder import as_json, collect, write_run
 from harness.results.manifest import make_manifest
 from harness.results.schema import Results
-from harness.run.jobs import PROMPTS, RESPONSES, VERDICTS, AnyJob, JudgeJob, PromptsJob, RespondJob, TrainJob
+from harness.run.jobs import PROMPTS, RESPONSES, VERDICTS, Job, JudgeJob, PromptsJob, RespondJob, TrainJob
 from harness.run.road import Road, build_road
 from harness.store import MANIFEST, Store
 from tests.harness.tabular import BOTH, verdict
@@ -96,23 +95,23 @@ def make_folder(root: Path, name: str = "run", say: Say = by_number, prompts: in
     return Run(out, store, road, results)
 
 
-def _make(job: AnyJob, road: Road, store: Store, say: Say) -> None:
+def _make(job: Job, road: Road, store: Store, say: Say) -> None:
     if store.has(job.ref):
         return
     facts: dict[str, Any] = {}
     with store.making(job.ref) as work:
         match job:
             case PromptsJob():
-                write_jsonl(work / PROMPTS, _read(job))
+                write_jsonl(work / PROMPTS, road.prompts[job.ref].prompts)
             case RespondJob():
-                rows = [_response(job, n, prompt) for n, prompt in enumerate(_prompts(road, job.prompts))]
+                rows = [_response(job, n, prompt) for n, prompt in enumerate(road.prompts[job.prompts].prompts)]
                 write_jsonl(work / RESPONSES, rows)
                 facts = {"responses": len(rows), "tokens": sum(len(row.token_ids) for row in rows), "cut": 1}
             case TrainJob():
                 write_jsonl(work / METRICS, [{"step": step, "loss": 1 / step} for step in (1, 2, 3)])
                 facts = FACTS
             case JudgeJob():
-                rows = _verdicts(job, len(_prompts(road, job.prompts)), say)
+                rows = _verdicts(job, len(road.prompts[job.prompts].prompts), say)
                 write_jsonl(work / VERDICTS, rows)
                 facts = {"input_tokens": 100 * len(rows), "output_tokens": len(rows)}
                 if any(row.unanswered for row in rows):
@@ -121,16 +120,6 @@ def _make(job: AnyJob, road: Road, store: Store, say: Say) -> None:
                 (work / "made").write_text(job.label)
         environment = {"python": "3.11", "cores": 2}
         store.commit(job.ref, work, job.model_dump(mode="json"), facts, 1.5, environment)
-
-
-def _read(job: PromptsJob) -> list[Prompt]:
-    return read_prompts(Path(job.path), job.limit)
-
-
-def _prompts(road: Road, ref: str) -> list[Prompt]:
-    job = road.jobs[ref]
-    assert isinstance(job, PromptsJob)
-    return _read(job)
 
 
 def _response(job: RespondJob, number: int, prompt: Prompt) -> Response:

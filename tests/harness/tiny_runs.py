@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.cli import options, run
+from harness.cli import options
+from harness.config import resolve
 from harness.core.progress import plain_console
 from harness.run.jobs import PromptsJob, RespondJob
 from harness.run.launch import run_jobs
@@ -24,20 +25,14 @@ def request(root: Path, checkpoints: dict[str, Path], methods: str = "sft,ddpo",
         (root / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     lengths = ["train_sampling.max_new_tokens=8", "eval_sampling.max_new_tokens=8"]
     given: dict[str, Any] = {
-        "preset": None,
-        "config": None,
-        "assignments": [*lengths, "training.batch_size=2", f"store={root / 'store'}"],
+        "set": [*lengths, "training.batch_size=2", f"store={root / 'store'}"],
         "methods": methods,
         "student": str(checkpoints["llama"]),
         "teacher": str(checkpoints["llama-teacher"]),
         "judge": "typicality",
-        "template": None,
-        "max_cost": None,
         "controls": "none",
         "train_prompts": str(root / "train.jsonl"),
         "eval": f"in:{root / 'test.jsonl'}",
-        "limit": None,
-        "seed": None,
         **others,
     }
     return options.RunRequest(**given)
@@ -45,7 +40,7 @@ def request(root: Path, checkpoints: dict[str, Path], methods: str = "sft,ddpo",
 
 def road_of(asked: options.RunRequest) -> tuple[Road, Store]:
     _, layers = asked.layers()
-    config = run.configuration.resolve(layers)
+    config = resolve(layers)
     store = options.open_store(config)
     return build_road(config, store, download=False), store
 

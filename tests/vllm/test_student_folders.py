@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ def test_vllm_takes_a_student_as_a_run_leaves_it(
     wide = {"llama": 0, "llama-teacher": 1}  # vLLM's attention on a CPU takes no head below 32
     folders = {name: saved(tmp_path / name, tiny_model("llama", seed, 128), tokenizer) for name, seed in wide.items()}
     asked = request(tmp_path / "run", folders, "sft")
-    asked.assignments.extend(["prune.ratio=0.1", f"training.lora_rank={lora_rank}"])
+    asked = replace(asked, set=[*(asked.set or ()), "prune.ratio=0.1", f"training.lora_rank={lora_rank}"])
     run.run(asked, tmp_path / "out", None, False)
     student = tmp_path / "out" / "students" / "sft"
     assert read_json(student / "config.json")["intermediate_size"] < 96

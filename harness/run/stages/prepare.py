@@ -11,7 +11,7 @@ from harness.core.progress import Tick
 from harness.core.records import Facts, write_jsonl
 from harness.models import convert, loading, pruning
 from harness.models.locate import folder_digest, model_folder, unchanged
-from harness.prompts import read_prompts
+from harness.prompts import read_set
 from harness.run.jobs import PROMPTS, ConvertJob, PromptsJob, PruneJob
 from harness.run.stages.inputs import data_of, tokenizer_of
 from harness.store import Store
@@ -19,10 +19,10 @@ from harness.store import Store
 
 # ---- the stages
 def prompts_stage(job: PromptsJob, store: Store, work: Path, tick: Tick) -> Facts:
-    unchanged(Path(job.path), file_sha256(Path(job.path)), job.digest)
-    prompts = read_prompts(Path(job.path), job.limit)
-    write_jsonl(work / PROMPTS, prompts)
-    return {"prompts": len(prompts)}
+    found = read_set(job.label, job.source, download=True).first(job.limit)
+    unchanged(job.source.path or found.source, found.digest, job.digest)
+    write_jsonl(work / PROMPTS, found.prompts)
+    return {"prompts": len(found.prompts)}
 
 
 def convert_stage(job: ConvertJob, store: Store, work: Path, tick: Tick) -> Facts:

@@ -8,25 +8,23 @@ import os
 import shlex
 import subprocess
 import sys
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from harness.cli import options, run
+from harness.cli import options
 from harness.config import Config, presets
 from harness.core.errors import UserError
-from harness.core.files import file_sha256
 from harness.planning import calibration
 from harness.planning.doctor import has_extra
 from harness.results import recording
 from harness.run import child, launch, launchers
-from harness.run.jobs import PromptsJob
 from harness.store import MANIFEST, Store
 from tests.conftest import Ended
+from tests.harness.making import read_job
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 CONFIG = "student: smollm2-135m-pruned20\n"
 
 
@@ -100,10 +98,10 @@ def assert_one_line(ended: Ended, *parts: str) -> None:
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["-h"]])
-def test_help_imports_neither_torch_nor_pandas(arguments: list[str]) -> None:
+def test_help_imports_nothing_that_takes_long(arguments: list[str]) -> None:
     code = (
         "import atexit, runpy, sys\n"
-        "heavy = {'torch', 'pandas', 'transformers', 'numpy'}\n"
+        "heavy = {'torch', 'pandas', 'transformers', 'numpy', 'yaml', 'harness.config', 'harness.store'}\n"
         "atexit.register(lambda: print('imported:', sorted(heavy & set(sys.modules))))\n"
         "runpy.run_module('harness', run_name='__main__', alter_sys=True)\n"
     )
@@ -237,18 +235,14 @@ def test_bad_input_of_other_commands_ends_in_one_line(
 
 @pytest.mark.parametrize(
     ("arguments", "parts"),
-    [
-        (["run", "--methods", "dapdo"], ["did you mean 'dadpo'?"]),
-        (["run", "--config", "malformed.yaml"], ["malformed.yaml:3"]),
-        (["run", "--out", "foreign"], ["foreign"]),
-        (["list", "xyz"], ["unknown kind"]),
-        (["stage", "malformed.json"], ["not a job"]),
-    ],
+    [(["run", "--out", "foreign"], ["foreign"]), (["stage", "malformed.json"], ["not a job"])],
     ids=" ".join,
 )
 def test_a_process_of_its_own_says_no_more_than_that_line(
     cwd: Path, inputs: dict[str, Path], arguments: list[str], parts: list[str]
 ) -> None:
+    """What an import or the end of a process might add is seen in no other: a command with the heaviest imports, and
+    the one that launchers start. The lines themselves are those above."""
     before = tree(cwd, inputs["foreign"])
     assert_one_line(shell(*with_paths(arguments, inputs)), *parts)
     assert tree(cwd, inputs["foreign"]) == before
@@ -275,19 +269,19 @@ def test_bad_usage_ends_in_one_line_too(cli: Any, cwd: Path, arguments: list[str
 
 
 @pytest.mark.parametrize("arguments", [["--debug", "run"], ["run", "--debug"]])
-def test_debug_shows_the_traceback_wherever_it_stands(arguments: list[str]) -> None:
-    ended = shell(*arguments, "--config", "missing.yaml")
+def test_debug_shows_the_traceback_wherever_it_stands(cli: Any, arguments: list[str]) -> None:
+    ended = cli(*arguments, "--config", "missing.yaml")
     assert ended.status != 0
     assert "Traceback" in ended.err
     assert "UserError" in ended.err
 
 
 def test_an_error_of_the_harness_is_called_one(cli: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(kind: str | None) -> None:
+    def broken(run_dir: Path) -> None:
         raise RuntimeError("what nobody thought of")
 
-    monkeypatch.setattr(run, "list_names", broken)
-    ended = cli("list")
+    monkeypatch.setattr(recording, "record", broken)
+    ended = cli("record", "run")
     assert ended.status == 1
     assert ended.err.startswith("internal error: RuntimeError: what nobody thought of")
     assert "--debug" in ended.err
@@ -295,11 +289,11 @@ def test_an_error_of_the_harness_is_called_one(cli: Any, monkeypatch: pytest.Mon
 
 
 def test_an_interrupted_command_says_that_it_can_go_on(cli: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(kind: str | None) -> None:
+    def interrupted(run_dir: Path) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(run, "list_names", interrupted)
-    ended = cli("list")
+    monkeypatch.setattr(recording, "record", interrupted)
+    ended = cli("record", "run")
     assert ended.status == 130
     assert "the same command goes on from here" in ended.err
     assert "Traceback" not in ended.err
@@ -334,19 +328,50 @@ def test_plan_lists_the_stages_and_computes_nothing(cli: Any, cwd: Path, own_sto
     assert tree(cwd) == {}
 
 
+LEFT_BY_LOOKING = {"digests.json", "locks", "calibration.json"}  # what is known of files, and of this machine
+
+
+@pytest.mark.parametrize("judge", ["typicality", "openai:m"])
+@pytest.mark.parametrize("command", ["plan", "show-example"])
+def test_looking_ahead_writes_no_prompt_set_and_needs_no_key(
+    cli: Any,
+    own_store: Path,
+    tmp_path: Path,
+    tiny: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    command: str,
+    judge: str,
+) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    monkeypatch.setattr(calibration, "measure", lambda device: calibration.Speed(1e12, 1e11))
+    table = tmp_path / "table.csv"
+    table.write_text("question\n" + "".join(f"Count to {n}.\n" for n in range(50)))
+    prompts = ["--train-prompts", f"{table}@train", "--eval", f"in:{table}@test"]
+    ended = cli(command, *tiny, *prompts, "--judge", judge)
+    assert (ended.status, ended.err) == (0, "")
+    assert {path.name for path in own_store.iterdir()} <= LEFT_BY_LOOKING
+
+
+def test_an_example_is_shown_though_the_judge_is_not_here(
+    cli: Any, tmp_path: Path, tiny: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    ended = cli("show-example", *tiny, "--judge", "pairrm")
+    assert (ended.status, ended.err) == (0, "")
+
+
 def test_the_command_that_reproduces_a_run_is_one_that_the_program_takes(
     cli: Any, checkpoints: dict[str, Path], inputs: dict[str, Path]
 ) -> None:
     request = options.RunRequest(
         preset="embedded",
         config=inputs["good.yaml"],
-        assignments=["training.learning_rate=1e-5", "eval_sampling={temperature: 0.5}"],
+        set=["training.learning_rate=1e-5", "eval_sampling={temperature: 0.5}"],
         methods="sft,dadpo",
         student=str(checkpoints["llama"]),
         teacher=str(checkpoints["llama-teacher"]),
         judge="typicality",
         template="default",
-        max_cost=None,
         controls="none",
         train_prompts="everyday-train",
         eval=f"followups,in:{inputs['good.jsonl']}",
@@ -402,8 +427,7 @@ def test_the_preset_of_a_run_that_names_none_is_the_machine_s(
     monkeypatch: pytest.MonkeyPatch, gpu: bool, preset: str
 ) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: gpu)
-    request = options.RunRequest(**{field.name: None for field in fields(options.RunRequest)} | {"assignments": []})
-    assert request.layers()[0] == preset
+    assert options.RunRequest().layers()[0] == preset
 
 
 def test_the_store_is_listed_cleaned_and_verified(cli: Any, own_store: Path, inputs: dict[str, Path]) -> None:
@@ -426,7 +450,7 @@ def test_the_doctor_says_which_presets_can_run(cli: Any) -> None:
 
 
 def prompts_job(path: Path, **values: Any) -> str:
-    return PromptsJob(path=str(path), digest=file_sha256(path), limit=None).model_copy(update=values).model_dump_json()
+    return read_job(path).model_copy(update=values).model_dump_json()
 
 
 def test_a_stage_is_made_once(cli: Any, cwd: Path, own_store: Path, inputs: dict[str, Path]) -> None:
@@ -472,9 +496,8 @@ def test_a_run_is_done_by_the_launcher_that_is_named(
 
 
 def test_how_and_where_a_run_is_made_is_no_part_of_its_command() -> None:
-    given = dict.fromkeys(field.name for field in fields(options.RunRequest))
     assignments = ["store=/s", "seed=1", "launcher=accelerate", "processes=2", "accelerate_config=/f"]
-    request = options.RunRequest(**{**given, "assignments": assignments})
+    request = options.RunRequest(set=assignments)
     assert request.command("embedded") == "python -m harness run --preset embedded --set seed=1"
 
 
@@ -549,12 +572,12 @@ def test_a_board_cannot_be_written_over_a_folder(
 def test_a_traceback_holds_no_key(cli: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOME_API_KEY", "sk-0123456789")
 
-    def broken(kind: str | None) -> None:
+    def broken(run_dir: Path) -> None:
         raise RuntimeError("sent sk-0123456789 to http://user:pa55@word@host/v1")
 
-    monkeypatch.setattr(run, "list_names", broken)
+    monkeypatch.setattr(recording, "record", broken)
     for debug in ([], ["--debug"]):
-        ended = cli("list", *debug)
+        ended = cli("record", "run", *debug)
         assert ended.status == 1 and "sent *** to http://***@host/v1" in ended.err
         assert "0123456789" not in ended.err and "pa55" not in ended.err
         assert ("Traceback" in ended.err) == bool(debug)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +11,17 @@ import pytest
 from rich.text import Text
 
 from harness import __main__ as program
-from harness.cli import run as commands
+from harness.cli import run
 from harness.cli.options import RunRequest
 from harness.core.errors import UserError
-from harness.core.records import Message, Prompt, Response
+from harness.core.records import Message, Prompt, Response, read_records
 from harness.models.reference import Model
 from harness.models.tokenizers import load_tokenizer
 from harness.reports.preview import preview_text
 from harness.run import launch
 from harness.run.jobs import RESPONSES, PruneJob
 from harness.run.preview import Part, Piece, Preview, loss_masks, pieces, previews_of, student_tokenizer
-from harness.run.stages import inputs, perform
+from harness.run.stages import inputs
 from tests.harness.making import saved
 from tests.harness.tiny_runs import make_responses, request, road_of
 
@@ -57,7 +58,7 @@ def trained(asked: RunRequest, method: str) -> tuple[Any, Any, Any]:
 def test_it_shows_what_training_reads(root: Path, checkpoints: dict[str, Path], cut: int | None) -> None:
     longest = [] if cut is None else [f"max_prompt_tokens={cut}"]
     asked = request(root, checkpoints, "sft,kd,ddpo")
-    asked = request(root, checkpoints, "sft,kd,ddpo", assignments=[*asked.assignments, *longest])
+    asked = request(root, checkpoints, "sft,kd,ddpo", set=[*asked.set, *longest])
     if cut is not None:
         make_responses(asked, [TEACHER, "train sft", STUDENT])
     road, store = road_of(asked)
@@ -107,7 +108,7 @@ def test_without_responses_the_prompt_is_shown_and_nothing_is_made(
 
     monkeypatch.setattr(launch, "run_jobs", no_jobs)
     asked = request(tmp_path / "r", checkpoints, "sft,ddpo")
-    commands.show_example(asked, 3)
+    run.show_example(asked, 3)
     out = capsys.readouterr().out
     assert "<|im_start|>user\n  Tell me about 3.<|im_end|>\n  <|im_start|>assistant\n" in out
     assert "Not there yet: response. This makes it: python -m harness run" in out
@@ -124,8 +125,8 @@ def test_of_a_pair_that_is_there_by_half_the_half_is_shown(tmp_path: Path, check
 
 def test_a_tokenizer_that_is_yet_to_be_converted_is_said_to_be(asked: RunRequest) -> None:
     road, store = road_of(asked)
-    road.weights["student"] = Model(artifact="convert/0")
-    road.jobs["convert/0"] = road.jobs[road.teacher_responses]
+    jobs = {**road.jobs, "convert/0": road.jobs[road.teacher_responses]}
+    road = replace(road, jobs=jobs, weights={"student": Model(artifact="convert/0")})
     shown = previews_of(road, store, 0)[0]
     text = row(shown)
     assert "[user] Tell me about 0." in text and "tokenizer is not here yet" in text and "Tokens" not in text
@@ -135,7 +136,8 @@ def test_pruning_changes_no_tokenizer(asked: RunRequest) -> None:
     road, store = road_of(asked)
     whole = road.weights["student"]
     prune = PruneJob(model=whole, prompts="prompts/0", responses="respond/0", ratio=0.2)
-    road.weights["student"] = Model(artifact=road.add(prune))
+    jobs = {**road.jobs, prune.ref: prune}
+    road = replace(road, jobs=jobs, weights={"student": Model(artifact=prune.ref)})
     assert student_tokenizer(road, store) == (Path(str(whole.path)), whole)
 
 
@@ -223,14 +225,14 @@ def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_the_command_takes_the_options_of_run(cli: Any, root: Path, asked: RunRequest) -> None:
-    options = [f"--set={text}" for text in asked.assignments]
+    options = [f"--set={text}" for text in asked.set or ()]
     options += [f"--student={asked.student}", f"--teacher={asked.teacher}", f"--train-prompts={asked.train_prompts}"]
     # a judge that is a server needs none to look at a row
     options += [f"--eval={asked.eval}", "--methods=sft,ddpo", "--controls=none", "--judge=openai:m"]
     status, out, err = cli("show-example", *options, "--index", 1)
     assert (status, err) == (0, "")
     road, store = road_of(asked)
-    responses = perform.read_records(store.read(road.teacher_responses).path / RESPONSES, Response)
+    responses = read_records(store.read(road.teacher_responses).path / RESPONSES, Response)
     assert "Not there yet" not in out and f"response: {len(responses[1].token_ids)} tokens" in out
     assert out.count("row 1 of ") == 2 and "Tell me about 1." in out
 

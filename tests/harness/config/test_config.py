@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +45,7 @@ def request(tmp_path: Path, **arguments: Any) -> Config:
         path = tmp_path / "config.yaml"
         path.write_text(arguments["config"], encoding="utf-8")
         arguments["config"] = path
-    given = {**dict.fromkeys(field.name for field in fields(RunRequest)), "assignments": [], **arguments}
-    return resolve(RunRequest(**given).layers()[1])
+    return resolve(RunRequest(**arguments).layers()[1])
 
 
 # ---- layers
@@ -70,7 +68,7 @@ def test_the_file_wins_over_the_preset(tmp_path: Path) -> None:
 
 
 def test_an_assignment_wins_over_the_file(tmp_path: Path) -> None:
-    config = request(tmp_path, preset="embedded", config="seed: 1\njudge: typicality", assignments=["seed=2"])
+    config = request(tmp_path, preset="embedded", config="seed: 1\njudge: typicality", set=["seed=2"])
     assert (config.seed, config.judge.name) == (2, "typicality")
 
 
@@ -79,7 +77,7 @@ def test_an_option_wins_over_an_assignment(tmp_path: Path) -> None:
         tmp_path,
         preset="embedded",
         config="seed: 1\nmethods: [kd]\nlimits: {train: 9}",
-        assignments=["seed=2", "methods=[ddpo]", "limits.train=8"],
+        set=["seed=2", "methods=[ddpo]", "limits.train=8"],
         seed=3,
         methods="sft, dadpo",
         limit=5,
@@ -106,7 +104,7 @@ def test_a_preset_prunes_no_student_but_its_own(tmp_path: Path, student: str | N
 
 
 def test_pruning_that_was_asked_for_holds_for_any_student(tmp_path: Path) -> None:
-    config = request(tmp_path, preset="quick", student="qwen2.5-1.5b", assignments=["prune.ratio=0.3"])
+    config = request(tmp_path, preset="quick", student="qwen2.5-1.5b", set=["prune.ratio=0.3"])
     assert config.prune is not None and config.prune.ratio == 0.3
 
 
@@ -151,12 +149,12 @@ def test_a_layer_with_both_replaces_earlier_settings_but_not_its_own() -> None:
 @pytest.mark.parametrize("reverse", [False, True])
 def test_assignments_are_one_layer_in_any_order(tmp_path: Path, reverse: bool) -> None:
     assignments = ["settings.dadpo.epochs=5", "training.epochs=7"]
-    config = request(tmp_path, assignments=assignments[::-1] if reverse else assignments)
+    config = request(tmp_path, set=assignments[::-1] if reverse else assignments)
     assert (config.settings["dadpo"]["epochs"], config.settings["ddpo"]["epochs"]) == (5, 7)
 
 
 def test_a_setting_of_every_training_reaches_all_methods(tmp_path: Path) -> None:
-    config = request(tmp_path, assignments=["training.lora_rank=8", "training.compile=true"], controls="full")
+    config = request(tmp_path, set=["training.lora_rank=8", "training.compile=true"], controls="full")
     assert set(config.settings) == set(config.methods)
     assert {(own["lora_rank"], own["compile"]) for own in config.settings.values()} == {(8, True)}
 
@@ -172,7 +170,7 @@ def test_a_token_level_method_says_where_the_teacher_s_distributions_are_from(tm
 
     assert signal(resolved()) == ("online", 64, True)
     assignments = [f"settings.kd.{value}" for value in ("teacher_signal=top_k", "top_k=16", "tail=false")]
-    assert signal(request(tmp_path, assignments=assignments)) == ("top_k", 16, False)
+    assert signal(request(tmp_path, set=assignments)) == ("top_k", 16, False)
     assert {name for name in methods.names() if "top_k" in methods.get(name).settings.model_fields} == {"kd"}
 
 
@@ -190,7 +188,7 @@ def test_the_resolved_file_fed_back_gives_the_same_configuration(tmp_path: Path,
         tmp_path,
         preset=preset,
         config="training: {learning_rate: 1e-5, epochs: 2}\nsettings: {dadpo: {beta_teacher: 0.25}}",
-        assignments=[
+        set=[
             *("store=/some/where", "launcher=accelerate", "processes=2", f"accelerate_config={__file__}"),
             *("vllm.python=/some/python", "vllm.max_model_len=4096", "judge.base_url=http://host/v1"),
         ],
@@ -204,10 +202,15 @@ def test_the_resolved_file_fed_back_gives_the_same_configuration(tmp_path: Path,
     assert request(tmp_path, preset=preset, config=to_yaml(config)) == again
 
 
+def test_how_and_where_a_run_is_made_is_the_machine_s_affair() -> None:
+    assert {"store", "launcher", "processes", "accelerate_config", "vllm.python"} == MACHINE
+
+
 def test_the_resolved_file_holds_every_setting() -> None:
     config = resolved()
     written = yaml.safe_load(to_yaml(config))
     assert set(written) == set(Config.model_fields) - {"training", *MACHINE}
+    assert next(iter(written)) == "student"  # what a run is about stands first, for people
     for name in config.settings:
         assert set(written["settings"][name]) == set(methods.get(name).settings.model_fields)
 
@@ -215,7 +218,7 @@ def test_the_resolved_file_holds_every_setting() -> None:
 @pytest.mark.parametrize("number", ["1e-5", "1E-5", "1.0e-5", "0.00001"])
 def test_numbers_are_read_as_people_write_them(tmp_path: Path, number: str) -> None:
     in_file = resolved(f"training: {{learning_rate: {number}}}")
-    on_line = request(tmp_path, assignments=[f"training.learning_rate={number}"])
+    on_line = request(tmp_path, set=[f"training.learning_rate={number}"])
     for config in (in_file, on_line):
         assert config.settings["sft"]["learning_rate"] == 1e-5
         assert yaml.safe_load(to_yaml(config))["settings"]["sft"]["learning_rate"] == 1e-5
@@ -337,7 +340,7 @@ def test_an_unknown_setting_of_a_method_that_does_not_run_is_refused_too() -> No
 @pytest.mark.parametrize("key", ["beta_teacher", "top_k", "teacher_signal", "tail"])
 def test_one_method_s_own_setting_is_not_set_for_all(tmp_path: Path, key: str) -> None:
     with pytest.raises(UserError) as caught:
-        request(tmp_path, assignments=[f"training.{key}=1"])
+        request(tmp_path, set=[f"training.{key}=1"])
     hint = f"unknown configuration key 'training.{key}'; it is one method's own: settings.METHOD.{key}"
     assert str(caught.value) == hint
 
@@ -480,9 +483,9 @@ def test_a_judge_is_named_alone_or_with_its_settings_in_any_layer(
 
 
 def test_assignments_and_options_name_a_judge_too(tmp_path: Path) -> None:
-    config = request(tmp_path, assignments=["judge=embedding", "judge.samples=4", "judge.prices.input=0.5"])
+    config = request(tmp_path, set=["judge=embedding", "judge.samples=4", "judge.prices.input=0.5"])
     assert (config.judge.name, config.judge.samples, config.judge.prices.input) == ("embedding", 4, 0.5)
-    config = request(tmp_path, assignments=["judge=embedding"], judge="a:1, b:2", template="mine.yaml", max_cost=2.5)
+    config = request(tmp_path, set=["judge=embedding"], judge="a:1, b:2", template="mine.yaml", max_cost=2.5)
     assert config.judge.names == ("a:1", "b:2")
     assert (config.judge.template, config.judge.max_cost) == ("mine.yaml", 2.5)
 
@@ -512,15 +515,14 @@ PLACES = {
 
 @pytest.mark.parametrize("assignments", PLACES.values(), ids=PLACES)
 def test_credentials_of_a_url_are_in_no_file_and_no_command(tmp_path: Path, assignments: list[str]) -> None:
-    config = request(tmp_path, assignments=assignments)
+    config = request(tmp_path, set=assignments)
     name = config.judge.names[-1]
     assert config.judge.of(name).base_url == SECRET  # where it is asked it is whole
-    given = {**dict.fromkeys(field.name for field in fields(RunRequest)), "assignments": assignments}
     for text in (
         to_yaml(config),
         config.model_dump_json(),
         str(config.model_dump()),
-        RunRequest(**given).command(None),
+        RunRequest(set=assignments).command(None),
     ):
         assert "pa55" not in text and "host/v1" in text
     assert "pa55" not in str(resolve([yaml.safe_load(to_yaml(config))]).model_dump())
@@ -528,15 +530,14 @@ def test_credentials_of_a_url_are_in_no_file_and_no_command(tmp_path: Path, assi
 
 def test_credentials_of_a_teacher_s_server_are_in_no_file_and_no_command(tmp_path: Path) -> None:
     assignments = [f"teacher_server.base_url={SECRET}", "teacher_server.model=teacher-7b"]
-    config = request(tmp_path, assignments=assignments)
+    config = request(tmp_path, set=assignments)
     assert config.teacher_server and config.teacher_server.base_url == SECRET  # where it is asked it is whole
     assert config.teacher_server.public_url == "http://host/v1"
-    given = {**dict.fromkeys(field.name for field in fields(RunRequest)), "assignments": assignments}
     for text in (
         to_yaml(config),
         config.model_dump_json(),
         str(config.model_dump()),
-        RunRequest(**given).command(None),
+        RunRequest(set=assignments).command(None),
     ):
         assert "pa55" not in text and "host/v1" in text
     again = resolve([yaml.safe_load(to_yaml(config))])
@@ -562,7 +563,7 @@ def test_credentials_of_a_teacher_s_server_are_in_no_file_and_no_command(tmp_pat
 )
 def test_a_url_that_is_none_is_refused_without_its_credentials(tmp_path: Path, url: str, place: str) -> None:
     try:
-        config = request(tmp_path, assignments=[place.format(url)])
+        config = request(tmp_path, set=[place.format(url)])
     except UserError as error:
         assert "pa55" not in str(error) and "base_url" in str(error)
     else:

@@ -14,9 +14,12 @@ import numpy as np
 import pytest
 
 from harness.core import allocator
+from harness.core.errors import UserError
+from harness.prompts.settings import PromptSource
 from harness.run.jobs import Job, PromptsJob
 from harness.run.stages.perform import perform
 from harness.store import Store
+from tests.harness.making import read_job
 
 GLIBC = platform.libc_ver()[0] == "glibc"
 
@@ -78,13 +81,13 @@ def test_a_stage_keeps_its_memory_and_gives_it_back_at_its_end(
     store = Store(own_store)
     work = tmp_path / "work"
     work.mkdir()
-    perform(PromptsJob(path=str(path), digest=store.digest(path), limit=None), store, work, lambda done, total: None)
+    perform(read_job(path), store, work, lambda done, total: None)
     assert fake.calls[-1] == ("trim", 0) and fake.calls.count(("trim", 0)) == 1 and len(fake.calls) > 1
 
 
 def test_a_stage_that_fails_gives_its_memory_back_too(fake: FakeLibrary, own_store: Path, tmp_path: Path) -> None:
-    job: Job = PromptsJob(path=str(tmp_path / "none.jsonl"), digest="d", limit=None)
-    with pytest.raises(FileNotFoundError):
+    job: Job = PromptsJob(source=PromptSource(path=tmp_path / "none.jsonl"), digest="d", limit=None)
+    with pytest.raises(UserError):
         perform(job, Store(own_store), tmp_path, lambda done, total: None)
     assert fake.calls[-1] == ("trim", 0)
 

@@ -36,7 +36,7 @@ from harness.judging.pairrm import (
 from harness.judging.protocol import Answer, Comparison, Question
 from harness.models import loading
 from harness.models.loading import load_model
-from harness.prompts import prompt_sets, read_prompts
+from harness.prompts import Library, training_set
 from harness.run.jobs import JudgeJob
 from harness.serving.resident import hold, let_go_of_all
 from harness.store import Store
@@ -68,7 +68,7 @@ def unigram_tokenizer() -> Any:
         initial_alphabet=list("<|>[]SEPCLMAKD0123456789:/"),
         show_progress=False,
     )
-    texts = [m.content for p in read_prompts(prompt_sets.get("everyday-train").path) for m in p.messages]
+    texts = [m.content for p in training_set("everyday-train", Library()).prompts for m in p.messages]
     backend.train_from_iterator(texts, trainer)
     backend.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 1), ("[SEP]", 2)]
@@ -162,7 +162,7 @@ def judged(folder: Path, batch_size: int = 8) -> PairRM:
 
 
 def varied() -> list[Question]:
-    texts = [p.messages[0].content for p in read_prompts(prompt_sets.get("everyday-train").path)[:30]]
+    texts = [p.messages[0].content for p in training_set("everyday-train", Library()).prompts[:30]]
     return [
         asked(a * (1 + index % 4), b, source, name=str(index))
         for index, (a, b, source) in enumerate(zip(texts[:10], texts[10:20], texts[20:], strict=True))
@@ -418,7 +418,7 @@ def test_the_next_job_finds_pairrm_s_memory_free(
     checkpoint: Path, checkpoints: dict[str, Path], tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = Store(tmp_path / "store")
-    prompts = make(store, read_job(store, prompt_file(tmp_path / "p.jsonl", [PROMPT])))
+    prompts = make(store, read_job(prompt_file(tmp_path / "p.jsonl", [PROMPT])))
     sides = [
         put(store, name, [Response(prompt_id="p0", token_ids=(1,), text=text, finish="stop")], tokenizer)
         for name, text in (("good", GOOD), ("bad", BAD))

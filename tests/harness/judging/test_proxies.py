@@ -36,7 +36,7 @@ from harness.models import chat, convert, loading, tokenizers
 from harness.models.hub import MissingModelError
 from harness.models.locate import locate
 from harness.models.specs import models
-from harness.prompts import prompt_sets, read_prompts
+from harness.prompts import Library, training_set
 from harness.statistics.rates import rates
 from harness.store import Store
 from tests.harness.asking import quiet, verdicts_of
@@ -368,7 +368,7 @@ def doses(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], flo
     gguf, embedder = installed(TEACHER, store), installed(EMBEDDER, store)
     convert.dequantise_gguf(gguf, folder / "teacher")
     tokenizer = tokenizers.load_tokenizer(folder / "teacher")
-    prompts = read_prompts(prompt_sets.get("everyday-test").path, PROMPTS)
+    prompts = training_set("everyday-test", Library()).prompts[:PROMPTS]
     encoded = [chat.encode_chat(tokenizer, prompt.messages) for prompt in prompts]
     return preference_rates(Teacher(folder / "teacher", tokenizer, prompts, encoded), embedder, seed=0)
 

@@ -76,7 +76,7 @@ def test_the_paper_s_judge_needs_a_key(store: Store, monkeypatch: pytest.MonkeyP
 
 
 def test_what_a_preset_says_wrong_is_said(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor.configuration, "preset_layer", lambda name: {"student": "smolm2"})
+    monkeypatch.setattr(doctor.layers, "preset_layer", lambda name: {"student": "smolm2"})
     found = doctor.presets(LARGE, store)
     assert all("unknown student 'smolm2'" in text for lacks in found.values() for text in lacks)
 

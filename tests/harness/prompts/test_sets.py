@@ -8,8 +8,8 @@ import pytest
 
 from harness.config import resolve
 from harness.core.errors import UserError
-from harness.core.records import Message, Prompt
-from harness.prompts import Library, evaluation_set, prompt_sets, read_prompts, training_set
+from harness.core.records import Message, Prompt, prompts_digest
+from harness.prompts import Library, evaluation_set, prompt_sets, training_set
 from harness.run.road import build_road
 from harness.store import Store
 
@@ -22,8 +22,8 @@ CHAT = [
 
 
 @pytest.fixture
-def library(own_store: Path) -> Library:
-    return Library(Store(own_store))
+def library() -> Library:
+    return Library()
 
 
 @pytest.fixture
@@ -37,39 +37,43 @@ def write(path: Path, *rows: Any) -> Path:
     return path
 
 
+def read(path: Path) -> list[Prompt]:
+    return list(training_set(str(path), Library()).prompts)
+
+
 # ---- rows
 
 
 def test_a_prompt_is_a_user_s_turn(path: Path) -> None:
     write(path, {"id": "a", "category": "greeting", "prompt": "Hello\u2028there"})
     messages = (Message(role="user", content="Hello\u2028there"),)
-    assert read_prompts(path) == [Prompt(id="a", messages=messages, category="greeting")]
+    assert read(path) == [Prompt(id="a", messages=messages, category="greeting")]
 
 
 def test_messages_are_kept_as_they_are(path: Path) -> None:
     write(path, {"id": "a", "messages": CHAT})
-    (prompt,) = read_prompts(path)
+    (prompt,) = read(path)
     assert [message.model_dump() for message in prompt.messages] == CHAT
 
 
 def test_a_row_without_an_id_gets_one_from_its_content(tmp_path: Path) -> None:
-    first = read_prompts(write(tmp_path / "a.jsonl", {"prompt": "one"}, {"prompt": "two"}))
-    second = read_prompts(write(tmp_path / "b.jsonl", {"prompt": "two", "category": "c"}, {"prompt": "one"}))
+    first = read(write(tmp_path / "a.jsonl", {"prompt": "one"}, {"prompt": "two"}))
+    second = read(write(tmp_path / "b.jsonl", {"prompt": "two", "category": "c"}, {"prompt": "one"}))
     assert [prompt.id for prompt in first] == [prompt.id for prompt in reversed(second)]
     assert first[0].id != first[1].id
 
 
 def test_a_whole_number_serves_as_id(path: Path) -> None:
-    assert [prompt.id for prompt in read_prompts(write(path, {"id": 81, "prompt": "one"}))] == ["81"]
+    assert [prompt.id for prompt in read(write(path, {"id": 81, "prompt": "one"}))] == ["81"]
 
 
 @pytest.mark.parametrize("row", [{"prompt": "one"}, {"prompt": "one", "category": None}])
 def test_a_category_may_be_left_out(path: Path, row: dict[str, Any]) -> None:
-    assert read_prompts(write(path, row))[0].category == ""
+    assert read(write(path, row))[0].category == ""
 
 
 def test_further_fields_are_ignored(path: Path) -> None:
-    assert len(read_prompts(write(path, {"prompt": "one", "source": "me", "answer": 3}))) == 1
+    assert len(read(write(path, {"prompt": "one", "source": "me", "answer": 3}))) == 1
 
 
 # ---- errors
@@ -103,7 +107,7 @@ def test_further_fields_are_ignored(path: Path) -> None:
 def test_a_bad_row_is_named_by_file_and_line(path: Path, row: Any, message: str) -> None:
     write(path, {"id": "first", "prompt": "Hello"}, "", row, {"prompt": "the end"})
     with pytest.raises(UserError) as caught:
-        read_prompts(path)
+        read(path)
     assert str(caught.value).startswith(f"{path}:3: {message}")
     assert "\n" not in str(caught.value)
 
@@ -111,19 +115,18 @@ def test_a_bad_row_is_named_by_file_and_line(path: Path, row: Any, message: str)
 @pytest.mark.parametrize("row", [r'{"prompt": "half a \ud83d pair"}', r'{"id": "\ud83d", "prompt": "x"}'])
 def test_text_that_cannot_be_written_again_is_named_by_file_and_line(path: Path, row: str) -> None:
     with pytest.raises(UserError, match=r"mine\.jsonl:2: "):
-        read_prompts(write(path, {"prompt": "Hello"}, row))
+        read(write(path, {"prompt": "Hello"}, row))
 
 
 def test_two_rows_of_one_text_and_no_id_are_duplicates(path: Path) -> None:
-    with pytest.raises(UserError, match=r"mine\.jsonl:2: prompt id '\w+' was used on line 1 already"):
-        read_prompts(write(path, {"prompt": "one"}, {"prompt": "one"}))
+    assert len(read(write(path, {"prompt": "one"}, {"prompt": "one"}))) == 1
 
 
 @pytest.mark.parametrize("text", ["", "\n \n"])
 def test_an_empty_file_is_refused(path: Path, text: str) -> None:
     path.write_text(text)
-    with pytest.raises(UserError, match=r"mine\.jsonl: no prompts in the file"):
-        read_prompts(path)
+    with pytest.raises(UserError, match=r"mine\.jsonl: no prompts in it"):
+        read(path)
 
 
 # ---- limits
@@ -132,12 +135,14 @@ def test_an_empty_file_is_refused(path: Path, text: str) -> None:
 @pytest.mark.parametrize(("limit", "ids"), [(None, ["0", "1", "2"]), (2, ["0", "1"]), (5, ["0", "1", "2"])])
 def test_a_limit_takes_the_first_prompts(path: Path, limit: int | None, ids: list[str]) -> None:
     write(path, *({"id": n, "prompt": f"prompt {n}"} for n in range(3)))
-    assert [prompt.id for prompt in read_prompts(path, limit)] == ids
+    whole = training_set(str(path), Library())
+    assert [prompt.id for prompt in whole.first(limit).prompts] == ids
+    assert whole.first(limit).digest == prompts_digest(whole.prompts[:limit])
 
 
 def test_the_whole_file_is_checked_whatever_the_limit(path: Path) -> None:
     with pytest.raises(UserError, match=r":2: an empty prompt"):
-        read_prompts(write(path, {"prompt": "one"}, {"prompt": ""}), limit=1)
+        training_set(str(write(path, {"prompt": "one"}, {"prompt": ""})), Library()).first(1)
 
 
 # ---- names and paths
@@ -146,7 +151,7 @@ def test_the_whole_file_is_checked_whatever_the_limit(path: Path) -> None:
 def test_a_named_set_is_in_domain_where_its_card_says_so(library: Library) -> None:
     train, other = training_set("everyday-train", library), training_set("longer-tasks", library)
     test = training_set("everyday-test", library)
-    assert test.path == prompt_sets.get("everyday-test").path
+    assert test.read_from.path == prompt_sets.get("everyday-test").path
     assert evaluation_set("everyday-test", train, library) == (test, True)
     assert evaluation_set("everyday-test", other, library) == (test, False)
     assert evaluation_set("followups", train, library) == (training_set("followups", library), False)
@@ -156,7 +161,7 @@ def test_a_file_is_out_of_domain_unless_said_otherwise(path: Path, library: Libr
     write(path, {"prompt": "one"})
     train = training_set("everyday-train", library)
     found, in_domain = evaluation_set(str(path), train, library)
-    assert (found.name, found.path, in_domain) == ("mine", path, False)
+    assert (found.name, found.read_from.path, in_domain) == ("mine", path, False)
     assert evaluation_set(f"in:{path}", train, library) == (found, True)
     assert training_set(str(path), library) == found
 
@@ -179,7 +184,7 @@ def test_a_training_file_that_is_named_like_a_set_is_not_that_set(
 
 def test_a_file_of_any_name_serves(tmp_path: Path, library: Library) -> None:
     path = write(tmp_path / "prompts.txt", {"prompt": "one"})
-    assert training_set(str(path), library).path == path
+    assert training_set(str(path), library).read_from.path == path
 
 
 @pytest.mark.parametrize("text", ["nowhere.jsonl", "in:nowhere.jsonl", "in:nowhere"])
@@ -200,4 +205,4 @@ def test_a_folder_that_is_named_like_a_set_does_not_hide_it(
 ) -> None:
     (tmp_path / "followups").mkdir()
     monkeypatch.chdir(tmp_path)
-    assert training_set("followups", library).path == prompt_sets.get("followups").path
+    assert training_set("followups", library).read_from.path == prompt_sets.get("followups").path

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,9 @@ import pandas as pd
 import pytest
 
 from harness.core.errors import UserError
-from harness.core.records import Prompt
-from harness.prompts import Library, PromptSet, evaluation_set, read_prompts, training_set
+from harness.core.records import Prompt, prompts_digest
+from harness.prompts import Library, PromptSet, evaluation_set, read_set, training_set
 from harness.prompts.settings import PromptSource
-from harness.store import Store
 
 ROOT = Path(__file__).parents[3]
 FASTCHAT = ROOT.parent / "shared" / "data" / "fastchat"
@@ -20,8 +20,8 @@ ROWS = [{"instruction": "Sing!", "uid": 7, "category": "music"}, {"instruction":
 
 
 @pytest.fixture
-def library(own_store: Path) -> Library:
-    return Library(Store(own_store))
+def library() -> Library:
+    return Library()
 
 
 def jsonl(path: Path, *rows: Any) -> Path:
@@ -58,11 +58,7 @@ every_format = pytest.mark.parametrize(("name", "make"), FORMATS.items(), ids=li
 
 
 def texts(found: PromptSet) -> list[str]:
-    return [prompt.messages[-1].content for prompt in read_prompts(found.path)]
-
-
-def sources(library: Library) -> list[str]:
-    return sorted(path.name for path in (library.store.root / "sources").glob("*"))
+    return [prompt.messages[-1].content for prompt in found.prompts]
 
 
 # ---- formats
@@ -72,42 +68,36 @@ def sources(library: Library) -> list[str]:
 def test_every_format_gives_the_same_prompts(tmp_path: Path, library: Library, name: str, make: Any) -> None:
     found = training_set(str(make(tmp_path / name, ROWS)), library)
     assert (found.name, found.source, found.duplicates, found.skipped) == ("a", name, 0, 0)
-    assert [(p.id, p.category, p.messages[0].content) for p in read_prompts(found.path)] == [
+    assert [(p.id, p.category, p.messages[0].content) for p in found.prompts] == [
         ("7", "music", "Sing!"),
         ("8", "", "Dance!"),
     ]
 
 
-def test_a_plain_jsonl_file_stays_where_it_is(tmp_path: Path, library: Library) -> None:
-    path = jsonl(tmp_path / "mine.jsonl", {"prompt": "one"}, {"prompt": "two"})
-    assert training_set(str(path), library).path == path
-    assert not sources(library)
-
-
-def test_what_was_made_once_is_read_again_until_its_source_changes(
-    tmp_path: Path, library: Library, monkeypatch: pytest.MonkeyPatch
+@every_format
+def test_a_set_is_read_again_from_where_it_was_read(
+    tmp_path: Path, library: Library, name: str, make: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = csv(tmp_path / "a.csv", ROWS)
-    first = training_set(str(path), library)
-    with monkeypatch.context() as patched:
-        patched.setattr("harness.prompts.normalise.open_table", None)
-        assert training_set(str(path), library) == first
-    csv(path, ROWS[:1])
-    second = training_set(str(path), library)
-    assert second.path != first.path and texts(second) == ["Sing!"]
+    make(tmp_path / name, MANY)
+    monkeypatch.chdir(tmp_path)
+    found = training_set(f"{name}@train", replace(library, test_share=0.5))
+    monkeypatch.chdir("/")
+    assert type(found.read_from) is PromptSource and found.read_from.path == tmp_path / name
+    again = PromptSource.model_validate_json(found.read_from.model_dump_json())
+    assert read_set(found.name, again, download=False) == found
 
 
-def test_a_normalised_file_that_was_changed_is_made_again(tmp_path: Path, library: Library) -> None:
-    path = csv(tmp_path / "a.csv", ROWS)
-    first = training_set(str(path), library)
-    first.path.write_text("{}\n")
-    assert texts(training_set(str(path), library)) == ["Sing!", "Dance!"]
+def test_equal_prompts_have_one_digest_wherever_they_come_from(tmp_path: Path, library: Library) -> None:
+    found = [training_set(str(make(tmp_path / name, ROWS)), library) for name, make in FORMATS.items()]
+    assert {one.digest for one in found} == {prompts_digest(found[0].prompts)}
+    assert training_set(str(csv(tmp_path / "b.csv", ROWS[:1])), library).digest == found[0].first(1).digest
+    assert found[0].first(1).digest != found[0].digest
 
 
 def test_cells_of_a_csv_file_are_texts_as_they_stand(tmp_path: Path, library: Library) -> None:
     path = tmp_path / "a.csv"
     path.write_text('\ufeffid,prompt\n007,NA\n\n1.0,"two\nlines, one ""word"""\n', encoding="utf-8")
-    prompts = read_prompts(training_set(str(path), library).path)
+    prompts = training_set(str(path), library).prompts
     assert [(p.id, p.messages[0].content) for p in prompts] == [("007", "NA"), ("1.0", 'two\nlines, one "word"')]
 
 
@@ -152,11 +142,11 @@ def test_a_folder_that_datasets_did_not_save_is_refused(tmp_path: Path, library:
         training_set(str(tmp_path), library)
 
 
-def test_a_saved_folder_of_several_splits_needs_one_to_be_named(tmp_path: Path, own_store: Path) -> None:
+def test_a_saved_folder_of_several_splits_needs_one_to_be_named(tmp_path: Path) -> None:
     splits = {"train": datasets.Dataset.from_list(ROWS), "test": datasets.Dataset.from_list(ROWS[1:])}
     datasets.DatasetDict(splits).save_to_disk(tmp_path / "both")
     own = {name: PromptSource(path=tmp_path / "both", split=name) for name in ("test", "dev")}
-    library = Library(Store(own_store), own)
+    library = Library(own)
     assert texts(training_set("test", library)) == ["Dance!"]
     assert texts(training_set(str(tmp_path / "both" / "test"), library)) == ["Dance!"]
     with pytest.raises(UserError, match="has no split 'dev'; it has train, test"):
@@ -170,7 +160,7 @@ def test_fastchat_s_questions_are_read_as_they_are(library: Library, folder: str
     path = FASTCHAT / folder / "question.jsonl"
     if not path.is_file():
         pytest.skip("needs a copy of FastChat's questions beside the checkout")
-    prompts = read_prompts(training_set(str(path), library).path)
+    prompts = training_set(str(path), library).prompts
     assert len(prompts) == count and {len(prompt.turns) for prompt in prompts} == {turns}
     assert all(prompt.category and prompt.id.isdigit() for prompt in prompts)
 
@@ -183,13 +173,13 @@ def test_exact_duplicates_are_left_out_and_counted(tmp_path: Path, library: Libr
     rows = [{"prompt": text, "id": number} for number, text in enumerate(["one", "two", "one", "one", "One"])]
     found = training_set(str(make(tmp_path / name, rows)), library)
     assert found.duplicates == 2
-    assert [prompt.id for prompt in read_prompts(found.path)] == ["0", "1", "4"]
+    assert [prompt.id for prompt in found.prompts] == ["0", "1", "4"]
 
 
 def test_prompts_with_other_further_turns_are_no_duplicates(tmp_path: Path, library: Library) -> None:
     rows = [{"turns": ["one", "two"]}, {"turns": ["one", "three"]}, {"turns": ["one"]}, {"turns": ["one", "two"]}]
     found = training_set(str(jsonl(tmp_path / "a.jsonl", *rows)), library)
-    first, second, third = read_prompts(found.path)
+    first, second, third = found.prompts
     assert found.duplicates == 1
     assert (first.turns, second.turns, third.turns) == (("two",), ("three",), ())
     assert (second.id, third.id) == (f"{first.id}-2", f"{first.id}-3")
@@ -197,7 +187,7 @@ def test_prompts_with_other_further_turns_are_no_duplicates(tmp_path: Path, libr
 
 def test_a_repeated_id_is_an_error_in_our_format_and_gets_a_number_in_others(tmp_path: Path, library: Library) -> None:
     rows = [{"id": "a", "prompt": "one"}, {"id": "a-2", "prompt": "two"}, {"id": "a", "prompt": "three"}]
-    prompts = read_prompts(training_set(str(csv(tmp_path / "a.csv", rows)), library).path)
+    prompts = training_set(str(csv(tmp_path / "a.csv", rows)), library).prompts
     assert [prompt.id for prompt in prompts] == ["a", "a-2", "a-3"]
     with pytest.raises(UserError, match=r"a\.jsonl:3: prompt id 'a' was used on line 1 already"):
         training_set(str(jsonl(tmp_path / "a.jsonl", *rows)), library)
@@ -205,15 +195,15 @@ def test_a_repeated_id_is_an_error_in_our_format_and_gets_a_number_in_others(tmp
 
 def test_our_own_format_keeps_turns_and_answers(tmp_path: Path, library: Library) -> None:
     path = jsonl(tmp_path / "a.jsonl", {"id": "a", "prompt": "one", "turns": ["two"], "answer": "1"})
-    (prompt,) = read_prompts(training_set(str(path), library).path)
-    assert [prompt] == read_prompts(path)
+    (prompt,) = training_set(str(path), library).prompts
     assert (prompt.turns, prompt.answer) == (("two",), "1")
 
 
 @pytest.mark.parametrize("turns", ["two", ["two", " "], [2]])
-def test_further_turns_are_texts(tmp_path: Path, turns: Any) -> None:
-    with pytest.raises(UserError, match=r"a\.jsonl:1: 'turns' must be a list of texts"):
-        read_prompts(jsonl(tmp_path / "a.jsonl", {"prompt": "one", "turns": turns}))
+def test_further_turns_are_texts(tmp_path: Path, library: Library, turns: Any) -> None:
+    path = jsonl(tmp_path / "a.jsonl", {"id": "a", "prompt": "one"}, {"prompt": "two", "turns": turns})
+    with pytest.raises(UserError, match=r"a\.jsonl:2: 'turns' must be a list of texts"):
+        training_set(str(path), library)
 
 
 # ---- parts
@@ -241,26 +231,26 @@ def test_a_prompt_stays_in_its_part_whatever_else_the_set_holds(tmp_path: Path, 
 
 def test_a_larger_share_of_test_takes_prompts_from_training_alone(tmp_path: Path, library: Library) -> None:
     path = csv(tmp_path / "a.csv", MANY)
-    larger = Library(library.store, test_share=0.5)
+    larger = replace(library, test_share=0.5)
     some, more = (set(texts(training_set(f"{path}@test", of))) for of in (library, larger))
     assert some < more and 150 <= len(more) <= 250
 
 
-def test_a_part_without_prompts_is_refused(tmp_path: Path, own_store: Path) -> None:
+def test_a_part_without_prompts_is_refused(tmp_path: Path) -> None:
     path = csv(tmp_path / "a.csv", ROWS)
     with pytest.raises(UserError, match=r"a\.csv: no prompts in part 'test'; with a larger test_share"):
-        training_set(f"{path}@test", Library(Store(own_store), test_share=1e-9))
+        training_set(f"{path}@test", Library(test_share=1e-9))
 
 
 def test_a_file_whose_name_ends_like_a_part_is_read_whole(tmp_path: Path, library: Library) -> None:
     path = jsonl(tmp_path / "a@test", *MANY)
-    assert training_set(str(path), library).path == path
+    assert len(training_set(str(path), library).prompts) == len(MANY)
 
 
 # ---- the configuration's sets
 
 
-def test_a_set_of_the_configuration_is_found_by_its_name(tmp_path: Path, own_store: Path) -> None:
+def test_a_set_of_the_configuration_is_found_by_its_name(tmp_path: Path) -> None:
     path = csv(tmp_path / "a.csv", [{"text": row["prompt"], "topic": "x"} for row in MANY])
     columns = {"prompt": "text", "category": "topic"}
     own = {
@@ -269,25 +259,25 @@ def test_a_set_of_the_configuration_is_found_by_its_name(tmp_path: Path, own_sto
         )
         for part in ("train", "test")
     }
-    library = Library(Store(own_store), own)
+    library = Library(own)
     train = training_set("train", library)
     test, in_domain = evaluation_set("test", train, library)
     assert in_domain and (test.name, test.source, test.license) == ("test", "a.csv", "MIT")
-    assert {prompt.category for prompt in read_prompts(test.path)} == {"x"}
+    assert {prompt.category for prompt in test.prompts} == {"x"}
     assert not set(texts(train)) & set(texts(test))
     with pytest.raises(UserError, match="unknown prompt set 'tset'; did you mean 'test'"):
         training_set("tset", library)
 
 
-def test_a_misspelt_part_of_a_file_is_told_the_parts(tmp_path: Path, own_store: Path) -> None:
+def test_a_misspelt_part_of_a_file_is_told_the_parts(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("prompt\none\n")
     with pytest.raises(UserError, match="a file's parts are @train and @test"):
-        training_set(f"{path}@tain", Library(Store(own_store)))
+        training_set(f"{path}@tain", Library())
 
 
-def test_a_set_of_the_configuration_takes_no_name_that_is_taken(tmp_path: Path, own_store: Path) -> None:
-    library = Library(Store(own_store), {"followups": PromptSource(path=tmp_path)})
+def test_a_set_of_the_configuration_takes_no_name_that_is_taken(tmp_path: Path) -> None:
+    library = Library({"followups": PromptSource(path=tmp_path)})
     with pytest.raises(UserError, match=r"prompts\.followups: there is a prompt set of that name already"):
         training_set("followups", library)
 
@@ -295,4 +285,4 @@ def test_a_set_of_the_configuration_takes_no_name_that_is_taken(tmp_path: Path, 
 def test_a_prompt_is_equal_to_itself_after_a_journey(tmp_path: Path, library: Library) -> None:
     chat = [{"role": "system", "content": ""}, {"role": "user", "content": "Hé\u2028llo"}]
     found = training_set(str(parquet(tmp_path / "a.parquet", [{"messages": chat, "id": "a"}])), library)
-    assert read_prompts(found.path) == [Prompt.model_validate({"id": "a", "messages": chat})]
+    assert found.prompts == (Prompt.model_validate({"id": "a", "messages": chat}),)

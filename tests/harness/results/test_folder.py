@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,14 +14,12 @@ from harness.core.errors import UserError
 from harness.core.records import Verdict, plain, write_jsonl
 from harness.judging.proxies import EMBEDDING, TYPICALITY
 from harness.judging.settings import Judging
-from harness.models.specs import Pair
 from harness.results import folder
 from harness.results.figures import Declared, RunRows, figures
 from harness.results.folder import as_json, declared, declared_in, read_made, write_run
 from harness.results.reading import read_results
 from harness.results.schema import SCHEMA, Figures
 from harness.run.jobs import VERDICTS
-from harness.run.road import Road
 from harness.run.sources import open_judges
 from harness.statistics.panel import MAJORITY, MEAN
 from harness.store import Store
@@ -194,8 +193,8 @@ def test_a_curve_of_what_is_not_trained_any_more_goes(made: Run, tmp_path: Path)
 )
 def test_a_panel_is_a_proxy_only_where_all_of_its_judges_are(names: str, misses: str) -> None:
     config = Config(student="s", judge=Judging(name=names, base_url="http://host/v1"))
-    opened = open_judges(config, dict.fromkeys(config.judge.names))
-    road = Road(config, Pair(student="s", teacher="t", summary=""), judges=opened)
+    opened, _ = open_judges(config, dict.fromkeys(config.judge.names))
+    road: Any = SimpleNamespace(config=config, judges=opened)
     panels = folder._panels(road)
     assert [panel.name for panel in panels] == [MAJORITY, MEAN]
     for panel in panels:
@@ -204,7 +203,7 @@ def test_a_panel_is_a_proxy_only_where_all_of_its_judges_are(names: str, misses:
 
 def test_a_judge_is_described_with_what_its_answers_depend_on() -> None:
     config = Config(student="s", judge=Judging(name="openai:m", base_url="http://me:pa55word@host/v1"))
-    ((judge, _),) = open_judges(config, {"openai:m": None})
+    ((judge, _),), _ = open_judges(config, {"openai:m": None})
     found = folder.described(judge)
     assert {name: found.setup[name] for name in ("model", "server", "form", "temperature")} == {
         "model": "m",
@@ -217,7 +216,7 @@ def test_a_judge_is_described_with_what_its_answers_depend_on() -> None:
 
 def test_a_proxy_s_members_are_shown_once_beside_the_judges_that_are_named() -> None:
     config = Config(student="s", judge=Judging(name="proxy,typicality"))
-    shown = [judge.name for judge, _ in open_judges(config, dict.fromkeys(config.judge.names))]
+    shown = [judge.name for judge, _ in open_judges(config, dict.fromkeys(config.judge.names))[0]]
     assert shown == ["proxy", "typicality", "embedding"]
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from harness.generation.protocol import Sampling
 from harness.judging.settings import Judging
 from harness.methods import MethodSettings
 from harness.models.reference import ChatTemplate, Model
+from harness.prompts.settings import PromptSource
 from harness.run.jobs import (
     ConvertJob,
     DistributionsJob,
@@ -20,13 +22,15 @@ from harness.run.jobs import (
     RespondJob,
     ScoreJob,
     TrainJob,
+    by_model,
     job_from_json,
+    stages,
 )
 from harness.serving.settings import VLLM, ModelServer
 
 MODEL, OTHER = Model(artifact="train/1"), Model(path="/models/a", digest="d1")
 JOBS: list[Job] = [
-    PromptsJob(label="read", path="/a.jsonl", digest="d", limit=8),
+    PromptsJob(label="read", source=PromptSource(path=Path("/a.jsonl")), digest="d", limit=8),
     ConvertJob(label="convert", path="/a.gguf", digest="d"),
     PruneJob(label="prune", model=MODEL, prompts="prompts/1", responses="respond/1", ratio=0.2),
     RespondJob(
@@ -90,7 +94,6 @@ JOBS: list[Job] = [
 ]
 CHANGES: dict[str, Any] = {
     "digest": "d2",
-    "limit": None,
     "model": Model(artifact="train/2"),
     "start": Model(artifact="train/2"),
     "teacher": None,
@@ -140,7 +143,8 @@ HOW_TO_ASK: dict[str, Any] = {
     "refresh": True,
 }
 ONLY_COMPUTING = ("batch_tokens",)
-NO_PART = ("stage", *FOR_PEOPLE, *HOW_TO_ASK, *ONLY_COMPUTING)
+WHERE_PROMPTS_ARE_READ = ("source", "limit")
+NO_PART = ("stage", *FOR_PEOPLE, *HOW_TO_ASK, *ONLY_COMPUTING, *WHERE_PROMPTS_ARE_READ)
 FIELDS = [(job, name) for job in JOBS for name in type(job).model_fields if name not in NO_PART]
 
 
@@ -168,6 +172,13 @@ def test_the_key_does_not_change_with_the_label(job: Job) -> None:
 @pytest.mark.parametrize("job", [job for job in JOBS if "path" in type(job).model_fields], ids=kind)
 def test_the_key_does_not_change_with_the_path(job: Job) -> None:
     assert changed(job, path="/elsewhere").ref == job.ref
+
+
+def test_equal_prompts_have_one_key_wherever_they_are_read() -> None:
+    job = next(job for job in JOBS if isinstance(job, PromptsJob))
+    elsewhere = PromptSource.model_validate({"hub": "owner/set", "part": "test"})
+    for other in (changed(job, source=elsewhere), changed(job, limit=None)):
+        assert other != job and other.ref == job.ref
 
 
 def test_where_metrics_are_shown_is_no_part_of_a_training_s_key() -> None:
@@ -255,7 +266,7 @@ def test_the_order_of_settings_does_not_count() -> None:
 
 # a job of a stage whose version stayed is found in a store from before jobs knew of generators and servers
 REFS = [
-    "prompts/ffc98dc5055aaf4d8f4ff139c485a825",
+    "prompts/67b3cf4425da1549cfdeec87675a0554",
     "convert/0b5039bb4dbb4ffbc99cee49aa77ca33",
     "prune/1c59011183e302c72026c3354483f879",
     "respond/d2beb9afa91fa75ed8bf3464d9ebc129",
@@ -316,26 +327,68 @@ def test_credentials_of_a_served_model_are_in_no_job(stage: str) -> None:
 
 @pytest.mark.parametrize("job", JOBS, ids=kind)
 def test_a_job_comes_back_from_json(job: Job) -> None:
-    again = job_from_json.validate_json(job.model_dump_json())
+    again = job_from_json(job.model_dump_json())
     assert again == job
     assert type(again) is type(job)
     assert again.ref == job.ref
 
 
-def kinds(job: type[Job]) -> set[type[Job]]:
-    """The classes of jobs that have none below them."""
-    below = job.__subclasses__()
-    return set().union(*map(kinds, below)) if below else {job}
-
-
 def test_every_kind_of_job_is_tested_here() -> None:
-    assert {type(job) for job in JOBS} == kinds(Job)
+    assert [type(job) for job in JOBS] == list(stages.values())
+
+
+def test_what_is_no_part_of_a_key_is_a_field() -> None:
+    for job in JOBS:
+        assert {name.partition(".")[0] for name in job.not_in_key} <= type(job).model_fields.keys()
+        assert job.added_later <= type(job).model_fields.keys()
+
+
+def test_a_job_knows_every_model_that_it_reads_and_holds_the_frozen_ones() -> None:
+    train = next(job for job in JOBS if isinstance(job, TrainJob))
+    assert train.models == (MODEL, OTHER) and train.holds == (OTHER,)
+    assert changed(train, teacher=None).holds == ()
+    judge = next(job for job in JOBS if isinstance(job, JudgeJob))
+    assert judge.models == judge.holds == () and changed(judge, checkpoint=OTHER).holds == (OTHER,)
+    for stage, models, holds in [
+        ("prompts", (), ()),
+        ("convert", (Model(path="/a.gguf", digest="d"),), ()),
+        ("prune", (MODEL,), ()),
+        ("respond", (OTHER,), (OTHER,)),
+        ("score", (MODEL,), (MODEL,)),
+        ("distributions", (OTHER,), (OTHER,)),
+        ("embed", (OTHER,), (OTHER,)),
+    ]:
+        job = next(job for job in JOBS if job.stage == stage)
+        assert (job.models, job.holds) == (models, holds), stage
+    served = on_server()
+    for stage in ("respond", "score"):
+        job = changed(next(job for job in JOBS if job.stage == stage), model=served)
+        assert job.models == (served,) and job.holds == () and not job.apart
+
+
+def test_jobs_of_an_evaluation_follow_their_stages_and_what_they_load() -> None:
+    def job(stage: str, **values: Any) -> Job:
+        return changed(next(job for job in JOBS if job.stage == stage), **values)
+
+    given = [
+        job("prompts"),
+        job("respond", model=OTHER, seed=1),
+        job("judge"),
+        job("respond", model=MODEL),
+        job("score", model=OTHER),
+        job("embed", model=MODEL),
+        job("respond", model=OTHER, seed=2),
+        job("prompts", limit=1),
+        job("judge", judge="other"),
+        job("judge", candidate="respond/7"),
+    ]
+    assert by_model(given) == [given[place] for place in (0, 7, 1, 6, 3, 4, 5, 2, 9, 8)]
 
 
 @pytest.mark.parametrize("text", ["{}", '{"stage": "teleport"}', '{"stage": "prompts"}', "[]", "{"])
 def test_what_is_no_job_is_refused(text: str) -> None:
     with pytest.raises(ValidationError):
-        job_from_json.validate_json(text)
+        job_from_json(text)
 
 
 def test_an_unknown_field_is_refused() -> None:
@@ -370,7 +423,7 @@ def test_how_a_model_is_read_is_part_of_a_key_where_it_is_said(said: dict[str, A
     job = next(job for job in JOBS if isinstance(job, RespondJob))
     other = changed(job, model=OTHER.model_copy(update=said))
     assert other.ref != job.ref
-    assert job_from_json.validate_json(other.model_dump_json()).ref == other.ref
+    assert job_from_json(other.model_dump_json()).ref == other.ref
 
 
 def test_a_chat_template_is_known_by_its_text() -> None:

@@ -19,7 +19,7 @@ from harness.judging.protocol import BOTH_ORDERS, Arrived
 from harness.run.jobs import RESPONSES, UNANSWERED, VERDICTS, Job, JudgeJob, PromptsJob
 from harness.run.launch import run_job, run_jobs
 from harness.store import Store
-from tests.harness.making import quiet
+from tests.harness.making import quiet, read_job
 
 IDS = ("p0", "p1", "p2")
 
@@ -56,7 +56,7 @@ def job(store: Store, tmp_path: Path) -> JudgeJob:
     """A judging of three comparisons, everything that it reads being there."""
     path = tmp_path / "set.jsonl"
     path.write_text("".join(json.dumps({"id": name, "prompt": f"Say {name}."}) + "\n" for name in IDS))
-    prompts = PromptsJob(path=str(path), digest=store.digest(path), limit=None)
+    prompts = read_job(path)
     run_job(prompts, store, quiet)
     for name, tokens in (("candidate", (3, 2)), ("reference", (4, 5, 2))):
         with store.making(f"respond/{name}") as work:
@@ -216,8 +216,7 @@ def test_an_interrupted_judging_goes_on_where_it_was(
 def test_what_was_made_is_counted_and_what_is_there_is_not(
     judge: FakeJudge, store: Store, job: JudgeJob, tmp_path: Path, run: Callable[..., tuple[int, str]]
 ) -> None:
-    there = PromptsJob(path="", digest=store.digest(tmp_path / "set.jsonl"), limit=None)
-    cut = PromptsJob(label="read set", path=str(tmp_path / "set.jsonl"), digest=there.digest, limit=1)
+    there, cut = (read_job(tmp_path / "set.jsonl", limit) for limit in (None, 1))
     assert store.has(there.ref)
     assert run(there, cut, job)[0] == 2
     assert run(there, cut, job) == (0, "")

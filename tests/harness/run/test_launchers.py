@@ -11,33 +11,37 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from harness.config import Config
 from harness.core.errors import UserError
+from harness.core.progress import Tick
 from harness.generation.protocol import Sampling
 from harness.models.locate import folder_digest
 from harness.models.reference import Model
-from harness.run import launchers
+from harness.prompts.settings import PromptSource
 from harness.run.child import perform_for_parent
-from harness.run.jobs import RESPONSES, Job, PromptsJob, RespondJob
+from harness.run.jobs import RESPONSES, Job, PromptsJob, RespondJob, TrainJob, stages
 from harness.run.launch import run_job
-from harness.run.launchers import Command, in_child, launcher, ranks_command, ranks_environment
+from harness.run.launchers import LAUNCHERS, accelerate, inline, launcher, process
+from harness.run.launchers.accelerate import RANKS_VARIABLE, ranks_command, ranks_environment
+from harness.run.launchers.process import Command, in_child, process_command
 from harness.serving.resident import hold
 from harness.store import Store
+from tests.harness.making import read_job
 from tests.waiting import LIMIT, running, until
 
-ROOT = Path(__file__).parents[2]
-JOB = PromptsJob(label="read nothing", path="/nowhere.jsonl", digest="d", limit=None)
+ROOT = Path(__file__).parents[3]
+JOB = PromptsJob(label="read nothing", source=PromptSource(path=Path("/nowhere.jsonl")), digest="d", limit=None)
 STAND_IN = """
 import os, signal, sys, time, types
-from harness.errors import UserError
+from harness.core.errors import UserError
 rank = os.environ.get("RANK", "0")
 def perform(job, store, work, tick):
 {body}
-sys.modules["harness.stages"] = types.SimpleNamespace(perform=perform)
+sys.modules["harness.run.stages.perform"] = types.SimpleNamespace(perform=perform)
 from harness.__main__ import main
 main()
 """
@@ -49,13 +53,14 @@ time.sleep(3600)
 PARENT = """
 import sys
 from pathlib import Path
-from harness import launchers
-from harness.jobs import job_from_json
+from harness.run.jobs import job_from_json
+from harness.run.launchers.accelerate import ranks_command
+from harness.run.launchers.process import in_child, process_command
 from harness.store import Store
-job, root, work = job_from_json.validate_json(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3])
-command = launchers.process_command if sys.argv[4] == "process" else lambda f, w: launchers.ranks_command(f, w, 2, None)
-launchers.in_child(lambda f, w: ["stand_in" if part == "harness" else part for part in command(f, w)],
-                   job, Store(root), work, lambda done, total: (work / "followed").touch())
+job, root, work = job_from_json(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3])
+command = process_command if sys.argv[4] == "process" else lambda f, w: ranks_command(f, w, 2, None)
+in_child(lambda f, w: ["stand_in" if part == "harness" else part for part in command(f, w)],
+         job, Store(root), work, lambda done, total: (work / "followed").write_text("x"))
 """
 
 
@@ -69,7 +74,7 @@ def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., C
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(tmp_path)]))
     monkeypatch.setenv("TMPDIR", str(tmp_path))  # a parent that is killed cannot tidy up
 
-    def make(body: str, command: Command = launchers.process_command) -> Command:
+    def make(body: str, command: Command = process_command) -> Command:
         indented = "\n".join(f"    {line}" for line in body.strip("\n").splitlines())
         (tmp_path / "stand_in.py").write_text(STAND_IN.format(body=indented))
         return lambda job_file, work: ["stand_in" if part == "harness" else part for part in command(job_file, work)]
@@ -87,7 +92,7 @@ def two_ranks(job_file: Path, work: Path) -> list[str]:
 def test_ranks_are_started_by_torch_or_as_the_file_of_accelerate_says() -> None:
     stage = ["-m", "harness", "stage", "j.json", "--work", "w"]
     job, work = Path("j.json"), Path("w")
-    assert launchers.process_command(job, work) == [sys.executable, *stage]
+    assert process_command(job, work) == [sys.executable, *stage]
     assert ranks_command(job, work, 2, None) == [
         *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"),
         *stage,
@@ -106,20 +111,34 @@ def test_ranks_share_the_threads_of_the_cpu(monkeypatch: pytest.MonkeyPatch) -> 
     assert "OMP_NUM_THREADS" not in ranks_environment(1, {})
 
 
+def of_stage(stage: str) -> Job:
+    """A job of a stage with a model where it has one, and nothing else."""
+    model = Model(artifact="train/1")
+    said: dict[str, Any] = {"label": stage, "path": "p", "digest": "d", "model": model, "start": model, "teacher": None}
+    return stages[stage].model_construct(**said)
+
+
+def test_every_launcher_that_can_be_configured_is_there() -> None:
+    assert set(LAUNCHERS) == set(get_args(Config.model_fields["launcher"].annotation))
+
+
 @pytest.mark.parametrize(
     ("kind", "elsewhere"),
     [
         ("inline", set()),
-        ("process", {"convert", "prune", "respond", "score", "embed", "train"}),
+        ("process", {"convert", "prune", "respond", "score", "distributions", "embed", "train"}),
         ("accelerate", {"train"}),
     ],
 )
 def test_each_launcher_takes_its_own_jobs(monkeypatch: pytest.MonkeyPatch, kind: Any, elsewhere: set[str]) -> None:
-    monkeypatch.setattr(launchers, "inline", lambda job, *_: {"here": job.stage})
-    monkeypatch.setattr(launchers, "in_child", lambda command, job, *_: {"there": job.stage})
+    def here(job: Job, *others: Any) -> dict[str, str]:
+        return {"here": job.stage}
+
+    monkeypatch.setitem(sys.modules, "harness.run.stages.perform", SimpleNamespace(perform=here))
+    for module in (process, accelerate):
+        monkeypatch.setattr(module, "in_child", lambda command, job, *_: {"there": job.stage})
     perform = launcher(Config(student="s", launcher=kind))
-    stages = ("prompts", "convert", "prune", "respond", "score", "embed", "train", "judge")
-    done = [perform(Job(stage=stage), Store(Path()), Path(), quiet) for stage in stages]
+    done = [perform(of_stage(stage), Store(Path()), Path(), quiet) for stage in stages]
     assert done == [{"there" if stage in elsewhere else "here": stage} for stage in stages]
 
 
@@ -127,20 +146,29 @@ def test_ranks_start_as_configured(monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[Any] = []
 
     def record(command: Command, job: Job, store: Store, work: Path, tick: Any, added: dict[str, str]) -> Any:
-        started.append((command(Path("j"), Path("w")), added[launchers.RANKS_VARIABLE]))
+        started.append((command(Path("j"), Path("w")), added[RANKS_VARIABLE]))
 
-    monkeypatch.setattr(launchers, "in_child", record)
+    monkeypatch.setattr(accelerate, "in_child", record)
     perform = launcher(Config(student="s", launcher="accelerate", processes=2))
-    perform(Job(stage="train"), Store(Path()), Path(), quiet)
+    perform(of_stage("train"), Store(Path()), Path(), quiet)
     assert started == [(two_ranks(Path("j"), Path("w")), "2")]
 
 
 @pytest.mark.parametrize("kind", ["process", "accelerate"])
-def test_before_a_child_starts_this_process_lets_go_of_its_models(kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_before_a_child_starts_this_process_lets_go_of_its_models(
+    kind: Any, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     happened: list[str] = []
+
+    def follow(*_: Any) -> tuple[int, list[str]]:
+        happened.append("started")
+        return 1, []
+
     hold("a judge", "any way", lambda: None, close=lambda _: happened.append("let go"))
-    monkeypatch.setattr(launchers, "in_child", lambda *_: happened.append("started"))
-    launcher(Config(student="s", launcher=kind))(Job(stage="train"), Store(Path()), Path(), quiet)
+    monkeypatch.setattr(process, "_follow", follow)
+    monkeypatch.setattr(TrainJob, "model_dump_json", lambda self: "{}")
+    with pytest.raises(UserError, match="its process ended"):
+        launcher(Config(student="s", launcher=kind))(of_stage("train"), store, Path(), quiet)
     assert happened == ["let go", "started"]
 
 
@@ -201,7 +229,7 @@ def test_any_other_death_is_told_in_a_line(
 def test_only_the_first_rank_speaks(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def perform(job: Job, store: Store, work: Path, tick: launchers.Tick) -> dict[str, int]:
+    def perform(job: Job, store: Store, work: Path, tick: Tick) -> dict[str, int]:
         tick(1, 2)
         return {"rows": 3}
 
@@ -209,14 +237,14 @@ def test_only_the_first_rank_speaks(
     for rank, left in (("1", None), ("0", {"rows": 3})):
         monkeypatch.setenv("RANK", rank)
         perform_for_parent(JOB, tmp_path / "job.json", store, tmp_path)
-        assert launchers._left(tmp_path / "job.facts") == left
+        assert process._left(tmp_path / "job.facts") == left
         assert capsys.readouterr().out == ("" if left is None else '{"done": 1, "total": 2}\n')
 
 
 def test_a_file_of_accelerate_that_starts_one_process_is_noticed(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(launchers.RANKS_VARIABLE, "2")
+    monkeypatch.setenv(RANKS_VARIABLE, "2")
     with pytest.raises(UserError, match="accelerate started 1 of 2 processes"):
         perform_for_parent(JOB, tmp_path / "job.json", store, tmp_path)
 
@@ -266,7 +294,8 @@ def test_children_end_with_their_parent(
     arguments = [JOB.model_dump_json(), str(store.root), str(work), kind]
     parent = subprocess.Popen([sys.executable, "-c", PARENT, *arguments], stderr=subprocess.DEVNULL)
     files = [work / f"pid-{rank}" for rank in range(ranks)]
-    until(lambda: (work / "followed").exists() and all(file.exists() and file.read_text() for file in files))
+    awaited = [work / "followed", *files]
+    until(lambda: all(file.exists() and file.read_text() for file in awaited), "what it started", by=parent)
     children = [int(file.read_text()) for file in files]
     assert all(map(running, children))
     parent.send_signal(number)
@@ -288,8 +317,8 @@ def test_a_real_stage_makes_the_same_in_a_process_of_its_own(
     model = Model(path=str(checkpoints["llama"]), digest=folder_digest(checkpoints["llama"], store))
     perform = launcher(Config(student="s", launcher="process"))
     made = []
-    for at, how in ((store, launchers.inline), (Store(tmp_path / "other"), perform)):
-        prompts = PromptsJob(path=str(path), digest=store.digest(path), limit=None)
+    for at, how in ((store, inline), (Store(tmp_path / "other"), perform)):
+        prompts = read_job(path)
         job = RespondJob(
             model=model,
             prompts=prompts.ref,

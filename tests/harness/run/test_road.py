@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import FrozenInstanceError, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -14,18 +13,14 @@ import pytest
 import yaml
 
 from harness.config import resolve, to_yaml
-from harness.core.errors import UserError
-from harness.core.records import Prompt, Ref
+from harness.core.records import Ref
 from harness.core.section import parse_yaml
-from harness.judging import judges
-from harness.judging.proxies import TYPICALITY
 from harness.methods import Control, methods
-from harness.models.hub import MissingModelError
-from harness.prompts import read_prompts
+from harness.prompts import read_set
 from harness.run.jobs import (
-    AnyJob,
     ConvertJob,
     DistributionsJob,
+    Job,
     JudgeJob,
     PromptsJob,
     PruneJob,
@@ -33,41 +28,14 @@ from harness.run.jobs import (
     ScoreJob,
     TrainJob,
 )
-from harness.run.road import Road, ask_again, build_road, run_digest
+from harness.run.road import Road, ask_again, lay, run_digest
 from harness.run.rows import entries_of
 from harness.store import Store
+from tests.harness.run.roads import SERVED, URL, Build, jsonl, made_sources, read_by
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 EMBEDDED = {"student": "smollm2-135m-pruned20", "teacher": None}
 REF = re.compile(r"[a-z]+/[0-9a-f]{32}")
-Build = Callable[..., Road]
-
-
-def jsonl(path: Path, prompts: list[str]) -> str:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    rows = [{"id": f"{path.stem}-{i}", "prompt": text} for i, text in enumerate(prompts)]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return str(path)
-
-
-@pytest.fixture
-def build(tmp_path: Path, own_store: Path, checkpoints: dict[str, Path]) -> Build:
-    """The road of a tiny run, with any configuration over it."""
-    basis = {
-        "student": str(checkpoints["llama"]),
-        "teacher": str(checkpoints["llama-teacher"]),
-        "train_prompts": jsonl(tmp_path / "train.jsonl", ["Say one.", "Say two.", "Say three."]),
-        "eval": [
-            "in:" + jsonl(tmp_path / "near.jsonl", ["Say four.", "Say five."]),
-            jsonl(tmp_path / "far.jsonl", ["Sing!"]),
-        ],
-        "judge": "typicality",
-    }
-
-    def make(**layer: Any) -> Road:
-        return build_road(resolve([basis, layer]), Store(own_store), download=False)
-
-    return make
 
 
 def references(data: Any) -> Iterator[Ref]:
@@ -88,12 +56,43 @@ def assert_in_order(road: Road) -> None:
         made.add(ref)
 
 
-def of(road: Road, kind: type[AnyJob]) -> list[Any]:
+def of(road: Road, kind: type[Job]) -> list[Any]:
     return [job for job in road.jobs.values() if isinstance(job, kind)]
 
 
 def draws(road: Road, purpose: str) -> set[Ref]:
     return {job.ref for job in of(road, RespondJob) if job.purpose == purpose}
+
+
+# ---- laying
+
+
+def test_a_road_is_laid_without_store_network_or_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    config, sources = made_sources(controls="full")
+    methods.names()  # code is read, and nothing else
+
+    def refuse(what: Any, *_: Any, **__: Any) -> Any:
+        raise RuntimeError(f"{what} is looked at")
+
+    with monkeypatch.context() as patched:
+        for name in ("pathlib.Path.is_file", "pathlib.Path.is_dir", "pathlib.Path.glob", "socket.socket.connect"):
+            patched.setattr(name, refuse)
+        one, two = (lay(config, sources) for _ in range(2))
+    assert one == two and list(one.jobs) == list(two.jobs) and run_digest(one) == run_digest(two)
+    assert_in_order(one)
+    stages = {job.stage for job in one.jobs.values()}
+    assert stages == {"prompts", "convert", "prune", "respond", "score", "train", "judge"}
+    assert {found.name for found in one.prompts.values()} == {"train", "near", "far", "calibration"}
+    assert (config.generator, one.config.generator) == ("auto", "transformers")
+
+
+def test_a_road_is_frozen() -> None:
+    road: Any = lay(*made_sources())
+    with pytest.raises(FrozenInstanceError):
+        road.jobs = {}
+    for mapping in (road.jobs, road.prompts, road.trainings, road.weights, road.shapes):
+        with pytest.raises(TypeError, match="does not support item assignment"):
+            mapping["new"] = None
 
 
 # ---- the order of jobs
@@ -445,8 +444,11 @@ def test_a_training_setting_reaches_every_training(build: Build) -> None:
 
 def test_a_limit_cuts_the_prompts_that_the_road_knows(build: Build) -> None:
     road = build(limits={"train": 2, "eval": 1})
-    assert len(road.train_prompts) == 2
-    assert {name: len(prompts) for name, prompts in road.eval_prompts.items()} == {"near": 1, "far": 1}
+    assert len(road.train.prompts) == 2
+    assert {one.name: len(one.prompt_set.prompts) for one in road.evaluations} == {"near": 1, "far": 1}
+    assert {ref: len(found.prompts) for ref, found in road.prompts.items()} == {
+        job.ref: job.limit for job in of(road, PromptsJob)
+    }
     assert {job.limit for job in of(road, PromptsJob)} == {1, 2}
 
 
@@ -457,76 +459,18 @@ def test_where_a_prompt_file_lies_changes_nothing_and_its_content_does(build: Bu
     assert build(train_prompts=other).teacher_responses != build().teacher_responses
 
 
-# ---- refusals
-
-
 def test_a_table_is_cut_into_training_and_test_by_its_prompts(build: Build, tmp_path: Path) -> None:
     table = tmp_path / "table.csv"
     table.write_text("prompt\n" + "".join(f"Count to {n}.\n" for n in range(100)))
     road = build(train_prompts=f"{table}@train", eval=[f"in:{table}@test"], test_share=0.3)
-    (name,) = road.eval_prompts
-    assert (name, len(road.train_prompts) + len(road.eval_prompts[name])) == ("table-test", 100)
-    assert road.train_set and (road.train_set.source, road.eval_sets[name].source) == ("table.csv", "table.csv")
-    paths = {job.path for job in of(road, PromptsJob)}
-    assert all(read_prompts(Path(path)) for path in paths) and len(paths) == 2
-
-
-def test_a_training_prompt_with_further_turns_is_refused(build: Build, tmp_path: Path) -> None:
-    path = tmp_path / "turns.jsonl"
-    path.write_text('{"question_id": 1, "turns": ["one", "two"]}\n')
-    with pytest.raises(UserError, match="prompt '1' has further turns, and a training takes one"):
-        build(train_prompts=str(path))
-    assert build(eval=[str(path)], judge=read_by("openai:m")).eval_prompts["turns"][0].turns == ("two",)
-
-
-def test_evaluation_prompts_that_are_training_prompts_are_refused(build: Build, tmp_path: Path) -> None:
-    seen = jsonl(tmp_path / "seen.jsonl", ["Sing!", "Say two."])
-    with pytest.raises(UserError, match=r"'seen' holds 1 of the training prompts \(first: seen-1\)"):
-        build(eval=[seen])
-    build(eval=[seen], limits={"train": 1})  # the second prompt is not trained on now
-
-
-def test_two_evaluation_sets_of_one_name_are_refused(build: Build, tmp_path: Path) -> None:
-    sets = [jsonl(tmp_path / folder / "set.jsonl", [folder]) for folder in ("a", "b")]
-    with pytest.raises(UserError, match="two evaluation sets are named 'set'"):
-        build(eval=sets)
-
-
-def test_sft_that_starts_from_itself_is_refused(build: Build) -> None:
-    with pytest.raises(UserError, match=r"settings\.sft\.start"):
-        build(settings={"sft": {"start": "sft"}})
-
-
-def test_a_judge_with_an_unknown_measure_is_refused(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
-    odd = replace(TYPICALITY, name="odd", measure="perplexity")
-    monkeypatch.setattr(judges, "_entries", {**dict(judges.items()), "odd": odd})
-    with pytest.raises(UserError, match="judge 'odd' asks for the measure 'perplexity'"):
-        build(judge="odd")
-
-
-def test_a_pruned_teacher_is_refused(build: Build) -> None:
-    with pytest.raises(UserError, match="only the student may be one"):
-        build(teacher="smollm2-135m-pruned20")
-
-
-def test_all_missing_models_are_named_together(build: Build) -> None:
-    with pytest.raises(MissingModelError, match=r"someone/teacher.*someone/student"):
-        build(student="someone/student", teacher="someone/teacher")
-
-
-def test_a_refused_road_leaves_no_artifact(build: Build, own_store: Path) -> None:
-    with pytest.raises(UserError):
-        build(settings={"sft": {"start": "sft"}})
-    assert not list(own_store.glob("*/*/manifest.json"))
+    test = road.evaluations[0].prompt_set
+    assert (test.name, len(road.train.prompts) + len(test.prompts)) == ("table-test", 100)
+    assert (road.train.source, test.source) == ("table.csv", "table.csv")
+    for job in of(road, PromptsJob):
+        assert read_set("", job.source, download=False).digest == job.digest
 
 
 # ---- judges that read
-
-URL = "http://127.0.0.1:9/v1"
-
-
-def read_by(name: str, **more: Any) -> dict[str, Any]:
-    return {"name": name, "base_url": URL, **more}
 
 
 def judgings(road: Road) -> dict[str, list[JudgeJob]]:
@@ -593,24 +537,11 @@ def test_a_refresh_asks_those_that_read_and_no_others(build: Build, own_store: P
         with store.making(job.ref) as work:
             store.commit(job.ref, work, job.model_dump(mode="json"), {}, 0.0)
     refs = list(road.jobs)
-    ask_again(road, store)
+    road = ask_again(road, store)
     assert list(road.jobs) == refs
     for job in of(road, JudgeJob):
         assert job.refresh is (job.judge == "openai:a")
         assert store.has(job.ref) is (job.judge == "typicality")
-
-
-def test_a_prompt_that_a_judge_s_template_cannot_ask_about_is_refused_before_any_work(
-    build: Build, tmp_path: Path
-) -> None:
-    template = tmp_path / "mine.yaml"
-    template.write_text((ROOT / "benchmarks/judge_templates/default.yaml").read_text())
-    text = "[Asked] {question} [A] {answer_a} [B] {answer_b}"
-    row = {"name": "mine", "type": "pairwise", "prompt_template": text, "output_format": "[[A]]"}
-    (tmp_path / "mine.jsonl").write_text(json.dumps(row))
-    build(judge=read_by("openai:m", template=str(template)), eval=["followups"])
-    with pytest.raises(UserError, match=r"judge template mine\.jsonl: prompt '"):
-        build(judge=read_by("openai:m", template=str(tmp_path / "mine.jsonl")), eval=["followups"])
 
 
 # ---- what draws responses
@@ -645,8 +576,6 @@ def test_how_vllm_is_started_changes_no_key_of_the_sampler(build: Build) -> None
 
 
 # ---- a teacher behind a server
-
-SERVED = {"base_url": "http://host:8000/v1", "model": "teacher-7b"}
 
 
 def by_server(build: Build, checkpoints: dict[str, Path], server: dict[str, Any] | None = None, **layer: Any) -> Road:
@@ -703,15 +632,6 @@ def test_a_pruned_student_s_served_teacher_has_the_unpruned_model_s_tokenizer(
     assert road.config.teacher == "teacher-7b"
 
 
-@pytest.mark.parametrize("names", [["kd"], ["sft", "kd", "dadpo"]])
-def test_a_token_level_method_needs_a_teacher_that_is_here(
-    build: Build, checkpoints: dict[str, Path], names: list[str]
-) -> None:
-    with pytest.raises(UserError, match=r"^kd: token-level methods need the teacher's distributions") as caught:
-        by_server(build, checkpoints, methods=names)
-    assert "\n" not in str(caught.value) and "--methods" in str(caught.value)
-
-
 @pytest.mark.parametrize(
     ("server", "same"),
     [
@@ -737,46 +657,3 @@ def test_a_run_s_resolved_configuration_names_the_same_served_teacher(
     road = by_server(build, checkpoints, {"base_url": "http://me:pa55word@host:8000/v1"})
     again = build(**yaml.safe_load(to_yaml(road.config)))
     assert list(again.jobs) == list(road.jobs)
-
-
-def test_a_teacher_is_here_or_behind_a_server(build: Build, checkpoints: dict[str, Path]) -> None:
-    with pytest.raises(UserError, match="both teacher and teacher_server are set"):
-        build(teacher_server=SERVED, methods=["sft"])
-
-
-# ---- prompts of several turns
-
-
-@pytest.fixture
-def with_turns(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Further turns for every prompt of the sets whose file has that name."""
-
-    def give(name: str) -> None:
-        def read(path: Path, limit: int | None = None) -> list[Prompt]:
-            found = read_prompts(path, limit)
-            return [p.model_copy(update={"turns": ("More.",)}) for p in found] if path.stem == name else found
-
-        monkeypatch.setattr("harness.run.road.read_prompts", read)
-
-    return give
-
-
-@pytest.mark.parametrize("judge", ["proxy", "typicality", "embedding"])
-def test_a_judge_that_measures_takes_no_prompts_of_several_turns(
-    build: Build, with_turns: Callable[[str], None], judge: str
-) -> None:
-    with_turns("far")
-    with pytest.raises(UserError, match=r"measures answers to one turn, and 'far' has prompts of several") as caught:
-        build(judge=judge)
-    assert "\n" not in str(caught.value)
-    build(judge=judge, eval=["everyday-test"])
-    build(judge=read_by("openai:m"))
-
-
-def test_all_that_is_missing_is_named_at_once(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(UserError) as caught:
-        build(student="owner/nowhere", train_prompts="ultrafeedback", eval=["alpaca-eval", "everyday-test"])
-    text = str(caught.value)
-    assert "\n" not in text
-    assert all(name in text for name in ("ultrafeedback", "alpaca_eval", "owner/nowhere")), text

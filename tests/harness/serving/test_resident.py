@@ -162,7 +162,7 @@ def store(own_store: Path) -> Store:
 
 @pytest.fixture
 def prompts(store: Store, tmp_path: Path) -> str:
-    return make(store, read_job(store, prompt_file(tmp_path / "p.jsonl", TEXTS[:2])))
+    return make(store, read_job(prompt_file(tmp_path / "p.jsonl", TEXTS[:2])))
 
 
 @pytest.fixture

@@ -15,13 +15,14 @@ import pytest
 
 from harness.core.errors import UserError
 from harness.core.files import canonical_hash, file_sha256, write_atomically
+from harness.prompts.settings import PromptSource
 from harness.run.jobs import PromptsJob
 from harness.run.launch import run_job
 from harness.store import MANIFEST, Store, artifacts
 from tests.waiting import LIMIT
 
 REF = "respond/0123456789abcdef"
-JOB = PromptsJob(path="/nowhere.jsonl", digest="d", limit=None)
+JOB = PromptsJob(source=PromptSource(path=Path("/nowhere.jsonl")), digest="d", limit=None)
 
 
 def make(store: Store, ref: str = REF, text: str = "one\n") -> None:

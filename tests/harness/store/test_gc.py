@@ -269,7 +269,7 @@ def test_a_finished_training_leaves_no_optimizer_state(
 ) -> None:
     path = tmp_path / "train.jsonl"
     path.write_text("".join(json.dumps({"id": f"p{i}", "prompt": f"Say {i}."}) + "\n" for i in range(4)))
-    prompts = make(store, read_job(store, path))
+    prompts = make(store, read_job(path))
     chosen = responses("chosen", {f"p{i}": [5, 6, 2] for i in range(4)})
     trained = make(store, train_job("sft", student, prompts, (chosen,), {"checkpoint_steps": 1}))
     files = {file.name: file.stat().st_size for file in store.path(trained).rglob("*") if file.is_file()}

@@ -40,7 +40,7 @@ TOKENS = sum(map(len, ROWS.values()))
 
 @pytest.fixture
 def prompts(store: Store, tmp_path: Path) -> str:
-    return make(store, read_job(store, prompt_file(tmp_path / "four.jsonl", TEXTS[:4])))
+    return make(store, read_job(prompt_file(tmp_path / "four.jsonl", TEXTS[:4])))
 
 
 @pytest.fixture

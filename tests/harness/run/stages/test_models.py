@@ -58,7 +58,7 @@ IDS = [f"p{i}" for i in range(4)]
 @pytest.fixture
 def prompts(store: Store, tmp_path: Path) -> str:
     """The artifact of four prompts, p0 to p3."""
-    return make(store, read_job(store, prompt_file(tmp_path / "four.jsonl", TEXTS[:4])))
+    return make(store, read_job(prompt_file(tmp_path / "four.jsonl", TEXTS[:4])))
 
 
 @pytest.fixture
@@ -368,7 +368,7 @@ def test_a_training_on_a_foreign_teacher_s_tokens_ends_with_what_differs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # where a model is made by a stage, its tokenizer is not known before
-    monkeypatch.setattr("harness.run.checks.require_comparable", lambda *_: None)
+    monkeypatch.setattr("harness.run.road.require_comparable", lambda *_: None)
     road = build(
         checkpoints["llama"], foreign_folder, methods=["sft", "kd"], settings={"kd": {"teacher_signal": signal}}
     )

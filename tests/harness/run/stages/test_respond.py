@@ -19,7 +19,7 @@ from harness.models.reference import Model
 from harness.models.tokenizers import load_tokenizer
 from harness.run.jobs import PROMPTS, RESPONSES, RespondJob
 from harness.run.launchers import launcher
-from harness.run.stages import perform, score
+from harness.run.stages import score
 from harness.serving.settings import VLLM, ModelServer
 from harness.store import Store
 from tests.harness.making import TEXTS, Rows, make, quiet, respond_job, score_job, scored
@@ -233,7 +233,7 @@ def test_a_served_scoring_killed_at_any_part_goes_on_without_asking_again(
 ) -> None:
     monkeypatch.setattr(score, "SERVED_AT_ONCE", 2)
     prompts, refs = conversations(store), (responses("a", CHOSEN), responses("b", REJECTED))
-    ask, parts = perform.served_log_probs, []
+    ask, parts = score.served_log_probs, []
 
     def asking(server: Any, examples: Any) -> Any:
         if len(parts) == fail_at:
@@ -244,7 +244,7 @@ def test_a_served_scoring_killed_at_any_part_goes_on_without_asking_again(
     with Server(tokens_as_log_probs) as server:
         job = score_job(student.model_copy(update={"served": at(server)}), prompts, *refs)
         with monkeypatch.context() as patch:
-            patch.setattr(perform, "served_log_probs", asking)
+            patch.setattr(score, "served_log_probs", asking)
             with pytest.raises(Interrupted):
                 make(store, job)
         assert not store.has(job.ref) and len(server.calls) == 4 * fail_at
@@ -284,7 +284,7 @@ def test_vllm_s_interpreter_is_known_whatever_the_launcher(
     store: Store, student: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[RespondJob] = []
-    monkeypatch.setattr("harness.run.launchers.inline", lambda job, *others: seen.append(job) or {})
+    monkeypatch.setattr("harness.run.launchers.process.inline", lambda job, *others: seen.append(job) or {})
     base = {"student": "s", "teacher": "t", "launcher": "process"}
     job = respond_job(student, "prompts/1", generator="vllm", vllm=VLLM(python=sys.executable))
     launcher(resolve([base]))(job, store, tmp_path, quiet)

@@ -46,7 +46,7 @@ from tests.harness.making import (
 @pytest.fixture
 def prompts(store: Store, tmp_path: Path) -> str:
     """The artifact of two prompts, p0 and p1."""
-    return make(store, read_job(store, prompt_file(tmp_path / "two.jsonl", TEXTS[:2])))
+    return make(store, read_job(prompt_file(tmp_path / "two.jsonl", TEXTS[:2])))
 
 
 CHOSEN: Rows = {"p0": [5, 6, 2], "p1": [7, 2]}
@@ -143,7 +143,7 @@ def test_a_measure_of_other_responses_is_refused(
 
 def test_a_prompt_file_that_changed_since_the_job_was_made_is_refused(store: Store, tmp_path: Path) -> None:
     path = prompt_file(tmp_path / "set.jsonl", TEXTS)
-    job = read_job(store, path)
+    job = read_job(path)
     prompt_file(path, [*TEXTS[:-1], "What is snow?"])
     with pytest.raises(UserError, match="has changed since this job was made"):
         make(store, job)
@@ -296,7 +296,7 @@ class Interrupted(BaseException):
 def undisturbed(tmp_path: Path, student: Model) -> tuple[Store, RespondJob]:
     """Five responses in three batches, made at one go in another store."""
     other = Store(tmp_path / "undisturbed")
-    job = respond_job(student, make(other, read_job(other, prompt_file(tmp_path / "five.jsonl", TEXTS))))
+    job = respond_job(student, make(other, read_job(prompt_file(tmp_path / "five.jsonl", TEXTS))))
     make(other, job)
     return other, job
 
@@ -328,7 +328,7 @@ def test_a_killed_sampling_keeps_the_batches_that_were_finished(
     store: Store, tmp_path: Path, undisturbed: tuple[Store, RespondJob], monkeypatch: pytest.MonkeyPatch, fail_at: int
 ) -> None:
     other, job = undisturbed
-    assert make(store, read_job(store, tmp_path / "five.jsonl")) == job.prompts
+    assert make(store, read_job(tmp_path / "five.jsonl")) == job.prompts
     with monkeypatch.context() as patch:
         decoded(patch, fail_at)
         with pytest.raises(Interrupted):
@@ -349,7 +349,7 @@ def test_a_sampling_killed_after_its_last_batch_is_taken_as_it_is(
     left_over: bool,
 ) -> None:
     other, job = undisturbed
-    make(store, read_job(store, tmp_path / "five.jsonl"))
+    make(store, read_job(tmp_path / "five.jsonl"))
 
     def killed(*_: Any) -> None:
         raise Interrupted
@@ -370,7 +370,7 @@ def test_responses_do_not_depend_on_the_other_prompts_of_the_set(
     store: Store, tmp_path: Path, undisturbed: tuple[Store, RespondJob]
 ) -> None:
     other, job = undisturbed
-    fewer = make(store, read_job(store, prompt_file(tmp_path / "one.jsonl", TEXTS[:1])))
+    fewer = make(store, read_job(prompt_file(tmp_path / "one.jsonl", TEXTS[:1])))
     alone = make(store, job.model_copy(update={"prompts": fewer}))
     first = [
         (at.read(ref).path / RESPONSES).read_text().splitlines()[0] for at, ref in ((store, alone), (other, job.ref))

@@ -11,9 +11,9 @@ import torch
 from harness.logprobs.batching import Example, collate
 from harness.logprobs.model import LogProbModel
 from harness.methods import MethodSettings
+from harness.models import memory
 from harness.models.shapes import Shape, shape_of
 from harness.models.specs import models
-from harness.planning import memory
 from harness.training import adapters
 from tests.conftest import tiny_model
 

@@ -1,0 +1,145 @@
+"""What is refused before any work."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from harness.config import resolve
+from harness.core.errors import UserError
+from harness.judging import judges
+from harness.judging.proxies import TYPICALITY
+from harness.models.hub import Hub, Wanted
+from harness.run.checks import check
+from harness.run.road import build_road
+from harness.store import Store
+from tests.harness.run.roads import SERVED, Build, jsonl, made_sources, read_by
+
+ROOT = Path(__file__).parents[3]
+
+
+# ---- all together
+
+
+def test_all_that_is_wrong_is_said_at_once(build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    seen = jsonl(tmp_path / "seen.jsonl", ["Say two."])
+    with pytest.raises(UserError) as caught:
+        build(
+            eval=[seen, jsonl(tmp_path / "a" / "set.jsonl", ["a"]), jsonl(tmp_path / "b" / "set.jsonl", ["b"])],
+            settings={"sft": {"start": "sft"}},
+            contrasts=[["sft", "nobody"]],
+            judge={"name": "openai:m", "max_cost": 1},
+        )
+    parts = ["two evaluation sets", "'seen' holds 1", "no row 'nobody'", "settings.sft.start", "judge.max_cost needs"]
+    said = str(caught.value)
+    assert "\n" not in said and [part for part in parts if part not in said] == []
+    assert said.index("two evaluation sets") < said.index("'seen' holds") and "; evaluation set 'seen'" in said
+
+
+def test_a_refused_run_downloads_nothing(build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fetched: list[bool] = []
+
+    def snapshot(self: Hub, wanted: Wanted, download: bool) -> Path | None:
+        fetched.append(download)
+        return None
+
+    monkeypatch.setattr(Hub, "snapshot", snapshot)
+    config = resolve(
+        [
+            {
+                "student": "owner/small",
+                "teacher": "owner/large",
+                "train_prompts": jsonl(tmp_path / "train.jsonl", ["Sing!"]),
+                "eval": [jsonl(tmp_path / "test.jsonl", ["Sing!"])],
+                "judge": "typicality",
+            }
+        ]
+    )
+    with pytest.raises(UserError, match="'test' holds 1 of the training prompts"):
+        build_road(config, Store(tmp_path / "store"), download=True)
+    assert fetched == [False, False]
+
+
+def test_a_key_is_needed_where_a_judge_is_to_be_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    config, sources = made_sources(judge={"name": "openai:m"})
+    check(config, sources, to_be_asked=False)
+    with pytest.raises(UserError, match="OPENAI_API_KEY"):
+        check(config, sources, to_be_asked=True)
+
+
+# ---- prompts, methods and judges
+
+
+def test_a_training_prompt_with_further_turns_is_refused(build: Build, tmp_path: Path) -> None:
+    path = tmp_path / "turns.jsonl"
+    path.write_text('{"question_id": 1, "turns": ["one", "two"]}\n')
+    with pytest.raises(UserError, match="prompt '1' has further turns, and a training takes one"):
+        build(train_prompts=str(path))
+    (evaluation,) = build(eval=[str(path)], judge=read_by("openai:m")).evaluations
+    assert evaluation.prompt_set.prompts[0].turns == ("two",)
+
+
+def test_evaluation_prompts_that_are_training_prompts_are_refused(build: Build, tmp_path: Path) -> None:
+    seen = jsonl(tmp_path / "seen.jsonl", ["Sing!", "Say two."])
+    with pytest.raises(UserError, match=r"'seen' holds 1 of the training prompts \(first: seen-1\)"):
+        build(eval=[seen])
+    build(eval=[seen], limits={"train": 1})  # the second prompt is not trained on now
+
+
+def test_two_evaluation_sets_of_one_name_are_refused(build: Build, tmp_path: Path) -> None:
+    sets = [jsonl(tmp_path / folder / "set.jsonl", [folder]) for folder in ("a", "b")]
+    with pytest.raises(UserError, match="two evaluation sets are named 'set'"):
+        build(eval=sets)
+
+
+def test_sft_that_starts_from_itself_is_refused(build: Build) -> None:
+    with pytest.raises(UserError, match=r"settings\.sft\.start"):
+        build(settings={"sft": {"start": "sft"}})
+
+
+def test_a_judge_with_an_unknown_measure_is_refused(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    odd = replace(TYPICALITY, name="odd", measure="perplexity")
+    monkeypatch.setattr(judges, "_entries", {**dict(judges.items()), "odd": odd})
+    with pytest.raises(UserError, match="judge 'odd' asks for the measure 'perplexity'"):
+        build(judge="odd")
+
+
+def test_a_refused_road_leaves_no_artifact(build: Build, own_store: Path) -> None:
+    with pytest.raises(UserError):
+        build(settings={"sft": {"start": "sft"}})
+    assert not list(own_store.glob("*/*/manifest.json"))
+
+
+def test_a_prompt_that_a_judge_s_template_cannot_ask_about_is_refused_before_any_work(
+    build: Build, tmp_path: Path
+) -> None:
+    template = tmp_path / "mine.yaml"
+    template.write_text((ROOT / "benchmarks/judge_templates/default.yaml").read_text())
+    text = "[Asked] {question} [A] {answer_a} [B] {answer_b}"
+    row = {"name": "mine", "type": "pairwise", "prompt_template": text, "output_format": "[[A]]"}
+    (tmp_path / "mine.jsonl").write_text(json.dumps(row))
+    build(judge=read_by("openai:m", template=str(template)), eval=["followups"])
+    with pytest.raises(UserError, match=r"judge template mine\.jsonl: prompt '"):
+        build(judge=read_by("openai:m", template=str(tmp_path / "mine.jsonl")), eval=["followups"])
+
+
+@pytest.mark.parametrize("names", [["kd"], ["sft", "kd", "dadpo"]])
+def test_a_token_level_method_needs_a_teacher_that_is_here(build: Build, names: list[str]) -> None:
+    with pytest.raises(UserError, match=r"^kd: token-level methods need the teacher's distributions") as caught:
+        build(teacher=None, teacher_server=SERVED, methods=names)
+    assert "\n" not in str(caught.value) and "--methods" in str(caught.value)
+
+
+@pytest.mark.parametrize("judge", ["proxy", "typicality", "embedding"])
+def test_a_judge_that_measures_takes_no_prompts_of_several_turns(build: Build, tmp_path: Path, judge: str) -> None:
+    (tmp_path / "far.jsonl").write_text('{"id": "a", "prompt": "Sing!", "turns": ["More."]}\n')
+    with pytest.raises(UserError, match=r"measures answers to one turn, and 'far' has prompts of several") as caught:
+        build(judge=judge)
+    assert "\n" not in str(caught.value)
+    build(judge=judge, eval=["everyday-test"])
+    build(judge=read_by("openai:m"))
