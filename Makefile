@@ -30,8 +30,9 @@ $(READY): pyproject.toml constraints.txt
 run: setup
 	$(BIN)/python -m harness run --preset embedded
 
+# two processes that take file after file, in the order of tests/conftest.py: a file's fixtures are made once
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 $(VLLM_READY): requirements-vllm.txt
 	$(PYTHON) -m venv $(VLLM_VENV)

@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,19 +39,35 @@ def arguments(tmp_path_factory: pytest.TempPathFactory, checkpoints: dict[str, P
     ]
 
 
-def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "harness", *arguments]
+ALL = "sft,kd,ddpo,dadpo"
 
 
-def run(arguments: list[str], out: Path, store: Path, methods: str = "sft,kd,ddpo,dadpo") -> str:
+def run_elsewhere(arguments: list[str], out: Path, store: Path, methods: str = ALL) -> str:
+    """Make a run in a process of its own, as people do; what it said."""
     done = subprocess.run(
-        command("run", *arguments, "--methods", methods, "--out", str(out)),
+        [sys.executable, "-m", "harness", "run", *arguments, "--methods", methods, "--out", str(out)],
         env={**os.environ, "DADPO_HARNESS_STORE": str(store)},
         capture_output=True,
         text=True,
     )
     assert done.returncode == 0, done.stderr
     return done.stderr
+
+
+Run = Callable[..., str]
+
+
+@pytest.fixture
+def run(cli: Any, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Make a run by the same command in this process, which has torch and the rest imported."""
+
+    def run(arguments: list[str], out: Path, store: Path, methods: str | None = ALL) -> str:
+        monkeypatch.setenv("DADPO_HARNESS_STORE", str(store))
+        ended = cli("run", *arguments, *(() if methods is None else ("--methods", methods)), "--out", out)
+        assert ended.status == 0, ended.err
+        return str(ended.err)
+
+    return run
 
 
 @dataclass(frozen=True)
@@ -63,7 +80,7 @@ class Done:
 def undisturbed(tmp_path_factory: pytest.TempPathFactory, arguments: list[str]) -> Done:
     """That run, done once; whoever runs it again finds all of it made."""
     folder = tmp_path_factory.mktemp("undisturbed")
-    run(arguments, folder / "out", folder / "store")
+    run_elsewhere(arguments, folder / "out", folder / "store")
     return Done(folder / "out", folder / "store")
 
 
@@ -75,7 +92,7 @@ def jobs(store: Path) -> dict[str, dict[str, Any]]:
 
 
 def test_a_second_run_computes_nothing_and_writes_the_same_bytes(
-    arguments: list[str], undisturbed: Done, tmp_path: Path
+    arguments: list[str], undisturbed: Done, run: Run, tmp_path: Path
 ) -> None:
     out, store = undisturbed.out, undisturbed.store
     files = ("leaderboard.md", "results.json", "verdicts.jsonl", "config.yaml")
@@ -83,11 +100,7 @@ def test_a_second_run_computes_nothing_and_writes_the_same_bytes(
     assert "\n0 of " in "\n" + run(arguments, out, store)
     assert {name: (out / name).read_bytes() for name in files} == before
     # the resolved configuration, fed back, is the same run
-    fed_back = command("run", "--config", str(out / "config.yaml"), "--out", str(tmp_path / "again"))
-    done = subprocess.run(
-        fed_back, env={**os.environ, "DADPO_HARNESS_STORE": str(store)}, capture_output=True, text=True
-    )
-    assert done.returncode == 0 and "\n0 of " in "\n" + done.stderr
+    assert "\n0 of " in "\n" + run(["--config", str(out / "config.yaml")], tmp_path / "again", store, None)
 
 
 def test_every_row_is_on_the_board_and_follows_from_the_verdicts(undisturbed: Done) -> None:
@@ -113,7 +126,9 @@ def test_every_row_is_on_the_board_and_follows_from_the_verdicts(undisturbed: Do
 
 
 @pytest.mark.parametrize("judge", ["embedding", "proxy"])
-def test_a_second_method_adds_no_forward_pass_of_the_teacher(arguments: list[str], tmp_path: Path, judge: str) -> None:
+def test_a_second_method_adds_no_forward_pass_of_the_teacher(
+    arguments: list[str], run: Run, tmp_path: Path, judge: str
+) -> None:
     store, arguments = tmp_path / "s", [*arguments, "--judge", judge]
     run(arguments, tmp_path / "out", store, "dadpo")
     before = jobs(store)
@@ -127,7 +142,7 @@ def test_a_second_method_adds_no_forward_pass_of_the_teacher(arguments: list[str
     assert on_teacher == (judged if judge == "proxy" else set())
 
 
-def test_the_full_set_of_controls_travels_the_whole_road(arguments: list[str], tmp_path: Path) -> None:
+def test_the_full_set_of_controls_travels_the_whole_road(arguments: list[str], run: Run, tmp_path: Path) -> None:
     run([*arguments, "--controls", "full"], tmp_path / "out", tmp_path / "s", "kd,dadpo")
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     assert {row["method"] for row in results["rows"] if row["kind"] == "control"} == {
@@ -139,7 +154,7 @@ def test_the_full_set_of_controls_travels_the_whole_road(arguments: list[str], t
 
 
 def test_a_seed_moves_the_students_but_not_the_teachers_training_responses(
-    arguments: list[str], tmp_path: Path
+    arguments: list[str], run: Run, tmp_path: Path
 ) -> None:
     store = tmp_path / "s"
     run(arguments, tmp_path / "out", store, "sft")
@@ -151,14 +166,14 @@ def test_a_seed_moves_the_students_but_not_the_teachers_training_responses(
 
 
 def test_killed_at_any_moment_it_ends_with_the_board_of_an_undisturbed_run(
-    arguments: list[str], undisturbed: Done, tmp_path: Path
+    arguments: list[str], undisturbed: Done, run: Run, tmp_path: Path
 ) -> None:
     store, out = tmp_path / "s1", tmp_path / "killed"
 
     partly_sampled, partly_trained = r"work/respond-.*/batch-0-\d+\.jsonl", r"work/train-.*/checkpoint\.pt"
     judging = r"judge/[^/]+"
     for second in (partly_sampled, partly_trained, judging):
-        kill_before(second, ["run", *arguments, "--methods", "sft,kd,ddpo,dadpo", "--out", str(out)], store)
+        kill_before(second, ["run", *arguments, "--methods", ALL, "--out", str(out)], store)
         assert not (out / "leaderboard.md").exists()
     run(arguments, out, store)
     for name in ("leaderboard.md", "verdicts.jsonl"):
@@ -193,11 +208,10 @@ def kill_before(second: str, arguments: list[str], store: Path) -> None:
     assert done.returncode == -signal.SIGKILL, done.stderr
 
 
-def test_the_embedded_pair_end_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_embedded_pair_end_to_end(tmp_path: Path, cli: Any, run: Run) -> None:
     arguments = ["--preset", "embedded", "--limit", "4", "--eval", "everyday-test"]
     arguments += ["--set", "train_sampling.max_new_tokens=24", "--set", "eval_sampling.max_new_tokens=24"]
     out = tmp_path / "out"
-    monkeypatch.delenv("OMP_NUM_THREADS")  # a model large enough for threads to pay
     log = run(arguments, out, tmp_path / "s", "dadpo,ddpo")
     assert "134,515,008 → 107,143,488 parameters (-20.3%), MLP width 1536 → 1008" in log
     results = json.loads((out / "results.json").read_text())
@@ -205,5 +219,5 @@ def test_the_embedded_pair_end_to_end(tmp_path: Path, monkeypatch: pytest.Monkey
     board = (out / "leaderboard.md").read_text()
     assert "Too small to rank" in board and "declared proxy" in board
     assert "\n0 of " in "\n" + run(arguments, out, tmp_path / "s", "dadpo,ddpo")
-    recorded = subprocess.run(command("leaderboard", str(out), "--out", str(tmp_path / "b.md")), capture_output=True)
-    assert recorded.returncode == 0 and (tmp_path / "b.md").read_text() == board
+    assert cli("leaderboard", out, "--out", tmp_path / "b.md").status == 0
+    assert (tmp_path / "b.md").read_text() == board

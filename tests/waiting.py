@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 LIMIT = 600.0  # seconds; only what never comes takes as long
 
 
-def until(there: Callable[[], bool], what: str = "it") -> None:
-    """Wait until something is so.
+def until(there: Callable[[], bool], what: str = "it", by: subprocess.Popen[Any] | None = None) -> None:
+    """Wait until something is so; `by` is a process without which it never will be.
 
     Raises:
-        AssertionError: it never was.
+        AssertionError: it never was, or the process ended before.
     """
     end = time.monotonic() + LIMIT
     while not there():
         assert time.monotonic() < end, f"{what} never came"
+        assert by is None or by.poll() is None or there(), f"{what} never came: its process ended with {by.returncode}"
         time.sleep(0.01)
 
 

@@ -44,16 +44,23 @@ class Side:
 
     process: subprocess.Popen[str]
     said: IO[str]
-    seconds: list[float]
 
     @classmethod
-    def start(cls, side: str, work: Workload) -> Side:
+    def start(cls, side: str) -> Side:
         command = [sys.executable, "-m", "benchmarks.speed.worker", side]
         said = tempfile.TemporaryFile("w+")  # noqa: SIM115  (a pipe that nobody reads would fill)
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said, text=True)
-        found = cls(process, said, [])
-        found._write(json.dumps(work.to_json()))
-        return found
+        return cls(process, said)
+
+    def take(self, work: Workload) -> None:
+        """Give it a workload, and wait until it is ready for the first step."""
+        self._write(json.dumps(work.to_json()))
+        self.read()
+
+    def end(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait()
 
     def _write(self, line: str) -> None:
         assert self.process.stdin is not None
@@ -70,28 +77,23 @@ class Side:
         found: dict[str, Any] = json.loads(line)
         return found
 
-    def step(self) -> None:
+    def step(self) -> float:
         self._write("go")
-        self.seconds.append(float(self.read()["seconds"]))
+        return float(self.read()["seconds"])
 
 
-def measure(runs: dict[str, tuple[str, Workload]]) -> dict[str, dict[str, Any]]:
-    """Each of (side, workload) through its steps, one step of each in turn."""
-    running: dict[str, Side] = {}
-    for name, (side_name, work) in runs.items():
-        running[name] = Side.start(side_name, work)
-        running[name].read()  # ready: one loads at a time
-    steps = min(work.steps for _, work in runs.values())
-    for _ in range(steps):
-        for side in running.values():
-            side.step()
-            if len(side.seconds) < steps:
-                side.read()
-    found: dict[str, dict[str, Any]] = {}
+def measure(running: dict[str, Side], works: dict[str, Workload]) -> dict[str, dict[str, Any]]:
+    """Each worker through the steps of its workload, one step of each in turn."""
     for name, side in running.items():
-        found[name] = side.read() | {"seconds": side.seconds}
-        side.process.wait()
-    return found
+        side.take(works[name])  # one loads at a time
+    seconds: dict[str, list[float]] = {name: [] for name in running}
+    steps = min(work.steps for work in works.values())
+    for number in range(steps):
+        for name, side in running.items():
+            seconds[name].append(side.step())
+            if number < steps - 1:
+                side.read()
+    return {name: side.read() | {"seconds": seconds[name]} for name, side in running.items()}
 
 
 def summary(work: Workload, facts: dict[str, Any]) -> dict[str, Any]:
@@ -199,7 +201,8 @@ def main() -> None:
             "micro_batch_tokens": work.micro_batch_tokens,
             "compile": work.compile,
         }
-        found = measure({side: (side, work) for side in sides})
+        running = {side: Side.start(side) for side in sides}
+        found = measure(running, dict.fromkeys(sides, work))
         for side, facts in found.items():
             result[side][method] = summary(work, facts)
         if "peer" in found:
@@ -212,8 +215,10 @@ def main() -> None:
                 "speed_median": statistics.median(ratios[1:]),
                 "memory": found["ours"]["peak_mb"] / found["peer"]["peak_mb"],
             }
-            checked = measure({side: (side, in_float32(work)) for side in sides})
+            checked = measure(running, dict.fromkeys(sides, in_float32(work)))  # after the peak of memory was read
             result["losses"][method] = {side: facts["losses"] for side, facts in checked.items()}
+        for worker in running.values():
+            worker.end()
         print(_lines(result, method), flush=True)
         _write(args.json, result)
         if not agree(**result["losses"].get(method, {"ours": [], "peer": []})):
@@ -222,7 +227,10 @@ def main() -> None:
             )
     if set(PAIR_METHODS) <= set(chosen):  # what the teacher's term costs: both in turns
         pairs = [method for method in METHODS if method in PAIR_METHODS]
-        found = measure({method: ("ours", workload(method, steps, folder, folder, **harness)) for method in pairs})
+        running = {method: Side.start("ours") for method in pairs}
+        found = measure(running, {method: workload(method, steps, folder, folder, **harness) for method in pairs})
+        for worker in running.values():
+            worker.end()
         times = zip(found["ddpo"]["seconds"][1:], found["dadpo"]["seconds"][1:], strict=True)
         # a step of one beside the same step of the other: the median of what differs by noise alone
         speed = statistics.median(one / other for one, other in times)

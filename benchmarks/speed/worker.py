@@ -1,7 +1,8 @@
 """One side of the benchmark, in a process of its own: takes a step whenever it is told to.
 
-On its input: a workload as one line of JSON, then a line for each step. On its output: a line of JSON when it is
-ready for the first step, one after each step, and one with its losses and its peak memory.
+On its input: a workload as one line of JSON, then a line for each step; then perhaps another workload. On its output: a
+line of JSON when it is ready for the first step, one after each step, and one with its losses and its peak memory so
+far, which is the first workload's own.
 """
 
 from __future__ import annotations
@@ -50,11 +51,12 @@ def peak_mb() -> float:
 
 def main(side: str) -> None:
     gate = Gate(sys.stdout)
-    work = Workload.from_json(json.loads(sys.stdin.readline()))
-    with contextlib.redirect_stdout(io.StringIO()):  # what a library prints is no part of the exchange
-        engine = importlib.import_module(f"benchmarks.speed.{'ours' if side == 'ours' else 'peer_trl'}")
-        found = engine.train(work, gate.begin, gate.end)
-    gate.say(**found, peak_mb=peak_mb(), name=engine.NAME)
+    while line := sys.stdin.readline():
+        work = Workload.from_json(json.loads(line))
+        with contextlib.redirect_stdout(io.StringIO()):  # what a library prints is no part of the exchange
+            engine = importlib.import_module(f"benchmarks.speed.{'ours' if side == 'ours' else 'peer_trl'}")
+            found = engine.train(work, gate.begin, gate.end)
+        gate.say(**found, peak_mb=peak_mb(), name=engine.NAME)
 
 
 if __name__ == "__main__":

@@ -171,7 +171,11 @@ class PromptsJob(Job):
 
     version: ClassVar[int] = 2
     work: ClassVar[str] = "harness.run.stages.prepare:prompts_stage"
-    not_in_key: ClassVar[Mapping[str, str]] = {**Job.not_in_key, "source": BY_DIGEST, "limit": BY_DIGEST}
+    not_in_key: ClassVar[Mapping[str, str]] = {
+        **Job.not_in_key,
+        "source": BY_DIGEST,
+        "limit": BY_DIGEST,
+    }
     order: ClassVar[int] = 0
     stage: Literal["prompts"] = "prompts"
     digest: str

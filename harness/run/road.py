@@ -189,11 +189,11 @@ def lay(config: Config, sources: Sources) -> Road:
         _evaluate(laid, found, in_domain, teacher, student, trainings, judges, sources.embedder)
         for found, in_domain in sources.evaluation
     )
-    evaluating = by_model(job for ref, job in laid.jobs.items() if ref not in before)
+    evaluating = [job for ref, job in laid.jobs.items() if ref not in before]
     return Road(
         config=config,
         pair=sources.pair,
-        jobs=MappingProxyType(before | {job.ref: job for job in evaluating}),
+        jobs=MappingProxyType(before | {job.ref: job for job in by_model(evaluating)}),
         prompts=MappingProxyType(laid.prompts),
         train=sources.train,
         entries=entries,

@@ -235,18 +235,14 @@ def test_bad_input_of_other_commands_ends_in_one_line(
 
 @pytest.mark.parametrize(
     ("arguments", "parts"),
-    [
-        (["run", "--methods", "dapdo"], ["did you mean 'dadpo'?"]),
-        (["run", "--config", "malformed.yaml"], ["malformed.yaml:3"]),
-        (["run", "--out", "foreign"], ["foreign"]),
-        (["list", "xyz"], ["unknown kind"]),
-        (["stage", "malformed.json"], ["not a job"]),
-    ],
+    [(["run", "--out", "foreign"], ["foreign"]), (["stage", "malformed.json"], ["not a job"])],
     ids=" ".join,
 )
 def test_a_process_of_its_own_says_no_more_than_that_line(
     cwd: Path, inputs: dict[str, Path], arguments: list[str], parts: list[str]
 ) -> None:
+    """What an import or the end of a process might add is seen in no other: a command with the heaviest imports, and
+    the one that launchers start. The lines themselves are those above."""
     before = tree(cwd, inputs["foreign"])
     assert_one_line(shell(*with_paths(arguments, inputs)), *parts)
     assert tree(cwd, inputs["foreign"]) == before
@@ -273,8 +269,8 @@ def test_bad_usage_ends_in_one_line_too(cli: Any, cwd: Path, arguments: list[str
 
 
 @pytest.mark.parametrize("arguments", [["--debug", "run"], ["run", "--debug"]])
-def test_debug_shows_the_traceback_wherever_it_stands(arguments: list[str]) -> None:
-    ended = shell(*arguments, "--config", "missing.yaml")
+def test_debug_shows_the_traceback_wherever_it_stands(cli: Any, arguments: list[str]) -> None:
+    ended = cli(*arguments, "--config", "missing.yaml")
     assert ended.status != 0
     assert "Traceback" in ended.err
     assert "UserError" in ended.err

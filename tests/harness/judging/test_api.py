@@ -11,8 +11,6 @@ import os
 import signal
 import socket
 import sqlite3
-import subprocess
-import sys
 import threading
 import weakref
 from collections import Counter
@@ -39,9 +37,6 @@ from tests.clock import Clock
 from tests.harness.asking import asked_for as ask_all
 from tests.harness.asking import comparison, numbered, quiet
 from tests.serving import GOOD, PASSING, VERDICTLESS, Call, Fault, Reply, Server, completion, judged, mixed, status
-from tests.waiting import LIMIT
-
-ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(autouse=True)
@@ -613,18 +608,26 @@ def preferences(found: dict[tuple[str, str], Verdict]) -> dict[tuple[str, str], 
     return {key: verdict.preference for key, verdict in found.items() if verdict.preference is not None}
 
 
+COMPARED = numbered(1000)
+
+
+@pytest.fixture(scope="module")
+def calm(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Verdict]:
+    """The verdicts of a server that never fails."""
+    with Server(lambda call: judged(call.body)) as server:
+        found, _, calls = judged_through(server, COMPARED, tmp_path_factory.mktemp("calm") / CACHE)
+    assert {verdict.status for verdict in found.values()} == {"ok"} and calls == 2000
+    return found
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("faults", [PASSING, (*PASSING, *VERDICTLESS)], ids=["passing", "all"])
 def test_two_thousand_judgments_with_three_of_ten_calls_failing(
-    faults: Sequence[Reply | Fault], tmp_path: Path
+    faults: Sequence[Reply | Fault], calm: dict[tuple[str, str], Verdict], tmp_path: Path
 ) -> None:
-    compared = numbered(1000)
-    with Server(lambda call: judged(call.body)) as server:
-        calm, _, calls = judged_through(server, compared, tmp_path / "calm" / CACHE)
-    assert {verdict.status for verdict in calm.values()} == {"ok"} and calls == 2000
     cache = tmp_path / "store" / CACHE
     with Server(mixed(0.3, faults=faults)) as server:
-        found, tally, calls = judged_through(server, compared, cache)
+        found, tally, calls = judged_through(server, COMPARED, cache)
         count = Counter(verdict.status for verdict in found.values())
         assert sum(given.name != "completion" for _, given in server.served) > 0.25 * calls and server.peak <= 64
         assert count["failed"] > 10 and count["ok"] > 1500 and set(count) <= {"ok", "failed", "unparsable"}
@@ -634,7 +637,7 @@ def test_two_thousand_judgments_with_three_of_ten_calls_failing(
         assert stored(cache) == count["ok"] + count["unparsable"]
         assert (tally.ok, tally.unanswered, tally.asked) == (count["ok"], count["failed"], 2000)
         server.answering = lambda call: judged(call.body)
-        again, tally, calls = judged_through(server, compared, cache)
+        again, tally, calls = judged_through(server, COMPARED, cache)
     assert calls == tally.asked == count["failed"] and tally.cached == 2000 - calls
     assert all(verdict.status == "ok" for key, verdict in again.items() if found[key].status == "failed")
     assert all(again[key] == verdict for key, verdict in found.items() if verdict.status != "failed")
@@ -661,7 +664,7 @@ def files(tmp_path: Path) -> Callable[[int], list[str]]:
 def command(base_url: str, *arguments: str, **settings: Any) -> list[str]:
     given = {"base_url": base_url, "concurrency": 8, "tries": 2, **settings}
     options = [part for name, value in given.items() for part in ("--set", f"judge.{name}={value}")]
-    return [sys.executable, "-m", "harness", "judge", "--judge", "openai:m", *options, *arguments]
+    return ["judge", "--judge", "openai:m", *options, *arguments]
 
 
 def test_a_session_can_be_used_again_after_an_interrupt(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -847,6 +850,7 @@ def test_nothing_that_is_written_holds_a_secret(
     answering: Any,
     code: int,
     credentials: bool,
+    cli: Any,
     files: Callable[[int], list[str]],
     own_store: Path,
     tmp_path: Path,
@@ -860,30 +864,28 @@ def test_nothing_that_is_written_holds_a_secret(
                 free.bind(("127.0.0.1", 0))
                 base_url = f"http://127.0.0.1:{free.getsockname()[1]}/v1"
         named = base_url.replace("//", f"//{USER}:{PASSWORD}@") if credentials else base_url
-        arguments = command(named, *files(3), "--debug", tries=1)
-        ended = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, timeout=LIMIT)
-    assert ended.returncode == code, ended.stderr
+        ended = cli(*command(named, *files(3), "--debug", tries=1))
+    assert ended.status == code, ended.err
     sent = {call.headers["authorization"] for call in server.calls}
     basic = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
     assert sent == ({f"Basic {basic}" if credentials else f"Bearer {KEY}"} if answering else set())
     written = [path.read_bytes() for path in (*own_store.rglob("*"), tmp_path / "out.jsonl") if path.is_file()]
     assert written  # the store's verdicts at least
-    whole = b"\n".join([*written, ended.stdout.encode(), ended.stderr.encode()])
+    whole = b"\n".join([*written, ended.out.encode(), ended.err.encode()])
     assert not [secret for secret in SECRET if secret.encode() in whole]
-    assert code != 2 or (base_url in ended.stderr and "Traceback" in ended.stderr)
+    assert code != 2 or (base_url in ended.err and "Traceback" in ended.err)
 
 
 @pytest.mark.parametrize("setting", ["base_url", "concurrency"])
 def test_a_setting_that_is_refused_quotes_no_secret(
-    setting: str, files: Callable[[int], list[str]], monkeypatch: pytest.MonkeyPatch
+    setting: str, cli: Any, files: Callable[[int], list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     odd = {"base_url": f"ftp://{USER}:{PASSWORD}@host/v1", "concurrency": KEY}[setting]
     given = {"base_url": f"http://{USER}:{PASSWORD}@host/v1", setting: odd}
-    arguments = command(given.pop("base_url"), *files(1), "--debug", **given)
-    ended = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, timeout=LIMIT)
-    assert ended.returncode == 2 and f"judge.{setting}" in ended.stderr
-    assert not [secret for secret in SECRET if secret in ended.stdout + ended.stderr]
+    ended = cli(*command(given.pop("base_url"), *files(1), "--debug", **given))
+    assert ended.status == 2 and f"judge.{setting}" in ended.err
+    assert not [secret for secret in SECRET if secret in ended.out + ended.err]
 
 
 # texts of responses

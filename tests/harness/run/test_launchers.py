@@ -60,7 +60,7 @@ from harness.store import Store
 job, root, work = job_from_json(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3])
 command = process_command if sys.argv[4] == "process" else lambda f, w: ranks_command(f, w, 2, None)
 in_child(lambda f, w: ["stand_in" if part == "harness" else part for part in command(f, w)],
-         job, Store(root), work, lambda done, total: (work / "followed").touch())
+         job, Store(root), work, lambda done, total: (work / "followed").write_text("x"))
 """
 
 
@@ -294,7 +294,8 @@ def test_children_end_with_their_parent(
     arguments = [JOB.model_dump_json(), str(store.root), str(work), kind]
     parent = subprocess.Popen([sys.executable, "-c", PARENT, *arguments], stderr=subprocess.DEVNULL)
     files = [work / f"pid-{rank}" for rank in range(ranks)]
-    until(lambda: (work / "followed").exists() and all(file.exists() and file.read_text() for file in files))
+    awaited = [work / "followed", *files]
+    until(lambda: all(file.exists() and file.read_text() for file in awaited), "what it started", by=parent)
     children = [int(file.read_text()) for file in files]
     assert all(map(running, children))
     parent.send_signal(number)

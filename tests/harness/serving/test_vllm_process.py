@@ -18,7 +18,7 @@ from harness.serving.resident import let_go_of_all
 from harness.serving.vllm_process import Completion, SamplingRequest, VLLMProcess, vllm_process
 from tests.waiting import LIMIT, running, until
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 # of the interface of vllm, what the worker uses; tokens are the prompt backwards
 VLLM = """
 import os, signal, statistics, subprocess, sys, time
@@ -62,8 +62,8 @@ class LLM:
 PARENT = """
 import sys
 from pathlib import Path
-from harness.vllm_process import Request, vllm_process
-vllm_process(sys.executable, Path("tiny"), {}).generate([Request([60])])
+from harness.serving.vllm_process import SamplingRequest, vllm_process
+vllm_process(sys.executable, Path("tiny"), {}).generate([SamplingRequest([60])])
 """
 
 
@@ -180,7 +180,7 @@ def test_it_ends_with_its_parent_and_so_does_what_it_started(tmp_path: Path, num
     pids = tmp_path / "pids"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(tmp_path)])}
     parent = subprocess.Popen([sys.executable, "-c", PARENT], env=environment, stderr=subprocess.DEVNULL)
-    until(lambda: pids.exists() and pids.read_text().endswith("\n"))
+    until(lambda: pids.exists() and pids.read_text().endswith("\n"), "what it started", by=parent)
     parent.send_signal(number)
     assert parent.wait(timeout=LIMIT) != 0
     _, worker, child = pids.read_text().split()

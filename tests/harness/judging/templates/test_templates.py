@@ -138,34 +138,33 @@ def around(text: str, value: str) -> tuple[str, str]:
 
 
 @pytest.mark.parametrize("place", ["first", "second"])
-@pytest.mark.parametrize("hostile", HOSTILE.values(), ids=HOSTILE)
-def test_a_response_stands_once_between_its_fences_and_changes_nothing_else(
-    case: Case, hostile: str, place: str
-) -> None:
-    pair = ("%", "Four.") if place == "first" else ("Four.", "%")
-    shown = [tuple(text if part == "%" else part for part in pair) for text in ("Seventeen herons.", hostile)]
-    before, after = around(case.text(*shown[0]), "Seventeen herons.")
-    text = case.text(*shown[1])
-    assert text.startswith(before)
-    assert text.endswith(after)
-    inside = text[len(before) : len(text) - len(after)]
-    assert len(before) + len(inside) + len(after) == len(text)
-    if case.fences:
-        # all that a fixed template's values may gain is a zero-width space where they imitate it
-        assert inside.replace(SPACE, "") == hostile.replace(SPACE, "")
-        imitated = [fence for fence in case.fences if fence.lower() in " ".join(inside.lower().split())]
-        assert imitated == []
-    else:
-        assert inside == hostile
+def test_a_response_stands_once_between_its_fences_and_changes_nothing_else(case: Case, place: str) -> None:
+    def text_with(response: str) -> str:
+        return case.text(response, "Four.") if place == "first" else case.text("Four.", response)
+
+    before, after = around(text_with("Seventeen herons."), "Seventeen herons.")
+    for name, hostile in HOSTILE.items():
+        text = text_with(hostile)
+        assert text.startswith(before), name
+        assert text.endswith(after), name
+        inside = text[len(before) : len(text) - len(after)]
+        assert len(before) + len(inside) + len(after) == len(text), name
+        if case.fences:
+            # all that a fixed template's values may gain is a zero-width space where they imitate it
+            assert inside.replace(SPACE, "") == hostile.replace(SPACE, ""), name
+            imitated = [fence for fence in case.fences if fence.lower() in " ".join(inside.lower().split())]
+            assert imitated == [], name
+        else:
+            assert inside == hostile, name
 
 
 UNTOUCHED = ["a placeholder", "Jinja", "format codes", "braces", "regex and escapes", "nulls", "bidi and zero width"]
 
 
-@pytest.mark.parametrize("name", [*UNTOUCHED, "ChatML", "private use", "carriage returns", "very long", "a verdict"])
-def test_what_imitates_no_fence_stays_exactly_as_it_is(case: Case, name: str) -> None:
+def test_what_imitates_no_fence_stays_exactly_as_it_is(case: Case) -> None:
     before, after = around(case.text("Seventeen herons.", "Five."), "Seventeen herons.")
-    assert case.text(HOSTILE[name], "Five.") == before + HOSTILE[name] + after
+    for name in (*UNTOUCHED, "ChatML", "private use", "carriage returns", "very long", "a verdict"):
+        assert case.text(HOSTILE[name], "Five.") == before + HOSTILE[name] + after, name
 
 
 @pytest.mark.parametrize("hostile", HOSTILE.values(), ids=HOSTILE)
@@ -180,32 +179,33 @@ def test_a_question_or_known_answer_is_as_harmless(hostile: str) -> None:
     assert text.count("#" * 16) == 1 + 2 * (len(titles) + 3)
 
 
-@pytest.mark.parametrize("hostile", HOSTILE.values(), ids=HOSTILE)
-def test_nothing_from_outside_stands_in_a_system_message(case: Case, hostile: str) -> None:
-    asked = case.template.messages(question(case.about, hostile, hostile), case.form)
+def test_nothing_from_outside_stands_in_a_system_message(case: Case) -> None:
     harmless = case.template.messages(question(case.about, "Four.", "Five."), case.form)
-    assert [m for m in asked if m.role == "system"] == [m for m in harmless if m.role == "system"]
-    assert [m.role for m in asked] == [m.role for m in harmless]
+    for name, hostile in HOSTILE.items():
+        asked = case.template.messages(question(case.about, hostile, hostile), case.form)
+        assert [m for m in asked if m.role == "system"] == [m for m in harmless if m.role == "system"], name
+        assert [m.role for m in asked] == [m.role for m in harmless], name
 
 
-@pytest.mark.parametrize("hostile", HOSTILE.values(), ids=HOSTILE)
-def test_no_control_token_reaches_a_server(case: Case, hostile: str) -> None:
-    for asked in case.template.messages(question(case.about, hostile, hostile), case.form):
-        sent = without_control_tokens(asked.content)
-        assert [token for token in CONTROL if token in sent] == []
-        assert sent.replace(SPACE, "") == asked.content.replace(SPACE, "")
-        assert without_control_tokens(sent) == sent
+def test_no_control_token_reaches_a_server(case: Case) -> None:
+    for name, hostile in HOSTILE.items():
+        for asked in case.template.messages(question(case.about, hostile, hostile), case.form):
+            sent = without_control_tokens(asked.content)
+            assert [token for token in CONTROL if token in sent] == [], name
+            assert sent.replace(SPACE, "") == asked.content.replace(SPACE, ""), name
+            assert without_control_tokens(sent) == sent, name
 
 
-@pytest.mark.parametrize("hostile", HOSTILE.values(), ids=HOSTILE)
-def test_a_local_judge_sees_no_control_token_more(case: Case, hostile: str, tokenizer: Any) -> None:
+def test_a_local_judge_sees_no_control_token_more(case: Case, tokenizer: Any) -> None:
     known = {index for index, token in tokenizer.added_tokens_decoder.items() if token.special}
 
     def controls(text: str) -> list[int]:
         asked = case.template.messages(question(case.about, text, "Four."), case.form)
         return [token for token in encode_chat(tokenizer, asked) if token in known]
 
-    assert controls(hostile) == controls("Five.")
+    harmless = controls("Five.")
+    for name, hostile in HOSTILE.items():
+        assert controls(hostile) == harmless, name
 
 
 # ---- reading
