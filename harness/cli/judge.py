@@ -63,6 +63,7 @@ def stats(
     as_json: Annotated[bool, typer.Option("--json", help="Everything, as JSON.")] = False,
 ) -> None:
     """Rates, intervals and tests of any verdict files; docs/statistics.md has the formulas."""
+    from harness.core.records import plain
     from harness.reports.stats import stats_text
     from harness.statistics.outcomes import read_verdicts
     from harness.statistics.summary import statistics_of
@@ -74,7 +75,7 @@ def stats(
             raise UserError(f"--contrast {text}: expected two candidates with a comma between them")
         pairs.append((first.strip(), second.strip()))
     found = statistics_of(read_verdicts(files), pairs, seed, rank_incomplete)
-    print(json.dumps(found, indent=1, ensure_ascii=False, allow_nan=False) if as_json else stats_text(found))
+    print(json.dumps(plain(found), indent=1, ensure_ascii=False, allow_nan=False) if as_json else stats_text(found))
 
 
 def judge(

@@ -7,7 +7,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from harness.core.errors import UserError
 from harness.core.files import canonical_hash, write_atomically
@@ -34,6 +42,19 @@ IDENTICAL = "identical responses"  # the detail of a verdict that nobody was ask
 
 class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Partial(Record):
+    """A record some of whose fields may not be there: those that were not given are not written."""
+
+    @model_serializer(mode="wrap")
+    def _as_given(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in whole(self).items() if name in self.model_fields_set}
+
+
+def plain(record: BaseModel) -> dict[str, Any]:
+    """A record as the data that JSON holds."""
+    return record.model_dump(mode="json", by_alias=True)
 
 
 class Message(Record):

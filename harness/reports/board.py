@@ -8,12 +8,12 @@ from typing import Any
 
 import pandas as pd
 
-from harness.methods import MethodSettings
+from harness.core.records import plain
 from harness.reports.cells import (
     KINDS,
     contrast_words,
     facts,
-    judge_named,
+    flips_cell,
     kappa_cell,
     length_cells,
     lengths,
@@ -25,11 +25,13 @@ from harness.reports.cells import (
     rate_cell,
     rows_of,
     setup_text,
-    share_cell,
+    slope_cell,
     spread_cell,
     warnings,
 )
-from harness.results.figures import Results
+from harness.results.schema import JudgingFigures, Results, Row, SetFacts
+from harness.statistics.agreement import JudgeAgreement
+from harness.statistics.outcomes import STATUSES
 
 _LEGEND = """\
 Students against their teacher on prompts that training never saw. **Preference rate** is (wins − losses) / N, ties
@@ -49,7 +51,7 @@ def board_markdown(runs: Sequence[Results]) -> str:
     head = "# Leaderboard\n\n"
     if not runs:
         return head + "No run is recorded yet: `python -m harness record RUN_DIR`.\n"
-    return head + _LEGEND + "\n" + "\n".join(_section(_in_lines(run)) for run in runs)
+    return head + _LEGEND + "\n" + "\n".join(_section(Results.model_validate(_in_lines(plain(run)))) for run in runs)
 
 
 def _in_lines(data: Any) -> Any:
@@ -68,9 +70,9 @@ def _code(text: str) -> str:
 
 
 def _section(run: Results) -> str:
-    pair = run["pair"]
-    parts = [f"## {pair['student']}, taught by {pair['teacher']}", _banner(run), _facts(run)]
-    parts += [_prompt_set(run, entry) for entry in run["prompt_sets"]]
+    pair = run.pair
+    parts = [f"## {pair.student}, taught by {pair.teacher}", _banner(run), _facts(run)]
+    parts += [_prompt_set(run, entry) for entry in run.prompt_sets]
     parts += [_contrasts(run), _length(run), _other_rates(run), _judges(run), _methods(run)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -81,45 +83,45 @@ def _banner(run: Results) -> str:
 
 def _facts(run: Results) -> str:
     lines = [f"- {name}: {text}" for name, text in facts(run)]
-    commands = "; ".join(_code(one["command"]) for one in run["runs"])
+    commands = "; ".join(_code(one.command) for one in run.runs)
     return "\n".join([*lines, f"- to reproduce: {commands} (every setting: config.yaml of the record)"])
 
 
-def _prompt_set(run: Results, entry: Results) -> str:
-    domain = "in-domain" if entry["in_domain"] else "out-of-domain"
-    judge, teacher = judge_named(run, run["judge"]), length_cells(entry["teacher"])
-    setup = f" ({setup_text(judge)})" if judge["setup"] else ""
-    misses = f", a proxy: it misses {judge['misses']}" if judge["misses"] else ""
+def _prompt_set(run: Results, entry: SetFacts) -> str:
+    domain = "in-domain" if entry.in_domain else "out-of-domain"
+    judge, teacher = run.judge_named(run.judge), length_cells(entry.teacher)
+    setup = f" ({setup_text(judge)})" if judge.setup else ""
+    misses = f", a proxy: it misses {judge.misses}" if judge.misses else ""
     return (
-        f"### {entry['name']} ({domain}, {entry['prompts']} prompts)\n\n"
-        f"Judge: {judge['name']}{setup}{misses}. The teacher's responses: "
+        f"### {entry.name} ({domain}, {entry.prompts} prompts)\n\n"
+        f"Judge: {judge.name}{setup}{misses}. The teacher's responses: "
         f"{teacher['tokens'] or '?'} tokens, {teacher['cut'] or '?'} cut.{_origin(entry)}\n\n"
-        f"{_set_table(run, rows_of(run, entry['name']))}"
+        f"{_set_table(run, rows_of(run, entry.name))}"
     )
 
 
-def _origin(entry: Results) -> str:
+def _origin(entry: SetFacts) -> str:
     said = provenance(entry)
     return f" The prompts: {said}." if said else ""
 
 
-def _set_table(run: Results, rows: Sequence[Results]) -> str:
-    with_orders = any(row["flips"]["n"] for row in rows)
-    ranked = any(row["rank"] for row in rows)
+def _set_table(run: Results, rows: Sequence[Row]) -> str:
+    with_orders = any(row.flips.n for row in rows)
+    ranked = any(row.rank for row in rows)
     frame = pd.DataFrame(
         {
             **({"rank": rank_cell(row)} if ranked else {}),
-            "": KINDS[row["kind"]],
-            "method": row["method"],
-            "preference rate": rate_cell(row["preference_rate"], row["preference_interval"], signed=True),
-            **({"SD of runs": spread_cell(row)} if len(run["runs"]) > 1 else {}),
-            "win rate": rate_cell(row["win_rate"], row["win_interval"]),
-            "W / T / L": f"{row['wins']} / {row['ties']} / {row['losses']}",
-            "N": f"{row['n']}" + (f" ({row['prompts']} prompts)" if row["prompts"] != row["n"] else ""),
-            "missing": f"{row['missing']} ({row['missing_share']:.0%})" if row["missing"] else "0",
-            "failed verdicts": row["failed_verdicts"],
-            **({"flips": share_cell(row["flips"])} if with_orders else {}),
-            "identical": row["identical"],
+            "": KINDS[row.kind],
+            "method": row.method,
+            "preference rate": rate_cell(row.preference_rate, row.preference_interval, signed=True),
+            **({"SD of runs": spread_cell(row)} if len(run.runs) > 1 else {}),
+            "win rate": rate_cell(row.win_rate, row.win_interval),
+            "W / T / L": f"{row.wins} / {row.ties} / {row.losses}",
+            "N": f"{row.n}" + (f" ({row.prompts} prompts)" if row.prompts != row.n else ""),
+            "missing": f"{row.missing} ({row.missing_share:.0%})" if row.missing else "0",
+            "failed verdicts": row.failed_verdicts,
+            **({"flips": flips_cell(row.flips.count, row.flips.n)} if with_orders else {}),
+            "identical": row.identical,
             **length_cells(row),
         }
         for row in rows
@@ -128,20 +130,20 @@ def _set_table(run: Results, rows: Sequence[Results]) -> str:
 
 
 def _contrasts(run: Results) -> str:
-    if not run["contrasts"]:
+    if not run.contrasts:
         return ""
     frame = pd.DataFrame(
         {
-            "first − second": f"{made['first']} − {made['second']}",
-            "on": made["scope"],
-            "difference in points": points_cell(made["difference"], made["interval"]),
-            "p": p_cell(made["p"]),
-            "p (Holm)": p_cell(made["p_holm"]),
-            "N": made["n"],
-            "left out": made["left_out"],
+            "first − second": f"{made.first} − {made.second}",
+            "on": made.scope,
+            "difference in points": points_cell(made.difference, made.interval),
+            "p": p_cell(made.p),
+            "p (Holm)": p_cell(made.p_holm),
+            "N": made.n,
+            "left out": made.left_out,
             "finding": contrast_words(made),
         }
-        for made in run["contrasts"]
+        for made in run.contrasts
     )
     return (
         "### Method against method\n\n"
@@ -152,18 +154,17 @@ def _contrasts(run: Results) -> str:
 
 
 def _length(run: Results) -> str:
-    controlled, reasons = lengths(run)
+    controlled, reasons = lengths(run.length)
     parts = ["### How much of it is length"]
     if controlled:
         frame = pd.DataFrame(
             {
-                "method": control["method"],
-                "on": control["prompt_set"],
-                f"{control['unit']}, teacher's": f"{control['candidate_mean']:.0f}, {control['reference_mean']:.0f}",
-                "preference rate": f"{100 * control['preference_rate']:+.1f}%",
-                "at equal length": rate_cell(control["controlled_rate"], control["controlled_interval"], signed=True),
-                "logits for one SD more": f"{control['coefficient']:+.2f} "
-                f"[{control['coefficient_interval'][0]:+.2f}, {control['coefficient_interval'][1]:+.2f}]",
+                "method": control.method,
+                "on": control.prompt_set,
+                f"{control.unit}, teacher's": f"{control.candidate_mean:.0f}, {control.reference_mean:.0f}",
+                "preference rate": f"{100 * (control.preference_rate or 0):+.1f}%",
+                "at equal length": rate_cell(control.controlled_rate, control.controlled_interval, signed=True),
+                "logits for one SD more": slope_cell(control),
             }
             for control in controlled
         )
@@ -173,14 +174,14 @@ def _length(run: Results) -> str:
 
 
 def _other_rates(run: Results) -> str:
-    rows = [row for entry in run["prompt_sets"] for row in rows_of(run, entry["name"])]
+    rows = [row for entry in run.prompt_sets for row in rows_of(run, entry.name)]
     frame = pd.DataFrame(
         {
-            "method": row["method"],
-            "on": row["prompt_set"],
-            "half-tie win rate": rate_cell(row["half_tie_rate"], row["half_tie_interval"]),
-            "mean preference": rate_cell(row["mean_preference"], row["mean_preference_interval"]),
-            "orders": row["orders"],
+            "method": row.method,
+            "on": row.prompt_set,
+            "half-tie win rate": rate_cell(row.half_tie_rate, row.half_tie_interval),
+            "mean preference": rate_cell(row.mean_preference, row.mean_preference_interval),
+            "orders": row.orders,
         }
         for row in rows
     )
@@ -193,50 +194,50 @@ def _other_rates(run: Results) -> str:
 
 def _judges(run: Results) -> str:
     lines = []
-    for judge in run["judges"]:
-        setup = f" ({setup_text(judge)})" if judge["setup"] else ""
-        misses = f" A proxy; it misses {judge['misses']}." if judge["misses"] else ""
-        lines.append(f"- **{judge['name']}**{setup}: {judge['summary']}.{misses}")
-    parts = ["### The judges" if len(run["judges"]) > 1 else "### The judge", "\n".join(lines)]
-    parts.append(_judging_table(run["judging"]))
-    alone = [judge["name"] for judge in run["judges"] if judge["name"] != run["judge"]]
+    for judge in run.judges:
+        setup = f" ({setup_text(judge)})" if judge.setup else ""
+        misses = f" A proxy; it misses {judge.misses}." if judge.misses else ""
+        lines.append(f"- **{judge.name}**{setup}: {judge.summary}.{misses}")
+    parts = ["### The judges" if len(run.judges) > 1 else "### The judge", "\n".join(lines)]
+    parts.append(_judging_table(run.judging))
+    alone = [judge.name for judge in run.judges if judge.name != run.judge]
     if alone:
-        parts.append(f"Preference rates by each judge beside {run['judge']} (with what it misses as above):")
+        parts.append(f"Preference rates by each judge beside {run.judge} (with what it misses as above):")
         parts.append(_alone_table(run, alone))
-    if run["agreement"]:
+    if run.agreement:
         parts.append(
             "Agreement of the judges on win, tie and loss, all rows and sets together; the interval of Cohen's κ "
             "resamples prompts, each with all its rows:"
         )
-        parts.append(_agreement_table(run["agreement"]))
+        parts.append(_agreement_table(run.agreement))
     return "\n\n".join(parts)
 
 
-def _judging_table(judges: list[Results]) -> str:
+def _judging_table(judges: Sequence[JudgingFigures]) -> str:
     frame = pd.DataFrame(
         {
-            "judge": judge["judge"],
-            "verdicts": judge["verdicts"],
-            **{status: judge[status] for status in ("ok", "unparsable", "failed", "skipped")},
-            "identical": judge["identical"],
-            "ties": f"{judge['ties']} of {judge['outcomes']}",
-            "contradicts itself": share_cell({"count": judge["flips"], "n": judge["both_orders"]}),
-            "read in part": judge["truncated"],
-            "asked for": ", ".join(f"{form}: {count}" for form, count in judge["forms"].items()),
+            "judge": judge.judge,
+            "verdicts": judge.verdicts,
+            **{status: getattr(judge, status) for status in STATUSES},
+            "identical": judge.identical,
+            "ties": f"{judge.ties} of {judge.outcomes}",
+            "contradicts itself": flips_cell(judge.flips, judge.both_orders),
+            "read in part": judge.truncated,
+            "asked for": ", ".join(f"{form}: {count}" for form, count in judge.forms.items()),
         }
         for judge in judges
     )
     return markdown(frame)
 
 
-def _agreement_table(pairs: list[Results]) -> str:
+def _agreement_table(pairs: Sequence[JudgeAgreement]) -> str:
     frame = pd.DataFrame(
         {
-            "judges": f"{pair['first']}, {pair['second']}",
+            "judges": f"{pair.first}, {pair.second}",
             "κ": kappa_cell(pair),
-            "same outcome": f"{pair['agreement']['count']} of {pair['n']}",
-            "missing": pair["missing"],
-            "note": pair["note"],
+            "same outcome": f"{pair.agreement.count} of {pair.n}",
+            "missing": pair.missing,
+            "note": pair.note,
         }
         for pair in pairs
     )
@@ -244,18 +245,16 @@ def _agreement_table(pairs: list[Results]) -> str:
 
 
 def _alone_table(run: Results, judges: list[str]) -> str:
-    sets = [prompt_set["name"] for prompt_set in run["prompt_sets"]]
+    sets = [prompt_set.name for prompt_set in run.prompt_sets]
     cells = {
-        (row["method"], row["prompt_set"], row["judge"]): rate_cell(
-            row["preference_rate"], row["preference_interval"], signed=True
-        )
-        for row in run["rows"]
+        (row.method, row.prompt_set, row.judge): rate_cell(row.preference_rate, row.preference_interval, signed=True)
+        for row in run.rows
     }
     frame = pd.DataFrame(
         {
-            "method": row["method"],
+            "method": row.method,
             **{
-                f"{judge}, {name}": cells.get((row["method"], name, judge), "none judged")
+                f"{judge}, {name}": cells.get((row.method, name, judge), "none judged")
                 for name in sets
                 for judge in judges
             },
@@ -268,20 +267,19 @@ def _alone_table(run: Results, judges: list[str]) -> str:
 def _methods(run: Results) -> str:
     frame = pd.DataFrame(
         {
-            "method": entry["name"],
-            "starts from": {"student": "untrained student", "sft": "SFT student"}[entry["settings"]["start"]],
-            "learning rate": f"{entry['settings']['learning_rate']:g}",
-            "epochs": "by tokens" if entry["token_matched"] else entry["settings"]["epochs"],
-            "batch": entry["settings"]["batch_size"],
-            "steps": entry["facts"]["steps"],
-            "tokens": f"{entry['facts']['tokens']:,}",
+            "method": entry.name,
+            "starts from": {"student": "untrained student", "sft": "SFT student"}[entry.settings.start],
+            "learning rate": f"{entry.settings.learning_rate:g}",
+            "epochs": "by tokens" if entry.token_matched else entry.settings.epochs,
+            "batch": entry.settings.batch_size,
+            "steps": entry.facts.steps,
+            "tokens": f"{entry.facts.tokens:,}",
             "its own settings": ", ".join(
                 f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}"
-                for key, value in entry["settings"].items()
-                if key not in MethodSettings.model_fields
+                for key, value in entry.settings.own.items()
             ),
-            "control of": f"{entry['controls']}: {entry['why']}" if entry["controls"] else "",
+            "control of": f"{entry.controls}: {entry.why}" if entry.controls else "",
         }
-        for entry in run["methods"]
+        for entry in run.methods
     )
     return "### What was trained\n\n" + markdown(frame)

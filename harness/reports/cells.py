@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
 
-from harness.results.figures import RANKABLE_PROMPTS, Results
+from harness.generation.protocol import Sampling
+from harness.results.figures import RANKABLE_PROMPTS
+from harness.results.schema import (
+    ContrastFigures,
+    JudgeFacts,
+    LengthFigures,
+    Lengths,
+    Results,
+    Row,
+    SetFacts,
+)
+from harness.statistics.agreement import Agreement
+from harness.statistics.summary import Ranked, SetContrast
 
 KINDS = {"ceiling": "ceiling", "untrained": "start", "control": "control", "method": "method"}
 
@@ -46,99 +58,101 @@ def p_cell(p: float | None) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def rank_cell(row: Results) -> str:
+def rank_cell(row: Row | Ranked) -> str:
     """A row's place; those of neighbours that cannot be told apart are one range."""
-    if row["rank"] is None:
+    if row.rank is None:
         return ""
-    first, last = row["rank"]
+    first, last = row.rank
     return str(first) if first == last else f"{first}–{last}"
 
 
-def spread_cell(row: Results) -> str:
+def spread_cell(row: Row) -> str:
     """Standard deviation of the preference rate between runs, in points, and how many runs there are."""
-    runs = sum(rate is not None for rate in row["by_run"])
-    counted = f"({runs} run{'' if runs == 1 else 's'})"
-    return counted if row["spread"] is None else f"{100 * row['spread']:.1f} {counted}"
+    counted = f"({row.judged_in} run{'' if row.judged_in == 1 else 's'})"
+    return counted if row.spread is None else f"{100 * row.spread:.1f} {counted}"
 
 
-def length_cells(row: Results) -> Results:
+def length_cells(row: Lengths) -> dict[str, str]:
     """Mean tokens and the share that was cut; empty where no response is known."""
-    known = row["mean_tokens"] is not None
     return {
-        "tokens": f"{row['mean_tokens']:.0f}" if known else "",
-        "cut": f"{row['cut_share']:.0%}" if known else "",
+        "tokens": "" if row.mean_tokens is None else f"{row.mean_tokens:.0f}",
+        "cut": "" if row.cut_share is None else f"{row.cut_share:.0%}",
     }
 
 
-def share_cell(share: Results) -> str:
-    return f"{share['count']} of {share['n']}" if share["n"] else "no orders"
+def flips_cell(count: int, n: int) -> str:
+    return f"{count} of {n}" if n else "no orders"
 
 
-def kappa_cell(pair: Results) -> str:
-    if pair["kappa"] is None:
+def kappa_cell(pair: Agreement) -> str:
+    if pair.kappa is None:
         return "undefined"
-    interval = pair["kappa_interval"]
-    return f"{pair['kappa']:.2f}" + ("" if interval is None else f" [{interval[0]:.2f}, {interval[1]:.2f}]")
+    interval = pair.kappa_interval
+    return f"{pair.kappa:.2f}" + ("" if interval is None else f" [{interval[0]:.2f}, {interval[1]:.2f}]")
 
 
-def contrast_words(contrast: Results) -> str:
+def contrast_words(contrast: ContrastFigures | SetContrast) -> str:
     """What a declared contrast found."""
-    if contrast["difference"] is None:
+    if contrast.difference is None:
         return "no prompt was judged for both"
-    if not contrast["distinguishable"]:
+    if not contrast.distinguishable:
         return "not told apart"
-    return f"{contrast['first' if contrast['difference'] > 0 else 'second']} is better"
+    return f"{contrast.first if contrast.difference > 0 else contrast.second} is better"
 
 
-def sampling_text(sampling: Mapping[str, Any]) -> str:
-    top_p = "" if sampling["top_p"] == 1 else f", top-p {sampling['top_p']:g}"
-    return f"temperature {sampling['temperature']:g}{top_p}, at most {sampling['max_new_tokens']} tokens"
+def slope_cell(control: LengthFigures) -> str:
+    """What one standard deviation more length is worth, in logits."""
+    if control.coefficient is None or control.coefficient_interval is None:
+        return ""
+    low, high = control.coefficient_interval
+    return f"{control.coefficient:+.2f} [{low:+.2f}, {high:+.2f}]"
 
 
-def ordered(run: Results, rows: Sequence[Results]) -> list[Results]:
+def sampling_text(sampling: Sampling) -> str:
+    top_p = "" if sampling.top_p == 1 else f", top-p {sampling.top_p:g}"
+    return f"temperature {sampling.temperature:g}{top_p}, at most {sampling.max_new_tokens} tokens"
+
+
+def ordered(run: Results, rows: Sequence[Row]) -> list[Row]:
     """Rows of one set: by preference rate where the set is ranked; else the ceiling, methods as asked, the start."""
-    reasons = {entry["name"]: entry["unranked"] for entry in run["prompt_sets"]}
-    if rows and not reasons[rows[0]["prompt_set"]]:
-        return sorted(rows, key=lambda row: (not row["n"], -(row["preference_rate"] or 0)))
+    reasons = {entry.name: entry.unranked for entry in run.prompt_sets}
+    if rows and not reasons[rows[0].prompt_set]:
+        return sorted(rows, key=lambda row: (not row.n, -(row.preference_rate or 0)))
     place = {"ceiling": 0, "method": 1, "control": 2, "untrained": 3}
-    return sorted(rows, key=lambda row: place[row["kind"]])
+    return sorted(rows, key=lambda row: place[row.kind])
 
 
-def rows_of(run: Results, prompt_set: str) -> list[Results]:
+def rows_of(run: Results, prompt_set: str) -> list[Row]:
     """The deciding judge's rows of a set, in order."""
-    mine = [row for row in run["rows"] if row["prompt_set"] == prompt_set and row["judge"] == run["judge"]]
+    mine = [row for row in run.rows if row.prompt_set == prompt_set and row.judge == run.judge]
     return ordered(run, mine)
 
 
-def judge_named(run: Results, name: str) -> Results:
-    return next(judge for judge in run["judges"] if judge["name"] == name)
-
-
-def setup_text(judge: Results) -> str:
+def setup_text(judge: JudgeFacts) -> str:
     """Model, server, template: what an answer depends on; empty where there is nothing to say."""
-    return ", ".join(f"{name} {value}" for name, value in judge["setup"].items())
+    return ", ".join(f"{name} {value}" for name, value in judge.setup.items())
 
 
-def lengths(run: Results) -> tuple[list[Results], list[str]]:
+def lengths(controls: Sequence[LengthFigures]) -> tuple[list[LengthFigures], list[str]]:
     """Length controls that have a rate, and the reasons of those that have none, each once with where it holds."""
     where: dict[str, list[str]] = {}
-    for control in run["length"]:
-        if control["reason"]:
-            where.setdefault(control["reason"], []).append(f"{control['method']} on {control['prompt_set']}")
-    every = len(run["length"])
+    for control in controls:
+        if control.reason:
+            where.setdefault(control.reason, []).append(f"{control.method} on {control.prompt_set}")
+    every = len(controls)
     reasons = [
         f"{'everywhere' if len(places) == every else '; '.join(places)}: {reason}" for reason, places in where.items()
     ]
-    return [control for control in run["length"] if not control["reason"]], reasons
+    return [control for control in controls if not control.reason], reasons
 
 
 def warnings(run: Results) -> list[tuple[str, str]]:
     """What a reader must know before any figure: (title, text)."""
     found = []
-    smallest = min((row["prompts"] for row in run["rows"] if row["judge"] == run["judge"]), default=0)
-    seeds = len({one["seed"] for one in run["runs"]})
+    smallest = min((row.prompts for row in run.rows if row.judge == run.judge), default=0)
+    seeds = len({one.seed for one in run.runs})
     if smallest < RANKABLE_PROMPTS:
-        some = any(not entry["unranked"] for entry in run["prompt_sets"])
+        some = any(not entry.unranked for entry in run.prompt_sets)
         rows = f"rows of sets below {RANKABLE_PROMPTS} stand" if some else "rows stand"
         found.append(
             (
@@ -147,16 +161,20 @@ def warnings(run: Results) -> list[tuple[str, str]]:
                 f"points are noise. This run demonstrates the road; {rows} in a fixed order.",
             )
         )
-    for entry in run["prompt_sets"]:
-        lacking = [row for row in rows_of(run, entry["name"]) if row["prompts"] < RANKABLE_PROMPTS]
-        if entry["unranked"] and not lacking:
-            found.append((f"{entry['name']} is not ranked.", f"{entry['unranked']}."))
-    silent = {status: sum(judge[status] for judge in run["judging"]) for status in ("unparsable", "failed", "skipped")}
+    for entry in run.prompt_sets:
+        lacking = [row for row in rows_of(run, entry.name) if row.prompts < RANKABLE_PROMPTS]
+        if entry.unranked and not lacking:
+            found.append((f"{entry.name} is not ranked.", f"{entry.unranked}."))
+    silent = {
+        "unparsable": sum(judge.unparsable for judge in run.judging),
+        "failed": sum(judge.failed for judge in run.judging),
+        "skipped": sum(judge.skipped for judge in run.judging),
+    }
     if any(silent.values()):
         counts = ", ".join(f"{count} {status}" for status, count in silent.items() if count)
-        total = sum(judge["verdicts"] for judge in run["judging"])
+        total = sum(judge.verdicts for judge in run.judging)
         found.append(("Verdicts are missing.", f"Of {total}: {counts}. Their prompts are in no rate."))
-    proxies = [judge["name"] for judge in run["judges"] if judge["misses"]]
+    proxies = [judge.name for judge in run.judges if judge.misses]
     if proxies:
         found.append(
             (
@@ -174,57 +192,55 @@ def _seeds(count: int) -> str:
 
 def facts(run: Results) -> list[tuple[str, str]]:
     """What the run was: (name, text)."""
-    training, pruned = run["training"], run["pruning"]
-    student = f"{run['pair']['student']}, as it comes"
+    training, pruned = run.training, run.pruning
+    student = f"{run.pair.student}, as it comes"
     if pruned:
-        change = pruned["parameters"] / pruned["parameters_before"] - 1
+        change = pruned.parameters / pruned.parameters_before - 1
         student = (
-            f"{run['pair']['student']}, pruned from {pruned['parameters_before']:,} to {pruned['parameters']:,} "
+            f"{run.pair.student}, pruned from {pruned.parameters_before:,} to {pruned.parameters:,} "
             f"parameters ({change:+.1%}) before training"
         )
-    samples = f"; {run['judge_samples']} further teacher samples a prompt" if run["judge_samples"] else ""
+    samples = f"; {run.judge_samples} further teacher samples a prompt" if run.judge_samples else ""
     return [
         ("student", student),
-        ("teacher", run["pair"]["teacher"]),
-        ("judge", f"{run['judge']}{samples}"),
+        ("teacher", run.pair.teacher),
+        ("judge", f"{run.judge}{samples}"),
         (
             "training",
-            f"{training['prompts']} prompts of {training['prompt_set']}; teacher at "
-            f"{sampling_text(training['sampling'])} ({training['cut_share']:.0%} of its responses cut)",
+            f"{training.prompts} prompts of {training.prompt_set}; teacher at "
+            f"{sampling_text(training.sampling)} ({training.cut_share:.0%} of its responses cut)",
         ),
-        ("evaluation", f"everyone at {sampling_text(run['evaluation']['sampling'])}"),
+        ("evaluation", f"everyone at {sampling_text(run.evaluation.sampling)}"),
         *_prepared(run),
         *(
             (
-                "run" if len(run["runs"]) == 1 else f"run {number}",
-                f"seed {one['seed']}, {one['date']}, harness {one['harness']}, {one['name']}",
+                "run" if len(run.runs) == 1 else f"run {number}",
+                f"seed {one.seed}, {one.date}, harness {one.harness}, {one.name}",
             )
-            for number, one in enumerate(run["runs"], 1)
+            for number, one in enumerate(run.runs, 1)
         ),
     ]
 
 
-def provenance(entry: Results) -> str:
+def provenance(entry: SetFacts) -> str:
     """Where a prompt set is from, and what training saw of it."""
-    parts = [f"from {entry['source']}"] if entry.get("source") else []
-    if entry.get("duplicates"):
-        parts.append(f"{entry['duplicates']} duplicates removed")
-    if found := entry.get("overlap"):
+    parts = [f"from {entry.source}"] if entry.source else []
+    if entry.duplicates:
+        parts.append(f"{entry.duplicates} duplicates removed")
+    if found := entry.overlap:
         parts.append(
-            f"{found['exact']} of its prompts are training prompts, {found['shared']} share eight words in a row with "
-            "them"
+            f"{found.exact} of its prompts are training prompts, {found.shared} share eight words in a row with them"
         )
     return "; ".join(parts)
 
 
 def _prepared(run: Results) -> list[tuple[str, str]]:
     """What was done to the training data that a reader should know."""
-    known = [method["facts"] for method in run["methods"]]
-    cut = max((fact.get("prompts_cut", 0) for fact in known), default=0)
+    cut = max((method.facts.prompts_cut for method in run.methods), default=0)
     found = []
     if cut:
-        limit = run["config"]["max_prompt_tokens"]
+        limit = run.configured.max_prompt_tokens
         found.append(("prompts cut", f"{cut} training prompts lost their beginning: max_prompt_tokens = {limit}"))
-    if any(fact.get("retokenised") for fact in known):
+    if any(method.facts.retokenised for method in run.methods):
         found.append(("tokenizers", "student and teacher have two: responses of one were split anew for the other"))
     return found

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from math import ceil, floor, isfinite, log10
 from typing import Any
 
-from harness.core.records import Verdict
+from harness.core.records import Verdict, plain
 from harness.reports.cells import rate_cell, rows_of
-from harness.results.figures import Results
+from harness.results.schema import MethodFacts, Results, Row
 from harness.statistics.outcomes import from_records, outcomes
 
 COLOURS = 8  # c0 … c7 in report.css
@@ -45,13 +45,13 @@ Metrics = Mapping[str, Sequence[Mapping[str, Any]]]  # each training's curve
 def systems(results: Results) -> list[str]:
     """All that were judged, methods first, each once."""
     place = {"method": 0, "control": 1, "untrained": 2, "ceiling": 3}
-    kinds = {row["method"]: row["kind"] for row in results["rows"]}
+    kinds = {row.method: row.kind for row in results.rows}
     return sorted(kinds, key=lambda name: place[kinds[name]])
 
 
 def colours(results: Results) -> dict[str, str]:
     """A system's class of colour, the same on the whole page; grey for those that were not trained."""
-    kinds = {row["method"]: row["kind"] for row in results["rows"]}
+    kinds = {row.method: row.kind for row in results.rows}
     trained = [name for name in systems(results) if kinds[name] in ("method", "control")]
     grey = {"untrained": "start", "ceiling": "ceiling"}
     return {name: f"c{trained.index(name) % COLOURS}" if name in trained else grey[kinds[name]] for name in kinds}
@@ -231,7 +231,7 @@ PANELS: tuple[tuple[str, str, tuple[tuple[str, str, str], ...]], ...] = (
 
 def curves(results: Results, metrics: Metrics) -> list[tuple[str, list[Chart]]]:
     """Each training's charts, in the order of the run."""
-    order = [entry["name"] for entry in results["methods"] if entry["name"] in metrics]
+    order = [entry.name for entry in results.methods if entry.name in metrics]
     names = order + [name for name in metrics if name not in order]
     return [(name, _training_charts(metrics[name])) for name in names]
 
@@ -254,33 +254,32 @@ def _plotted(row: Mapping[str, Any], key: str) -> bool:
     return all(isinstance(value, int | float) and isfinite(value) for value in values)
 
 
-def _preference_title(label: str, row: Results) -> str:
-    return f"{label}: {rate_cell(row['preference_rate'], row['preference_interval'], signed=True)}"
+def _preference_title(label: str, row: Row) -> str:
+    return f"{label}: {rate_cell(row.preference_rate, row.preference_interval, signed=True)}"
 
 
 def lengths(results: Results) -> list[Chart]:
     """Mean length against preference rate, a chart a prompt set."""
     known = colours(results)
     charts = []
-    for prompt_set in results["prompt_sets"]:
-        rows = rows_of(results, prompt_set["name"])
-        rows = [row for row in rows if None not in (row["preference_rate"], row["mean_tokens"])]
+    for prompt_set in results.prompt_sets:
         series = [
             Series(
-                row["method"],
-                known[row["method"]],
-                [(row["mean_tokens"], row["preference_rate"])],
+                row.method,
+                known[row.method],
+                [(row.mean_tokens, row.preference_rate)],
                 joined=False,
-                spread=[tuple(row["preference_interval"])],
-                titles=[f"{_preference_title(row['method'], row)}, {row['mean_tokens']:.0f} tokens"],
+                spread=[row.preference_interval],
+                titles=[f"{_preference_title(row.method, row)}, {row.mean_tokens:.0f} tokens"],
             )
-            for row in rows
+            for row in rows_of(results, prompt_set.name)
+            if row.preference_rate is not None and row.mean_tokens is not None
         ]
-        mean = prompt_set["teacher"]["mean_tokens"]
+        mean = prompt_set.teacher.mean_tokens
         if series:
             charts.append(
                 chart(
-                    prompt_set["name"],
+                    prompt_set.name,
                     "mean tokens of a response",
                     "preference rate, %",
                     series,
@@ -341,43 +340,46 @@ def _longer(judged: tuple[Verdict, float], in_tokens: bool) -> Point | None:
 
 def sweeps(results: Results) -> list[Chart]:
     """Preference against a β that several trainings of one method differ in, all else being equal."""
-    groups: dict[str, list[Results]] = {}
-    for entry in results["methods"]:
+    groups: dict[str, list[MethodFacts]] = {}
+    for entry in results.methods:
         for key in _betas(entry):
-            rest = {name: value for name, value in entry["settings"].items() if name != key}
-            same = json.dumps([entry["method"], key, entry["token_matched"], rest], sort_keys=True)
+            rest = {name: value for name, value in plain(entry.settings).items() if name != key}
+            same = json.dumps([entry.method, key, entry.token_matched, rest], sort_keys=True)
             groups.setdefault(same, []).append(entry)
     charts = []
     for same, entries in groups.items():
         method, key = json.loads(same)[:2]
-        if len({entry["settings"][key] for entry in entries}) > 1:
-            others = ", ".join(f"{name} {entries[0]['settings'][name]:.4g}" for name in _betas(entries[0]) - {key})
+        if len({_betas(entry)[key] for entry in entries}) > 1:
+            others = ", ".join(f"{name} {value:.4g}" for name, value in _betas(entries[0]).items() if name != key)
             title = f"{method} ({others})" if others else method
-            charts.append(_sweep(results, title, key, sorted(entries, key=lambda entry: entry["settings"][key])))
+            charts.append(_sweep(results, title, key, sorted(entries, key=lambda entry: _betas(entry)[key])))
     return charts
 
 
-def _betas(entry: Results) -> set[str]:
-    settings = entry["settings"].items()
-    return {name for name, value in settings if name.startswith("beta") and isinstance(value, int | float)}
+def _betas(entry: MethodFacts) -> dict[str, float]:
+    """A method's settings that are a β."""
+    own = entry.settings.own.items()
+    return {name: value for name, value in own if name.startswith("beta") and isinstance(value, int | float)}
 
 
-def _sweep(results: Results, title: str, key: str, entries: Sequence[Results]) -> Chart:
-    rows = {(r["prompt_set"], r["method"]): r for r in results["rows"] if r["judge"] == results["judge"]}
-    betas = [entry["settings"][key] for entry in entries]
-    aside = 0.025 * (betas[-1] - betas[0])  # sets stand beside one another: their intervals overlap
+def _sweep(results: Results, title: str, key: str, entries: Sequence[MethodFacts]) -> Chart:
+    rows = {(row.prompt_set, row.method): row for row in results.rows if row.judge == results.judge}
+    known = [_betas(entry)[key] for entry in entries]
+    aside = 0.025 * (known[-1] - known[0])  # sets stand beside one another: their intervals overlap
     series = []
-    for place, prompt_set in enumerate(results["prompt_sets"]):
-        name = prompt_set["name"]
-        found = [(entry, rows[name, entry["name"]]) for entry in entries if (name, entry["name"]) in rows]
-        found = [(entry, row) for entry, row in found if row["preference_rate"] is not None]
+    for place, name in enumerate(prompt_set.name for prompt_set in results.prompt_sets):
+        found = [
+            (beta, row.preference_rate, row)
+            for beta, entry in zip(known, entries, strict=True)
+            if (row := rows.get((name, entry.name))) and row.preference_rate is not None
+        ]
         series.append(
             Series(
                 name,
                 f"c{place % COLOURS}",
-                [(entry["settings"][key] + aside * place, row["preference_rate"]) for entry, row in found],
-                spread=[tuple(row["preference_interval"]) for _, row in found],
-                titles=[_preference_title(f"{name}, {key} {entry['settings'][key]:g}", row) for entry, row in found],
+                [(beta + aside * place, rate) for beta, rate, _ in found],
+                spread=[row.preference_interval for *_, row in found],
+                titles=[_preference_title(f"{name}, {key} {beta:g}", row) for beta, _, row in found],
             )
         )
     return chart(title, key.replace("_", " "), "preference rate, %", series, (-1.05, 1.05), percent=True)

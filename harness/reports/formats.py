@@ -10,34 +10,34 @@ import pandas as pd
 
 from harness.core.errors import UserError
 from harness.reports import board
-from harness.results.figures import Results
 from harness.results.folder import as_json
+from harness.results.schema import Results, Row
 
 
 def as_csv(runs: Sequence[Results]) -> str:
     """A row for each row and judge of each board; intervals are two columns, rates are shares of one."""
-    rows = [_flat(run, row) for run in runs for row in run["rows"]]
+    rows = [_flat(run, row) for run in runs for row in run.rows]
     return str(pd.DataFrame(rows).to_csv(index=False, lineterminator="\n"))
 
 
-def _flat(run: Results, row: Results) -> dict[str, Any]:
+def _flat(run: Results, row: Row) -> dict[str, Any]:
     flat: dict[str, Any] = {
-        "board": run["name"],
-        "student": run["pair"]["student"],
-        "teacher": run["pair"]["teacher"],
-        "seeds": " ".join(str(one["seed"]) for one in run["runs"]),
-        "deciding": row["judge"] == run["judge"],
+        "board": run.name,
+        "student": run.pair.student,
+        "teacher": run.pair.teacher,
+        "seeds": " ".join(str(one.seed) for one in run.runs),
+        "deciding": row.judge == run.judge,
     }
-    for name, value in row.items():
+    for name, value in row:
         if name.endswith("_interval"):
             low, high = value or (None, None)
             flat |= {name.replace("_interval", "_low"): low, name.replace("_interval", "_high"): high}
         elif name == "rank":
             flat |= dict(zip(("rank_first", "rank_last"), value or (None, None), strict=True))
         elif name == "flips":
-            flat |= {"flips": value["count"], "flips_of": value["n"]}
+            flat |= {"flips": row.flips.count, "flips_of": row.flips.n}
         elif name == "by_run":
-            flat["runs"] = sum(rate is not None for rate in value)
+            flat["runs"] = row.judged_in
         else:
             flat[name] = value
     return flat

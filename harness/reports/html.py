@@ -19,11 +19,12 @@ from markupsafe import Markup
 from harness.core import escape as text
 from harness.core.records import RunPrompt, RunResponse, Verdict, read_jsonl, read_records
 from harness.reports import charts, tables
-from harness.reports.cells import facts, judge_named, warnings
+from harness.reports.cells import facts, warnings
 from harness.reports.charts import Deciding, Metrics
-from harness.results.figures import TEACHER, Results
+from harness.results.figures import TEACHER
 from harness.results.folder import CONFIG, CURVES, RUN_PROMPTS, RUN_RESPONSES
 from harness.results.reading import read_results
+from harness.results.schema import Results
 from harness.run.jobs import VERDICTS
 from harness.statistics.agreement import both_orders
 from harness.statistics.outcomes import Outcome, outcomes_by_prompt
@@ -84,17 +85,17 @@ def render_leaderboard(runs: Sequence[Results]) -> str:
 
 def _shown(results: Results) -> dict[str, Any]:
     """What both pages show of a run."""
-    sets = [prompt_set["name"] for prompt_set in results["prompt_sets"]]
+    sets = [prompt_set.name for prompt_set in results.prompt_sets]
     return {
         "run": results,
-        "judge": judge_named(results, results["judge"]),
+        "judge": results.judge_named(results.judge),
         "warnings": warnings(results),
         "facts": facts(results),
         "colours": charts.colours(results),
         "systems": charts.systems(results),
-        "boards": [tables.board(results, prompt_set) for prompt_set in results["prompt_sets"]],
-        "ranked": any(row["rank"] for row in results["rows"]),
-        "pooled": len(results["runs"]) > 1,
+        "boards": [tables.board(results, prompt_set) for prompt_set in results.prompt_sets],
+        "ranked": any(row.rank for row in results.rows),
+        "pooled": len(results.runs) > 1,
         "bars": [(name, tables.bars(results, name)) for name in sets],
         "contrasts": tables.contrasts(results),
         "lengths": charts.lengths(results),
@@ -152,13 +153,13 @@ def _csp_hash(text: str) -> str:
 # What the judge said
 def _deciding(run: ReportData) -> Deciding:
     """The verdicts that the board's figures follow from; a panel's follow from its members'."""
-    judge = run.results["judge"]
+    judge = run.results.judge
     groups: dict[tuple[str, str], list[Verdict]] = {}
     for verdict in run.verdicts:
         groups.setdefault((verdict.prompt_set, verdict.candidate), []).append(verdict)
     if judge not in SUMMARIES:
         return {key: [v for v in found if v.judge == judge] for key, found in groups.items()}
-    members = judge_named(run.results, judge)["setup"]["judges"].split(", ")
+    members = run.results.judge_named(judge).setup["judges"].split(", ")
     return {
         key: panel_verdicts({name: [v for v in found if v.judge == name] for name in members})[judge]
         for key, found in groups.items()
@@ -187,7 +188,7 @@ def _island(run: ReportData, prompts: Mapping[tuple[str, str], RunPrompt], decid
     keys = list(dict.fromkeys([*prompts, *responses, *said]))
     colours = charts.colours(run.results)
     return {
-        "judge": run.results["judge"],
+        "judge": run.results.judge,
         "teacher": TEACHER,
         "systems": [[name, colours[name]] for name in charts.systems(run.results)],
         "prompts": [

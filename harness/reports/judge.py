@@ -23,10 +23,8 @@ def summary(verdicts: Sequence[Verdict], tallies: Mapping[str, Tally]) -> str:
     several = panel_verdicts(by_judge) if len(by_judge) > 1 else {}
     parts = [markdown(pd.DataFrame(_row(name, found) for name, found in {**several, **by_judge}.items()))]
     for pair in agreements(outcomes(from_records(verdicts)), list(by_judge)):
-        note = f" ({pair['note']})" if pair["note"] else ""
-        parts.append(
-            f"{pair['first']} and {pair['second']}: Cohen's κ {kappa_cell(pair)} over {pair['n']} prompts{note}"
-        )
+        note = f" ({pair.note})" if pair.note else ""
+        parts.append(f"{pair.first} and {pair.second}: Cohen's κ {kappa_cell(pair)} over {pair.n} prompts{note}")
     for name, tally in tallies.items():
         parts.append("\n".join(_lines(name, tally, by_judge[name])))
     return "\n\n".join(parts)

@@ -7,29 +7,34 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from statistics import stdev
-from typing import Any, get_args
+from typing import Any
 
-from harness.core.records import IDENTICAL, RunResponse, Status, Verdict
-from harness.statistics.agreement import agreements, flips, share
-from harness.statistics.contrasts import contrasts, indistinguishable, ranks
+from harness.core.records import IDENTICAL, RunResponse, Verdict
+from harness.results.schema import (
+    ContrastFigures,
+    Figures,
+    JudgingFigures,
+    Kind,
+    LengthFigures,
+    Lengths,
+    Row,
+    SetFigures,
+)
+from harness.statistics.agreement import agreements
+from harness.statistics.contrasts import contrasts
 from harness.statistics.length import length_controls
-from harness.statistics.outcomes import ComparisonKey, Orders, Outcomes, from_runs, outcomes
+from harness.statistics.outcomes import STATUSES, ComparisonKey, Orders, Outcomes, from_runs, outcomes
 from harness.statistics.panel import MAJORITY, SUMMARIES, panel_verdicts
-from harness.statistics.rates import MAX_MISSING, Rates, comparison_rates
-
-Results = dict[str, Any]
-
+from harness.statistics.rates import MAX_MISSING, Rates
+from harness.statistics.summary import Comparison, comparisons, ranking
 
 TEACHER = "teacher"  # the reference of every comparison
 
 
 # At 80 prompts a preference rate's 95% interval is about ±17 points wide: less ranks nothing.
 RANKABLE_PROMPTS = 80
-
-
-SECTIONS = ("prompt_sets", "rows", "judging", "agreement", "contrasts", "length")  # what `figures` gives
 
 
 @dataclass(frozen=True)
@@ -41,7 +46,7 @@ class Declared:
     """
 
     sets: Mapping[str, bool]
-    candidates: Mapping[str, str]
+    candidates: Mapping[str, Kind]
     judges: Sequence[str]
     parts: Sequence[str]
     contrasts: Sequence[tuple[str, str]]
@@ -69,73 +74,81 @@ class RunRows:
 CandidateKey = tuple[str, str, str, str]  # run, prompt set, candidate, judge
 
 
-def figures(declared: Declared, runs: Mapping[str, RunRows], rank_incomplete: bool = False) -> Results:
-    """The SECTIONS of a results file, from one run or several of the same kind.
+def figures(declared: Declared, runs: Mapping[str, RunRows], rank_incomplete: bool = False) -> Figures:
+    """All that follows, from one run or several of the same kind.
 
     rank_incomplete: rank a set where more than MAX_MISSING of a row's prompts are missing.
     """
     groups = _groups(declared, runs)
-    found = outcomes(from_runs({run: [v for key in groups if key[0] == run for v in groups[key]] for run in runs}))
+    verdicts = from_runs({run: [v for key in groups if key[0] == run for v in groups[key]] for run in runs})
+    found = outcomes(verdicts)
     deciding = found.where(judge=declared.judge)
-    known = comparison_rates(found)
+    known = comparisons(verdicts, found)
     answered = _responses(runs)
     rows = [
-        {
-            "prompt_set": prompt_set,
-            "in_domain": in_domain,
-            "method": candidate,
-            "kind": kind,
-            "judge": judge,
-            **asdict(known[prompt_set, candidate, TEACHER, judge]),
-            "orders": _orders(declared, known, prompt_set, candidate, judge),
-            **_counts([groups.get((run, prompt_set, candidate, judge), []) for run in runs]),
-            **_lengths(answered.get((prompt_set, candidate), ())),
+        Row(
+            prompt_set=prompt_set,
+            in_domain=in_domain,
+            method=candidate,
+            kind=kind,
+            judge=judge,
+            **{name: getattr(known[key], name) for name in Rates.model_fields}
+            | {"orders": _orders(declared, known, prompt_set, candidate, judge)},
+            flips=known[key].flips,
+            identical=sum(_identical(groups.get((run, prompt_set, candidate, judge), ())) for run in runs),
+            **dict(_lengths(answered.get((prompt_set, candidate), ()))),
             **_by_run(found.where(prompt_set=prompt_set, candidate=candidate, judge=judge), runs),
-            "rank": None,
-        }
+            rank=None,
+        )
         for prompt_set, in_domain in declared.sets.items()
         for judge in declared.shown
         for candidate, kind in declared.candidates.items()
-        if (prompt_set, candidate, TEACHER, judge) in known
+        if (key := (prompt_set, candidate, TEACHER, judge)) in known
     ]
-    sets = []
+    sets, places = [], {}
     for prompt_set, in_domain in declared.sets.items():
-        mine = [row for row in rows if row["prompt_set"] == prompt_set and row["judge"] == declared.judge]
+        mine = [row for row in rows if row.prompt_set == prompt_set and row.judge == declared.judge]
         reason = unranked(mine, rank_incomplete)
         if not reason:
-            _rank(mine, deciding.where(prompt_set=prompt_set), prompt_set)
+            by_name = [(row.method, row) for row in mine]
+            for placed in ranking(deciding.where(prompt_set=prompt_set), by_name, prompt_set)[1]:
+                places[prompt_set, placed.candidate, declared.judge] = placed.rank
         teachers = answered.get((prompt_set, TEACHER), ())
-        prompts = len({response.prompt_id for response in teachers})
-        entry = {"name": prompt_set, "in_domain": in_domain, "prompts": prompts}
-        sets.append({**entry, "teacher": _lengths(teachers), "unranked": reason})
+        sets.append(
+            SetFigures(
+                name=prompt_set,
+                in_domain=in_domain,
+                prompts=len({response.prompt_id for response in teachers}),
+                teacher=_lengths(teachers),
+                unranked=reason,
+            )
+        )
+    rows = [row.model_copy(update={"rank": places.get((row.prompt_set, row.method, row.judge))}) for row in rows]
     domains = {
         name: [prompt_set for prompt_set, inside in declared.sets.items() if inside == wanted]
         for name, wanted in (("in-domain", True), ("out-of-domain", False))
     }
-    tested = contrasts(deciding, declared.contrasts, domains)
     controls = length_controls(deciding)
-    return {
-        "prompt_sets": sets,
-        "rows": rows,
-        "judging": [_quality(judge, groups, rows) for judge in declared.shown if judge not in SUMMARIES],
-        "agreement": agreements(found, declared.judges),
-        "contrasts": [{**asdict(made), "distinguishable": made.distinguishable} for made in tested],
-        "length": [
-            {
-                "prompt_set": prompt_set,
-                "method": candidate,
-                "judge": declared.judge,
-                **asdict(controls[prompt_set, candidate, TEACHER, declared.judge]),
-            }
+    return Figures(
+        prompt_sets=tuple(sets),
+        rows=tuple(rows),
+        judging=tuple(_judging(judge, groups, known, rows) for judge in declared.shown if judge not in SUMMARIES),
+        agreement=tuple(agreements(found, declared.judges)),
+        contrasts=tuple(
+            ContrastFigures(**dict(made), distinguishable=made.distinguishable)
+            for made in contrasts(deciding, declared.contrasts, domains)
+        ),
+        length=tuple(
+            LengthFigures(prompt_set=prompt_set, method=candidate, judge=declared.judge, **dict(controls[key]))
             for prompt_set in declared.sets
             for candidate in declared.candidates
-            if (prompt_set, candidate, TEACHER, declared.judge) in controls
-        ],
-    }
+            if (key := (prompt_set, candidate, TEACHER, declared.judge)) in controls
+        ),
+    )
 
 
 def _orders(
-    declared: Declared, known: Mapping[ComparisonKey, Rates], prompt_set: str, candidate: str, judge: str
+    declared: Declared, known: Mapping[ComparisonKey, Comparison], prompt_set: str, candidate: str, judge: str
 ) -> Orders:
     """The orders of a row's verdicts; a panel's are those of its members."""
     members = declared.judges if judge in SUMMARIES else [judge]
@@ -143,15 +156,15 @@ def _orders(
     return seen.pop() if len(seen) == 1 else "mixed"
 
 
-def unranked(rows: Sequence[Mapping[str, Any]], rank_incomplete: bool = False) -> str:
+def unranked(rows: Sequence[Row], rank_incomplete: bool = False) -> str:
     """Why the rows of a set stand in no order; empty where they do."""
-    smallest = min((row["prompts"] for row in rows), default=0)
+    smallest = min((row.prompts for row in rows), default=0)
     if smallest < RANKABLE_PROMPTS:
         return f"{smallest} judged prompts, and at least {RANKABLE_PROMPTS} are needed to rank"
-    worst = max(rows, key=lambda row: row["missing_share"])
-    if worst["missing_share"] > MAX_MISSING and not rank_incomplete:
+    worst = max(rows, key=lambda row: row.missing_share)
+    if worst.missing_share > MAX_MISSING and not rank_incomplete:
         return (
-            f"{worst['missing_share']:.0%} of {worst['method']}'s prompts are missing, and they are seldom missing at "
+            f"{worst.missing_share:.0%} of {worst.method}'s prompts are missing, and they are seldom missing at "
             f"random: above {MAX_MISSING:.0%} nothing is ranked unless --rank-incomplete says so"
         )
     return ""
@@ -180,26 +193,20 @@ def _responses(runs: Mapping[str, RunRows]) -> dict[tuple[str, str], list[RunRes
     return found
 
 
-def _counts(by_run: Sequence[Sequence[Verdict]]) -> Results:
-    """Contradictions between the orders, and prompts with identical responses: nobody was asked about those."""
-    turned = [flips(verdicts) for verdicts in by_run]
-    identical = [{v.prompt_id for v in verdicts if v.detail == IDENTICAL} for verdicts in by_run]
-    return {
-        "flips": asdict(share(sum(one.count for one in turned), sum(one.n for one in turned))),
-        "identical": sum(map(len, identical)),
-    }
+def _identical(verdicts: Sequence[Verdict]) -> int:
+    """Prompts with identical responses: nobody was asked about those."""
+    return len({verdict.prompt_id for verdict in verdicts if verdict.detail == IDENTICAL})
 
 
-def _lengths(responses: Sequence[RunResponse]) -> Results:
-    """Mean tokens of a system's responses, and the share that was cut at the limit."""
+def _lengths(responses: Sequence[RunResponse]) -> Lengths:
     n = len(responses)
-    return {
-        "mean_tokens": sum(response.tokens for response in responses) / n if n else None,
-        "cut_share": sum(response.finish == "length" for response in responses) / n if n else None,
-    }
+    return Lengths(
+        mean_tokens=sum(response.tokens for response in responses) / n if n else None,
+        cut_share=sum(response.finish == "length" for response in responses) / n if n else None,
+    )
 
 
-def _by_run(found: Outcomes, runs: Mapping[str, RunRows]) -> Results:
+def _by_run(found: Outcomes, runs: Mapping[str, RunRows]) -> dict[str, Any]:
     """Each run's preference rate (None where it has none), and their standard deviation: what another seed moves."""
     judged = [found.where(run=run).judged for run in runs]
     by_run = [float(mine.value.mean()) if len(mine) else None for mine in judged]
@@ -207,29 +214,25 @@ def _by_run(found: Outcomes, runs: Mapping[str, RunRows]) -> Results:
     return {"by_run": by_run, "spread": stdev(known) if len(known) > 1 else None}
 
 
-def _rank(rows: list[Results], deciding: Outcomes, prompt_set: str) -> None:
-    """First and last place of each row's group of neighbours that cannot be told apart."""
-    ordered = sorted((row for row in rows if row["n"]), key=lambda row: -row["preference_rate"])
-    _, groups = indistinguishable(deciding, [row["method"] for row in ordered], prompt_set)
-    for row, places in zip(ordered, ranks(groups), strict=True):
-        row["rank"] = places
-
-
-def _quality(judge: str, groups: Mapping[CandidateKey, Sequence[Verdict]], rows: Sequence[Results]) -> Results:
-    """One judge's verdicts over everything, counted: by status, by the form that it was asked in, those on texts that
-    it read in part, of the comparisons with both orders those that contradict each other; and ties among outcomes."""
-    mine = [verdicts for key, verdicts in groups.items() if key[3] == judge]
-    own = [verdict for verdicts in mine for verdict in verdicts]
-    statuses, turned = Counter(verdict.status for verdict in own), [flips(verdicts) for verdicts in mine]
-    return {
-        "judge": judge,
-        "verdicts": len(own),
-        **{status: statuses[status] for status in get_args(Status)},
-        "identical": sum(verdict.detail == IDENTICAL for verdict in own),
-        "truncated": sum(verdict.truncated for verdict in own),
-        "forms": dict(Counter(verdict.form for verdict in own if verdict.form)),
-        "flips": sum(found.count for found in turned),
-        "both_orders": sum(found.n for found in turned),
-        "ties": sum(row["ties"] for row in rows if row["judge"] == judge),
-        "outcomes": sum(row["n"] for row in rows if row["judge"] == judge),
-    }
+def _judging(
+    judge: str,
+    groups: Mapping[CandidateKey, Sequence[Verdict]],
+    known: Mapping[ComparisonKey, Comparison],
+    rows: Sequence[Row],
+) -> JudgingFigures:
+    """One judge's verdicts over everything, counted; ties are among the outcomes of rows."""
+    own = [verdict for key, verdicts in groups.items() if key[3] == judge for verdict in verdicts]
+    mine = [comparison for key, comparison in known.items() if key[3] == judge]
+    shown = [row for row in rows if row.judge == judge]
+    return JudgingFigures(
+        judge=judge,
+        verdicts=len(own),
+        **{status: sum(comparison.verdicts[status] for comparison in mine) for status in STATUSES},
+        identical=sum(verdict.detail == IDENTICAL for verdict in own),
+        truncated=sum(verdict.truncated for verdict in own),
+        forms=dict(Counter(verdict.form for verdict in own if verdict.form)),
+        flips=sum(comparison.flips.count for comparison in mine),
+        both_orders=sum(comparison.flips.n for comparison in mine),
+        ties=sum(row.ties for row in shown),
+        outcomes=sum(row.n for row in shown),
+    )

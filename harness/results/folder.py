@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
+
+from pydantic import ValidationError
 
 import harness
 from harness.config import to_yaml
@@ -15,34 +16,45 @@ from harness.core.errors import UserError
 from harness.core.files import canonical_hash, write_atomically
 from harness.core.records import (
     METRICS,
+    Facts,
+    Record,
     Ref,
     Response,
     RunPrompt,
     RunResponse,
     Verdict,
+    plain,
     read_records,
     write_jsonl,
 )
 from harness.judging import Judge
 from harness.prompts import PromptSet
 from harness.prompts.overlap import overlap
-from harness.results.figures import SECTIONS, TEACHER, Declared, Results, RunRows, figures
+from harness.results.figures import TEACHER, Declared, RunRows, figures
+from harness.results.schema import (
+    EvaluationFacts,
+    JudgeFacts,
+    Kind,
+    MethodFacts,
+    PairFacts,
+    PruningFacts,
+    Results,
+    RunFacts,
+    SetFacts,
+    TrainedFacts,
+    TrainingFacts,
+    TrainingSettings,
+)
 from harness.run.jobs import RESPONSES, VERDICTS, PruneJob
 from harness.run.road import Evaluation, Road, run_digest
 from harness.run.rows import Entry
 from harness.statistics.panel import SUMMARIES
 from harness.store import Store
 
-SCHEMA = 2
-
-
 RESULTS, CONFIG, BOARD = "results.json", "config.yaml", "leaderboard.md"
 
 
-KEYS = ("name", "runs", "pair", "pruning", "judge", "judges", "training", "evaluation", "methods", "config", *SECTIONS)
-
-
-ENTRY = ("name", "method", "controls", "token_matched", "why", "settings")
+P = TypeVar("P", bound=Record)
 
 
 RUN_PROMPTS, RUN_RESPONSES, CURVES = "prompts.jsonl", "responses.jsonl", "metrics"
@@ -58,7 +70,7 @@ def declared(road: Road) -> Declared:
     config = road.config
     return Declared(
         sets={evaluation.name: evaluation.in_domain for evaluation in road.evaluations},
-        candidates={candidate.name: candidate.kind for candidate in road.evaluations[0].candidates},
+        candidates={one.name: cast(Kind, one.kind) for one in road.evaluations[0].candidates},
         judges=config.judge.names,
         parts=[judge.name for judge, _ in road.judges],
         contrasts=config.contrasts or (),
@@ -67,13 +79,12 @@ def declared(road: Road) -> Declared:
 
 def declared_in(results: Results) -> Declared:
     """The same, as a results file has it."""
-    config = results["config"]
     return Declared(
-        sets={entry["name"]: entry["in_domain"] for entry in results["prompt_sets"]},
-        candidates={row["method"]: row["kind"] for row in results["rows"]},
-        judges=[name.strip() for name in config["judge"]["name"].split(",")],
-        parts=[judge["name"] for judge in results["judges"] if judge["name"] not in SUMMARIES],
-        contrasts=[(first, second) for first, second in config["contrasts"] or ()],
+        sets={entry.name: entry.in_domain for entry in results.prompt_sets},
+        candidates={row.method: row.kind for row in results.rows},
+        judges=results.configured.judge.names,
+        parts=[judge.name for judge in results.judges if judge.name not in SUMMARIES],
+        contrasts=results.configured.contrasts or (),
     )
 
 
@@ -109,68 +120,69 @@ def collect(road: Road, store: Store, command: str) -> tuple[Results, RunRows]:
     manifests = {ref: store.read(ref).manifest for ref in road.jobs if store.has(ref)}
     name = f"{as_file_name(road.pair.student)}-seed{config.seed}-{run_digest(road)}"
     date = max(manifest["created"] for manifest in manifests.values())[:10]
-    known = {
-        "name": name,
-        "seed": config.seed,
-        "date": date,
-        "harness": harness.__version__,
-        "command": command,
-    }
     found = figures(declared(road), {name: made})
     several = len(config.judge.names) > 1
-    results: Results = {
-        "schema": SCHEMA,
-        "name": name,
-        "runs": [known],
-        "pair": {
-            **road.pair.model_dump(include={"student", "teacher"}),
-            "weights": {role: model.weights for role, model in road.weights.items()},
-        },
-        "pruning": next((manifests[ref]["facts"] for ref, job in road.jobs.items() if isinstance(job, PruneJob)), None),
-        "judge": declared(road).judge,
-        "judges": [*(_panels(road) if several else []), *(described(judge) for judge, _ in road.judges)],
-        "judge_samples": config.judge.samples if any(judge.measures for judge, _ in road.judges) else 0,
-        "training": {
-            "prompt_set": config.train_prompts,
-            "prompts": len(road.train.prompts),
-            "digest": road.train.digest,
+    pruned = next((manifests[ref]["facts"] for ref, job in road.jobs.items() if isinstance(job, PruneJob)), None)
+    results = Results(
+        name=name,
+        runs=(RunFacts(name=name, seed=config.seed, date=date, harness=harness.__version__, command=command),),
+        pair=PairFacts(
+            student=road.pair.student,
+            teacher=road.pair.teacher,
+            weights={role: model.weights for role, model in road.weights.items()},
+        ),
+        pruning=None if pruned is None else PruningFacts.model_validate(pruned),
+        judge=declared(road).judge,
+        judges=(*(_panels(road) if several else ()), *(described(judge) for judge, _ in road.judges)),
+        judge_samples=config.judge.samples if any(judge.measures for judge, _ in road.judges) else 0,
+        training=TrainingFacts(
+            prompt_set=config.train_prompts,
+            prompts=len(road.train.prompts),
+            digest=road.train.digest,
             **_source(road.train),
-            "sampling": config.train_sampling.model_dump(),
-            **_response_facts(road.teacher_responses, store),
-        },
-        "evaluation": {"sampling": config.eval_sampling.model_dump()},
-        "methods": [
-            {
-                **described_entry(entry),
-                "artifact": road.trainings[entry.name],
-                "facts": manifests[road.trainings[entry.name]]["facts"],
-            }
+            sampling=config.train_sampling,
+            **lengths_in(store.read(road.teacher_responses).facts),
+        ),
+        evaluation=EvaluationFacts(sampling=config.eval_sampling),
+        methods=tuple(
+            described_entry(entry, ref, manifests[ref]["facts"])
             for entry in road.entries
-        ],
-        **found,
-        "prompt_sets": [{**entry, **_prompt_facts(road, entry["name"])} for entry in found["prompt_sets"]],
-        "config": config.model_dump(mode="json"),
-    }
+            for ref in [road.trainings[entry.name]]
+        ),
+        **{
+            **dict(found),
+            "prompt_sets": tuple(SetFacts(**dict(e), **_set_facts(road, e.name)) for e in found.prompt_sets),
+        },
+        config=config.model_dump(mode="json"),
+    )
     return results, made
 
 
-def described_entry(entry: Entry) -> Results:
-    """What a board says of a row that is trained, beside its training: the keys of ENTRY."""
-    said = (entry.name, entry.method, entry.controls, entry.match_tokens, entry.why)
-    return dict(zip(ENTRY, (*said, entry.shaping), strict=True))
+def described_entry(entry: Entry, artifact: Ref, facts: Facts) -> MethodFacts:
+    """What a board says of a row that is trained, and of its training."""
+    return MethodFacts(
+        name=entry.name,
+        method=entry.method,
+        controls=entry.controls,
+        token_matched=entry.match_tokens,
+        why=entry.why,
+        settings=TrainingSettings.model_validate(entry.shaping),
+        artifact=artifact,
+        facts=TrainedFacts.model_validate(facts),
+    )
 
 
-def _prompt_facts(road: Road, name: str) -> Results:
+def _set_facts(road: Road, name: str) -> dict[str, Any]:
     """What a board says of an evaluation set beside its figures: where it is from, and what training saw of it."""
     found = next(evaluation.prompt_set for evaluation in road.evaluations if evaluation.name == name)
     return {
         "digest": found.digest,
         **_source(found),
-        "overlap": asdict(overlap(road.train.prompts, found.prompts)),
+        "overlap": overlap(road.train.prompts, found.prompts),
     }
 
 
-def _source(found: PromptSet) -> Results:
+def _source(found: PromptSet) -> dict[str, Any]:
     return {"source": found.source, "license": found.license, "duplicates": found.duplicates}
 
 
@@ -180,24 +192,20 @@ def judged(ref: Ref, store: Store) -> list[Verdict]:
     return read_records(folder / VERDICTS, Verdict)
 
 
-def described(judge: Judge) -> Results:
+def described(judge: Judge) -> JudgeFacts:
     """What a board says of a judge; its digest is of everything that an answer depends on."""
-    return {
-        "name": judge.name,
-        "summary": judge.summary,
-        "misses": judge.misses,
-        "setup": judge.setup,
-        "digest": judge.digest,
-    }
+    return JudgeFacts(
+        name=judge.name, summary=judge.summary, misses=judge.misses, setup=judge.setup, digest=judge.digest
+    )
 
 
-def _panels(road: Road) -> list[Results]:
+def _panels(road: Road) -> list[JudgeFacts]:
     members = [judge for judge, _ in road.judges if judge.name in road.config.judge.names]
     misses = panel_misses([judge.misses for judge in members])
     setup = {"judges": ", ".join(judge.name for judge in members)}
     digest = canonical_hash([judge.digest for judge in members])
     return [
-        {"name": name, "summary": text, "misses": misses, "setup": setup, "digest": digest}
+        JudgeFacts(name=name, summary=text, misses=misses, setup=setup, digest=digest)
         for name, text in SUMMARIES.items()
     ]
 
@@ -207,13 +215,15 @@ def panel_misses(members: Sequence[str]) -> str:
     return "; ".join(members) if all(members) else ""
 
 
-def _response_facts(ref: Ref, store: Store) -> Results:
-    facts = store.read(ref).facts
+def lengths_in(facts: Facts) -> dict[str, Any]:
+    """The lengths of a stage's responses, by the stage."""
     return {"mean_tokens": facts["tokens"] / facts["responses"], "cut_share": facts["cut"] / facts["responses"]}
 
 
-def as_json(data: Any) -> str:
-    return json.dumps(data, indent=1, ensure_ascii=False) + "\n"
+def as_json(data: Record | Sequence[Record]) -> str:
+    """One record, or several, as files of a run have them."""
+    found = plain(data) if isinstance(data, Record) else [plain(one) for one in data]
+    return json.dumps(found, indent=1, ensure_ascii=False) + "\n"
 
 
 def write_run(out: Path, road: Road, store: Store, results: Results, made: RunRows, board: str) -> None:
@@ -249,8 +259,8 @@ def read_made(folder: Path) -> RunRows:
     return RunRows(read_records(folder / VERDICTS, Verdict), read_records(folder / RUN_RESPONSES, RunResponse))
 
 
-def read_part(folder: Path, name: str, what: str, schema: int, keys: Sequence[str]) -> Results:
-    """A JSON file of a run's folder that holds `what`, in a schema's version, with all of these keys.
+def read_part(folder: Path, name: str, what: str, kind: type[P], schema: int) -> P:
+    """A JSON file of a run's folder that holds `what`, in a schema's version.
 
     Raises:
         UserError: it is not there, not that, of another version, or damaged.
@@ -259,12 +269,22 @@ def read_part(folder: Path, name: str, what: str, schema: int, keys: Sequence[st
     if found["schema"] < schema:
         older = f"of an older version ({found['schema']}, this program reads {schema})"
         raise UserError(f"{path}: {what} {older}; run it again (nothing is computed twice)")
-    if lacking := [key for key in keys if key not in found]:
-        raise UserError(f"{path}: damaged, it has no '{lacking[0]}'; run it again (nothing is computed twice)")
-    return found
+    try:
+        return kind.model_validate(found)
+    except ValidationError as error:
+        raise UserError(f"{path}: damaged, {first_fault(error)}; run it again (nothing is computed twice)") from error
 
 
-def read_versioned(folder: Path, name: str, what: str, schema: int) -> Results:
+def first_fault(error: ValidationError) -> str:
+    """What is wrong with the data of a file, in words."""
+    first = error.errors()[0]
+    where = ".".join(map(str, first["loc"]))
+    if first["type"] == "missing":
+        return f"it has no '{where}'"
+    return f"it has an unknown '{where}'" if first["type"] == "extra_forbidden" else f"{where}: {first['msg']}"
+
+
+def read_versioned(folder: Path, name: str, what: str, schema: int) -> dict[str, Any]:
     """A JSON file of a run's folder that holds `what`, of this schema's version or an older one.
 
     Raises:
@@ -274,7 +294,7 @@ def read_versioned(folder: Path, name: str, what: str, schema: int) -> Results:
     if not path.is_file():
         raise UserError(f"{folder} holds no {name}; give the output folder of a finished run")
     try:
-        found: Results = json.loads(path.read_text(encoding="utf-8"))
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise UserError(f"{path}: not valid JSON ({error})") from error
     version = found.get("schema") if isinstance(found, dict) else None

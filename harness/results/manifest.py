@@ -6,11 +6,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field, JsonValue
+
 from harness.core.files import file_sha256
+from harness.core.records import Facts, Partial, Record
 from harness.methods import COMPUTING
 from harness.models.hub import hub_origin
-from harness.results.figures import Results
 from harness.results.folder import BOARD, CONFIG, CURVES, RESULTS, RUN_PROMPTS, RUN_RESPONSES, read_part
+from harness.results.schema import Results
 from harness.run.jobs import VERDICTS, Job, JudgeJob, TrainJob
 from harness.run.road import TEACHER_SEED, Road
 from harness.store import MANIFEST, Store
@@ -18,80 +21,145 @@ from harness.store import MANIFEST, Store
 SCHEMA = 1
 
 
-KEYS = ("name", "command", "weights", "prompts", "judges", "seconds", "cost", "stages", "files")
-
-
 FILES = (RESULTS, VERDICTS, RUN_RESPONSES, RUN_PROMPTS, CONFIG, BOARD)
 
 
-def make_manifest(road: Road, store: Store, results: Results, out: Path) -> Results:
+class FileFacts(Record):
+    """A file as it was written."""
+
+    bytes: int = Field(description="its size")
+    sha256: str = Field(description="its content")
+
+
+class Stage(Partial):
+    """An artifact of the run. Of a judging that lacks verdicts there is none: it has the first three fields alone."""
+
+    label: str = Field(description="what it is, in words")
+    ref: str = Field(description="stage/key in the store")
+    made: bool = Field(description="whether it is there")
+    created: str = Field(default="", description="when it was made, ISO 8601")
+    seconds: float = Field(default=0.0, description="how long that took")
+    environment: int = Field(default=0, description="what it was made with: a place in `environments`")
+    facts: dict[str, JsonValue] = Field(default={}, description="what the stage says of its work")
+    cost: float | None = Field(default=None, description="of a judging paid by tokens; null where prices are unknown")
+    computing: dict[str, JsonValue] = Field(
+        default={}, description="of a training: settings that say only how it was computed"
+    )
+    files: dict[str, FileFacts] = Field(default={}, description="the artifact's files")
+
+    @property
+    def paid(self) -> bool:
+        """Whether it is a judging that is paid by tokens."""
+        return "cost" in self.model_fields_set
+
+
+class FromResults(Record):
+    """What a manifest says that the results of its run say too."""
+
+    name: str = Field(description="of the run")
+    command: str = Field(description="what reproduces it")
+    weights: dict[str, str | tuple[str, ...] | None] = Field(
+        description="digest or artifact of student and teacher, null behind a server; and digests of all `others`"
+    )
+    prompts: dict[str, str] = Field(description="digest of each prompt set")
+    judges: dict[str, dict[str, str]] = Field(description="each judge's digest and setup")
+
+
+class Sums(Record):
+    """Of all stages that were made."""
+
+    seconds: float = Field(description="how long they took")
+    cost: float | None = Field(description="what they cost, in the currency of `judge.prices`; null where unknown")
+
+
+class _Version(Record):
+    version: int = Field(default=SCHEMA, alias="schema", description="version of this schema")
+
+
+class _MadeWith(Record):
+    environments: tuple[dict[str, JsonValue] | None, ...] = Field(
+        default=(), description="versions and machines that stages were made with"
+    )
+    seeds: dict[str, int] = Field(default={}, description="of the run, of what all runs share, and of resampling")
+    revisions: tuple[str, ...] = Field(default=(), description="models of the hub, as owner/name@commit")
+    methods: dict[str, str] = Field(default={}, description="digest of the sources of each training's method")
+
+
+class _Contents(Record):
+    stages: tuple[Stage, ...] = Field(description="every artifact of the run, in the order they were made")
+    files: dict[str, FileFacts] = Field(description="the files of the run's folder, but this one")
+
+
+class Manifest(_Contents, Sums, _MadeWith, FromResults, _Version):
+    """All that a run's folder says in manifest.json."""
+
+
+def make_manifest(road: Road, store: Store, results: Results, out: Path) -> Manifest:
     """Of a finished run whose folder is written. Costs are in the currency of `judge.prices`, null where unknown."""
     environments: list[Any] = []
-    stages: list[Results] = []
+    stages: list[Stage] = []
     for ref, job in road.jobs.items():
         if not store.has(ref):  # verdicts that failed: no artifact
-            stages.append({"label": job.label, "ref": ref, "made": False})
+            stages.append(Stage(label=job.label, ref=ref, made=False))
             continue
         manifest = store.read(ref).manifest
         made_with = manifest.get("environment")
         if made_with not in environments:
             environments.append(made_with)
         stages.append(
-            {
-                "label": job.label,
-                "ref": ref,
-                "made": True,
-                "created": manifest["created"],
-                "seconds": manifest["seconds"],
-                "environment": environments.index(made_with),
-                "facts": manifest["facts"],
+            Stage(
+                label=job.label,
+                ref=ref,
+                made=True,
+                created=manifest["created"],
+                seconds=manifest["seconds"],
+                environment=environments.index(made_with),
+                facts=manifest["facts"],
                 **_cost(job, manifest["facts"]),
                 **_computing(job, manifest["job"]),
-                "files": manifest["files"],
-            }
+                files=manifest["files"],
+            )
         )
     told = from_results(results)
-    return {
-        "schema": SCHEMA,
-        **told,
-        "environments": environments,
-        "seeds": {"run": road.config.seed, "teacher responses on training prompts": TEACHER_SEED, "bootstrap": 0},
-        "weights": {**told["weights"], "others": sorted(_outside(road) - set(_known(results)))},
-        "revisions": revisions(road),
-        "methods": {job.label: job.method_source for job in road.jobs.values() if isinstance(job, TrainJob)},
-        **sums(stages),
-        "stages": stages,
-        "files": {
-            name: {"bytes": (out / name).stat().st_size, "sha256": file_sha256(out / name)} for name in files_in(out)
+    return Manifest(
+        **{**dict(told), "weights": {**told.weights, "others": sorted(_outside(road) - set(_known(results)))}},
+        environments=tuple(environments),
+        seeds={"run": road.config.seed, "teacher responses on training prompts": TEACHER_SEED, "bootstrap": 0},
+        revisions=tuple(revisions(road)),
+        methods={job.label: job.method_source for job in road.jobs.values() if isinstance(job, TrainJob)},
+        **dict(sums(stages)),
+        stages=tuple(stages),
+        files={
+            name: FileFacts(bytes=(out / name).stat().st_size, sha256=file_sha256(out / name)) for name in files_in(out)
         },
-    }
+    )
 
 
-def from_results(results: Results) -> Results:
+def from_results(results: Results) -> FromResults:
     """What a manifest says that the results of its run say too."""
-    return {
-        "name": results["name"],
-        "command": results["runs"][0]["command"],
-        "weights": results["pair"]["weights"],
-        "prompts": {
-            results["training"]["prompt_set"]: results["training"]["digest"],
-            **{entry["name"]: entry["digest"] for entry in results["prompt_sets"]},
+    return FromResults(
+        name=results.name,
+        command=results.runs[0].command,
+        weights=dict(results.pair.weights),
+        prompts={
+            results.training.prompt_set: results.training.digest,
+            **{entry.name: entry.digest for entry in results.prompt_sets},
         },
-        "judges": {judge["name"]: {"digest": judge["digest"], **judge["setup"]} for judge in results["judges"]},
-    }
+        judges={judge.name: {"digest": judge.digest, **judge.setup} for judge in results.judges},
+    )
 
 
-def sums(stages: Sequence[Results]) -> Results:
-    """Seconds and costs of all stages that were made."""
-    done = [stage for stage in stages if stage["made"]]
-    costs = [stage["cost"] for stage in done if "cost" in stage]
-    return {
-        "seconds": round(sum(stage["seconds"] for stage in done), 1),
-        "cost": sum(costs) if costs and None not in costs else None,
-    }
+def sums(stages: Sequence[Stage]) -> Sums:
+    done = [stage for stage in stages if stage.made]
+    costs = [stage.cost for stage in done if stage.paid]
+    known = [cost for cost in costs if cost is not None]
+    return Sums(
+        seconds=round(sum(stage.seconds for stage in done), 1),
+        cost=sum(known) if known and len(known) == len(costs) else None,
+    )
 
 
-def _cost(job: Job, facts: Results) -> Results:
+def _cost(job: Job, facts: Facts) -> dict[str, Any]:
     """What a judging that is paid by tokens took; nothing for other stages."""
     if not isinstance(job, JudgeJob) or not facts["input_tokens"]:
         return {}
@@ -99,7 +167,7 @@ def _cost(job: Job, facts: Results) -> Results:
     return {"cost": job.judging.of(job.judge).prices.cost(*tokens)}
 
 
-def _computing(job: Job, made_by: Results) -> Results:
+def _computing(job: Job, made_by: dict[str, Any]) -> dict[str, Any]:
     """How a training was computed, by the job that made it, which may have said other than this run; nothing for other
     stages."""
     if not isinstance(job, TrainJob):
@@ -119,7 +187,7 @@ def revisions(road: Road) -> list[str]:
 
 
 def _known(results: Results) -> Iterator[str]:
-    yield from (weights for weights in results["pair"]["weights"].values() if weights)
+    yield from (weights for weights in results.pair.weights.values() if weights)
 
 
 def files_in(folder: Path) -> list[str]:
@@ -128,23 +196,23 @@ def files_in(folder: Path) -> list[str]:
     return [*(name for name in FILES if (folder / name).is_file()), *curves]
 
 
-def read_manifest(folder: Path) -> Results:
+def read_manifest(folder: Path) -> Manifest:
     """The manifest in a run's folder.
 
     Raises:
         UserError: there is none, or none of this version.
     """
-    return read_part(folder, MANIFEST, "a manifest", SCHEMA, KEYS)
+    return read_part(folder, MANIFEST, "a manifest", Manifest, SCHEMA)
 
 
 def changed_files(folder: Path) -> list[str]:
     """What is wrong with the files that the manifest vouches for, one line each; empty where they are as written."""
-    found, vouched = [], read_manifest(folder)["files"]
+    found, vouched = [], read_manifest(folder).files
     for name, known in vouched.items():
         path = folder / name
         if not path.is_file():
             found.append(f"{name} is missing")
-        elif file_sha256(path) != known["sha256"]:
+        elif file_sha256(path) != known.sha256:
             found.append(f"{name} is not the file that the run wrote: its sha256 is not that of {MANIFEST}")
     others = [name for name in dict.fromkeys([*FILES, *files_in(folder)]) if name not in vouched]
     return found + [f"{MANIFEST} does not vouch for {name}" for name in others]

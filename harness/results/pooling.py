@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from harness.core.errors import UserError
 from harness.core.files import canonical_hash
-from harness.core.records import Verdict
+from harness.core.records import Verdict, plain
 from harness.methods import shaping
-from harness.results.figures import TEACHER, Declared, Results, RunRows, figures
+from harness.results.figures import TEACHER, Declared, RunRows, figures
 from harness.results.folder import declared_in, read_made
 from harness.results.reading import read_results
+from harness.results.schema import Kind, MethodFacts, Results
 
 
 def boards(folders: Sequence[Path], rank_incomplete: bool = False) -> list[Results]:
@@ -29,9 +29,9 @@ def boards(folders: Sequence[Path], rank_incomplete: bool = False) -> list[Resul
     seen: dict[str, Path] = {}
     for folder in folders:
         results = read_results(folder)
-        if results["name"] in seen:
-            raise UserError(f"{folder} is the same run as {seen[results['name']]}: it would count twice")
-        seen[results["name"]] = folder
+        if results.name in seen:
+            raise UserError(f"{folder} is the same run as {seen[results.name]}: it would count twice")
+        seen[results.name] = folder
         kinds.setdefault(pool_of(results), {})[folder] = results
     found: list[Results] = []
     for runs in kinds.values():
@@ -46,12 +46,12 @@ def pool_of(results: Results) -> str:
     """A digest of what runs must have in common for their rows to stand in one ranking."""
     return canonical_hash(
         [
-            results["pair"],
-            results["judge"],
-            [[judge["name"], judge["digest"]] for judge in results["judges"]],
-            results["judge_samples"],
-            [[entry["name"], entry["in_domain"], entry["digest"]] for entry in results["prompt_sets"]],
-            results["evaluation"],
+            plain(results.pair),
+            results.judge,
+            [[judge.name, judge.digest] for judge in results.judges],
+            results.judge_samples,
+            [[entry.name, entry.in_domain, entry.digest] for entry in results.prompt_sets],
+            plain(results.evaluation),
         ]
     )
 
@@ -59,30 +59,31 @@ def pool_of(results: Results) -> str:
 def pooled(runs: Sequence[Results], made: Sequence[RunRows], rank_incomplete: bool = False) -> Results:
     """The results of several runs of one kind as one."""
     names = _row_names(runs)
-    kinds: dict[str, str] = {}
-    methods: dict[str, Results] = {}
+    kinds: dict[str, Kind] = {}
+    methods: dict[str, MethodFacts] = {}
     contrasts: dict[tuple[str, str], None] = {}
     for run, known in zip(runs, names, strict=True):
         declared = declared_in(run)
         kinds |= {known[name]: kind for name, kind in declared.candidates.items() if known[name] not in kinds}
-        methods |= {known[m["name"]]: {**m, "name": known[m["name"]]} for m in run["methods"]}
+        methods |= {known[one.name]: one.model_copy(update={"name": known[one.name]}) for one in run.methods}
         contrasts |= dict.fromkeys((known[first], known[second]) for first, second in declared.contrasts)
     first = declared_in(runs[0])
     together = Declared(first.sets, _in_order(kinds), first.judges, first.parts, list(contrasts))
     rows = _renamed(runs, names, made)
     found = figures(together, rows, rank_incomplete)
-    said: dict[str, Results] = {entry["name"]: entry for entry in runs[0]["prompt_sets"]}
-    return {
-        **runs[0],
-        "name": ", ".join(run["name"] for run in runs),
-        "runs": [one for run in runs for one in run["runs"]],
-        "methods": list(methods.values()),
-        **found,
-        "prompt_sets": [{**said[entry["name"]], **entry} for entry in found["prompt_sets"]],
-    }
+    said = {entry.name: entry for entry in runs[0].prompt_sets}
+    return runs[0].model_copy(
+        update={
+            "name": ", ".join(run.name for run in runs),
+            "runs": tuple(one for run in runs for one in run.runs),
+            "methods": tuple(methods.values()),
+            **dict(found),
+            "prompt_sets": tuple(said[entry.name].model_copy(update=dict(entry)) for entry in found.prompt_sets),
+        }
+    )
 
 
-def _in_order(kinds: Mapping[str, str]) -> dict[str, str]:
+def _in_order(kinds: Mapping[str, Kind]) -> dict[str, Kind]:
     place = {"ceiling": 0, "untrained": 1, "method": 2, "control": 3}
     return dict(sorted(kinds.items(), key=lambda item: place[item[1]]))
 
@@ -94,7 +95,7 @@ def _row_names(runs: Sequence[Results]) -> list[dict[str, str]]:
     kinds: dict[str, dict[str, str]] = {}
     for run, known in zip(runs, trainings, strict=True):
         for name, digest in known.items():
-            kinds.setdefault(name, {}).setdefault(digest, run["name"].rsplit("-", 1)[-1])
+            kinds.setdefault(name, {}).setdefault(digest, run.name.rsplit("-", 1)[-1])
     return [
         {name: name if len(kinds[name]) == 1 else f"{name} ({kinds[name][digest]})" for name, digest in known.items()}
         for known in trainings
@@ -103,19 +104,17 @@ def _row_names(runs: Sequence[Results]) -> list[dict[str, str]]:
 
 def _trainings(run: Results) -> dict[str, str]:
     """A digest of everything that shaped each row but the seed; rows that were not trained have their name."""
-    config, training = run["config"], run["training"]
+    config, training = run.configured, run.training
     common = [
-        training["digest"],
-        training["sampling"],
-        config["max_prompt_tokens"],
-        config["scoring_precision"],
-        shaping(config["settings"]["sft"]),  # where the pairs' rejected responses and the reference come from
+        training.digest,
+        plain(training.sampling),
+        config.max_prompt_tokens,
+        config.scoring_precision,
+        shaping(config.settings["sft"]),  # where the pairs' rejected responses and the reference come from
     ]
-    found = {row["method"]: row["method"] for row in run["rows"]}
-    for method in run["methods"]:
-        found[method["name"]] = canonical_hash(
-            [common, method["method"], method["settings"], method["token_matched"] and method["controls"]]
-        )
+    found = {row.method: row.method for row in run.rows}
+    for one in run.methods:
+        found[one.name] = canonical_hash([common, one.method, plain(one.settings), one.token_matched and one.controls])
     return found
 
 
@@ -123,11 +122,11 @@ def _renamed(
     runs: Sequence[Results], names: Sequence[Mapping[str, str]], made: Sequence[RunRows]
 ) -> dict[str, RunRows]:
     """Each run's rows under their common names; what two runs share (one seed, one training) counts once."""
-    seen: set[tuple[Any, ...]] = set()
+    seen: set[tuple[str, int, str | None]] = set()
     found = {}
     for run, known, rows in zip(runs, names, made, strict=True):
-        artifacts = {method["name"]: method["artifact"] for method in run["methods"]}
-        seed = run["runs"][0]["seed"]
+        artifacts = {one.name: one.artifact for one in run.methods}
+        seed = run.runs[0].seed
         marks = {name: (known[name], seed, artifacts.get(name)) for name in known}
         new = {name for name, mark in marks.items() if mark not in seen}
         seen |= set(marks.values())
@@ -137,7 +136,7 @@ def _renamed(
             for row in rows.responses
             if row.system in new or row.system == TEACHER
         ]
-        found[run["name"]] = RunRows(verdicts, responses)
+        found[run.name] = RunRows(verdicts, responses)
     return found
 
 

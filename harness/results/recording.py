@@ -8,7 +8,7 @@ from pathlib import Path
 
 from harness.core.errors import UserError
 from harness.results.folder import RESULTS, as_file_name
-from harness.results.manifest import changed_files, files_in
+from harness.results.manifest import changed_files, files_in, read_manifest
 from harness.results.reading import read_results
 from harness.store import MANIFEST
 
@@ -34,9 +34,7 @@ def refs_of_run(folder: Path) -> set[str]:
     Raises:
         UserError: the folder holds no manifest.
     """
-    from harness.results import manifest
-
-    return {str(stage["ref"]) for stage in manifest.read_manifest(folder)["stages"]}
+    return {stage.ref for stage in read_manifest(folder).stages}
 
 
 def results_folder() -> Path:
@@ -61,7 +59,7 @@ def record(run: Path) -> Path:
     changed = changed_files(run)
     if changed:
         raise UserError(f"{run}: {changed[0]}; run it again (nothing is computed twice)")
-    target = results_folder() / as_file_name(str(results["name"]))
+    target = results_folder() / as_file_name(results.name)
     if target.resolve() != run.resolve():
         shutil.rmtree(target, ignore_errors=True)
         for name in [MANIFEST, *files_in(run)]:

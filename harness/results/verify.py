@@ -18,16 +18,28 @@ from harness.core.records import (
     Response,
     RunPrompt,
     RunResponse,
+    plain,
     prompts_digest,
     read_jsonl,
     read_records,
 )
 from harness.core.section import parse_yaml
 from harness.methods import shaping
-from harness.results.figures import SECTIONS, TEACHER, Results, figures
-from harness.results.folder import BOARD, CONFIG, CURVES, RESULTS, RUN_PROMPTS, RUN_RESPONSES, declared_in, read_made
-from harness.results.manifest import changed_files, from_results, read_manifest, sums
+from harness.results.figures import TEACHER, figures
+from harness.results.folder import (
+    BOARD,
+    CONFIG,
+    CURVES,
+    RESULTS,
+    RUN_PROMPTS,
+    RUN_RESPONSES,
+    declared_in,
+    lengths_in,
+    read_made,
+)
+from harness.results.manifest import Manifest, Stage, changed_files, from_results, read_manifest, sums
 from harness.results.reading import is_older, read_results
+from harness.results.schema import Figures, Results
 from harness.run.jobs import RESPONSES, VERDICTS, JudgeJob, job_from
 from harness.store import MANIFEST, Store
 
@@ -67,15 +79,15 @@ def verify(folder: Path, store: Store, board: Callable[[list[Results]], str], ti
     """
     found = Verification()
     results, manifest, older = read_results(folder), read_manifest(folder), is_older(folder)
-    found.add(f"{len(manifest['files'])} files of the folder by their sha256", changed_files(folder))
+    found.add(f"{len(manifest.files)} files of the folder by their sha256", changed_files(folder))
     if older:
-        rows = f"{len(results['rows'])} rows of figures, computed again from {VERDICTS} and {RUN_RESPONSES}"
+        rows = f"{len(results.rows)} rows of figures, computed again from {VERDICTS} and {RUN_RESPONSES}"
         found.checked.append(f"{rows}, as {RESULTS} is of an older version")
     elif all((folder / name).is_file() for name in (VERDICTS, RUN_RESPONSES)):  # else it is said above
-        rows = f"{len(results['rows'])} rows of figures from {VERDICTS} and {RUN_RESPONSES}"
+        rows = f"{len(results.rows)} rows of figures from {VERDICTS} and {RUN_RESPONSES}"
         found.add(rows, _figures(folder, results))
     if all((folder / name).is_file() for name in (RUN_PROMPTS, RUN_RESPONSES)):
-        found.add(f"prompts of {len(results['prompt_sets'])} sets", _prompts(folder, results))
+        found.add(f"prompts of {len(results.prompt_sets)} sets", _prompts(folder, results))
     found.add(
         f"what {RESULTS} says of settings, sampling and seed, from its configuration", _declared(results, manifest)
     )
@@ -87,11 +99,11 @@ def verify(folder: Path, store: Store, board: Callable[[list[Results]], str], ti
 
 
 def _figures(folder: Path, results: Results) -> Iterator[str]:
-    again = json.loads(json.dumps(figures(declared_in(results), {results["name"]: read_made(folder)})))
-    for section in SECTIONS:
-        for path, was, now in differences(results[section], again[section], section):
+    was, again = plain(results), plain(figures(declared_in(results), {results.name: read_made(folder)}))
+    for section in Figures.model_fields:
+        for path, one, other in differences(was[section], again[section], section):
             file = RUN_RESPONSES if path.split(": ")[-1].split(".")[0] in _FROM_RESPONSES else VERDICTS
-            yield f"{RESULTS}: {path} is {_short(was)}; from {file} it is {_short(now)}"
+            yield f"{RESULTS}: {path} is {_short(one)}; from {file} it is {_short(other)}"
 
 
 def differences(was: Any, now: Any, path: str) -> Iterator[tuple[str, Any, Any]]:
@@ -142,12 +154,12 @@ def _prompts(folder: Path, results: Results) -> Iterator[str]:
     answered: dict[str, set[str]] = {}
     for response in read_records(folder / RUN_RESPONSES, RunResponse):
         answered.setdefault(response.prompt_set, set()).add(response.prompt_id)
-    for entry in results["prompt_sets"]:
-        prompts = by_set.get(entry["name"], [])
-        if prompts_digest(prompts) != entry["digest"]:
-            yield f"{RUN_PROMPTS}: the prompts of {entry['name']} are not those that {RESULTS} has the digest of"
-        if answered.get(entry["name"], set()) != {prompt.id for prompt in prompts}:
-            yield f"{RUN_RESPONSES}: the prompts answered on {entry['name']} are not those of {RUN_PROMPTS}"
+    for entry in results.prompt_sets:
+        prompts = by_set.get(entry.name, [])
+        if prompts_digest(prompts) != entry.digest:
+            yield f"{RUN_PROMPTS}: the prompts of {entry.name} are not those that {RESULTS} has the digest of"
+        if answered.get(entry.name, set()) != {prompt.id for prompt in prompts}:
+            yield f"{RUN_RESPONSES}: the prompts answered on {entry.name} are not those of {RUN_PROMPTS}"
 
 
 def _board(folder: Path, results: Results, board: Callable[[list[Results]], str]) -> Iterator[str]:
@@ -156,53 +168,53 @@ def _board(folder: Path, results: Results, board: Callable[[list[Results]], str]
         yield f"{BOARD} is not what {RESULTS} renders to"
 
 
-def _settings(folder: Path, results: Results, manifest: Results) -> Iterator[str]:
+def _settings(folder: Path, results: Results, manifest: Manifest) -> Iterator[str]:
     if (folder / CONFIG).is_file():
         yield from _config(folder / CONFIG, results)
-    for key, value in from_results(results).items():
-        for path, was, now in differences(manifest[key], value, key):
+    said = plain(manifest)
+    for key, value in plain(from_results(results)).items():
+        for path, was, now in differences(said[key], value, key):
             yield f"{MANIFEST}: {path} is {_short(was)}; {RESULTS} has {_short(now)}"
-    for key, value in sums(manifest["stages"]).items():
-        if not _equal(manifest[key], value):
-            yield f"{MANIFEST}: {key} is {_short(manifest[key])}; of its stages it is {_short(value)}"
-    stages = {stage["ref"]: stage for stage in manifest["stages"]}
-    for method in results["methods"]:
-        name, stage = method["name"], stages.get(method["artifact"])
-        if stage is None or not stage["made"]:
-            yield f"{MANIFEST} has no training {method['artifact']}, which {RESULTS} has for {name}"
+    for key, value in plain(sums(manifest.stages)).items():
+        if not _equal(said[key], value):
+            yield f"{MANIFEST}: {key} is {_short(said[key])}; of its stages it is {_short(value)}"
+    stages = {stage.ref: stage for stage in manifest.stages}
+    for one in results.methods:
+        stage = stages.get(one.artifact)
+        if stage is None or not stage.made:
+            yield f"{MANIFEST} has no training {one.artifact}, which {RESULTS} has for {one.name}"
             continue
-        for path, was, now in differences(method["facts"], stage["facts"], f"methods / {name}"):
+        for path, was, now in differences(plain(one.facts), stage.facts, f"methods / {one.name}"):
             yield f"{RESULTS}: {path} is {_short(was)}; {MANIFEST} has {_short(now)}"
-        curve = folder / CURVES / f"{name}.jsonl"
-        if not curve.is_file() or file_sha256(curve) != stage["files"][METRICS]["sha256"]:
-            yield f"{CURVES}/{name}.jsonl is not the curve that its training {method['artifact']} wrote"
+        curve = folder / CURVES / f"{one.name}.jsonl"
+        if not curve.is_file() or file_sha256(curve) != stage.files[METRICS].sha256:
+            yield f"{CURVES}/{one.name}.jsonl is not the curve that its training {one.artifact} wrote"
 
 
-def _declared(results: Results, manifest: Results) -> Iterator[str]:
+def _declared(results: Results, manifest: Manifest) -> Iterator[str]:
     """What a board says beside its figures, held against the configuration and the stages."""
-    config = results["config"]
-    said = {
-        "seed": results["runs"][0]["seed"],
-        "train_sampling": results["training"]["sampling"],
-        "eval_sampling": results["evaluation"]["sampling"],
-        "settings": {m["method"]: m["settings"] for m in results["methods"] if not m["controls"]},
+    config = results.configured
+    settings = {one.method: plain(one.settings) for one in results.methods if not one.controls}
+    said: dict[str, tuple[Any, Any]] = {
+        "seed": (results.runs[0].seed, config.seed),
+        "train_sampling": (plain(results.training.sampling), config.train_sampling),
+        "eval_sampling": (plain(results.evaluation.sampling), config.eval_sampling),
+        "settings": (settings, {name: shaping(config.settings[name]) for name in settings if name in config.settings}),
     }
-    for key, value in said.items():
-        wanted = config[key]
-        if key == "settings":
-            wanted = {name: shaping(wanted[name]) for name in said["settings"] if name in wanted}
+    for key, (value, wanted) in said.items():
         for path, was, now in differences(value, wanted, key):
             yield f"{RESULTS}: {path} is {_short(was)}; its configuration has {_short(now)}"
-    facts = [stage["facts"] for stage in manifest["stages"] if stage["made"]]
-    if results["pruning"] is not None and results["pruning"] not in facts:
+    facts = [stage.facts for stage in manifest.stages if stage.made]
+    if results.pruning is not None and plain(results.pruning) not in facts:
         yield f"{RESULTS}: pruning is not what any stage of {MANIFEST} says"
-    lengths = [(f["tokens"] / f["responses"], f["cut"] / f["responses"]) for f in facts if f.get("cut") is not None]
-    if (results["training"]["mean_tokens"], results["training"]["cut_share"]) not in lengths:
+    lengths = [lengths_in(found) for found in facts if found.get("cut") is not None]
+    training = results.training
+    if {"mean_tokens": training.mean_tokens, "cut_share": training.cut_share} not in lengths:
         yield f"{RESULTS}: the lengths of the training responses are not what any stage of {MANIFEST} says"
 
 
 def _config(path: Path, results: Results) -> Iterator[str]:
-    config = {key: value for key, value in results["config"].items() if key != "training"}
+    config = {key: value for key, value in results.config.items() if key != "training"}
     written = parse_yaml(path.read_text(encoding="utf-8", errors="replace"), str(path))
     found = list(differences(config, written, "config"))
     for where, was, now in found:
@@ -211,49 +223,49 @@ def _config(path: Path, results: Results) -> Iterator[str]:
         yield f"{CONFIG} lacks settings of {RESULTS}"
 
 
-def _artifacts(folder: Path, manifest: Results, store: Store, found: Verification, tick: Tick) -> None:
+def _artifacts(folder: Path, manifest: Manifest, store: Store, found: Verification, tick: Tick) -> None:
     """Every file of every artifact that is here is read again, whatever is remembered of it."""
-    made = [stage for stage in manifest["stages"] if stage["made"]]
-    here = [stage for stage in made if store.has(stage["ref"])]
-    absent = [stage for stage in manifest["stages"] if stage not in here]  # judgings with verdicts that failed, too
-    found.absent += [f"{stage['label']} ({stage['ref']})" for stage in absent]
+    made = [stage for stage in manifest.stages if stage.made]
+    here = [stage for stage in made if store.has(stage.ref)]
+    absent = [stage for stage in manifest.stages if stage not in here]  # judgings with verdicts that failed, too
+    found.absent += [f"{stage.label} ({stage.ref})" for stage in absent]
     if not here:
         return
     wrong: list[str] = []
-    whole: list[Results] = []
+    whole: list[Stage] = []
     for number, stage in enumerate(here):
-        tick(number, len(here), stage["label"])
+        tick(number, len(here), stage.label)
         problems = list(_artifact(stage, store))
         wrong += problems
         whole += [] if problems else [stage]
     found.add(f"{len(here)} artifacts of the store, every file by its sha256 and every key by its job", wrong)
     if len(here) == len(made):
-        every = len(whole) == len(manifest["stages"])
+        every = len(whole) == len(manifest.stages)
         found.add(f"{VERDICTS} and {RUN_RESPONSES} from the artifacts", _rows(folder, whole, every, store))
 
 
-def _artifact(stage: Results, store: Store) -> Iterator[str]:
-    where = f"{stage['label']} ({stage['ref']})"
-    for name, known in stage["files"].items():
-        path = store.path(stage["ref"]) / name
+def _artifact(stage: Stage, store: Store) -> Iterator[str]:
+    where = f"{stage.label} ({stage.ref})"
+    for name, known in stage.files.items():
+        path = store.path(stage.ref) / name
         if not path.is_file():
             yield f"{where}: {name} is missing in the store"
-        elif file_sha256(path) != known["sha256"]:
+        elif file_sha256(path) != known.sha256:
             yield f"{where}: {name} is not the file that {MANIFEST} has the sha256 of"
     try:
-        written = json.loads((store.path(stage["ref"]) / MANIFEST).read_text(encoding="utf-8"))
+        written = json.loads((store.path(stage.ref) / MANIFEST).read_text(encoding="utf-8"))
         ref = job_from(written["job"]).ref
-        changed = [name for name in ("facts", "seconds", "created") if written[name] != stage[name]]
+        changed = [name for name in ("facts", "seconds", "created") if written[name] != getattr(stage, name)]
     except (ValueError, KeyError, TypeError):
         yield f"{where}: its {MANIFEST} is damaged, or of another version"
         return
     if changed:
         yield f"{where}: {', '.join(changed)} of the artifact are not those of {MANIFEST}"
-    if ref != stage["ref"]:
+    if ref != stage.ref:
         yield f"{where}: its key does not follow from its job (changed, or of another version)"
 
 
-def _rows(folder: Path, stages: Sequence[Results], every: bool, store: Store) -> Iterator[str]:
+def _rows(folder: Path, stages: Sequence[Stage], every: bool, store: Store) -> Iterator[str]:
     """The folder's rows are those of the judgings, and of the responses that those judged.
 
     every: the stages are all of the run's. Else some are damaged or not made, and rows that they had are passed over.
@@ -261,7 +273,7 @@ def _rows(folder: Path, stages: Sequence[Results], every: bool, store: Store) ->
     verdicts: Counter[str] = Counter()
     judgings: set[tuple[str, str, str]] = set()
     answers: dict[tuple[str, str], str] = {}
-    sound = {stage["ref"] for stage in stages}
+    sound = {stage.ref for stage in stages}
     for ref in sound:
         manifest = json.loads((store.path(ref) / MANIFEST).read_text(encoding="utf-8"))
         job = job_from(manifest["job"])

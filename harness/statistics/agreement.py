@@ -10,15 +10,16 @@ Measurement 20:37.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import combinations
 from math import hypot
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
-from harness.core.records import Verdict
+from harness.core.records import Record, Verdict
 from harness.statistics.outcomes import Outcome, Outcomes, outcomes_by_prompt
 from harness.statistics.rates import RESAMPLES, Interval, wilson
 
@@ -33,17 +34,18 @@ _ONE = 1 - 1e-12
 
 
 def share(count: int, n: int) -> Share:
-    return Share(count, n, count / n, wilson(count, n)) if n else Share(0, 0, None, None)
+    if not n:
+        return Share(count=0, n=0, share=None, interval=None)
+    return Share(count=count, n=n, share=count / n, interval=wilson(count, n))
 
 
-@dataclass(frozen=True)
-class Share:
-    """count of n, and their share with Wilson's interval; None where n is 0."""
+class Share(Record):
+    """A count of n, and their share; null where n is 0."""
 
-    count: int
-    n: int
-    share: float | None
-    interval: Interval | None
+    count: int = Field(description="how many")
+    n: int = Field(description="of how many")
+    share: float | None = Field(description="count / n")
+    interval: Interval | None = Field(description="its interval, Wilson's")
 
 
 def mean(values: Sequence[float], bounds: Interval = (0.0, 1.0), seed: int = 0, resamples: int = RESAMPLES) -> Mean:
@@ -99,27 +101,38 @@ def agreement(
     n, same = int(whole.sum()), int(np.trace(whole))
     cells = tuple((int(row[0]), int(row[1]), int(row[2])) for row in whole)
     kappa, interval, undefined, note = _kappa(by_cluster, seed, resamples)
-    return Agreement(n, len(ids) - n, cells, share(same, n), kappa, interval, undefined, note)
+    return Agreement(
+        n=n,
+        missing=len(ids) - n,
+        table=cells,
+        agreement=share(same, n),
+        kappa=kappa,
+        kappa_interval=interval,
+        undefined_resamples=undefined,
+        note=note,
+    )
 
 
-@dataclass(frozen=True)
-class Agreement:
-    """Two judges on the same prompts.
+class Agreement(Record):
+    """Two judges on the same prompts."""
 
-    n: prompts that both judged. missing: prompts that at least one of them did not judge; not in n.
-    table: [3, 3] counts, the first judge's win, tie, loss by the second's.
-    kappa: None where it is undefined; `note` then says why, and says so too where κ has no interval.
-    undefined_resamples: bootstrap resamples without a κ, left out of its interval.
-    """
+    n: int = Field(description="outcomes that both have")
+    missing: int = Field(description="outcomes that at least one of them lacks; not in n")
+    table: tuple[tuple[int, int, int], ...] = Field(description="counts: the first's win, tie, loss by the second's")
+    agreement: Share = Field(description="of n, the same outcome")
+    kappa: float | None = Field(description="Cohen's κ; null where it is undefined")
+    kappa_interval: Interval | None = Field(description="its interval: a bootstrap over prompts")
+    undefined_resamples: int = Field(description="bootstrap resamples without a κ, left out of its interval")
+    note: str = Field(description="why there is no κ, or no interval of it; empty where there is")
 
-    n: int
-    missing: int
-    table: tuple[tuple[int, int, int], ...]
-    agreement: Share
-    kappa: float | None
-    kappa_interval: Interval | None
-    undefined_resamples: int
-    note: str
+
+class _Judges(Record):
+    first: str = Field(description="a judge")
+    second: str = Field(description="another")
+
+
+class JudgeAgreement(Agreement, _Judges):
+    """How far two judges agree on win, tie and loss, over all candidates and prompt sets."""
 
 
 def difference(a: Mean, b: Mean) -> tuple[float | None, Interval | None]:
@@ -171,15 +184,13 @@ def _kappa(by_cluster: NDArray[np.int64], seed: int, resamples: int) -> tuple[fl
     return kappa, (low, high), len(found) - len(defined), ""
 
 
-def agreements(found: Outcomes, judges: Sequence[str]) -> list[dict[str, Any]]:
-    """Agreement of each pair of judges over all candidates and prompt sets, as plain data with the two names."""
+def agreements(found: Outcomes, judges: Sequence[str]) -> list[JudgeAgreement]:
+    """Agreement of each pair of judges over all candidates and prompt sets."""
     by_judge = {judge: _by_comparison(found.where(judge=judge)) for judge in judges}
     return [
-        {
-            "first": one,
-            "second": other,
-            **asdict(agreement(by_judge[one], by_judge[other], cluster=lambda key: key[0])),
-        }
+        JudgeAgreement(
+            first=one, second=other, **dict(agreement(by_judge[one], by_judge[other], cluster=lambda key: key[0]))
+        )
         for one, other in combinations(judges, 2)
     ]
 

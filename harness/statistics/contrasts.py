@@ -13,11 +13,12 @@ Biol. 9:39, for (k + 1) / (R + 1); Holm (1979), Scand. J. Statistics 6:65.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
+from pydantic import Field
 
+from harness.core.records import Record
 from harness.statistics.outcomes import Floats, Ints, Outcomes
 from harness.statistics.rates import RESAMPLES, Interval, interval, resampled_sums
 
@@ -27,25 +28,30 @@ LEVEL = 0.05
 EXACT = 12  # up to so many prompts that differ, all 2^12 sign patterns are fewer than the draws
 
 
-@dataclass(frozen=True)
-class Contrast:
-    """first − second, in preference rate (−2..2), within one scope: a prompt set, or a domain of several.
+class Candidates(Record):
+    first: str = Field(description="a candidate")
+    second: str = Field(description="the one that it is set against")
 
-    n: prompts judged for both. left_out: prompts of either that are not. differing: prompts with d_p ≠ 0.
-    p_holm: p corrected over the family that the contrast was made with. All are None where n is 0.
-    """
 
-    first: str
-    second: str
-    scope: str
-    judge: str
-    n: int
-    left_out: int
-    differing: int
-    difference: float | None
-    interval: Interval | None
-    p: float | None
-    p_holm: float | None
+class Scope(Candidates):
+    scope: str = Field(description="a prompt set, or a domain of several")
+
+
+class Difference(Record):
+    """first − second, in preference rate."""
+
+    judge: str = Field(description="by whose verdicts")
+    n: int = Field(description="prompts judged for both")
+    left_out: int = Field(description="prompts of either that were not judged for both")
+    differing: int = Field(description="prompts on which the two differ")
+    difference: float | None = Field(description="mean difference over the n prompts, −2..2; null where there are none")
+    interval: Interval | None = Field(description="its interval")
+    p: float | None = Field(description="of a two-sided sign-flip test")
+    p_holm: float | None = Field(description="p corrected (Holm) over the family that was tested together")
+
+
+class Contrast(Difference, Scope):
+    """A difference within one scope. (A record's fields are in the order of its bases, the last one first.)"""
 
     @property
     def distinguishable(self) -> bool:
@@ -93,14 +99,25 @@ def contrast(first: Outcomes, second: Outcomes, names: tuple[str, str], scope: s
     both, here, there = np.intersect1d(known, others, assume_unique=True, return_indices=True)
     every = len(np.union1d(first.prompt, second.prompt))
     apart = mine[here] - theirs[there]
-    n, left_out = len(both), every - len(both)
-    judge = ", ".join(sorted(judges))
-    if n == 0:
-        return Contrast(*names, scope, judge, 0, left_out, 0, None, None, None, None)
-    difference = float(apart.mean())
-    ends = interval(resampled_sums(apart[:, None], seed)[:, 0] / n, difference, n, (-2, 2))
-    p = sign_flip_p(apart, seed)
-    return Contrast(*names, scope, judge, n, left_out, int(np.count_nonzero(apart)), difference, ends, p, p)
+    n = len(both)
+    difference = float(apart.mean()) if n else None
+    ends = p = None
+    if difference is not None:
+        ends = interval(resampled_sums(apart[:, None], seed)[:, 0] / n, difference, n, (-2, 2))
+        p = sign_flip_p(apart, seed)
+    return Contrast(
+        first=names[0],
+        second=names[1],
+        scope=scope,
+        judge=", ".join(sorted(judges)),
+        n=n,
+        left_out=every - n,
+        differing=int(np.count_nonzero(apart)),
+        difference=difference,
+        interval=ends,
+        p=p,
+        p_holm=p,
+    )
 
 
 def _values(found: Outcomes) -> tuple[Ints, Floats]:
@@ -139,12 +156,12 @@ def holm(values: Sequence[float]) -> list[float]:
 def corrected(family: Sequence[Contrast]) -> list[Contrast]:
     """The contrasts with p_holm over all of them that have a p."""
     adjusted = iter(holm([made.p for made in family if made.p is not None]))
-    return [made if made.p is None else replace(made, p_holm=next(adjusted)) for made in family]
+    return [made if made.p is None else made.model_copy(update={"p_holm": next(adjusted)}) for made in family]
 
 
-def ranks(groups: Sequence[int]) -> list[list[int]]:
+def ranks(groups: Sequence[int]) -> list[tuple[int, int]]:
     """First and last place, from 1, of each row's group; groups are those of `indistinguishable`."""
-    return [[groups.index(group) + 1, groups.index(group) + groups.count(group)] for group in groups]
+    return [(groups.index(group) + 1, groups.index(group) + groups.count(group)) for group in groups]
 
 
 def indistinguishable(

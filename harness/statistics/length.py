@@ -15,10 +15,10 @@ Sources: Dubois et al. (2024), arXiv 2404.04475, for the idea; Papke and Wooldri
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
+from pydantic import Field
 
+from harness.core.records import Record
 from harness.statistics.outcomes import ComparisonKey, Floats, Ints, Outcomes, comparisons, joint_codes
 from harness.statistics.rates import Interval, Z
 
@@ -32,27 +32,20 @@ MIN_OUTCOMES = 30
 _STEPS, _CLOSE, _FLAT = 50, 1e-9, 1e-8
 
 
-@dataclass(frozen=True)
-class LengthControl:
-    """One comparison with the length of its responses.
+class LengthControl(Record):
+    """One comparison with the length of its responses."""
 
-    Means are of all responses whose length is known, in `unit` (tokens or characters; empty where unknown or mixed).
-    n: outcomes in the model; preference_rate is theirs as they are, controlled_rate at equal length.
-    coefficient: β, in logits for one standard deviation (`spread`, in units) more length.
-    reason: why there is no controlled rate; empty where there is one.
-    """
-
-    n: int
-    unit: str
-    candidate_mean: float | None = None
-    reference_mean: float | None = None
-    spread: float | None = None
-    preference_rate: float | None = None
-    controlled_rate: float | None = None
-    controlled_interval: Interval | None = None
-    coefficient: float | None = None
-    coefficient_interval: Interval | None = None
-    reason: str = ""
+    n: int = Field(description="outcomes in the model")
+    unit: str = Field(description="of lengths: tokens or characters; empty where they are unknown or mixed")
+    candidate_mean: float | None = Field(default=None, description="mean of all responses whose length is known")
+    reference_mean: float | None = Field(default=None, description="the same of the reference's")
+    spread: float | None = Field(default=None, description="standard deviation of the difference in length")
+    preference_rate: float | None = Field(default=None, description="of the n outcomes, as they are")
+    controlled_rate: float | None = Field(default=None, description="at equal length")
+    controlled_interval: Interval | None = Field(default=None, description="its interval")
+    coefficient: float | None = Field(default=None, description="logits for one standard deviation more length")
+    coefficient_interval: Interval | None = Field(default=None, description="its interval")
+    reason: str = Field(default="", description="why there is no controlled rate; empty where there is one")
 
 
 def length_controls(found: Outcomes) -> dict[ComparisonKey, LengthControl]:
@@ -85,7 +78,7 @@ def length_control(rows: Outcomes, others: Floats) -> LengthControl:
     units = np.unique(rows.in_tokens[sized])
     if len(units) != 1:
         reason = "some lengths are in tokens, some in characters" if len(units) else "no lengths are known"
-        return LengthControl(0, "", reason=reason)
+        return LengthControl(n=0, unit="", reason=reason)
     means = float(rows.candidate_length[sized].mean()), float(rows.reference_length[sized].mean())
     used = sized & ~np.isnan(rows.value)
     n, y = int(used.sum()), (1 + rows.value[used]) / 2
@@ -94,8 +87,12 @@ def length_control(rows: Outcomes, others: Floats) -> LengthControl:
     spread = float(longer.std()) if n else None
     unit = "tokens" if units[0] else "characters"
 
+    known = LengthControl(
+        n=n, unit=unit, candidate_mean=means[0], reference_mean=means[1], spread=spread, preference_rate=rate
+    )
+
     def refused(reason: str) -> LengthControl:
-        return LengthControl(n, unit, *means, spread, rate, reason=reason)
+        return known.model_copy(update={"reason": reason})
 
     prompts = np.unique(rows.prompt[used], return_inverse=True)[1]
     if (judged := int(prompts.max(initial=-1)) + 1) < MIN_PROMPTS:
@@ -113,7 +110,8 @@ def length_control(rows: Outcomes, others: Floats) -> LengthControl:
         return refused("wins and losses are separated by length or difficulty: the model has no finite fit")
     controlled, ends, error = _controlled(design, y, theta, prompts)
     beta = float(theta[1])
-    return LengthControl(n, unit, *means, spread, rate, controlled, ends, beta, (beta - Z * error, beta + Z * error))
+    of_beta = {"coefficient": beta, "coefficient_interval": (beta - Z * error, beta + Z * error)}
+    return known.model_copy(update={"controlled_rate": controlled, "controlled_interval": ends, **of_beta})
 
 
 def _design(z: Floats, others: Floats) -> Floats:

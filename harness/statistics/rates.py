@@ -13,13 +13,13 @@ Statistics 7:1; for clusters Field and Welsh (2007), JRSS B 69:369.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from math import sqrt
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
-from harness.core.records import Verdict
+from harness.core.records import Record, Verdict
 from harness.statistics.outcomes import ComparisonKey, Floats, Orders, Outcomes, comparisons, from_records, outcomes
 
 RESAMPLES = 10_000
@@ -40,31 +40,26 @@ _DRAWN_AT_ONCE = 2_500_000  # prompts drawn in one piece: 20 MB
 _FEW = 6  # drawing a count takes about six times as long as drawing a prompt
 
 
-@dataclass(frozen=True)
-class Rates:
-    """Counts of outcomes, and rates in −1..1 (preference) and 0..1; `missing` ones are not in `n`.
+class Rates(Record):
+    """Counts of outcomes, each of one prompt in one run, and rates with their 95% intervals; null where n is 0."""
 
-    An outcome is of one prompt in one run; prompts: how many different ones are in n.
-    orders: those that the verdicts have, as in `Outcomes.orders_seen`.
-    """
-
-    n: int
-    wins: int
-    ties: int
-    losses: int
-    missing: int
-    failed_verdicts: int
-    preference_rate: float | None = None
-    preference_interval: Interval | None = None
-    win_rate: float | None = None
-    win_interval: Interval | None = None
-    half_tie_rate: float | None = None
-    half_tie_interval: Interval | None = None
-    mean_preference: float | None = None
-    mean_preference_interval: Interval | None = None
-    prompts: int = 0
-    missing_share: float = 0.0
-    orders: Orders = "none"
+    n: int = Field(description="outcomes: wins, ties and losses")
+    wins: int = Field(description="preferred over the reference in every order")
+    ties: int = Field(description="no preference, or orders that contradict each other")
+    losses: int = Field(description="the reference preferred in every order")
+    missing: int = Field(description="outcomes that are none, as a verdict failed or could not be read; not in n")
+    failed_verdicts: int = Field(description="verdicts, one an order, that are not ok")
+    preference_rate: float | None = Field(description="(wins − losses) / n, −1..1; 0 is parity")
+    preference_interval: Interval | None = Field(description="its interval")
+    win_rate: float | None = Field(description="wins / n, 0..1")
+    win_interval: Interval | None = Field(description="its interval")
+    half_tie_rate: float | None = Field(description="(wins + ties / 2) / n, 0..1")
+    half_tie_interval: Interval | None = Field(description="its interval")
+    mean_preference: float | None = Field(description="mean of the judge's own strengths of preference, 0..1")
+    mean_preference_interval: Interval | None = Field(description="its interval")
+    prompts: int = Field(description="different prompts in n: of several runs a prompt has an outcome each")
+    missing_share: float = Field(description="missing / (n + missing)")
+    orders: Orders = Field(description="that the verdicts have: both, one, none (the judge sees no order) or mixed")
 
 
 def wilson(count: int, n: int) -> Interval:
@@ -168,7 +163,10 @@ def _rates(group: Outcomes, sums: Floats, preferences: Floats | None, seed: int)
     lacking = missing / len(group) if len(group) else 0.0
     orders = group.orders_seen if len(group) else "none"
     if n == 0 or preferences is None:
-        return Rates(0, 0, 0, 0, missing, failed, missing_share=lacking, orders=orders)
+        return Rates.model_validate(
+            {**dict.fromkeys(Rates.model_fields), **dict.fromkeys(("n", "wins", "ties", "losses", "prompts"), 0)}
+            | {"missing": missing, "failed_verdicts": failed, "missing_share": lacking, "orders": orders}
+        )
     losses, judged = wins - margin, sums[sums[:, 0] > 0]
     prompts = len(judged)
     if prompts == n:

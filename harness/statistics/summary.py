@@ -1,20 +1,22 @@
-"""The statistics of any verdicts, in one composition."""
+"""The statistics of any verdicts, in one composition: what `stats` says, and what a board's figures are made of."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
 import numpy as np
+from pydantic import Field
 
 from harness.core.errors import UserError
+from harness.core.records import Record
 from harness.core.registry import did_you_mean
-from harness.statistics.agreement import Share, agreements, share
+from harness.statistics.agreement import JudgeAgreement, Share, agreements, share
 from harness.statistics.alpaca import alpaca_eval_metrics
-from harness.statistics.contrasts import Contrast, contrasts, indistinguishable, ranks
-from harness.statistics.length import length_controls
+from harness.statistics.contrasts import Candidates, Contrast, Difference, contrasts, indistinguishable, ranks
+from harness.statistics.length import LengthControl, length_controls
 from harness.statistics.outcomes import (
     OK,
     ORDERS,
@@ -23,25 +25,103 @@ from harness.statistics.outcomes import (
     Ints,
     Outcomes,
     Verdicts,
-    comparisons,
     joint_codes,
     outcomes,
 )
+from harness.statistics.outcomes import comparisons as by_comparison
 from harness.statistics.rates import MAX_MISSING, Rates, comparison_rates, wilson
 
-Figures = dict[str, Any]
+
+class _OnSet(Record):
+    prompt_set: str
 
 
-COMPARISON = ("prompt_set", "candidate", "reference", "judge")
+class Table(_OnSet):
+    """What candidates are ranked within."""
+
+    reference: str
+    judge: str
 
 
-TABLE = ("prompt_set", "reference", "judge")  # what candidates are ranked within
+class Compared(Record):
+    """Who was judged against whom, on what, by whom."""
+
+    prompt_set: str
+    candidate: str
+    reference: str
+    judge: str
+
+
+class _Judged(Record):
+    flips: Share
+    verdicts: dict[str, int] = Field(description="by status")
+
+
+class Comparison(_Judged, Rates, Compared):
+    """The rates of one comparison, and how its verdicts came out."""
+
+
+class Ranked(Record):
+    """A row in its place: its group of rows that cannot be told from the next, and that group's first and last rank."""
+
+    candidate: str
+    preference_rate: float
+    group: int
+    rank: tuple[int, int]
+
+
+class SetContrast(Difference, Candidates, _OnSet):
+    """A difference on one prompt set."""
+
+    reference: str
+    distinguishable: bool
+
+
+class _Rows(Record):
+    rows: tuple[Ranked, ...]
+    tests: tuple[SetContrast, ...] = Field(description="each row against the next one")
+    reason: str = Field(description="why nothing is ranked; empty where it is")
+
+
+class Ranking(_Rows, Table):
+    """The candidates of a table, by preference rate."""
+
+
+class ComparedLength(LengthControl, Compared):
+    """The length control of one comparison."""
+
+
+class AlpacaEval(Record):
+    """AlpacaEval's figures, as in `alpaca.alpaca_eval_metrics`."""
+
+    candidate: str
+    reference: str
+    prompts: int
+    win_rate: float | None
+    standard_error: float | None
+    n_wins: int
+    n_wins_base: int
+    n_draws: int
+    n_total: int
+    discrete_win_rate: float | None
+
+
+class Statistics(Record):
+    """All figures of verdicts."""
+
+    seed: int
+    comparisons: tuple[Comparison, ...]
+    neighbours: tuple[Ranking, ...]
+    contrasts: tuple[SetContrast, ...]
+    length: tuple[ComparedLength, ...]
+    agreement: tuple[JudgeAgreement, ...]
+    alpaca_eval: tuple[AlpacaEval, ...]
 
 
 def statistics_of(
     verdicts: Verdicts, contrasts: Sequence[tuple[str, str]] = (), seed: int = 0, rank_incomplete: bool = False
-) -> Figures:
-    """All figures of the verdicts, as data that JSON can hold; contrasts: pairs of candidates, declared beforehand.
+) -> Statistics:
+    """All figures of the verdicts; contrasts: pairs of candidates, declared beforehand.
     rank_incomplete: rank where more than MAX_MISSING of the prompts are missing.
 
     Raises:
@@ -49,17 +129,20 @@ def statistics_of(
     """
     found = outcomes(verdicts)
     _check(found, contrasts)
-    rates = comparison_rates(found, seed)
-    lengths = length_controls(found).items()
-    return {
-        "seed": seed,
-        "comparisons": _comparisons(verdicts, rates),
-        "neighbours": _neighbours(found, rates, seed, rank_incomplete),
-        "contrasts": _contrasts(found, contrasts, seed),
-        "length": [{**dict(zip(COMPARISON, names, strict=True)), **asdict(made)} for names, made in lengths],
-        "agreement": _agreement(found, rates),
-        "alpaca_eval": _alpaca_eval(verdicts),
-    }
+    compared = comparisons(verdicts, found, seed)
+    return Statistics(
+        seed=seed,
+        comparisons=tuple(compared.values()),
+        neighbours=tuple(_neighbours(found, compared, seed, rank_incomplete)),
+        contrasts=tuple(_contrasts(found, contrasts, seed)),
+        length=tuple(ComparedLength(**_named(key), **dict(made)) for key, made in length_controls(found).items()),
+        agreement=tuple(_agreement(found, compared)),
+        alpaca_eval=tuple(_alpaca_eval(verdicts)),
+    )
+
+
+def _named(key: ComparisonKey) -> dict[str, Any]:
+    return dict(zip(Compared.model_fields, key, strict=True))
 
 
 def _check(found: Outcomes, pairs: Sequence[tuple[str, str]]) -> None:
@@ -72,21 +155,22 @@ def _check(found: Outcomes, pairs: Sequence[tuple[str, str]]) -> None:
             raise UserError(f"a contrast of '{pair[0]}' with itself says nothing; name two candidates")
 
 
-def _comparisons(verdicts: Verdicts, rates: dict[ComparisonKey, Rates]) -> list[Figures]:
-    """Comparisons are in the order of the same codes here as in `outcomes.comparisons`, and so in `rates`."""
+def comparisons(verdicts: Verdicts, found: Outcomes, seed: int = 0) -> dict[ComparisonKey, Comparison]:
+    """Every comparison of the verdicts, whose outcomes are `found`.
+
+    They are in the order of the same codes here as in `outcomes.comparisons`, and so in the rates.
+    """
+    rates = comparison_rates(found, seed)
     key = joint_codes((verdicts.prompt_set, verdicts.candidate, verdicts.reference, verdicts.judge))
     places, kinds = np.unique(key, return_inverse=True)[1], len(STATUSES)
     counts = np.bincount(places * kinds + verdicts.status, minlength=len(rates) * kinds).reshape(-1, kinds)
     flips = _flips(verdicts, places, len(rates))
-    return [
-        {
-            **dict(zip(COMPARISON, names, strict=True)),
-            **asdict(known),
-            "flips": asdict(flipped),
-            "verdicts": dict(zip(STATUSES, statuses, strict=True)),
-        }
+    return {
+        names: Comparison(
+            **_named(names), **dict(known), flips=flipped, verdicts=dict(zip(STATUSES, statuses, strict=True))
+        )
         for (names, known), statuses, flipped in zip(rates.items(), counts.tolist(), flips, strict=True)
-    ]
+    }
 
 
 def _flips(verdicts: Verdicts, places: Ints, count: int) -> list[Share]:
@@ -107,64 +191,77 @@ def _flips(verdicts: Verdicts, places: Ints, count: int) -> list[Share]:
     once = np.unique(joint_codes((of, ok.prompt[first][both])), return_index=True)[1]
     columns = (np.bincount(where, minlength=count).tolist() for where in (of[sides < 0], of, of[once]))
     return [
-        replace(share(flipped, n), interval=wilson(round(flipped / n * prompts), prompts)) if n else share(0, 0)
+        share(flipped, n).model_copy(update={"interval": wilson(round(flipped / n * prompts), prompts)})
+        if n
+        else share(0, 0)
         for flipped, n, prompts in zip(*columns, strict=True)
     ]
 
 
-def _neighbours(found: Outcomes, rates: dict[ComparisonKey, Rates], seed: int, incomplete: bool) -> list[Figures]:
-    tables: dict[tuple[str, ...], dict[str, Rates]] = {}
-    for (prompt_set, candidate, reference, judge), known in rates.items():
+def _neighbours(
+    found: Outcomes, compared: dict[ComparisonKey, Comparison], seed: int, incomplete: bool
+) -> list[Ranking]:
+    tables: dict[tuple[str, ...], dict[str, Comparison]] = {}
+    for (prompt_set, candidate, reference, judge), known in compared.items():
         tables.setdefault((prompt_set, reference, judge), {})[candidate] = known
     return [
-        _ranked(found, dict(zip(TABLE, names, strict=True)), rows, seed, incomplete)
+        _ranked(found, dict(zip(Table.model_fields, names, strict=True)), rows, seed, incomplete)
         for names, rows in tables.items()
         if len(rows) > 1
     ]
 
 
-def _ranked(found: Outcomes, names: dict[str, str], rates: dict[str, Rates], seed: int, incomplete: bool) -> Figures:
+def _ranked(
+    found: Outcomes, names: dict[str, str], compared: dict[str, Comparison], seed: int, incomplete: bool
+) -> Ranking:
     """Rows by preference rate, each with its group and the first and last rank of that; or the reason why not."""
     mine = found.where(**names)
     prompts = len(np.unique(mine.prompt))
     # a prompt of which a candidate has no verdict at all is missing as much as one whose verdict failed
-    missing = {name: max(known.missing_share, 1 - known.prompts / prompts) for name, known in rates.items()}
+    missing = {name: max(known.missing_share, 1 - known.prompts / prompts) for name, known in compared.items()}
     worst = max(missing, key=lambda name: missing[name])
     if missing[worst] > MAX_MISSING and not incomplete:
         lacking = f"{missing[worst]:.1%} of the prompts are missing for {worst}"
         reason = f"{lacking}; above {MAX_MISSING:.0%} nothing is ranked unless --rank-incomplete says so"
-        return {**names, "rows": [], "tests": [], "reason": reason}
-    judged = {name: rate for name, known in rates.items() if (rate := known.preference_rate) is not None}
-    ordered = sorted(judged, key=lambda name: (-judged[name], name))
-    tests, groups = indistinguishable(mine, ordered, names["prompt_set"], seed)
-    rows = [
-        {
-            "candidate": name,
-            "preference_rate": rates[name].preference_rate,
-            "group": group,
-            "rank": places,
-        }
-        for name, group, places in zip(ordered, groups, ranks(groups), strict=True)
+        return Ranking(**names, rows=(), tests=(), reason=reason)
+    tests, rows = ranking(mine, sorted(compared.items()), names["prompt_set"], seed)
+    return Ranking(
+        **names, rows=tuple(rows), tests=tuple(_on_set(test, names["reference"]) for test in tests), reason=""
+    )
+
+
+def ranking(
+    found: Outcomes, rows: Iterable[tuple[str, Rates]], scope: str, seed: int = 0
+) -> tuple[list[Contrast], list[Ranked]]:
+    """The rows that have a rate by it, equal ones as they come: each against the next, and each with its places.
+
+    found: one judge's outcomes on what the rows were judged on.
+    """
+    rates = {name: rate for name, known in rows if (rate := known.preference_rate) is not None}
+    ordered = sorted(rates, key=lambda name: -rates[name])
+    tests, groups = indistinguishable(found, ordered, scope, seed)
+    places = zip(ordered, groups, ranks(groups), strict=True)
+    return tests, [
+        Ranked(candidate=name, preference_rate=rates[name], group=group, rank=rank) for name, group, rank in places
     ]
-    return {**names, "rows": rows, "tests": [_plain(test, names) for test in tests], "reason": ""}
 
 
-def _plain(made: Contrast, names: dict[str, str]) -> Figures:
-    told = {**asdict(made), **names, "distinguishable": made.distinguishable}
-    return {"prompt_set": told.pop("scope"), **told}
+def _on_set(made: Contrast, reference: str) -> SetContrast:
+    told = {name: value for name, value in made if name != "scope"}
+    return SetContrast(prompt_set=made.scope, **told, reference=reference, distinguishable=made.distinguishable)
 
 
-def _contrasts(found: Outcomes, pairs: Sequence[tuple[str, str]], seed: int) -> list[Figures]:
+def _contrasts(found: Outcomes, pairs: Sequence[tuple[str, str]], seed: int) -> list[SetContrast]:
     """Each pair on each prompt set: a family for each reference and judge."""
     made = []
-    for reference, judge in dict.fromkeys(names[2:] for names, _ in comparisons(found)) if pairs else ():
-        names = {"reference": reference, "judge": judge}
-        family = contrasts(found.where(**names), list(dict.fromkeys(pairs)), seed=seed)
-        made += [_plain(one, names) for one in family if one.n or one.left_out]  # else neither was judged there
+    for reference, judge in dict.fromkeys(names[2:] for names, _ in by_comparison(found)) if pairs else ():
+        mine = found.where(reference=reference, judge=judge)
+        family = contrasts(mine, list(dict.fromkeys(pairs)), seed=seed)
+        made += [_on_set(one, reference) for one in family if one.n or one.left_out]  # else neither was judged there
     return made
 
 
-def _agreement(found: Outcomes, names: Iterable[ComparisonKey]) -> list[Figures]:
+def _agreement(found: Outcomes, names: Iterable[ComparisonKey]) -> list[JudgeAgreement]:
     """`agreements` of each two judges who share a comparison.
 
     Runs are kept apart only where a judge has several outcomes of a prompt: the judges may well be in a file each.
@@ -172,7 +269,7 @@ def _agreement(found: Outcomes, names: Iterable[ComparisonKey]) -> list[Figures]
     judged: dict[str, set[tuple[str, ...]]] = {}
     for *others, judge in names:
         judged.setdefault(judge, set()).add(tuple(others))
-    made = []
+    made: list[JudgeAgreement] = []
     for pair in combinations(judged, 2):
         if judged[pair[0]] & judged[pair[1]]:
             mine = found.select(np.isin(found.judge, [found.names.judge.index(judge) for judge in pair]))
@@ -182,13 +279,17 @@ def _agreement(found: Outcomes, names: Iterable[ComparisonKey]) -> list[Figures]
     return made
 
 
-def _alpaca_eval(verdicts: Verdicts) -> list[Figures]:
+def _alpaca_eval(verdicts: Verdicts) -> list[AlpacaEval]:
     """AlpacaEval's figures of each candidate and reference, over all sets and judges; prompts: how many were judged."""
     known = verdicts.names
     made = []
     for pair in np.unique(np.stack([verdicts.candidate, verdicts.reference], axis=1), axis=0).tolist():
         rows = verdicts.select((verdicts.candidate == pair[0]) & (verdicts.reference == pair[1]))
-        told = {"candidate": known.candidate[pair[0]], "reference": known.reference[pair[1]]}
-        prompts = len(np.unique(rows.prompt[rows.status == OK]))
-        made.append({**told, "prompts": prompts, **alpaca_eval_metrics(rows.preference)})
+        figures = {
+            "candidate": known.candidate[pair[0]],
+            "reference": known.reference[pair[1]],
+            "prompts": len(np.unique(rows.prompt[rows.status == OK])),
+            **alpaca_eval_metrics(rows.preference),
+        }
+        made.append(AlpacaEval.model_validate(figures))
     return made

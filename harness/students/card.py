@@ -17,10 +17,11 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from harness.core import records
 from harness.core.escape import block, literal, plain
 from harness.core.section import parse_yaml
-from harness.reports.cells import facts, markdown, rate_cell, sampling_text, warnings
-from harness.results.figures import Results
+from harness.reports.cells import facts, length_cells, markdown, rate_cell, sampling_text, warnings
+from harness.results.schema import JudgeFacts, MethodFacts, Results
 
 # licences that the hub knows by these ids; any other is `other` there, with a name
 HUB_LICENSES = frozenset(
@@ -93,7 +94,7 @@ def terms_of(names: Iterable[str]) -> list[Terms]:
 
 def card_markdown(results: Results, name: str, origin: Origin) -> str:
     """The card of one trained method of a run."""
-    entry = next(entry for entry in results["methods"] if entry["name"] == name)
+    entry = next(entry for entry in results.methods if entry.name == name)
     parts = [
         f"# {literal(last_part(origin.student.name))}, trained with {literal(name)}",
         _what(entry, origin),
@@ -103,12 +104,12 @@ def card_markdown(results: Results, name: str, origin: Origin) -> str:
         _figures(results, name),
         "\n".join(f"- {plain(what)}: {plain(text)}" for what, text in facts(results)),
         "## To reproduce",
-        *(block(one["command"], "bash") for one in results["runs"]),
+        *(block(one.command, "bash") for one in results.runs),
         "Every setting is in config.yaml of the run's folder. This method's:",
         block(yaml.safe_dump(_settings(entry), sort_keys=False, allow_unicode=True), "yaml"),
         "## To load it",
         block(_LOADING, "python"),
-        f"It was judged at {sampling_text(results['evaluation']['sampling'])}, through the chat template of the "
+        f"It was judged at {sampling_text(results.evaluation.sampling)}, through the chat template of the "
         "tokenizer. The weights are float32.",
         "## Licences and terms",
         _licences(results, origin),
@@ -121,13 +122,13 @@ def last_part(name: str) -> str:
     return Path(name).name or name
 
 
-def _front_matter(entry: Results, origin: Origin) -> str:
+def _front_matter(entry: MethodFacts, origin: Origin) -> str:
     data = {
         **({"base_model": origin.student.hub} if origin.student.hub else {}),
         **_hub_license(origin.student.license),
         "library_name": "transformers",
         "pipeline_tag": "text-generation",
-        "tags": list(dict.fromkeys(["distillation", str(entry["method"]), "dadpo-harness"])),
+        "tags": list(dict.fromkeys(["distillation", str(entry.method), "dadpo-harness"])),
     }
     return yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
 
@@ -139,46 +140,47 @@ def _hub_license(license: str) -> dict[str, str]:
     return {"license": known} if known in HUB_LICENSES else {"license": "other", "license_name": license}
 
 
-def _what(entry: Results, origin: Origin) -> str:
-    start = "the student after SFT" if entry["settings"]["start"] == "sft" else "the untrained student"
+def _what(entry: MethodFacts, origin: Origin) -> str:
+    start = "the student after SFT" if entry.settings.start == "sft" else "the untrained student"
     said = (
         f"{literal(origin.student.name)} after distillation from {literal(origin.teacher.name)} with "
-        f"{literal(entry['method'])} ({plain(origin.method)}), starting from {start}."
+        f"{literal(entry.method)} ({plain(origin.method)}), starting from {start}."
     )
-    if entry["controls"]:
-        said += f" It is a control of {literal(entry['controls'])}: {plain(entry['why'])}."
+    if entry.controls:
+        said += f" It is a control of {literal(entry.controls)}: {plain(entry.why)}."
     return said
 
 
 def _figures(results: Results, name: str) -> str:
     domains = {True: "in-domain", False: "out-of-domain"}
-    shown = [row for row in results["rows"] if row["method"] == name or row["kind"] == "untrained"]
+    shown = [row for row in results.rows if row.method == name or row.kind == "untrained"]
     # the student's own rows first in each set: what training changed is the difference to the other
-    order = {entry["name"]: place for place, entry in enumerate(results["prompt_sets"])}
-    shown.sort(key=lambda row: (order[row["prompt_set"]], row["judge"] != results["judge"], row["method"] != name))
+    order = {entry.name: place for place, entry in enumerate(results.prompt_sets)}
+    shown.sort(key=lambda row: (order[row.prompt_set], row.judge != results.judge, row.method != name))
     return markdown(
         pd.DataFrame(
             {
-                "prompt set": f"{literal(row['prompt_set'])} ({domains[row['in_domain']]})",
-                "judge": literal(row["judge"]),
-                "student": literal(row["method"]),
-                "preference rate": rate_cell(row["preference_rate"], row["preference_interval"], signed=True),
-                "win rate": rate_cell(row["win_rate"], row["win_interval"]),
-                "W / T / L": f"{row['wins']} / {row['ties']} / {row['losses']}",
-                "N": row["n"],
-                "missing": row["missing"],
-                "tokens": f"{row['mean_tokens']:.0f}",
-                "cut": f"{row['cut_share']:.0%}",
+                "prompt set": f"{literal(row.prompt_set)} ({domains[row.in_domain]})",
+                "judge": literal(row.judge),
+                "student": literal(row.method),
+                "preference rate": rate_cell(row.preference_rate, row.preference_interval, signed=True),
+                "win rate": rate_cell(row.win_rate, row.win_interval),
+                "W / T / L": f"{row.wins} / {row.ties} / {row.losses}",
+                "N": row.n,
+                "missing": row.missing,
+                "tokens": length_cells(row)["tokens"],
+                "cut": length_cells(row)["cut"],
             }
             for row in shown
         )
     )
 
 
-def _settings(entry: Results) -> dict[str, Any]:
+def _settings(entry: MethodFacts) -> dict[str, Any]:
     """The method's settings, and what its training came to."""
-    counts = {key: value for key, value in entry["facts"].items() if key in ("steps", "examples", "tokens")}
-    return {**entry["settings"], "training": counts}
+    facts = records.plain(entry.facts)
+    counts = {key: value for key, value in facts.items() if key in ("steps", "examples", "tokens")}
+    return {**records.plain(entry.settings), "training": counts}
 
 
 def _licences(results: Results, origin: Origin) -> str:
@@ -188,9 +190,9 @@ def _licences(results: Results, origin: Origin) -> str:
         *_quoted(terms_of(origin.student.names)),
         f"- teacher, {_licence(origin.teacher)}. Its responses were trained on",
         *(_quoted(terms_of(origin.teacher.names)) or ["  - no terms on training on its outputs are known by its name"]),
-        f"- training prompts, {literal(results['training']['prompt_set'])}: licence {plain(prompts)}",
-        f"- judge, {literal(results['judge'])}: its verdicts were **not** trained on here, they only measure",
-        *_quoted(_judge_terms(results["judges"])),
+        f"- training prompts, {literal(results.training.prompt_set)}: licence {plain(prompts)}",
+        f"- judge, {literal(results.judge)}: its verdicts were **not** trained on here, they only measure",
+        *_quoted(_judge_terms(results.judges)),
     ]
     lines.append(
         "\nTerms are found by names, in a small table, and told in short: the texts linked are what counts, others may "
@@ -204,8 +206,8 @@ def _licence(source: Source) -> str:
     return f"{literal(source.name)}{hub}: licence {plain(source.license) or 'not known here; see the model itself'}"
 
 
-def _judge_terms(judges: Sequence[Results]) -> list[Terms]:
-    names = [str(text) for judge in judges for text in (judge["name"], *judge["setup"].values())]
+def _judge_terms(judges: Sequence[JudgeFacts]) -> list[Terms]:
+    names = [str(text) for judge in judges for text in (judge.name, *judge.setup.values())]
     return terms_of(names)
 
 

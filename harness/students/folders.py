@@ -19,7 +19,7 @@ from harness.core.records import Ref
 from harness.methods import methods
 from harness.models.folders import SAFETENSORS, patterns
 from harness.models.specs import ModelSpec, model_spec
-from harness.results.figures import Results
+from harness.results.schema import Results
 from harness.run.road import Road
 from harness.store import Store
 from harness.students.card import Origin, Source, card_markdown

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from collections.abc import Iterable
 from typing import Any
 
 from harness.results.figures import RANKABLE_PROMPTS
-from harness.statistics.contrasts import Contrast
-from harness.statistics.length import LengthControl
+from harness.results.schema import Results
 
 FIXED = ["teacher (second sample)", "kd", "dadpo", "ddpo-beta0.15", "untrained"]
 RANKED = ["teacher (second sample)", "dadpo", "ddpo-beta0.15", "kd", "untrained"]
@@ -17,12 +16,10 @@ TRAINING = {
     "learning_rate": 1e-5,
     "epochs": 2,
     "batch_size": 8,
-    "micro_batch_tokens": 2048,
     "warmup_ratio": 0.1,
     "weight_decay": 0.0,
     "max_grad_norm": 1.0,
     "precision": "bf16",
-    "checkpoint_steps": 25,
 }
 
 # where there are enough prompts
@@ -169,23 +166,73 @@ def make_run(n: int = 32, proxy: bool = True) -> dict[str, Any]:
         "agreement": [],
         "contrasts": [],
         "length": [],
-        "config": {"student": "small", "judge": {"name": "both"}, "max_prompt_tokens": None, "contrasts": []},
+        "config": {
+            "student": "small",
+            "teacher": "large",
+            "methods": ["kd", "dadpo"],
+            "contrasts": [],
+            "judge": {"name": "both", "samples": 2},
+            "train_prompts": "everyday",
+            "train_sampling": {"temperature": 1.0, "top_p": 1.0, "max_new_tokens": 128},
+            "eval_sampling": SAMPLING,
+            "max_prompt_tokens": None,
+            "scoring_precision": "bf16",
+            "settings": {"kd": {}, "dadpo": {}},
+            "seed": 4,
+        },
     }
 
 
+def as_results(run: dict[str, Any]) -> Results:
+    """The same as the type that is rendered."""
+    return Results.model_validate(run)
+
+
+def all_results(runs: Iterable[dict[str, Any]]) -> list[Results]:
+    return [as_results(run) for run in runs]
+
+
 def contrast(scope: str = "near", **values: Any) -> dict[str, Any]:
-    made = replace(Contrast("dadpo", "kd", scope, "both", 140, 4, 61, 0.2, (0.05, 0.35), 0.004, 0.012), **values)
-    return {**asdict(made), "distinguishable": made.distinguishable}
+    found = {
+        "first": "dadpo",
+        "second": "kd",
+        "scope": scope,
+        "judge": "both",
+        "n": 140,
+        "left_out": 4,
+        "differing": 61,
+        "difference": 0.2,
+        "interval": [0.05, 0.35],
+        "p": 0.004,
+        "p_holm": 0.012,
+        **values,
+    }
+    return {"distinguishable": found["p_holm"] is not None and found["p_holm"] <= 0.05, **found}
 
 
 def control(method: str = "dadpo", prompt_set: str = "near", **values: Any) -> dict[str, Any]:
-    known = LengthControl(140, "tokens", 84.4, 71.6, 30.2, -0.2, -0.3, (-0.4, -0.2), 0.5, (0.25, 0.75))
-    return {"prompt_set": prompt_set, "method": method, "judge": "both", **asdict(replace(known, **values))}
+    return {
+        "prompt_set": prompt_set,
+        "method": method,
+        "judge": "both",
+        "n": 140,
+        "unit": "tokens",
+        "candidate_mean": 84.4,
+        "reference_mean": 71.6,
+        "spread": 30.2,
+        "preference_rate": -0.2,
+        "controlled_rate": -0.3,
+        "controlled_interval": [-0.4, -0.2],
+        "coefficient": 0.5,
+        "coefficient_interval": [0.25, 0.75],
+        "reason": "",
+        **values,
+    }
 
 
-def refused(reason: str, method: str = "dadpo", prompt_set: str = "near") -> dict[str, Any]:
+def refused(reason: str, method: str = "dadpo", prompt_set: str = "near", **values: Any) -> dict[str, Any]:
     none = dict.fromkeys(("controlled_rate", "controlled_interval", "coefficient", "coefficient_interval"))
-    return control(method, prompt_set, reason=reason, **none)
+    return control(method, prompt_set, **{**none, "reason": reason, **values})
 
 
 def with_rows(run: dict[str, Any], method: str, **values: Any) -> dict[str, Any]:

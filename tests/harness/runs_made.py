@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from harness.config import layers
-from harness.core.records import METRICS, Prompt, Response, Verdict, write_jsonl
+from harness.core.records import METRICS, Prompt, Response, Verdict, plain, write_jsonl
 from harness.reports import board
 from harness.results.folder import as_json, collect, write_run
 from harness.results.manifest import make_manifest
+from harness.results.schema import Results
 from harness.run.jobs import PROMPTS, RESPONSES, VERDICTS, Job, JudgeJob, PromptsJob, RespondJob, TrainJob
 from harness.run.road import Road, build_road
 from harness.store import MANIFEST, Store
@@ -44,7 +45,12 @@ class Run:
     folder: Path
     store: Store
     road: Road
-    results: dict[str, Any]
+    results: Results
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """The results as their file has them."""
+        return plain(self.results)
 
     def ref(self, label: str) -> str:
         return next(ref for ref, job in self.road.jobs.items() if job.label == label)
@@ -135,7 +141,7 @@ def rewrite(path: Path, change: Callable[[Any], None]) -> None:
     """Change a JSON file in place."""
     data = json.loads(path.read_text(encoding="utf-8"))
     change(data)
-    path.write_text(as_json(data), encoding="utf-8")
+    path.write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def rewrite_line(path: Path, number: int, **values: Any) -> None:

@@ -355,7 +355,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Report:
-    """What a judge is worth. `asdict` of it is plain JSON.
+    """What a judge is worth. Pydantic writes it as plain JSON.
 
     pair_set: digest of the labelled pairs; numbers of different sets are not comparable.
     statuses: verdicts by status in the first asking. position: None for a judge that sees no order.

@@ -13,6 +13,7 @@ import pytest
 from harness.judging.importers import IMPORTERS
 from harness.reports import board
 from harness.results import recording
+from harness.results.folder import as_json
 from harness.results.pooling import boards
 from harness.store import MANIFEST, STORE_VARIABLE
 from tests.harness.cli.test_app import assert_one_line, shell
@@ -68,9 +69,9 @@ def test_a_leaderboard_is_written_as_its_name_says(cli: Any, runs: list[Run], cw
     found = boards(folders)
     assert Path("board.md").read_text() == board.board_markdown(found)
     assert "SD of runs" in Path("board.md").read_text()
-    assert json.loads(Path("board.json").read_text()) == json.loads(json.dumps(found))
+    assert Path("board.json").read_text() == as_json(found)
     frame = pd.read_csv("board.csv")
-    assert (len(frame), set(frame["seeds"]), set(frame["runs"])) == (len(found[0]["rows"]), {"0 1"}, {2})
+    assert (len(frame), set(frame["seeds"]), set(frame["runs"])) == (len(found[0].rows), {"0 1"}, {2})
     assert Path("board.html").read_text().startswith("<!doctype html>")
     assert "<td" in Path("board.html").read_text()
 
@@ -114,12 +115,12 @@ def test_a_run_is_recorded_and_the_board_of_all_records_is_written(cli: Any, run
     for run in runs:
         ended = cli("record", run.folder)
         assert ended.status == 0
-        assert f"benchmarks/results/{run.results['name']}; now: python -m harness leaderboard" in ended.out
+        assert f"benchmarks/results/{run.data['name']}; now: python -m harness leaderboard" in ended.out
     assert cli("leaderboard").out == f"written to {checkout / 'leaderboard.md'}\n"
     text = (checkout / "leaderboard.md").read_text()
     assert text == board.board_markdown(boards([run.folder for run in runs]))
     for run in runs:
-        record = checkout / "benchmarks" / "results" / run.results["name"]
+        record = checkout / "benchmarks" / "results" / run.data["name"]
         assert cli("verify", record, "--store", run.store.root).status == 0
 
 

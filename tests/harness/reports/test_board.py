@@ -10,7 +10,17 @@ import pytest
 
 from harness.reports import board
 from harness.results import pooling, recording
-from tests.harness.results_made import FIXED, RANKED, contrast, control, judging, make_run, refused, with_rows
+from tests.harness.results_made import (
+    FIXED,
+    RANKED,
+    all_results,
+    contrast,
+    control,
+    judging,
+    make_run,
+    refused,
+    with_rows,
+)
 
 ROOT = Path(__file__).parents[3]
 
@@ -18,6 +28,10 @@ ROOT = Path(__file__).parents[3]
 def section(text: str, title: str) -> str:
     """The text under a heading, to the next one."""
     return re.split(r"^#+ ", text.split(title, 1)[1], maxsplit=1, flags=re.MULTILINE)[0]
+
+
+def rendered(runs: list[dict[str, Any]]) -> str:
+    return board.board_markdown(all_results(runs))
 
 
 def table(text: str, title: str, place: int = 0) -> list[dict[str, str]]:
@@ -29,11 +43,11 @@ def table(text: str, title: str, place: int = 0) -> list[dict[str, str]]:
 
 
 def test_a_board_without_runs_says_how_to_record_one() -> None:
-    assert "python -m harness record RUN_DIR" in board.board_markdown([])
+    assert "python -m harness record RUN_DIR" in rendered([])
 
 
 def test_the_head_says_what_was_run_and_how_to_run_it_again() -> None:
-    text = board.board_markdown([make_run()])
+    text = rendered([make_run()])
     for figure in (
         "## small, taught by large",
         "judge: both; 2 further teacher samples a prompt",
@@ -48,7 +62,7 @@ def test_the_head_says_what_was_run_and_how_to_run_it_again() -> None:
 
 
 def test_a_set_is_shown_with_its_judge_and_the_teacher_s_responses() -> None:
-    text = board.board_markdown([make_run()])
+    text = rendered([make_run()])
     for figure in (
         "### near (in-domain, 144 prompts)",
         "72 tokens, 34% cut",
@@ -60,7 +74,7 @@ def test_a_set_is_shown_with_its_judge_and_the_teacher_s_responses() -> None:
 
 
 def test_every_figure_of_a_row_is_shown() -> None:
-    rows = {found["method"]: found for found in table(board.board_markdown([make_run()]), "### far")}
+    rows = {found["method"]: found for found in table(rendered([make_run()]), "### far")}
     assert rows["dadpo"] == {
         "": "method",
         "method": "dadpo",
@@ -84,25 +98,28 @@ def test_every_figure_of_a_row_is_shown() -> None:
 
 
 def test_a_rate_above_parity_has_its_sign() -> None:
-    text = board.board_markdown([with_rows(make_run(), "kd", preference_rate=0.125, preference_interval=[0.0, 0.25])])
+    text = board.board_markdown(
+        all_results([with_rows(make_run(), "kd", preference_rate=0.125, preference_interval=[0.0, 0.25])])
+    )
     assert "+12.5% [+0.0, +25.0]" in text
 
 
 def test_missing_prompts_and_failed_verdicts_are_shown() -> None:
     more = {"n": 27, "prompts": 27, "missing": 5, "missing_share": 5 / 32, "failed_verdicts": 9}
-    text = board.board_markdown([with_rows(make_run(), "kd", **more)])
+    text = rendered([with_rows(make_run(), "kd", **more)])
     found = next(found for found in table(text, "### near") if found["method"] == "kd")
     assert (found["N"], found["missing"], found["failed verdicts"]) == ("27", "5 (16%)", "9")
 
 
 def test_outcomes_of_several_runs_are_no_further_prompts() -> None:
-    found = table(board.board_markdown([with_rows(make_run(), "kd", n=64, prompts=32)]), "### near")
+    found = table(rendered([with_rows(make_run(), "kd", n=64, prompts=32)]), "### near")
     assert {row["method"]: row["N"] for row in found}["kd"] == "64 (32 prompts)"
 
 
 def test_the_same_verdicts_are_shown_by_other_rates() -> None:
     rows = table(
-        board.board_markdown([with_rows(make_run(), "kd", orders="both")]), "### The same verdicts by other rates"
+        rendered([with_rows(make_run(), "kd", orders="both")]),
+        "### The same verdicts by other rates",
     )
     assert len(rows) == 2 * 5
     assert next(row for row in rows if (row["method"], row["on"]) == ("kd", "far")) == {
@@ -123,13 +140,13 @@ def test_a_method_that_was_never_judged_is_shown_as_such(n: int) -> None:
     run = with_rows(make_run(n), "kd", failed_verdicts=n, rank=None, **counts, **none)
     for entry in run["prompt_sets"]:
         entry["unranked"] = "0 judged prompts"
-    found = next(found for found in table(board.board_markdown([run]), "### near") if found["method"] == "kd")
+    found = next(found for found in table(rendered([run]), "### near") if found["method"] == "kd")
     assert found["preference rate"] == found["win rate"] == "none judged"
     assert (found["N"], found["missing"]) == ("0", f"{n} (100%)")
 
 
 def test_each_part_of_a_judge_is_shown_alone() -> None:
-    rows = {found["method"]: found for found in table(board.board_markdown([make_run()]), "### The judges", 1)}
+    rows = {found["method"]: found for found in table(rendered([make_run()]), "### The judges", 1)}
     assert rows["dadpo"] == {
         "method": "dadpo",
         "part-one, near": "-21.3% [-33.8, -8.8]",
@@ -140,7 +157,7 @@ def test_each_part_of_a_judge_is_shown_alone() -> None:
 
 
 def test_what_was_trained_is_shown_with_its_settings_and_what_it_controls() -> None:
-    rows = {found["method"]: found for found in table(board.board_markdown([make_run()]), "### What was trained")}
+    rows = {found["method"]: found for found in table(rendered([make_run()]), "### What was trained")}
     assert rows["kd"] == {
         "method": "kd",
         "starts from": "untrained student",
@@ -187,40 +204,38 @@ def reading(run: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_the_head_of_each_set_says_how_the_judge_was_asked() -> None:
-    text = board.board_markdown([reading(make_run(proxy=False))])
+    text = rendered([reading(make_run(proxy=False))])
     assert text.count("Judge: both (judges part-one, part-two). The teacher") == 2
     said = "model gpt, server https://api/v1, template default (0a1b2c), form auto, temperature 0"
     assert f"- **part-one** ({said}): the first part." in text
     alone = reading(make_run(proxy=False))
     alone["judge"] = "part-one"
-    assert f"Judge: part-one ({said}). The teacher" in board.board_markdown([alone])
+    assert f"Judge: part-one ({said}). The teacher" in rendered([alone])
 
 
 def test_flips_and_identical_responses_are_shown() -> None:
-    rows = {found["method"]: found for found in table(board.board_markdown([reading(make_run())]), "### far")}
+    rows = {found["method"]: found for found in table(rendered([reading(make_run())]), "### far")}
     assert {(found["flips"], found["identical"]) for found in rows.values()} == {("3 of 31", "4")}
 
 
 def test_a_row_that_was_never_judged_whole_has_its_flips_too() -> None:
     nothing = {"count": 0, "n": 0, "share": None, "interval": None}
     for method in ("teacher (second sample)", "untrained"):  # the first row and the last
-        text = board.board_markdown([with_rows(reading(make_run()), method, flips=nothing)])
+        text = rendered([with_rows(reading(make_run()), method, flips=nothing)])
         rows = table(text, "### near")
         assert list(rows[0]) == list(rows[1])
         assert {found["method"]: found["flips"] for found in rows}[method] == "no orders"
 
 
 def test_a_judge_without_orders_has_no_column_of_flips() -> None:
-    assert "flips" not in table(board.board_markdown([make_run()]), "### far")[0]
+    assert "flips" not in table(rendered([make_run()]), "### far")[0]
 
 
 def test_judging_is_counted_by_judge() -> None:
     counts = {"verdicts": 1200, "ok": 1190, "unparsable": 6, "failed": 4, "identical": 2, "truncated": 7}
     one = judging("part-one", 120, **counts, flips=30, both_orders=590, ties=50, outcomes=595)
     one["forms"] = {"letter": 1100, "rationale": 100}
-    asked, measured = table(
-        board.board_markdown([{**make_run(), "judging": [one, judging("part-two", 12)]}]), "### The judges"
-    )
+    asked, measured = table(rendered([{**make_run(), "judging": [one, judging("part-two", 12)]}]), "### The judges")
     assert asked == {
         "judge": "part-one",
         "verdicts": "1200",
@@ -238,13 +253,13 @@ def test_judging_is_counted_by_judge() -> None:
 
 
 def test_the_agreement_of_judges_is_shown() -> None:
-    text = board.board_markdown([reading(make_run())])
+    text = rendered([reading(make_run())])
     assert "| part-one, part-two | 0.85 [0.50, 1.00] | 9 of 10        | 2         |        |" in text
     run = reading(make_run())
     run["agreement"][0].update(kappa=None, kappa_interval=None, note="no prompt was judged by both")
-    text = board.board_markdown([run])
+    text = rendered([run])
     assert "| undefined | " in text and "no prompt was judged by both" in text
-    assert "Agreement of the judges" not in board.board_markdown([make_run()])
+    assert "Agreement of the judges" not in rendered([make_run()])
 
 
 # ---- ranks, runs, contrasts, length
@@ -252,7 +267,7 @@ def test_the_agreement_of_judges_is_shown() -> None:
 
 @pytest.mark.parametrize(("n", "order"), [(79, FIXED), (80, RANKED)])
 def test_rows_are_ranked_only_where_there_is_enough_to_rank(n: int, order: list[str]) -> None:
-    text = board.board_markdown([make_run(n)])
+    text = rendered([make_run(n)])
     for title, place in (("### near", 0), ("### far", 0), ("### The judges", 1)):
         rows = table(text, title, place)
         assert [found["method"] for found in rows] == order
@@ -265,7 +280,7 @@ def test_a_set_is_ranked_for_itself() -> None:
     run["prompt_sets"][1]["unranked"] = "12% of kd's prompts are missing"
     for found in run["rows"]:
         found["rank"] = found["rank"] if found["prompt_set"] == "near" else None
-    text = board.board_markdown([run])
+    text = rendered([run])
     assert "> **far is not ranked.** 12% of kd's prompts are missing." in text
     assert [found["method"] for found in table(text, "### near")] == RANKED
     assert [found["method"] for found in table(text, "### far")] == FIXED
@@ -274,9 +289,9 @@ def test_a_set_is_ranked_for_itself() -> None:
 
 def test_the_spread_of_runs_has_a_column_where_there_are_several() -> None:
     run = with_rows(make_run(), "kd", by_run=[-0.3, -0.5], spread=0.1414)
-    assert "SD of runs" not in table(board.board_markdown([run]), "### near")[0]
+    assert "SD of runs" not in table(rendered([run]), "### near")[0]
     run["runs"] = [{**run["runs"][0], "seed": seed, "command": f"run --seed {seed}"} for seed in (4, 5)]
-    text = board.board_markdown([run])
+    text = rendered([run])
     spread = {found["method"]: found["SD of runs"] for found in table(text, "### near")}
     assert (spread["kd"], spread["dadpo"]) == ("14.1 (2 runs)", "(1 run)")
     assert "- to reproduce: `run --seed 4`; `run --seed 5` (" in text
@@ -286,7 +301,7 @@ def test_contrasts_are_shown_with_what_was_found() -> None:
     none = dict.fromkeys(("difference", "interval", "p", "p_holm"))
     made = [contrast(), contrast("far", p=0.00004, p_holm=0.2)]
     made.append(contrast("out-of-domain", n=0, left_out=9, **none))
-    text = board.board_markdown([{**make_run(), "contrasts": made}])
+    text = rendered([{**make_run(), "contrasts": made}])
     rows = table(text, "### Method against method")
     assert rows[0] == {
         "first − second": "dadpo − kd",
@@ -302,12 +317,12 @@ def test_contrasts_are_shown_with_what_was_found() -> None:
     assert (rows[2]["difference in points"], rows[2]["p"]) == ("none judged", "")
     assert rows[2]["finding"] == "no prompt was judged for both"
     assert "Declared before the run" in section(text, "### Method against method")
-    assert "Method against method" not in board.board_markdown([make_run()])
+    assert "Method against method" not in rendered([make_run()])
 
 
 def test_length_is_shown_with_rates_at_equal_length_and_reasons_for_none() -> None:
     made = [control(), refused("99 judged prompts", "kd"), refused("99 judged prompts", "kd", prompt_set="far")]
-    text = board.board_markdown([{**make_run(), "length": made}])
+    text = rendered([{**make_run(), "length": made}])
     assert table(text, "### How much of it is length") == [
         {
             "method": "dadpo",
@@ -319,15 +334,17 @@ def test_length_is_shown_with_rates_at_equal_length_and_reasons_for_none() -> No
         }
     ]
     assert "Not modelled, kd on near; kd on far: 99 judged prompts." in text
-    assert "Not modelled, everywhere: 99" in board.board_markdown([{**make_run(), "length": made[1:]}])
-    assert "How much of it is length" not in board.board_markdown([make_run()])
+    assert "Not modelled, everywhere: 99" in rendered([{**make_run(), "length": made[1:]}])
+    assert "How much of it is length" not in rendered([make_run()])
 
 
 # ---- banners
 
 
 def test_banners_stand_before_everything_else() -> None:
-    text = board.board_markdown([{**make_run(79), "judging": [judging("both", 9, ok=80, unparsable=6, failed=4)]}])
+    text = board.board_markdown(
+        all_results([{**make_run(79), "judging": [judging("both", 9, ok=80, unparsable=6, failed=4)]}])
+    )
     banner = text.split("## small, taught by large\n\n")[1].split("\n\n")[0].splitlines()
     assert [line.split("**")[1] for line in banner if line != ">"] == [
         "Too small to rank.",
@@ -339,14 +356,14 @@ def test_banners_stand_before_everything_else() -> None:
 
 
 def test_a_large_run_with_a_judge_that_reads_has_no_banner() -> None:
-    assert "\n> " not in board.board_markdown([make_run(80, proxy=False)])
+    assert "\n> " not in rendered([make_run(80, proxy=False)])
 
 
 def test_proxies_are_declared_with_what_they_miss() -> None:
-    text = board.board_markdown([make_run()])
+    text = rendered([make_run()])
     assert text.count("A proxy; it misses grammar.") == 3
     assert text.count("Judge: both, a proxy: it misses grammar.") == 2  # above the table of each set
-    reads = board.board_markdown([make_run(proxy=False)])
+    reads = rendered([make_run(proxy=False)])
     assert "proxy" not in reads and "further teacher samples" not in reads
 
 
@@ -355,8 +372,8 @@ def test_proxies_are_declared_with_what_they_miss() -> None:
 
 def test_rows_of_different_runs_share_no_table() -> None:
     other = make_run()
-    other["pair"] = {"student": "tiny", "teacher": "large"}
-    text = board.board_markdown([make_run(), other])
+    other["pair"] |= {"student": "tiny", "teacher": "large"}
+    text = rendered([make_run(), other])
     assert text.index("## small, taught by large") < text.index("## tiny, taught by large")
     assert text.count("### near") == 2
     assert text.count("Formulas: ") == 1
@@ -366,7 +383,7 @@ def test_rows_of_different_runs_share_no_table() -> None:
 def test_rendering_is_deterministic_and_leaves_the_results_alone() -> None:
     run = {**make_run(), "contrasts": [contrast()], "length": [control()]}
     before = copy.deepcopy(run)
-    assert board.board_markdown([run]) == board.board_markdown([json.loads(json.dumps(run))])
+    assert rendered([run]) == rendered([json.loads(json.dumps(run))])
     assert run == before
 
 
@@ -379,10 +396,10 @@ def test_hostile_names_add_no_line_and_no_column(text: str) -> None:
         plain = {**make_run(), "contrasts": [contrast()], "length": [control(), refused("few")]}
         run = json.loads(json.dumps(plain).replace('"dadpo"', json.dumps(name)).replace('"near"', json.dumps(name)))
         run["runs"][0] |= {"command": name, "name": name}
-        run["pair"] = {"student": name, "teacher": name}
+        run["pair"] |= {"student": name, "teacher": name}
         run["judges"][0] |= {"summary": name, "setup": {"template": name}}
         run["methods"][2]["why"] = run["training"]["prompt_set"] = name
-        return board.board_markdown([run])
+        return rendered([run])
 
     def shape(board_text: str) -> list[tuple[str, int]]:
         """Of each line: how it starts, and its columns."""
@@ -398,7 +415,7 @@ def test_a_command_with_backticks_is_still_code() -> None:
     run = make_run()
     for command, shown in (("run `x`", "`` run `x` ``"), ("``", "``` `` ```"), ("run x", "`run x`")):
         run["runs"][0]["command"] = command
-        assert f"- to reproduce: {shown} (" in board.board_markdown([run])
+        assert f"- to reproduce: {shown} (" in rendered([run])
 
 
 def test_the_committed_board_is_the_one_of_the_recorded_runs() -> None:

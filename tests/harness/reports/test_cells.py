@@ -8,9 +8,15 @@ import pandas as pd
 import pytest
 
 from harness.reports import cells
-from tests.harness.results_made import FIXED, RANKED, contrast, control, judging, make_run, refused
+from harness.results.schema import ContrastFigures, LengthFigures, Row
+from harness.statistics.agreement import agreement
+from tests.harness.results_made import FIXED, RANKED, as_results, contrast, control, judging, make_run, refused
 
 Data = dict[str, Any]
+
+
+def row_of(**values: Any) -> Row:
+    return as_results(make_run()).rows[0].model_copy(update=values)
 
 
 @pytest.mark.parametrize(
@@ -31,7 +37,7 @@ def test_a_p_is_never_nought(p: float | None, said: str) -> None:
 
 @pytest.mark.parametrize(("rank", "said"), [(None, ""), ([1, 1], "1"), ([2, 4], "2–4")])
 def test_a_rank_is_a_place_or_a_range(rank: list[int] | None, said: str) -> None:
-    assert cells.rank_cell({"rank": rank}) == said
+    assert cells.rank_cell(row_of(rank=rank)) == said
 
 
 @pytest.mark.parametrize(
@@ -46,7 +52,7 @@ def test_a_rank_is_a_place_or_a_range(rank: list[int] | None, said: str) -> None
     ],
 )
 def test_a_spread_says_between_how_many_runs(by_run: list[float | None], spread: float | None, said: str) -> None:
-    assert cells.spread_cell({"by_run": by_run, "spread": spread}) == said
+    assert cells.spread_cell(row_of(by_run=by_run, spread=spread)) == said
 
 
 def test_rates_and_differences_have_their_signs_and_intervals() -> None:
@@ -58,11 +64,16 @@ def test_rates_and_differences_have_their_signs_and_intervals() -> None:
 
 
 def test_shares_and_kappas_say_where_there_is_none() -> None:
-    assert cells.share_cell({"count": 3, "n": 31}) == "3 of 31"
-    assert cells.share_cell({"count": 0, "n": 0}) == "no orders"
-    assert cells.kappa_cell({"kappa": None, "kappa_interval": None}) == "undefined"
-    assert cells.kappa_cell({"kappa": 0.0, "kappa_interval": None}) == "0.00"
-    assert cells.kappa_cell({"kappa": 0.848, "kappa_interval": [0.5, 1]}) == "0.85 [0.50, 1.00]"
+    assert cells.flips_cell(3, 31) == "3 of 31"
+    assert cells.flips_cell(0, 0) == "no orders"
+    known = agreement({"a": "win"}, {"a": "win"})
+    for kappa, interval, said in (
+        (None, None, "undefined"),
+        (0.0, None, "0.00"),
+        (0.848, (0.5, 1.0), "0.85 [0.50, 1.00]"),
+    ):
+        pair = known.model_copy(update={"kappa": kappa, "kappa_interval": interval})
+        assert cells.kappa_cell(pair) == said
 
 
 @pytest.mark.parametrize(
@@ -76,22 +87,28 @@ def test_shares_and_kappas_say_where_there_is_none() -> None:
     ],
 )
 def test_a_contrast_says_who_is_better_only_where_that_was_found(values: Data, said: str) -> None:
-    assert cells.contrast_words(contrast(**values)) == said
+    assert cells.contrast_words(ContrastFigures.model_validate(contrast(**values))) == said
 
 
 # ---- length
 
 
 def test_reasons_are_said_once_with_where_they_hold() -> None:
-    known = control()
-    several = [known, refused("few", "kd"), refused("alike", prompt_set="far"), refused("few", "kd", prompt_set="far")]
-    assert cells.lengths({"length": several}) == ([known], ["kd on near; kd on far: few", "dadpo on far: alike"])
+    several = [
+        control(),
+        refused("few", "kd"),
+        refused("alike", prompt_set="far"),
+        refused("few", "kd", "far"),
+    ]
+    known, *others = map(LengthFigures.model_validate, several)
+    assert cells.lengths([known, *others]) == ([known], ["kd on near; kd on far: few", "dadpo on far: alike"])
 
 
 def test_a_reason_that_holds_everywhere_says_so() -> None:
-    assert cells.lengths({"length": [refused("few"), refused("few", "kd")]}) == ([], ["everywhere: few"])
-    assert cells.lengths({"length": []}) == ([], [])
-    assert cells.lengths({"length": [control()]}) == ([control()], [])
+    known, *others = map(LengthFigures.model_validate, [control(), refused("few"), refused("few", "kd")])
+    assert cells.lengths(others) == ([], ["everywhere: few"])
+    assert cells.lengths([]) == ([], [])
+    assert cells.lengths([known]) == ([known], [])
 
 
 # ---- order
@@ -100,23 +117,23 @@ def test_a_reason_that_holds_everywhere_says_so() -> None:
 @pytest.mark.parametrize(("n", "order"), [(79, FIXED), (80, RANKED)])
 def test_rows_stand_by_rate_where_their_set_is_ranked(n: int, order: list[str]) -> None:
     run = make_run(n)
-    assert [row["method"] for row in cells.rows_of(run, "far")] == order
-    assert {row["judge"] for row in cells.rows_of(run, "far")} == {"both"}
-    assert cells.rows_of(run, "nowhere") == []
+    assert [row.method for row in cells.rows_of(as_results(run), "far")] == order
+    assert {row.judge for row in cells.rows_of(as_results(run), "far")} == {"both"}
+    assert cells.rows_of(as_results(run), "nowhere") == []
 
 
 def test_each_set_has_an_order_of_its_own() -> None:
     run = make_run(144)
     run["prompt_sets"][1]["unranked"] = "too few"
-    assert [row["method"] for row in cells.rows_of(run, "near")] == RANKED
-    assert [row["method"] for row in cells.rows_of(run, "far")] == FIXED
+    assert [row.method for row in cells.rows_of(as_results(run), "near")] == RANKED
+    assert [row.method for row in cells.rows_of(as_results(run), "far")] == FIXED
 
 
 # ---- warnings and facts
 
 
 def warned(run: Data) -> dict[str, str]:
-    return dict(cells.warnings(run))
+    return dict(cells.warnings(as_results(run)))
 
 
 @pytest.mark.parametrize(("n", "small"), [(1, True), (79, True), (80, False)])
@@ -156,29 +173,29 @@ def test_a_set_that_is_large_but_not_ranked_says_why() -> None:
 
 def test_what_is_known_of_training_data_is_said() -> None:
     run = make_run()
-    assert not {"prompts cut", "tokenizers"} & dict(cells.facts(run)).keys()
+    assert not {"prompts cut", "tokenizers"} & dict(cells.facts(as_results(run))).keys()
     run["methods"][0]["facts"] |= {"prompts_cut": 3, "retokenised": True}
     run["methods"][1]["facts"] |= {"prompts_cut": 5}
     run["config"]["max_prompt_tokens"] = 64
-    found = dict(cells.facts(run))
+    found = dict(cells.facts(as_results(run)))
     assert found["prompts cut"] == "5 training prompts lost their beginning: max_prompt_tokens = 64"
     assert "two" in found["tokenizers"]
 
 
 def test_every_run_of_a_board_is_listed() -> None:
     run = make_run()
-    assert dict(cells.facts(run))["run"] == "seed 4, 2025-02-03, harness 0.1.0, small-seed4-abc"
+    assert dict(cells.facts(as_results(run)))["run"] == "seed 4, 2025-02-03, harness 0.1.0, small-seed4-abc"
     run["runs"] = [{**run["runs"][0], "seed": seed, "name": f"r{seed}"} for seed in (4, 5)]
-    found = dict(cells.facts(run))
+    found = dict(cells.facts(as_results(run)))
     assert "run" not in found
     assert [found[f"run {number}"][-2:] for number in (1, 2)] == ["r4", "r5"]
 
 
 def test_a_student_that_is_not_pruned_comes_as_it_is() -> None:
-    assert dict(cells.facts(make_run()))["student"] == (
+    assert dict(cells.facts(as_results(make_run())))["student"] == (
         "small, pruned from 1,000 to 800 parameters (-20.0%) before training"
     )
-    assert dict(cells.facts({**make_run(), "pruning": None}))["student"] == "small, as it comes"
+    assert dict(cells.facts(as_results({**make_run(), "pruning": None})))["student"] == "small, as it comes"
 
 
 def test_a_cell_holds_one_line_and_no_bar_of_its_own() -> None:

@@ -23,7 +23,7 @@ from harness.reports.charts import (
     thinned,
     ticks,
 )
-from tests.harness.results_made import make_run
+from tests.harness.results_made import as_results, make_run
 from tests.harness.tabular import BOTH
 
 METHODS = ["kd", "dadpo", "ddpo-beta0.15", "untrained", "teacher (second sample)"]
@@ -67,17 +67,17 @@ def test_long_curves_are_thinned_to_means() -> None:
 
 def test_every_system_has_one_colour_and_untrained_ones_are_grey() -> None:
     run = make_run()
-    assert systems(run) == METHODS
-    assert colours(run) == dict(zip(METHODS, ["c0", "c1", "c2", "start", "ceiling"], strict=True))
+    assert systems(as_results(run)) == METHODS
+    assert colours(as_results(run)) == dict(zip(METHODS, ["c0", "c1", "c2", "start", "ceiling"], strict=True))
     run["rows"] += [{**run["rows"][0], "method": f"m{place}", "kind": "method"} for place in range(COLOURS)]
-    assert set(colours(run).values()) == {*(f"c{place}" for place in range(COLOURS)), "start", "ceiling"}
+    assert set(colours(as_results(run)).values()) == {*(f"c{place}" for place in range(COLOURS)), "start", "ceiling"}
 
 
 def test_curves_are_drawn_a_training_in_the_order_of_the_run() -> None:
     pairs = [{"step": step, "loss": 1 / step, "margin": step / 9, "accuracy": 0.5} for step in range(1, 6)]
     for row in pairs:
         row |= {"log_prob_chosen": -100 - row["step"], "log_prob_rejected": -150 - row["step"]}
-    found = curves(make_run(), {"other": [], "dadpo": pairs, "kd": [{"step": 1, "loss": 2.0}]})
+    found = curves(as_results(make_run()), {"other": [], "dadpo": pairs, "kd": [{"step": 1, "loss": 2.0}]})
     assert [(name, [one.title for one in drawn]) for name, drawn in found] == [
         ("kd", ["loss"]),
         ("dadpo", ["loss", "log-probs", "margins", "accuracy"]),
@@ -87,7 +87,7 @@ def test_curves_are_drawn_a_training_in_the_order_of_the_run() -> None:
 
 def test_what_is_no_number_is_not_plotted() -> None:
     rows: list[dict[str, Any]] = [{"step": 1, "loss": "x"}, {"step": None, "loss": 1.0}, {"loss": 1.0}, {"step": 2}]
-    assert curves(make_run(), {"kd": [*rows, {"step": 3, "loss": nan}]}) == [("kd", [])]
+    assert curves(as_results(make_run()), {"kd": [*rows, {"step": 3, "loss": nan}]}) == [("kd", [])]
 
 
 def test_lengths_are_a_chart_a_set_with_the_teacher_s_as_a_rule() -> None:
@@ -95,12 +95,12 @@ def test_lengths_are_a_chart_a_set_with_the_teacher_s_as_a_rule() -> None:
     for row in run["rows"]:
         if row["method"] == "kd":
             row["mean_tokens"] = None
-    near, far = lengths(run)
+    near, far = lengths(as_results(run))
     assert (near.title, far.title) == ("near", "far")
     assert [one.label for one in near.series] == [name for name in near_order(run) if name != "kd"]
     assert near.rule_label == "teacher: 72 tokens"
     run["prompt_sets"][0]["teacher"]["mean_tokens"] = None
-    assert lengths(run)[0].rule == ""
+    assert lengths(as_results(run))[0].rule == ""
 
 
 def near_order(run: dict[str, Any]) -> list[str]:
@@ -128,7 +128,7 @@ def test_clouds_are_in_characters_where_tokens_are_not_known() -> None:
         ({"candidate_tokens": 9, "reference_tokens": 12}, "−3 tokens"),
         ({}, "+10 characters"),
     ):
-        found = clouds(make_run(), {("near", "kd"): [verdict("p", "kd", 0.5, **lengths_, **more)]})
+        found = clouds(as_results(make_run()), {("near", "kd"): [verdict("p", "kd", 0.5, **lengths_, **more)]})
         assert [cloud.title for cloud in found] == ["kd"]
         assert found[0].x_label == f"{said.split()[1]} more than the teacher"
         assert found[0].series[0].marks[0].title.replace("-", "−").startswith(said)
@@ -142,10 +142,10 @@ def test_a_cloud_has_the_mean_of_a_prompt_s_verdicts_and_no_prompt_that_lacks_on
         for name, both in said
         for order, preference in zip(BOTH, both, strict=True)
     ]
-    (found,) = clouds(make_run(), {("near", "kd"): verdicts})
+    (found,) = clouds(as_results(make_run()), {("near", "kd"): verdicts})
     assert [mark.title for mark in found.series[0].marks] == ["-3 tokens, preference 0.5"]
     many = [verdict(f"p{place}", "kd", 1.0, **sized) for place in range(3 * MOST_POINTS)]
-    (found,) = clouds(make_run(), {("near", "kd"): many})
+    (found,) = clouds(as_results(make_run()), {("near", "kd"): many})
     assert len(found.series[0].marks) == MOST_POINTS
     assert found.series[0].label == f"{MOST_POINTS} of {3 * MOST_POINTS} prompts"
 
@@ -157,12 +157,12 @@ def sweep_entry(name: str, beta: float, **settings: Any) -> dict[str, Any]:
 
 def test_a_sweep_is_drawn_where_one_beta_alone_differs() -> None:
     run = make_run()
-    assert sweeps(run) == []
+    assert sweeps(as_results(run)) == []
     run["methods"] = [
         sweep_entry("dadpo", 0.05),
         sweep_entry("kd", 0.2),
         sweep_entry("untrained", 0.1, teacher_margin="x"),
     ]
-    (drawn,) = sweeps(run)
+    (drawn,) = sweeps(as_results(run))
     assert (drawn.title, drawn.x_label) == (f"{run['methods'][0]['method']} (beta_reference 0.1)", "beta teacher")
     assert [(one.label, len(one.marks)) for one in drawn.series] == [("near", 2), ("far", 2)]

@@ -13,7 +13,7 @@ import pytest
 from harness.core.errors import UserError
 from harness.reports import board
 from harness.reports.formats import WRITERS, as_csv, writer
-from tests.harness.results_made import make_run, with_rows
+from tests.harness.results_made import all_results, make_run, with_rows
 
 COLUMNS = (
     "board,student,teacher,seeds,deciding,prompt_set,in_domain,method,kind,judge,n,wins,ties,losses,missing,"
@@ -24,7 +24,7 @@ COLUMNS = (
 
 
 def read(*runs: dict[str, Any]) -> pd.DataFrame:
-    return pd.read_csv(io.StringIO(as_csv(runs)))
+    return pd.read_csv(io.StringIO(as_csv(all_results(runs))))
 
 
 def one(frame: pd.DataFrame, **where: Any) -> dict[str, Any]:
@@ -35,7 +35,7 @@ def one(frame: pd.DataFrame, **where: Any) -> dict[str, Any]:
 
 
 def test_csv_has_a_line_for_each_row_and_judge_of_each_board() -> None:
-    other = {**make_run(), "name": "tiny-seed0-abc", "pair": {"student": "tiny", "teacher": "large"}}
+    other = {**make_run(), "name": "tiny-seed0-abc", "pair": {"student": "tiny", "teacher": "large", "weights": {}}}
     frame = read(make_run(), other)
     assert ",".join(frame.columns) == COLUMNS
     assert len(frame) == len(make_run()["rows"]) + len(other["rows"])
@@ -81,12 +81,12 @@ def test_no_run_is_an_empty_file() -> None:
 def test_json_holds_the_results_whole(name: str) -> None:
     run = make_run()
     run["pair"]["student"] = "é"
-    text = writer(Path(name))([run])
+    text = writer(Path(name))(all_results([run]))
     assert json.loads(text) == [run] and "é" in text
 
 
 def test_markdown_is_the_board_and_a_page_is_a_page() -> None:
-    assert writer(Path("a/board.md"))([make_run()]) == board.board_markdown([make_run()])
+    assert writer(Path("a/board.md"))(all_results([make_run()])) == board.board_markdown(all_results([make_run()]))
     assert writer(Path("board.html"))([]).lstrip().lower().startswith("<!doctype html>")
     assert list(WRITERS) == [".md", ".html", ".json", ".csv"]
 

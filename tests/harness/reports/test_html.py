@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from harness.core.errors import UserError
-from harness.core.records import Message, Order, RunPrompt, RunResponse, Verdict, write_jsonl
+from harness.core.records import Message, Order, RunPrompt, RunResponse, Verdict, plain, write_jsonl
 from harness.reports import html
 from harness.reports.charts import clouds
 from harness.reports.html import ReportData, read_run, render_leaderboard, report_html
@@ -25,7 +25,7 @@ from harness.results.recording import recorded
 from harness.statistics.outcomes import outcomes_by_prompt
 from harness.statistics.panel import MAJORITY, MEAN, panel_verdicts
 from tests.harness.reports.test_tables import contrast, control, refused
-from tests.harness.results_made import make_run
+from tests.harness.results_made import all_results, as_results, make_run
 from tests.harness.tabular import BOTH, verdict
 
 METHODS = ("kd", "dadpo", "ddpo-beta0.15", "untrained", "teacher (second sample)")
@@ -109,7 +109,7 @@ def make_data(texts: tuple[str, ...] = ("first", "second", "third", "fourth"), *
         row |= {"log_prob_chosen": -100 - row["step"], "log_prob_rejected": -150 - row["step"]}
     verdicts = make_verdicts(ids)
     return ReportData(
-        results={**FULL, **results},
+        results=as_results({**FULL, **results}),
         verdicts=[v.model_copy(update={"raw": texts[ids.index(v.prompt_id)]}) for v in verdicts],
         metrics={"kd": [{"step": 1, "loss": 2.0}, {"step": 2, "loss": 1.5}], "dadpo": pairs},
         prompts=[
@@ -129,7 +129,7 @@ def make_data(texts: tuple[str, ...] = ("first", "second", "third", "fourth"), *
 
 def write_run(folder: Path, run: ReportData) -> Path:
     folder.mkdir(exist_ok=True)
-    (folder / "results.json").write_text(json.dumps(run.results))
+    (folder / "results.json").write_text(json.dumps(plain(run.results)))
     write_jsonl(folder / "verdicts.jsonl", run.verdicts)
     for name, rows in (("prompts", run.prompts), ("responses", run.responses)):
         if rows is not None:
@@ -194,7 +194,7 @@ def test_the_same_run_gives_the_same_bytes_also_from_its_folder(tmp_path: Path) 
 def test_recorded_runs_have_a_page_of_reasonable_size(folder: Path) -> None:
     page = report_html(read_run(folder))
     assert len(page.encode()) < 1_500_000
-    assert read_run(folder).results["pair"]["student"] in Page(page).text
+    assert read_run(folder).results.pair.student in Page(page).text
 
 
 def test_hostile_text_reaches_the_island_whole_and_no_markup() -> None:
@@ -214,17 +214,19 @@ def test_hostile_text_reaches_the_island_whole_and_no_markup() -> None:
 def test_hostile_names_stay_text(text: str) -> None:
     """Names of methods, judges, categories, prompt sets and settings, and commands, are in the HTML itself."""
     run = make_data()
-    results = json.loads(json.dumps(run.results).replace('"dadpo"', json.dumps(text)))
+    results = json.loads(json.dumps(plain(run.results)).replace('"dadpo"', json.dumps(text)))
     make_hostile(results, text)
     prompts = [p.model_copy(update={"category": text, "id": text}) for p in run.prompts or ()]
-    changed = replace(run, results=results, prompts=prompts, metrics={text: [{"step": 1, "loss": 2.0}]}, config=text)
+    changed = replace(
+        run, results=as_results(results), prompts=prompts, metrics={text: [{"step": 1, "loss": 2.0}]}, config=text
+    )
     pages = (
         (report_html(changed), report_html(make_data()), 2),
-        (render_leaderboard([results]), render_leaderboard([FULL]), 1),
+        (render_leaderboard(all_results([results])), render_leaderboard(all_results([FULL])), 1),
     )
-    for page, plain, scripts in pages:
+    for page, ordinary, scripts in pages:
         parsed = Page(page)
-        assert {tag for tag, _ in parsed.tags} <= {tag for tag, _ in Page(plain).tags} | {"br"}
+        assert {tag for tag, _ in parsed.tags} <= {tag for tag, _ in Page(ordinary).tags} | {"br"}
         assert [tag for tag, _ in parsed.tags].count("script") == scripts
         for _, attributes in parsed.tags:
             assert not any(name.startswith("on") or name in ("src", "style", "srcdoc") for name in attributes)
@@ -251,7 +253,7 @@ def test_the_policy_allows_the_page_s_own_style_and_script_alone() -> None:
 def test_header_names_pair_judge_and_what_the_judge_misses() -> None:
     run = make_run()
     run["judges"][0]["setup"] = {"model": "reader-7b", "server": "https://judge.example", "template": "pairwise"}
-    page = words(Page(report_html(ReportData(run, []))).text)
+    page = words(Page(report_html(ReportData(as_results(run), []))).text)
     assert "small taught by large" in page
     assert "model reader-7b, server https://judge.example, template pairwise" in page
     assert "A proxy; it misses grammar" in page
@@ -260,7 +262,7 @@ def test_header_names_pair_judge_and_what_the_judge_misses() -> None:
 
 
 def test_a_large_run_with_a_real_judge_has_no_warning_and_is_ranked() -> None:
-    page = report_html(ReportData(make_run(n=200, proxy=False), []))
+    page = report_html(ReportData(as_results(make_run(n=200, proxy=False)), []))
     assert 'class="warning"' not in page
     board = section(page, "board")
     assert board.index("teacher (second sample)") < board.index("dadpo") < board.index("kd") < board.index("untrained")
@@ -307,13 +309,13 @@ def test_a_sweep_has_a_section_where_there_is_one() -> None:
     run = make_run()
     other = {**run["methods"][1], "name": "kd"}
     other["settings"] = {**other["settings"], "beta_teacher": 0.2}
-    assert 'id="beta"' in report_html(ReportData({**run, "methods": [run["methods"][1], other]}, []))
-    assert 'id="beta"' not in report_html(ReportData(run, []))
+    assert 'id="beta"' in report_html(ReportData(as_results({**run, "methods": [run["methods"][1], other]}), []))
+    assert 'id="beta"' not in report_html(ReportData(as_results(run), []))
 
 
 def test_a_leaderboard_has_a_section_a_run_and_no_prompts() -> None:
     other = json.loads(json.dumps(FULL).replace('"small"', '"tiny"'))
-    page = render_leaderboard([FULL, other])
+    page = render_leaderboard(all_results([FULL, other]))
     assert "small" in section(page, "run-1")
     for name in ("run-1", "run-2"):
         found = section(page, name)
@@ -326,7 +328,7 @@ def test_a_leaderboard_has_a_section_a_run_and_no_prompts() -> None:
     assert len(Page(page).raw["script"]) == 1
     assert 'id="list"' not in page
     assert "Training curves" not in page
-    assert render_leaderboard([FULL, other]) == page
+    assert render_leaderboard(all_results([FULL, other])) == page
 
 
 def test_a_leaderboard_of_nothing_says_so() -> None:
@@ -336,7 +338,7 @@ def test_a_leaderboard_of_nothing_says_so() -> None:
 
 
 def test_missing_parts_are_named() -> None:
-    run = ReportData(make_run(), make_verdicts(["p0"]))
+    run = ReportData(as_results(make_run()), make_verdicts(["p0"]))
     page = words(Page(report_html(run)).text)
     assert "This record holds no prompts and no responses: what it lacks is left out below." in page
     assert "This record holds no prompts, so there are no categories to show." in page
@@ -388,10 +390,10 @@ def test_board_page_and_panel_have_one_rule_of_outcomes(second: bool) -> None:
 
     made = RunRows([*said["one"], *said["two"]], [])
     board = figures(Declared({"set": True}, {"kd": "method"}, ["one", "two"], [], []), {"run": made})
-    for row in board["rows"]:
-        if row["judge"] != MEAN:
+    for row in board.rows:
+        if row.judge != MEAN:
             kinds = ("win", "tie", "loss", "missing")
-            assert [row[key] for key in ("wins", "ties", "losses", "missing")] == [counts[kind] for kind in kinds]
+            assert [row.wins, row.ties, row.losses, row.missing] == [counts[kind] for kind in kinds]
     assert outcomes_by_prompt(panel_verdicts(said)[MAJORITY]) == expected
 
     judges = [{"name": MAJORITY, "summary": "", "misses": "", "setup": {"judges": "one, two"}, "digest": ""}]
@@ -401,7 +403,9 @@ def test_board_page_and_panel_have_one_rule_of_outcomes(second: bool) -> None:
         for name, found in expected.items()
     ]
     for judge in (MAJORITY, "one"):
-        results = {**FULL, **json.loads(json.dumps(board)), "judge": judge, "judges": judges, "methods": []}
+        sets = [{**entry, "digest": ""} for entry in plain(board)["prompt_sets"]]
+        said = {"prompt_sets": sets, "judge": judge, "judges": judges, "methods": []}
+        results = as_results({**FULL, **plain(board), **said})
         run = ReportData(results, made.verdicts, prompts=prompts)
         island = Page(report_html(run)).island["prompts"]
         assert {prompt["id"]: prompt["outcomes"]["kd"] for prompt in island} == expected
@@ -417,14 +421,20 @@ def test_board_page_and_panel_have_one_rule_of_outcomes(second: bool) -> None:
 
 def test_a_panel_s_outcomes_follow_from_its_members() -> None:
     run = make_data()
-    judge = {"name": "panel (majority)", "summary": "most", "misses": "", "setup": {"judges": "one, two, three"}}
-    results = json.loads(json.dumps(run.results).replace('"judge": "both"', '"judge": "panel (majority)"'))
+    judge = {
+        "name": "panel (majority)",
+        "summary": "most",
+        "misses": "",
+        "setup": {"judges": "one, two, three"},
+        "digest": "",
+    }
+    results = json.loads(json.dumps(plain(run.results)).replace('"judge": "both"', '"judge": "panel (majority)"'))
     results["judges"] = [judge]
     votes = {"one": 1.0, "two": 1.0, "three": 0.0}
     verdicts = [
         v.model_copy(update={"judge": name, "preference": vote}) for v in run.verdicts for name, vote in votes.items()
     ]
-    island = Page(report_html(replace(run, results=results, verdicts=verdicts))).island
+    island = Page(report_html(replace(run, results=as_results(results), verdicts=verdicts))).island
     assert {found for prompt in island["prompts"] for found in prompt["outcomes"].values()} == {"win"}
 
 

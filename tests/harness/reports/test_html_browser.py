@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
-from harness.core.records import Message, RunPrompt
+from harness.core.records import Message, RunPrompt, plain
 from harness.reports.html import ReportData, read_run, render_leaderboard, report_html
 from harness.results.recording import recorded
 from tests.harness.reports.test_html import FULL, HOSTILE, METHODS, make_data, make_hostile
+from tests.harness.results_made import all_results, as_results
 from tests.waiting import LIMIT
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -143,16 +144,24 @@ def test_hostile_text_is_shown_and_never_runs(show: Open, tmp_path: Path) -> Non
 @pytest.mark.parametrize("text", HOSTILE[:6], ids=range(6))
 def test_hostile_names_never_run(show: Open, text: str) -> None:
     run = make_data()
-    rows = [{**row, "method": text if row["method"] == "dadpo" else row["method"]} for row in run.results["rows"]]
-    judges = [{**judge, "misses": text, "summary": text} for judge in run.results["judges"]]
+    rows = [
+        {**row, "method": text if row["method"] == "dadpo" else row["method"]} for row in plain(run.results)["rows"]
+    ]
+    judges = [{**judge, "misses": text, "summary": text} for judge in plain(run.results)["judges"]]
     prompts = [p.model_copy(update={"category": text}) for p in run.prompts or ()]
     verdicts = [
         v.model_copy(update={"candidate": text if v.candidate == "dadpo" else v.candidate}) for v in run.verdicts
     ]
-    changed = {**copy.deepcopy(run.results), "rows": rows, "judges": judges}
+    changed = {**plain(run.results), "rows": rows, "judges": judges}
     changed["runs"][0]["command"] = text
     opened = show(
-        replace(run, results=changed, prompts=prompts, verdicts=verdicts, metrics={text: [{"step": 1, "loss": 1}]})
+        replace(
+            run,
+            results=as_results(changed),
+            prompts=prompts,
+            verdicts=verdicts,
+            metrics={text: [{"step": 1, "loss": 1}]},
+        )
     )
     open_all(opened.page)
     assert text in opened.page.locator("#board").inner_text()
@@ -170,7 +179,7 @@ def test_an_injected_script_is_stopped_by_the_policy(show: Open) -> None:
 
 
 def test_columns_sort_by_click_and_by_keyboard(show: Open) -> None:
-    rows = [{**row, "rank": None} for row in make_data().results["rows"]]
+    rows = [{**row, "rank": None} for row in plain(make_data().results)["rows"]]
     opened = show(make_data(rows=rows))
     page = opened.page
     table = page.locator("#board table").first
@@ -243,7 +252,7 @@ def test_everything_can_be_reached_by_keyboard(show: Open) -> None:
 def test_a_leaderboard_sorts_turns_dark_and_fits_a_phone_without_prompts(show: Open, tmp_path: Path) -> None:
     hostile = copy.deepcopy(FULL)
     make_hostile(hostile, HOSTILE[3])
-    opened = show(render_leaderboard([FULL, hostile]), size=PHONE)
+    opened = show(render_leaderboard(all_results([FULL, hostile])), size=PHONE)
     assert opened.overflow() <= 0
     head = opened.page.locator("#run-1 table").first.locator("thead th").first
     head.locator("button").press("Enter")
@@ -277,7 +286,7 @@ def test_a_phone_never_scrolls_sideways(show: Open, tmp_path: Path) -> None:
         open_all(opened.page)
         assert opened.overflow() <= 0
         assert opened.page.evaluate("document.querySelector('#board .scroll').scrollWidth") > PHONE[0]
-        opened.page.screenshot(path=tmp_path / f"{run.results['name']}.png", full_page=True)
+        opened.page.screenshot(path=tmp_path / f"{plain(run.results)['name']}.png", full_page=True)
         opened.sound()
 
 

@@ -10,13 +10,13 @@ from typing import Any, get_args
 import pytest
 
 from harness.core.errors import UserError
-from harness.core.records import Order, Verdict, write_jsonl
+from harness.core.records import Order, Verdict, plain, write_jsonl
 from harness.judging.importers import IMPORTERS
 from harness.reports.stats import NAMED_AT_MOST, imported, stats_text
 from harness.statistics import agreement
 from harness.statistics.outcomes import from_records, outcomes, read_verdicts
-from harness.statistics.rates import rates, wilson
-from harness.statistics.summary import statistics_of
+from harness.statistics.rates import Rates, rates, wilson
+from harness.statistics.summary import Statistics, statistics_of
 from tests.harness.tabular import BOTH, verdict
 
 Data = dict[str, Any]
@@ -35,9 +35,12 @@ def judged(*said: Said, **fields: Any) -> list[Verdict]:
 
 def figures(rows: list[Verdict], *contrasts: tuple[str, str]) -> Data:
     found = statistics_of(from_records(rows), contrasts)
-    as_json = json.dumps(found, allow_nan=False)
-    assert stats_text(json.loads(as_json)) == stats_text(found)
-    return found
+    assert Statistics.model_validate_json(json.dumps(plain(found), allow_nan=False)) == found
+    return plain(found)
+
+
+def text_of(found: Data) -> str:
+    return stats_text(Statistics.model_validate(found))
 
 
 def tables(text: str) -> dict[str, list[dict[str, str]]]:
@@ -59,10 +62,10 @@ def test_a_comparison_has_the_rates_and_the_flips_of_its_verdicts() -> None:
     expected = rates(rows)
     assert (row["wins"], row["ties"], row["losses"], row["missing"], row["n"]) == (2, 3, 1, 1, 6)
     assert row["preference_rate"] == pytest.approx(1 / 6)
-    assert row["preference_interval"] == expected.preference_interval and row["win_interval"] == expected.win_interval
+    assert {name: row[name] for name in Rates.model_fields} == plain(expected)
     assert row["verdicts"] == {"ok": 13, "unparsable": 0, "failed": 1, "skipped": 0}
     # one preference of exactly a half is on neither side
-    assert row["flips"] == {"count": 2, "n": 6, "share": 2 / 6, "interval": wilson(2, 6)}
+    assert row["flips"] == {"count": 2, "n": 6, "share": 2 / 6, "interval": list(wilson(2, 6))}
     assert row["orders"] == "both"
 
 
@@ -84,7 +87,7 @@ def test_figures_of_many_comparisons_are_those_of_each_alone() -> None:
         names = {name: row[name] for name in ("prompt_set", "candidate", "reference", "judge")}
         mine = [one for one in rows if all(getattr(one, name) == value for name, value in names.items())]
         flipped = agreement.flips(mine)
-        assert row["flips"] == vars(flipped)
+        assert row["flips"] == plain(flipped)
         assert row["verdicts"]["ok"] == sum(one.status == "ok" for one in mine)
         assert row["failed_verdicts"] == sum(one.status != "ok" for one in mine) == row["verdicts"]["failed"]
         alone = rates(mine)
@@ -95,16 +98,16 @@ def test_runs_are_counted_apart_but_are_no_further_prompts(tmp_path: Path) -> No
     paths = [tmp_path / "a.jsonl", tmp_path / "b.jsonl"]
     write_jsonl(paths[0], judged(FLIP, WIN, WIN, WIN))
     write_jsonl(paths[1], judged(FLIP, WIN, WIN, FLIP))
-    found = statistics_of(read_verdicts(paths))
+    found = plain(statistics_of(read_verdicts(paths)))
     (row,) = found["comparisons"]
-    assert row["flips"] == {"count": 3, "n": 8, "share": 3 / 8, "interval": wilson(2, 4)}
+    assert row["flips"] == {"count": 3, "n": 8, "share": 3 / 8, "interval": list(wilson(2, 4))}
     assert (row["n"], row["prompts"]) == (8, 4)
-    assert tables(stats_text(found))["Rates"][0]["N"] == "8 (4 prompts)"
+    assert tables(text_of(found))["Rates"][0]["N"] == "8 (4 prompts)"
 
 
 def test_the_table_of_rates() -> None:
     unread = verdict("p9", "none", None, status="unparsable")
-    text = stats_text(figures([*judged((1.0,), (1.0,), (0.5,), (0.0,)), unread]))
+    text = text_of(figures([*judged((1.0,), (1.0,), (0.5,), (0.0,)), unread]))
     (row,) = tables(text)["Rates"]
     assert [row[name] for name in ("prompt set", "candidate", "reference", "judge")] == ["set", "a", "teacher", "judge"]
     assert row["preference rate"].startswith("+25.0% [") and row["win rate"].startswith("50.0% [")
@@ -120,12 +123,12 @@ def test_judgments_in_one_order_are_whole_and_the_board_says_what_is_in_them() -
     (row,) = found["comparisons"]
     assert (row["wins"], row["ties"], row["losses"], row["missing"], row["orders"]) == (2, 1, 1, 0, "one")
     assert row["flips"]["n"] == 0 and row["flips"]["share"] is None
-    assert "a preference for the first place is in these figures" in stats_text(found)
-    assert "a preference for the first place" not in stats_text(figures(judged(WIN)))
+    assert "a preference for the first place is in these figures" in text_of(found)
+    assert "a preference for the first place" not in text_of(figures(judged(WIN)))
 
 
 def test_nothing_is_no_verdicts() -> None:
-    assert stats_text(figures([])) == "No verdicts.\n"
+    assert text_of(figures([])) == "No verdicts.\n"
 
 
 # ---- AlpacaEval
@@ -163,8 +166,8 @@ def test_alpaca_eval_s_figures_of_its_own_file(tmp_path: Path) -> None:
         "- AlpacaEval's figures for model against base: win_rate 56.25, standard_error 21.35, n_wins 2, n_wins_base 1, "
         "n_draws 1, n_total 4, discrete_win_rate 62.50"
     )
-    assert line in stats_text(found).splitlines()
-    assert "be too small" not in stats_text(found)
+    assert line in text_of(found).splitlines()
+    assert "be too small" not in text_of(found)
     (row,) = found["comparisons"]
     assert row["verdicts"] == {"ok": 4, "unparsable": 1, "failed": 1, "skipped": 0}
 
@@ -175,8 +178,8 @@ def test_alpaca_eval_s_figures_are_pooled_and_what_its_error_then_is_is_said() -
     first, second = found["alpaca_eval"]
     assert (first["candidate"], first["n_total"], first["prompts"], first["win_rate"]) == ("a", 4, 1, 75)
     assert (second["candidate"], second["n_total"], second["win_rate"]) == ("b", 0, None)
-    assert "standard_error takes each for a draw of its own: it may be too small" in stats_text(found)
-    assert "b against teacher: n_wins 0" in stats_text(found)
+    assert "standard_error takes each for a draw of its own: it may be too small" in text_of(found)
+    assert "b against teacher: n_wins 0" in text_of(found)
 
 
 # ---- ranks
@@ -199,7 +202,7 @@ def test_groups_take_ranks() -> None:
     # of 19 prompts that differ none goes the other way: about 2 · 2⁻¹⁹; of 1 prompt any sign is as far
     assert [test["distinguishable"] for test in known["tests"]] == [True, False]
     assert known["tests"][1]["p"] == 1 and known["tests"][1]["prompt_set"] == "set"
-    ranks = [(row["rank"], row["candidate"]) for row in tables(stats_text(found))["Ranks"]]
+    ranks = [(row["rank"], row["candidate"]) for row in tables(text_of(found))["Ranks"]]
     assert ranks == [("1", "best"), ("2–3", "weak"), ("2–3", "weaker")]
 
 
@@ -213,9 +216,9 @@ def test_a_table_with_too_much_missing_is_not_ranked() -> None:
     (known,) = found["neighbours"]
     reason = "20.0% of the prompts are missing for eight; above 10% nothing is ranked unless --rank-incomplete says so"
     assert (known["rows"], known["tests"], known["reason"]) == ([], [], reason)
-    (told,) = statistics_of(from_records(rows), rank_incomplete=True)["neighbours"]
+    (told,) = plain(statistics_of(from_records(rows), rank_incomplete=True))["neighbours"]
     assert [row["rank"] for row in told["rows"]] == [[1, 2], [1, 2]] and not told["reason"]
-    text = stats_text(found)
+    text = text_of(found)
     assert f"- not ranked on set against teacher by judge: {reason}" in text.splitlines()
     assert tables(text)["Ranks"] == []
 
@@ -250,7 +253,7 @@ def test_declared_contrasts_by_each_judge() -> None:
     assert first["p"] == pytest.approx(2 / 256) and first["p_holm"] == pytest.approx(4 / 256)
     assert turned["difference"] == -2 and turned["distinguishable"]
     assert (other["judge"], other["difference"], other["p"], other["distinguishable"]) == ("other", -1, 1, False)
-    shown = tables(stats_text(found))["Declared contrasts"]
+    shown = tables(text_of(found))["Declared contrasts"]
     assert shown[0]["contrast"] == "new − old" and shown[0]["difference in points"].startswith("+200.0 [+")
     assert (shown[0]["p"], shown[0]["p after Holm"], shown[0]["N"], shown[0]["left out"]) == (
         "0.008",
@@ -266,7 +269,7 @@ def test_a_contrast_without_a_common_prompt_is_shown_and_one_of_what_is_elsewher
     found = figures(rows, ("a", "b"))
     (made,) = found["contrasts"]
     assert (made["reference"], made["n"], made["left_out"], made["difference"]) == ("teacher", 0, 1, None)
-    assert tables(stats_text(found))["Declared contrasts"][0]["verdict"] == "no prompt was judged for both"
+    assert tables(text_of(found))["Declared contrasts"][0]["verdict"] == "no prompt was judged for both"
 
 
 @pytest.mark.parametrize(
@@ -289,7 +292,7 @@ def test_a_contrast_that_is_none_is_refused(pair: tuple[str, str], said: str) ->
 
 def test_length_is_shown_and_equal_reasons_share_a_line() -> None:
     sizes = {"candidate_tokens": 30, "reference_tokens": 20}
-    text = stats_text(figures([*judged(WIN, **sizes), *judged(LOSS, candidate="b"), *judged(WIN, candidate="c")]))
+    text = text_of(figures([*judged(WIN, **sizes), *judged(LOSS, candidate="b"), *judged(WIN, candidate="c")]))
     (row,) = tables(text)["Length"]
     assert (row["candidate"], row["mean length"], row["at equal length"]) == ("a", "30 against 20 tokens", "")
     lines = [line for line in text.splitlines() if "no rate at equal length" in line]
@@ -300,8 +303,8 @@ def test_length_is_shown_and_equal_reasons_share_a_line() -> None:
         "no lengths are known",
     ]
     many = [row for i in range(NAMED_AT_MOST + 2) for row in judged(WIN, candidate=f"c{i}")]
-    assert "no rate at equal length for any: no lengths are known" in stats_text(figures(many))
-    assert f"c{NAMED_AT_MOST - 1} on set against teacher by judge and 2 more:" in stats_text(
+    assert "no rate at equal length for any: no lengths are known" in text_of(figures(many))
+    assert f"c{NAMED_AT_MOST - 1} on set against teacher by judge and 2 more:" in text_of(
         figures([*many, *judged(WIN, **sizes)])
     )
 
@@ -316,7 +319,7 @@ def test_a_rate_at_equal_length() -> None:
     found = figures(rows)
     (made,) = found["length"]
     assert made["reason"] == "" and made["coefficient"] > 0
-    cell = tables(stats_text(found))["Length"][0]["at equal length"]
+    cell = tables(text_of(found))["Length"][0]["at equal length"]
     assert cell.startswith(f"{100 * made['controlled_rate']:+.1f}% [")
 
 
@@ -328,23 +331,21 @@ def test_two_judges_agree_as_their_outcomes_do(tmp_path: Path) -> None:
     two = judged(WIN, LOSS, LOSS, LOSS, WIN, judge="two")
     found = figures([*one, *two, *judged(WIN, judge="three", candidate="b")])
     (pair,) = found["agreement"]  # no comparison is shared with the third judge
-    assert pair == agreement.agreements(outcomes(from_records([*one, *two])), ["judge", "two"])[0]
+    assert pair == plain(agreement.agreements(outcomes(from_records([*one, *two])), ["judge", "two"])[0])
     # p_o = 3/4, p_e = 2/4 · 1/4 + 2/4 · 3/4 = 1/2
     assert (pair["first"], pair["second"], pair["n"], pair["missing"]) == ("judge", "two", 4, 1)
     assert pair["kappa"] == pytest.approx(0.5)
-    assert "- judge and two: Cohen's κ 0.50 [" in stats_text(found) and "over 4 outcomes, 1 missing" in stats_text(
-        found
-    )
+    assert "- judge and two: Cohen's κ 0.50 [" in text_of(found) and "over 4 outcomes, 1 missing" in text_of(found)
     # a file is a run, and a judge's file is joined with the other's all the same
     for name, rows in (("one", one), ("two", two)):
         write_jsonl(tmp_path / name, rows)
-    assert statistics_of(read_verdicts([tmp_path / "one", tmp_path / "two"]))["agreement"] == [pair]
+    assert plain(statistics_of(read_verdicts([tmp_path / "one", tmp_path / "two"])))["agreement"] == [pair]
 
 
 def test_several_runs_are_joined_run_by_run(tmp_path: Path) -> None:
     for name, said in (("x", (WIN, LOSS)), ("y", (LOSS, WIN))):
         write_jsonl(tmp_path / name, [*judged(*said), *judged(*said, judge="two")])
-    (pair,) = statistics_of(read_verdicts([tmp_path / "x", tmp_path / "y"]))["agreement"]
+    (pair,) = plain(statistics_of(read_verdicts([tmp_path / "x", tmp_path / "y"])))["agreement"]
     assert (pair["n"], pair["missing"], pair["kappa"]) == (4, 0, 1)
 
 
@@ -355,7 +356,7 @@ def test_names_are_data() -> None:
     odd = "a|b\n# c {row} {{0}} %s"
     rows = [*judged(WIN, candidate=odd, judge=odd), *judged((None,), candidate="x\ny", judge=odd)]
     rows += judged(WIN, candidate=odd, judge="j\n- k")
-    text = stats_text(figures(rows, (odd, "x\ny")))
+    text = text_of(figures(rows, (odd, "x\ny")))
     assert "| a\\|b # c {row} {{0}} %s |" in text
     assert not any(line.startswith(("# c", "y", "- k")) for line in text.splitlines())
     assert "- not ranked on set against teacher by a|b # c {row} {{0}} %s: 100.0% of the prompts" in text

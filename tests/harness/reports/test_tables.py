@@ -9,54 +9,12 @@ import pytest
 
 from harness.reports import tables
 from harness.reports.tables import Cell, Table
-from tests.harness.results_made import make_run
-
-
-def contrast(scope: str = "near", **values: Any) -> dict[str, Any]:
-    return {
-        "first": "dadpo",
-        "second": "kd",
-        "scope": scope,
-        "judge": "both",
-        "n": 140,
-        "left_out": 4,
-        "differing": 61,
-        "difference": 0.2,
-        "interval": [0.05, 0.35],
-        "p": 0.004,
-        "p_holm": 0.012,
-        "distinguishable": True,
-        **values,
-    }
-
-
-def control(method: str = "dadpo", prompt_set: str = "near", **values: Any) -> dict[str, Any]:
-    return {
-        "prompt_set": prompt_set,
-        "method": method,
-        "judge": "both",
-        "n": 140,
-        "unit": "tokens",
-        "candidate_mean": 84.4,
-        "reference_mean": 71.6,
-        "spread": 30.2,
-        "preference_rate": -0.2,
-        "controlled_rate": -0.3,
-        "controlled_interval": [-0.4, -0.2],
-        "coefficient": 0.5,
-        "coefficient_interval": [0.25, 0.75],
-        "reason": "",
-        **values,
-    }
-
-
-def refused(reason: str, method: str = "dadpo", **values: Any) -> dict[str, Any]:
-    empty = ("controlled_rate", "controlled_interval", "coefficient", "coefficient_interval")
-    return control(method, **{**dict.fromkeys(empty), "reason": reason, **values})
+from tests.harness.results_made import as_results, contrast, control, make_run, refused
 
 
 def board(run: dict[str, Any], place: int = 0) -> Table:
-    return tables.board(run, run["prompt_sets"][place])
+    results = as_results(run)
+    return tables.board(results, results.prompt_sets[place])
 
 
 def changed(**values: Any) -> dict[str, Any]:
@@ -176,17 +134,17 @@ def test_a_method_that_nobody_judged_draws_nothing() -> None:
     for prompt_set in run["prompt_sets"]:
         prompt_set["unranked"] = "0 judged prompts"
     assert set(said(board(run), "preference rate")) == {"none judged"}
-    assert [bar.cell.drawn for bar in tables.bars(run, "near")] == [None] * 5
+    assert [bar.cell.drawn for bar in tables.bars(as_results(run), "near")] == [None] * 5
 
 
 def test_bars_are_shares_that_fill_the_whole() -> None:
-    (bar, *_) = tables.bars(changed(wins=1, ties=1, losses=2, n=4), "near")
+    (bar, *_) = tables.bars(as_results(changed(wins=1, ties=1, losses=2, n=4)), "near")
     assert bar.parts == [("win", 1, 0.0, 25.0), ("tie", 1, 25.0, 25.0), ("loss", 2, 50.0, 50.0)]
 
 
 def test_contrasts_say_what_was_tested_and_found() -> None:
     pooled = contrast("in-domain", difference=-0.01, interval=[-0.1, 0.08], p_holm=0.8, distinguishable=False)
-    found = tables.contrasts({**make_run(), "contrasts": [contrast(), pooled]})
+    found = tables.contrasts(as_results({**make_run(), "contrasts": [contrast(), pooled]}))
     assert found.columns[:3] == ["first − second", "on", "difference, points"]
     assert [cell.text for cell in found.rows[0]] == [
         "dadpo − kd",
@@ -204,7 +162,8 @@ def test_contrasts_say_what_was_tested_and_found() -> None:
 
 @pytest.mark.parametrize(("end", "most"), [(0.2, 0.25), (0.25, 0.25), (0.6, 1.0), (2.0, 2.0)])
 def test_differences_are_drawn_on_one_scale_that_holds_them_all(end: float, most: float) -> None:
-    found = tables.contrasts({**make_run(), "contrasts": [contrast(interval=[-end, 0.1], difference=0.0), contrast()]})
+    made = [contrast(interval=[-end, 0.1], difference=0.0), contrast()]
+    found = tables.contrasts(as_results({**make_run(), "contrasts": made}))
     spans = {cell.span for cell in column(found, "difference, points")}
     assert spans == {(-max(most, 0.5), max(most, 0.5))}  # the other's end is at 0.35
     cell = found.rows[0][2]
@@ -214,13 +173,13 @@ def test_differences_are_drawn_on_one_scale_that_holds_them_all(end: float, most
 
 def test_a_contrast_without_common_prompts_has_no_figures() -> None:
     empty = contrast(n=0, difference=None, interval=None, p=None, p_holm=None, distinguishable=False)
-    found = tables.contrasts({**make_run(), "contrasts": [empty]})
+    found = tables.contrasts(as_results({**make_run(), "contrasts": [empty]}))
     assert [cell.text for cell in found.rows[0]][2:5] == ["none judged for both", "", ""]
-    assert tables.contrasts({**make_run(), "contrasts": []}).rows == []
+    assert tables.contrasts(as_results({**make_run(), "contrasts": []})).rows == []
 
 
 def test_a_rate_at_equal_length_stands_beside_the_plain_one() -> None:
-    found = tables.length_controls({**make_run(), "length": [control(), refused("too few", "kd")]})
+    found = tables.length_controls(as_results({**make_run(), "length": [control(), refused("too few", "kd")]}))
     assert [cell.text for cell in found.rows[0]] == [
         "dadpo",
         "near",
@@ -238,24 +197,24 @@ def test_a_rate_at_equal_length_stands_beside_the_plain_one() -> None:
 
 
 def test_the_judge_of_a_length_control_is_named_where_there_are_several() -> None:
-    found = tables.length_controls({**make_run(), "length": [control(), control(judge="part-one")]})
+    found = tables.length_controls(as_results({**make_run(), "length": [control(), control(judge="part-one")]}))
     assert said(found, "judge") == ["both", "part-one"]
 
 
 def test_one_reason_for_all_is_a_sentence_and_several_are_folded() -> None:
     run = {**make_run(), "length": [refused("too few"), refused("too few", "kd")]}
-    assert tables.no_control(run) == "too few"
+    assert tables.no_control(as_results(run)) == "too few"
     run["length"][1]["reason"] = "no lengths are known"
-    assert tables.no_control(run) == ""
-    assert tables.length_controls(run).folded
-    assert "logits for one SD of length" not in tables.length_controls(run).columns
-    assert tables.no_control({**run, "length": [control()]}) == ""
-    assert tables.no_control({**run, "length": []}) == ""
+    assert tables.no_control(as_results(run)) == ""
+    assert tables.length_controls(as_results(run)).folded
+    assert "logits for one SD of length" not in tables.length_controls(as_results(run)).columns
+    assert tables.no_control(as_results({**run, "length": [control()]})) == ""
+    assert tables.no_control(as_results({**run, "length": []})) == ""
 
 
 def test_unknown_lengths_are_blank() -> None:
     unknown = refused("no lengths are known", n=0, unit="", candidate_mean=None, reference_mean=None, spread=None)
-    found = tables.length_controls({**make_run(), "length": [{**unknown, "preference_rate": None}]})
+    found = tables.length_controls(as_results({**make_run(), "length": [{**unknown, "preference_rate": None}]}))
     assert [cell.text for cell in found.rows[0]][2:6] == ["", "no lengths are known", "", ""]
 
 
@@ -263,7 +222,7 @@ def test_judging_is_counted_by_judge() -> None:
     counts = {"verdicts": 1200, "ok": 1190, "unparsable": 6, "failed": 4, "skipped": 0, "identical": 2, "truncated": 7}
     rest = {"forms": {"pairwise": 1200}, "flips": 30, "both_orders": 590, "ties": 50, "outcomes": 0}
     run = {**make_run(), "judging": [{"judge": "part-one", **counts, **rest}], "agreement": []}
-    found = tables.judges(run)[0]
+    found = tables.judges(as_results(run))[0]
     assert dict(zip(found.columns, [cell.text for cell in found.rows[0]], strict=True)) == {
         "judge": "part-one",
         "verdicts": "1,200",
@@ -280,17 +239,19 @@ def test_judging_is_counted_by_judge() -> None:
 
 
 def test_agreement_has_a_note_where_there_is_one() -> None:
-    pair = {"first": "one", "second": "two", "n": 40, "agreement": {"count": 30, "n": 40}, "missing": 2, "note": ""}
+    none = {"table": [[0, 0, 0]] * 3, "undefined_resamples": 0}
+    same = {"count": 30, "n": 40, "share": 0.75, "interval": [0.6, 0.9]}
+    pair = {"first": "one", "second": "two", "n": 40, "agreement": same, "missing": 2, "note": "", **none}
     known = {**pair, "kappa": 0.5, "kappa_interval": [0.25, 0.75]}
     unknown = {**pair, "kappa": None, "kappa_interval": None, "note": "all alike"}
-    found = tables.judges({**make_run(), "judging": [], "agreement": [known]})[-1]
+    found = tables.judges(as_results({**make_run(), "judging": [], "agreement": [known]}))[-1]
     assert [cell.text for cell in found.rows[0]] == ["one, two", "0.50 [0.25, 0.75]", "30 of 40", "2"]
-    found = tables.judges({**make_run(), "judging": [], "agreement": [known, unknown]})[-1]
+    found = tables.judges(as_results({**make_run(), "judging": [], "agreement": [known, unknown]}))[-1]
     assert said(found, "Cohen's κ") == ["0.50 [0.25, 0.75]", "undefined"]
     assert said(found, "note") == ["", "all alike"]
 
 
 def test_trainings_show_their_own_settings_and_what_they_control() -> None:
-    found = tables.trained(make_run())
+    found = tables.trained(as_results(make_run()))
     assert said(found, "settings") == ["", "beta_reference 0.1, beta_teacher 0.05, teacher_margin own", "beta 0.15"]
     assert said(found, "why")[2] == "control of dadpo: the larger beta alone"

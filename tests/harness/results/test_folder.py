@@ -11,31 +11,26 @@ import pytest
 
 from harness.config import Config
 from harness.core.errors import UserError
-from harness.core.records import Verdict, write_jsonl
+from harness.core.records import Verdict, plain, write_jsonl
 from harness.judging.proxies import EMBEDDING, TYPICALITY
 from harness.judging.settings import Judging
 from harness.results import folder
-from harness.results.figures import SECTIONS, Declared, RunRows, figures
-from harness.results.folder import SCHEMA, declared, declared_in, read_made, write_run
+from harness.results.figures import Declared, RunRows, figures
+from harness.results.folder import as_json, declared, declared_in, read_made, write_run
 from harness.results.reading import read_results
+from harness.results.schema import SCHEMA, Figures
 from harness.run.jobs import VERDICTS
 from harness.run.sources import open_judges
 from harness.statistics.panel import MAJORITY, MEAN
 from harness.store import Store
 from tests.harness.making import jsonl
+from tests.harness.results_made import make_run
 from tests.harness.runs_made import COMMAND, Run, make_folder, rewrite
 
 
 def finished(run: Path, **values: Any) -> Path:
     run.mkdir(parents=True)
-    found = {
-        "schema": SCHEMA,
-        "name": "small-seed0-abc",
-        "note": "é",
-        **dict.fromkeys(folder.KEYS),
-        "methods": [],
-        **values,
-    }
+    found = {**make_run(), **values}
     (run / "results.json").write_text(json.dumps(found, ensure_ascii=False), encoding="utf-8")
     return run
 
@@ -49,7 +44,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 def test_results_are_read(tmp_path: Path) -> None:
-    assert read_results(finished(tmp_path / "run"))["note"] == "é"
+    assert read_results(finished(tmp_path / "run", name="é")).name == "é"
 
 
 @pytest.mark.parametrize("make", [lambda path: None, lambda path: path.mkdir(), lambda path: path.write_text("x")])
@@ -91,6 +86,22 @@ def test_results_of_this_version_that_lack_a_part_are_damaged(tmp_path: Path) ->
         read_results(run)
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda found: found["rows"][3].pop("wins"), "it has no 'rows.3.wins'"),
+        (lambda found: found["rows"][0].update(wins="many"), "rows.0.wins: Input should be a valid integer, unable to"),
+        (lambda found: found.update(note="?"), "it has an unknown 'note'"),
+    ],
+)
+def test_results_that_are_not_of_their_schema_are_damaged(tmp_path: Path, change: Any, said: str) -> None:
+    run = finished(tmp_path / "run")
+    rewrite(run / "results.json", change)
+    with pytest.raises(UserError, match=rf"results\.json: damaged, {said}") as caught:
+        read_results(run)
+    assert "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize("name", ["verdicts.jsonl", "responses.jsonl"])
 def test_a_folder_without_rows_is_refused(made: Run, tmp_path: Path, name: str) -> None:
     copy = Path(shutil.copytree(made.folder, tmp_path / "copy"))
@@ -103,8 +114,9 @@ def test_a_folder_without_rows_is_refused(made: Run, tmp_path: Path, name: str) 
 
 
 def test_results_are_what_was_read_from_the_road_and_its_artifacts(made: Run) -> None:
-    found = read_results(made.folder)
-    assert found == json.loads(json.dumps(made.results))
+    results = read_results(made.folder)
+    assert results == made.results and (made.folder / "results.json").read_text() == as_json(results)
+    found = plain(results)
     assert re.fullmatch(r"small-seed0-[0-9a-f]{12}", found["name"])
     (run,) = found["runs"]
     assert (run["name"], run["seed"], run["command"]) == (found["name"], 0, COMMAND)
@@ -121,10 +133,9 @@ def test_results_are_what_was_read_from_the_road_and_its_artifacts(made: Run) ->
 
 def test_figures_can_be_made_again_from_a_folder_alone(made: Run) -> None:
     found = read_results(made.folder)
-    again = figures(declared_in(found), {found["name"]: read_made(made.folder)})
-    assert {name: found[name] for name in SECTIONS if name != "prompt_sets"} == {
-        name: json.loads(json.dumps(again[name])) for name in SECTIONS if name != "prompt_sets"
-    }
+    again = figures(declared_in(found), {found.name: read_made(made.folder)})
+    for section in Figures.model_fields:
+        assert getattr(found, section) == getattr(again, section) or section == "prompt_sets"
     assert declared_in(found) == Declared(
         sets={"near": True, "far": False},
         candidates={
@@ -135,7 +146,7 @@ def test_figures_can_be_made_again_from_a_folder_alone(made: Run) -> None:
         },
         judges=["openai:m"],
         parts=["openai:m"],
-        contrasts=[("ddpo", "sft")],
+        contrasts=(("ddpo", "sft"),),
     )
 
 
@@ -145,8 +156,8 @@ def test_what_a_results_file_declares_is_what_its_road_did(made: Run, tmp_path: 
         ours, theirs = declared_in(read_results(run.folder)), declared(run.road)
         assert (ours.sets, ours.candidates, ours.shown) == (theirs.sets, theirs.candidates, theirs.shown)
         assert [tuple(pair) for pair in theirs.contrasts] == list(ours.contrasts)
-    assert panel.results["judge"] == MAJORITY
-    assert [judge["name"] for judge in panel.results["judges"]] == [MAJORITY, MEAN, "openai:m", "openai:n"]
+    assert panel.data["judge"] == MAJORITY
+    assert [judge["name"] for judge in panel.data["judges"]] == [MAJORITY, MEAN, "openai:m", "openai:n"]
 
 
 def test_a_folder_holds_curves_prompts_and_the_responses_of_everyone(made: Run) -> None:
@@ -185,22 +196,22 @@ def test_a_panel_is_a_proxy_only_where_all_of_its_judges_are(names: str, misses:
     opened, _ = open_judges(config, dict.fromkeys(config.judge.names))
     road: Any = SimpleNamespace(config=config, judges=opened)
     panels = folder._panels(road)
-    assert [panel["name"] for panel in panels] == [MAJORITY, MEAN]
+    assert [panel.name for panel in panels] == [MAJORITY, MEAN]
     for panel in panels:
-        assert (panel["misses"], panel["setup"]) == (misses, {"judges": names.replace(",", ", ")})
+        assert (panel.misses, panel.setup) == (misses, {"judges": names.replace(",", ", ")})
 
 
 def test_a_judge_is_described_with_what_its_answers_depend_on() -> None:
     config = Config(student="s", judge=Judging(name="openai:m", base_url="http://me:pa55word@host/v1"))
     ((judge, _),), _ = open_judges(config, {"openai:m": None})
     found = folder.described(judge)
-    assert {name: found["setup"][name] for name in ("model", "server", "form", "temperature")} == {
+    assert {name: found.setup[name] for name in ("model", "server", "form", "temperature")} == {
         "model": "m",
         "server": "http://host/v1",
         "form": "auto",
         "temperature": "0",
     }
-    assert "pa55" not in json.dumps(found)
+    assert "pa55" not in found.model_dump_json()
 
 
 def test_a_proxy_s_members_are_shown_once_beside_the_judges_that_are_named() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import pytest
 
 from harness.core.errors import UserError
 from harness.core.files import file_sha256
+from harness.core.records import plain
 from harness.results.manifest import changed_files, files_in, make_manifest, read_manifest
 from harness.run.road import TEACHER_SEED
 from harness.store import MANIFEST
@@ -23,8 +23,12 @@ FILES = ["results.json", "verdicts.jsonl", "responses.jsonl", "prompts.jsonl", "
 
 def manifest_of(run: Run) -> Data:
     found = read_manifest(run.folder)
-    assert found == json.loads(json.dumps(make_manifest(run.road, run.store, run.results, run.folder)))
-    return found
+    assert plain(found) == manifest_now(run)
+    return plain(found)
+
+
+def manifest_now(run: Run) -> Data:
+    return plain(make_manifest(run.road, run.store, run.results, run.folder))
 
 
 @pytest.fixture(scope="module")
@@ -54,17 +58,17 @@ def test_a_manifest_says_how_a_training_was_computed_and_results_and_board_do_no
         stages = {stage["label"]: stage for stage in manifest_of(run)["stages"]}
         assert stages["train sft"]["computing"] == stages["train ddpo"]["computing"] == how
         assert [label for label, stage in stages.items() if "computing" in stage] == ["train sft", "train ddpo"]
-        assert not any(how.keys() & method["settings"].keys() for method in run.results["methods"])
+        assert not any(how.keys() & method["settings"].keys() for method in run.data["methods"])
     assert (first.folder / "leaderboard.md").read_text() == (again.folder / "leaderboard.md").read_text()
 
 
 def test_a_manifest_says_what_the_results_are_of(run: Run) -> None:
     found = manifest_of(run)
-    assert (found["name"], found["command"]) == (run.results["name"], COMMAND)
+    assert (found["name"], found["command"]) == (run.data["name"], COMMAND)
     assert found["seeds"] == {"run": 0, "teacher responses on training prompts": TEACHER_SEED, "bootstrap": 0}
-    assert found["weights"] == {**run.results["pair"]["weights"], "others": []}
+    assert found["weights"] == {**run.data["pair"]["weights"], "others": []}
     assert all(re.fullmatch("[0-9a-f]{64}", found["weights"][role]) for role in ("student", "teacher"))
-    assert list(found["prompts"].values())[1:] == [entry["digest"] for entry in run.results["prompt_sets"]]
+    assert list(found["prompts"].values())[1:] == [entry["digest"] for entry in run.data["prompt_sets"]]
     assert {name: (judge["model"], judge["server"]) for name, judge in found["judges"].items()} == {
         "openai:m": ("m", "http://host/v1")
     }
@@ -76,7 +80,7 @@ def test_one_environment_is_listed_once(tmp_path: Path) -> None:
     assert manifest_of(run)["environments"] == [{"python": "3.11", "cores": 2}]
     ref = run.ref("train ddpo")
     rewrite(run.store.path(ref) / MANIFEST, lambda manifest: manifest["environment"].update(cores=4))
-    found = make_manifest(run.road, run.store, run.results, run.folder)
+    found = manifest_now(run)
     assert [made["cores"] for made in found["environments"]] == [2, 4]
     assert {stage["ref"]: stage["environment"] for stage in found["stages"] if stage["environment"]} == {ref: 1}
 
@@ -97,7 +101,7 @@ def test_costs_follow_from_tokens_and_prices_where_they_are_known(
     run = make_folder(tmp_path, prompts=3, judge=judge)
     found = manifest_of(run)
     paid = {stage["label"]: stage["cost"] for stage in found["stages"] if "cost" in stage}
-    judges = len(run.results["judging"])
+    judges = len(run.data["judging"])
     assert len(paid) == 2 * 4 * judges and all(label.startswith("judge openai:") for label in paid)
     own = {label: known for label, known in paid.items() if known is not None}
     assert own == (
@@ -114,7 +118,7 @@ def test_a_judge_that_is_not_paid_by_tokens_has_no_cost(tmp_path: Path) -> None:
         if job.stage == "judge":
             facts = {"input_tokens": 0, "output_tokens": 0}
             rewrite(run.store.path(ref) / MANIFEST, lambda manifest, facts=facts: manifest["facts"].update(facts))
-    found = make_manifest(run.road, run.store, run.results, run.folder)
+    found = manifest_now(run)
     assert not any("cost" in stage for stage in found["stages"]) and found["cost"] is None
 
 
@@ -143,7 +147,7 @@ def test_no_credential_is_in_any_file_of_a_run(tmp_path: Path, monkeypatch: pyte
 
 
 def test_a_manifest_vouches_for_every_file_but_itself(run: Run) -> None:
-    known = read_manifest(run.folder)["files"]
+    known = plain(read_manifest(run.folder))["files"]
     assert list(known) == [*FILES, "metrics/ddpo.jsonl", "metrics/sft.jsonl"] == files_in(run.folder)
     assert set(known) | {MANIFEST} == {
         path.relative_to(run.folder).as_posix() for path in run.folder.rglob("*") if path.is_file()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import resources
 from pathlib import Path
 from statistics import stdev
@@ -13,8 +13,10 @@ from typing import Any
 import pytest
 
 from harness.core.errors import UserError
+from harness.core.records import plain
 from harness.reports import board
-from harness.results.pooling import boards, pool_of
+from harness.results import pooling
+from harness.results.schema import Results
 from tests.harness.runs_made import LOSS, TIE, WIN, Run, Said, make_folder, rewrite
 
 Data = dict[str, Any]
@@ -44,6 +46,15 @@ def make(root: Path) -> Callable[..., Run]:
 def says(candidate: str, number: int) -> Said:
     """SFT wins everywhere, dDPO on the first prompt; all others tie."""
     return {"sft": WIN, "ddpo": WIN if number == 0 else LOSS}.get(candidate, TIE)
+
+
+def pool_of(found: Data | Results) -> str:
+    return pooling.pool_of(Results.model_validate(found))
+
+
+def boards(folders: Sequence[Path], rank_incomplete: bool = False) -> list[Data]:
+    """As files of results have them."""
+    return [plain(found) for found in pooling.boards(folders, rank_incomplete)]
 
 
 def rows_in(found: Data, prompt_set: str = "near") -> dict[str, Data]:
@@ -83,7 +94,7 @@ def test_runs_of_other_kinds_have_boards_of_their_own(
     monkeypatch.chdir(root)
     run, apart = make(**FIRST), make(**{**FIRST, **other})
     found = boards([run.folder, apart.folder])
-    assert [one["name"] for one in found] == [run.results["name"], apart.results["name"]]
+    assert [one["name"] for one in found] == [run.data["name"], apart.data["name"]]
     assert pool_of(run.results) != pool_of(apart.results)
 
 
@@ -93,7 +104,7 @@ def test_runs_of_other_kinds_have_boards_of_their_own(
 def test_runs_that_say_other_things_of_sets_or_judges_are_of_other_kinds(
     make: Callable[..., Run], change: Callable[[Data], None]
 ) -> None:
-    other = json.loads(json.dumps(make(**FIRST).results))
+    other = make(**FIRST).data
     assert pool_of(other) == pool_of(make(**FIRST).results)
     change(other)
     assert pool_of(other) != pool_of(make(**FIRST).results)
@@ -111,10 +122,10 @@ LIKE: dict[str, Data] = {
 def test_runs_of_one_kind_share_a_board(make: Callable[..., Run], other: Data) -> None:
     run, like = make(**FIRST), make(**{**FIRST, **other})
     found = boards([run.folder, like.folder])
-    assert [one["name"] for one in found] == [f"{run.results['name']}, {like.results['name']}"]
-    assert found[0]["runs"] == [*run.results["runs"], *like.results["runs"]]
+    assert [one["name"] for one in found] == [f"{run.data['name']}, {like.data['name']}"]
+    assert found[0]["runs"] == [*run.data["runs"], *like.data["runs"]]
     assert pool_of(found[0]) == pool_of(run.results)
-    assert board.board_markdown(found).count("### near") == 1
+    assert board.board_markdown([Results.model_validate(one) for one in found]).count("### near") == 1
 
 
 def test_one_run_cannot_count_twice(make: Callable[..., Run], tmp_path: Path) -> None:
@@ -145,7 +156,7 @@ def test_seeds_of_one_training_are_one_row_with_their_spread(tmp_path: Path) -> 
 
     made = [make_folder(tmp_path, f"seed{seed}", says_with(seed), prompts=3, seed=seed) for seed in wins]
     (found,) = boards([run.folder for run in made])
-    assert methods_in(found) == methods_in(made[0].results)
+    assert methods_in(found) == methods_in(made[0].data)
     row = rows_in(found)["sft"]
     assert (row["n"], row["prompts"], row["wins"], row["losses"]) == (9, 3, 6, 3)
     assert row["by_run"] == pytest.approx([1, 1 / 3, -1 / 3])
@@ -159,7 +170,7 @@ def test_seeds_of_one_training_are_one_row_with_their_spread(tmp_path: Path) -> 
 
 def test_other_settings_under_one_name_are_two_rows_that_the_contrasts_follow(make: Callable[..., Run]) -> None:
     runs = [make(**FIRST), make(**FIRST, settings={"ddpo": {"beta": 0.3}})]
-    one, two = (f"ddpo ({run.results['name'].rsplit('-', 1)[-1]})" for run in runs)
+    one, two = (f"ddpo ({run.data['name'].rsplit('-', 1)[-1]})" for run in runs)
     (found,) = boards([run.folder for run in runs])
     assert methods_in(found) == ["teacher (second sample)", "student (untrained)", "sft", one, two]
     assert [method["name"] for method in found["methods"]] == ["sft", one, two]
@@ -177,7 +188,7 @@ def test_seeds_of_two_settings_are_one_row_each(make: Callable[..., Run]) -> Non
     runs = [make(seed=seed, prompts=3, **layer) for layer in layers for seed in (0, 1)]
     (found,) = boards([run.folder for run in runs])
     assert [(name, rows_in(found)[name]["n"]) for name in methods_in(found) if name.startswith("ddpo")] == [
-        (f"ddpo ({run.results['name'].rsplit('-', 1)[-1]})", 6) for run in (runs[0], runs[2])
+        (f"ddpo ({run.data['name'].rsplit('-', 1)[-1]})", 6) for run in (runs[0], runs[2])
     ]
     assert (rows_in(found)["sft"]["n"], rows_in(found)["student (untrained)"]["n"]) == (6, 6)
 
@@ -187,7 +198,7 @@ COMPUTING: Data = {"micro_batch_tokens": 512, "gradient_checkpointing": True, "c
 
 def test_trainings_that_differ_only_in_how_they_were_computed_are_one_row(make: Callable[..., Run]) -> None:
     runs = [make(**FIRST), make(seed=1, prompts=3, training=COMPUTING, scoring_batch_tokens=64)]
-    for results in (run.results for run in runs):
+    for results in (run.data for run in runs):
         assert not any(COMPUTING.keys() & method["settings"].keys() for method in results["methods"])
     (found,) = boards([run.folder for run in runs])
     assert [row["n"] for row in rows_in(found).values()] == [6] * 4
@@ -270,7 +281,9 @@ def test_ranking_of_a_set_with_missing_verdicts_is_for_the_reader_to_ask_for(tmp
     }
     without = [{key: run_[key] for key in run_ if key not in ("rows", "prompt_sets")} for run_ in (as_made, ranked)]
     assert json.loads(json.dumps(without[0])) == json.loads(json.dumps(without[1]))
-    assert "| rank" in board.board_markdown([ranked]) and "| rank" not in board.board_markdown([as_made])
+    assert "| rank" in board.board_markdown([Results.model_validate(ranked)]) and "| rank" not in board.board_markdown(
+        [Results.model_validate(as_made)]
+    )
 
 
 def test_a_run_of_an_older_version_shares_the_board(
@@ -279,7 +292,7 @@ def test_a_run_of_an_older_version_shares_the_board(
     one, other = make(**FIRST), make(**{**FIRST, "seed": 1})
     copy = Path(shutil.copytree(one.folder, tmp_path / "copy"))
     rewrite(copy / "results.json", lambda results: (results.update(schema=1), results.pop("rows")))
-    assert board.board_markdown(boards([copy, other.folder])) == board.board_markdown(
-        boards([one.folder, other.folder])
+    assert board.board_markdown(pooling.boards([copy, other.folder])) == board.board_markdown(
+        pooling.boards([one.folder, other.folder])
     )
     assert "copy/results.json is of an older version (1, this program writes" in capsys.readouterr().err

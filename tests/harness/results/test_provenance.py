@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from harness.reports.cells import provenance
+from harness.results.schema import SetFacts
 
 OVERLAP = {"prompts": 16, "exact": 1, "shared": 3, "most": 0.5, "examples": ["a"]}
 
@@ -24,4 +25,6 @@ OVERLAP = {"prompts": 16, "exact": 1, "shared": 3, "most": 0.5, "examples": ["a"
     ],
 )
 def test_where_a_prompt_set_is_from_and_what_training_saw_of_it(entry: dict[str, Any], said: str) -> None:
-    assert provenance(entry) == said
+    teacher = {"mean_tokens": 1, "cut_share": 0}
+    figures = {"name": "s", "in_domain": True, "prompts": 1, "teacher": teacher, "unranked": ""}
+    assert provenance(SetFacts.model_validate({**figures, "digest": "", **entry})) == said

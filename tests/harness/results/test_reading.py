@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,14 +11,15 @@ import pytest
 
 from harness.core.errors import UserError
 from harness.core.files import file_sha256
+from harness.core.records import plain
 from harness.reports import board, html
 from harness.reports.board import board_markdown
 from harness.results import recording
-from harness.results.figures import SECTIONS
-from harness.results.folder import KEYS, SCHEMA
+from harness.results.folder import as_json
 from harness.results.pooling import boards
 from harness.results.reading import read_results
 from harness.results.recording import record
+from harness.results.schema import SCHEMA, Figures, Results
 from harness.results.verify import verify
 from harness.store import MANIFEST, Store
 from tests.harness.making import quiet
@@ -57,7 +57,7 @@ def bare(results: Data) -> None:
 
 
 def under_other_names(results: Data) -> None:
-    results.update({section: renamed(results[section]) for section in SECTIONS})
+    results.update({section: renamed(results[section]) for section in Figures.model_fields})
 
 
 CHANGES: dict[str, Callable[[Data], None]] = {
@@ -96,7 +96,7 @@ def test_an_older_run_is_the_same_board_page_and_data(
     found, known = read_results(copy), read_results(made)
     assert capsys.readouterr().err == f"note: {copy}/{NOTE} and responses\n"
     # the file of the configuration leaves `training` out, which is empty once resolved
-    assert {**found, "config": {"training": {}, **found["config"]}} == known
+    assert found.model_copy(update={"config": {"training": {}, **found.config}}) == known
     assert board.board_markdown([found]) == board.board_markdown([known])
 
 
@@ -117,7 +117,7 @@ def test_an_older_run_verifies_and_is_recorded_as_it_is(tmp_path: Path, monkeypa
     assert any("as results.json is of an older version" in what for what in found.checked)
     monkeypatch.setattr(recording, "results_folder", lambda: tmp_path / "results")
     target = record(copy)
-    assert target == tmp_path / "results" / run.results["name"]
+    assert target == tmp_path / "results" / run.data["name"]
     assert (target / "results.json").read_bytes() == (copy / "results.json").read_bytes()
     rewrite_line(copy / "verdicts.jsonl", 0, preference=0.5)  # what is computed again must be what was written
     assert [
@@ -134,17 +134,17 @@ def test_what_an_older_file_lacks_and_nothing_says_is_left_out(tmp_path: Path) -
         for entry in results["prompt_sets"]:
             entry.pop("overlap")
 
-    found = read_results(aged(run.folder, tmp_path / "copy", change))
-    assert set(found) >= set(KEYS)
+    results = read_results(aged(run.folder, tmp_path / "copy", change))
+    found = plain(results)
     assert [(judge["summary"], judge["misses"]) for judge in found["judges"]] == [("", "")]
     assert not {"source", "license", "duplicates"} & set(found["training"])
     assert not any("overlap" in entry for entry in found["prompt_sets"])
-    board.board_markdown([found])
+    board.board_markdown([results])
 
 
 def test_a_proxy_stays_a_declared_one(tmp_path: Path) -> None:
     found = read_results(aged(recording.recorded()[0], tmp_path / "copy", without("judges")))
-    assert all(judge["misses"] for judge in found["judges"])
+    assert all(judge.misses for judge in found.judges)
 
 
 @pytest.mark.parametrize(
@@ -172,7 +172,8 @@ def test_an_older_run_without_what_its_figures_follow_from_is_refused(tmp_path: 
         read_results(copy)
 
 
-def test_what_is_read_is_plain_data(tmp_path: Path) -> None:
+def test_what_is_read_is_what_would_be_written(tmp_path: Path) -> None:
     run = make_folder(tmp_path / "made", prompts=1)
     found = read_results(aged(run.folder, tmp_path / "copy", CHANGES["no figures"]))
-    assert json.loads(json.dumps(found)) == found == read_results(run.folder)
+    assert found == read_results(run.folder)
+    assert Results.model_validate_json(as_json(found)) == found

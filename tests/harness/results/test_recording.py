@@ -58,7 +58,7 @@ def test_a_record_holds_every_file_that_the_manifest_vouches_for(run: Path, plac
     (run / "checkpoint").mkdir()
     (run / "checkpoint" / "model.safetensors").write_bytes(b"weights")
     target = record(run)
-    assert target == place / made.results["name"]
+    assert target == place / made.data["name"]
     assert set(before) == {*FILES, MANIFEST, "metrics/sft.jsonl", "metrics/ddpo.jsonl"}
     assert tree(target) == before
     assert verify(target, made.store, board_markdown, quiet).wrong == []

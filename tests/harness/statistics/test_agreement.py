@@ -280,15 +280,15 @@ def test_more_candidates_that_are_judged_alike_on_a_prompt_do_not_narrow_the_int
     first, second = outcomes_of(table)
     rows = [[*said("one", name, first), *said("two", name, second)] for name in ("a", "b", "c", "d")]
     (alone,), (four,) = (agreed(chain(*part), ["one", "two"]) for part in (rows[:1], rows))
-    assert four["n"] == 4 * alone["n"] and four["kappa"] == pytest.approx(alone["kappa"])
-    assert four["kappa_interval"] == pytest.approx(alone["kappa_interval"])
+    assert four.n == 4 * alone.n and four.kappa == pytest.approx(alone.kappa)
+    assert four.kappa_interval == pytest.approx(alone.kappa_interval)
     # as many prompts more would
     apart = [
         *said("one", "a", {f"{key}-{copy}": outcome for key, outcome in first.items() for copy in range(4)}),
         *said("two", "a", {f"{key}-{copy}": outcome for key, outcome in second.items() for copy in range(4)}),
     ]
     (more,) = agreed(apart, ["one", "two"])
-    widths = [found["kappa_interval"][1] - found["kappa_interval"][0] for found in (four, more)]
+    widths = [found.kappa_interval[1] - found.kappa_interval[0] for found in (four, more)]
     assert widths[1] < 0.7 * widths[0]
 
 
@@ -296,7 +296,7 @@ def test_full_disagreement_on_few_prompts_is_as_uncertain_with_many_candidates()
     first, second = outcomes_of([[0, 0, 5], [0, 0, 0], [5, 0, 0]])
     rows = [[*said("one", name, first), *said("two", name, second)] for name in ("a", "b", "c", "d")]
     (alone,), (four,) = (agreed(chain(*part), ["one", "two"]) for part in (rows[:1], rows))
-    assert four["kappa_interval"] == pytest.approx(alone["kappa_interval"])
+    assert four.kappa_interval == pytest.approx(alone.kappa_interval)
 
 
 def test_the_same_id_in_two_sets_is_two_prompts() -> None:
@@ -310,21 +310,21 @@ def test_the_same_id_in_two_sets_is_two_prompts() -> None:
     (found,) = agreed(in_two, ["one", "two"])
     doubled = [{f"{key}-{copy}": o for copy in range(2) for key, o in outcomes.items()} for outcomes in (first, second)]
     expected = agreement(*doubled)
-    assert (found["n"], found["kappa"]) == (expected.n, expected.kappa)
-    assert found["kappa_interval"] == pytest.approx(expected.kappa_interval)
+    assert (found.n, found.kappa) == (expected.n, expected.kappa)
+    assert found.kappa_interval == pytest.approx(expected.kappa_interval)
 
 
 def test_every_pair_of_judges_is_compared_once_by_name() -> None:
     rows = [row for judge in ("a", "b", "c") for row in said(judge, "x", {"p": "win", "q": "loss"})]
     found = agreed(rows, ["c", "a", "b"])
-    assert [(pair["first"], pair["second"]) for pair in found] == [("c", "a"), ("c", "b"), ("a", "b")]
-    assert {(pair["n"], pair["missing"], pair["kappa"]) for pair in found} == {(2, 0, 1.0)}
+    assert [(pair.first, pair.second) for pair in found] == [("c", "a"), ("c", "b"), ("a", "b")]
+    assert {(pair.n, pair.missing, pair.kappa) for pair in found} == {(2, 0, 1.0)}
     assert agreed(rows, ["a"]) == []
 
 
 def test_what_one_judge_did_not_judge_is_missing_from_the_agreement() -> None:
     rows = [*said("a", "x", {"p": "win", "q": "loss", "r": "missing"}), *said("b", "x", {"p": "win", "r": "win"})]
     (found,) = agreed(rows, ["a", "b"])
-    assert (found["n"], found["missing"]) == (1, 2)
+    assert (found.n, found.missing) == (1, 2)
     (nothing,) = agreed(rows, ["a", "nobody"])
-    assert (nothing["n"], nothing["kappa"], nothing["note"]) == (0, None, "no prompt was judged by both")
+    assert (nothing.n, nothing.kappa, nothing.note) == (0, None, "no prompt was judged by both")

@@ -17,6 +17,7 @@ from harness.core.errors import UserError
 from harness.core.units import in_bytes, in_days
 from harness.results import manifest as run_manifest
 from harness.results import recording
+from harness.results.folder import as_json
 from harness.results.recording import recorded_runs, refs_of_run
 from harness.store import MANIFEST, Store, gc
 from harness.store.gc import Kept, damaged, find_removable, free, needed_by, refs_in
@@ -49,9 +50,18 @@ def put(store: Store, letter: str, needs: Iterable[str] = (), days: float = 9.0,
 def run_of(folder: Path, refs: Iterable[str]) -> Path:
     """The folder of a run that was made of these."""
     folder.mkdir(parents=True)
-    stages = [{"label": "x", "ref": name} for name in refs]
-    whole = dict.fromkeys(("name", "command", "weights", "prompts", "judges", "seconds", "cost", "files"))
-    (folder / MANIFEST).write_text(json.dumps({"schema": run_manifest.SCHEMA, **whole, "stages": stages}))
+    manifest = run_manifest.Manifest(
+        name="run",
+        command="run",
+        weights={},
+        prompts={},
+        judges={},
+        seconds=1.0,
+        cost=None,
+        stages=tuple(run_manifest.Stage(label="x", ref=name, made=True) for name in refs),
+        files={},
+    )
+    (folder / MANIFEST).write_text(as_json(manifest))
     (folder / "results.json").write_text("{}")
     return folder
 

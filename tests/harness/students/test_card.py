@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from harness.results.schema import Results
 from harness.students.card import HUB_LICENSES, Origin, Source, card_markdown, known_terms, terms_of
 from tests.harness.runs_made import COMMAND, Run, make_folder
 
@@ -20,8 +21,11 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return make_folder(tmp_path_factory.mktemp("runs") / "root")
 
 
-def card(results: dict[str, Any], student: Source = SMALL, teacher: Source = LARGE, name: str = "ddpo") -> str:
-    return card_markdown(results, name, Origin(student, teacher, "DPO; arXiv 2305.18290", "MIT"))
+def card(
+    results: Results | dict[str, Any], student: Source = SMALL, teacher: Source = LARGE, name: str = "ddpo"
+) -> str:
+    found = Results.model_validate(results)
+    return card_markdown(found, name, Origin(student, teacher, "DPO; arXiv 2305.18290", "MIT"))
 
 
 def front_matter(text: str) -> dict[str, Any]:
@@ -63,7 +67,7 @@ def test_a_licence_that_the_hub_does_not_know_is_another_one(run: Run, license: 
 
 
 def test_each_figure_stands_with_its_interval_judge_and_n(run: Run) -> None:
-    rows = [row for row in run.results["rows"] if row["method"] in ("ddpo", "student (untrained)")]
+    rows = [row for row in run.data["rows"] if row["method"] in ("ddpo", "student (untrained)")]
     lines = [line for line in card(run.results).splitlines() if line.startswith("| `")]
     assert len(lines) == len(rows) == 4
     for row in rows:
@@ -89,8 +93,8 @@ def test_a_proxy_is_called_one(tmp_path: Path) -> None:
 
 
 def test_a_control_says_what_it_controls(run: Run) -> None:
-    methods = [{**entry, "controls": "dadpo", "why": "a larger β"} for entry in run.results["methods"]]
-    assert "It is a control of `dadpo`: a larger β." in card({**run.results, "methods": methods})
+    methods = [{**entry, "controls": "dadpo", "why": "a larger β"} for entry in run.data["methods"]]
+    assert "It is a control of `dadpo`: a larger β." in card({**run.data, "methods": methods})
 
 
 def test_judges_verdicts_are_said_not_to_have_been_trained_on(run: Run) -> None:
@@ -98,8 +102,8 @@ def test_judges_verdicts_are_said_not_to_have_been_trained_on(run: Run) -> None:
     assert "its verdicts were **not** trained on here" in text
     assert "no legal advice" in text
     assert "OpenAI's terms" not in text  # `openai:m` is a protocol: the server here is another one
-    judges = [{**run.results["judges"][0], "setup": {"model": "m", "server": "https://api.openai.com/v1"}}]
-    assert "[OpenAI's terms](https://openai.com/policies/)" in card({**run.results, "judges": judges})
+    judges = [{**run.data["judges"][0], "setup": {"model": "m", "server": "https://api.openai.com/v1"}}]
+    assert "[OpenAI's terms](https://openai.com/policies/)" in card({**run.data, "judges": judges})
 
 
 def test_terms_of_base_and_teacher_are_named(run: Run) -> None:
@@ -169,16 +173,16 @@ HOSTILE = [
 def test_a_hostile_name_is_text(run: Run, name: str) -> None:
     """It stands in code spans and fences, or with its markup escaped."""
     methods = [
-        {**entry, "name": name, "method": name, "controls": name, "why": name} for entry in run.results["methods"][1:]
+        {**entry, "name": name, "method": name, "controls": name, "why": name} for entry in run.data["methods"][1:]
     ]
-    rows = [{**row, "method": name} for row in run.results["rows"] if row["method"] == "ddpo"]
-    runs = [{**one, "command": f"run {name}\n```\n# out"} for one in run.results["runs"]]
+    rows = [{**row, "method": name} for row in run.data["rows"] if row["method"] == "ddpo"]
+    runs = [{**one, "command": f"run {name}\n```\n# out"} for one in run.data["runs"]]
     hostile = {
-        **run.results,
+        **run.data,
         "methods": methods,
         "rows": rows,
         "runs": runs,
-        "pair": {"student": name, "teacher": name},
+        "pair": {"student": name, "teacher": name, "weights": {}},
     }
     text = card(hostile, Source(name, name, name), Source(name, "", name), name)
     head = front_matter_of_any(text)

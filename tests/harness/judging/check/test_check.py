@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path
 
 import pytest
+from pydantic import TypeAdapter
 
 from harness.core.errors import UserError
 from harness.core.records import Message, Prompt
@@ -357,5 +357,5 @@ def test_roles_are_alternated_and_turned_back() -> None:
 def test_a_report_is_plain_json() -> None:
     judge = Made(failing)
     report = check(judge, judge.ask, CheckPlan(PAIRS, humans("aabt" * 5)), judge.ask)
-    plain = json.loads(json.dumps(asdict(report), allow_nan=False))
+    plain = json.loads(TypeAdapter(Report).dump_json(report))
     assert [curve["kind"] for curve in plain["damage"]] == list(DOSES)

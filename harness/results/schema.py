@@ -1,0 +1,312 @@
+"""results.json, and what figures are made of: each part of the file as a frozen type, with what it says.
+
+`docs/results-schema.md` is generated from here. A record's fields stand in the file in the order of its bases, the last
+one first, then its own. What a configuration, a plug-in's settings or a stage says is kept as it was said.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
+
+from harness.core.records import Partial, Record
+from harness.generation.protocol import Sampling
+from harness.methods import COMPUTING, MethodSettings
+from harness.prompts.overlap import Overlap
+from harness.statistics.agreement import JudgeAgreement, Share
+from harness.statistics.contrasts import Difference, Scope
+from harness.statistics.length import LengthControl
+from harness.statistics.rates import Rates
+
+SCHEMA = 2
+
+
+Kind = Literal["ceiling", "untrained", "method", "control"]
+
+
+# ---- figures: what follows from verdicts and responses
+
+
+class Lengths(Record):
+    """Of a system's responses; null where none is known."""
+
+    mean_tokens: float | None = Field(description="mean tokens of a response")
+    cut_share: float | None = Field(description="share of responses that were cut at the limit")
+
+
+class SetFigures(Record):
+    """A prompt set that candidates were judged on."""
+
+    name: str = Field(description="the set")
+    in_domain: bool = Field(description="whether it is from where the training prompts are from")
+    prompts: int = Field(description="prompts that the teacher answered")
+    teacher: Lengths = Field(description="the teacher's responses")
+    unranked: str = Field(description="why its rows stand in no order; empty where they do")
+
+
+class _Place(Record):
+    prompt_set: str = Field(description="the prompts")
+    in_domain: bool = Field(description="as the set's")
+    method: str = Field(description="the candidate: a method, a control, the untrained student or a second teacher")
+    kind: Kind = Field(description="which of these it is")
+    judge: str = Field(description="by whose verdicts")
+
+
+class _Doubts(Record):
+    flips: Share = Field(description="prompts judged in both orders with one preference in each; they are ties")
+    identical: int = Field(description="prompts with the teacher's own response: ties that nobody was asked about")
+
+
+class _Runs(Record):
+    by_run: tuple[float | None, ...] = Field(description="each run's preference rate; null where it has no such row")
+    spread: float | None = Field(description="their standard deviation, of two runs or more")
+    rank: tuple[int, int] | None = Field(
+        description="first and last place of those that cannot be told apart; null where nothing is ranked"
+    )
+
+
+class Row(_Runs, Lengths, _Doubts, Rates, _Place):
+    """One candidate against the teacher on one prompt set, by one judge."""
+
+    @property
+    def judged_in(self) -> int:
+        """How many runs have such a row."""
+        return sum(rate is not None for rate in self.by_run)
+
+
+class JudgingFigures(Record):
+    """One judge's verdicts over all candidates and sets, counted."""
+
+    judge: str = Field(description="whose they are")
+    verdicts: int = Field(description="all of them")
+    ok: int = Field(description="with a preference")
+    unparsable: int = Field(description="answers that could not be read")
+    failed: int = Field(description="no answer came")
+    skipped: int = Field(description="not asked for")
+    identical: int = Field(description="on responses that are the same text: nobody was asked")
+    truncated: int = Field(description="on texts that the judge read in part")
+    forms: dict[str, int] = Field(description="by the form that it was asked in; empty for one that is not asked")
+    flips: int = Field(description="prompts with one preference in each order")
+    both_orders: int = Field(description="prompts judged ok in both orders")
+    ties: int = Field(description="outcomes that are ties")
+    outcomes: int = Field(description="outcomes")
+
+
+class ContrastFigures(Difference, Scope):
+    """A contrast that was declared before the run: first − second, in preference rate, on the same prompts."""
+
+    distinguishable: bool = Field(description="whether p_holm is at most 0.05")
+
+
+class _Compared(Record):
+    prompt_set: str = Field(description="the prompts")
+    method: str = Field(description="the candidate")
+    judge: str = Field(description="by whose verdicts: the judge that decides")
+
+
+class LengthFigures(LengthControl, _Compared):
+    """How much of a row's preference rate is the length of its responses."""
+
+
+class Figures(Record):
+    """All that follows from verdicts, responses and what was declared."""
+
+    prompt_sets: tuple[SetFigures, ...] = Field(description="the sets, in their order")
+    rows: tuple[Row, ...] = Field(description="every candidate on every set by every judge: set, judge, candidate")
+    judging: tuple[JudgingFigures, ...] = Field(description="every judge that was asked")
+    agreement: tuple[JudgeAgreement, ...] = Field(description="each two of several judges that were named")
+    contrasts: tuple[ContrastFigures, ...] = Field(description="on single sets, then on domains of several")
+    length: tuple[LengthFigures, ...] = Field(description="every candidate on every set")
+
+
+# ---- what a run says beside its figures
+
+
+class RunFacts(Record):
+    """One run. Pooled results have several."""
+
+    name: str = Field(description="student, seed and a digest of the run")
+    seed: int = Field(description="of SFT, student responses, trainings and evaluation")
+    date: str = Field(description="when its last artifact was made, YYYY-MM-DD")
+    harness: str | None = Field(description="version of the harness")
+    command: str = Field(description="what reproduces it")
+
+
+class PairFacts(Record):
+    """Who learns from whom."""
+
+    student: str = Field(description="as it was asked for")
+    teacher: str = Field(description="as it was asked for")
+    weights: dict[str, str | None] = Field(description="digest or artifact of each one's weights; null behind a server")
+
+
+class PruningFacts(Partial):
+    """What pruning the student came to, in the words of its stage."""
+
+    model_config = ConfigDict(extra="allow")
+
+    parameters_before: int = Field(description="of the model that was pruned")
+    parameters: int = Field(description="of the student")
+
+
+class JudgeFacts(Record):
+    """A judge, or a panel of those named."""
+
+    name: str = Field(description="as it was asked for")
+    summary: str = Field(description="what it does")
+    misses: str = Field(description="what a proxy cannot see; empty for a judge that reads")
+    setup: dict[str, str] = Field(description="model, server, template, …: what an answer depends on")
+    digest: str = Field(description="of everything that an answer depends on")
+
+
+class _From(Partial):
+    """Where prompts are from, as far as it is known."""
+
+    digest: str = Field(description="of the prompts, in their order")
+    source: str = Field(default="", description="file or data set")
+    license: str = Field(default="", description="licence of the prompts")
+    duplicates: int = Field(default=0, description="prompts that were left out, being there already")
+
+
+class _TrainingPrompts(Partial):
+    prompt_set: str = Field(description="the training prompts")
+    prompts: int = Field(description="how many")
+
+
+class _TeacherResponses(Partial):
+    sampling: Sampling = Field(description="how the teacher's responses were drawn")
+    mean_tokens: float = Field(description="mean tokens of a response of the teacher")
+    cut_share: float = Field(description="share of them that were cut at the limit")
+
+
+class TrainingFacts(_TeacherResponses, _From, _TrainingPrompts):
+    """What was trained on."""
+
+
+class EvaluationFacts(Record):
+    """How everyone's responses to the evaluation prompts were drawn."""
+
+    sampling: Sampling = Field(description="the same for all")
+
+
+class TrainingSettings(MethodSettings):
+    """A training's settings that shape it; a method's own stand beside those that all have."""
+
+    model_config = ConfigDict(extra="allow")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _shaping_alone(cls, data: Any) -> Any:
+        """Files of before still say how a training was computed."""
+        return {key: value for key, value in data.items() if key not in COMPUTING} if isinstance(data, dict) else data
+
+    @model_serializer(mode="wrap")
+    def _as_given(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in whole(self).items() if name in self.model_fields_set}
+
+    @property
+    def own(self) -> dict[str, Any]:
+        """Those that not every method has."""
+        return dict(self.model_extra or {})
+
+
+class TrainedFacts(Partial):
+    """What a training came to, in the words of its stage."""
+
+    model_config = ConfigDict(extra="allow")
+
+    tokens: int = Field(description="tokens that went through the student, of all epochs")
+    prompts_cut: int = Field(default=0, description="training prompts that lost their beginning")
+    retokenised: bool = Field(default=False, description="whether responses of one tokenizer were split for another")
+    steps: int = Field(description="steps of the optimizer")
+
+
+class _Said(Record):
+    name: str = Field(description="the row")
+    method: str = Field(description="the method that it was trained with")
+    controls: str = Field(description="the row that it is a control of; empty for a method that was asked for")
+    token_matched: bool = Field(description="whether it was trained for as many tokens as that row")
+    why: str = Field(description="what a control is for")
+    settings: TrainingSettings = Field(description="its settings, but those that say only how it is computed")
+
+
+class MethodFacts(_Said):
+    """A row that was trained."""
+
+    artifact: str = Field(description="its training in the store: train/KEY")
+    facts: TrainedFacts = Field(description="what the training came to")
+
+
+class SetFacts(_From, SetFigures):
+    """A prompt set that candidates were judged on, where it is from, and what training saw of it."""
+
+    overlap: Overlap | None = Field(default=None, description="what it has in common with the training prompts")
+
+
+class Configured(BaseModel):
+    """What of a run's configuration is read again, whatever else a version's configurations have."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    class Judge(BaseModel):
+        model_config = ConfigDict(frozen=True, extra="ignore")
+
+        name: str
+        samples: int
+
+        @property
+        def names(self) -> list[str]:
+            return [name.strip() for name in self.name.split(",")]
+
+    judge: Judge
+    contrasts: tuple[tuple[str, str], ...] | None
+    student: str
+    teacher: str | None
+    methods: tuple[str, ...]
+    train_prompts: str
+    train_sampling: dict[str, JsonValue]
+    eval_sampling: dict[str, JsonValue]
+    max_prompt_tokens: int | None
+    scoring_precision: str
+    settings: dict[str, dict[str, JsonValue]]
+    seed: int
+
+
+class _Heading(Record):
+    version: int = Field(default=SCHEMA, alias="schema", description="version of this schema")
+    name: str = Field(description="the run's name; of pooled ones all of them")
+    runs: tuple[RunFacts, ...] = Field(description="the runs")
+    pair: PairFacts = Field(description="who learns from whom")
+    pruning: PruningFacts | None = Field(description="of a pruned student")
+    judge: str = Field(description="the judge that decides: that named, or the majority of several")
+    judges: tuple[JudgeFacts, ...] = Field(description="every judge that is shown, panels first")
+    judge_samples: int = Field(description="further teacher samples a prompt, for judges that read measures")
+    training: TrainingFacts = Field(description="what was trained on")
+    evaluation: EvaluationFacts = Field(description="how responses to judge were drawn")
+    methods: tuple[MethodFacts, ...] = Field(description="the rows that were trained")
+
+
+class Results(Figures, _Heading):
+    """All that a run's folder says in results.json."""
+
+    model_config = ConfigDict(populate_by_name=True)
+
+    prompt_sets: tuple[SetFacts, ...] = Field(description="the sets, in their order")
+    config: dict[str, JsonValue] = Field(description="the run's configuration, as in config.yaml")
+
+    @cached_property
+    def configured(self) -> Configured:
+        return Configured.model_validate(self.config)
+
+    def judge_named(self, name: str) -> JudgeFacts:
+        return next(judge for judge in self.judges if judge.name == name)
