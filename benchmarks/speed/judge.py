@@ -35,7 +35,7 @@ from harness.judging.cache import VerdictCache
 from harness.judging.collect import Place, ask_for_verdicts
 from harness.judging.protocol import BOTH_ORDERS, Comparison, Question
 from harness.judging.reply_forms import letter_preference
-from harness.judging.settings import Judging, Prices
+from harness.judging.settings import Judging
 from harness.judging.templates import load_template, without_control_tokens
 
 THREADS = 64
@@ -103,7 +103,7 @@ def ours(url: str, judgments: int, folder: Path) -> int:
             file.write(verdict.model_dump_json() + "\n")
 
         names, comparisons = Place("made-up", "a", "b"), Comparisons(judgments // 2)
-        ask_for_verdicts(judge, comparisons, names, cache, Prices(), arrived, lambda done, total, note="": None)
+        ask_for_verdicts(judge, comparisons, names, cache, arrived, lambda done, total, note="": None)
     judge.session.close()
     return ok
 

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from harness.core.records import Prompt
     from harness.judging import Judge
     from harness.judging.protocol import Answer, Question
-    from harness.judging.settings import Prices
     from harness.store import Store
 
 Verdicts = Annotated[Path, typer.Option(metavar="FILE", help="Where the verdicts go, as JSONL.")]
@@ -95,7 +94,6 @@ def judge(
     from harness.core.records import Verdict, write_jsonl
     from harness.judging.cache import CACHE, VerdictCache
     from harness.judging.collect import Place, Tally, ask_for_verdicts
-    from harness.judging.registry import prices_of
     from harness.judging.response_files import read_comparisons
     from harness.reports.judge import summary
 
@@ -116,9 +114,8 @@ def judge(
         with VerdictCache(store.root / CACHE) as cache, StageView(console, len(judges)) as view:
             for asked in judges:
                 tick = view.stage(f"judge {asked.name}")
-                prices = prices_of(asked, config.judge)
                 tallies[asked.name] = ask_for_verdicts(
-                    asked, comparisons, who, cache, prices, verdicts.append, tick, request.refresh
+                    asked, comparisons, who, cache, verdicts.append, tick, request.refresh
                 )
     finally:
         if verdicts:
@@ -146,7 +143,6 @@ def judge_check(
     from harness.judging.cache import CACHE, VerdictCache
     from harness.judging.check.check import CheckPlan, check, read_labels, read_pairs
     from harness.judging.collect import ask
-    from harness.judging.registry import prices_of
     from harness.reports.judge_check import check_markdown
 
     config = request.resolve()
@@ -158,12 +154,10 @@ def judge_check(
     reports = []
     with VerdictCache(store.root / CACHE) as cache, StageView(console, 2 * len(judges)) as view:
         for asked in judges:
-            prices = prices_of(asked, config.judge)
 
             def answers(
                 questions: Iterable[Question],
                 judge: Judge = asked,
-                prices: Prices | None = prices,
                 cache: VerdictCache | None = cache,
                 label: str = f"{asked.name}: labels and damage",
             ) -> list[tuple[Question, Answer]]:
@@ -174,7 +168,7 @@ def judge_check(
                 def arrived(question: Question, answer: Answer) -> None:
                     found.append((question, answer))
 
-                tally = ask(judge, listed, len(listed), cache, prices, arrived, tick, request.refresh)
+                tally = ask(judge, listed, len(listed), cache, arrived, tick, request.refresh)
                 view.finish(label, time.monotonic() - began, f"; {tally.spent}" if tally.spent else "")
                 return found
 
@@ -194,7 +188,7 @@ def reading_judges(config: JudgeConfig, store: Store, prompts: Sequence[Prompt])
         UserError: one reads measures that a run alone makes; or its template cannot ask about one of the prompts.
     """
     from harness.judging import judges, open_judge
-    from harness.judging.registry import check_ready, checkpoint_in
+    from harness.judging.registry import checkpoint_in
     from harness.run.sources import judge_models, locate_all
 
     for name in config.judge.names:
@@ -213,5 +207,6 @@ def reading_judges(config: JudgeConfig, store: Store, prompts: Sequence[Prompt])
         for name, found in checkpoints.items()
     ]
     for opened in found:
-        check_ready(opened, prompts)
+        opened.check(prompts)
+        opened.require_key()
     return found

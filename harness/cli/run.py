@@ -161,7 +161,7 @@ def list_names(
     """What there is, by kind; everything without one."""
     from harness.config import preset_words, presets
     from harness.core.registry import did_you_mean
-    from harness.judging import judge_families, judges
+    from harness.judging import judges
     from harness.methods import methods
     from harness.models.specs import models, pairs
     from harness.prompts import prompt_sets
@@ -171,8 +171,7 @@ def list_names(
         "models": lambda: {name: spec.summary for name, spec in models.items()},
         "pairs": lambda: {n: f"{p.student}, taught by {p.teacher}; {p.summary}" for n, p in pairs.items()},
         "judges": lambda: {
-            **{name: judge.summary for name, judge in judges.items()},
-            **{kind.name: kind.summary for _, kind in judge_families.items()},
+            name: judge.summary for name, judge in sorted(judges.items(), key=lambda item: item[1].takes_model)
         },
         "prompts": lambda: {name: found.summary for name, found in prompt_sets.items()},
         "presets": lambda: {name: str(layer.get("summary", "")) for name, layer in presets.items()},

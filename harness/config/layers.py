@@ -107,8 +107,6 @@ def resolve(layers: list[Layer]) -> Config:
     config: Config = validated(Config, data)
     for name in [*config.methods, *config.settings]:
         methods.get(name)
-    for name in config.judge.names:
-        config.judge.of(name)
     common_keys = {key for name in methods.names() for key in methods.get(name).settings.model_fields}
     for key in config.training:
         if key not in MethodSettings.model_fields:
@@ -134,6 +132,4 @@ def resolve_judging(layers: list[Layer]) -> JudgeConfig:
     for layer in layers:
         data = _merge(data, in_full(layer))
     config: JudgeConfig = validated(JudgeConfig, data)
-    for name in config.judge.names:
-        config.judge.of(name)
     return config

@@ -1,4 +1,4 @@
-"""The source files that code follows from: what a key holds of a method, or of a judge without a version.
+"""The source files that code follows from: what a key holds of a method.
 
 Found without running anything: files are parsed for their imports. What is imported by a computed name is not seen.
 """

@@ -17,12 +17,13 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from harness.core.errors import UserError
-from harness.core.records import Order
-from harness.judging.protocol import BOTH_ORDERS, Answer, Arrived, Question
+from harness.core.records import Prompt
+from harness.judging.protocol import Answer, Arrived, Judge, Question
 from harness.judging.reply_forms import Form, letter_preference
-from harness.judging.settings import Judging
+from harness.judging.settings import JudgeEntry, Judging, Prices
 from harness.judging.templates import Template, without_control_tokens
 from harness.serving.endpoint import Endpoint, FailedCallError, RefusedError, Server, ServerError, find_server
+from harness.serving.pool import share
 
 TOP_LOG_PROBS = (20, 5)  # as many as servers give, and what some of them stop at
 
@@ -43,7 +44,7 @@ MAX_COST = "the limit of judge.max_cost is reached"
 
 
 @dataclass
-class Known:
+class Capabilities:
     """What has been learnt of a server: parameters that it refuses, how many log-probs it gives, forms it cannot do."""
 
     without: set[str] = field(default_factory=set)
@@ -51,10 +52,10 @@ class Known:
     impossible: set[Form] = field(default_factory=set)
     gave_letters: bool = False
 
-    def copy(self) -> Known:
+    def copy(self) -> Capabilities:
         return replace(self, without=set(self.without), impossible=set(self.impossible))
 
-    def merge(self, other: Known) -> None:
+    def merge(self, other: Capabilities) -> None:
         """Take over what a call that succeeded has learnt on its way."""
         self.without |= other.without
         self.impossible |= other.impossible
@@ -84,7 +85,7 @@ class Known:
 class Session:
     """A server's connections and what is known of it, on one event loop, for as long as this process lives."""
 
-    def __init__(self, server: Server, settings: Judging, budget: Budget) -> None:
+    def __init__(self, server: Server, settings: JudgeEntry, budget: Budget) -> None:
         self.endpoint = Endpoint(
             server,
             settings.concurrency,
@@ -94,7 +95,7 @@ class Session:
             settings.tokens_per_minute,
         )
         self.concurrency = settings.concurrency
-        self.known = Known()
+        self.known = Capabilities()
         self.server = server
         self.prices = settings.prices
         self.budget = budget
@@ -147,39 +148,49 @@ class Budget:
 
 
 @dataclass(frozen=True)
-class OpenAIJudge:
-    """`server` is the URL without credentials. The template is known by its digest, and the session is no part of what
-    the judge is."""
+class OpenAIJudge(Judge):
+    """`server` is the URL without credentials."""
 
     name: str
+    summary: str
     model: str
     server: str
-    template_digest: str
     form: str
     temperature: float
     max_tokens: int
-    key_variable: str = field(compare=False)
-    template: Template = field(compare=False, repr=False)
-    session: Session = field(compare=False, repr=False)
+    key_variable: str
+    template: Template = field(repr=False)
+    session: Session = field(repr=False)
     version: int = 2
-    misses: str = field(default="", compare=False)
-    orders: tuple[Order, ...] = BOTH_ORDERS
-    measures: tuple[str, ...] = ()
-    members: tuple[str, ...] = ()
 
-    @property
-    def summary(self) -> str:
-        return f"the model {self.model} at {self.server}, asked for the better of two responses in both orders"
+    def identity(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "model": self.model,
+            "server": self.server,
+            "template": self.template.digest,
+            "form": self.form,
+            "temperature": self.temperature,
+            "max_tokens": self.max_tokens,
+            "version": self.version,
+            "orders": self.orders,
+            "measures": self.measures,
+            "members": self.members,
+        }
 
     @property
     def setup(self) -> dict[str, str]:
         return {
             "model": self.model,
             "server": self.server,
-            "template": f"{self.template.name} ({self.template_digest})",
+            "template": f"{self.template.name} ({self.template.digest})",
             "form": self.form,
             "temperature": f"{self.temperature:g}",
         }
+
+    @property
+    def prices(self) -> Prices:
+        return self.session.prices
 
     @property
     def reply_tokens(self) -> tuple[int, int]:
@@ -187,6 +198,9 @@ class OpenAIJudge:
         forms = self._forms()
         lengths = [1 if form == "letter" else self.max_tokens for form in forms]
         return lengths[0], max(lengths)
+
+    def check(self, prompts: Iterable[Prompt]) -> None:
+        self.template.check(prompts)
 
     def require_key(self) -> None:
         self.session.server.require_key(self.key_variable)
@@ -198,22 +212,16 @@ class OpenAIJudge:
         """The first question goes alone: what a server refuses is learnt once, and a wrong key costs one call."""
         session = self.session
 
-        async def work(questions: Iterator[Question]) -> None:
-            for question in questions:  # one iterator for all workers: each takes the next
-                answer = await self.ask(question)
-                session.heard = session.heard or answer.status in ("ok", "unparsable")
-                arrived(question, answer)
+        async def work(question: Question) -> None:
+            answer = await self.ask(question)
+            session.heard = session.heard or answer.status in ("ok", "unparsable")
+            arrived(question, answer)
 
         for question in islice(questions, ALONE_AT_MOST):
-            await work(iter([question]))
+            await work(question)
             if session.heard:
                 break
-        try:
-            async with asyncio.TaskGroup() as group:
-                for _ in range(session.concurrency):
-                    group.create_task(work(questions))
-        except BaseExceptionGroup as errors:
-            raise errors.exceptions[0] from None
+        await share(questions, session.concurrency, work)
         if session.stopped and not session.heard and session.stopped != MAX_COST:
             raise UserError(f"judge {self.name}: {session.stopped}")
 
@@ -306,7 +314,7 @@ class OpenAIJudge:
             left_out = f", without {', '.join(sorted(learning.without))}" if learning.without else ""
             return replace(read_choice(choice, form, self.template, question), form=form + left_out)
 
-    def form_now(self, known: Known | None = None) -> Form:
+    def form_now(self, known: Capabilities | None = None) -> Form:
         """The best form that the template has and the server is not known to be unable to do; the last one at worst."""
         forms, known = self._forms(), known or self.session.known
         return next((form for form in forms if form not in known.impossible), forms[-1])
@@ -314,7 +322,7 @@ class OpenAIJudge:
     def _forms(self) -> tuple[Form, ...]:
         return self.template.forms if self.form == "auto" else (self.form,)  # type: ignore[return-value]
 
-    def body(self, question: Question, form: Form, known: Known) -> dict[str, Any]:
+    def body(self, question: Question, form: Form, known: Capabilities) -> dict[str, Any]:
         """A chat completion's request; what stands inside a response stays text for any server's tokenizer."""
         messages = [
             {"role": message.role, "content": without_control_tokens(message.content)}
@@ -409,7 +417,7 @@ def open_api_judge(name: str, model: str, judging: Judging, template: Template) 
         UserError: a limit of cost without prices, or a form that the template does not have.
     """
     settings = judging.of(name)
-    if settings.max_cost is not None and settings.prices.cost(1, 1) is None:
+    if judging.max_cost is not None and settings.prices.cost(1, 1) is None:
         raise UserError(
             "judge.max_cost needs judge.prices.input and judge.prices.output, your server's money a million tokens"
         )
@@ -424,9 +432,9 @@ def open_api_judge(name: str, model: str, judging: Judging, template: Template) 
         _sessions[key] = Session(server, settings, budget)
     return OpenAIJudge(
         name,
+        f"the model {model} at {server.url}, asked for the better of two responses in both orders",
         model,
         server.url,
-        template.digest,
         settings.form,
         settings.temperature,
         settings.max_tokens,

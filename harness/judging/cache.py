@@ -1,7 +1,7 @@
 """Answers that arrived, kept for good: SQLite, one file on a local disk, shared by all runs on a machine.
 
 A key is the hash of everything that shapes an answer: the judge with its model, server, template and sampling settings
-(`protocol.source_digest`), the prompt with its known answer, both texts, and the order. Only what a judge said is kept,
+(`Judge.identity`), the prompt with its known answer, both texts, and the order. Only what a judge said is kept,
 readable or not; a call that failed is no answer.
 """
 

@@ -12,7 +12,7 @@ from itertools import islice
 from harness.core.progress import Tick
 from harness.core.records import IDENTICAL, Verdict
 from harness.judging.cache import VerdictCache, question_key
-from harness.judging.protocol import Answer, Arrived, Comparison, Judge, Question, source_digest
+from harness.judging.protocol import Answer, Arrived, Comparison, Judge, Question
 from harness.judging.settings import Prices
 
 LOOKED_UP_AT_ONCE = 256
@@ -62,7 +62,6 @@ def ask(
     questions: Iterable[Question],
     total: int,
     cache: VerdictCache | None,
-    prices: Prices | None,
     arrived: Arrived,
     tick: Tick,
     refresh: bool = False,
@@ -76,8 +75,8 @@ def ask(
         RuntimeError: the judge answered a question twice, or left one without an answer.
     """
     cache = None if judge.measures else cache  # what it measured is no part of a cache's key
-    digest = source_digest(judge) if cache else ""
-    tally = Tally(prices=prices)
+    digest = judge.digest if cache else ""
+    tally = Tally(prices=judge.prices)
     waiting: dict[int, bytes] = {}  # questions that the judge has taken, by identity, with their keys
     twins: dict[bytes, list[Question]] = {}  # of a question that the judge has taken, those that are equal to it
 
@@ -136,7 +135,6 @@ def ask_for_verdicts(
     comparisons: Collection[Comparison],
     names: Place,
     cache: VerdictCache | None,
-    prices: Prices | None,
     arrived: Callable[[Verdict], None],
     tick: Tick,
     refresh: bool = False,
@@ -149,7 +147,7 @@ def ask_for_verdicts(
     def as_verdict(question: Question, answer: Answer) -> None:
         arrived(_verdict(judge.name, names, question, answer))
 
-    return ask(judge, questions, total, cache, prices, as_verdict, tick, refresh)
+    return ask(judge, questions, total, cache, as_verdict, tick, refresh)
 
 
 def _verdict(judge: str, names: Place, question: Question, answer: Answer) -> Verdict:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -18,8 +18,8 @@ from typing import Any, Literal, NamedTuple
 import torch
 
 from harness.core.errors import UserError
-from harness.core.records import Order
-from harness.judging.protocol import BOTH_ORDERS, Answer, Arrived, Question
+from harness.core.records import Prompt
+from harness.judging.protocol import Answer, Arrived, Judge, Question
 from harness.judging.reply_forms import Letters, letter_preference
 from harness.judging.templates import Template
 from harness.logprobs.batching import Example, collate, memory_errors, split_by_tokens
@@ -41,31 +41,26 @@ class FirstToken(NamedTuple):
 
 
 @dataclass(frozen=True)
-class LetterJudge:
-    """A local model and a template. `digest` is that of the model's folder (catalog.folder_digest), and of the chat
-    template that it is given.
+class LetterJudge(Judge):
+    """A local model and a template.
 
-    chunk: how many questions are taken and asked together; no part of a verdict.
+    weights: the digest of the model's folder (locate.folder_digest), and of the chat template that it is given.
+    chunk: how many questions are taken and asked together.
 
     Raises:
         UserError: the template has no letter form.
     """
 
     name: str
-    summary: str = field(compare=False)
-    template: Template = field(compare=False)
-    folder: Path = field(compare=False)
-    digest: str
+    summary: str
+    template: Template
+    folder: Path
+    weights: str
     precision: Precision = "bf16"
     version: int = 1
-    template_digest: str = field(init=False)
-    chunk: int = field(default=64, compare=False)
-    misses: str = field(default="", compare=False)
-    orders: tuple[Order, ...] = BOTH_ORDERS
-    measures: tuple[str, ...] = ()
-    members: tuple[str, ...] = ()
-    chat_template: ChatTemplate | None = field(default=None, compare=False)
-    remote_code: bool = field(default=False, compare=False)
+    chunk: int = 64
+    chat_template: ChatTemplate | None = None
+    remote_code: bool = False
 
     def __post_init__(self) -> None:
         if "letter" not in self.template.forms:
@@ -73,16 +68,30 @@ class LetterJudge:
                 f"judge {self.name}: judge template {self.template.name} does not ask for a letter, "
                 "and a local judge reads nothing else"
             )
-        object.__setattr__(self, "template_digest", self.template.digest)
+
+    def identity(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "weights": self.weights,
+            "precision": self.precision,
+            "version": self.version,
+            "template": self.template.digest,
+            "orders": self.orders,
+            "measures": self.measures,
+            "members": self.members,
+        }
 
     @property
     def setup(self) -> dict[str, str]:
         return {
-            "weights": self.digest[-12:],
-            "template": f"{self.template.name} ({self.template_digest})",
+            "weights": self.weights[-12:],
+            "template": f"{self.template.name} ({self.template.digest})",
             "form": "letter",
             "precision": self.precision,
         }
+
+    def check(self, prompts: Iterable[Prompt]) -> None:
+        self.template.check(prompts)
 
     def answer(self, questions: Iterable[Question], arrived: Arrived) -> None:
         tokenizer = load_tokenizer(self.folder, self.chat_template, self.remote_code)
@@ -151,10 +160,10 @@ def read_letters(
 class TransformersJudge(LetterJudge):
     """A model that this process loads, once for all questions.
 
-    batch_tokens: tokens in a micro-batch; a longer prompt is one of its own. No part of a verdict.
+    batch_tokens: tokens in a micro-batch; a longer prompt is one of its own.
     """
 
-    batch_tokens: int = field(default=8192, compare=False)
+    batch_tokens: int = 8192
 
     @torch.no_grad()
     def first_tokens(self, prompts: Sequence[Sequence[int]], tokens: list[int]) -> list[FirstToken]:
@@ -179,15 +188,17 @@ class TransformersJudge(LetterJudge):
 class VLLMJudge(LetterJudge):
     """A model that vLLM serves in a process of its own, under an interpreter that has vLLM.
 
-    engine: further keyword arguments of vllm.LLM, as pairs; they may change what the model says (quantization), so they
-        are part of a verdict.
+    engine: further keyword arguments of vllm.LLM, as pairs; they may change what the model says (quantization).
     max_model_len: as vLLM has it, at most the model's own positions: less takes less memory.
     """
 
-    python: str = field(default=sys.executable, compare=False)
-    max_model_len: int | None = field(default=None, compare=False)
+    python: str = sys.executable
+    max_model_len: int | None = None
     engine: tuple[tuple[str, Any], ...] = ()
-    chunk: int = field(default=512, compare=False)
+    chunk: int = 512
+
+    def identity(self) -> dict[str, Any]:
+        return {**super().identity(), "engine": self.engine}
 
     def limit(self) -> int:
         own = super().limit()

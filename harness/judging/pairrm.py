@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import islice
 from math import isfinite, tanh
@@ -24,7 +24,7 @@ from typing import Any
 
 from harness.core.errors import UserError
 from harness.core.records import Message, Order
-from harness.judging.protocol import NO_ORDER, Answer, Arrived, Comparison, Question
+from harness.judging.protocol import NO_ORDER, Answer, Arrived, Comparison, Judge, Question
 from harness.serving.resident import hold
 
 SOURCE_TOKENS = 1224  # at most, its three control tokens included
@@ -220,29 +220,33 @@ def to_answer(pair: EncodedPair, there: float, back: float, seconds: float) -> A
 
 
 @dataclass(frozen=True)
-class PairRM:
+class PairRM(Judge):
     """PairRM as a judge. It is asked once a comparison, and reads both orders itself.
 
-    digest: of the weights' content. version: raised by hand when the code changes what it says. Where the folder
-    lies and how many questions are read at once is no part of a judge.
+    weights: the digest of their content. batch_size: how many questions are read at once.
     """
 
     name: str
-    digest: str
-    folder: Path = field(compare=False)
-    batch_size: int = field(default=8, compare=False)
+    weights: str
+    folder: Path
+    batch_size: int = 8
     version: int = 1
-    summary: str = field(
-        default="which response PairRM, a 0.4B reward model, prefers when it reads both, in both orders", compare=False
-    )
-    misses: str = field(default="", compare=False)
+    summary: str = "which response PairRM, a 0.4B reward model, prefers when it reads both, in both orders"
     orders: tuple[Order, ...] = NO_ORDER
-    measures: tuple[str, ...] = ()
-    members: tuple[str, ...] = ()
+
+    def identity(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "weights": self.weights,
+            "version": self.version,
+            "orders": self.orders,
+            "measures": self.measures,
+            "members": self.members,
+        }
 
     @property
     def setup(self) -> dict[str, str]:
-        return {"weights": self.digest[:12]}
+        return {"weights": self.weights[:12]}
 
     def answer(self, questions: Iterable[Question], arrived: Arrived) -> None:
         remaining = iter(questions)
@@ -257,7 +261,7 @@ class PairRM:
                 arrived(question, to_answer(pair, first, second, seconds))
 
 
-def open_pairrm(name: str, folder: Path, digest: str) -> PairRM:
+def open_pairrm(name: str, folder: Path, weights: str) -> PairRM:
     """The judge of a checkpoint's folder, which may be there later: nothing of it is needed before the judge is asked.
 
     Raises:
@@ -267,4 +271,4 @@ def open_pairrm(name: str, folder: Path, digest: str) -> PairRM:
         raise UserError("judge pairrm needs llm-blender: pip install 'dadpo-harness[pairrm]'")
     if folder.is_dir():
         check_folder(folder)
-    return PairRM(name=name, digest=digest, folder=folder)
+    return PairRM(name, weights, folder)

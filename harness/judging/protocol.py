@@ -6,15 +6,16 @@ order the judge sees, and one that could not be had says so in its status.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, fields, is_dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, field
+from typing import Any
 
 from numpy.typing import NDArray
 
 from harness.core.files import canonical_hash
 from harness.core.records import Order, Prompt, Response, Status
-from harness.core.sources import sources
+from harness.judging.settings import Prices
 
 BOTH_ORDERS: tuple[Order, ...] = ("candidate_first", "reference_first")
 
@@ -33,7 +34,7 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Comparison:
-    """`samples` and `measured` are there for judges that ask for measures (see Judge.measures)."""
+    """measured: by name, for a judge that asks for measures (see Judge.measures)."""
 
     prompt: Prompt
     candidate: Response
@@ -84,67 +85,93 @@ class Answer:
 Arrived = Callable[[Question, Answer], None]
 
 
-class Judge(Protocol):
-    """A judge.
+class Judge(ABC):
+    """A judge. What stands here holds for one that reads both texts in both orders and is not paid.
 
-    orders: the orders each comparison is judged in; a judge that reads the two texts takes both.
-    measures: per-response measurements that it needs (`teacher_nll`, `embedding`), made and cached by stages
-        of their own, and with them the teacher's further samples on the prompt.
-    members: names of the judges that this one combines, each shown on the board alone as well.
+    name, summary: as `list judges` and every table have them.
     misses: for a proxy, what it cannot see; shown in every table. Empty for a judge that reads.
-    setup: what a table's header says of it beside its name: model, server, template.
+    orders: the orders each comparison is judged in; a judge that reads the two texts takes both.
     """
 
-    @property
-    def name(self) -> str: ...
+    name: str
+    summary: str
+    misses: str = ""
+    orders: tuple[Order, ...] = BOTH_ORDERS
 
     @property
-    def summary(self) -> str: ...
+    def measures(self) -> tuple[str, ...]:
+        """Names of the measures (harness.measures) that it needs of each response, made and kept by stages of their
+        own, and with them the teacher's further samples on the prompt."""
+        return ()
 
     @property
-    def misses(self) -> str: ...
+    def members(self) -> tuple[str, ...]:
+        """Names of the judges that this one combines, each shown on the board alone as well."""
+        return ()
 
     @property
-    def orders(self) -> tuple[Order, ...]: ...
+    def setup(self) -> dict[str, str]:
+        """What a table's header says of it beside its name: model, server, template."""
+        return {}
 
     @property
-    def measures(self) -> tuple[str, ...]: ...
+    def prices(self) -> Prices | None:
+        """Of a judge that is paid by tokens; None for any other."""
+        return None
 
     @property
-    def members(self) -> tuple[str, ...]: ...
+    def reply_tokens(self) -> tuple[int, int] | None:
+        """About how many tokens a judge that is paid by tokens writes a question, as a rule and if it has to write
+        more; None for any other."""
+        return None
 
-    @property
-    def setup(self) -> dict[str, str]: ...
+    @abstractmethod
+    def identity(self) -> dict[str, Any]:
+        """All that its answers depend on, in numbers, texts, and sequences and mappings of them: what verdicts are kept
+        under and runs are pooled by. Always the same names in the same order.
 
+        With a `version` in it, which is raised by hand when the judge's code changes what it answers: verdicts that
+        were paid for survive an edit, and runs before it and after it share a board. Where a folder lies and how fast
+        a judge may ask are no part of it.
+        """
+
+    @abstractmethod
     def answer(self, questions: Iterable[Question], arrived: Arrived) -> None:
         """Call `arrived` with each question and its answer, as soon as there is one; the order is free.
 
         Questions are to be taken one by one, as many as are worked on: there may be more than fit in memory.
         """
-        ...
+
+    def check(self, prompts: Iterable[Prompt]) -> None:
+        """Refuse prompts that it cannot be asked about, before anything is.
+
+        Raises:
+            UserError: the first such prompt, by its id.
+        """
+        return
+
+    def require_key(self) -> None:
+        """Refuse to be asked where a key is lacking.
+
+        Raises:
+            UserError: saying which.
+        """
+        return
+
+    @property
+    def digest(self) -> str:
+        """Of the values in `identity`."""
+        # the empty list stands where the sources of a judge without a version stood: what was paid for is kept under it
+        return canonical_hash([[_digest(value) for value in self.identity().values()], []])
 
 
-def source_digest(judge: Judge) -> str:
-    """A digest of what defines a judge (a dataclass): its fields, and the files they come from.
-
-    A field with `compare=False` is no part of it: a path, how fast it may ask, the code of a rule. Nor are the files of
-    a judge with a `version`, which is raised by hand when its code changes what it answers: verdicts that were paid for
-    survive an edit, and runs before it and after it share a board. All of the harness's own have one.
-    """
-    whole: object = judge
-    if not is_dataclass(whole):
-        raise TypeError(f"judge '{judge.name}' must be a dataclass, so that its settings are part of a verdict's key")
-    return _digest(judge)
-
-
-def _digest(part: object) -> str:
-    if isinstance(part, str):
-        return part
-    if isinstance(part, bool | int | float | None):
-        return repr(part)
-    if isinstance(part, dict):
-        return _digest(tuple(sorted((key, _digest(value)) for key, value in part.items())))
-    if isinstance(part, tuple | list):
-        return canonical_hash([_digest(item) for item in part])
-    inside = [_digest(getattr(part, f.name)) for f in fields(part) if f.compare] if is_dataclass(part) else []
-    return canonical_hash([inside, [] if hasattr(part, "version") else sources(part)])
+def _digest(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool | int | float | None):
+        return repr(value)
+    if isinstance(value, dict):
+        return _digest(sorted((key, _digest(item)) for key, item in value.items()))
+    if isinstance(value, tuple | list):
+        return canonical_hash([_digest(item) for item in value])
+    raise TypeError(f"a judge's identity holds a {type(value).__name__}, which is no plain data")

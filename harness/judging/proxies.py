@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from math import isnan
+from typing import Any
 
+from harness import measures
 from harness.core.records import Order
 from harness.judging.protocol import NO_ORDER, Answer, Arrived, Comparison, Judge, Measurement, Question
 
@@ -49,22 +51,26 @@ def similarity(measured: Measurement) -> float:
 
 
 @dataclass(frozen=True)
-class MeasureJudge:
+class MeasureJudge(Judge):
     """A proxy of one measure. version: raised by hand when `decide`, or what is said without a measure, changes what
-    it says; the code itself and what is said of the judge are no part of a verdict's key."""
+    it says."""
 
     name: str
-    summary: str = field(compare=False)
-    misses: str = field(compare=False)
+    summary: str
+    misses: str = field()  # to be given, other than Judge's
     measure: str
-    decide: Callable[[Measurement], float] = field(compare=False)
+    decide: Callable[[Measurement], float]
     orders: tuple[Order, ...] = NO_ORDER
-    members: tuple[str, ...] = ()
     version: int = 1
 
-    @property
-    def setup(self) -> dict[str, str]:
-        return {}
+    def identity(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "measure": self.measure,
+            "orders": self.orders,
+            "members": self.members,
+            "version": self.version,
+        }
 
     @property
     def measures(self) -> tuple[str, ...]:
@@ -80,21 +86,21 @@ class MeasureJudge:
 
 
 @dataclass(frozen=True)
-class Unanimous:
+class Unanimous(Judge):
     """A win when every part prefers the candidate, a loss when every part prefers the reference, else a tie.
 
     version: raised by hand when the code of this class changes what it says; each part has its own."""
 
     name: str
-    summary: str = field(compare=False)
-    misses: str = field(compare=False)
+    summary: str
+    misses: str = field()  # to be given, other than Judge's
     parts: tuple[MeasureJudge, ...]
     orders: tuple[Order, ...] = NO_ORDER
     version: int = 1
 
-    @property
-    def setup(self) -> dict[str, str]:
-        return {}
+    def identity(self) -> dict[str, Any]:
+        parts = [part.digest for part in self.parts]
+        return {"name": self.name, "parts": parts, "orders": self.orders, "version": self.version}
 
     @property
     def measures(self) -> tuple[str, ...]:
@@ -117,7 +123,7 @@ TYPICALITY = MeasureJudge(
     summary="whose mean log-prob a token under the teacher is nearer to that of the teacher's own samples",
     misses="whether the response answers the prompt (a part of a response passes), facts, and style; "
     "it reads the distribution that KD and daDPO are trained on",
-    measure="teacher_nll",
+    measure=measures.TEACHER_NLL.name,
     decide=typicality,
 )
 
@@ -128,7 +134,7 @@ EMBEDDING = MeasureJudge(
     summary="whose all-MiniLM-L6-v2 embedding is nearer to those of the teacher's own samples",
     misses="grammar, facts, order and style (it sees the topic; the first half of a response passes, and a low "
     "temperature is rewarded), and what follows the first 256 word pieces",
-    measure="embedding",
+    measure=measures.EMBEDDING.name,
     decide=similarity,
 )
 

@@ -1,18 +1,22 @@
-"""Judges by name: those that are registered (proxies and plug-ins), and kinds that take a model, `KIND:MODEL`."""
+"""Judges by name: those that are whole (proxies, and of plug-ins), and families that take a model, `FAMILY:MODEL`.
+
+A plug-in registers a `Judge`, or a `JudgeFactory` of a family, under the entry-point group `dadpo_harness.judges`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from harness.core.errors import UserError
 from harness.core.files import canonical_hash
-from harness.core.records import Prompt
 from harness.core.registry import Registry, did_you_mean
 from harness.judging.protocol import Judge
-from harness.judging.settings import Judging, Prices
-from harness.judging.templates import Template, load_template
+from harness.judging.settings import Judging
+from harness.judging.templates import load_template
 from harness.models.locate import model_folder
 from harness.models.reference import ChatTemplate, Model
 from harness.serving.settings import VLLM
@@ -31,22 +35,40 @@ class Checkpoint:
     remote_code: bool = False
 
 
-@dataclass(frozen=True)
-class JudgeFamily:
-    """Judges of one kind.
+Open = Callable[[str, str, Judging, Checkpoint | None, VLLM], Judge]
 
-    families: the `model_type`s whose checkpoints it reads; empty for a kind that reads none, None for all that the
-        harness reads.
-    default: the model where a name has none.
-    open: name, model, the settings of all judges (`of` gives its own), its checkpoint where it reads one, and where
-        vLLM is.
+
+@dataclass(frozen=True)
+class JudgeFactory:
+    """What makes a judge from its name: NAME of one that is whole, FAMILY:MODEL of one that takes a model.
+
+    open: name, model (empty for one that takes none), the settings of all judges (`of` gives its own), the model's
+        checkpoint where it reads one, and where vLLM is.
+    model: of a name that gives none.
+    model_types: the checkpoints that the family reads; empty where it reads none, None for all that the harness reads.
+    measures: as of a judge.
     """
 
     name: str
     summary: str
-    open: Callable[[str, str, Judging, Checkpoint | None, VLLM], Judge]
-    families: frozenset[str] | None = frozenset()
-    default: str | None = None
+    open: Open
+    takes_model: bool = True
+    model: str | None = None
+    model_types: frozenset[str] | None = frozenset()
+    measures: tuple[str, ...] = ()
+
+
+def whole(judge: Judge) -> JudgeFactory:
+    """Of a judge that is there: it is opened as it is."""
+    return JudgeFactory(judge.name, judge.summary, lambda *_: judge, takes_model=False, measures=judge.measures)
+
+
+class JudgeRegistry(Registry[JudgeFactory]):
+    def add(self, name: str, entry: Judge | JudgeFactory) -> None:
+        """Register a judge, or what makes some."""
+        if not isinstance(entry, Judge | JudgeFactory):
+            raise UserError(f"judge '{name}' of a plug-in is no harness.judging.Judge, and no JudgeFactory")
+        super().add(name, whole(entry) if isinstance(entry, Judge) else entry)
 
 
 def _openai(name: str, model: str, settings: Judging, checkpoint: Checkpoint | None, vllm: VLLM) -> Judge:
@@ -65,122 +87,100 @@ def _pairrm(name: str, model: str, settings: Judging, checkpoint: Checkpoint | N
 def _transformers(name: str, model: str, settings: Judging, checkpoint: Checkpoint | None, vllm: VLLM) -> Judge:
     from harness.judging.local import TransformersJudge
 
-    assert checkpoint is not None
-    summary = f"the model {model}, loaded here: the probability of the two letters, in both orders"
-    folder, digest = checkpoint.folder or Path(model), checkpoint.digest
-    return TransformersJudge(
-        name,
-        summary,
-        _with_letters(name, settings),
-        folder,
-        digest,
-        chat_template=checkpoint.chat_template,
-        remote_code=checkpoint.remote_code,
-    )
+    return TransformersJudge(**_of_letters(name, model, "loaded here", settings, checkpoint))
 
 
 def _vllm(name: str, model: str, settings: Judging, checkpoint: Checkpoint | None, vllm: VLLM) -> Judge:
-    import sys
-
     from harness.judging.local import VLLMJudge
 
-    assert checkpoint is not None
-    summary = f"the model {model}, in vLLM: the probability of the two letters, in both orders"
-    folder, digest = checkpoint.folder or Path(model), checkpoint.digest
     return VLLMJudge(
-        name,
-        summary,
-        _with_letters(name, settings),
-        folder,
-        digest,
-        chat_template=checkpoint.chat_template,
-        remote_code=checkpoint.remote_code,
+        **_of_letters(name, model, "in vLLM", settings, checkpoint),
         python=vllm.python or sys.executable,
         max_model_len=vllm.max_model_len,
         engine=tuple(sorted(vllm.engine.items())),
     )
 
 
-def _with_letters(name: str, settings: Judging) -> Template:
-    """The template of a local judge, which is asked for a letter."""
+def _of_letters(name: str, model: str, where: str, settings: Judging, checkpoint: Checkpoint | None) -> dict[str, Any]:
+    """What every local judge is made of; it is asked for a letter."""
     own = settings.of(name)
     template = load_template(own.template)
     if "letter" not in template.forms or own.form not in ("auto", "letter"):
         raise UserError(
             f"judge '{name}' is asked for a letter, which template '{template.name}' or judge.form rules out"
         )
-    return template
+    assert checkpoint is not None
+    return {
+        "name": name,
+        "summary": f"the model {model}, {where}: the probability of the two letters, in both orders",
+        "template": template,
+        "folder": checkpoint.folder or Path(model),
+        "weights": checkpoint.digest,
+        "chat_template": checkpoint.chat_template,
+        "remote_code": checkpoint.remote_code,
+    }
 
 
-def _load_families() -> dict[str, JudgeFamily]:
-    kinds = (
-        JudgeFamily("openai", "a model behind OpenAI's API or any server like it: openai:MODEL", _openai),
-        JudgeFamily(
+def _load_judges() -> dict[str, JudgeFactory]:
+    from harness.judging.proxies import JUDGES
+
+    found = (
+        *map(whole, JUDGES),
+        JudgeFactory("openai", "a model behind OpenAI's API or any server like it: openai:MODEL", _openai),
+        JudgeFactory(
             "pairrm",
             "LLM-Blender's PairRM, a small reward model of pairs: pairrm, or pairrm:FOLDER",
             _pairrm,
-            frozenset({"deberta-v2"}),
-            "llm-blender/PairRM-hf",
+            model="llm-blender/PairRM-hf",
+            model_types=frozenset({"deberta-v2"}),
         ),
-        JudgeFamily(
-            "transformers", "a model of the hub or a folder, loaded here: transformers:MODEL", _transformers, None
+        JudgeFactory(
+            "transformers",
+            "a model of the hub or a folder, loaded here: transformers:MODEL",
+            _transformers,
+            model_types=None,
         ),
-        JudgeFamily("vllm", "the same in vLLM, for large ones: vllm:MODEL", _vllm, None),
+        JudgeFactory("vllm", "the same in vLLM, for large ones: vllm:MODEL", _vllm, model_types=None),
     )
-    return {kind.name: kind for kind in kinds}
+    return {factory.name: factory for factory in found}
 
 
-def _load_judges() -> dict[str, Judge]:
-    from harness.judging import proxies
-
-    return {judge.name: judge for judge in proxies.JUDGES}
+judges: JudgeRegistry = JudgeRegistry("judge", _load_judges)
 
 
-judges: Registry[Judge] = Registry("judge", _load_judges)
-
-
-judge_families: Registry[JudgeFamily] = Registry("judge kind", _load_families)
-
-
-def family_of(name: str) -> tuple[JudgeFamily, str] | None:
-    """The kind and the model that a judge's name says; None for a registered judge.
+def factory_of(name: str) -> tuple[JudgeFactory, str]:
+    """What makes the judge of that name, and the model that its name says; empty where it takes none.
 
     Raises:
-        UserError: neither.
+        UserError: no such judge.
     """
-    if name in judges:
-        return None
-    prefix, colon, model = name.partition(":")
-    if prefix not in judge_families:
-        known = [*judges.names(), *judge_families.names()]
-        raise UserError(f"unknown judge '{name}'{did_you_mean(prefix, known)}")
-    kind = judge_families.get(prefix)
-    if not model and kind.default is None:
-        raise UserError(f"judge '{name}' names no model; say {prefix}:MODEL")
+    if name in judges and not judges.get(name).takes_model:
+        return judges.get(name), ""
+    family, colon, model = name.partition(":")
+    if family not in judges or not judges.get(family).takes_model:
+        raise UserError(f"unknown judge '{name}'{did_you_mean(family, judges.names())}")
+    factory = judges.get(family)
+    if not model and factory.model is None:
+        raise UserError(f"judge '{name}' names no model; say {family}:MODEL")
     if colon and not model:
         raise UserError(f"judge '{name}' names no model after the colon")
-    return kind, model or str(kind.default)
+    return factory, model or str(factory.model)
 
 
 def checkpoint_of(name: str) -> tuple[str, frozenset[str] | None] | None:
-    """The model whose checkpoint a judge reads, and its `model_type`s as in Kind; None where it reads none."""
-    found = family_of(name)
-    if found is None or found[0].families == frozenset():
-        return None
-    return found[1], found[0].families
+    """The model whose checkpoint a judge reads, and its `model_type`s as of its factory; None where it reads none."""
+    factory, model = factory_of(name)
+    return None if factory.model_types == frozenset() else (model, factory.model_types)
 
 
-def open_judge(name: str, settings: Judging, checkpoint: Checkpoint | None, vllm: VLLM) -> Judge:
+def open_judge(name: str, settings: Judging, checkpoint: Checkpoint | None = None, vllm: VLLM | None = None) -> Judge:
     """The judge of that name, with the settings that are its own.
 
     Raises:
         UserError: no such judge, or one that lacks something it needs.
     """
-    found = family_of(name)
-    if found is None:
-        return judges.get(name)
-    kind, model = found
-    return kind.open(name, model, settings, checkpoint, vllm)
+    factory, model = factory_of(name)
+    return factory.open(name, model, settings, checkpoint, vllm or VLLM())
 
 
 def checkpoint_in(store: Store, model: Model | None) -> Checkpoint | None:
@@ -193,27 +193,3 @@ def checkpoint_at(model: Model, folder: Path | None) -> Checkpoint:
     if model.chat_template:
         digest = canonical_hash([digest, model.chat_template.text])
     return Checkpoint(digest, folder, model.chat_template, model.remote_code)
-
-
-def check_ready(judge: Judge, prompts: Iterable[Prompt], to_be_asked: bool = True) -> None:
-    """Refuse a judge that lacks a key, where it is to be asked, and a prompt that its template cannot ask about.
-
-    Raises:
-        UserError: saying which.
-    """
-    template, require_key = getattr(judge, "template", None), getattr(judge, "require_key", None)
-    if template is not None:
-        template.check(prompts)
-    if require_key is not None and to_be_asked:
-        require_key()
-
-
-def prices_of(judge: Judge, judging: Judging) -> Prices | None:
-    """What a judge that is paid by tokens takes for them; None for any other."""
-    return None if reply_tokens(judge) is None else judging.of(judge.name).prices
-
-
-def reply_tokens(judge: Judge) -> tuple[int, int] | None:
-    """About how many tokens a judge that is paid by tokens writes a question, as a rule and if it has to write more;
-    None for any other."""
-    return getattr(judge, "reply_tokens", None)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field, ValidationInfo, field_serializer, field_validator
+from pydantic import Field, SerializationInfo, ValidationInfo, field_serializer, field_validator
 
 from harness.core.registry import did_you_mean
 from harness.core.secrets import KEY_VARIABLE, without_credentials
-from harness.core.section import Section, validated
+from harness.core.section import Section
 
 
 class Prices(Section):
@@ -27,20 +27,16 @@ class Prices(Section):
         return "cost unknown" if cost is None else f"cost {cost:.4g}"
 
 
-# Settings that each judge of several can have for itself.
-OWN_OF_A_JUDGE = frozenset(
-    {"template", "form", "temperature", "max_tokens", "base_url", "key_variable", "concurrency", "requests_per_minute"}
-    | {"tokens_per_minute", "timeout", "tries", "prices"}
-)
-
-
-class Judging(Section):
-    """Who judges, and how it is asked. `name` is one judge of `list judges`, or several with commas between them.
-
-    own: settings of one judge of several, by its name."""
+class _Who(Section):
+    """Apart, so that a configuration file begins with it."""
 
     name: str = "proxy"
     samples: int = Field(default=2, ge=1, le=8, description="teacher samples a prompt, drawn for proxy judges alone")
+
+
+class JudgeSettings(Section):
+    """How a judge is asked; each of several can have any of it for itself."""
+
     template: str = Field(default="default", description="a named template, or a file")
     form: Literal["auto", "letter", "rationale", "structured"] = "auto"
     temperature: float = Field(default=0.0, ge=0)
@@ -53,9 +49,6 @@ class Judging(Section):
     timeout: float = Field(default=120.0, gt=0, description="seconds a call")
     tries: int = Field(default=6, ge=1, description="a call that fails is made again so often")
     prices: Prices = Prices()
-    max_cost: float | None = Field(default=None, gt=0, description="stop asking before this run has cost more")
-    least_ok: float = Field(default=0.99, ge=0, le=1, description="share of ok verdicts that `judge` ends well with")
-    own: dict[str, dict[str, Any]] = Field(default={})
 
     @field_validator("base_url")
     @classmethod
@@ -69,26 +62,37 @@ class Judging(Section):
         """Credentials in a URL stay in this process: no file, key or job holds them."""
         return value and without_credentials(value)
 
-    @field_serializer("own")
-    def _own_in_public(self, value: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-        """The same for the servers of single judges."""
-        return {
-            name: {
-                key: without_credentials(found) if key == "base_url" and found else found for key, found in own.items()
-            }
-            for name, own in value.items()
-        }
+
+class JudgeEntry(JudgeSettings):
+    """One judge, and all of how it is asked."""
+
+    name: str
+
+
+class Judging(JudgeSettings, _Who):
+    """Who judges, and how it is asked. `name` is one judge of `list judges`, or several with commas between them.
+
+    own: what is said of one judge of several, by its name; what it leaves out is as for all. `judges` has them in full.
+    """
+
+    max_cost: float | None = Field(default=None, gt=0, description="stop asking before this run has cost more")
+    least_ok: float = Field(default=0.99, ge=0, le=1, description="share of ok verdicts that `judge` ends well with")
+    own: dict[str, JudgeSettings] = Field(default={})
 
     @property
     def names(self) -> tuple[str, ...]:
-        return tuple(part.strip() for part in self.name.split(",") if part.strip())
+        return _split(self.name)
 
-    def of(self, name: str) -> Judging:
-        """The settings of one judge."""
-        settings: Judging = validated(
-            Judging, {**dict(self), "name": name, "own": {}, **self.own.get(name, {})}, f"judge.own.{name}."
-        )
-        return settings
+    @property
+    def judges(self) -> tuple[JudgeEntry, ...]:
+        """Each judge with its settings, in the order of their names."""
+        return tuple(map(self.of, self.names))
+
+    def of(self, name: str) -> JudgeEntry:
+        """One judge with its settings: those of its own in the place of those for all."""
+        of_all = {key: getattr(self, key) for key in JudgeSettings.model_fields}
+        own = self.own.get(name, JudgeSettings())
+        return JudgeEntry(name=name, **{**of_all, **{key: getattr(own, key) for key in own.model_fields_set}})
 
     @field_validator("name")
     @classmethod
@@ -98,14 +102,23 @@ class Judging(Section):
             raise ValueError("expected the name of a judge, or of several, each once, with commas between them")
         return value
 
-    @field_validator("own")
+    @field_validator("own", mode="before")
     @classmethod
-    def _of_these(cls, value: dict[str, dict[str, Any]], info: ValidationInfo) -> dict[str, dict[str, Any]]:
-        names = [part.strip() for part in str(info.data.get("name")).split(",")]
-        for name, settings in value.items():
+    def _of_these(cls, value: Any, info: ValidationInfo) -> Any:
+        names = _split(str(info.data.get("name")))
+        for name, own in value.items() if isinstance(value, dict) else ():
             if name not in names:
-                raise ValueError(f"'{name}' is none of the judges{did_you_mean(name, names)}")
-            for key in settings:
-                if key in cls.model_fields and key not in OWN_OF_A_JUDGE:
-                    raise ValueError(f"'{key}' cannot be set for one judge{did_you_mean(key, OWN_OF_A_JUDGE)}")
+                raise ValueError(f"'{name}' is none of the judges{did_you_mean(str(name), names)}")
+            for key in own if isinstance(own, dict) else ():
+                if key in cls.model_fields and key not in JudgeSettings.model_fields:
+                    known = did_you_mean(key, JudgeSettings.model_fields)
+                    raise ValueError(f"'{key}' cannot be set for one judge{known}")
         return value
+
+    @field_serializer("own")
+    def _as_said(self, value: dict[str, JudgeSettings], info: SerializationInfo) -> dict[str, Any]:
+        return {name: own.model_dump(mode=info.mode, exclude_unset=True) for name, own in value.items()}
+
+
+def _split(name: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in name.split(",") if part.strip())

@@ -133,7 +133,6 @@ def missing(layer: section.Layer, here: Machine, store: Store) -> list[str]:
     Raises:
         UserError: its models cannot be had, or it is wrong.
     """
-    from harness.judging.registry import check_ready
     from harness.planning.cost import estimate
     from harness.planning.summary import disk_needed, peak_memory
     from harness.run.road import build_road
@@ -145,7 +144,7 @@ def missing(layer: section.Layer, here: Machine, store: Store) -> list[str]:
     lacks = _of_the_hub(config, [key for key in road.shapes if key.startswith("hub:")], here)
     for judge, _ in road.judges:
         try:
-            check_ready(judge, ())
+            judge.require_key()
         except UserError as error:
             lacks.append(str(error))
     if any(settings.get("lora_rank") for settings in config.settings.values()) and not has_extra("lora"):

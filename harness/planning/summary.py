@@ -18,14 +18,14 @@ from harness.store import Store
 def judging_bill(costs: Costs, judging: Judging) -> list[str]:
     """About what each judge that is paid by tokens is asked, one line each."""
     lines = []
-    for name in judging.names:
-        paid = [cost for job, cost in costs if getattr(job, "judge", None) == name and cost and cost.calls]
+    for judge in judging.judges:
+        paid = [cost for job, cost in costs if getattr(job, "judge", None) == judge.name and cost and cost.calls]
         if paid:
             tokens, reply, longest = (
                 sum(getattr(cost, what) for cost in paid) for what in ("tokens", "reply_tokens", "longest_reply_tokens")
             )
-            prices = judging.of(name).prices
-            line = f"judge {name}: {sum(cost.calls for cost in paid):,} calls, about {tokens:,} tokens in and "
+            prices = judge.prices
+            line = f"judge {judge.name}: {sum(cost.calls for cost in paid):,} calls, about {tokens:,} tokens in and "
             line += f"{reply:,} out, {prices.in_words(tokens, reply)}"
             if prices.cost(1, 1) is None:
                 line += " (set judge.prices.input and judge.prices.output)"

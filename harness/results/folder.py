@@ -28,7 +28,6 @@ from harness.core.records import (
     write_jsonl,
 )
 from harness.judging import Judge
-from harness.judging.protocol import source_digest
 from harness.prompts import PromptSet
 from harness.prompts.overlap import overlap
 from harness.results.figures import TEACHER, Declared, RunRows, figures
@@ -194,13 +193,9 @@ def judged(ref: Ref, store: Store) -> list[Verdict]:
 
 
 def described(judge: Judge) -> JudgeFacts:
-    """What a board says of a judge."""
+    """What a board says of a judge; its digest is of everything that an answer depends on."""
     return JudgeFacts(
-        name=judge.name,
-        summary=judge.summary,
-        misses=judge.misses,
-        setup=judge.setup,
-        digest=source_digest(judge),
+        name=judge.name, summary=judge.summary, misses=judge.misses, setup=judge.setup, digest=judge.digest
     )
 
 
@@ -208,7 +203,7 @@ def _panels(road: Road) -> list[JudgeFacts]:
     members = [judge for judge, _ in road.judges if judge.name in road.config.judge.names]
     misses = panel_misses([judge.misses for judge in members])
     setup = {"judges": ", ".join(judge.name for judge in members)}
-    digest = canonical_hash([source_digest(judge) for judge in members])
+    digest = canonical_hash([judge.digest for judge in members])
     return [
         JudgeFacts(name=name, summary=text, misses=misses, setup=setup, digest=digest)
         for name, text in SUMMARIES.items()

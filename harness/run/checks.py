@@ -9,12 +9,12 @@ from harness.config import Config
 from harness.core.errors import UserError
 from harness.core.records import Prompt
 from harness.judging import Judge
-from harness.judging.registry import check_ready
+from harness.measures import measures
 from harness.methods import methods
 from harness.models.reference import Model
 from harness.prompts import PromptSet
 from harness.run.rows import Entry, contrasts_of, entries_of, entry_of
-from harness.run.sources import EMBEDDING, TEACHER_NLL, Sources
+from harness.run.sources import Sources
 
 
 def check(config: Config, sources: Sources, to_be_asked: bool) -> None:
@@ -114,14 +114,13 @@ def require_comparable(student: Model, teacher: Model, prompts: Sequence[Prompt]
 def _unready(judge: Judge, evaluation: Sequence[PromptSet], to_be_asked: bool) -> list[str]:
     """What a judge cannot be asked about, and the key that it lacks."""
     prompts = [prompt for found in evaluation for prompt in found.prompts]
-    unfit = _refused(lambda: check_ready(judge, prompts, to_be_asked=False))
-    return unfit + _refused(lambda: check_ready(judge, (), to_be_asked))
+    return _refused(lambda: judge.check(prompts)) + (_refused(judge.require_key) if to_be_asked else [])
 
 
 def _unmeasurable(judge: Judge, evaluation: Sequence[PromptSet]) -> Iterator[str]:
     """What is measured is measured of single answers, by what the harness makes."""
     for measure in judge.measures:
-        if measure not in (TEACHER_NLL, EMBEDDING):
+        if measure not in measures:
             yield f"judge '{judge.name}' asks for the measure '{measure}', which the harness does not make"
     for found in evaluation:
         if judge.measures and any(prompt.turns for prompt in found.prompts):

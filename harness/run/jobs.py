@@ -19,7 +19,6 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from harness.core.files import canonical_hash
 from harness.core.records import Facts, Ref
 from harness.generation.protocol import Sampling
-from harness.judging.registry import reply_tokens
 from harness.judging.settings import Judging
 from harness.methods import COMPUTING
 from harness.models import memory
@@ -98,7 +97,8 @@ class Job(BaseModel):
         data = self.model_dump(mode="json")
         for name in self.not_in_key:
             field, _, part = name.partition(".")
-            data[field].pop(part, None) if part else data.pop(field)
+            where = data[field] if part else data
+            where.pop(part or field, None)
         for name, known in type(self).model_fields.items():
             value = getattr(self, name)
             if isinstance(value, Model):
@@ -170,11 +170,7 @@ class PromptsJob(Job):
 
     version: ClassVar[int] = 2
     work: ClassVar[str] = "harness.run.stages.prepare:prompts_stage"
-    not_in_key: ClassVar[Mapping[str, str]] = {
-        **Job.not_in_key,
-        "source": BY_DIGEST,
-        "limit": BY_DIGEST,
-    }
+    not_in_key: ClassVar[Mapping[str, str]] = {**Job.not_in_key, "source": BY_DIGEST, "limit": BY_DIGEST}
     order: ClassVar[int] = 0
     stage: Literal["prompts"] = "prompts"
     digest: str
@@ -499,10 +495,9 @@ class JudgeJob(Job):
         judge, tokens = sizes.judge(self.judge), self.tokens(sizes)
         if judge.measures:
             return Needs(seconds=0.0)  # none that counts
-        reply = reply_tokens(judge)
-        if reply is not None:
-            calls = sizes.prompts(self.prompts) * len(judge.orders)
-            return Needs(tokens, calls=calls, reply_tokens=calls * reply[0], longest_reply_tokens=calls * reply[1])
+        if judge.reply_tokens is not None:
+            calls, (usual, longest) = sizes.prompts(self.prompts) * len(judge.orders), judge.reply_tokens
+            return Needs(tokens, calls=calls, reply_tokens=calls * usual, longest_reply_tokens=calls * longest)
         shape = sizes.shape(self.checkpoint) if self.checkpoint and not self.judge.startswith("vllm") else None
         if shape is None:
             return Needs(tokens)

@@ -21,7 +21,7 @@ from harness.core.records import Ref
 from harness.generation.backends import Backend
 from harness.generation.protocol import Sampling
 from harness.judging import Judge
-from harness.judging.protocol import source_digest
+from harness.measures import measures
 from harness.methods import Method, TokenSettings, methods
 from harness.models.reference import Model
 from harness.models.shapes import Shape
@@ -41,7 +41,7 @@ from harness.run.jobs import (
     by_model,
 )
 from harness.run.rows import CEILING, TEACHER, UNTRAINED, Entry, contrasts_of, entries_of, entry_of
-from harness.run.sources import TEACHER_NLL, FoundModel, Sources, find
+from harness.run.sources import FoundModel, Sources, find
 from harness.store import Store
 
 # The teacher's responses on the training prompts are shared by every seed of a run.
@@ -80,7 +80,7 @@ class Evaluation:
 @dataclass(frozen=True)
 class Road:
     """Jobs in the order they run, each once, and what the board is made of. prompts: each set by the job that reads it.
-    shapes, notes: see Sources."""
+    shapes: see Sources. notes: lines for people."""
 
     config: Config
     pair: Pair
@@ -106,6 +106,8 @@ def build_road(config: Config, store: Store, download: bool) -> Road:
     """
     sources = find(config, store, download=False)
     check(config, sources, to_be_asked=download)
+    if download and sources.absent:
+        raise sources.absent
     if download and sources.incomplete:  # gigabytes are fetched for nothing that would be refused
         sources = find(config, store, download=True)
         check(config, sources, to_be_asked=True)
@@ -186,14 +188,14 @@ def lay(config: Config, sources: Sources) -> Road:
     judges = tuple((judge, laid.checkpoint(found) if found else None) for judge, found in sources.judges)
     before = dict(laid.jobs)
     evaluations = tuple(
-        _evaluate(laid, found, in_domain, teacher, student, trainings, judges, sources.embedder)
+        _evaluate(laid, found, in_domain, teacher, student, trainings, judges, sources.measuring)
         for found, in_domain in sources.evaluation
     )
-    evaluating = [job for ref, job in laid.jobs.items() if ref not in before]
+    evaluating = by_model(job for ref, job in laid.jobs.items() if ref not in before)
     return Road(
         config=config,
         pair=sources.pair,
-        jobs=MappingProxyType(before | {job.ref: job for job in by_model(evaluating)}),
+        jobs=MappingProxyType(before | {job.ref: job for job in evaluating}),
         prompts=MappingProxyType(laid.prompts),
         train=sources.train,
         entries=entries,
@@ -203,7 +205,7 @@ def lay(config: Config, sources: Sources) -> Road:
         judges=judges,
         weights=MappingProxyType({"student": student, "teacher": teacher}),
         shapes=MappingProxyType(dict(sources.shapes)),
-        notes=sources.notes,
+        notes=(*sources.notes, *([str(sources.absent)] if sources.absent else ())),
     )
 
 
@@ -369,7 +371,7 @@ def _evaluate(
     student: Model,
     trainings: Mapping[str, Ref],
     judges: Sequence[tuple[Judge, Model | None]],
-    embedder: Model | None,
+    measuring: Mapping[str, Model],
 ) -> Evaluation:
     """Responses of everyone on one prompt set, and every judge's verdicts on them against the teacher's."""
     config, name = laid.config, found.name
@@ -380,15 +382,14 @@ def _evaluate(
         return laid.add(job)
 
     def measure(kind: str, responses: Ref, who: str) -> Ref:
-        if kind == TEACHER_NLL:
+        if measures.get(kind).stage == "score":
             return laid.add(_score(config, teacher, prompts, (responses,), f"teacher's log-probs: {who}, {name}"))
-        assert embedder is not None
-        return laid.add(EmbedJob(label=f"embeddings: {who}, {name}", model=embedder, responses=responses))
+        return laid.add(EmbedJob(label=f"embeddings: {who}, {name}", model=measuring[kind], responses=responses))
 
     reference = respond(teacher, "reference", TEACHER)
     # drawn for proxy judges alone: a judge that reads needs none
-    measuring = any(judge.measures for judge, _ in judges)
-    samples = respond(teacher, "judging", "teacher for judging", config.judge.samples) if measuring else None
+    sampled = any(judge.measures for judge, _ in judges)
+    samples = respond(teacher, "judging", "teacher for judging", config.judge.samples) if sampled else None
     answers: list[tuple[str, str, Entry | None, Ref]] = [
         (CEILING, "ceiling", None, respond(teacher, "second", CEILING)),
         (UNTRAINED, "untrained", None, respond(student, "candidate", UNTRAINED)),
@@ -397,7 +398,6 @@ def _evaluate(
         kind, trained = "control" if entry.controls else "method", student.made(trainings[entry.name])
         answers.append((entry.name, kind, entry, respond(trained, "candidate", entry.name)))
 
-    digests = {judge.name: source_digest(judge) for judge, _ in judges}
     candidates = []
     for who, kind, maybe_entry, responses in answers:
         roles = {"candidate": (responses, who), "reference": (reference, TEACHER)}
@@ -408,7 +408,7 @@ def _evaluate(
             job = JudgeJob(
                 label=f"judge {judge.name}: {who}, {name}",
                 judge=judge.name,
-                judge_source=digests[judge.name],
+                judge_source=judge.digest,
                 judging=config.judge,
                 vllm=config.vllm,
                 checkpoint=checkpoint,

@@ -13,6 +13,7 @@ from harness.generation.backends import Backend, fastest_backend
 from harness.judging import Judge, judges, open_judge
 from harness.judging.registry import checkpoint_at, checkpoint_of
 from harness.judging.settings import Judging
+from harness.measures import Measure, measures
 from harness.models import folders
 from harness.models.hub import MissingModelError, all_missing
 from harness.models.locate import Located, locate_models, without_template
@@ -22,10 +23,6 @@ from harness.models.specs import ModelSpec, Pair, Prune, model_spec, models, res
 from harness.prompts import Library, MissingPromptsError, PromptSet, evaluation_set, training_set
 from harness.run.jobs import ConvertJob
 from harness.store import Store
-
-# What each measure of a proxy judge is read from: the teacher's log-probs, or this model's embeddings.
-TEACHER_NLL, EMBEDDING, EMBEDDER = "teacher_nll", "embedding", "all-minilm-l6-v2"
-
 
 # A pruned student is one model, whatever run it is in: its importance is measured on the unpruned model's own
 # responses to the first prompts of one set.
@@ -47,15 +44,19 @@ class FoundModel:
         return self.here.model_copy(update={"artifact": self.conversion.ref, "path": None, "digest": None})
 
 
+OpenedJudge = tuple[Judge, FoundModel | None]  # with the checkpoint that it reads, if it reads one
+
+
 @dataclass(frozen=True)
 class Sources:
     """All that a run reads from outside.
 
     evaluation: each set, and whether it is in-domain. student: what the student is made of, before `prune`.
     calibration: the prompts that it is pruned by. teacher: of one behind a server, its tokenizer. judges: each that
-    gives verdicts of its own, with the checkpoint that it reads; unopened: why others cannot be asked. embedder: where
-    a judge measures embeddings. generator: the one that is here. shapes: sizes of models by digest, as their entries
-    say. incomplete: some models are known to the hub alone, and not here yet. notes: lines for people."""
+    gives verdicts of its own; unopened: why others cannot be asked. measuring: by measure, the model that it is taken
+    with, where that is not the teacher. generator: the one that is here. shapes: sizes of models by digest, as their
+    entries say. absent: the models that are not here and cannot be had now, but whose sizes are known. incomplete:
+    models are not here yet. notes: lines for people."""
 
     pair: Pair
     train: PromptSet
@@ -63,12 +64,13 @@ class Sources:
     student: FoundModel
     teacher: FoundModel
     generator: Backend
-    judges: tuple[tuple[Judge, FoundModel | None], ...]
+    judges: tuple[OpenedJudge, ...]
     unopened: tuple[str, ...] = ()
-    embedder: Model | None = None
+    measuring: Mapping[str, Model] = field(default_factory=dict)
     prune: Prune | None = None
     calibration: PromptSet | None = None
     shapes: Mapping[str, Shape] = field(default_factory=dict)
+    absent: MissingModelError | None = None
     incomplete: bool = False
     notes: tuple[str, ...] = ()
 
@@ -113,12 +115,13 @@ def find(config: Config, store: Store, download: bool) -> Sources:
         generator=fastest_backend(config.vllm) if config.generator == "auto" else config.generator,
         judges=opened,
         unopened=unopened,
-        embedder=located[EMBEDDER][1] if EMBEDDER in located else None,
+        measuring={found.name: located[found.model][1] for found in _measures(config.judge) if found.model},
         prune=prune,
         calibration=calibration,
         shapes={str(model.digest): spec.shape for spec, model in located.values() if spec.shape},
+        absent=all_missing(absent) if absent else None,
         incomplete=any(str(model.digest).startswith("hub:") for _, model in located.values()),
-        notes=(*without_template(located), *([str(all_missing(absent))] if absent else ())),
+        notes=tuple(without_template(located)),
     )
 
 
@@ -182,9 +185,16 @@ def locate_all(
         needed = checkpoint_of(name)
         if needed:
             specs[needed[0]], families[needed[0]] = model_spec(needed[0], "judge's model"), needed[1]
-        if name in judges and EMBEDDING in judges.get(name).measures:
-            specs[EMBEDDER], families[EMBEDDER] = models.get(EMBEDDER), frozenset({"bert"})
+    for measure in _measures(judging):
+        if measure.model:
+            specs[measure.model], families[measure.model] = models.get(measure.model), measure.model_types
     return locate_models(specs, store, download, remote_code, families, absent, tokenizers)
+
+
+def _measures(judging: Judging) -> list[Measure]:
+    """What the judges that are named read, of what the harness makes."""
+    read = {measure for name in judging.names if name in judges for measure in judges.get(name).measures}
+    return [measures.get(name) for name in sorted(read) if name in measures]
 
 
 def judge_models(judging: Judging, located: Located) -> dict[str, FoundModel | None]:
@@ -195,10 +205,10 @@ def judge_models(judging: Judging, located: Located) -> dict[str, FoundModel | N
 
 def open_judges(
     config: Config, checkpoints: Mapping[str, FoundModel | None]
-) -> tuple[tuple[tuple[Judge, FoundModel | None], ...], tuple[str, ...]]:
+) -> tuple[tuple[OpenedJudge, ...], tuple[str, ...]]:
     """Every judge that gives verdicts of its own: those named, each followed by the parts that it is made of. And why
     others cannot be opened, one line each."""
-    opened: dict[str, tuple[Judge, FoundModel | None]] = {}
+    opened: dict[str, OpenedJudge] = {}
     refused = []
     for name, found in checkpoints.items():
         try:
@@ -207,7 +217,7 @@ def open_judges(
             refused.append(str(error))
             continue
         opened[judge.name] = (judge, found)
-        opened |= {member: (judges.get(member), None) for member in judge.members if member not in opened}
+        opened |= {member: (open_judge(member, config.judge), None) for member in judge.members if member not in opened}
     return tuple(opened.values()), tuple(refused)
 
 

@@ -3,17 +3,37 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from itertools import islice
+from typing import Any, TypeVar
 
 from harness.core.errors import UserError
 from harness.serving.endpoint import Endpoint, FailedCallError, RefusedError, ServerError, find_server
 from harness.serving.settings import ModelServer
 
+Item = TypeVar("Item")
+
+
 NAME = "teacher_server"
 
 
 FAILURES = (FailedCallError, RefusedError, ServerError)
+
+
+async def share(items: Iterator[Item], workers: int, work: Callable[[Item], Awaitable[None]]) -> None:
+    """Work on each item once, so many at a time; an item is taken when there is a hand for it. The first error stops
+    all others."""
+
+    async def worker() -> None:
+        for item in items:  # one iterator for all workers: each takes the next
+            await work(item)
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(workers):
+                group.create_task(worker())
+    except BaseExceptionGroup as errors:
+        raise errors.exceptions[0] from None
 
 
 def ask_all(
@@ -38,22 +58,15 @@ async def _ask_all(
     replies: dict[int, dict[str, Any]] = {}
     left = iter(range(len(bodies)))
 
-    async def work() -> None:
-        for number in left:  # one iterator for all workers: each takes the next
-            replies[number] = await endpoint.post(path, bodies[number], tokens[number], lacks)
+    async def work(number: int) -> None:
+        replies[number] = await endpoint.post(path, bodies[number], tokens[number], lacks)
 
     try:
-        if bodies:
-            first = next(left)
-            replies[first] = await endpoint.post(path, bodies[first], tokens[first], lacks)
-        async with asyncio.TaskGroup() as group:
-            for _ in range(server.concurrency):
-                group.create_task(work())
+        for first in islice(left, 1):
+            await work(first)
+        await share(left, server.concurrency, work)
     except FAILURES as error:
         raise _unanswered(found.url, error) from error
-    except BaseExceptionGroup as errors:
-        one = errors.exceptions[0]
-        raise (_unanswered(found.url, one) if isinstance(one, FAILURES) else one) from one
     finally:
         await endpoint.close()
     return [replies[number] for number in range(len(bodies))]

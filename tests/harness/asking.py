@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from harness.core.records import Message, Order, Prompt, Response, Verdict
-from harness.judging import Answer, Comparison, Judge, Question
+from harness.judging import Answer, Comparison, Judge, Prices, Question
 from harness.judging.cache import VerdictCache
 from harness.judging.collect import Place, Tally, ask_for_verdicts
 from harness.judging.protocol import BOTH_ORDERS, Arrived
@@ -15,19 +16,20 @@ NAMES = Place("a-set", "student-system", "teacher-system")
 
 
 @dataclass
-class FakeJudge:
+class FakeJudge(Judge):
     """Answers by a rule, one by one, and remembers what it was shown."""
 
-    rule: Callable[[Question], Answer] = field(compare=False)
+    rule: Callable[[Question], Answer]
     orders: tuple[Order, ...] = BOTH_ORDERS
     name: str = "fake"
     summary: str = "a made-up judge"
-    misses: str = ""
     measures: tuple[str, ...] = ()
-    members: tuple[str, ...] = ()
     model: str = "some-model"
-    version: int = 1
-    seen: list[Question] = field(default_factory=list, compare=False)
+    prices: Prices | None = None
+    seen: list[Question] = field(default_factory=list)
+
+    def identity(self) -> dict[str, Any]:
+        return {"name": self.name, "model": self.model}
 
     @property
     def setup(self) -> dict[str, str]:
@@ -74,4 +76,4 @@ def asked_for(
     judge: Judge, comparisons: Sequence[Comparison], cache: VerdictCache | None = None, refresh: bool = False
 ) -> tuple[list[Verdict], Tally]:
     found: list[Verdict] = []
-    return found, ask_for_verdicts(judge, comparisons, NAMES, cache, None, found.append, quiet, refresh)
+    return found, ask_for_verdicts(judge, comparisons, NAMES, cache, found.append, quiet, refresh)

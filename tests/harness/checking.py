@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from hashlib import sha256
+from typing import Any
 
 from harness.core.records import Message, Order, Prompt
 from harness.judging.check.check import Ask, CheckPlan, HumanLabel, Report, check, read_pairs
 from harness.judging.check.perturbation import sentences
-from harness.judging.protocol import BOTH_ORDERS, Answer, Arrived, Question
+from harness.judging.protocol import BOTH_ORDERS, Answer, Arrived, Judge, Question
 
 PAIRS = read_pairs()
 BETTER = {pair.prompt_id: {pair.better, " ".join(sentences(pair.better))} for pair in PAIRS}
@@ -18,7 +19,7 @@ Rule = Callable[[Question], Answer]
 
 
 @dataclass
-class Made:
+class Made(Judge):
     """A judge by a rule that gives an answer to a question."""
 
     rule: Rule
@@ -26,10 +27,14 @@ class Made:
     measures: tuple[str, ...] = ()
     name: str = "made-up"
     summary: str = ""
-    misses: str = ""
-    members: tuple[str, ...] = ()
-    setup: dict[str, str] = field(default_factory=lambda: {"model": "none"})
     asked: int = 0
+
+    @property
+    def setup(self) -> dict[str, str]:
+        return {"model": "none"}
+
+    def identity(self) -> dict[str, Any]:
+        return {"name": self.name}
 
     def ask(self, questions: Iterable[Question]) -> Iterable[tuple[Question, Answer]]:
         for question in questions:

@@ -1,10 +1,10 @@
 """Judge templates: from a question to the messages that ask it, and from what a judge said to a preference.
 
-Three formats are read: this project's own (`own`), FastChat's (`fastchat`) and AlpacaEval's (`alpaca`).
+Three formats are read: this project's own (`native`), FastChat's (`fastchat`) and AlpacaEval's (`alpaca`).
 
 Prompts and responses are data. They are never parsed as template code, never stand in a system message, and cannot
-imitate what surrounds them: each stands in a fence that no text can hold (`own`), or imitations of the template's
-fences are broken up (`fixed`).
+imitate what surrounds them: each stands in a fence that no text can hold (`native`), or imitations of the template's
+fences are broken up (`fencing`).
 """
 
 from __future__ import annotations

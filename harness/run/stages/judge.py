@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ from harness.core.records import Facts, Verdict, write_jsonl
 from harness.judging import Comparison, Measurement, open_judge
 from harness.judging.cache import CACHE, VerdictCache
 from harness.judging.collect import Place, ask_for_verdicts
-from harness.judging.embedding import embed
-from harness.judging.registry import checkpoint_in, prices_of
+from harness.judging.registry import checkpoint_in
+from harness.measures import measures
+from harness.measures.embedding import embed
 from harness.models.locate import model_folder
 from harness.run.jobs import EMBEDDINGS, UNANSWERED, VERDICTS, EmbedJob, JudgeJob
 from harness.run.stages.inputs import (
@@ -46,10 +48,10 @@ def judge_stage(job: JudgeJob, store: Store, work: Path, tick: Tick) -> Facts:
         Comparison(prompts[key[0]], row, references[key], {name: table[key[0]] for name, table in measured.items()})
         for key, row in candidates.items()
     ]
-    names, prices = Place(job.prompt_set, job.candidate_name, job.reference_name), prices_of(judge, job.judging)
+    names = Place(job.prompt_set, job.candidate_name, job.reference_name)
     verdicts: list[Verdict] = []
     with VerdictCache(store.root / CACHE) as cache:
-        tally = ask_for_verdicts(judge, comparisons, names, cache, prices, verdicts.append, tick, job.refresh)
+        tally = ask_for_verdicts(judge, comparisons, names, cache, verdicts.append, tick, job.refresh)
     place = {key[0]: number for number, key in enumerate(candidates)}
     verdicts.sort(key=lambda row: (place[row.prompt_id], row.order))
     write_jsonl(work / VERDICTS, verdicts)
@@ -62,7 +64,7 @@ def _measurements(job: JudgeJob, name: str, store: Store) -> dict[str, Measureme
     """By prompt id: one measure of the candidate, the reference and the teacher's samples."""
     tables = {}
     for role, ref in (("candidate", job.candidate), ("reference", job.reference), ("samples", job.samples)):
-        rows = _measure_rows(job.measures[f"{name}/{role}"], str(ref), store)
+        rows = _measured(name, job.measures[f"{name}/{role}"], str(ref), store)
         table: dict[str, list[NDArray[Any]]] = {}
         for prompt_id, value in rows:
             table.setdefault(prompt_id, []).append(value)
@@ -73,12 +75,15 @@ def _measurements(job: JudgeJob, name: str, store: Store) -> dict[str, Measureme
     }
 
 
-def _measure_rows(measure: str, responses: str, store: Store) -> list[tuple[str, NDArray[Any]]]:
-    """(prompt id, values) of each response: mean negative log-prob a token, or the embedding."""
-    keys = list(responses_by_key(responses, store))
-    require_made_of(measure, [responses], store)
-    if measure.startswith("score/"):
-        scores = load_scores(measure, store)
-        require_same_keys(measure, scores, responses, keys)
-        return [(key[0], np.array([-scores[key]["log_probs"][0] / scores[key]["tokens"][0]])) for key in keys]
-    return [(key[0], vector) for key, vector in zip(keys, np.load(store.read(measure).path / EMBEDDINGS), strict=True)]
+def _measured(name: str, ref: str, responses: str, store: Store) -> list[tuple[str, NDArray[Any]]]:
+    """(prompt id, the measure's values) of each response."""
+    measure, keys = measures.get(name), list(responses_by_key(responses, store))
+    require_made_of(ref, [responses], store)
+    rows: Iterable[Any]
+    if measure.stage == "score":
+        scores = load_scores(ref, store)
+        require_same_keys(ref, scores, responses, keys)
+        rows = [scores[key] for key in keys]
+    else:
+        rows = np.load(store.read(ref).path / EMBEDDINGS)
+    return [(key[0], measure.values(row)) for key, row in zip(keys, rows, strict=True)]

@@ -422,6 +422,8 @@ def test_an_unknown_key_inside_an_optional_section_is_named() -> None:
         ("judge: {own: {typicality: {temperature: 1}}}", "judge.own"),
         ("judge: {own: {proxy: {temperature: -1}}}", "judge.own.proxy.temperature"),
         ("judge: {own: {proxy: 3}}", "judge.own.proxy"),
+        ("judge: {own: {1: {temperature: 1}}}", "judge.own"),
+        ("judge: {own: {proxy: {samples: 3}}}", "judge.own"),
         ("1: 2", "1"),
     ],
 )
@@ -495,10 +497,21 @@ def test_one_judge_of_several_has_settings_of_its_own() -> None:
         "judge: {name: 'a:1, b:2', temperature: 0.5, prices: {input: 1, output: 2}}",
         "judge: {own: {'b:2': {temperature: 1, base_url: 'http://host/v1', prices: {input: 3, output: 4}}}}",
     )
-    one, other = config.judge.of("a:1"), config.judge.of("b:2")
+    one, other = config.judge.judges
+    assert (one, other) == (config.judge.of("a:1"), config.judge.of("b:2"))
     assert (one.name, one.temperature, one.base_url, one.prices.input) == ("a:1", 0.5, None, 1)
     assert (other.name, other.temperature, other.base_url, other.prices.input) == ("b:2", 1.0, "http://host/v1", 3)
-    assert one.own == other.own == {} and one.template == other.template == "default"
+    assert one.template == other.template == "default"
+    assert config.judge.model_dump()["own"] == {
+        "b:2": {"temperature": 1.0, "base_url": "http://host/v1", "prices": {"input": 3.0, "output": 4.0}}
+    }
+
+
+def test_a_judge_of_several_may_go_without_what_the_others_have() -> None:
+    config = resolved("judge: {name: 'a:1,b:2', base_url: 'http://host/v1', own: {'b:2': {base_url: null}}}")
+    again = resolve([yaml.safe_load(to_yaml(config))])
+    for judging in (config.judge, again.judge):
+        assert [judge.base_url for judge in judging.judges] == ["http://host/v1", None]
 
 
 def test_settings_of_a_judge_that_does_not_judge_are_refused_with_a_suggestion() -> None:

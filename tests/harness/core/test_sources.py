@@ -157,7 +157,7 @@ def test_what_is_installed_beside_a_plug_in_is_not_its_own(
 
 
 def test_other_packages_and_the_harness_are_no_part_but_baselines_is(load: Load) -> None:
-    uses = "import numpy as np\nfrom harness.config import MethodSettings\nfrom baselines.dadpo import dadpo_loss\n"
+    uses = "import numpy as np\nfrom harness.methods import MethodSettings\nfrom baselines.dadpo import dadpo_loss\n"
     tree = {
         "plug/__init__.py": "",
         "plug/own.py": "import library\n" + uses + LOSS,

@@ -941,6 +941,6 @@ def test_no_more_questions_are_held_than_are_worked_on() -> None:
         return good
 
     judge.session.endpoint.post = at_once  # type: ignore[method-assign]
-    tally = ask(judge, lazily(), total, None, Prices(), arrived, quiet)
+    tally = ask(judge, lazily(), total, None, arrived, quiet)
     assert answered == tally.ok == total
     assert most <= concurrency + LOOKED_UP_AT_ONCE and most_alive <= concurrency + LOOKED_UP_AT_ONCE

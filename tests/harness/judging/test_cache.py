@@ -19,7 +19,6 @@ from harness.core.records import Message, Prompt
 from harness.judging import Answer, Comparison, Question
 from harness.judging.api import open_api_judge
 from harness.judging.cache import VerdictCache, question_key
-from harness.judging.protocol import source_digest
 from harness.judging.settings import Judging
 from harness.judging.templates import load_template
 from tests.harness.asking import comparison, response
@@ -122,7 +121,7 @@ FREE: dict[str, dict[str, Any]] = {
 
 def api_digest(name: str = "openai:m", model: str = "m", template: str = "default", **settings: Any) -> str:
     judging = Judging.model_validate({"name": name, "base_url": "http://host/v1", **settings})
-    return source_digest(open_api_judge(name, model, judging, load_template(template)))
+    return open_api_judge(name, model, judging, load_template(template)).digest
 
 
 def test_a_judge_is_another_with_every_setting_that_shapes_its_answers(tmp_path: Path) -> None:

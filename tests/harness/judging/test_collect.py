@@ -172,7 +172,7 @@ def test_what_arrives_is_handed_over_and_kept_at_once(cache: VerdictCache, tmp_p
         with VerdictCache(tmp_path / "verdicts.sqlite") as other:
             seen_by_other.append(other._base.execute("SELECT count(*) FROM answers").fetchone()[0])
 
-    ask_for_verdicts(judge, THREE, NAMES, cache, Prices(), arrived, quiet)
+    ask_for_verdicts(judge, THREE, NAMES, cache, arrived, quiet)
     assert seen_by_other == [1, 2, 3, 4, 5, 6]
 
 
@@ -197,7 +197,7 @@ def test_questions_are_pulled_as_they_are_worked_on(cache: VerdictCache) -> None
     for kept in (cache, None):
         most: list[int] = []
         pulled, count = 0, 4 * LOOKED_UP_AT_ONCE
-        ask(Lazy(wins), questions(count), count, kept, Prices(), lambda *_: None, quiet)
+        ask(Lazy(wins), questions(count), count, kept, lambda *_: None, quiet)
         assert len(most) == pulled == count and max(most) <= LOOKED_UP_AT_ONCE
 
 
@@ -274,13 +274,13 @@ def test_progress_ends_at_the_number_of_verdicts_with_what_was_spent(cache: Verd
     def tick(done: int, total: int, note: str = "") -> None:
         ticks.append((done, total, note))
 
-    prices = Prices(input=2.0, output=10.0)
-    ask_for_verdicts(FakeJudge(wins), [SAME, *THREE], NAMES, cache, prices, lambda _: None, tick)
+    judge = FakeJudge(wins, prices=Prices(input=2.0, output=10.0))
+    ask_for_verdicts(judge, [SAME, *THREE], NAMES, cache, lambda _: None, tick)
     assert [done for done, _, _ in ticks] == list(range(1, 9)) and {total for _, total, _ in ticks} == {8}
     assert [note for _, _, note in ticks][:3] == ["", "", "100 tokens in, 1 out, cost 0.00021"]
     assert ticks[-1][2] == "600 tokens in, 6 out, cost 0.00126"
     ticks.clear()
-    ask_for_verdicts(FakeJudge(wins), [SAME, *THREE], NAMES, cache, prices, lambda _: None, tick)
+    ask_for_verdicts(judge, [SAME, *THREE], NAMES, cache, lambda _: None, tick)
     assert ticks[-1] == (8, 8, "")
 
 

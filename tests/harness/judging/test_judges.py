@@ -11,21 +11,12 @@ import pytest
 
 from harness.core.errors import UserError
 from harness.core.records import Message, Prompt
-from harness.judging import Answer, judge_families, judges, open_judge
+from harness.judging import Answer, Checkpoint, Judge, JudgeFactory, judges, open_judge
 from harness.judging.api import OpenAIJudge
 from harness.judging.local import TransformersJudge, VLLMJudge
-from harness.judging.protocol import source_digest
-from harness.judging.proxies import PROXY
-from harness.judging.registry import (
-    Checkpoint,
-    JudgeFamily,
-    check_ready,
-    checkpoint_in,
-    checkpoint_of,
-    family_of,
-    prices_of,
-    reply_tokens,
-)
+from harness.judging.pairrm import PairRM
+from harness.judging.proxies import JUDGES, PROXY
+from harness.judging.registry import JudgeRegistry, checkpoint_in, checkpoint_of, factory_of, whole
 from harness.judging.settings import Judging
 from harness.serving.settings import VLLM
 from harness.store import Store
@@ -56,14 +47,15 @@ def opened(name: str, checkpoint: Checkpoint | None = None, vllm: VLLM | None = 
     ],
 )
 def test_a_name_says_the_kind_and_the_model(name: str, kind: str, model: str) -> None:
-    found = family_of(name)
-    assert found is not None and (found[0].name, found[1]) == (kind, model)
+    factory, named = factory_of(name)
+    assert (factory.name, named) == (kind, model)
 
 
-@pytest.mark.parametrize("name", judges.names())
-def test_a_registered_judge_has_no_kind_and_is_opened_as_it_is(name: str) -> None:
-    assert family_of(name) is None and checkpoint_of(name) is None
-    assert opened(name) is judges.get(name)
+@pytest.mark.parametrize("judge", JUDGES, ids=lambda judge: judge.name)
+def test_a_judge_that_is_whole_names_no_model_and_is_opened_as_it_is(judge: Judge) -> None:
+    assert factory_of(judge.name)[1] == "" and checkpoint_of(judge.name) is None
+    assert judges.get(judge.name).measures == judge.measures
+    assert opened(judge.name) is judge
 
 
 @pytest.mark.parametrize(
@@ -86,7 +78,7 @@ def test_a_registered_judge_has_no_kind_and_is_opened_as_it_is(name: str) -> Non
     ],
 )
 def test_a_name_that_is_none_is_refused_with_what_to_say(name: str, message: str) -> None:
-    for refuse in (family_of, checkpoint_of, opened):
+    for refuse in (factory_of, checkpoint_of, opened):
         with pytest.raises(UserError) as caught:
             refuse(name)
         assert str(caught.value) == message
@@ -114,15 +106,15 @@ def test_a_judge_behind_a_server_has_its_settings() -> None:
     assert isinstance(judge, OpenAIJudge)
     assert (judge.name, judge.model, judge.server, judge.form) == ("openai:m", "m", URL, "rationale")
     assert judge.setup["temperature"] == "0.5" and judge.setup["template"].startswith("default (")
-    assert reply_tokens(judge) == (77, 77)
-    assert reply_tokens(opened("openai:m", form="letter")) == (1, 1)
-    assert reply_tokens(PROXY) is None
+    assert judge.reply_tokens == (77, 77)
+    assert opened("openai:m", form="letter").reply_tokens == (1, 1)
+    assert PROXY.reply_tokens is None
 
 
 def test_only_what_is_paid_by_tokens_has_prices() -> None:
     judging = Judging.model_validate({"name": "proxy,openai:m", "base_url": URL, "prices": {"input": 1, "output": 2}})
-    assert prices_of(PROXY, judging) is None
-    assert prices_of(open_judge("openai:m", judging, None, VLLM()), judging) == judging.prices
+    assert open_judge("proxy", judging).prices is None
+    assert open_judge("openai:m", judging).prices == judging.prices
 
 
 @pytest.mark.parametrize(("name", "kind"), [("transformers:m", TransformersJudge), ("vllm:m", VLLMJudge)])
@@ -130,7 +122,7 @@ def test_a_local_judge_is_known_by_its_checkpoint_before_that_is_there(name: str
     judge = opened(name, HERE)
     assert isinstance(judge, kind)
     other = opened(name, Checkpoint("another digest", None))
-    assert source_digest(judge) == source_digest(opened(name, HERE)) != source_digest(other)
+    assert judge.digest == opened(name, HERE).digest != other.digest
 
 
 @pytest.mark.parametrize("form", ["rationale", "structured"])
@@ -162,9 +154,8 @@ def test_the_server_of_openai_needs_a_key(monkeypatch: pytest.MonkeyPatch) -> No
     for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
         monkeypatch.delenv(name, raising=False)
     judge = opened("openai:m", base_url=None)  # to plan with
-    check_ready(judge, [], to_be_asked=False)
     with pytest.raises(UserError, match="export OPENAI_API_KEY="):
-        check_ready(judge, [])
+        judge.require_key()
 
 
 # ---- several
@@ -173,47 +164,73 @@ def test_the_server_of_openai_needs_a_key(monkeypatch: pytest.MonkeyPatch) -> No
 def test_one_judge_of_several_has_its_own_settings() -> None:
     own = {"openai:b": {"temperature": 1.0, "form": "rationale", "base_url": "http://127.0.0.1:8/v1"}}
     judging = Judging.model_validate({"name": "openai:a,openai:b", "base_url": URL, "own": own})
-    one, other = (open_judge(name, judging, None, VLLM()) for name in judging.names)
+    one, other = (open_judge(name, judging) for name in judging.names)
     assert (one.server, one.form, one.temperature) == (URL, "auto", 0.0)
     assert (other.server, other.form, other.temperature) == ("http://127.0.0.1:8/v1", "rationale", 1.0)
-    assert source_digest(one) == source_digest(opened("openai:a"))
+    assert one.digest == opened("openai:a").digest
 
 
 def test_credentials_of_a_url_are_nowhere_in_a_judge() -> None:
     judge = opened("openai:m", base_url="http://user:pa55word@127.0.0.1:9/v1")
-    for text in (repr(judge), judge.summary, str(judge.setup), source_digest(judge)):
+    for text in (repr(judge), judge.summary, str(judge.setup), str(judge.identity())):
         assert "pa55" not in text
-    assert source_digest(judge) == source_digest(opened("openai:m"))
+    assert judge.digest == opened("openai:m").digest
+
+
+KEPT = {
+    "openai:m": "0be55e0dafb12cee",
+    "pairrm": "73714aa1c8ecc92d",
+    "transformers:m": "3bb9629386a1384a",
+    "vllm:m": "f184d228fef7de82",
+}
+
+
+@pytest.mark.parametrize(("name", "digest"), KEPT.items(), ids=KEPT)
+def test_what_was_paid_for_stays_under_the_digest_that_it_has(name: str, digest: str) -> None:
+    judge = PairRM(name, "digest", Path("x")) if name == "pairrm" else opened(name, HERE)
+    if name != "pairrm":
+        judge = replace(judge, template=replace(judge.template, digest="template"))
+    assert judge.digest[:16] == digest
 
 
 # ---- plug-ins
 
 
-def test_a_plug_in_s_kind_is_opened_with_its_model_settings_and_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plug_in_s_family_is_opened_with_its_model_settings_and_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[Any] = []
 
     def own(name: str, model: str, settings: Judging, checkpoint: Checkpoint | None, vllm: VLLM) -> Any:
         given.append((model, settings.temperature, checkpoint))
         return replace(FakeJudge(lambda _: Answer("ok", 0.5)), name=name)
 
-    kind = JudgeFamily("coin", "a coin", own, frozenset({"llama"}), "a-coin")
-    monkeypatch.setattr(judge_families, "_entries", {**dict(judge_families.items()), "coin": kind})
+    monkeypatch.setattr(judges, "_entries", dict(judges.items()))
+    judges.add("coin", JudgeFactory("coin", "a coin", own, model="a-coin", model_types=frozenset({"llama"})))
     assert checkpoint_of("coin") == ("a-coin", frozenset({"llama"}))
     assert [opened(name, HERE, temperature=0.5).name for name in ("coin", "coin:mine")] == ["coin", "coin:mine"]
     assert given == [("a-coin", 0.5, HERE), ("mine", 0.5, HERE)]
     with pytest.raises(UserError, match="unknown judge 'coyn:m'; did you mean 'coin'"):
-        family_of("coyn:m")
+        factory_of("coyn:m")
 
 
 def test_a_plug_in_s_judge_is_named_like_any_other(monkeypatch: pytest.MonkeyPatch) -> None:
     own = FakeJudge(lambda _: Answer("ok", 0.5), name="mine")
-    monkeypatch.setattr(judges, "_entries", {**dict(judges.items()), "mine": own})
-    assert opened("mine") is own and family_of("mine") is None
+    monkeypatch.setattr(judges, "_entries", dict(judges.items()))
+    judges.add("mine", own)
+    assert opened("mine") is own and checkpoint_of("mine") is None
+    with pytest.raises(UserError, match="unknown judge 'mine:m'; did you mean 'mine'"):
+        factory_of("mine:m")
 
 
-def test_no_plug_in_takes_the_name_of_a_kind_that_is_there() -> None:
-    with pytest.raises(UserError, match="judge kind 'openai' is registered twice"):
-        judge_families.add("openai", judge_families.get("openai"))
+def test_what_a_plug_in_registers_is_a_judge_or_makes_one() -> None:
+    registry = JudgeRegistry("judge", dict)
+    with pytest.raises(UserError, match=r"judge 'odd' of a plug-in is no harness\.judging\.Judge"):
+        registry.add("odd", lambda: None)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["openai", "proxy"])
+def test_no_plug_in_takes_a_name_that_is_there(name: str) -> None:
+    with pytest.raises(UserError, match=f"judge '{name}' is registered twice"):
+        judges.add(name, whole(PROXY))
 
 
 # ---- what else is asked of an opened judge
@@ -227,10 +244,10 @@ def test_a_prompt_that_a_template_cannot_ask_about_is_named_before_anything_is_a
     turns = [Message(role="system", content="Be kind."), Message(role="user", content="Why?")]
     odd = Prompt(id="odd", messages=tuple(turns))
     judge = opened("openai:m", template=str(template))
-    check_ready(judge, [Prompt(id="good", messages=(Message(role="user", content="Why?"),))])
+    judge.check([Prompt(id="good", messages=(Message(role="user", content="Why?"),))])
     with pytest.raises(UserError, match="prompt 'odd'"):
-        check_ready(judge, [odd])
-    check_ready(PROXY, [odd])  # it has no template
+        judge.check([odd])
+    PROXY.check([odd])  # it has no template
 
 
 def test_a_checkpoint_is_the_content_of_a_model_and_its_folder(store: Store, checkpoints: dict[str, Path]) -> None:

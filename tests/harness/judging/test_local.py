@@ -16,7 +16,7 @@ from harness.core.errors import UserError
 from harness.core.records import Message, Prompt, Response
 from harness.judging import local
 from harness.judging.local import LetterJudge, TransformersJudge, VLLMJudge, letter_tokens
-from harness.judging.protocol import BOTH_ORDERS, Answer, Comparison, Question, source_digest
+from harness.judging.protocol import BOTH_ORDERS, Answer, Comparison, Question
 from harness.judging.templates import Template, load_template
 from harness.models.chat import encode_chat
 from harness.models.tokenizers import load_tokenizer
@@ -164,14 +164,14 @@ def test_questions_are_taken_as_they_are_worked_on(checkpoints: dict[str, Path])
 def test_what_a_verdict_depends_on_and_nothing_else_is_in_its_key(checkpoints: dict[str, Path]) -> None:
     judge = judge_of(checkpoints["llama"])
     same = replace(judge, folder=Path("elsewhere"), chunk=1, batch_tokens=1, summary="other")
-    assert source_digest(same) == source_digest(judge)
+    assert same.digest == judge.digest
     edited = replace(TEMPLATE, digest="edited")
-    for other in ({"digest": "x"}, {"precision": "bf16"}, {"template": edited}, {"version": 2}, {"name": "n"}):
-        assert source_digest(replace(judge, **other)) != source_digest(judge)
+    for other in ({"weights": "x"}, {"precision": "bf16"}, {"template": edited}, {"version": 2}, {"name": "n"}):
+        assert replace(judge, **other).digest != judge.digest
     vllm = VLLMJudge("transformers:tiny", "", TEMPLATE, judge.folder, "weights", "fp32")
-    assert source_digest(vllm) != source_digest(judge)
-    assert source_digest(replace(vllm, python="python9", max_model_len=7)) == source_digest(vllm)
-    assert source_digest(replace(vllm, engine=(("quantization", "fp8"),))) != source_digest(vllm)
+    assert vllm.digest != judge.digest
+    assert replace(vllm, python="python9", max_model_len=7).digest == vllm.digest
+    assert replace(vllm, engine=(("quantization", "fp8"),)).digest != vllm.digest
 
 
 def test_a_template_without_a_letter_form_is_refused(checkpoints: dict[str, Path]) -> None:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from harness.core import sources
 from harness.core.records import Order, Status, Verdict, read_records, write_jsonl
-from harness.judging import Answer, Question
-from harness.judging.protocol import BOTH_ORDERS, NO_ORDER, Arrived, source_digest
+from harness.judging import Answer, Judge, Question
+from harness.judging.protocol import BOTH_ORDERS, NO_ORDER, Arrived
 from harness.statistics.outcomes import outcomes_by_prompt
 from harness.statistics.rates import rates
 from tests.harness.asking import FakeJudge, comparison, verdicts_of
@@ -163,24 +162,46 @@ def test_odd_text_reaches_the_judge_and_the_file_as_it_is(text: str, tmp_path: P
     assert {(verdict.prompt_id, verdict.detail, verdict.raw) for verdict in found} == {(text, text + text, text + ".")}
 
 
-# ---- the digest of a judge
+# ---- what a judge is
 
 
 @dataclass(frozen=True)
-class Settled:
-    """A judge whose answers are known by its fields and its version."""
+class Settled(Judge):
+    """A judge whose answers are known by what it says of itself."""
 
     name: str = "settled"
+    summary: str = ""
     model: str = "one"
     temperature: float = 0.0
     engine: tuple[tuple[str, object], ...] = (("dtype", "bf16"),)
-    folder: str = field(default="/here", compare=False)
+    folder: str = "/here"
     version: int = 1
-    summary, misses, orders, measures, members = "", "", BOTH_ORDERS, (), ()
-    setup = {}  # noqa: RUF012
+
+    def identity(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in ("name", "model", "temperature", "engine", "version")}
 
     def answer(self, questions: Iterable[Question], arrived: Arrived) -> None:
         raise NotImplementedError
+
+
+def test_a_judge_that_says_no_more_reads_both_orders_and_asks_for_nothing() -> None:
+    judge = Settled()
+    assert judge.orders == BOTH_ORDERS
+    assert (judge.measures, judge.members, judge.misses, judge.setup) == ((), (), "", {})
+    assert judge.prices is judge.reply_tokens is None
+    judge.check([shown.prompt for shown in THREE])
+    judge.require_key()
+
+
+def test_no_judge_is_without_an_identity() -> None:
+    class Unsaid(Judge):
+        name, summary = "unsaid", ""
+
+        def answer(self, questions: Iterable[Question], arrived: Arrived) -> None:
+            raise NotImplementedError
+
+    with pytest.raises(TypeError, match="identity"):
+        Unsaid()  # type: ignore[abstract]
 
 
 CHANGES = [
@@ -196,52 +217,22 @@ CHANGES = [
 
 @pytest.mark.parametrize("change", CHANGES, ids=str)
 def test_a_digest_changes_with_whatever_shapes_an_answer(change: dict[str, object]) -> None:
-    assert source_digest(replace(Settled(), **change)) != source_digest(Settled())  # type: ignore[arg-type]
+    assert replace(Settled(), **change).digest != Settled().digest  # type: ignore[arg-type]
 
 
-def test_a_digest_does_not_change_with_where_things_are() -> None:
-    assert source_digest(replace(Settled(), folder="/there")) == source_digest(Settled())
+def test_a_digest_does_not_change_with_what_is_no_part_of_the_identity() -> None:
+    assert replace(Settled(), folder="/there", summary="other").digest == Settled().digest
 
 
 def test_the_same_mapping_in_another_order_is_the_same_setting() -> None:
     one, two = ({"a": 1, "b": 2}, {"b": 2, "a": 1})
-    assert source_digest(Settled(engine=(("x", one),))) == source_digest(Settled(engine=(("x", two),)))
+    assert Settled(engine=(("x", one),)).digest == Settled(engine=(("x", two),)).digest
 
 
 def test_values_of_two_fields_are_not_taken_for_one_another() -> None:
-    assert source_digest(Settled(name="a", model="bc")) != source_digest(Settled(name="ab", model="c"))
+    assert Settled(name="a", model="bc").digest != Settled(name="ab", model="c").digest
 
 
-@dataclass(frozen=True)
-class Unversioned:
-    """A judge without a version: its file is part of what it is, and so are those of the functions it is made of."""
-
-    decide: Callable[[float], float] | None = None
-    name: str = "unversioned"
-
-
-def a_rule(value: float) -> float:
-    return value
-
-
-@pytest.mark.parametrize(
-    ("judge", "counts"),
-    [(Unversioned(), True), (Unversioned(a_rule), True), (Settled(), False)],
-    ids=["no version", "another rule", "a version"],
-)
-def test_an_edit_of_its_file_counts_unless_a_judge_has_a_version(
-    judge: Any, counts: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    digests = set()
-    for content in ("before", "after"):
-        monkeypatch.setattr(sources, "file_sha256", lambda path, content=content: content)
-        digests.add(source_digest(judge))
-    assert len(digests) == 1 + counts
-
-
-def test_a_judge_that_is_no_dataclass_is_refused() -> None:
-    class Plain:
-        name = "plain"
-
-    with pytest.raises(TypeError, match="judge 'plain' must be a dataclass"):
-        source_digest(Plain())  # type: ignore[arg-type]
+def test_an_identity_is_plain_data() -> None:
+    with pytest.raises(TypeError, match="holds a PosixPath"):
+        _ = Settled(engine=(("x", Path("/x")),)).digest

@@ -16,12 +16,11 @@ from numpy.typing import NDArray
 from harness.core.records import Message, Prompt, Response
 from harness.generation import sampler
 from harness.generation.protocol import Sampling
-from harness.judging import Answer, Comparison, Judge, Measurement, Question, judges
-from harness.judging.embedding import embed
-from harness.judging.protocol import source_digest
+from harness.judging import Answer, Comparison, Judge, Judging, Measurement, Question, judges, open_judge
 from harness.judging.proxies import (
     JUDGES,
     PROXY,
+    TYPICALITY,
     MeasureJudge,
     Unanimous,
     plain_preference,
@@ -32,6 +31,7 @@ from harness.judging.proxies import (
 from harness.logprobs.batching import Example
 from harness.logprobs.model import LogProbModel
 from harness.logprobs.scoring import sequence_log_probs
+from harness.measures.embedding import embed
 from harness.models import chat, convert, loading, tokenizers
 from harness.models.hub import MissingModelError
 from harness.models.locate import locate
@@ -184,7 +184,7 @@ def test_each_comparison_gets_the_answer_to_its_own_measures_in_turn() -> None:
 
 def test_proxies_are_registered_say_what_they_miss_and_need_no_order() -> None:
     for judge in JUDGES:
-        assert judges.get(judge.name) is judge
+        assert open_judge(judge.name, Judging(name=judge.name)) is judge
         assert judge.misses and judge.summary
         assert judge.orders == ("none",)
         assert judge.setup == {}
@@ -193,21 +193,21 @@ def test_proxies_are_registered_say_what_they_miss_and_need_no_order() -> None:
 
 
 @pytest.mark.parametrize("judge", JUDGES, ids=lambda judge: judge.name)
-def test_a_proxy_is_known_by_its_version_and_not_by_its_code_or_what_is_said_of_it(
-    judge: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    before = source_digest(judge)
+def test_a_proxy_is_known_by_its_version_and_not_by_its_code_or_what_is_said_of_it(judge: Any) -> None:
     assert isinstance(judge.version, int)
-    monkeypatch.setattr("harness.core.sources.file_sha256", lambda path: "edited")
-    assert source_digest(judge) == source_digest(replace(judge, summary="other", misses="other")) == before
-    assert source_digest(replace(judge, version=judge.version + 1)) != before
+    assert replace(judge, summary="other", misses="other").digest == judge.digest
+    assert replace(judge, version=judge.version + 1).digest != judge.digest
+
+
+def test_the_rule_of_a_proxy_is_in_no_key() -> None:
+    assert replace(TYPICALITY, decide=similarity).identity() == TYPICALITY.identity()
 
 
 def test_a_part_s_version_is_the_proxy_s_too() -> None:
     typical, embedded = PROXY.parts
     newer = replace(PROXY, parts=(typical, replace(embedded, version=embedded.version + 1)))
-    assert source_digest(newer) != source_digest(PROXY)
-    assert len({source_digest(judge) for judge in JUDGES}) == len(JUDGES)
+    assert newer.digest != PROXY.digest
+    assert len({judge.digest for judge in JUDGES}) == len(JUDGES)
 
 
 # what runs are pooled by and verdicts are keyed by: a digest changes only with a version that was raised
@@ -219,7 +219,7 @@ DIGESTS = {
 
 
 def test_the_digests_of_proxies_stay_what_they_are() -> None:
-    assert {judge.name: source_digest(judge)[:16] for judge in JUDGES} == DIGESTS
+    assert {judge.name: judge.digest[:16] for judge in JUDGES} == DIGESTS
 
 
 def draw_likelihoods(rng: np.random.Generator) -> Measurement:

@@ -339,7 +339,7 @@ def test_a_pair_of_the_hub_is_run_offline_from_its_cache(
     road = build_road(resolve([layer]), store, download=True)
     assert road.weights["student"] == Model(path=str(snapshots[0]), digest=folder_digest(snapshots[0], store))
     assert road.weights["teacher"] == Model(path=str(snapshots[1]), digest=folder_digest(snapshots[1], store))
-    assert road.notes == []
+    assert road.notes == ()
     assert revisions(road) == ["Qwen/Qwen2.5-1.5B-Instruct@" + "0" * 40, "Qwen/Qwen2.5-7B-Instruct@" + "1" * 40]
     made = make_road(store, road)
     for method in ("sft", "kd", "dadpo"):

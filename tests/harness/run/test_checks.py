@@ -12,6 +12,7 @@ from harness.config import resolve
 from harness.core.errors import UserError
 from harness.judging import judges
 from harness.judging.proxies import TYPICALITY
+from harness.judging.registry import whole
 from harness.models.hub import Hub, Wanted
 from harness.run.checks import check
 from harness.run.road import build_road
@@ -104,7 +105,7 @@ def test_sft_that_starts_from_itself_is_refused(build: Build) -> None:
 
 def test_a_judge_with_an_unknown_measure_is_refused(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
     odd = replace(TYPICALITY, name="odd", measure="perplexity")
-    monkeypatch.setattr(judges, "_entries", {**dict(judges.items()), "odd": odd})
+    monkeypatch.setattr(judges, "_entries", {**dict(judges.items()), "odd": whole(odd)})
     with pytest.raises(UserError, match="judge 'odd' asks for the measure 'perplexity'"):
         build(judge="odd")
 

@@ -7,15 +7,17 @@ import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
 
 from harness.core.progress import Tick
 from harness.core.records import Order, Response, Status, Verdict, read_records, write_jsonl
-from harness.judging import Answer, Question, judges
+from harness.judging import Answer, Judge, Question, judges
 from harness.judging.cache import CACHE
 from harness.judging.protocol import BOTH_ORDERS, Arrived
+from harness.judging.registry import whole
 from harness.run.jobs import RESPONSES, UNANSWERED, VERDICTS, Job, JudgeJob, PromptsJob
 from harness.run.launch import run_job, run_jobs
 from harness.store import Store
@@ -25,15 +27,16 @@ IDS = ("p0", "p1", "p2")
 
 
 @dataclass
-class FakeJudge:
+class FakeJudge(Judge):
     """Prefers the candidate, save where `failing` names the prompt, the prompt and order, or the candidate's text."""
 
     name: str = "fake"
-    version: int = 1
-    asked: list[tuple[str, Order]] = field(default_factory=list, compare=False)
-    failing: dict[str | tuple[str, Order], Status] = field(default_factory=dict, compare=False)
-    summary, misses, orders, measures, members = "a judge", "", BOTH_ORDERS, (), ()
-    setup = {}  # noqa: RUF012
+    summary: str = "a judge"
+    asked: list[tuple[str, Order]] = field(default_factory=list)
+    failing: dict[str | tuple[str, Order], Status] = field(default_factory=dict)
+
+    def identity(self) -> dict[str, Any]:
+        return {"name": self.name}
 
     def answer(self, questions: Iterable[Question], arrived: Arrived) -> None:
         for question in questions:
@@ -47,7 +50,7 @@ class FakeJudge:
 @pytest.fixture
 def judge(monkeypatch: pytest.MonkeyPatch) -> FakeJudge:
     fake = FakeJudge()
-    monkeypatch.setattr(judges, "_entries", {**dict(judges.items()), "fake": fake})
+    monkeypatch.setattr(judges, "_entries", {**dict(judges.items()), "fake": whole(fake)})
     return fake
 
 

@@ -368,7 +368,7 @@ def test_a_training_on_a_foreign_teacher_s_tokens_ends_with_what_differs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # where a model is made by a stage, its tokenizer is not known before
-    monkeypatch.setattr("harness.run.road.require_comparable", lambda *_: None)
+    monkeypatch.setattr("harness.run.checks.require_comparable", lambda *_: None)
     road = build(
         checkpoints["llama"], foreign_folder, methods=["sft", "kd"], settings={"kd": {"teacher_signal": signal}}
     )

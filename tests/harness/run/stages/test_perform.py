@@ -20,12 +20,12 @@ from harness.core.progress import Tick
 from harness.core.records import Facts, Ref
 from harness.models.reference import Model
 from harness.planning.cost import Cost, Group, estimate, grouped
-from harness.run.jobs import Job, PromptsJob, job_from_json, stages
+from harness.run.jobs import Job, job_from_json, stages
 from harness.run.keys import keys_table
 from harness.run.launch import run_job, run_jobs
 from harness.run.needs import Needs, Sizes
 from harness.store import STORE_VARIABLE, Store
-from tests.harness.making import quiet
+from tests.harness.making import quiet, read_job
 
 COUNTED = "count.txt"
 
@@ -67,7 +67,7 @@ def count() -> Iterator[type[Job]]:
 def responses(store: Store, tmp_path: Path) -> Ref:
     path = tmp_path / "set.jsonl"
     path.write_text('{"id": "a", "prompt": "Hello"}\n{"id": "b", "prompt": "Bye"}\n')
-    job = PromptsJob(path=str(path), digest=store.digest(path), limit=None)
+    job = read_job(path)
     run_job(job, store, quiet)
     return job.ref
 
