@@ -6,32 +6,11 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-import pandas as pd
-
 from harness.core.records import plain
-from harness.reports.cells import (
-    KINDS,
-    contrast_words,
-    facts,
-    flips_cell,
-    kappa_cell,
-    length_cells,
-    lengths,
-    markdown,
-    p_cell,
-    points_cell,
-    provenance,
-    rank_cell,
-    rate_cell,
-    rows_of,
-    setup_text,
-    slope_cell,
-    spread_cell,
-    warnings,
-)
-from harness.results.schema import JudgingFigures, Results, Row, SetFacts
-from harness.statistics.agreement import JudgeAgreement
-from harness.statistics.outcomes import STATUSES
+from harness.reports import columns as c
+from harness.reports.cells import facts, lengths, provenance, setup_text, warnings
+from harness.reports.columns import Column, markdown
+from harness.results.schema import Results, Row, SetFacts
 
 _LEGEND = """\
 Students against their teacher on prompts that training never saw. **Preference rate** is (wins − losses) / N, ties
@@ -89,14 +68,15 @@ def _facts(run: Results) -> str:
 
 def _prompt_set(run: Results, entry: SetFacts) -> str:
     domain = "in-domain" if entry.in_domain else "out-of-domain"
-    judge, teacher = run.judge_named(run.judge), length_cells(entry.teacher)
+    judge = run.judge_named(run.judge)
+    tokens, cut = (column.cell(entry.teacher).text or "?" for column in (c.TOKENS, c.CUT))
     setup = f" ({setup_text(judge)})" if judge.setup else ""
     misses = f", a proxy: it misses {judge.misses}" if judge.misses else ""
     return (
         f"### {entry.name} ({domain}, {entry.prompts} prompts)\n\n"
         f"Judge: {judge.name}{setup}{misses}. The teacher's responses: "
-        f"{teacher['tokens'] or '?'} tokens, {teacher['cut'] or '?'} cut.{_origin(entry)}\n\n"
-        f"{_set_table(run, rows_of(run, entry.name))}"
+        f"{tokens} tokens, {cut} cut.{_origin(entry)}\n\n"
+        f"{_set_table(run, run.rows_of(entry.name))}"
     )
 
 
@@ -106,50 +86,36 @@ def _origin(entry: SetFacts) -> str:
 
 
 def _set_table(run: Results, rows: Sequence[Row]) -> str:
-    with_orders = any(row.flips.n for row in rows)
-    ranked = any(row.rank for row in rows)
-    frame = pd.DataFrame(
-        {
-            **({"rank": rank_cell(row)} if ranked else {}),
-            "": KINDS[row.kind],
-            "method": row.method,
-            "preference rate": rate_cell(row.preference_rate, row.preference_interval, signed=True),
-            **({"SD of runs": spread_cell(row)} if len(run.runs) > 1 else {}),
-            "win rate": rate_cell(row.win_rate, row.win_interval),
-            "W / T / L": f"{row.wins} / {row.ties} / {row.losses}",
-            "N": f"{row.n}" + (f" ({row.prompts} prompts)" if row.prompts != row.n else ""),
-            "missing": f"{row.missing} ({row.missing_share:.0%})" if row.missing else "0",
-            "failed verdicts": row.failed_verdicts,
-            **({"flips": flips_cell(row.flips.count, row.flips.n)} if with_orders else {}),
-            "identical": row.identical,
-            **length_cells(row),
-        }
-        for row in rows
+    return markdown(
+        [
+            *([c.RANK] if any(row.rank for row in rows) else []),
+            c.KIND.named(""),
+            c.METHOD,
+            c.PREFERENCE,
+            *([c.SPREAD] if len(run.runs) > 1 else []),
+            c.WIN,
+            c.OUTCOMES,
+            c.N_AND_PROMPTS,
+            c.MISSING,
+            c.FAILED,
+            *([c.FLIPS] if any(row.flips.n for row in rows) else []),
+            c.IDENTICAL,
+            c.TOKENS,
+            c.CUT,
+        ],
+        rows,
     )
-    return markdown(frame)
 
 
 def _contrasts(run: Results) -> str:
     if not run.contrasts:
         return ""
-    frame = pd.DataFrame(
-        {
-            "first − second": f"{made.first} − {made.second}",
-            "on": made.scope,
-            "difference in points": points_cell(made.difference, made.interval),
-            "p": p_cell(made.p),
-            "p (Holm)": p_cell(made.p_holm),
-            "N": made.n,
-            "left out": made.left_out,
-            "finding": contrast_words(made),
-        }
-        for made in run.contrasts
-    )
+    columns: list[Column[Any]] = [c.PAIR, c.SCOPE, c.difference(), c.P, c.P_HOLM, c.JUDGED, c.LEFT_OUT, c.FINDING]
     return (
         "### Method against method\n\n"
         "Declared before the run: differences of preference rate on the same prompts, with a sign-flip test. p is "
         "corrected (Holm) over all contrasts on single sets, and over those on whole domains; left out are prompts "
-        f"that were not judged for both.\n\n{markdown(frame)}"
+        f"that were not judged for both.\n\n{markdown(columns, run.contrasts)}"
     )
 
 
@@ -157,38 +123,19 @@ def _length(run: Results) -> str:
     controlled, reasons = lengths(run.length)
     parts = ["### How much of it is length"]
     if controlled:
-        frame = pd.DataFrame(
-            {
-                "method": control.method,
-                "on": control.prompt_set,
-                f"{control.unit}, teacher's": f"{control.candidate_mean:.0f}, {control.reference_mean:.0f}",
-                "preference rate": f"{100 * (control.preference_rate or 0):+.1f}%",
-                "at equal length": rate_cell(control.controlled_rate, control.controlled_interval, signed=True),
-                "logits for one SD more": slope_cell(control),
-            }
-            for control in controlled
-        )
-        parts.append(markdown(frame))
+        units = [c.lengths_in(unit) for unit in dict.fromkeys(control.unit for control in controlled)]
+        parts.append(markdown([c.METHOD, c.PROMPT_SET, *units, c.AS_IT_IS, c.CONTROLLED, c.SLOPE], controlled))
     parts += [f"Not modelled, {reason}." for reason in reasons]
     return "\n\n".join(parts) if len(parts) > 1 else ""
 
 
 def _other_rates(run: Results) -> str:
-    rows = [row for entry in run.prompt_sets for row in rows_of(run, entry.name)]
-    frame = pd.DataFrame(
-        {
-            "method": row.method,
-            "on": row.prompt_set,
-            "half-tie win rate": rate_cell(row.half_tie_rate, row.half_tie_interval),
-            "mean preference": rate_cell(row.mean_preference, row.mean_preference_interval),
-            "orders": row.orders,
-        }
-        for row in rows
-    )
+    rows = [row for entry in run.prompt_sets for row in run.rows_of(entry.name)]
+    columns: list[Column[Any]] = [c.METHOD, c.PROMPT_SET, c.HALF_TIE, c.MEAN_PREFERENCE, c.ORDERS]
     return (
         "### The same verdicts by other rates\n\n"
         "The half-tie win rate is (wins + ties / 2) / N, the mean preference that of the judge's own strengths: 50% is "
-        f"parity. Orders: *both* were judged, or the judge sees *none*.\n\n{markdown(frame)}"
+        f"parity. Orders: *both* were judged, or the judge sees *none*.\n\n{markdown(columns, rows)}"
     )
 
 
@@ -199,7 +146,7 @@ def _judges(run: Results) -> str:
         misses = f" A proxy; it misses {judge.misses}." if judge.misses else ""
         lines.append(f"- **{judge.name}**{setup}: {judge.summary}.{misses}")
     parts = ["### The judges" if len(run.judges) > 1 else "### The judge", "\n".join(lines)]
-    parts.append(_judging_table(run.judging))
+    parts.append(markdown(_JUDGING, run.judging))
     alone = [judge.name for judge in run.judges if judge.name != run.judge]
     if alone:
         parts.append(f"Preference rates by each judge beside {run.judge} (with what it misses as above):")
@@ -209,77 +156,38 @@ def _judges(run: Results) -> str:
             "Agreement of the judges on win, tie and loss, all rows and sets together; the interval of Cohen's κ "
             "resamples prompts, each with all its rows:"
         )
-        parts.append(_agreement_table(run.agreement))
+        parts.append(markdown([c.JUDGES, c.KAPPA, c.SAME, c.UNSHARED, c.NOTE], run.agreement))
     return "\n\n".join(parts)
 
 
-def _judging_table(judges: Sequence[JudgingFigures]) -> str:
-    frame = pd.DataFrame(
-        {
-            "judge": judge.judge,
-            "verdicts": judge.verdicts,
-            **{status: getattr(judge, status) for status in STATUSES},
-            "identical": judge.identical,
-            "ties": f"{judge.ties} of {judge.outcomes}",
-            "contradicts itself": flips_cell(judge.flips, judge.both_orders),
-            "read in part": judge.truncated,
-            "asked for": ", ".join(f"{form}: {count}" for form, count in judge.forms.items()),
-        }
-        for judge in judges
-    )
-    return markdown(frame)
-
-
-def _agreement_table(pairs: Sequence[JudgeAgreement]) -> str:
-    frame = pd.DataFrame(
-        {
-            "judges": f"{pair.first}, {pair.second}",
-            "κ": kappa_cell(pair),
-            "same outcome": f"{pair.agreement.count} of {pair.n}",
-            "missing": pair.missing,
-            "note": pair.note,
-        }
-        for pair in pairs
-    )
-    return markdown(frame)
+_JUDGING: list[Column[Any]] = [c.JUDGE, c.VERDICTS, *c.STATUS, c.ALIKE, c.TIES_OF, c.CONTRADICTS, c.TRUNCATED, c.FORMS]
 
 
 def _alone_table(run: Results, judges: list[str]) -> str:
     sets = [prompt_set.name for prompt_set in run.prompt_sets]
-    cells = {
-        (row.method, row.prompt_set, row.judge): rate_cell(row.preference_rate, row.preference_interval, signed=True)
-        for row in run.rows
-    }
-    frame = pd.DataFrame(
-        {
-            "method": row.method,
-            **{
-                f"{judge}, {name}": cells.get((row.method, name, judge), "none judged")
-                for name in sets
-                for judge in judges
-            },
-        }
-        for row in rows_of(run, sets[0])
-    )
-    return markdown(frame)
+    known = {(row.method, row.prompt_set, row.judge): row for row in run.rows}
+
+    def by(judge: str, prompt_set: str) -> Column[Row]:
+        def said(row: Row) -> str:
+            mine = known.get((row.method, prompt_set, judge))
+            return c.PREFERENCE.cell(mine).text if mine else "none judged"
+
+        return c.column(f"{judge}, {prompt_set}", said)
+
+    columns: list[Column[Row]] = [c.METHOD, *(by(judge, name) for name in sets for judge in judges)]
+    return markdown(columns, run.rows_of(sets[0]))
 
 
 def _methods(run: Results) -> str:
-    frame = pd.DataFrame(
-        {
-            "method": entry.name,
-            "starts from": {"student": "untrained student", "sft": "SFT student"}[entry.settings.start],
-            "learning rate": f"{entry.settings.learning_rate:g}",
-            "epochs": "by tokens" if entry.token_matched else entry.settings.epochs,
-            "batch": entry.settings.batch_size,
-            "steps": entry.facts.steps,
-            "tokens": f"{entry.facts.tokens:,}",
-            "its own settings": ", ".join(
-                f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}"
-                for key, value in entry.settings.own.items()
-            ),
-            "control of": f"{entry.controls}: {entry.why}" if entry.controls else "",
-        }
-        for entry in run.methods
-    )
-    return "### What was trained\n\n" + markdown(frame)
+    columns = [
+        c.trained(),
+        c.START,
+        c.LEARNING_RATE,
+        c.EPOCHS,
+        c.BATCH,
+        c.STEPS,
+        c.TRAINED_TOKENS,
+        c.OWN_SETTINGS,
+        c.CONTROL_OF,
+    ]
+    return "### What was trained\n\n" + markdown(columns, run.methods)

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
-
-import pandas as pd
 
 from harness.generation.protocol import Sampling
 from harness.results.figures import RANKABLE_PROMPTS
@@ -13,22 +10,15 @@ from harness.results.schema import (
     ContrastFigures,
     JudgeFacts,
     LengthFigures,
-    Lengths,
     Results,
     Row,
     SetFacts,
 )
 from harness.statistics.agreement import Agreement
+from harness.statistics.length import LengthControl
 from harness.statistics.summary import Ranked, SetContrast
 
 KINDS = {"ceiling": "ceiling", "untrained": "start", "control": "control", "method": "method"}
-
-
-def markdown(frame: pd.DataFrame) -> str:
-    def cell(value: Any) -> str:
-        return "" if pd.isna(value) else " ".join(str(value).split()).replace("|", "\\|")
-
-    return str(frame.map(cell).rename(columns=cell).to_markdown(index=False, disable_numparse=True))
 
 
 def rate_cell(rate: float | None, interval: Sequence[float] | None, signed: bool = False) -> str:
@@ -72,18 +62,6 @@ def spread_cell(row: Row) -> str:
     return counted if row.spread is None else f"{100 * row.spread:.1f} {counted}"
 
 
-def length_cells(row: Lengths) -> dict[str, str]:
-    """Mean tokens and the share that was cut; empty where no response is known."""
-    return {
-        "tokens": "" if row.mean_tokens is None else f"{row.mean_tokens:.0f}",
-        "cut": "" if row.cut_share is None else f"{row.cut_share:.0%}",
-    }
-
-
-def flips_cell(count: int, n: int) -> str:
-    return f"{count} of {n}" if n else "no orders"
-
-
 def kappa_cell(pair: Agreement) -> str:
     if pair.kappa is None:
         return "undefined"
@@ -100,7 +78,7 @@ def contrast_words(contrast: ContrastFigures | SetContrast) -> str:
     return f"{contrast.first if contrast.difference > 0 else contrast.second} is better"
 
 
-def slope_cell(control: LengthFigures) -> str:
+def slope_cell(control: LengthControl) -> str:
     """What one standard deviation more length is worth, in logits."""
     if control.coefficient is None or control.coefficient_interval is None:
         return ""
@@ -111,21 +89,6 @@ def slope_cell(control: LengthFigures) -> str:
 def sampling_text(sampling: Sampling) -> str:
     top_p = "" if sampling.top_p == 1 else f", top-p {sampling.top_p:g}"
     return f"temperature {sampling.temperature:g}{top_p}, at most {sampling.max_new_tokens} tokens"
-
-
-def ordered(run: Results, rows: Sequence[Row]) -> list[Row]:
-    """Rows of one set: by preference rate where the set is ranked; else the ceiling, methods as asked, the start."""
-    reasons = {entry.name: entry.unranked for entry in run.prompt_sets}
-    if rows and not reasons[rows[0].prompt_set]:
-        return sorted(rows, key=lambda row: (not row.n, -(row.preference_rate or 0)))
-    place = {"ceiling": 0, "method": 1, "control": 2, "untrained": 3}
-    return sorted(rows, key=lambda row: place[row.kind])
-
-
-def rows_of(run: Results, prompt_set: str) -> list[Row]:
-    """The deciding judge's rows of a set, in order."""
-    mine = [row for row in run.rows if row.prompt_set == prompt_set and row.judge == run.judge]
-    return ordered(run, mine)
 
 
 def setup_text(judge: JudgeFacts) -> str:
@@ -162,7 +125,7 @@ def warnings(run: Results) -> list[tuple[str, str]]:
             )
         )
     for entry in run.prompt_sets:
-        lacking = [row for row in rows_of(run, entry.name) if row.prompts < RANKABLE_PROMPTS]
+        lacking = [row for row in run.rows_of(entry.name) if row.prompts < RANKABLE_PROMPTS]
         if entry.unranked and not lacking:
             found.append((f"{entry.name} is not ranked.", f"{entry.unranked}."))
     silent = {

@@ -12,7 +12,7 @@ from math import ceil, floor, isfinite, log10
 from typing import Any
 
 from harness.core.records import Verdict, plain
-from harness.reports.cells import rate_cell, rows_of
+from harness.reports.cells import rate_cell
 from harness.results.schema import MethodFacts, Results, Row
 from harness.statistics.outcomes import from_records, outcomes
 
@@ -272,7 +272,7 @@ def lengths(results: Results) -> list[Chart]:
                 spread=[row.preference_interval],
                 titles=[f"{_preference_title(row.method, row)}, {row.mean_tokens:.0f} tokens"],
             )
-            for row in rows_of(results, prompt_set.name)
+            for row in results.rows_of(prompt_set.name)
             if row.preference_rate is not None and row.mean_tokens is not None
         ]
         mean = prompt_set.teacher.mean_tokens

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tabulate import tabulate
-
 from harness.judging.check.check import (
     LEAST_ACCURACY,
     LENGTH_LIMIT,
@@ -19,6 +17,7 @@ from harness.judging.check.check import (
     Report,
 )
 from harness.judging.check.perturbation import LEVEL, LONG, DamageCurve
+from harness.reports.columns import pipes
 from harness.statistics.agreement import Mean, Share
 from harness.statistics.rates import Interval
 
@@ -81,10 +80,6 @@ def _mean(found: Mean, form: str = ".3f") -> str:
     return f"{_number(found.mean, found.interval, form)} (N = {found.n})"
 
 
-def _table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    return tabulate(rows, headers, tablefmt="pipe", disable_numparse=True)
-
-
 def _labels_table(report: Report) -> str:
     rows = [
         [
@@ -99,7 +94,7 @@ def _labels_table(report: Report) -> str:
         for name, score in {"**all**": report.labels, **report.kinds}.items()
     ]
     headers = ["kind", "N", "missing", "right / tied / wrong", "right", "right − wrong", "preference for the better"]
-    return _table(headers, rows)
+    return pipes(headers, rows)
 
 
 def _position_lines(position: Position | None) -> str:
@@ -152,16 +147,16 @@ def _damage_table(curves: Sequence[DamageCurve]) -> str:
     ]
     return (
         "Preference for a damaged response against itself undamaged; 0.5 at dose 0 by construction.\n\n"
-        + _table(["damage", "dose", "N", "preference for the damaged"], rows)
+        + pipes(["damage", "dose", "N", "preference for the damaged"], rows)
         + "\n\n"
-        + _table(["damage", "N", "missing", "slope", "p", "never rises"], trends)
+        + pipes(["damage", "N", "missing", "slope", "p", "never rises"], trends)
     )
 
 
 def _human_lines(humans: Humans) -> str:
     found = humans.agreement
     names = ["a", "tie", "b"]
-    table = _table(["judge \\ human", *names], [[name, *row] for name, row in zip(names, found.table, strict=True)])
+    table = pipes(["judge \\ human", *names], [[name, *row] for name, row in zip(names, found.table, strict=True)])
     kappa = found.note if found.kappa is None else _number(found.kappa, found.kappa_interval, ".3f")
     note = f" ({found.note})" if found.note and found.kappa is not None else ""
     return (

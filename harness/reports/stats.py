@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
-
-import pandas as pd
+from operator import attrgetter
+from typing import Any, NamedTuple
 
 from harness.core.records import Record, Verdict
-from harness.reports.cells import contrast_words, kappa_cell, markdown, p_cell, points_cell, rank_cell, rate_cell
+from harness.reports import columns as c
+from harness.reports.cells import kappa_cell
+from harness.reports.columns import Column
 from harness.statistics.agreement import JudgeAgreement
 from harness.statistics.outcomes import from_records, outcomes
 from harness.statistics.summary import (
@@ -16,6 +17,7 @@ from harness.statistics.summary import (
     Compared,
     ComparedLength,
     Comparison,
+    Ranked,
     Ranking,
     SetContrast,
     Statistics,
@@ -51,12 +53,13 @@ def stats_text(found: Statistics) -> str:
     return "\n\n".join(f"## {title}\n\n{text}" for title, text in sections.items() if text) + "\n"
 
 
-def _section(rows: list[dict[str, Any]], *notes: str) -> str:
-    return "\n\n".join([*([markdown(pd.DataFrame(rows))] if rows else []), *filter(None, notes)])
+def _section(columns: Sequence[Column[Any]], rows: Sequence[Any], *notes: str) -> str:
+    return "\n\n".join(filter(None, [c.markdown(columns, rows), *notes]))
 
 
-def _cells(row: Record, kind: type[Record]) -> dict[str, Any]:
-    return {name.replace("_", " "): getattr(row, name) for name in kind.model_fields}
+def _names(kind: type[Record], within: str = "") -> list[Column[Any]]:
+    """A column for each name that says what a row, or a part of it, is about."""
+    return [c.column(name.replace("_", " "), attrgetter(within + name)) for name in kind.model_fields]
 
 
 def _line(text: str) -> str:
@@ -73,77 +76,61 @@ def _within(row: Comparison | ComparedLength | Ranking) -> str:
     return f"on {row.prompt_set} against {row.reference} by {row.judge}"
 
 
-def _rate(rate: float | None) -> str:
-    return "" if rate is None else f"{100 * rate:+.1f}%"
-
-
 def _rates_text(rows: Sequence[Comparison]) -> str:
     one = f"Orders *one*: {_ONE_ORDER}." if any(row.orders == "one" for row in rows) else ""
-    cells = [
-        {
-            **_cells(row, Compared),
-            "preference rate": rate_cell(row.preference_rate, row.preference_interval, signed=True),
-            "win rate": rate_cell(row.win_rate, row.win_interval),
-            "half-tie win rate": rate_cell(row.half_tie_rate, row.half_tie_interval),
-            "mean preference": rate_cell(row.mean_preference, row.mean_preference_interval),
-            "W / T / L": f"{row.wins} / {row.ties} / {row.losses}",
-            "N": f"{row.n}" + (f" ({row.prompts} prompts)" if row.prompts != row.n else ""),
-            "missing": f"{row.missing} ({row.missing_share:.1%})",
-            "failed verdicts": row.failed_verdicts,
-            "orders": row.orders,
-            "flips": f"{row.flips.count} of {row.flips.n}" if row.flips.n else "",
-        }
-        for row in rows
+    columns = [
+        *_names(Compared),
+        c.PREFERENCE,
+        c.WIN,
+        c.HALF_TIE,
+        c.MEAN_PREFERENCE,
+        c.OUTCOMES,
+        c.N_AND_PROMPTS,
+        c.MISSING_SHARE,
+        c.FAILED,
+        c.ORDERS,
+        c.FLIPS,
     ]
-    return _section(cells, "Brackets hold 95% intervals; docs/statistics.md says how each figure is made.", one)
+    return _section(columns, rows, "Brackets hold 95% intervals; docs/statistics.md says how each figure is made.", one)
 
 
 def _ranks_text(tables: Sequence[Ranking]) -> str:
-    cells = [
-        {
-            **_cells(known, Table),
-            "rank": rank_cell(row),
-            "candidate": row.candidate,
-            "preference rate": _rate(row.preference_rate),
-        }
-        for known in tables
-        for row in known.rows
+    rows = [_Place(table, row) for table in tables for row in table.rows]
+    columns: list[Column[_Place]] = [
+        *_names(Table, "table."),
+        c.RANK.of(lambda place: place.row),
+        c.column("candidate", lambda place: place.row.candidate),
+        c.AS_IT_IS.of(lambda place: place.row),
     ]
     note = (
         "Where rows share their ranks, none is distinguishable from the next; the first and last of them may well be."
     )
-    reasons = [_line(f"- not ranked {_within(known)}: {known.reason}") for known in tables if known.reason]
-    return _section(cells, note if cells else "", "\n".join(reasons))
+    reasons = [_line(f"- not ranked {_within(table)}: {table.reason}") for table in tables if table.reason]
+    return _section(columns, rows, note if rows else "", "\n".join(reasons))
+
+
+class _Place(NamedTuple):
+    table: Ranking
+    row: Ranked
 
 
 def _contrasts_text(rows: Sequence[SetContrast]) -> str:
-    cells = [
-        {
-            **_cells(row, Table),
-            "contrast": f"{row.first} − {row.second}",
-            "difference in points": points_cell(row.difference, row.interval),
-            "p": p_cell(row.p),
-            "p after Holm": p_cell(row.p_holm),
-            "N": row.n,
-            "left out": row.left_out,
-            "verdict": contrast_words(row),
-        }
-        for row in rows
+    columns = [
+        *_names(Table),
+        c.PAIR.named("contrast"),
+        c.difference(),
+        c.P,
+        c.P_HOLM.named("p after Holm"),
+        c.JUDGED,
+        c.LEFT_OUT,
+        c.FINDING.named("verdict"),
     ]
-    return _section(cells, "Differences of preference rates, on prompts judged for both." if cells else "")
+    return _section(columns, rows, "Differences of preference rates, on prompts judged for both." if rows else "")
 
 
 def _length_text(rows: Sequence[ComparedLength]) -> str:
-    cells = [
-        {
-            **_cells(row, Compared),
-            "mean length": f"{row.candidate_mean:.0f} against {row.reference_mean:.0f} {row.unit}",
-            "preference rate": _rate(row.preference_rate),
-            "at equal length": "" if row.reason else rate_cell(row.controlled_rate, row.controlled_interval, True),
-        }
-        for row in rows
-        if row.unit
-    ]
+    columns = [*_names(Compared), c.BOTH_LENGTHS, c.AS_IT_IS, c.CONTROLLED]
+    sized = [row for row in rows if row.unit]
     reasons: dict[str, list[str]] = {}
     for row in filter(lambda row: row.reason, rows):
         reasons.setdefault(row.reason, []).append(f"{row.candidate} {_within(row)}")
@@ -151,7 +138,7 @@ def _length_text(rows: Sequence[ComparedLength]) -> str:
         f"- no rate at equal length for {'any' if len(names) == len(rows) else _listed(names)}: {reason}"
         for reason, names in reasons.items()
     ]
-    return _section(cells, "\n".join(lines))
+    return _section(columns, sized, "\n".join(lines))
 
 
 def _agreement_text(pairs: Sequence[JudgeAgreement]) -> str:
@@ -171,7 +158,7 @@ def _alpaca_text(pairs: Sequence[AlpacaEval]) -> str:
         lines.append(_line(f"- AlpacaEval's figures for {pair.candidate} against {pair.reference}: {', '.join(shown)}"))
     several = any(pair.n_total > pair.prompts for pair in pairs)
     note = "A prompt has several verdicts, and standard_error takes each for a draw of its own: it may be too small."
-    return _section([], "\n".join(lines), note if several else "")
+    return _section([], [], "\n".join(lines), note if several else "")
 
 
 def imported(verdicts: list[Verdict], source: str) -> str:

@@ -310,3 +310,12 @@ class Results(Figures, _Heading):
 
     def judge_named(self, name: str) -> JudgeFacts:
         return next(judge for judge in self.judges if judge.name == name)
+
+    def rows_of(self, prompt_set: str) -> list[Row]:
+        """The deciding judge's rows of a set in the order of every table and chart: by preference rate where the set is
+        ranked; else the ceiling, methods as asked, their controls, the start."""
+        rows = [row for row in self.rows if row.prompt_set == prompt_set and row.judge == self.judge]
+        if any(entry.name == prompt_set and not entry.unranked for entry in self.prompt_sets):
+            return sorted(rows, key=lambda row: (not row.n, -(row.preference_rate or 0)))
+        place = {"ceiling": 0, "method": 1, "control": 2, "untrained": 3}
+        return sorted(rows, key=lambda row: place[row.kind])

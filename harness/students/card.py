@@ -14,14 +14,15 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import yaml
 
 from harness.core import records
 from harness.core.escape import block, literal, plain
 from harness.core.section import parse_yaml
-from harness.reports.cells import facts, length_cells, markdown, rate_cell, sampling_text, warnings
-from harness.results.schema import JudgeFacts, MethodFacts, Results
+from harness.reports import columns as c
+from harness.reports.cells import facts, sampling_text, warnings
+from harness.reports.columns import Column, column, markdown
+from harness.results.schema import JudgeFacts, MethodFacts, Results, Row
 
 # licences that the hub knows by these ids; any other is `other` there, with a name
 HUB_LICENSES = frozenset(
@@ -157,23 +158,13 @@ def _figures(results: Results, name: str) -> str:
     # the student's own rows first in each set: what training changed is the difference to the other
     order = {entry.name: place for place, entry in enumerate(results.prompt_sets)}
     shown.sort(key=lambda row: (order[row.prompt_set], row.judge != results.judge, row.method != name))
-    return markdown(
-        pd.DataFrame(
-            {
-                "prompt set": f"{literal(row.prompt_set)} ({domains[row.in_domain]})",
-                "judge": literal(row.judge),
-                "student": literal(row.method),
-                "preference rate": rate_cell(row.preference_rate, row.preference_interval, signed=True),
-                "win rate": rate_cell(row.win_rate, row.win_interval),
-                "W / T / L": f"{row.wins} / {row.ties} / {row.losses}",
-                "N": row.n,
-                "missing": row.missing,
-                "tokens": length_cells(row)["tokens"],
-                "cut": length_cells(row)["cut"],
-            }
-            for row in shown
-        )
-    )
+    columns: list[Column[Row]] = [
+        column("prompt set", lambda row: f"{literal(row.prompt_set)} ({domains[row.in_domain]})"),
+        column("judge", lambda row: literal(row.judge)),
+        column("student", lambda row: literal(row.method)),
+        *(c.PREFERENCE, c.WIN, c.OUTCOMES, c.N, c.LACKING, c.TOKENS, c.CUT),
+    ]
+    return markdown(columns, shown)
 
 
 def _settings(entry: MethodFacts) -> dict[str, Any]:

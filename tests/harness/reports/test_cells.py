@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import pandas as pd
 import pytest
 
 from harness.reports import cells
 from harness.results.schema import ContrastFigures, LengthFigures, Row
 from harness.statistics.agreement import agreement
-from tests.harness.results_made import FIXED, RANKED, as_results, contrast, control, judging, make_run, refused
+from tests.harness.results_made import as_results, contrast, control, judging, make_run, refused
 
 Data = dict[str, Any]
 
@@ -63,9 +62,7 @@ def test_rates_and_differences_have_their_signs_and_intervals() -> None:
     assert cells.rate_cell(None, None) == cells.points_cell(None, None) == "none judged"
 
 
-def test_shares_and_kappas_say_where_there_is_none() -> None:
-    assert cells.flips_cell(3, 31) == "3 of 31"
-    assert cells.flips_cell(0, 0) == "no orders"
+def test_a_kappa_says_where_there_is_none() -> None:
     known = agreement({"a": "win"}, {"a": "win"})
     for kappa, interval, said in (
         (None, None, "undefined"),
@@ -109,24 +106,6 @@ def test_a_reason_that_holds_everywhere_says_so() -> None:
     assert cells.lengths(others) == ([], ["everywhere: few"])
     assert cells.lengths([]) == ([], [])
     assert cells.lengths([known]) == ([known], [])
-
-
-# ---- order
-
-
-@pytest.mark.parametrize(("n", "order"), [(79, FIXED), (80, RANKED)])
-def test_rows_stand_by_rate_where_their_set_is_ranked(n: int, order: list[str]) -> None:
-    run = make_run(n)
-    assert [row.method for row in cells.rows_of(as_results(run), "far")] == order
-    assert {row.judge for row in cells.rows_of(as_results(run), "far")} == {"both"}
-    assert cells.rows_of(as_results(run), "nowhere") == []
-
-
-def test_each_set_has_an_order_of_its_own() -> None:
-    run = make_run(144)
-    run["prompt_sets"][1]["unranked"] = "too few"
-    assert [row.method for row in cells.rows_of(as_results(run), "near")] == RANKED
-    assert [row.method for row in cells.rows_of(as_results(run), "far")] == FIXED
 
 
 # ---- warnings and facts
@@ -196,10 +175,3 @@ def test_a_student_that_is_not_pruned_comes_as_it_is() -> None:
         "small, pruned from 1,000 to 800 parameters (-20.0%) before training"
     )
     assert dict(cells.facts(as_results({**make_run(), "pruning": None})))["student"] == "small, as it comes"
-
-
-def test_a_cell_holds_one_line_and_no_bar_of_its_own() -> None:
-    text = cells.markdown(pd.DataFrame({"a|b": ["x | y\nz", "1e5"], "n": [1, None], "k": [1200, 3]}))
-    head, _, *rows = [[cell.strip() for cell in line[1:-1].split(" |")] for line in text.splitlines()]
-    assert head == ["a\\|b", "n", "k"]
-    assert rows == [["x \\| y z", "1.0", "1200"], ["1e5", "", "3"]]

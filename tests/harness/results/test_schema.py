@@ -16,7 +16,7 @@ from harness.results.manifest import Manifest
 from harness.results.reference import _kinds
 from harness.results.schema import Results, TrainingSettings
 from harness.store import MANIFEST
-from tests.harness.results_made import make_run
+from tests.harness.results_made import FIXED, RANKED, as_results, make_run
 
 
 @pytest.mark.parametrize("folder", recording.recorded(), ids=lambda folder: folder.name)
@@ -60,3 +60,21 @@ def test_every_field_of_a_file_is_explained(file: type[BaseModel]) -> None:
         if issubclass(kind, BaseModel) and kind is not TrainingSettings:  # a method's own
             lacking = [name for name, field in kind.model_fields.items() if not field.description]
             assert kind.__doc__ and not lacking, (kind, lacking)
+
+
+# ---- order
+
+
+@pytest.mark.parametrize(("n", "order"), [(79, FIXED), (80, RANKED)])
+def test_rows_stand_by_rate_where_their_set_is_ranked(n: int, order: list[str]) -> None:
+    run = make_run(n)
+    assert [row.method for row in as_results(run).rows_of("far")] == order
+    assert {row.judge for row in as_results(run).rows_of("far")} == {"both"}
+    assert as_results(run).rows_of("nowhere") == []
+
+
+def test_each_set_has_an_order_of_its_own() -> None:
+    run = make_run(144)
+    run["prompt_sets"][1]["unranked"] = "too few"
+    assert [row.method for row in as_results(run).rows_of("near")] == RANKED
+    assert [row.method for row in as_results(run).rows_of("far")] == FIXED

@@ -1,0 +1,327 @@
+"""Every column of a table, once: what it is called, and what a cell of it says, sorts by and draws.
+
+Tables of the board, the report, the card, `stats` and `judge` are chosen from here. A column of rates fits whatever has
+rates: a row of results, a comparison of `stats`. Markdown writes a cell's text, the page draws it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Generic, TypeVar
+
+from tabulate import tabulate
+
+from harness.core.records import Status
+from harness.reports.cells import (
+    KINDS,
+    contrast_words,
+    kappa_cell,
+    p_cell,
+    points_cell,
+    rank_cell,
+    rate_cell,
+    slope_cell,
+    spread_cell,
+)
+from harness.results.schema import ContrastFigures, JudgingFigures, LengthFigures, Lengths, MethodFacts, Row
+from harness.statistics.agreement import JudgeAgreement
+from harness.statistics.contrasts import Candidates, Difference
+from harness.statistics.length import LengthControl
+from harness.statistics.outcomes import STATUSES
+from harness.statistics.rates import Rates
+from harness.statistics.summary import Comparison, Ranked, SetContrast
+
+Ends = Sequence[float] | None
+
+
+R_contra = TypeVar("R_contra", contravariant=True)
+
+
+Whole = TypeVar("Whole")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """text, and what it sorts by; a figure may carry (low, figure, high) to draw, and the range of the drawing.
+
+    swatch: the class of colour of the system that the cell names. count: a whole number, grouped on a page.
+    """
+
+    text: str
+    sort: float | str
+    drawn: tuple[float, float, float] | None = None
+    span: tuple[float, float] = (-1.0, 1.0)
+    swatch: str = ""
+    count: bool = False
+
+    @property
+    def grouped(self) -> str:
+        """The text as a page has it."""
+        return f"{int(self.sort):,}" if self.count else self.text
+
+    def place(self, value: float) -> str:
+        """Where a value lies in the drawing, as SVG writes it."""
+        least, most = self.span
+        return f"{100 * (value - least) / (most - least):.2f}%"
+
+
+@dataclass(frozen=True)
+class Column(Generic[R_contra]):
+    head: str
+    cell: Callable[[R_contra], Cell]
+
+    def named(self, head: str) -> Column[R_contra]:
+        """The same under another heading."""
+        return replace(self, head=head)
+
+    def of(self, part: Callable[[Whole], R_contra]) -> Column[Whole]:
+        """The same for rows of which this is a part."""
+        return Column(self.head, lambda row: self.cell(part(row)))
+
+
+def markdown(columns: Iterable[Column[Any]], rows: Sequence[Any]) -> str:
+    """A table; empty where it has no rows. A cell is one line, and has no bar of its own."""
+    shown = list(columns)
+    cells = [[_in_line(column.cell(row).text) for column in shown] for row in rows]
+    return pipes([_in_line(column.head) for column in shown], cells) if rows else ""
+
+
+def pipes(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """A table of text, as it is; whole numbers stand on the right."""
+    return tabulate(rows, heads, tablefmt="pipe", disable_numparse=True)
+
+
+def _in_line(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+# ---- cells
+
+
+BLANK = Cell("", "")
+
+
+def text(value: str, swatch: str = "") -> Cell:
+    return Cell(value, value.casefold(), swatch=swatch)
+
+
+def number(value: float, said: str) -> Cell:
+    return Cell(said, float(value))
+
+
+def known(value: float | None, form: str, unit: str = "") -> Cell:
+    """A number in a format; blank where there is none."""
+    return BLANK if value is None else number(value, format(value, form) + unit)
+
+
+def share(count: int, of: int) -> Cell:
+    return number(count / of, f"{count} of {of}") if of else BLANK
+
+
+def rate(value: float | None, interval: Ends, signed: bool) -> Cell:
+    """A share of one with its interval, in percent; drawn in −1..1 where it has a sign, else in 0..1."""
+    said = rate_cell(value, interval, signed)
+    if value is None or interval is None:
+        return Cell(said, "")
+    return Cell(said, float(value), (interval[0], float(value), interval[1]), (-1.0 if signed else 0.0, 1.0))
+
+
+def column(head: str, said: Callable[[R_contra], str]) -> Column[R_contra]:
+    """A column of text."""
+    return Column(head, lambda row: text(said(row)))
+
+
+def counts(head: str, count: Callable[[R_contra], int]) -> Column[R_contra]:
+    """A column of whole numbers."""
+
+    def cell(row: R_contra) -> Cell:
+        found = count(row)
+        return Cell(str(found), float(found), count=True)
+
+    return Column(head, cell)
+
+
+def _of(count: int, n: int, none: str) -> Cell:
+    return number(count / n, f"{count} of {n}") if n else Cell(none, "")
+
+
+# ---- rates
+
+PREFERENCE: Column[Rates] = Column(
+    "preference rate", lambda row: rate(row.preference_rate, row.preference_interval, signed=True)
+)
+WIN: Column[Rates] = Column("win rate", lambda row: rate(row.win_rate, row.win_interval, signed=False))
+HALF_TIE: Column[Rates] = Column(
+    "half-tie win rate", lambda row: replace(rate(row.half_tie_rate, row.half_tie_interval, signed=False), drawn=None)
+)
+MEAN_PREFERENCE: Column[Rates] = Column(
+    "mean preference",
+    lambda row: replace(rate(row.mean_preference, row.mean_preference_interval, signed=False), drawn=None),
+)
+WINS: Column[Rates] = counts("wins", lambda row: row.wins)
+TIES: Column[Rates] = counts("ties", lambda row: row.ties)
+LOSSES: Column[Rates] = counts("losses", lambda row: row.losses)
+OUTCOMES: Column[Rates] = column("W / T / L", lambda row: f"{row.wins} / {row.ties} / {row.losses}")
+N: Column[Rates] = counts("N", lambda row: row.n)
+PROMPTS: Column[Rates] = counts("prompts", lambda row: row.prompts)
+N_AND_PROMPTS: Column[Rates] = column(
+    "N", lambda row: f"{row.n}" + (f" ({row.prompts} prompts)" if row.prompts != row.n else "")
+)
+LACKING: Column[Rates] = counts("missing", lambda row: row.missing)
+MISSING: Column[Rates] = Column(
+    "missing",
+    lambda row: number(row.missing, f"{row.missing} ({row.missing_share:.0%})" if row.missing else "0"),
+)
+MISSING_SHARE: Column[Rates] = Column(
+    "missing", lambda row: number(row.missing, f"{row.missing} ({row.missing_share:.1%})")
+)
+FAILED: Column[Rates] = counts("failed verdicts", lambda row: row.failed_verdicts)
+ORDERS: Column[Rates] = column("orders", lambda row: row.orders)
+FLIPS: Column[Row | Comparison] = Column("flips", lambda row: _of(row.flips.count, row.flips.n, "no orders"))
+TOKENS: Column[Lengths] = Column("tokens", lambda row: known(row.mean_tokens, ".0f"))
+CUT: Column[Lengths] = Column("cut", lambda row: known(row.cut_share, ".0%"))
+RANK: Column[Row | Ranked] = Column("rank", lambda row: Cell(rank_cell(row), float(row.rank[0]) if row.rank else ""))
+SPREAD: Column[Row] = Column(
+    "SD of runs", lambda row: Cell(spread_cell(row), "" if row.spread is None else float(row.spread))
+)
+KIND: Column[Row] = column("kind", lambda row: KINDS[row.kind])
+IDENTICAL: Column[Row] = counts("identical", lambda row: row.identical)
+PROMPT_SET: Column[Row | LengthFigures] = column("on", lambda row: row.prompt_set)
+JUDGE: Column[Row | LengthFigures | JudgingFigures | Comparison] = column("judge", lambda row: row.judge)
+
+
+def method(colours: Mapping[str, str] | None = None) -> Column[Row | LengthFigures]:
+    """Who was judged, in the colour of its system on a page."""
+    return Column("method", lambda row: text(row.method, _swatch(colours, row.method)))
+
+
+METHOD = method()
+
+
+def _swatch(colours: Mapping[str, str] | None, name: str) -> str:
+    return "" if colours is None else colours.get(name, "start")
+
+
+# ---- method against method
+
+PAIR: Column[Candidates] = column("first − second", lambda row: f"{row.first} − {row.second}")
+SCOPE: Column[ContrastFigures] = column("on", lambda row: row.scope)
+P: Column[Difference] = Column("p", lambda row: Cell(p_cell(row.p), "" if row.p is None else row.p))
+P_HOLM: Column[Difference] = Column(
+    "p (Holm)", lambda row: Cell(p_cell(row.p_holm), "" if row.p_holm is None else row.p_holm)
+)
+JUDGED: Column[Difference] = counts("N", lambda row: row.n)
+LEFT_OUT: Column[Difference] = counts("left out", lambda row: row.left_out)
+FINDING: Column[ContrastFigures | SetContrast] = column("finding", contrast_words)
+
+
+def difference(most: float = 2.0) -> Column[Difference]:
+    """In points of a hundred, drawn in −most..most."""
+
+    def cell(row: Difference) -> Cell:
+        said = points_cell(row.difference, row.interval)
+        if row.difference is None or row.interval is None:
+            return Cell(said, "")
+        drawn = (row.interval[0], row.difference, row.interval[1])
+        return Cell(said, row.difference, drawn, (-most, most))
+
+    return Column("difference in points", cell)
+
+
+# ---- length
+
+AS_IT_IS: Column[LengthControl | Ranked] = Column(
+    "preference rate",
+    lambda row: (
+        BLANK if row.preference_rate is None else number(row.preference_rate, f"{100 * row.preference_rate:+.1f}%")
+    ),
+)
+CONTROLLED: Column[LengthControl] = Column(
+    "at equal length",
+    lambda row: BLANK if row.reason else rate(row.controlled_rate, row.controlled_interval, signed=True),
+)
+CONTROLLED_OR_WHY: Column[LengthControl] = Column(
+    "at equal length", lambda row: Cell(row.reason, "") if row.reason else CONTROLLED.cell(row)
+)
+OWN_LENGTH: Column[LengthControl] = Column("mean length", lambda row: known(row.candidate_mean, ".0f", f" {row.unit}"))
+TEACHERS_LENGTH: Column[LengthControl] = Column(
+    "the teacher's", lambda row: known(row.reference_mean, ".0f", f" {row.unit}")
+)
+BOTH_LENGTHS: Column[LengthControl] = column(
+    "mean length", lambda row: f"{row.candidate_mean:.0f} against {row.reference_mean:.0f} {row.unit}"
+)
+SLOPE: Column[LengthControl] = Column(
+    "logits for one SD more",
+    lambda row: BLANK if row.coefficient is None else number(row.coefficient, slope_cell(row)),
+)
+SLOPE_AND_SD: Column[LengthControl] = Column(
+    "logits for one SD of length",
+    lambda row: (
+        BLANK
+        if row.coefficient is None
+        else number(row.coefficient, f"{slope_cell(row)} for {row.spread:.0f} {row.unit}")
+    ),
+)
+MODELLED: Column[LengthControl] = counts("N", lambda row: row.n)
+
+
+def lengths_in(unit: str) -> Column[LengthControl]:
+    """Mean lengths in a unit; blank for rows in another."""
+    return column(
+        f"{unit}, teacher's",
+        lambda row: f"{row.candidate_mean:.0f}, {row.reference_mean:.0f}" if row.unit == unit else "",
+    )
+
+
+# ---- judges
+
+
+def _status(status: Status) -> Column[JudgingFigures]:
+    return counts(status, lambda row: getattr(row, status))
+
+
+VERDICTS: Column[JudgingFigures] = counts("verdicts", lambda row: row.verdicts)
+STATUS: Sequence[Column[JudgingFigures]] = [_status(status) for status in STATUSES]
+ALIKE: Column[JudgingFigures] = counts("identical", lambda row: row.identical)
+TIES_OF: Column[JudgingFigures] = Column("ties", lambda row: _of(row.ties, row.outcomes, f"{row.ties} of 0"))
+CONTRADICTS: Column[JudgingFigures] = Column(
+    "contradicts itself", lambda row: _of(row.flips, row.both_orders, "no orders")
+)
+TRUNCATED: Column[JudgingFigures] = counts("read in part", lambda row: row.truncated)
+FORMS: Column[JudgingFigures] = column(
+    "asked for", lambda row: ", ".join(f"{form}: {count}" for form, count in row.forms.items())
+)
+JUDGES: Column[JudgeAgreement] = column("judges", lambda row: f"{row.first}, {row.second}")
+KAPPA: Column[JudgeAgreement] = Column("κ", lambda row: Cell(kappa_cell(row), "" if row.kappa is None else row.kappa))
+SAME: Column[JudgeAgreement] = Column("same outcome", lambda row: _of(row.agreement.count, row.n, "0 of 0"))
+UNSHARED: Column[JudgeAgreement] = counts("missing", lambda row: row.missing)
+NOTE: Column[JudgeAgreement] = column("note", lambda row: row.note)
+
+
+# ---- trainings
+
+_STARTS = {"student": "untrained student", "sft": "SFT student"}
+
+
+def trained(colours: Mapping[str, str] | None = None) -> Column[MethodFacts]:
+    """What was trained, in the colour of its system on a page."""
+    return Column("method", lambda row: text(row.name, _swatch(colours, row.name)))
+
+
+START: Column[MethodFacts] = column("starts from", lambda row: _STARTS[row.settings.start])
+LEARNING_RATE: Column[MethodFacts] = Column("learning rate", lambda row: known(row.settings.learning_rate, "g"))
+EPOCHS: Column[MethodFacts] = column(
+    "epochs", lambda row: "by tokens" if row.token_matched else str(row.settings.epochs)
+)
+BATCH: Column[MethodFacts] = Column("batch", lambda row: known(row.settings.batch_size, "d"))
+STEPS: Column[MethodFacts] = counts("steps", lambda row: row.facts.steps)
+TRAINED_TOKENS: Column[MethodFacts] = Column("tokens", lambda row: known(row.facts.tokens, ",d"))
+OWN_SETTINGS: Column[MethodFacts] = column(
+    "its own settings",
+    lambda row: ", ".join(
+        f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}"
+        for key, value in row.settings.own.items()
+    ),
+)
+CONTROL_OF: Column[MethodFacts] = column("control of", lambda row: f"{row.controls}: {row.why}" if row.controls else "")
