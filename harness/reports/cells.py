@@ -1,4 +1,4 @@
-"""How results are said in words, and in which order: shared by the board, the report and what commands print."""
+"""How results are said in words: shared by the board, the report and what commands print."""
 
 from __future__ import annotations
 
