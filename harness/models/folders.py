@@ -18,10 +18,11 @@ SMALL_FILES = ("*.safetensors.index.json", "*.json", "*.jinja", "*.model", "*.tx
 TOKENIZERS = ("tokenizer.json", "*.model", "vocab.*", "*.tiktoken")
 
 
-def patterns(pickled: bool = False, code: bool = False) -> tuple[str, ...]:
-    """The files that a checkpoint is made of. Pickled ones are converted, and their code goes along."""
-    weights = PICKLED if pickled else SAFETENSORS
-    return (weights, *SMALL_FILES, *((CODE,) if code or pickled else ()))
+def patterns(pickled: bool = False, code: bool = False, weights: bool = True) -> tuple[str, ...]:
+    """The files that a checkpoint is made of, or its tokenizer alone. Pickled ones are converted, and their code goes
+    along."""
+    large = (PICKLED if pickled else SAFETENSORS,) if weights else ()
+    return (*large, *SMALL_FILES, *((CODE,) if code or pickled else ()))
 
 
 def weight_files(folder: Path, pickled: bool = False) -> list[Path]:

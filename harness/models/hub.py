@@ -87,7 +87,7 @@ class Hub:
                 return None
             from huggingface_hub import snapshot_download
 
-            allowed = list(folders.patterns(pickled, wanted.code) if wanted.weights else folders.SMALL_FILES)
+            allowed = list(folders.patterns(pickled, wanted.code, wanted.weights))
             return Path(snapshot_download(wanted.hub_id, revision=wanted.revision, allow_patterns=allowed))
         except UserError:
             raise

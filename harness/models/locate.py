@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from harness.core.errors import UserError
@@ -112,7 +112,9 @@ def locate(
         folder = Path(str(spec.path))
     if not weights:
         _check_tokenizer(folder)
-        return folder, folder_digest(folder, store)
+        code = folders.own_code(folder) if remote_code else []
+        _check_code(folder, code)
+        return folder, folder_digest(folder, store, code=bool(code))
     pickled = folders.to_convert(folder, spec.pickled)
     if not folders.is_checkpoint(folder, pickled):
         others = not spec.pickled and folders.weight_files(folder, pickled=True)
@@ -132,9 +134,7 @@ def _check_family(folder: Path, families: frozenset[str] | None, remote_code: bo
     known = families or FAMILIES | PADDED_FAMILIES
     code = folders.own_code(folder) if families is None else []
     if code and remote_code:
-        elsewhere = [name for name in code if "--" in name]
-        if elsewhere:
-            raise UserError(f"{folder}: its code lies elsewhere ({elsewhere[0]}); copy it into the model's folder")
+        _check_code(folder, code)
         if folders.own_code(folder, "config.json"):
             return
     # a family that is known has its code in transformers, and what comes along is left alone
@@ -146,6 +146,13 @@ def _check_family(folder: Path, families: frozenset[str] | None, remote_code: bo
     if family not in known:
         listed = ", ".join(sorted(known))
         raise UserError(f"{folder}: models of type {family} are not supported yet; known: {listed}")
+
+
+def _check_code(folder: Path, code: Sequence[str]) -> None:
+    """Refuse classes of a model's own that are not in its folder, and so no part of its content."""
+    elsewhere = [name for name in code if "--" in name]
+    if elsewhere:
+        raise UserError(f"{folder}: its code lies elsewhere ({elsewhere[0]}); copy it into the model's folder")
 
 
 def _check_tokenizer(folder: Path) -> None:

@@ -286,6 +286,15 @@ def test_pickled_weights_are_fetched_where_they_are_allowed_and_there_are_no_oth
     assert "*.safetensors" in allowed["owner/two"] and "pytorch_model*.bin" not in allowed["owner/two"]
 
 
+@pytest.mark.parametrize("code", [False, True])
+def test_a_tokenizer_alone_comes_with_its_code_where_that_may_run(answers: Answers, store: Store, code: bool) -> None:
+    fake = answers({"owner/one": ["config.json", "tokenizer.json", "one.py"]})
+    specs = {"owner/one": ModelSpec(hub="owner/one", trust_remote_code=code)}
+    locate_models(specs, store, True, tokenizers=frozenset(specs))
+    ((_, allowed),) = fake.fetched
+    assert ("*.py" in allowed) is code and not [pattern for pattern in allowed if pattern.endswith(".safetensors")]
+
+
 def test_a_repository_without_weights_is_refused(answers: Answers, store: Store) -> None:
     answers({"owner/one": ["README.md", "onnx/model.safetensors"], "owner/two": None})
     with pytest.raises(UserError, match="owner/one holds no safetensors weights on the hub"):

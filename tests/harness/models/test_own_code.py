@@ -13,7 +13,7 @@ from harness.config import resolve
 from harness.core.errors import UserError
 from harness.models.folders import lacks_own_code
 from harness.models.loading import load_model
-from harness.models.locate import locate, locate_models
+from harness.models.locate import locate, locate_models, model_folder
 from harness.models.reference import Model
 from harness.models.specs import ModelSpec
 from harness.run.jobs import RespondJob, TrainJob
@@ -114,3 +114,18 @@ def test_a_run_of_a_model_with_code_of_its_own(odd: Path, store: Store, tmp_path
     model = load_model(store.read(made["train kd"]).path, torch.float32, remote_code=True)
     assert type(model).__name__ == "OddForCausalLM"
     assert {type(job) for job in road.jobs.values()} >= {RespondJob, TrainJob}
+
+
+def test_a_tokenizer_alone_has_its_code_in_what_it_is(odd: Path, store: Store) -> None:
+    """As of a teacher behind a server."""
+    specs = {"odd": ModelSpec(path=str(odd), trust_remote_code=True)}
+    model = locate_models(specs, store, False, tokenizers=frozenset(specs))["odd"][1]
+    assert model.remote_code and model_folder(model, store) == odd
+    (odd / "odd.py").write_text(CODE.replace("0.5", "0.25"))
+    with pytest.raises(UserError, match="has changed since this job was made"):
+        model_folder(model, store)
+    said(odd, auto_map={"AutoConfig": "owner/code--odd.OddConfig"})
+    with pytest.raises(UserError, match=r"its code lies elsewhere \(owner/code--odd"):
+        locate_models(specs, store, False, tokenizers=frozenset(specs))
+    plain = locate_models({"odd": ModelSpec(path=str(odd))}, store, False, tokenizers=frozenset(specs))["odd"][1]
+    assert not plain.remote_code and model_folder(plain, store) == odd
