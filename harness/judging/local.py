@@ -24,9 +24,11 @@ from harness.judging.reply_forms import Letters, letter_preference
 from harness.judging.templates import Template
 from harness.logprobs.batching import Example, collate, memory_errors, split_by_tokens
 from harness.logprobs.model import LogProbModel
+from harness.models import memory
 from harness.models.chat import encode_chat
 from harness.models.loading import frozen_model, load_config
 from harness.models.reference import ChatTemplate
+from harness.models.shapes import Shape
 from harness.models.tokenizers import load_tokenizer
 from harness.serving.vllm_process import SamplingRequest, vllm_process
 
@@ -164,6 +166,10 @@ class TransformersJudge(LetterJudge):
     """
 
     batch_tokens: int = 8192
+
+    def memory(self, shape: Shape) -> int:
+        weight_bytes = memory.BF16 if self.precision == "bf16" else memory.FP32
+        return sum(memory.reading(shape, self.batch_tokens, weight_bytes).values())
 
     @torch.no_grad()
     def first_tokens(self, prompts: Sequence[Sequence[int]], tokens: list[int]) -> list[FirstToken]:

@@ -25,6 +25,8 @@ from typing import Any
 from harness.core.errors import UserError
 from harness.core.records import Message, Order
 from harness.judging.protocol import NO_ORDER, Answer, Arrived, Comparison, Judge, Question
+from harness.models import memory
+from harness.models.shapes import Shape
 from harness.serving.resident import hold
 
 SOURCE_TOKENS = 1224  # at most, its three control tokens included
@@ -247,6 +249,9 @@ class PairRM(Judge):
     @property
     def setup(self) -> dict[str, str]:
         return {"weights": self.weights[:12]}
+
+    def memory(self, shape: Shape) -> int:
+        return sum(memory.reading(shape, self.batch_size * ALL_TOKENS).values())
 
     def answer(self, questions: Iterable[Question], arrived: Arrived) -> None:
         remaining = iter(questions)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from harness.core.files import canonical_hash
 from harness.core.records import Order, Prompt, Response, Status
 from harness.judging.settings import Prices
+from harness.models.shapes import Shape
 
 BOTH_ORDERS: tuple[Order, ...] = ("candidate_first", "reference_first")
 
@@ -106,7 +107,8 @@ class Judge(ABC):
 
     @property
     def members(self) -> tuple[str, ...]:
-        """Names of the judges that this one combines, each shown on the board alone as well."""
+        """Names of the judges that this one combines, each shown on the board alone as well. They read no measure
+        that it does not, and one that reads a checkpoint has to be named in the run too."""
         return ()
 
     @property
@@ -123,6 +125,11 @@ class Judge(ABC):
     def reply_tokens(self) -> tuple[int, int] | None:
         """About how many tokens a judge that is paid by tokens writes a question, as a rule and if it has to write
         more; None for any other."""
+        return None
+
+    def memory(self, shape: Shape) -> int | None:
+        """Bytes of its device that a model of that shape takes while it judges; None where it is not this process that
+        holds it, or nothing is known of it."""
         return None
 
     @abstractmethod

@@ -170,7 +170,7 @@ def _of_the_hub(config: Config, models: list[str], here: Machine) -> list[str]:
         lacks.append(f"the hub, or in its cache: {names}")
     names_of_sets = [config.train_prompts, *config.eval]
     unknown = [name for name in names_of_sets if name not in prompt_sets]
-    fetched = [name for name in names_of_sets if name not in unknown and getattr(prompt_sets.get(name), "hub", None)]
+    fetched = [name for name in names_of_sets if name not in unknown and prompt_sets.get(name).hub]
     if unknown:
         lacks.append(f"prompt sets that are not known: {', '.join(unknown)}")
     if fetched and here.hub:

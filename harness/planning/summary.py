@@ -11,6 +11,7 @@ from harness.judging import Judging
 from harness.models import memory
 from harness.planning.cost import Cost, Costs, Group
 from harness.planning.machine import free_disk, gpu_memory, main_memory
+from harness.run.jobs import JudgeJob
 from harness.run.road import Road
 from harness.store import Store
 
@@ -18,8 +19,9 @@ from harness.store import Store
 def judging_bill(costs: Costs, judging: Judging) -> list[str]:
     """About what each judge that is paid by tokens is asked, one line each."""
     lines = []
+    judged = [(job.judge, cost) for job, cost in costs if isinstance(job, JudgeJob) and cost]
     for judge in judging.judges:
-        paid = [cost for job, cost in costs if getattr(job, "judge", None) == judge.name and cost and cost.calls]
+        paid = [cost for name, cost in judged if name == judge.name and cost.calls]
         if paid:
             tokens, reply, longest = (
                 sum(getattr(cost, what) for cost in paid) for what in ("tokens", "reply_tokens", "longest_reply_tokens")

@@ -40,9 +40,6 @@ TOKEN_BYTES, TOP_K_BYTES = 12, 8
 CHECKPOINT_BYTES = 2 * (memory.FP32 + memory.ADAM)
 
 
-JUDGE_TOKENS = 8192  # of a local judge's micro-batch (judging/local.py, which imports torch)
-
-
 QUESTION_TOKENS = 400  # about what a judge's template adds to a question
 
 
@@ -498,11 +495,8 @@ class JudgeJob(Job):
         if judge.reply_tokens is not None:
             calls, (usual, longest) = sizes.prompts(self.prompts) * len(judge.orders), judge.reply_tokens
             return Needs(tokens, calls=calls, reply_tokens=calls * usual, longest_reply_tokens=calls * longest)
-        shape = sizes.shape(self.checkpoint) if self.checkpoint and not self.judge.startswith("vllm") else None
-        if shape is None:
-            return Needs(tokens)
-        size = memory.BF16 if self.judge.startswith("transformers") else memory.FP32
-        return Needs(tokens, memory=sum(memory.reading(shape, JUDGE_TOKENS, size).values()))
+        shape = sizes.shape(self.checkpoint) if self.checkpoint else None
+        return Needs(tokens, memory=judge.memory(shape) if shape else None)
 
 
 def by_model(jobs: Iterable[Job]) -> list[Job]:

@@ -10,10 +10,11 @@ import pytest
 
 from harness.config import Config, resolve
 from harness.core import units
+from harness.judging import Answer, JudgeFactory, judges
 from harness.judging.settings import Judging
 from harness.models import memory
 from harness.models.hub import MissingModelError
-from harness.models.shapes import shape_of
+from harness.models.shapes import Shape, shape_of
 from harness.models.specs import models
 from harness.models.speed import Speed
 from harness.planning import machine, summary
@@ -25,6 +26,7 @@ from harness.run.launch import run_job
 from harness.run.road import Road, build_road
 from harness.store import Store
 from tests.conftest import tiny_model
+from tests.harness.asking import FakeJudge
 from tests.harness.making import quiet, saved
 
 TRAIN, TEST = ["Say one.", "Say two to me."], ["Sing to me!", "Dance!", "Go on."]
@@ -401,3 +403,22 @@ def test_the_free_disk_is_that_of_the_nearest_folder_there_is(tmp_path: Path) ->
 )
 def test_times_for_people(seconds: float, text: str) -> None:
     assert units.in_minutes(seconds) == text
+
+
+def test_a_local_judge_s_memory_is_what_the_judge_says_whatever_its_name(
+    config: Config, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Mine(FakeJudge):
+        def memory(self, shape: Shape) -> int:
+            return 10 * shape.parameters
+
+    monkeypatch.setattr(judges, "_entries", dict(judges.items()))
+    mine = Mine(lambda _: Answer("ok", 0.5), name="vllm-like:m")
+    family = JudgeFactory("vllm-like", "", lambda *_: mine, model=config.student, model_types=None)
+    judges.add("vllm-like", family)
+    layer = {"judge": {"name": f"vllm-like:{config.student}"}}
+    mine.name = layer["judge"]["name"]
+    road = build_road(resolve([config.model_dump(exclude={"judge"}), layer]), store, download=False)
+    shape = shape_of(Path(config.student))
+    found = {cost.memory for job, cost in estimate(road, store) if isinstance(job, JudgeJob) and cost}
+    assert shape and found == {10 * shape.parameters}
