@@ -46,7 +46,7 @@ class JudgeFactory:
         checkpoint where it reads one, and where vLLM is.
     model: of a name that gives none.
     model_types: the checkpoints that the family reads; empty where it reads none, None for all that the harness reads.
-    measures: as of a judge.
+    measures: as of a judge; what it makes reads no others.
     """
 
     name: str
@@ -177,10 +177,13 @@ def open_judge(name: str, settings: Judging, checkpoint: Checkpoint | None = Non
     """The judge of that name, with the settings that are its own.
 
     Raises:
-        UserError: no such judge, or one that lacks something it needs.
+        UserError: no such judge, or one that lacks something it needs, or reads measures that its factory does not say.
     """
     factory, model = factory_of(name)
-    return factory.open(name, model, settings, checkpoint, vllm or VLLM())
+    judge = factory.open(name, model, settings, checkpoint, vllm or VLLM())
+    if unsaid := sorted(set(judge.measures) - set(factory.measures)):
+        raise UserError(f"judge '{name}' reads the measure '{unsaid[0]}', which its JudgeFactory does not name")
+    return judge
 
 
 def checkpoint_in(store: Store, model: Model | None) -> Checkpoint | None:

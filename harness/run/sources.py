@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from harness.config import Config
+from harness.config import Config, JudgeConfig
 from harness.core.errors import UserError
 from harness.generation.backends import Backend, fastest_backend
-from harness.judging import Judge, Judging, judges, open_judge
-from harness.judging.registry import checkpoint_at, checkpoint_of
+from harness.judging import Judge, Judging, open_judge
+from harness.judging.registry import checkpoint_at, checkpoint_of, factory_of
 from harness.measures import Measure, measures
 from harness.models import folders
 from harness.models.hub import MissingModelError, all_missing
@@ -192,7 +192,7 @@ def locate_all(
 
 def _measures(judging: Judging) -> list[Measure]:
     """What the judges that are named read, of what the harness makes."""
-    read = {measure for name in judging.names if name in judges for measure in judges.get(name).measures}
+    read = {measure for name in judging.names for measure in factory_of(name)[0].measures}
     return [measures.get(name) for name in sorted(read) if name in measures]
 
 
@@ -203,21 +203,37 @@ def judge_models(judging: Judging, located: Located) -> dict[str, FoundModel | N
 
 
 def open_judges(
-    config: Config, checkpoints: Mapping[str, FoundModel | None]
+    config: Config | JudgeConfig, checkpoints: Mapping[str, FoundModel | None]
 ) -> tuple[tuple[OpenedJudge, ...], tuple[str, ...]]:
     """Every judge that gives verdicts of its own: those named, each followed by the parts that it is made of. And why
     others cannot be opened, one line each."""
     opened: dict[str, OpenedJudge] = {}
     refused = []
-    for name, found in checkpoints.items():
+
+    def opened_here(name: str) -> OpenedJudge:
+        found = checkpoints.get(name)
+        checkpoint = checkpoint_at(found.model, None) if found else None
+        return open_judge(name, config.judge, checkpoint, config.vllm), found
+
+    for name in checkpoints:
         try:
-            judge = open_judge(name, config.judge, checkpoint_at(found.model, None) if found else None, config.vllm)
+            judge, found = opened_here(name)
+            for member in judge.members:
+                _check_part(judge, member, named=member in checkpoints)
+            parts = {member: opened_here(member) for member in judge.members if member not in opened}
         except UserError as error:
             refused.append(str(error))
-            continue
-        opened[judge.name] = (judge, found)
-        opened |= {member: (open_judge(member, config.judge), None) for member in judge.members if member not in opened}
+        else:
+            opened |= {judge.name: (judge, found), **parts}
     return tuple(opened.values()), tuple(refused)
+
+
+def _check_part(judge: Judge, member: str, named: bool) -> None:
+    """What a judge is made of is known once it is open, when its checkpoint and its measures have been looked for."""
+    if not named and checkpoint_of(member):
+        raise UserError(f"judge '{judge.name}' has the part '{member}', which reads a model; name that judge as well")
+    if unsaid := sorted(set(factory_of(member)[0].measures) - set(judge.measures)):
+        raise UserError(f"judge '{judge.name}' does not ask for the measure '{unsaid[0]}' of its part '{member}'")
 
 
 def _found(name: str, located: Located) -> FoundModel:

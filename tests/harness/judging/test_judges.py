@@ -18,6 +18,8 @@ from harness.judging.pairrm import PairRM
 from harness.judging.proxies import JUDGES, PROXY
 from harness.judging.registry import JudgeRegistry, checkpoint_in, checkpoint_of, factory_of, whole
 from harness.judging.settings import Judging
+from harness.models import memory
+from harness.models.shapes import Shape
 from harness.serving.settings import VLLM
 from harness.store import Store
 from tests.harness.asking import FakeJudge
@@ -183,6 +185,7 @@ KEPT = {
     "transformers:m": "3bb9629386a1384a",
     "vllm:m": "f184d228fef7de82",
 }
+KEPT_ENGINE = "e5335938c6672a90"  # of vLLM with a setting of its own
 
 
 @pytest.mark.parametrize(("name", "digest"), KEPT.items(), ids=KEPT)
@@ -191,6 +194,16 @@ def test_what_was_paid_for_stays_under_the_digest_that_it_has(name: str, digest:
     if name != "pairrm":
         judge = replace(judge, template=replace(judge.template, digest="template"))
     assert judge.digest[:16] == digest
+
+
+def test_what_was_paid_for_with_another_engine_stays_too() -> None:
+    judge = opened("vllm:m", HERE, VLLM(engine={"quantization": "fp8"}))
+    assert replace(judge, template=replace(judge.template, digest="template")).digest[:16] == KEPT_ENGINE
+
+
+def test_the_digest_of_every_judge_that_comes_along_is_held() -> None:
+    held = {name.partition(":")[0] for name in KEPT} | {judge.name for judge in JUDGES}  # see test_proxies
+    assert held == set(judges.names())
 
 
 # ---- plug-ins
@@ -210,6 +223,13 @@ def test_a_plug_in_s_family_is_opened_with_its_model_settings_and_checkpoint(mon
     assert given == [("a-coin", 0.5, HERE), ("mine", 0.5, HERE)]
     with pytest.raises(UserError, match="unknown judge 'coyn:m'; did you mean 'coin'"):
         factory_of("coyn:m")
+
+
+def test_a_family_whose_judge_reads_measures_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(judges, "_entries", dict(judges.items()))
+    judges.add("silent", JudgeFactory("silent", "says no measure", lambda *_: PROXY))
+    with pytest.raises(UserError, match=r"judge 'silent:m' reads the measure 'embedding', which its JudgeFactory"):
+        opened("silent:m")
 
 
 def test_a_plug_in_s_judge_is_named_like_any_other(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -254,3 +274,14 @@ def test_a_checkpoint_is_the_content_of_a_model_and_its_folder(store: Store, che
     assert checkpoint_in(store, None) is None
     model = model_at(checkpoints["llama"], store)
     assert checkpoint_in(store, model) == Checkpoint(str(model.digest), checkpoints["llama"])
+
+
+def test_a_judge_that_loads_a_model_says_the_memory_of_it() -> None:
+    shape = Shape(parameters=1000, layers=2, hidden=16, mlp=32, key_value=8, vocabulary=64)
+    judge = opened("transformers:m", HERE)
+    assert judge.memory(shape) == sum(memory.reading(shape, judge.batch_tokens, memory.BF16).values())
+    other = replace(judge, precision="fp32", batch_tokens=512)
+    assert other.memory(shape) == sum(memory.reading(shape, 512, memory.FP32).values())
+    assert PairRM("pairrm", "digest", Path("x")).memory(shape) > 1000 * memory.FP32
+    for other in (opened("vllm:m", HERE), opened("openai:m"), PROXY):  # in a process of its own, elsewhere, none
+        assert other.memory(shape) is None

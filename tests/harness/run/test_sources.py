@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from harness.config import resolve
 from harness.core.errors import UserError
+from harness.judging import Answer, Judge, JudgeFactory, judges
+from harness.judging.proxies import EMBEDDING
 from harness.models.hub import MissingModelError
-from harness.run.jobs import PromptsJob
+from harness.run.jobs import JudgeJob, PromptsJob
 from harness.run.sources import find
 from harness.store import Store
+from tests.harness.asking import FakeJudge
 from tests.harness.run.roads import SERVED, Build, jsonl
+
+ROLES = ("candidate", "reference", "samples")
 
 
 def test_finding_writes_no_prompt_set_and_nothing_else_that_stays(tmp_path: Path, checkpoints: dict[str, Path]) -> None:
@@ -70,3 +77,61 @@ def test_all_that_is_missing_is_named_at_once(build: Build, monkeypatch: pytest.
 def test_a_teacher_is_here_or_behind_a_server(build: Build, checkpoints: dict[str, Path]) -> None:
     with pytest.raises(UserError, match="both teacher and teacher_server are set"):
         build(teacher_server=SERVED, methods=["sft"])
+
+
+# ---- judges of plug-ins
+
+
+def added(monkeypatch: pytest.MonkeyPatch, *entries: Judge | JudgeFactory) -> None:
+    monkeypatch.setattr(judges, "_entries", dict(judges.items()))
+    for entry in entries:
+        judges.add(entry.name, entry)
+
+
+def test_the_measures_of_a_family_s_judge_are_made_like_those_of_any_other(
+    build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def near_by_text(name: str, *_: Any) -> Judge:
+        return replace(EMBEDDING, name=name)
+
+    added(monkeypatch, JudgeFactory("near", "by embedding", near_by_text, measures=("embedding",)))
+    road = build(judge="near:mine")
+    jobs = [job for job in road.jobs.values() if isinstance(job, JudgeJob)]
+    assert jobs and all(set(job.measures) == {f"embedding/{role}" for role in ROLES} for job in jobs)
+    assert {ref for job in jobs for ref in job.measures.values()} <= set(road.jobs)
+
+
+@dataclass
+class Panel(FakeJudge):
+    parts: tuple[str, ...] = ()
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        return self.parts
+
+
+def panel(*parts: str, measures: tuple[str, ...] = ()) -> Panel:
+    return Panel(lambda _: Answer("ok", 0.5), name="panel", parts=parts, measures=measures)
+
+
+def test_a_part_that_reads_a_model_is_named_as_a_judge_too(
+    build: Build, monkeypatch: pytest.MonkeyPatch, checkpoints: dict[str, Path]
+) -> None:
+    part = f"transformers:{checkpoints['llama']}"
+    added(monkeypatch, panel(part))
+    with pytest.raises(UserError, match=f"^judge 'panel' has the part '{part}', which reads a model; name that"):
+        build(judge="panel")
+    found = {judge.name: checkpoint for judge, checkpoint in build(judge=f"panel,{part}").judges}
+    assert list(found) == ["panel", part] and found[part] and not found["panel"]
+
+
+def test_a_part_reads_no_measure_that_the_whole_does_not_ask_for(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    added(monkeypatch, panel("embedding", measures=("teacher_nll",)))
+    with pytest.raises(UserError, match=r"^judge 'panel' does not ask for the measure 'embedding' of its part 'embedd"):
+        build(judge="panel")
+
+
+def test_a_part_that_cannot_be_opened_is_refused_with_all_else(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    added(monkeypatch, panel("openai:m"))
+    with pytest.raises(UserError, match=r"settings\.sft\.start.*; judge\.max_cost needs"):
+        build(judge={"name": "panel", "max_cost": 1}, settings={"sft": {"start": "sft"}})
