@@ -15,7 +15,9 @@ from typing import Any
 
 import pytest
 
-from harness.judging import api
+from harness.judging import JudgeFactory, api, judges
+from harness.judging.proxies import EMBEDDING
+from harness.models.hub import Hub, Wanted
 from harness.serving import endpoint
 from tests import serving
 from tests.conftest import Ended
@@ -295,6 +297,29 @@ def test_what_cannot_be_judged_is_one_line_before_any_call(
     assert_one_line(ended, *parts)
     assert server.calls == [] and not Path("verdicts.jsonl").exists()
     assert "pa55" not in ended.err
+
+
+def test_all_that_is_wrong_with_the_judges_is_said_before_a_model_is_fetched(
+    cli: Any, files: list[str], server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetched: list[bool] = []
+
+    def snapshot(self: Hub, wanted: Wanted, download: bool) -> Path | None:
+        fetched.append(download)
+        return None
+
+    monkeypatch.setattr(Hub, "snapshot", snapshot)
+    monkeypatch.delenv("OPENAI_API_KEY")
+    own = "judge.own={'openai:m': {base_url: null}, 'openai:n': {template: defalt}}"
+    ended = cli("judge", *files, *at(server, "transformers:owner/model,openai:m,openai:n", "--set", own))
+    assert_one_line(ended, "defalt", "; ", "export OPENAI_API_KEY=")
+    assert fetched == [False]
+
+
+def test_a_family_that_reads_measures_is_refused(cli: Any, files: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(judges, "_entries", dict(judges.items()))
+    judges.add("near", JudgeFactory("near", "by embedding", lambda *_: EMBEDDING, measures=("embedding",)))
+    assert_one_line(cli("judge", *files, "--judge", "near:mine"), "judge 'near:mine' reads measures that only a run")
 
 
 def test_no_server_at_all_gives_up_before_long(cli: Any, files: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -184,15 +184,22 @@ def reading_judges(config: JudgeConfig, store: Store, prompts: Sequence[Prompt])
     """The judges named, ready to be asked about texts alone.
 
     Raises:
-        UserError: one reads measures that a run alone makes; or its template cannot ask about one of the prompts.
+        UserError: one reads measures that a run alone makes; or all that is wrong with them, in one line: a template
+            that cannot ask about one of the prompts, a key that is lacking.
     """
-    from harness.judging import judges, open_judge
-    from harness.judging.registry import checkpoint_in
-    from harness.run.sources import judge_models, locate_all
+    from harness.judging.registry import checkpoint_in, factory_of, open_judge
+    from harness.run.checks import unready
+    from harness.run.sources import judge_models, locate_all, open_judges
 
     for name in config.judge.names:
-        if name in judges and judges.get(name).measures:
+        if factory_of(name)[0].measures:
             raise UserError(f"judge '{name}' reads measures that only a run makes; name one that reads texts")
+    # gigabytes are fetched for nothing that would be refused
+    located = locate_all([], config.judge, store, False, config.trust_remote_code)
+    opened, unopened = open_judges(config, judge_models(config.judge, located))
+    refusals = [*unopened, *(line for found, _ in opened for line in unready(found, prompts, to_be_asked=True))]
+    if refusals:
+        raise UserError("; ".join(refusals))
     located = locate_all([], config.judge, store, True, config.trust_remote_code)
     checkpoints = judge_models(config.judge, located)
     conversions = {job.ref: job for found in checkpoints.values() if found and (job := found.conversion)}
@@ -201,11 +208,7 @@ def reading_judges(config: JudgeConfig, store: Store, prompts: Sequence[Prompt])
         from harness.run.launch import run_jobs
 
         run_jobs(conversions.values(), store, plain_console())
-    found = [
+    return [
         open_judge(name, config.judge, checkpoint_in(store, found.model if found else None), config.vllm)
         for name, found in checkpoints.items()
     ]
-    for opened in found:
-        opened.check(prompts)
-        opened.require_key()
-    return found

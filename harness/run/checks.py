@@ -32,7 +32,7 @@ def check(config: Config, sources: Sources, to_be_asked: bool) -> None:
         *sources.unopened,
     ]
     for judge, _ in sources.judges:
-        refusals += _unready(judge, evaluation, to_be_asked)
+        refusals += unready(judge, [prompt for found in evaluation for prompt in found.prompts], to_be_asked)
         if judge.name in config.judge.names:  # its parts measure no more than it does
             refusals += _unmeasurable(judge, evaluation)
     if refusals:
@@ -111,9 +111,8 @@ def require_comparable(student: Model, teacher: Model, prompts: Sequence[Prompt]
         loading.require_one_tokenizer(one, other, prompts)
 
 
-def _unready(judge: Judge, evaluation: Sequence[PromptSet], to_be_asked: bool) -> list[str]:
+def unready(judge: Judge, prompts: Sequence[Prompt], to_be_asked: bool) -> list[str]:
     """What a judge cannot be asked about, and the key that it lacks."""
-    prompts = [prompt for found in evaluation for prompt in found.prompts]
     return _refused(lambda: judge.check(prompts)) + (_refused(judge.require_key) if to_be_asked else [])
 
 
