@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,14 +16,14 @@ from harness.core.registry import Registry
 class Measure:
     """Some values of each response, under a frozen model.
 
-    stage: what makes an artifact with a row a response: `score`, the teacher's log-probs, or `embed`, the embeddings of
-        `model`.
+    stage: what makes an artifact with a row a response (run/reading.py): `score`, the teacher's log-probs, or `embed`,
+        the embeddings of `model`.
     values: of a response, [d], from its row.
     model: the name of a model other than the teacher. model_types: those that its checkpoint may have.
     """
 
     name: str
-    stage: Literal["score", "embed"]
+    stage: str
     values: Callable[[Any], NDArray[Any]]
     model: str | None = None
     model_types: frozenset[str] = frozenset()

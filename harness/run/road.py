@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Literal
 
 from harness.config import Config
 from harness.core.files import canonical_hash
@@ -29,17 +29,15 @@ from harness.models.specs import Pair
 from harness.prompts import PromptSet
 from harness.run.checks import check
 from harness.run.jobs import (
-    DistributionsJob,
-    EmbedJob,
     Job,
     JudgeJob,
     PromptsJob,
     PruneJob,
     RespondJob,
-    ScoreJob,
     TrainJob,
     by_model,
 )
+from harness.run.reading import MEASURING, distributions_job, score_job
 from harness.run.rows import CEILING, TEACHER, UNTRAINED, Entry, contrasts_of, entries_of, entry_of
 from harness.run.sources import FoundModel, Sources, find
 from harness.store import Store
@@ -293,10 +291,10 @@ def _train(
     signals: dict[str, Ref] = {}
     for signal in method.signals:
         model, who = (sft, "reference") if signal == "reference_log_probs" else (teacher, "teacher")
-        signals[signal] = laid.add(_score(config, model, prompts, responses, f"log-probs: {who}"))
+        signals[signal] = laid.add(score_job(config, model, prompts, responses, f"log-probs: {who}"))
     distributions: Ref | None = None
     if isinstance(entry.settings, TokenSettings) and entry.settings.teacher_signal == "top_k":
-        distributions = laid.add(_distributions(config, teacher, prompts, responses[0], entry.settings.top_k))
+        distributions = laid.add(distributions_job(config, teacher, prompts, responses[0], entry.settings.top_k))
     epochs = next((e.settings.epochs for e in laid.entries if e.name == entry.controls), 1)
     job = _train_job(
         config,
@@ -343,26 +341,6 @@ def _train_job(
     )
 
 
-def _score(config: Config, model: Model, prompts: Ref, responses: tuple[Ref, ...], label: str) -> ScoreJob:
-    return ScoreJob(label=label, model=model, prompts=prompts, responses=responses, **_reading(config))
-
-
-def _distributions(config: Config, teacher: Model, prompts: Ref, responses: Ref, top_k: int) -> DistributionsJob:
-    label = f"top {top_k} log-probs: teacher"
-    return DistributionsJob(
-        label=label, model=teacher, prompts=prompts, responses=responses, top_k=top_k, **_reading(config)
-    )
-
-
-def _reading(config: Config) -> dict[str, Any]:
-    """How any frozen model reads responses."""
-    return {
-        "precision": config.scoring_precision,
-        "batch_tokens": config.scoring_batch_tokens,
-        "max_prompt_tokens": config.max_prompt_tokens,
-    }
-
-
 def _evaluate(
     laid: _Laid,
     found: PromptSet,
@@ -381,10 +359,10 @@ def _evaluate(
         job = _respond(config, model, prompts, config.eval_sampling, purpose, config.seed, f"{who}, {name}", samples)
         return laid.add(job)
 
-    def measure(kind: str, responses: Ref, who: str) -> Ref:
-        if measures.get(kind).stage == "score":
-            return laid.add(_score(config, teacher, prompts, (responses,), f"teacher's log-probs: {who}, {name}"))
-        return laid.add(EmbedJob(label=f"embeddings: {who}, {name}", model=measuring[kind], responses=responses))
+    def measured(kind: str, responses: Ref, who: str) -> Ref:
+        measure = measures.get(kind)
+        model = measuring[kind] if measure.model else teacher
+        return laid.add(MEASURING[measure.stage].job(config, model, prompts, responses, f"{who}, {name}"))
 
     reference = respond(teacher, "reference", TEACHER)
     # drawn for proxy judges alone: a judge that reads needs none
@@ -420,7 +398,7 @@ def _evaluate(
                 reference=reference,
                 samples=samples if judge.measures else None,
                 measures={
-                    f"{kind_}/{role}": measure(kind_, ref, whose)
+                    f"{kind_}/{role}": measured(kind_, ref, whose)
                     for kind_ in judge.measures
                     for role, (ref, whose) in roles.items()
                 },

@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.core.errors import UserError
-from harness.core.records import Facts, Prompt, Response, read_jsonl, read_records
+from harness.core.records import Facts, Prompt, Response, read_records
 from harness.logprobs.batching import Example
 from harness.models import chat, tokenizers
 from harness.models.reference import Model
-from harness.run.jobs import PROMPTS, RESPONSES, SCORES
+from harness.run.jobs import PROMPTS, RESPONSES
+from harness.run.reading import ResponseKey, load_scores
 from harness.store import Store
 
 
@@ -26,9 +27,6 @@ def load_prompts(ref: str, store: Store) -> list[Prompt]:
 
 def load_responses(ref: str, store: Store) -> list[Response]:
     return read_records(store.read(ref).path / RESPONSES, Response)
-
-
-ResponseKey = tuple[str, int]  # prompt id, sample
 
 
 def responses_by_key(ref: str, store: Store) -> dict[ResponseKey, Response]:
@@ -96,11 +94,6 @@ def require_same_keys(name: str, keys: Iterable[ResponseKey], other: str, wanted
         raise UserError(f"{name} and {other} do not hold the same prompts and samples; first difference: {odd[0]}")
 
 
-def load_scores(ref: str, store: Store) -> dict[ResponseKey, dict[str, Any]]:
-    """Log-probs and lengths by (prompt id, sample)."""
-    return {(row["prompt_id"], row["sample"]): row for _, row in read_jsonl(store.read(ref).path / SCORES)}
-
-
 def require_made_of(ref: str, responses: Sequence[str], store: Store) -> None:
     known = store.read(ref).manifest["job"]["responses"]
     if list(responses) != ([known] if isinstance(known, str) else known):
@@ -109,7 +102,7 @@ def require_made_of(ref: str, responses: Sequence[str], store: Store) -> None:
 
 def read_signal(ref: str, keys: Sequence[ResponseKey], responses: Sequence[str], store: Store) -> NDArray[np.float32]:
     """One signal's log-probs, [N, k], in the order of `keys`; it must have been computed on the same responses."""
-    scores = load_scores(ref, store)
+    scores = load_scores(store.read(ref).path)
     require_made_of(ref, responses, store)
     require_same_keys(ref, scores, "the training data", keys)
     return np.array([scores[key]["log_probs"] for key in keys], dtype=np.float32)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,10 +19,10 @@ from harness.measures import measures
 from harness.measures.embedding import embed
 from harness.models.locate import model_folder
 from harness.run.jobs import EMBEDDINGS, UNANSWERED, VERDICTS, EmbedJob, JudgeJob
+from harness.run.reading import MEASURING
 from harness.run.stages.inputs import (
     load_prompts,
     load_responses,
-    load_scores,
     require_made_of,
     require_same_keys,
     responses_by_key,
@@ -79,11 +78,6 @@ def _measured(name: str, ref: str, responses: str, store: Store) -> list[tuple[s
     """(prompt id, the measure's values) of each response."""
     measure, keys = measures.get(name), list(responses_by_key(responses, store))
     require_made_of(ref, [responses], store)
-    rows: Iterable[Any]
-    if measure.stage == "score":
-        scores = load_scores(ref, store)
-        require_same_keys(ref, scores, responses, keys)
-        rows = [scores[key] for key in keys]
-    else:
-        rows = np.load(store.read(ref).path / EMBEDDINGS)
-    return [(key[0], measure.values(row)) for key, row in zip(keys, rows, strict=True)]
+    rows = MEASURING[measure.stage].rows(store.read(ref).path, keys)
+    require_same_keys(ref, rows, responses, keys)
+    return [(key[0], measure.values(rows[key])) for key in keys]
