@@ -6,7 +6,7 @@ import functools
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,10 +31,24 @@ CHAT_TEMPLATE = (
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 
 
+# The files that take longest, from the longest on.
+LONGEST = (
+    "test_end_to_end",
+    "test_proxies",
+    "test_embedded_pair",
+    "test_speed",
+    "test_ranks",
+    "test_loop",
+    "test_model",
+)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with slow tests first: where processes take file after file, quick ones are left for whichever is free."""
+    """Files with slow tests first, the longest before the rest: where processes take file after file, quick ones are
+    left for whichever is free."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow)
+    place = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: (item.path not in slow, place.get(item.path.stem, len(LONGEST))))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -82,6 +96,24 @@ def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
         except SystemExit as ended:
             code = ended.code
         return Ended(code if isinstance(code, int) else 0, *capsys.readouterr())
+
+    return run
+
+
+ALL = "sft,kd,ddpo,dadpo"
+Run = Callable[..., str]
+
+
+@pytest.fixture
+def run(cli: Any, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Make a run in this process, which has torch and the rest imported, by the command that people type; what it
+    said."""
+
+    def run(arguments: list[str], out: Path, store: Path, methods: str | None = ALL) -> str:
+        monkeypatch.setenv("DADPO_HARNESS_STORE", str(store))
+        ended = cli("run", *arguments, *(() if methods is None else ("--methods", methods)), "--out", out)
+        assert ended.status == 0, ended.err
+        return str(ended.err)
 
     return run
 

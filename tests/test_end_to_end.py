@@ -1,4 +1,4 @@
-"""The whole road through the real command: shared work, resume after a kill, and the embedded pair."""
+"""The whole road through the real command: shared work, and resume after a kill."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.conftest import ALL, Run
 
 pytestmark = pytest.mark.slow
 
@@ -39,9 +40,6 @@ def arguments(tmp_path_factory: pytest.TempPathFactory, checkpoints: dict[str, P
     ]
 
 
-ALL = "sft,kd,ddpo,dadpo"
-
-
 def run_elsewhere(arguments: list[str], out: Path, store: Path, methods: str = ALL) -> str:
     """Make a run in a process of its own, as people do; what it said."""
     done = subprocess.run(
@@ -52,22 +50,6 @@ def run_elsewhere(arguments: list[str], out: Path, store: Path, methods: str = A
     )
     assert done.returncode == 0, done.stderr
     return done.stderr
-
-
-Run = Callable[..., str]
-
-
-@pytest.fixture
-def run(cli: Any, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Make a run by the same command in this process, which has torch and the rest imported."""
-
-    def run(arguments: list[str], out: Path, store: Path, methods: str | None = ALL) -> str:
-        monkeypatch.setenv("DADPO_HARNESS_STORE", str(store))
-        ended = cli("run", *arguments, *(() if methods is None else ("--methods", methods)), "--out", out)
-        assert ended.status == 0, ended.err
-        return str(ended.err)
-
-    return run
 
 
 @dataclass(frozen=True)
@@ -206,18 +188,3 @@ def kill_before(second: str, arguments: list[str], store: Path) -> None:
     environment = {**os.environ, "DADPO_HARNESS_STORE": str(store)}
     done = subprocess.run([sys.executable, "-c", KILLED, second, *arguments], env=environment, capture_output=True)
     assert done.returncode == -signal.SIGKILL, done.stderr
-
-
-def test_the_embedded_pair_end_to_end(tmp_path: Path, cli: Any, run: Run) -> None:
-    arguments = ["--preset", "embedded", "--limit", "4", "--eval", "everyday-test"]
-    arguments += ["--set", "train_sampling.max_new_tokens=24", "--set", "eval_sampling.max_new_tokens=24"]
-    out = tmp_path / "out"
-    log = run(arguments, out, tmp_path / "s", "dadpo,ddpo")
-    assert "134,515,008 → 107,143,488 parameters (-20.3%), MLP width 1536 → 1008" in log
-    results = json.loads((out / "results.json").read_text())
-    assert {row["method"] for row in results["rows"] if row["kind"] == "control"} == {"ddpo-beta0.15"}
-    board = (out / "leaderboard.md").read_text()
-    assert "Too small to rank" in board and "declared proxy" in board
-    assert "\n0 of " in "\n" + run(arguments, out, tmp_path / "s", "dadpo,ddpo")
-    assert cli("leaderboard", out, "--out", tmp_path / "b.md").status == 0
-    assert (tmp_path / "b.md").read_text() == board

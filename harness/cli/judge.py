@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.options import ASK_AGAIN, JudgeRequest, check_file, open_store
-from harness.cli.results import RankIncomplete
+from harness.cli.options import ASK_AGAIN, JudgeRequest, RankIncomplete, check_file, open_store
 from harness.core.errors import UserError
 
 if TYPE_CHECKING:

@@ -62,7 +62,7 @@ def _not_of_the_machine(assignments: list[str]) -> list[str]:
     return [text for text in assignments if text.partition("=")[0] not in MACHINE]
 
 
-# ---- options of `run` and of `judge`
+# ---- options that several commands take
 
 ConfigFile = Annotated[Path | None, typer.Option(help="A YAML file of settings.")]
 Assignments = Annotated[
@@ -82,6 +82,9 @@ MaxCost = Annotated[
     Reproduced(lambda value: []),  # how much may be spent shapes nothing
 ]
 Refresh = Annotated[bool, typer.Option("--refresh", help="Ask the judge anew for what it was asked before.")]
+RankIncomplete = Annotated[
+    bool, typer.Option("--rank-incomplete", help="Rank sets where more than 10% of a row's prompts are missing.")
+]
 
 
 @dataclass(frozen=True)

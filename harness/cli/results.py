@@ -9,12 +9,9 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.options import DOUBTFUL, check_file, open_store
+from harness.cli.options import DOUBTFUL, RankIncomplete, check_file, open_store
 
 RunDir = Annotated[Path, typer.Argument(help="The output folder of a finished run, or a record of one.")]
-RankIncomplete = Annotated[
-    bool, typer.Option("--rank-incomplete", help="Rank sets where more than 10% of a row's prompts are missing.")
-]
 
 
 def record(run_dir: Annotated[Path, typer.Argument(help="The output folder of a finished run.")]) -> None:

@@ -15,7 +15,7 @@ from harness.models.shapes import Shape
 FP32, BF16 = 4, 2
 
 
-CHUNK_BYTES = 2**25 * FP32  # of logits at once (training/model.py, which imports torch)
+CHUNK_BYTES = 2**25 * FP32  # of logits at once (logprobs/model.py, which imports torch)
 
 
 ADAM = 2 * FP32

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from rich.table import Table
 
 from harness.core.units import in_bytes, in_minutes
-from harness.judging.settings import Judging
+from harness.judging import Judging
 from harness.models import memory
 from harness.planning.cost import Cost, Costs, Group
 from harness.planning.machine import free_disk, gpu_memory, main_memory

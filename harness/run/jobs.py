@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from harness.core.files import canonical_hash
 from harness.core.records import Facts, Ref
 from harness.generation.protocol import Sampling
-from harness.judging.settings import Judging
+from harness.judging import Judging
 from harness.methods import COMPUTING
 from harness.models import memory
 from harness.models.reference import Model

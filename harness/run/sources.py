@@ -10,9 +10,8 @@ from pathlib import Path
 from harness.config import Config
 from harness.core.errors import UserError
 from harness.generation.backends import Backend, fastest_backend
-from harness.judging import Judge, judges, open_judge
+from harness.judging import Judge, Judging, judges, open_judge
 from harness.judging.registry import checkpoint_at, checkpoint_of
-from harness.judging.settings import Judging
 from harness.measures import Measure, measures
 from harness.models import folders
 from harness.models.hub import MissingModelError, all_missing

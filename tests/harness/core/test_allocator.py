@@ -97,7 +97,7 @@ def test_memory_that_was_freed_is_the_system_s_again() -> None:
     """In a process of its own: freed blocks stay until they are given back."""
     program = """
 import ctypes
-from harness.allocator import give_back, keep_freed_memory
+from harness.core.allocator import give_back, keep_freed_memory
 
 def pages():
     with open("/proc/self/statm") as file:

@@ -1,0 +1,28 @@
+"""The real pair that a package ships, from its file to a board."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import Run
+
+pytestmark = pytest.mark.slow
+
+
+def test_the_embedded_pair_end_to_end(tmp_path: Path, cli: Any, run: Run) -> None:
+    arguments = ["--preset", "embedded", "--limit", "4", "--eval", "everyday-test"]
+    arguments += ["--set", "train_sampling.max_new_tokens=24", "--set", "eval_sampling.max_new_tokens=24"]
+    out = tmp_path / "out"
+    log = run(arguments, out, tmp_path / "s", "dadpo,ddpo")
+    assert "134,515,008 → 107,143,488 parameters (-20.3%), MLP width 1536 → 1008" in log
+    results = json.loads((out / "results.json").read_text())
+    assert {row["method"] for row in results["rows"] if row["kind"] == "control"} == {"ddpo-beta0.15"}
+    board = (out / "leaderboard.md").read_text()
+    assert "Too small to rank" in board and "declared proxy" in board
+    assert "\n0 of " in "\n" + run(arguments, out, tmp_path / "s", "dadpo,ddpo")
+    assert cli("leaderboard", out, "--out", tmp_path / "b.md").status == 0
+    assert (tmp_path / "b.md").read_text() == board
