@@ -1,4 +1,4 @@
-"""Errors that people caused or can mend, and texts that may leave the process."""
+"""Errors that people caused or can mend."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Pickled weights as safetensors: read as tensors and nothing else, a shard at a time, and written once."""
+"""GGUF files and pickled weights as plain checkpoints. Pickles are read as tensors and nothing else, a shard at a time,
+and written once."""
 
 from __future__ import annotations
 

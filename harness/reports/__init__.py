@@ -1,1 +1,1 @@
-"""Recorded results and the boards made of them. No torch here."""
+"""What people read: boards, reports, tables and pages of results and judges. No torch here."""

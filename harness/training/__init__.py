@@ -1,1 +1,1 @@
-"""The one backbone that every method shares: batches, the log-prob model, the loop."""
+"""The one backbone that every method shares: the loop, its checkpoints, and adapters."""

@@ -19,7 +19,6 @@ from harness.run.jobs import PROMPTS, RESPONSES, SCORES
 from harness.store import Store
 
 
-# ---- reading what other stages made
 def load_prompts(ref: str, store: Store) -> list[Prompt]:
     return read_records(store.read(ref).path / PROMPTS, Prompt)
 
