@@ -50,7 +50,7 @@ class Question:
     order: Order
 
     @property
-    def shown(self) -> tuple[str, str]:
+    def texts_in_order(self) -> tuple[str, str]:
         """The two responses' texts, the first shown first."""
         texts = self.comparison.candidate.text, self.comparison.reference.text
         return texts[::-1] if self.order == "reference_first" else texts

@@ -19,8 +19,8 @@ BOOK = "calibration.json"
 SECONDS = 0.3  # of each measurement
 
 
-def rates(store: Store) -> Speed:
-    """This machine's, measured now where the store does not have them."""
+def measured_speed(store: Store) -> Speed:
+    """This machine's, measured now where the store does not have it."""
     import torch
 
     device = "cuda" if torch.cuda.is_available() else "cpu"

@@ -49,7 +49,7 @@ class Alpaca(Template):
 
     def _messages(self, question: Question, form: Form) -> list[Message]:
         prompt = question.comparison.prompt
-        texts = prompt.messages[-1].content, *question.shown
+        texts = prompt.messages[-1].content, *question.texts_in_order
         values = dict(zip(_ALPACA, texts, strict=True))
         return [
             turn.model_copy(update={"content": fill(turn.content, values, _SLOTS)}) if turn.role == "user" else turn

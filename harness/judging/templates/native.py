@@ -87,7 +87,7 @@ class Own(Template):
 
     def _messages(self, question: Question, form: Form) -> list[Message]:
         prompt = question.comparison.prompt
-        user = _compiled(self._variant(prompt)).render(_fenced(prompt, question.shown))
+        user = _compiled(self._variant(prompt)).render(_fenced(prompt, question.texts_in_order))
         asked = [Message(role="user", content=f"{user}\n\n{_compiled(self.ask[form]).render()}")]
         return [Message(role="system", content=_compiled(self.system).render()), *asked] if self.system else asked
 
