@@ -21,7 +21,8 @@ def main() -> None:
     except UserError as error:
         if debug:
             _traceback(error)
-        print(f"error: {hide(' '.join(str(error).split()))}", file=sys.stderr)
+        for line in error.lines:
+            print(f"error: {hide(line)}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         status = INTERRUPTED

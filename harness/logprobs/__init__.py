@@ -1,1 +1,5 @@
-"""One module from a packed batch to log-probs, which training and scoring share."""
+"""One module from a packed batch to log-probs, which training and scoring share.
+
+Taken by module, as they import torch: `batching` (examples as batches), `model` (LogProbModel), `targets` (a teacher's
+rows), `scoring` and `served` (what frozen models say of responses), `settings`.
+"""

@@ -1,1 +1,6 @@
-"""Names to checkpoints, loading, pruning, and chat formatting. Importing this imports no torch."""
+"""From names to checkpoints: finding, loading, converting and pruning them; their tokenizers and chat templates.
+
+Taken by module. Without torch: `specs` (names), `locate` (where files are), `reference` (a checkpoint in keys),
+`families`, `folders`, `hub`, `shapes`, `memory`, `speed`, `control_tokens`, `settings`. With it: `loading`,
+`tokenizers`, `chat`, `convert`, `pruning`.
+"""

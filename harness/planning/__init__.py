@@ -1,1 +1,5 @@
-"""What a run would take: tokens, time, memory, disk and the judge's bill; and what this machine has."""
+"""What a run would take: tokens, time, memory, disk and the judge's bill; and what this machine has.
+
+Taken by module: `cost` (each job's), `summary` (what `plan` prints), `calibration` (how fast this machine is),
+`doctor`.
+"""

@@ -115,10 +115,6 @@ def known(value: float | None, form: str, unit: str = "") -> Cell:
     return BLANK if value is None else number(value, format(value, form) + unit)
 
 
-def share(count: int, of: int) -> Cell:
-    return number(count / of, f"{count} of {of}") if of else BLANK
-
-
 def rate(value: float | None, interval: Ends, signed: bool) -> Cell:
     """A share of one with its interval, in percent; drawn in −1..1 where it has a sign, else in 0..1."""
     said = rate_cell(value, interval, signed)
@@ -179,6 +175,8 @@ MISSING_SHARE: Column[Rates] = Column(
 FAILED: Column[Rates] = counts("failed verdicts", lambda row: row.failed_verdicts)
 ORDERS: Column[Rates] = column("orders", lambda row: row.orders)
 FLIPS: Column[Row | ComparisonRates] = Column("flips", lambda row: _of(row.flips.count, row.flips.n, "no orders"))
+# where the orders stand beside it
+FLIPS_ALONE: Column[Row | ComparisonRates] = Column("flips", lambda row: _of(row.flips.count, row.flips.n, ""))
 TOKENS: Column[Lengths] = Column("tokens", lambda row: known(row.mean_tokens, ".0f"))
 CUT: Column[Lengths] = Column("cut", lambda row: known(row.cut_share, ".0%"))
 RANK: Column[Row | Ranked] = Column("rank", lambda row: Cell(rank_cell(row), float(row.rank[0]) if row.rank else ""))

@@ -89,7 +89,7 @@ def _rates_text(rows: Sequence[ComparisonRates]) -> str:
         c.MISSING_SHARE,
         c.FAILED,
         c.ORDERS,
-        c.FLIPS,
+        c.FLIPS_ALONE,
     ]
     return _section(columns, rows, "Brackets hold 95% intervals; docs/statistics.md says how each figure is made.", one)
 

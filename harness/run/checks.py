@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from harness.config import Config
-from harness.core.errors import UserError
+from harness.core.errors import RefusedError, UserError
 from harness.core.records import Prompt
 from harness.judging import Judge
 from harness.measures import measures
@@ -21,7 +21,7 @@ def check(config: Config, sources: Sources, to_be_asked: bool) -> None:
     """to_be_asked: whether the judges are to be asked now, and so need their keys.
 
     Raises:
-        UserError: all that is wrong, in one line.
+        RefusedError: all that is wrong, one line each.
     """
     evaluation = [found for found, _ in sources.evaluation]
     refusals = [
@@ -36,7 +36,7 @@ def check(config: Config, sources: Sources, to_be_asked: bool) -> None:
         if judge.name in config.judge.names:  # its parts measure no more than it does
             refusals += _unmeasurable(judge, evaluation)
     if refusals:
-        raise UserError("; ".join(refusals))
+        raise RefusedError(refusals)
 
 
 def _refused(ask: Callable[[], object]) -> list[str]:

@@ -101,7 +101,7 @@ class Job(BaseModel):
             where.pop(part or field, None)
         for name, known in type(self).model_fields.items():
             value = getattr(self, name)
-            if isinstance(value, Model):
+            if isinstance(value, Model) and name in data:
                 data[name] = value.in_key
             elif name in self.added_later and value == known.default:
                 del data[name]

@@ -1,1 +1,5 @@
-"""Models behind servers and in processes of their own; and which of them hold this machine's memory."""
+"""Models behind servers and in processes of their own; and which of them hold this machine's memory.
+
+Taken by module: `endpoint` (an OpenAI-compatible server), `pool` (many calls at once), `vllm_process`, `resident` (the
+models in memory), `settings`.
+"""

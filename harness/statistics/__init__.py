@@ -1,7 +1,5 @@
-"""Rates from verdicts, contrasts of methods, length control: with their uncertainty."""
+"""Rates from verdicts, contrasts of methods, length control, agreement: with their uncertainty. No torch here.
 
-from __future__ import annotations
-
-from harness.statistics.rates import Rates, rates
-
-__all__ = ["Rates", "rates"]
+Taken by module: `outcomes` (verdicts as columns, and the one rule of a prompt's outcome), `rates`, `contrasts`,
+`length`, `agreement`, `panel`, `alpaca`, `summary` (all of them, of any verdicts).
+"""

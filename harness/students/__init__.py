@@ -1,1 +1,4 @@
-"""What people take away: each trained student as a stock folder with its card; and to the hub."""
+"""What people take away: each trained student as a stock folder with its card; and to the hub.
+
+Taken by module: `folders`, `upload`.
+"""

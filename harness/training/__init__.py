@@ -1,1 +1,4 @@
-"""The one backbone that every method shares: the loop, its checkpoints, and adapters."""
+"""How weights are updated: the loop that every method shares, and adapters.
+
+Taken by module, as it imports torch: `loop`, `adapters`, `settings`.
+"""

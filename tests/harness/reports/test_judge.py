@@ -8,7 +8,7 @@ from harness.core.records import Order, Status, Verdict
 from harness.judging.collect import Tally
 from harness.judging.settings import Prices
 from harness.reports.judge import NAMED_AT_MOST, summary
-from harness.statistics import rates
+from harness.statistics.rates import rates
 
 BOTH: tuple[Order, ...] = ("candidate_first", "reference_first")
 Said = float | Status

@@ -113,7 +113,7 @@ def test_the_table_of_rates() -> None:
     assert row["preference rate"].startswith("+25.0% [") and row["win rate"].startswith("50.0% [")
     assert row["half-tie win rate"].startswith("62.5% [") and row["mean preference"].startswith("62.5% [")
     assert (row["W / T / L"], row["N"], row["missing"]) == ("2 / 1 / 1", "4", "1 (20.0%)")
-    assert (row["failed verdicts"], row["orders"], row["flips"]) == ("1", "none", "no orders")
+    assert (row["failed verdicts"], row["orders"], row["flips"]) == ("1", "none", "")
     assert list(tables(text)) == ["Rates", "Length", "AlpacaEval"]
 
 

@@ -439,3 +439,11 @@ def test_what_is_made_of_a_model_keeps_its_code_alone() -> None:
     model = Model(path="/a", digest="d", remote_code=True, chat_template=ChatTemplate(name="t", text="x"))
     assert model.made("train/1") == Model(artifact="train/1", remote_code=True)
     assert OTHER.made("train/1") == MODEL
+
+
+def test_a_model_that_is_no_part_of_a_key_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    job = next(job for job in JOBS if isinstance(job, EmbedJob))
+    other = job.model_copy(update={"model": Model(artifact="prune/other")})
+    assert other.ref != job.ref
+    monkeypatch.setattr(EmbedJob, "not_in_key", {**EmbedJob.not_in_key, "model": "known by its responses"})
+    assert other.ref == job.ref and "model" not in job.in_key
