@@ -20,7 +20,7 @@ DATE = 1_800_000_000.0  # a whole second, which an HTTP date can say
 
 
 class Clock:
-    """Put in the place of the time of `harness.endpoint`, of the test server and of event loops made by `loop`.
+    """Put in the place of the time of `harness.serving.endpoint`, of the test server and of event loops made by `loop`.
 
     It stands still while a call is under way, except for one that the server stalls: then, and while all wait, it
     jumps to the next moment that anybody waits for.

@@ -72,7 +72,7 @@ def own_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """A clock for `harness.endpoint` that moves only while nobody works."""
+    """A clock for `harness.serving.endpoint` that moves only while nobody works."""
     return Clock(monkeypatch)
 
 

@@ -104,8 +104,8 @@ def judge(
     store = open_store(config)
     judges = reading_judges(config, store, [comparison.prompt for comparison in comparisons])
     names = [candidate.stem, reference.stem]
-    who = Place("files", *(names if names[0] != names[1] else [str(candidate), str(reference)]))
-    place = {comparison.prompt.id: number for number, comparison in enumerate(comparisons)}
+    place = Place("files", *(names if names[0] != names[1] else [str(candidate), str(reference)]))
+    number_of = {comparison.prompt.id: number for number, comparison in enumerate(comparisons)}
     verdicts: list[Verdict] = []
     tallies: dict[str, Tally] = {}
     console = plain_console()
@@ -114,11 +114,11 @@ def judge(
             for asked in judges:
                 tick = view.stage(f"judge {asked.name}")
                 tallies[asked.name] = ask_for_verdicts(
-                    asked, comparisons, who, cache, verdicts.append, tick, request.refresh
+                    asked, comparisons, place, cache, verdicts.append, tick, request.refresh
                 )
     finally:
         if verdicts:
-            verdicts.sort(key=lambda row: (config.judge.names.index(row.judge), place[row.prompt_id], row.order))
+            verdicts.sort(key=lambda row: (config.judge.names.index(row.judge), number_of[row.prompt_id], row.order))
             write_jsonl(out, verdicts)
     print(summary(verdicts, tallies))
     console.print(f"{len(verdicts)} verdicts written to {out}", markup=False, soft_wrap=True)

@@ -104,17 +104,19 @@ def plan(request: RunRequest, out: Out = None, copy: Copy = None) -> None:
     from harness.config import preset_words, resolve
     from harness.core.progress import plain_console
     from harness.planning import summary as planning
-    from harness.planning.calibration import rates
-    from harness.planning.cost import estimate, grouped
+    from harness.planning.calibration import measured_speed
+    from harness.planning.cost import costs_of, grouped
     from harness.run.road import build_road
 
     preset, layers = request.layers()
     config = resolve(layers)
     store = open_store(config)
     road = build_road(config, store, download=False)
-    costs = list(estimate(road, store))
+    costs = list(costs_of(road, store))
     if any(cost and cost.seconds is None and cost.memory is not None for _, cost in costs):
-        costs = list(estimate(road, store, rates(store)))  # measured for a second, where something has never run here
+        costs = list(
+            costs_of(road, store, measured_speed(store))
+        )  # measured for a second, where something has never run here
     console = plain_console(stderr=False, width=None if sys.stdout.isatty() else 120)
     if preset:
         for line in preset_words(preset):

@@ -9,8 +9,6 @@ import sys
 
 # from glibc's malloc.h
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3
-
-
 _GIB = 2**30
 
 

@@ -6,8 +6,6 @@ import re
 
 # Controls and bidirectional overrides are invisible, or disguise text: shown by code point, here and in report.js.
 UNSEEN = re.compile("[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069\ufeff]")
-
-
 _MARKUP = re.compile(r"([\\`*_{}\[\]<>#!~&$])")
 
 

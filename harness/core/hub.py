@@ -11,9 +11,8 @@ from typing import Any, TypeVar
 from harness.core.errors import UserError
 
 T = TypeVar("T")
-
-
-OFFLINE_VARIABLES = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
+OFFLINE = "HF_HUB_OFFLINE"
+OFFLINE_VARIABLES = (OFFLINE, "TRANSFORMERS_OFFLINE")
 
 
 def within(seconds: float, call: Callable[[], T]) -> T:
@@ -42,7 +41,7 @@ def within(seconds: float, call: Callable[[], T]) -> T:
     return found
 
 
-TIMEOUT = 5  # seconds until the hub counts as out of reach
+TIMEOUT = 5.0  # seconds until the hub counts as out of reach
 
 
 def switched_on(variable: str) -> bool:
@@ -52,7 +51,8 @@ def switched_on(variable: str) -> bool:
 
 def offline() -> bool:
     """As the hub's client decides it: by transformers' own variable where its own is not set."""
-    return switched_on("HF_HUB_OFFLINE" if os.environ.get("HF_HUB_OFFLINE") else "TRANSFORMERS_OFFLINE")
+    own, transformers = OFFLINE_VARIABLES
+    return switched_on(own if os.environ.get(own) else transformers)
 
 
 def of_the_hub(error: Exception) -> bool:

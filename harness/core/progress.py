@@ -22,8 +22,6 @@ class Tick(Protocol):
 
 
 PLAIN_LINE_SECONDS = 15.0
-
-
 # stages shorter than this leave no line
 SILENT_SECONDS = 0.5
 

@@ -21,21 +21,11 @@ from harness.core.errors import UserError
 from harness.core.files import canonical_hash, write_atomically
 
 Ref = str  # "stage/key" of an artifact
-
-
 Facts = dict[str, Any]  # what a stage says of its work, kept in the artifact's manifest
-
-
 METRICS = "metrics.jsonl"  # a training's figures, step by step
-
-
 Role = Literal["system", "user", "assistant"]
-
-
 # none: the judge sees no order; unknown: it was shown one, and which is not known (imported judgments)
 Order = Literal["candidate_first", "reference_first", "none", "unknown"]
-
-
 Status = Literal["ok", "unparsable", "failed", "skipped"]
 IDENTICAL = "identical responses"  # the detail of a verdict that nobody was asked for
 

@@ -20,11 +20,7 @@ from typing import Any
 from harness.core.files import file_sha256
 
 HARNESS = "harness"  # its own code is not in keys by its text: each stage has a version
-
-
 SHARED = "baselines"  # followed from any plug-in: its losses are there to be imported
-
-
 INSTALLED = frozenset(Path(sysconfig.get_path(name)) for name in ("purelib", "platlib"))
 
 

@@ -26,16 +26,10 @@ from harness.generation.protocol import Sampling
 from harness.models.families import FAMILIES, has_own_code, windowed
 
 GROUPED_ATTENTION = "harness_grouped"
-
-
 # padding among prompts that are read together
 PADDED_SHARE = 0.15
-
-
 # rows are taken out of the batch once this share of it has finished
 FINISHED_SHARE = 0.1
-
-
 # tokens that a cache has room for before it is copied to a larger place
 ROOM = 64
 

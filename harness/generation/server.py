@@ -9,6 +9,7 @@ from typing import Any
 from harness.generation.protocol import Draw, Drawn, Request
 from harness.models import chat
 from harness.models.control_tokens import without_control_tokens
+from harness.models.settings import TEACHER_SERVER
 from harness.serving.pool import ask_all
 from harness.serving.settings import ModelServer
 
@@ -28,7 +29,7 @@ class ServerGenerator:
     def draw(self, rows: Sequence[Request], how: Draw) -> list[Drawn]:
         bodies = [self._body(row, how) for row in rows]
         lengths = [len(row.prompt) + how.sampling.max_new_tokens for row in rows]
-        replies = ask_all(self.server, "/chat/completions", bodies, lengths, _lacks_text)
+        replies = ask_all(self.server, TEACHER_SERVER, "/chat/completions", bodies, lengths, _lacks_text)
         return [self._drawn(reply) for reply in replies]
 
     def _body(self, row: Request, how: Draw) -> dict[str, Any]:

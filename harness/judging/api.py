@@ -26,20 +26,10 @@ from harness.serving.endpoint import Endpoint, FailedCallError, RefusedError, Se
 from harness.serving.pool import share
 
 TOP_LOG_PROBS = (20, 5)  # as many as servers give, and what some of them stop at
-
-
 READINGS = 2  # a reply that cannot be read is asked for once more
-
-
 GIVE_UP_AFTER = 50  # failed questions in a row, each after all its tries
-
-
 ALONE_AT_MOST = 3  # questions, one after another, to a server that has not answered any
-
-
-CHARACTERS_PER_TOKEN = 4
-
-
+BILLED_CHARACTERS_PER_TOKEN = 4  # expected of a call, and assumed where its reply does not say what it was charged for
 MAX_COST = "the limit of judge.max_cost is reached"
 
 
@@ -281,7 +271,7 @@ class OpenAIJudge(Judge):
             learning.merge(session.known)
             form = self.form_now(learning)
             body = self.body(question, form, learning)
-            length = sum(len(message["content"]) for message in body["messages"]) // CHARACTERS_PER_TOKEN
+            length = sum(len(message["content"]) for message in body["messages"]) // BILLED_CHARACTERS_PER_TOKEN
             expected = (length, 1 if form == "letter" else self.max_tokens)
             likely = session.prices.cost(*expected) or 0.0
             aside = await session.budget.take(likely)
@@ -399,13 +389,11 @@ def _usage(reply: dict[str, Any], expected_input: int) -> tuple[int, int]:
     if tokens_out is None:
         message = reply["choices"][0].get("message")
         content = message.get("content") if isinstance(message, dict) else None
-        tokens_out = len(str(content or "")) // CHARACTERS_PER_TOKEN + 1
+        tokens_out = len(str(content or "")) // BILLED_CHARACTERS_PER_TOKEN + 1
     return expected_input if tokens_in is None else tokens_in, tokens_out
 
 
 _sessions: dict[tuple[str, str, str], Session] = {}
-
-
 _budgets: WeakValueDictionary[str, Budget] = WeakValueDictionary()  # for as long as a session holds one
 
 

@@ -20,11 +20,7 @@ from harness.core.errors import UserError
 from harness.judging.protocol import Answer, Question
 
 CACHE = "verdicts.sqlite"
-
-
 KEPT = ("ok", "unparsable")
-
-
 WAIT_SECONDS = 60.0  # for another process that is writing
 
 

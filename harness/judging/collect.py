@@ -16,8 +16,6 @@ from harness.judging.protocol import Answer, Arrived, Comparison, Judge, Questio
 from harness.judging.settings import Prices
 
 LOOKED_UP_AT_ONCE = 256
-
-
 _TIE = Answer("ok", 0.5, IDENTICAL)
 
 
@@ -133,7 +131,7 @@ def ask(
 def ask_for_verdicts(
     judge: Judge,
     comparisons: Collection[Comparison],
-    names: Place,
+    place: Place,
     cache: VerdictCache | None,
     arrived: Callable[[Verdict], None],
     tick: Tick,
@@ -145,18 +143,18 @@ def ask_for_verdicts(
     total = len(comparisons) * len(judge.orders)
 
     def as_verdict(question: Question, answer: Answer) -> None:
-        arrived(_verdict(judge.name, names, question, answer))
+        arrived(_verdict(judge.name, place, question, answer))
 
     return ask(judge, questions, total, cache, as_verdict, tick, refresh)
 
 
-def _verdict(judge: str, names: Place, question: Question, answer: Answer) -> Verdict:
+def _verdict(judge: str, place: Place, question: Question, answer: Answer) -> Verdict:
     comparison = question.comparison
     return Verdict(
-        prompt_set=names.prompt_set,
+        prompt_set=place.prompt_set,
         prompt_id=comparison.prompt.id,
-        candidate=names.candidate,
-        reference=names.reference,
+        candidate=place.candidate,
+        reference=place.reference,
         order=question.order,
         status=answer.status,
         preference=answer.preference if answer.status == "ok" else None,

@@ -23,18 +23,10 @@ from harness.core.errors import UserError
 from harness.core.records import Order, Status, Verdict, read_jsonl
 
 Importer = Callable[[Sequence[Path], str | None], list[Verdict]]
-
-
 Judgment = tuple[str, dict[str, Any]]  # where it stands, and what it holds
-
-
 API_ERROR = "$ERROR$"  # what FastChat and Arena-Hard v0.1 write in place of an answer that never came
-
-
 # A label as a preference for the answer shown as A. Arena-Hard's own table counts `>>` three times instead.
 LABELS = {"A>>B": 1.0, "A>B": 0.75, "A=B": 0.5, "B=A": 0.5, "B>A": 0.25, "B>>A": 0.0}
-
-
 LABELS |= {"B<<A": 1.0, "B<A": 0.75, "A<B": 0.25, "A<<B": 0.0}
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 import time
+from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -121,9 +122,9 @@ class LetterJudge(Judge):
         """How many tokens the model takes, the reply's included."""
         return int(load_config(self.folder, self.remote_code).max_position_embeddings)
 
+    @abstractmethod
     def first_tokens(self, prompts: Sequence[Sequence[int]], tokens: list[int]) -> list[FirstToken]:
         """What the model says of each reply's first token, with the log-probs of `tokens`, in the prompts' order."""
-        raise NotImplementedError
 
     def _prompt(self, tokenizer: Any, question: Question) -> list[int]:
         try:

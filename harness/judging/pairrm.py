@@ -30,20 +30,10 @@ from harness.models.shapes import Shape
 from harness.serving.resident import hold
 
 SOURCE_TOKENS = 1224  # at most, its three control tokens included
-
-
 ALL_TOKENS = 2048  # of all three segments; what the source leaves is shared by the responses, 412 each at least
-
-
 SOURCE, FIRST, SECOND = "<|source|>", "<|candidate1|>", "<|candidate2|>"
-
-
 PREFIX_IDS = {"source_prefix_id": SOURCE, "cand1_prefix_id": FIRST, "cand2_prefix_id": SECOND}
-
-
 SETTINGS = ("n_tasks", "drop_out", "cand_prefix_id", *PREFIX_IDS)  # what a PairRM's config.json has beside DeBERTa's
-
-
 # llm-blender's words for a conversation (Blender.compare_conversations), to the letter: the weights have seen them
 CONVERSATION = "Finish the following coversation in each i-th turn by filling in <Response i> with your response."
 

@@ -19,8 +19,6 @@ from harness.judging.settings import Prices
 from harness.models.shapes import Shape
 
 BOTH_ORDERS: tuple[Order, ...] = ("candidate_first", "reference_first")
-
-
 NO_ORDER: tuple[Order, ...] = ("none",)
 
 
@@ -51,7 +49,7 @@ class Question:
     order: Order
 
     @property
-    def shown(self) -> tuple[str, str]:
+    def texts_in_order(self) -> tuple[str, str]:
         """The two responses' texts, the first shown first."""
         texts = self.comparison.candidate.text, self.comparison.reference.text
         return texts[::-1] if self.order == "reference_first" else texts

@@ -126,8 +126,6 @@ TYPICALITY = MeasureJudge(
     measure=measures.TEACHER_NLL.name,
     decide=typicality,
 )
-
-
 EMBEDDING = MeasureJudge(
     name="embedding",
     version=1,
@@ -137,8 +135,6 @@ EMBEDDING = MeasureJudge(
     measure=measures.EMBEDDING.name,
     decide=similarity,
 )
-
-
 PROXY = Unanimous(
     name="proxy",
     version=1,
@@ -146,6 +142,4 @@ PROXY = Unanimous(
     misses="whatever both parts miss: no one reads the text; it rewards being like the teacher, not being good",
     parts=(TYPICALITY, EMBEDDING),
 )
-
-
 JUDGES: tuple[Judge, ...] = (TYPICALITY, EMBEDDING, PROXY)

@@ -27,7 +27,7 @@ from harness.store import Store
 class Checkpoint:
     """The model of a local judge: the digest of its content, and its folder, once it is there.
 
-    chat_template, remote_code: as in jobs.Model; the digest covers them."""
+    chat_template, remote_code: as in `models.reference.Model`; the digest covers them."""
 
     digest: str
     folder: Path | None

@@ -12,11 +12,7 @@ from math import exp
 from typing import Literal
 
 Form = Literal["letter", "rationale", "structured"]
-
-
 Letters = tuple[str, str]  # what stands for the response shown first, and for the one shown second
-
-
 # Less than this share of the probability on the two letters, and the judge is not answering the question.
 LEAST_MASS = 0.1
 

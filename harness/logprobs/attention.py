@@ -17,8 +17,6 @@ from torch import Tensor
 from transformers import AttentionInterface, AttentionMaskInterface
 
 PACKED_ATTENTION = "harness_packed"
-
-
 # queries that are computed together: few calls, and little of what causality leaves out
 BLOCK = 128
 

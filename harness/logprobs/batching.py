@@ -22,8 +22,6 @@ from torch import Tensor
 from harness.core.errors import UserError
 
 Layout = Literal["packed", "padded"]
-
-
 # micro-batches that are still looked at for room: what a long list takes stays in proportion to it
 OPEN_PARTS = 32
 

@@ -20,8 +20,6 @@ from harness.models.families import FAMILIES, has_own_code, windowed
 
 # numbers in a chunk of logits: 128 MiB of float32
 CHUNK_NUMBERS = 2**25
-
-
 TokenLoss = Callable[[Tensor, Tensor], Tensor]
 
 

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from harness.core.errors import UserError
 from harness.logprobs.batching import Example
-from harness.serving.pool import NAME, ask_all
+from harness.models.settings import TEACHER_SERVER
+from harness.serving.pool import ask_all
 from harness.serving.settings import ModelServer
 
 
@@ -28,7 +29,7 @@ def served_log_probs(server: ModelServer, examples: Sequence[Example]) -> NDArra
     texts = [(example, response) for example in examples for response in example.responses]
     bodies = [_body(server, [*example.prompt, *response]) for example, response in texts]
     lengths = [len(body["prompt"]) for body in bodies]
-    replies = ask_all(server, "/completions", bodies, lengths, _lacks_choice)
+    replies = ask_all(server, TEACHER_SERVER, "/completions", bodies, lengths, _lacks_choice)
     sums = [
         response_log_prob(reply["choices"][0].get("prompt_logprobs"), len(example.prompt), response)
         for (example, response), reply in zip(texts, replies, strict=True)
@@ -61,15 +62,18 @@ def response_log_prob(rows: Any, start: int, response: Sequence[int]) -> float:
     """
     if not isinstance(rows, list):
         raise UserError(
-            f"{NAME} returns no prompt_logprobs: daDPO's teacher must be served by one that does, such as vLLM"
+            f"{TEACHER_SERVER} returns no prompt_logprobs: "
+            "daDPO's teacher must be served by one that does, such as vLLM"
         )
     if len(rows) != start + len(response):
-        raise UserError(f"{NAME} read {len(rows)} tokens where {start + len(response)} were sent: is it another model?")
+        raise UserError(
+            f"{TEACHER_SERVER} read {len(rows)} tokens where {start + len(response)} were sent: is it another model?"
+        )
     total = 0.0
     for place, token in enumerate(response, start):
         entry = rows[place].get(str(token)) if isinstance(rows[place], dict) else None
         value = entry.get("logprob") if isinstance(entry, dict) else None
         if not isinstance(value, int | float) or not isfinite(value):
-            raise UserError(f"{NAME} gives no log-prob of token {token} at place {place} of a prompt")
+            raise UserError(f"{TEACHER_SERVER} gives no log-prob of token {token} at place {place} of a prompt")
         total += value
     return total

@@ -35,9 +35,5 @@ def mean_nll(row: dict[str, Any]) -> NDArray[Any]:
 
 
 TEACHER_NLL = Measure("teacher_nll", "score", mean_nll)
-
-
 EMBEDDING = Measure("embedding", "embed", np.asarray, "all-minilm-l6-v2", frozenset({"bert"}))
-
-
 measures: Registry[Measure] = Registry("measure", lambda: {found.name: found for found in (TEACHER_NLL, EMBEDDING)})

@@ -20,20 +20,12 @@ from harness.core.records import Message, Prompt
 
 # private-use characters: no template changes or trims them
 _OPEN, _CLOSE = "\ue0f0", "\ue0f1"
-
-
 # Some templates write today's date. They are told one day, whenever it is: a prompt's ids depend on the prompt alone.
 # It is the one that LLaMA 3's template falls back to.
 TODAY = datetime(2024, 7, 26)
-
-
 HOW = {"tokenize": False, "add_generation_prompt": True, "strftime_now": TODAY.strftime}
-
-
 # what two templates are compared on beside a run's own conversations
 _USER = Message(role="user", content="Hello!")
-
-
 MADE_UP = {
     "a conversation with a system turn": (Message(role="system", content="Be brief."), _USER),
     "a conversation of two turns": (_USER, Message(role="assistant", content="Hello, how are you?"), _USER),

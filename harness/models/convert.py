@@ -1,4 +1,5 @@
-"""Pickled weights as safetensors: read as tensors and nothing else, a shard at a time, and written once."""
+"""GGUF files and pickled weights as plain checkpoints. Pickles are read as tensors and nothing else, a shard at a time,
+and written once."""
 
 from __future__ import annotations
 
@@ -27,8 +28,6 @@ _QWEN2_PIECES = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
-
-
 # What a GGUF file says of a text before the merges is a name, and transformers does not make of each what the original
 # tokenizer.json has: by `tokenizer.ggml.pre`, the normaliser and the pre-tokenizer that stand there.
 _BEFORE_MERGES: dict[str, Callable[[], tuple[Any, Any]]] = {

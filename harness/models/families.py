@@ -8,8 +8,6 @@ from typing import Any
 # plain one (where no window is set): their batches are packed. A test holds each to its own logits; add a family with
 # its test.
 FAMILIES = frozenset({"llama", "mistral", "qwen2", "qwen3"})
-
-
 # Families with scaled or capped logits, windows, or something else of their own: they travel padded, through their own
 # `forward`. Tested as the others are.
 PADDED_FAMILIES = frozenset(

@@ -9,12 +9,8 @@ from typing import Any
 from harness.core.errors import UserError
 
 SAFETENSORS, PICKLED, CODE = "*.safetensors", "pytorch_model*.bin", "*.py"
-
-
 # what shapes a response beside the weights: configuration, tokenizer, chat template
 SMALL_FILES = ("*.safetensors.index.json", "*.json", "*.jinja", "*.model", "*.txt")
-
-
 TOKENIZERS = ("tokenizer.json", "*.model", "vocab.*", "*.tiktoken")
 
 

@@ -9,11 +9,11 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from harness.core.errors import UserError
-from harness.core.hub import OFFLINE_VARIABLES, of_the_hub, switched_on, within
+from harness.core.hub import OFFLINE_VARIABLES, TIMEOUT, of_the_hub, switched_on, within
 from harness.models import folders
 
-# for a call to the hub, and for it with everything before it: looking up a name knows no limit of its own
-TIMEOUT, DEADLINE = 5.0, 10.0
+# seconds for a call to the hub with everything before it: looking up a name knows no limit of its own
+DEADLINE = 10.0
 
 
 class MissingModelError(UserError):
@@ -165,9 +165,3 @@ def hub_origin(path: Path) -> tuple[str, str] | None:
     """The hub id and the commit of a folder in the hub's cache; None for any other."""
     place = re.search(r"/models--([^/]+)/snapshots/([0-9a-f]{40})$", path.as_posix())
     return (place[1].replace("--", "/", 1), place[2]) if place else None
-
-
-def commit_of(path: Path) -> str | None:
-    """The commit that a folder in the hub's cache holds; None for any other."""
-    origin = hub_origin(path)
-    return origin[1] if origin else None

@@ -1,4 +1,4 @@
-"""Checkpoints and tokenizers into memory, and GGUF into a plain checkpoint."""
+"""Checkpoints into memory, and out of it."""
 
 from __future__ import annotations
 

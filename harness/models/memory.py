@@ -13,22 +13,12 @@ from __future__ import annotations
 from harness.models.shapes import Shape
 
 FP32, BF16 = 4, 2
-
-
 CHUNK_BYTES = 2**25 * FP32  # of logits at once (logprobs/model.py, which imports torch)
-
-
 ADAM = 2 * FP32
-
-
 # How a chunk of logits is held: as such, as probabilities, and as their gradient.
 COPIES_OF_LOGITS = 3
-
-
 # Logits of the last position in sampling: as such, at their temperature, as probabilities and cumulated.
 COPIES_IN_SAMPLING = 4
-
-
 Parts = dict[str, int]
 
 

@@ -8,6 +8,8 @@ from harness.core.section import Section
 from harness.models.specs import Prune
 from harness.serving.settings import ModelServer
 
+TEACHER_SERVER = "teacher_server"  # the setting below, as errors name it
+
 
 class ModelSettings(Section):
     """The student and its teacher."""

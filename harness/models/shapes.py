@@ -15,8 +15,6 @@ from harness.core.section import Section
 from harness.models import folders
 
 WeightType = Literal["float32", "bfloat16", "float16"]
-
-
 HALVES: dict[str, WeightType] = {"BF16": "bfloat16", "F16": "float16"}  # by safetensors' names
 
 

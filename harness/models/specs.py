@@ -74,8 +74,6 @@ def _load(folder: str, kind: type[Section]) -> dict[str, Any]:
 
 
 models: Registry[ModelSpec] = Registry("model", lambda: _load("models", ModelSpec))
-
-
 pairs: Registry[Pair] = Registry("pair", lambda: _load("pairs", Pair))
 
 

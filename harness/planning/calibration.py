@@ -14,13 +14,11 @@ from harness.models.speed import Speed
 from harness.store import Store
 
 BOOK = "calibration.json"
-
-
 SECONDS = 0.3  # of each measurement
 
 
-def rates(store: Store) -> Speed:
-    """This machine's, measured now where the store does not have them."""
+def measured_speed(store: Store) -> Speed:
+    """This machine's, measured now where the store does not have it."""
     import torch
 
     device = "cuda" if torch.cuda.is_available() else "cpu"

@@ -26,7 +26,7 @@ class Cost(Needs):
 Costs = Sequence[tuple[Job, Cost | None]]
 
 
-def estimate(road: Road, store: Store, speed: Speed | None = None) -> Iterator[tuple[Job, Cost | None]]:
+def costs_of(road: Road, store: Store, speed: Speed | None = None) -> Iterator[tuple[Job, Cost | None]]:
     """Every job with its cost, or None where its artifact is there. speed: of this machine, for stages that have not
     run yet; without it their time is unknown."""
     sizes = RoadSizes(road, store, speed)
@@ -36,11 +36,11 @@ def estimate(road: Road, store: Store, speed: Speed | None = None) -> Iterator[t
 
 
 def _cost(job: Job, sizes: RoadSizes, made: Sequence[dict[str, Any]]) -> Cost:
-    cost, measured = Cost(**vars(job.needs(sizes))), _measured_speed(job, made)
+    cost, measured = Cost(**vars(job.needs(sizes))), _pace(job, made)
     return replace(cost, seconds=cost.tokens / measured, measured=True) if measured else cost
 
 
-def _measured_speed(job: Job, manifests: Sequence[dict[str, Any]]) -> float | None:
+def _pace(job: Job, manifests: Sequence[dict[str, Any]]) -> float | None:
     """Tokens a second of the newest of these stages of its kind that its speed is known by."""
     data = job.model_dump(mode="json")
     for manifest in reversed(manifests):

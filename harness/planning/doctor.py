@@ -14,15 +14,12 @@ from harness.config import Config, layers
 from harness.core import section
 from harness.core.environment import environment
 from harness.core.errors import UserError
+from harness.core.hub import OFFLINE, OFFLINE_VARIABLES, switched_on, within
+from harness.core.secrets import KEY_VARIABLE
 from harness.core.units import in_bytes
 from harness.store import Store
 
 HUB, HUB_SECONDS = "https://huggingface.co", 3.0
-
-
-OFFLINE = "HF_HUB_OFFLINE"
-
-
 # What an extra brings, by the modules that must be there, and how it is installed.
 EXTRAS = {
     "embedded": (
@@ -34,15 +31,9 @@ EXTRAS = {
     "sentencepiece": (("sentencepiece", "google.protobuf"), "pip install sentencepiece protobuf"),
     "vllm": (("vllm",), "here it is not; --set vllm.python=PYTHON names an interpreter that has it"),
 }
-
-
-KEYS = ("OPENAI_API_KEY", "OPENAI_BASE_URL", "HF_TOKEN")
-
-
+KEYS = (KEY_VARIABLE, "OPENAI_BASE_URL", "HF_TOKEN")
 # Larger models than this (in parameters) take days without a GPU, whatever memory there is.
 LARGEST_WITHOUT_A_GPU = 1e9
-
-
 # Presets are looked at with prompts that are always here: what they need of a machine hangs on their models.
 STAND_IN: section.Layer = {"train_prompts": "everyday-train", "eval": ["everyday-test"]}
 
@@ -98,8 +89,6 @@ def _found(module: str) -> bool:
 
 def why_no_hub() -> str:
     """Why the hub cannot be reached; empty where it can."""
-    from harness.core.hub import OFFLINE_VARIABLES, switched_on, within
-
     for name in OFFLINE_VARIABLES:
         if switched_on(name):
             return f"not asked, since {name} is set; what is in its cache is used"
@@ -133,14 +122,14 @@ def missing(layer: section.Layer, here: Machine, store: Store) -> list[str]:
     Raises:
         UserError: its models cannot be had, or it is wrong.
     """
-    from harness.planning.cost import estimate
+    from harness.planning.cost import costs_of
     from harness.planning.summary import disk_needed, peak_memory
     from harness.run.road import build_road
 
     config = layers.resolve([layer])
     with _without_the_hub():  # it was asked once, and is not asked again for each model
         road = build_road(layers.resolve([layer, STAND_IN]), store, download=False)
-    costs = list(estimate(road, store))
+    costs = list(costs_of(road, store))
     lacks = _of_the_hub(config, [key for key in road.shapes if key.startswith("hub:")], here)
     for judge, _ in road.judges:
         try:

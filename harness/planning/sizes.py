@@ -17,7 +17,7 @@ from harness.run.road import Road
 from harness.store import Store
 
 # A chat template's own tokens, and how many characters make a token of English text.
-TEMPLATE_TOKENS, CHARACTERS_PER_TOKEN = 30, 4.5
+TEMPLATE_TOKENS, ENGLISH_CHARACTERS_PER_TOKEN = 30, 4.5
 
 
 class RoadSizes:
@@ -39,14 +39,14 @@ class RoadSizes:
 
     def longest_prompt(self, ref: Ref) -> int:
         longest = max(sum(len(message.content) for message in prompt.messages) for prompt in self._prompts[ref])
-        return round(longest / CHARACTERS_PER_TOKEN) + TEMPLATE_TOKENS
+        return round(longest / ENGLISH_CHARACTERS_PER_TOKEN) + TEMPLATE_TOKENS
 
     def read(self, prompts: Ref, responses: tuple[Ref, ...]) -> int:
         return self._prompt_tokens(prompts) + sum(self.responses(ref) for ref in responses)
 
     def _prompt_tokens(self, ref: Ref) -> int:
         found: list[Any] = [message.content for prompt in self._prompts[ref] for message in prompt.messages]
-        return round(sum(map(len, found)) / CHARACTERS_PER_TOKEN) + TEMPLATE_TOKENS * len(self._prompts[ref])
+        return round(sum(map(len, found)) / ENGLISH_CHARACTERS_PER_TOKEN) + TEMPLATE_TOKENS * len(self._prompts[ref])
 
     def responses(self, ref: Ref) -> int:
         if self._store.intact(ref):

@@ -8,7 +8,7 @@ from harness.core.errors import UserError
 from harness.core.records import Prompt
 from harness.prompts.rows import parse
 from harness.prompts.settings import Columns
-from harness.prompts.sources import Row, Table
+from harness.prompts.sources import RawRow, SourceTable
 
 # Names that columns of public sets and of people's own files have, by what they hold.
 TEXTS = {
@@ -16,22 +16,14 @@ TEXTS = {
     "messages": ("messages", "conversations", "conversation"),
     "turns": ("turns",),
 }
-
-
 IDS, CATEGORIES = ("id", "question_id", "prompt_id", "uid"), ("category",)
-
-
 # The same, where the prompts' column has this name: a `context` belongs to an `instruction` and to nothing else.
 INPUTS = {"instruction": ("input", "context", "instances")}
-
-
 ANSWERS = {"prompt": ("answer",), "messages": ("answer",), "turns": ("reference",)}
-
-
 SHAREGPT_ROLES = {"human": "user", "gpt": "assistant"}
 
 
-def chosen(said: Columns, table: Table) -> Columns:
+def chosen(said: Columns, table: SourceTable) -> Columns:
     """The column of each thing: as said, or guessed by its name.
 
     Raises:
@@ -64,13 +56,13 @@ def chosen(said: Columns, table: Table) -> Columns:
     return Columns(**given)
 
 
-def prompt_of(row: Row, columns: Columns, where: str) -> Prompt:
+def prompt_of(row: RawRow, columns: Columns, where: str) -> Prompt:
     """A foreign row as a prompt.
 
     Raises:
         UserError: it is none; the message begins with `where`.
     """
-    made: Row = {"category": row.get(columns.category or ""), "answer": _first(row.get(columns.answer or ""))}
+    made: RawRow = {"category": row.get(columns.category or ""), "answer": _first(row.get(columns.answer or ""))}
     if columns.prompt:
         text, more = row.get(columns.prompt), _input(row.get(columns.input or ""))
         made["prompt"] = f"{text}\n\n{more}" if more.strip() and isinstance(text, str) else text

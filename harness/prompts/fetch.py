@@ -9,11 +9,9 @@ from typing import Any
 from harness.core.errors import UserError
 from harness.core.hub import TIMEOUT, asking, offline
 from harness.prompts.settings import PromptSource
-from harness.prompts.sources import Table, of_dataset, open_table
+from harness.prompts.sources import SourceTable, of_dataset, open_table
 
 MAIN = "main"
-
-
 COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
@@ -21,7 +19,7 @@ class MissingPromptsError(UserError):
     """A prompt set that this machine does not have and cannot get now."""
 
 
-def fetch(source: PromptSource, download: bool) -> tuple[Table, str]:
+def fetch(source: PromptSource, download: bool) -> tuple[SourceTable, str]:
     """The table of a data set, and its commit.
 
     Raises:
@@ -31,7 +29,7 @@ def fetch(source: PromptSource, download: bool) -> tuple[Table, str]:
     return _file(source, download) if source.file else _dataset(source, download)
 
 
-def _file(source: PromptSource, download: bool) -> tuple[Table, str]:
+def _file(source: PromptSource, download: bool) -> tuple[SourceTable, str]:
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
@@ -49,7 +47,7 @@ def _file(source: PromptSource, download: bool) -> tuple[Table, str]:
     return open_table(path), path.parts[-1 - len(Path(str(source.file)).parts)]
 
 
-def _dataset(source: PromptSource, download: bool) -> tuple[Table, str]:
+def _dataset(source: PromptSource, download: bool) -> tuple[SourceTable, str]:
     import datasets
 
     datasets.logging.set_verbosity_error()

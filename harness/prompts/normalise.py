@@ -15,7 +15,7 @@ from harness.prompts import fetch
 from harness.prompts.columns import chosen, prompt_of
 from harness.prompts.rows import parse
 from harness.prompts.settings import TEST_SHARE, Columns, PromptSource
-from harness.prompts.sources import Table, open_table
+from harness.prompts.sources import SourceTable, open_table
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def read_set(name: str, source: PromptSource, download: bool) -> PromptSet:
     return PromptSet(name, prompts, again, said, source.license, duplicates, skipped)
 
 
-def _read(table: Table, source: PromptSource) -> tuple[tuple[Prompt, ...], int, int]:
+def _read(table: SourceTable, source: PromptSource) -> tuple[tuple[Prompt, ...], int, int]:
     """A table's prompts; how many were duplicates, and how many rows held none."""
     own = table.lines and source.columns == Columns() and _is_own(table)
     errors: list[str] | None = [] if source.hub else None  # who reads a hub's set cannot mend its rows
@@ -97,7 +97,7 @@ def _read(table: Table, source: PromptSource) -> tuple[tuple[Prompt, ...], int, 
     return tuple(prompts.values()), duplicates, len(errors or ())
 
 
-def _is_own(table: Table) -> bool:
+def _is_own(table: SourceTable) -> bool:
     """Whether a JSONL file is of our own format, by its first row; that of an empty file is."""
     for where, row in table.rows(table.columns):
         try:
@@ -108,11 +108,11 @@ def _is_own(table: Table) -> bool:
     return True
 
 
-def _own(table: Table) -> Iterator[tuple[str, Prompt]]:
+def _own(table: SourceTable) -> Iterator[tuple[str, Prompt]]:
     return ((where, parse(row, where)) for where, row in table.rows(table.columns))
 
 
-def _foreign(table: Table, said: Columns, errors: list[str] | None) -> Iterator[tuple[str, Prompt]]:
+def _foreign(table: SourceTable, said: Columns, errors: list[str] | None) -> Iterator[tuple[str, Prompt]]:
     """The prompts of a foreign table. errors: where rows that hold none are put; else the first is raised."""
     columns = chosen(said, table)
     for where, row in table.rows(list(dict.fromkeys(columns.model_dump(exclude_none=True).values()))):

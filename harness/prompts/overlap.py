@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from harness.core.records import Prompt
 
 WORD = re.compile(r"\w+")
-
-
 EXAMPLES = 5
 
 

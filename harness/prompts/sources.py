@@ -12,28 +12,24 @@ from typing import Any
 from harness.core.errors import UserError
 from harness.core.records import read_jsonl
 
-Row = dict[str, Any]
-
-
+RawRow = dict[str, Any]
 SAVED = ("dataset_info.json", "dataset_dict.json")  # what a saved `datasets` folder holds one of
-
-
 SUFFIXES = frozenset({".jsonl", ".json", ".csv", ".parquet"})
 
 
 @dataclass(frozen=True)
-class Table:
+class SourceTable:
     """A table whose rows are read once its columns are chosen: a column may hold far more than the prompts do.
 
     rows: gives, of the columns asked for, (what an error calls the row, the row). lines: it is a JSONL file."""
 
     where: str
     columns: tuple[str, ...]
-    rows: Callable[[Sequence[str]], Iterator[tuple[str, Row]]]
+    rows: Callable[[Sequence[str]], Iterator[tuple[str, RawRow]]]
     lines: bool = False
 
 
-def open_table(path: Path, split: str | None = None) -> Table:
+def open_table(path: Path, split: str | None = None) -> SourceTable:
     """The table in a file or folder; any other suffix than those known is read as JSONL.
 
     Raises:
@@ -49,17 +45,17 @@ def open_table(path: Path, split: str | None = None) -> Table:
     return readers.get(path.suffix, _jsonl)(path)
 
 
-def _listed(path: Path, rows: list[tuple[str, Row]], lines: bool = False) -> Table:
+def _listed(path: Path, rows: list[tuple[str, RawRow]], lines: bool = False) -> SourceTable:
     """A table that is in memory already; its columns are those of all rows."""
     columns = tuple(dict.fromkeys(name for _, row in rows for name in row))
-    return Table(str(path), columns, lambda _: iter(rows), lines)
+    return SourceTable(str(path), columns, lambda _: iter(rows), lines)
 
 
-def _jsonl(path: Path) -> Table:
+def _jsonl(path: Path) -> SourceTable:
     return _listed(path, [(f"{path}:{number}", row) for number, row in read_jsonl(path)], lines=True)
 
 
-def _json(path: Path) -> Table:
+def _json(path: Path) -> SourceTable:
     """A list of objects; or JSONL by another name."""
     try:
         text = path.read_text(encoding="utf-8")
@@ -80,10 +76,10 @@ def _json(path: Path) -> Table:
     return _listed(path, [(f"{path}: row {number}", row) for number, row in enumerate(data, 1)])
 
 
-def _csv(path: Path) -> Table:
+def _csv(path: Path) -> SourceTable:
     """Every cell is a text, as it stands: `NA` and `1.0` too."""
     csv.field_size_limit(2**31 - 1)  # prompts may be longer than the 128 KiB that a cell may have otherwise
-    rows: list[tuple[str, Row]] = []
+    rows: list[tuple[str, RawRow]] = []
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, strict=True)
@@ -95,10 +91,10 @@ def _csv(path: Path) -> Table:
                 rows.append((where, dict(zip(header, cells, strict=True))))
     except (csv.Error, UnicodeDecodeError, OSError) as error:
         raise UserError(f"{path}: cannot be read as CSV in UTF-8 ({_one_line(error)})") from error
-    return Table(str(path), tuple(header), lambda _: iter(rows))
+    return SourceTable(str(path), tuple(header), lambda _: iter(rows))
 
 
-def _parquet(path: Path) -> Table:
+def _parquet(path: Path) -> SourceTable:
     import pyarrow
     import pyarrow.parquet
 
@@ -107,17 +103,17 @@ def _parquet(path: Path) -> Table:
     except (pyarrow.ArrowException, OSError) as error:
         raise UserError(f"{path}: cannot be read as Parquet ({_one_line(error)})") from error
 
-    def rows(columns: Sequence[str]) -> Iterator[tuple[str, Row]]:
+    def rows(columns: Sequence[str]) -> Iterator[tuple[str, RawRow]]:
         try:
             read = pyarrow.parquet.read_table(path, columns=list(columns)).to_pylist()
         except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
             raise UserError(f"{path}: cannot be read as Parquet ({_one_line(error)})") from error
         return ((f"{path}: row {number}", row) for number, row in enumerate(read, 1))
 
-    return Table(str(path), names, rows)
+    return SourceTable(str(path), names, rows)
 
 
-def _saved(path: Path, split: str | None) -> Table:
+def _saved(path: Path, split: str | None) -> SourceTable:
     if not any((path / name).is_file() for name in SAVED):
         raise UserError(f"{path} is a folder, and not one that `datasets` saved (it holds no {' and no '.join(SAVED)})")
     import datasets
@@ -138,14 +134,14 @@ def _saved(path: Path, split: str | None) -> Table:
     return of_dataset(data, str(path))
 
 
-def of_dataset(data: Any, where: str) -> Table:
+def of_dataset(data: Any, where: str) -> SourceTable:
     """The table in a `datasets.Dataset`."""
 
-    def rows(columns: Sequence[str]) -> Iterator[tuple[str, Row]]:
+    def rows(columns: Sequence[str]) -> Iterator[tuple[str, RawRow]]:
         chosen = data.with_format(None).select_columns(list(columns))
         return ((f"{where}: row {number}", row) for number, row in enumerate(chosen, 1))
 
-    return Table(where, tuple(data.column_names), rows)
+    return SourceTable(where, tuple(data.column_names), rows)
 
 
 def _one_line(error: Exception) -> str:

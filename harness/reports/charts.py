@@ -17,27 +17,13 @@ from harness.results.schema import MethodFacts, Results, Row
 from harness.statistics.outcomes import from_records, outcomes
 
 COLOURS = 8  # c0 … c7 in report.css
-
-
 MOST_POINTS = 400  # of one line or one method's cloud: more is not seen, and makes the page heavy
-
-
 FEW_POINTS = 30  # a line of so few shows its points
-
-
 WIDTH, HEIGHT = 290, 195
-
-
 LEFT, RIGHT, TOP, BOTTOM = 40, WIDTH - 10, 10, HEIGHT - 36  # of the plot within
-
-
 Point = tuple[float, float]
-
-
 # The verdicts that the board's figures rest on, by prompt set and candidate.
 Deciding = Mapping[tuple[str, str], Sequence[Verdict]]
-
-
 Metrics = Mapping[str, Sequence[Mapping[str, Any]]]  # each training's curve
 
 

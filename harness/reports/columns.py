@@ -30,14 +30,10 @@ from harness.statistics.contrasts import Candidates, Difference
 from harness.statistics.length import LengthControl
 from harness.statistics.outcomes import STATUSES
 from harness.statistics.rates import Rates
-from harness.statistics.summary import Comparison, Ranked, SetContrast
+from harness.statistics.summary import ComparisonRates, Ranked, SetContrast
 
 Ends = Sequence[float] | None
-
-
 R_contra = TypeVar("R_contra", contravariant=True)
-
-
 Whole = TypeVar("Whole")
 
 
@@ -174,9 +170,9 @@ MISSING_SHARE: Column[Rates] = Column(
 )
 FAILED: Column[Rates] = counts("failed verdicts", lambda row: row.failed_verdicts)
 ORDERS: Column[Rates] = column("orders", lambda row: row.orders)
-FLIPS: Column[Row | Comparison] = Column("flips", lambda row: _of(row.flips.count, row.flips.n, "no orders"))
+FLIPS: Column[Row | ComparisonRates] = Column("flips", lambda row: _of(row.flips.count, row.flips.n, "no orders"))
 # where the orders stand beside it
-FLIPS_ALONE: Column[Row | Comparison] = Column("flips", lambda row: _of(row.flips.count, row.flips.n, ""))
+FLIPS_ALONE: Column[Row | ComparisonRates] = Column("flips", lambda row: _of(row.flips.count, row.flips.n, ""))
 TOKENS: Column[Lengths] = Column("tokens", lambda row: known(row.mean_tokens, ".0f"))
 CUT: Column[Lengths] = Column("cut", lambda row: known(row.cut_share, ".0%"))
 RANK: Column[Row | Ranked] = Column("rank", lambda row: Cell(rank_cell(row), float(row.rank[0]) if row.rank else ""))
@@ -186,7 +182,7 @@ SPREAD: Column[Row] = Column(
 KIND: Column[Row] = column("kind", lambda row: KINDS[row.kind])
 IDENTICAL: Column[Row] = counts("identical", lambda row: row.identical)
 PROMPT_SET: Column[Row | LengthFigures] = column("on", lambda row: row.prompt_set)
-JUDGE: Column[Row | LengthFigures | JudgingFigures | Comparison] = column("judge", lambda row: row.judge)
+JUDGE: Column[Row | LengthFigures | JudgingFigures | ComparisonRates] = column("judge", lambda row: row.judge)
 
 
 def method(colours: Mapping[str, str] | None = None) -> Column[Row | LengthFigures]:

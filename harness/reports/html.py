@@ -21,11 +21,11 @@ from harness.core.records import RunPrompt, RunResponse, Verdict, read_jsonl, re
 from harness.reports import charts, tables
 from harness.reports.cells import facts, warnings
 from harness.reports.charts import Deciding, Metrics
-from harness.results.figures import TEACHER
 from harness.results.folder import CONFIG, CURVES, RUN_PROMPTS, RUN_RESPONSES
 from harness.results.reading import read_results
 from harness.results.schema import Results
 from harness.run.jobs import VERDICTS
+from harness.run.rows import TEACHER
 from harness.statistics.agreement import both_orders
 from harness.statistics.outcomes import Outcome, outcomes_by_prompt
 from harness.statistics.panel import SUMMARIES, panel_verdicts
@@ -67,7 +67,7 @@ def report_html(run: ReportData) -> str:
     prompts = {(prompt.prompt_set, prompt.id): prompt for prompt in run.prompts or ()}
     return _page(
         "report.html.j2",
-        v=_shown(results),
+        v=_run_parts(results),
         categories=tables.categories(results, prompts, deciding),
         curves=charts.curves(results, run.metrics or {}),
         clouds=charts.clouds(results, deciding),
@@ -80,10 +80,10 @@ def report_html(run: ReportData) -> str:
 
 def render_leaderboard(runs: Sequence[Results]) -> str:
     """The boards of several runs on one page, each in a section of its own: rows of different runs share no table."""
-    return _page("leaderboard.html.j2", runs=[_shown(run) for run in runs])
+    return _page("leaderboard.html.j2", runs=[_run_parts(run) for run in runs])
 
 
-def _shown(results: Results) -> dict[str, Any]:
+def _run_parts(results: Results) -> dict[str, Any]:
     """What both pages show of a run."""
     sets = [prompt_set.name for prompt_set in results.prompt_sets]
     return {

@@ -16,7 +16,7 @@ from harness.judging.check.check import (
     Position,
     Report,
 )
-from harness.judging.check.perturbation import LEVEL, LONG, DamageCurve
+from harness.judging.check.perturbation import LEVEL, LONG, PerturbationCurve
 from harness.reports.columns import pipes
 from harness.statistics.agreement import Mean, Share
 from harness.statistics.rates import Interval
@@ -126,7 +126,7 @@ def _consistency_lines(found: Consistency | None) -> str:
     )
 
 
-def _damage_table(curves: Sequence[DamageCurve]) -> str:
+def _damage_table(curves: Sequence[PerturbationCurve]) -> str:
     if not curves:
         return f"Not asked: it takes two responses of {LONG} sentences or more."
     rows = [

@@ -10,11 +10,7 @@ from harness.core.escape import visible
 from harness.run.preview import Part, Piece, Preview
 
 SPACE, LINE, TAB = "␣", "↵", "⇥"
-
-
 IN_LOSS, CONTROL = "green underline", "bold"
-
-
 _HOW = {
     "responses": "prompt and the teacher's response",
     "pairs": "prompt once, then the teacher's response (chosen) and the student's (rejected)",

@@ -16,20 +16,16 @@ from harness.statistics.summary import (
     AlpacaEval,
     Compared,
     ComparedLength,
-    Comparison,
+    ComparisonRates,
     Ranked,
+    RankedTable,
     Ranking,
     SetContrast,
     Statistics,
-    Table,
 )
 
 NAMED_AT_MOST = 10  # names in a line
-
-
 _ONE_ORDER = "no prompt was judged in its other order; a preference for the first place is in these figures"
-
-
 _ORDERS = {
     "both": "both",
     "one": f"one: {_ONE_ORDER}",
@@ -72,11 +68,11 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(_line(name) for name in names[:NAMED_AT_MOST]) + rest
 
 
-def _within(row: Comparison | ComparedLength | Ranking) -> str:
+def _within(row: ComparisonRates | ComparedLength | Ranking) -> str:
     return f"on {row.prompt_set} against {row.reference} by {row.judge}"
 
 
-def _rates_text(rows: Sequence[Comparison]) -> str:
+def _rates_text(rows: Sequence[ComparisonRates]) -> str:
     one = f"Orders *one*: {_ONE_ORDER}." if any(row.orders == "one" for row in rows) else ""
     columns = [
         *_names(Compared),
@@ -97,7 +93,7 @@ def _rates_text(rows: Sequence[Comparison]) -> str:
 def _ranks_text(tables: Sequence[Ranking]) -> str:
     rows = [_Place(table, row) for table in tables for row in table.rows]
     columns: list[Column[_Place]] = [
-        *_names(Table, "table."),
+        *_names(RankedTable, "table."),
         c.RANK.of(lambda place: place.row),
         c.column("candidate", lambda place: place.row.candidate),
         c.AS_IT_IS.of(lambda place: place.row),
@@ -116,7 +112,7 @@ class _Place(NamedTuple):
 
 def _contrasts_text(rows: Sequence[SetContrast]) -> str:
     columns = [
-        *_names(Table),
+        *_names(RankedTable),
         c.PAIR.named("contrast"),
         c.difference(),
         c.P,

@@ -16,22 +16,19 @@ from harness.results.schema import (
     ContrastFigures,
     Figures,
     JudgingFigures,
-    Kind,
     LengthFigures,
     Lengths,
     Row,
     SetFigures,
 )
+from harness.run.rows import TEACHER, Kind
 from harness.statistics.agreement import agreements
 from harness.statistics.contrasts import contrasts
 from harness.statistics.length import length_controls
 from harness.statistics.outcomes import STATUSES, ComparisonKey, Orders, Outcomes, from_runs, outcomes
 from harness.statistics.panel import MAJORITY, SUMMARIES, panel_verdicts
 from harness.statistics.rates import MAX_MISSING, Rates
-from harness.statistics.summary import Comparison, comparisons, ranking
-
-TEACHER = "teacher"  # the reference of every comparison
-
+from harness.statistics.summary import ComparisonRates, comparisons, ranking
 
 # At 80 prompts a preference rate's 95% interval is about ±17 points wide: less ranks nothing.
 RANKABLE_PROMPTS = 80
@@ -57,7 +54,7 @@ class Declared:
         return MAJORITY if len(self.judges) > 1 else self.judges[0]
 
     @property
-    def shown(self) -> list[str]:
+    def judges_shown(self) -> list[str]:
         """All judges of the board, the deciding one first."""
         panels = list(SUMMARIES) if len(self.judges) > 1 else []
         return list(dict.fromkeys([*panels, *self.judges, *self.parts]))
@@ -101,7 +98,7 @@ def figures(declared: Declared, runs: Mapping[str, RunRows], rank_incomplete: bo
             rank=None,
         )
         for prompt_set, in_domain in declared.sets.items()
-        for judge in declared.shown
+        for judge in declared.judges_shown
         for candidate, kind in declared.candidates.items()
         if (key := (prompt_set, candidate, TEACHER, judge)) in known
     ]
@@ -132,7 +129,9 @@ def figures(declared: Declared, runs: Mapping[str, RunRows], rank_incomplete: bo
     return Figures(
         prompt_sets=tuple(sets),
         rows=tuple(rows),
-        judging=tuple(_judging(judge, groups, known, rows) for judge in declared.shown if judge not in SUMMARIES),
+        judging=tuple(
+            _judging(judge, groups, known, rows) for judge in declared.judges_shown if judge not in SUMMARIES
+        ),
         agreement=tuple(agreements(found, declared.judges)),
         contrasts=tuple(
             ContrastFigures(**dict(made), distinguishable=made.distinguishable)
@@ -148,7 +147,7 @@ def figures(declared: Declared, runs: Mapping[str, RunRows], rank_incomplete: bo
 
 
 def _orders(
-    declared: Declared, known: Mapping[ComparisonKey, Comparison], prompt_set: str, candidate: str, judge: str
+    declared: Declared, known: Mapping[ComparisonKey, ComparisonRates], prompt_set: str, candidate: str, judge: str
 ) -> Orders:
     """The orders of a row's verdicts; a panel's are those of its members."""
     members = declared.judges if judge in SUMMARIES else [judge]
@@ -217,7 +216,7 @@ def _by_run(found: Outcomes, runs: Mapping[str, RunRows]) -> dict[str, Any]:
 def _judging(
     judge: str,
     groups: Mapping[CandidateKey, Sequence[Verdict]],
-    known: Mapping[ComparisonKey, Comparison],
+    known: Mapping[ComparisonKey, ComparisonRates],
     rows: Sequence[Row],
 ) -> JudgingFigures:
     """One judge's verdicts over everything, counted; ties are among the outcomes of rows."""

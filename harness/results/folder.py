@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
@@ -30,33 +30,28 @@ from harness.core.records import (
 from harness.judging import Judge
 from harness.prompts import PromptSet
 from harness.prompts.overlap import overlap
-from harness.results.figures import TEACHER, Declared, RunRows, figures
+from harness.results.figures import Declared, RunRows, figures
 from harness.results.schema import (
     EvaluationFacts,
     JudgeFacts,
-    Kind,
     MethodFacts,
     PairFacts,
     PruningFacts,
+    RecordedSettings,
     Results,
     RunFacts,
     SetFacts,
     TrainedFacts,
     TrainingFacts,
-    TrainingSettings,
 )
 from harness.run.jobs import RESPONSES, VERDICTS, PruneJob
 from harness.run.road import Evaluation, Road, run_digest
-from harness.run.rows import Entry
+from harness.run.rows import TEACHER, Entry
 from harness.statistics.panel import SUMMARIES
 from harness.store import Store
 
 RESULTS, CONFIG, BOARD = "results.json", "config.yaml", "leaderboard.md"
-
-
 P = TypeVar("P", bound=Record)
-
-
 RUN_PROMPTS, RUN_RESPONSES, CURVES = "prompts.jsonl", "responses.jsonl", "metrics"
 
 
@@ -70,7 +65,7 @@ def declared(road: Road) -> Declared:
     config = road.config
     return Declared(
         sets={evaluation.name: evaluation.in_domain for evaluation in road.evaluations},
-        candidates={one.name: cast(Kind, one.kind) for one in road.evaluations[0].candidates},
+        candidates={one.name: one.kind for one in road.evaluations[0].candidates},
         judges=config.judge.names,
         parts=[judge.name for judge, _ in road.judges],
         contrasts=config.contrasts or (),
@@ -166,7 +161,7 @@ def described_entry(entry: Entry, artifact: Ref, facts: Facts) -> MethodFacts:
         controls=entry.controls,
         token_matched=entry.match_tokens,
         why=entry.why,
-        settings=TrainingSettings.model_validate(entry.shaping),
+        settings=RecordedSettings.model_validate(entry.shaping),
         artifact=artifact,
         facts=TrainedFacts.model_validate(facts),
     )

@@ -18,9 +18,7 @@ from harness.run.jobs import VERDICTS, Job, JudgeJob, TrainJob
 from harness.run.road import TEACHER_SEED, Road
 from harness.store import MANIFEST, Store
 
-SCHEMA = 1
-
-
+MANIFEST_SCHEMA = 1
 FILES = (RESULTS, VERDICTS, RUN_RESPONSES, RUN_PROMPTS, CONFIG, BOARD)
 
 
@@ -73,7 +71,7 @@ class Sums(Record):
 
 
 class _Version(Record):
-    version: int = Field(default=SCHEMA, alias="schema", description="version of this schema")
+    version: int = Field(default=MANIFEST_SCHEMA, alias="schema", description="version of this schema")
 
 
 class _MadeWith(Record):
@@ -202,7 +200,7 @@ def read_manifest(folder: Path) -> Manifest:
     Raises:
         UserError: there is none, or none of this version.
     """
-    return read_part(folder, MANIFEST, "a manifest", Manifest, SCHEMA)
+    return read_part(folder, MANIFEST, "a manifest", Manifest, MANIFEST_SCHEMA)
 
 
 def changed_files(folder: Path) -> list[str]:

@@ -13,10 +13,11 @@ from harness.core.errors import UserError
 from harness.core.files import canonical_hash
 from harness.core.records import Verdict, plain
 from harness.methods import shaping
-from harness.results.figures import TEACHER, Declared, RunRows, figures
+from harness.results.figures import Declared, RunRows, figures
 from harness.results.folder import declared_in, read_made
 from harness.results.reading import read_results
-from harness.results.schema import Kind, MethodFacts, Results
+from harness.results.schema import MethodFacts, Results
+from harness.run.rows import TEACHER, Kind
 
 
 def boards(folders: Sequence[Path], rank_incomplete: bool = False) -> list[Results]:

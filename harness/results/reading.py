@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +34,10 @@ from harness.results.folder import (
 )
 from harness.results.manifest import Manifest, Stage, read_manifest
 from harness.results.schema import (
-    SCHEMA,
+    RESULTS_SCHEMA,
     Configured,
     EvaluationFacts,
     JudgeFacts,
-    Kind,
     MethodFacts,
     PairFacts,
     PruningFacts,
@@ -46,12 +46,10 @@ from harness.results.schema import (
     SetFacts,
     TrainingFacts,
 )
-from harness.run.rows import CEILING, UNTRAINED, entries_of
+from harness.run.rows import CEILING, UNTRAINED, Kind, entries_of
 from harness.statistics.panel import SUMMARIES
 
 Older = Mapping[str, Any]  # a results file of whatever version
-
-
 # stages by the labels that they have in the manifests of older versions
 _TEACHER, _SAMPLES, _TRAINING = "responses: teacher, training prompts", "responses: teacher for judging,", "train "
 
@@ -63,19 +61,27 @@ def read_results(folder: Path) -> Results:
         UserError: there are none, or of a newer version; or they are damaged.
     """
     if not is_older(folder):
-        return read_part(folder, RESULTS, "results", Results, SCHEMA)
-    old, path = read_versioned(folder, RESULTS, "results", SCHEMA), folder / RESULTS
-    version = f"{path} is of an older version ({old['schema']}, this program writes {SCHEMA})"
+        return read_part(folder, RESULTS, "results", Results, RESULTS_SCHEMA)
+    old, path = read_versioned(folder, RESULTS, "results", RESULTS_SCHEMA), folder / RESULTS
+    version = f"{path} is of an older version ({old['schema']}, this program writes {RESULTS_SCHEMA})"
     made, manifest = read_made(folder), read_manifest(folder)
     try:
-        found = _computed(folder, old, made, manifest)
+        kept = _kept(folder, old, made, manifest)
     except (UserError, LookupError, TypeError, AttributeError, ValueError) as error:
-        what = f"no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
-        if isinstance(error, ValidationError):
-            what = first_fault(error).removeprefix("it has ")
-        raise UserError(f"{version} and cannot be computed again ({what}); run it again") from error
+        raise _not_again(version, error) from error
+    try:
+        found = _computed(kept, {manifest.name: made})
+    except ValidationError as error:  # what was kept is not what it should be; any other error is our own
+        raise _not_again(version, error) from error
     print(f"note: {version}; computed again from its verdicts and responses", file=sys.stderr)
     return found
+
+
+def _not_again(version: str, error: Exception) -> UserError:
+    what = f"no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
+    if isinstance(error, ValidationError):
+        what = first_fault(error).removeprefix("it has ")
+    return UserError(f"{version} and cannot be computed again ({what}); run it again")
 
 
 def is_older(folder: Path) -> bool:
@@ -84,11 +90,31 @@ def is_older(folder: Path) -> bool:
     Raises:
         UserError: as `read_results`.
     """
-    return bool(read_versioned(folder, RESULTS, "results", SCHEMA)["schema"] < SCHEMA)
+    return bool(read_versioned(folder, RESULTS, "results", RESULTS_SCHEMA)["schema"] < RESULTS_SCHEMA)
 
 
-def _computed(folder: Path, old: Older, made: RunRows, manifest: Manifest) -> Results:
-    """This version's results. What has no other source than `old` is taken from there, and left out where it lacks it.
+@dataclass(frozen=True)
+class _Kept:
+    """What the figures do not say. sets: of each prompt set. parts: fields of Results."""
+
+    declared: Declared
+    sets: Mapping[str, Facts]
+    parts: Mapping[str, Any]
+
+
+def _computed(kept: _Kept, runs: Mapping[str, RunRows]) -> Results:
+    """This version's results.
+
+    Raises:
+        ValidationError: what was kept is not what it should be.
+    """
+    found = figures(kept.declared, runs)
+    sets = tuple(SetFacts(**dict(entry), **kept.sets[entry.name]) for entry in found.prompt_sets)
+    return Results(**{**dict(found), **kept.parts, "prompt_sets": sets})
+
+
+def _kept(folder: Path, old: Older, made: RunRows, manifest: Manifest) -> _Kept:
+    """What has no other source than `old` is taken from there, and left out where it lacks it.
 
     Raises:
         UserError, ValidationError, LookupError, TypeError, AttributeError, ValueError: what is needed is nowhere, or is
@@ -107,11 +133,14 @@ def _computed(folder: Path, old: Older, made: RunRows, manifest: Manifest) -> Re
     stages = [stage for stage in manifest.stages if stage.made]
     labelled = {stage.label: stage for stage in stages}
     run = _named(_rows(old, "runs"), manifest.name)
-    found = figures(declared, {manifest.name: made})
     pruned = next((stage.facts for stage in stages if stage.ref.startswith("prune/")), None)
-    return Results(
-        name=manifest.name,
-        runs=(
+    sets = {
+        name: {"digest": manifest.prompts[name], **_beside(_named(_rows(old, "prompt_sets"), name))}
+        for name in declared.sets
+    }
+    parts = {
+        "name": manifest.name,
+        "runs": (
             RunFacts(
                 name=manifest.name,
                 seed=config.seed,
@@ -120,33 +149,23 @@ def _computed(folder: Path, old: Older, made: RunRows, manifest: Manifest) -> Re
                 command=manifest.command,
             ),
         ),
-        pair=PairFacts.model_validate(
+        "pair": PairFacts.model_validate(
             {
                 "student": config.student,
                 "teacher": config.teacher,
                 "weights": {role: weights for role, weights in manifest.weights.items() if role != "others"},
             }
         ),
-        pruning=None if pruned is None else PruningFacts.model_validate(pruned),
-        judge=declared.judge,
-        judges=tuple(judges),
-        judge_samples=config.judge.samples if any(label.startswith(_SAMPLES) for label in labelled) else 0,
-        training=_training(old, config, manifest, labelled[_TEACHER].facts),
-        evaluation=EvaluationFacts.model_validate({"sampling": config.eval_sampling}),
-        methods=tuple(_methods(old, plain_config, labelled)),
-        **{
-            **dict(found),
-            "prompt_sets": tuple(
-                SetFacts(
-                    **dict(entry),
-                    digest=manifest.prompts[entry.name],
-                    **_beside(_named(_rows(old, "prompt_sets"), entry.name)),
-                )
-                for entry in found.prompt_sets
-            ),
-        },
-        config=plain_config,
-    )
+        "pruning": None if pruned is None else PruningFacts.model_validate(pruned),
+        "judge": declared.judge,
+        "judges": tuple(judges),
+        "judge_samples": config.judge.samples if any(label.startswith(_SAMPLES) for label in labelled) else 0,
+        "training": _training(old, config, manifest, labelled[_TEACHER].facts),
+        "evaluation": EvaluationFacts.model_validate({"sampling": config.eval_sampling}),
+        "methods": tuple(_methods(old, plain_config, labelled)),
+        "config": plain_config,
+    }
+    return _Kept(declared, sets, parts)
 
 
 def _harness(manifest: Manifest, stage: Stage) -> Any:

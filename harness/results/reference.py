@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from harness.methods import COMPUTING
 from harness.results.manifest import Manifest
-from harness.results.schema import Results, TrainingSettings
+from harness.results.schema import RecordedSettings, Results
 
 _HEAD = """\
 # What a run's folder says of itself
@@ -65,7 +65,7 @@ def _section(kind: Any) -> str:
         rows = [
             (field.alias or name, _said(field.annotation), field.description or "")
             for name, field in kind.model_fields.items()
-            if not (issubclass(kind, TrainingSettings) and name in COMPUTING)
+            if not (issubclass(kind, RecordedSettings) and name in COMPUTING)
         ]
         if kind.model_config.get("extra") == "allow":
             rows.append(("…", "", "what else was said, as it was said"))

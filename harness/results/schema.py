@@ -7,7 +7,7 @@ one first, then its own. What a configuration, a plug-in's settings or a stage s
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import (
     BaseModel,
@@ -23,16 +23,13 @@ from harness.core.records import Partial, Record
 from harness.generation.protocol import Sampling
 from harness.methods import COMPUTING, MethodSettings
 from harness.prompts.overlap import Overlap
+from harness.run.rows import Kind
 from harness.statistics.agreement import JudgeAgreement, Share
 from harness.statistics.contrasts import Difference, Scope
 from harness.statistics.length import LengthControl
 from harness.statistics.rates import Rates
 
-SCHEMA = 2
-
-
-Kind = Literal["ceiling", "untrained", "method", "control"]
-
+RESULTS_SCHEMA = 2
 
 # ---- figures: what follows from verdicts and responses
 
@@ -199,7 +196,7 @@ class EvaluationFacts(Record):
     sampling: Sampling = Field(description="the same for all")
 
 
-class TrainingSettings(MethodSettings):
+class RecordedSettings(MethodSettings):
     """A training's settings that shape it; a method's own stand beside those that all have."""
 
     model_config = ConfigDict(extra="allow")
@@ -237,7 +234,7 @@ class _Said(Record):
     controls: str = Field(description="the row that it is a control of; empty for a method that was asked for")
     token_matched: bool = Field(description="whether it was trained for as many tokens as that row")
     why: str = Field(description="what a control is for")
-    settings: TrainingSettings = Field(description="its settings, but those that say only how it is computed")
+    settings: RecordedSettings = Field(description="its settings, but those that say only how it is computed")
 
 
 class MethodFacts(_Said):
@@ -283,7 +280,7 @@ class Configured(BaseModel):
 
 
 class _Heading(Record):
-    version: int = Field(default=SCHEMA, alias="schema", description="version of this schema")
+    version: int = Field(default=RESULTS_SCHEMA, alias="schema", description="version of this schema")
     name: str = Field(description="the run's name; of pooled ones all of them")
     runs: tuple[RunFacts, ...] = Field(description="the runs")
     pair: PairFacts = Field(description="who learns from whom")

@@ -25,7 +25,7 @@ from harness.core.records import (
 )
 from harness.core.section import parse_yaml
 from harness.methods import shaping
-from harness.results.figures import TEACHER, figures
+from harness.results.figures import figures
 from harness.results.folder import (
     BOARD,
     CONFIG,
@@ -41,15 +41,12 @@ from harness.results.manifest import Manifest, Stage, changed_files, from_result
 from harness.results.reading import is_older, read_results
 from harness.results.schema import Figures, Results
 from harness.run.jobs import RESPONSES, VERDICTS, JudgeJob, job_from
+from harness.run.rows import TEACHER
 from harness.store import MANIFEST, Store
 
 # what stands in a row, a contrast or a length control that says which one it is
 _NAMES = ("name", "prompt_set", "scope", "method", "first", "second", "judge")
-
-
 _FROM_RESPONSES = ("mean_tokens", "cut_share", "prompts", "teacher")
-
-
 _SAME = 1e-9  # relative: figures are made again by the same sums
 
 

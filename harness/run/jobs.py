@@ -30,22 +30,12 @@ from harness.serving.settings import VLLM
 
 # why a field is no part of a key
 FOR_PEOPLE, BY_DIGEST, COMPUTING_ONLY = "for people", "known by its digest", "only moves the computing"
-
-
 # A response's token in a file: about five characters of text and seven of its id. A stored log-prob with its id.
 TOKEN_BYTES, TOP_K_BYTES = 12, 8
-
-
 # Of a training's checkpoint, two of which are there while one is written: weights and moments of what is trained.
 CHECKPOINT_BYTES = 2 * (memory.FP32 + memory.ADAM)
-
-
 QUESTION_TOKENS = 400  # about what a judge's template adds to a question
-
-
 SMALLER_MODEL = "name a smaller model"
-
-
 stages: dict[str, type[Job]] = {}  # every stage that is known by now
 
 
@@ -537,7 +527,5 @@ PROMPTS, RESPONSES, SCORES, TOP_K, VERDICTS, EMBEDDINGS = (
     "verdicts.jsonl",
     "embeddings.npy",
 )
-
-
 # the fact that keeps an artifact from being made: verdicts that failed, to be asked for again by the next run
 UNANSWERED = "unanswered"

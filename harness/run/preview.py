@@ -16,8 +16,6 @@ from harness.run.road import Road
 from harness.store import Store
 
 PARTIAL = "\N{REPLACEMENT CHARACTER}"  # what bytes decode to that are no whole character
-
-
 ROLES = {"responses": ("response",), "pairs": ("chosen", "rejected")}
 
 
@@ -92,7 +90,7 @@ def previews_of(road: Road, store: Store, index: int) -> list[Preview]:
     groups: dict[tuple[Ref, ...], list[str]] = {}
     for name, ref in road.trainings.items():
         groups.setdefault(_training(road, ref).responses, []).append(name)
-    return [_shown(road, store, prompts[index], names, tokenizer) for names in groups.values()]
+    return [_preview(road, store, prompts[index], names, tokenizer) for names in groups.values()]
 
 
 def student_tokenizer(road: Road, store: Store) -> tuple[Path, Model] | None:
@@ -115,7 +113,7 @@ def _training(road: Road, ref: Ref) -> TrainJob:
     return job
 
 
-def _shown(road: Road, store: Store, prompt: Prompt, names: Sequence[str], tokenizer: Any) -> Preview:
+def _preview(road: Road, store: Store, prompt: Prompt, names: Sequence[str], tokenizer: Any) -> Preview:
     job = _training(road, road.trainings[names[0]])
     data = methods.get(job.method).data
     there = [store.has(ref) for ref in job.responses]

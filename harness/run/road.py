@@ -1,4 +1,5 @@
-"""The road's third phase, top to bottom: which stage needs which artifact. Computes nothing; `launch` does.
+"""The road's third phase, top to bottom: which stage needs which artifact. Computes nothing; `launch` does. Laying it
+changes nothing in the store; `ask_again` alone discards what it has asked anew.
 
     prompts → teacher responses → student (pruned) → SFT student (π_ref) → student responses
             → log-probs under π_ref and π_te → training, one per method
@@ -38,14 +39,12 @@ from harness.run.jobs import (
     by_model,
 )
 from harness.run.reading import MEASURING, distributions_job, score_job
-from harness.run.rows import CEILING, TEACHER, UNTRAINED, Entry, contrasts_of, entries_of, entry_of
+from harness.run.rows import CEILING, TEACHER, UNTRAINED, Entry, Kind, contrasts_of, entries_of, entry_of
 from harness.run.sources import FoundModel, Sources, find
 from harness.store import Store
 
 # The teacher's responses on the training prompts are shared by every seed of a run.
 TEACHER_SEED = 0
-
-
 # How the responses that a student is pruned by are drawn, whatever the run.
 CALIBRATION_SAMPLING, CALIBRATION_BATCH = Sampling(max_new_tokens=96), 16
 
@@ -55,7 +54,7 @@ class Candidate:
     """Something judged against the teacher."""
 
     name: str
-    kind: str  # method, control, untrained, ceiling
+    kind: Kind
     entry: Entry | None
     responses: Ref
     verdicts: dict[str, Ref]
@@ -368,13 +367,13 @@ def _evaluate(
     # drawn for proxy judges alone: a judge that reads needs none
     sampled = any(judge.measures for judge, _ in judges)
     samples = respond(teacher, "judging", "teacher for judging", config.judge.samples) if sampled else None
-    answers: list[tuple[str, str, Entry | None, Ref]] = [
+    answers: list[tuple[str, Kind, Entry | None, Ref]] = [
         (CEILING, "ceiling", None, respond(teacher, "second", CEILING)),
         (UNTRAINED, "untrained", None, respond(student, "candidate", UNTRAINED)),
     ]
     for entry in laid.entries:
-        kind, trained = "control" if entry.controls else "method", student.made(trainings[entry.name])
-        answers.append((entry.name, kind, entry, respond(trained, "candidate", entry.name)))
+        trained = student.made(trainings[entry.name])
+        answers.append((entry.name, entry.kind, entry, respond(trained, "candidate", entry.name)))
 
     candidates = []
     for who, kind, maybe_entry, responses in answers:

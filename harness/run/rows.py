@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from harness.config import Config
 from harness.core.errors import UserError
@@ -12,10 +12,10 @@ from harness.core.registry import did_you_mean
 from harness.core.section import validated
 from harness.methods import MethodSettings, methods, selected_controls, shaping
 
-TEACHER, UNTRAINED = "teacher", "student (untrained)"
-
-
+TEACHER = "teacher"  # the reference of every comparison
+UNTRAINED = "student (untrained)"
 CEILING = "teacher (second sample)"
+Kind = Literal["ceiling", "untrained", "method", "control"]
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,10 @@ class Entry:
     why: str = ""
     controls: str = ""
     match_tokens: bool = False
+
+    @property
+    def kind(self) -> Kind:
+        return "control" if self.controls else "method"
 
     @property
     def training(self) -> tuple[str, dict[str, Any], bool]:

@@ -23,26 +23,12 @@ from harness.core.errors import UserError
 from harness.core.secrets import KEY_VARIABLE, hide, without_credentials
 
 OPENAI, URL_VARIABLE = "https://api.openai.com/v1", "OPENAI_BASE_URL"
-
-
 LONGEST_WAIT = 300.0  # seconds; a server that asks for more is asked again by another run
-
-
 WAITS_A_TRY = 10  # so often, for each of its tries, may a call be told to wait before that counts as a failure
-
-
 FIRST_WAIT, LONGEST_BACKOFF = 0.5, 60.0  # seconds: at most so long before the second try, doubled at every further one
-
-
 LONGEST_MESSAGE = 300  # characters of a server's message
-
-
 PARAMETERS = ("temperature", "max_completion_tokens", "max_tokens", "top_logprobs", "logprobs", "response_format")
-
-
 PROMPT = ("messages", "prompt", "input")  # what an error says that it is about, where it is about a prompt
-
-
 # of errors about a prompt that is too long, whose text may well name max_tokens
 TOO_LONG = ("context length", "context_length", "context window", "too large", "too long", "maximum model length")
 

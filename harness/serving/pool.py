@@ -12,11 +12,6 @@ from harness.serving.endpoint import Endpoint, FailedCallError, RefusedError, Se
 from harness.serving.settings import ModelServer
 
 Item = TypeVar("Item")
-
-
-NAME = "teacher_server"
-
-
 FAILURES = (FailedCallError, RefusedError, ServerError)
 
 
@@ -37,20 +32,22 @@ async def share(items: Iterator[Item], workers: int, work: Callable[[Item], Awai
 
 
 def ask_all(
-    server: ModelServer, path: str, bodies: Sequence[dict[str, Any]], tokens: Sequence[int], lacks: Any
+    server: ModelServer, name: str, path: str, bodies: Sequence[dict[str, Any]], tokens: Sequence[int], lacks: Any
 ) -> list[dict[str, Any]]:
     """The reply to each body, in their order; the first goes alone, so that a wrong key costs one call.
+
+    name: of the server in the configuration, for errors.
 
     Raises:
         UserError: one was not answered, after all tries.
     """
-    return asyncio.run(_ask_all(server, path, bodies, tokens, lacks))
+    return asyncio.run(_ask_all(server, name, path, bodies, tokens, lacks))
 
 
 async def _ask_all(
-    server: ModelServer, path: str, bodies: Sequence[dict[str, Any]], tokens: Sequence[int], lacks: Any
+    server: ModelServer, name: str, path: str, bodies: Sequence[dict[str, Any]], tokens: Sequence[int], lacks: Any
 ) -> list[dict[str, Any]]:
-    found = find_server(server.base_url, server.key_variable, f"{NAME}.base_url")
+    found = find_server(server.base_url, server.key_variable, f"{name}.base_url")
     found.require_key(server.key_variable)
     endpoint = Endpoint(
         found, server.concurrency, server.timeout, server.tries, server.requests_per_minute, server.tokens_per_minute
@@ -66,12 +63,12 @@ async def _ask_all(
             await work(first)
         await share(left, server.concurrency, work)
     except FAILURES as error:
-        raise _unanswered(found.url, error) from error
+        raise _unanswered(name, found.url, error) from error
     finally:
         await endpoint.close()
     return [replies[number] for number in range(len(bodies))]
 
 
-def _unanswered(url: str, error: Exception) -> UserError:
+def _unanswered(name: str, url: str, error: Exception) -> UserError:
     again = "" if isinstance(error, RefusedError) else "; run the same command again to go on"
-    return UserError(f"{NAME} {url}: {error}{again}")
+    return UserError(f"{name} {url}: {error}{again}")

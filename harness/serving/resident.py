@@ -27,9 +27,7 @@ class _Resident:
 
 
 _residents: dict[Hashable, _Resident] = {}
-
-
-_declared: set[Hashable] = set()
+_declared: frozenset[Hashable] = frozenset()
 
 
 def hold(
@@ -57,13 +55,15 @@ def hold(
 
 @contextmanager
 def only(names: Collection[Hashable]) -> Iterator[None]:
-    """A job's time: what is not among its names is let go of. What it holds at its end stays for the next one."""
+    """A job's time: what is not among its names is let go of. What it holds at its end stays for the next one, and what
+    was declared before it is declared again."""
     _let_go([name for name in _residents if name not in names])
-    _declared.update(names)
+    global _declared
+    outer, _declared = _declared, frozenset(names)
     try:
         yield
     finally:
-        _declared.clear()
+        _declared = outer
 
 
 def let_go_of_all() -> None:

@@ -22,11 +22,7 @@ from harness.core.errors import UserError
 from harness.serving.resident import hold
 
 WORKER = Path(__file__).with_name("vllm_worker.py")
-
-
 KEPT_LINES, STOP_SECONDS = 40, 10.0
-
-
 ADVICE = "install the extra (dadpo-harness[vllm]) or name an interpreter that has it with --set vllm.python=PATH"
 
 

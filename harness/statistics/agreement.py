@@ -24,11 +24,7 @@ from harness.statistics.outcomes import Outcome, Outcomes, outcomes_by_prompt
 from harness.statistics.rates import RESAMPLES, Interval, wilson
 
 K = TypeVar("K", bound=Hashable)
-
-
 CATEGORIES: tuple[Outcome, ...] = ("win", "tie", "loss")
-
-
 # p_e is a sum of products of counts over n²: the nearest that it can come to 1 without being 1 is about 1/n.
 _ONE = 1 - 1e-12
 

@@ -23,8 +23,6 @@ from harness.statistics.outcomes import Floats, Ints, Outcomes
 from harness.statistics.rates import RESAMPLES, Interval, interval, resampled_sums
 
 LEVEL = 0.05
-
-
 EXACT = 12  # up to so many prompts that differ, all 2^12 sign patterns are fewer than the draws
 
 

@@ -24,11 +24,7 @@ from harness.statistics.rates import Interval, Z
 
 # Three coefficients need some data on either side: ten of the rarer outcome for each is the usual rule of thumb.
 MIN_PROMPTS = 100
-
-
 MIN_OUTCOMES = 30
-
-
 _STEPS, _CLOSE, _FLAT = 50, 1e-9, 1e-8
 
 

@@ -24,44 +24,18 @@ from harness.core.errors import UserError
 from harness.core.records import Order, Status, Verdict
 
 Ints = NDArray[np.int64]
-
-
 Floats = NDArray[np.float64]
-
-
 Outcome = Literal["win", "tie", "loss", "missing"]
-
-
 Orders = Literal["both", "one", "none", "mixed"]
-
-
 ORDERS: tuple[Order, ...] = get_args(Order)
-
-
 STATUSES: tuple[Status, ...] = get_args(Status)
-
-
 _ORDER = {name: float(code) for code, name in enumerate(ORDERS)}
-
-
 _STATUS = {name: float(code) for code, name in enumerate(STATUSES)}
-
-
 _FIRST, _SECOND, _NEITHER, _UNKNOWN = map(ORDERS.index, ("candidate_first", "reference_first", "none", "unknown"))
-
-
 OK = STATUSES.index("ok")
-
-
 NAN = float("nan")
-
-
 Line = tuple[str, str, int, dict[str, Any]]  # run, file, line number, row
-
-
 ComparisonKey = tuple[str, str, str, str]  # prompt set, candidate, reference, judge
-
-
 _WORDS: dict[float, Outcome] = {1.0: "win", 0.0: "tie", -1.0: "loss"}
 
 

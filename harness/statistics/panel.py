@@ -12,8 +12,6 @@ from harness.core.records import IDENTICAL, Verdict
 from harness.statistics.outcomes import Outcome, from_records, outcomes
 
 MAJORITY, MEAN = "panel (majority)", "panel (mean)"
-
-
 SUMMARIES = {
     MAJORITY: "a win or a loss where more than half of the judges give one, else a tie",
     MEAN: "the mean of the judges' preferences: above a half is a win",

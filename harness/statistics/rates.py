@@ -23,20 +23,10 @@ from harness.core.records import Record, Verdict
 from harness.statistics.outcomes import ComparisonKey, Floats, Orders, Outcomes, comparisons, from_records, outcomes
 
 RESAMPLES = 10_000
-
-
 Z = 1.959963984540054  # the normal distribution's 97.5% point
-
-
 Interval = tuple[float, float]
-
-
 MAX_MISSING = 0.10  # share of missing prompts above which a table is not ranked: they are seldom missing at random
-
-
 _DRAWN_AT_ONCE = 2_500_000  # prompts drawn in one piece: 20 MB
-
-
 _FEW = 6  # drawing a count takes about six times as long as drawing a prompt
 
 

@@ -36,7 +36,7 @@ class _OnSet(Record):
     prompt_set: str
 
 
-class Table(_OnSet):
+class RankedTable(_OnSet):
     """What candidates are ranked within."""
 
     reference: str
@@ -57,7 +57,7 @@ class _Judged(Record):
     verdicts: dict[str, int] = Field(description="by status")
 
 
-class Comparison(_Judged, Rates, Compared):
+class ComparisonRates(_Judged, Rates, Compared):
     """The rates of one comparison, and how its verdicts came out."""
 
 
@@ -83,7 +83,7 @@ class _Rows(Record):
     reason: str = Field(description="why nothing is ranked; empty where it is")
 
 
-class Ranking(_Rows, Table):
+class Ranking(_Rows, RankedTable):
     """The candidates of a table, by preference rate."""
 
 
@@ -110,7 +110,7 @@ class Statistics(Record):
     """All figures of verdicts."""
 
     seed: int
-    comparisons: tuple[Comparison, ...]
+    comparisons: tuple[ComparisonRates, ...]
     neighbours: tuple[Ranking, ...]
     contrasts: tuple[SetContrast, ...]
     length: tuple[ComparedLength, ...]
@@ -155,7 +155,7 @@ def _check(found: Outcomes, pairs: Sequence[tuple[str, str]]) -> None:
             raise UserError(f"a contrast of '{pair[0]}' with itself says nothing; name two candidates")
 
 
-def comparisons(verdicts: Verdicts, found: Outcomes, seed: int = 0) -> dict[ComparisonKey, Comparison]:
+def comparisons(verdicts: Verdicts, found: Outcomes, seed: int = 0) -> dict[ComparisonKey, ComparisonRates]:
     """Every comparison of the verdicts, whose outcomes are `found`.
 
     They are in the order of the same codes here as in `outcomes.comparisons`, and so in the rates.
@@ -166,7 +166,7 @@ def comparisons(verdicts: Verdicts, found: Outcomes, seed: int = 0) -> dict[Comp
     counts = np.bincount(places * kinds + verdicts.status, minlength=len(rates) * kinds).reshape(-1, kinds)
     flips = _flips(verdicts, places, len(rates))
     return {
-        names: Comparison(
+        names: ComparisonRates(
             **_named(names), **dict(known), flips=flipped, verdicts=dict(zip(STATUSES, statuses, strict=True))
         )
         for (names, known), statuses, flipped in zip(rates.items(), counts.tolist(), flips, strict=True)
@@ -199,20 +199,20 @@ def _flips(verdicts: Verdicts, places: Ints, count: int) -> list[Share]:
 
 
 def _neighbours(
-    found: Outcomes, compared: dict[ComparisonKey, Comparison], seed: int, incomplete: bool
+    found: Outcomes, compared: dict[ComparisonKey, ComparisonRates], seed: int, incomplete: bool
 ) -> list[Ranking]:
-    tables: dict[tuple[str, ...], dict[str, Comparison]] = {}
+    tables: dict[tuple[str, ...], dict[str, ComparisonRates]] = {}
     for (prompt_set, candidate, reference, judge), known in compared.items():
         tables.setdefault((prompt_set, reference, judge), {})[candidate] = known
     return [
-        _ranked(found, dict(zip(Table.model_fields, names, strict=True)), rows, seed, incomplete)
+        _ranked(found, dict(zip(RankedTable.model_fields, names, strict=True)), rows, seed, incomplete)
         for names, rows in tables.items()
         if len(rows) > 1
     ]
 
 
 def _ranked(
-    found: Outcomes, names: dict[str, str], compared: dict[str, Comparison], seed: int, incomplete: bool
+    found: Outcomes, names: dict[str, str], compared: dict[str, ComparisonRates], seed: int, incomplete: bool
 ) -> Ranking:
     """Rows by preference rate, each with its group and the first and last rank of that; or the reason why not."""
     mine = found.where(**names)

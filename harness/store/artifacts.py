@@ -25,8 +25,6 @@ from harness.core.errors import UserError
 from harness.core.files import file_sha256, write_atomically
 
 MANIFEST = "manifest.json"
-
-
 MANIFEST_FIELDS: dict[str, type | tuple[type, ...]] = {
     "job": dict,
     "facts": dict,
@@ -34,11 +32,7 @@ MANIFEST_FIELDS: dict[str, type | tuple[type, ...]] = {
     "created": str,
     "files": dict,
 }
-
-
 NO_STAGES = frozenset({"work", "locks", "corrupt"})  # folders of a store that hold no artifacts
-
-
 STORE_VARIABLE = "DADPO_HARNESS_STORE"
 
 

@@ -30,15 +30,11 @@ HUB_LICENSES = frozenset(
     | {"cc-by-4.0", "cc-by-nc-4.0", "cc-by-nc-sa-4.0", "cc-by-sa-4.0", "cc0-1.0", "gemma", "gpl-3.0", "llama2"}
     | {"llama3", "llama3.1", "llama3.2", "llama3.3", "llama4", "mit", "mpl-2.0", "openrail", "unlicense"}
 )
-
-
 LEGEND = """\
 Judged against the teacher's responses. **Preference rate** is (wins − losses) / N, ties counting 0: 0 is parity with
 the teacher, negative is worse. **Win rate** is wins / N. Brackets hold 95% intervals over prompts; they do not cover
 another seed or judge. *Cut* is the share of responses cut at the length limit. The other rows of this run are in its
 leaderboard.md."""
-
-
 _LOADING = """\
 from transformers import AutoModelForCausalLM, AutoTokenizer
 model = AutoModelForCausalLM.from_pretrained(".")  # this folder, or the id of its repository

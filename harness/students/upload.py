@@ -15,8 +15,6 @@ from harness.students.card import last_part
 from harness.students.folders import CARD, as_word, folder_names
 
 PATIENCE = 10.0  # seconds that the hub has to say who we are
-
-
 LONGEST = 52  # characters of a repository's name: the hub takes 96, its owner's name of 42 included
 
 

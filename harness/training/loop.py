@@ -40,15 +40,9 @@ from harness.logprobs.targets import Target
 from harness.methods import Method, MethodSettings, SequenceInputs
 
 CHECKPOINT = "checkpoint.pt"
-
-
 ADVICE = "lower micro_batch_tokens, or set gradient_checkpointing=true or lora_rank"
-
-
 # whole tensors in main memory, whatever the ranks hold of them; an adapter's, where only that is trained
 WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=True, strict=False)
-
-
 Signals = dict[str, NDArray[np.float32]]
 
 

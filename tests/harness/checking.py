@@ -48,7 +48,7 @@ class Made(Judge):
 
 def first(rule: Callable[[str, str, Question], float]) -> Rule:
     """A rule of the two texts as shown (in a judge without orders: candidate, reference)."""
-    return lambda question: Answer("ok", question.for_candidate(rule(*question.shown, question)))
+    return lambda question: Answer("ok", question.for_candidate(rule(*question.texts_in_order, question)))
 
 
 def chance(question: Question, purpose: str) -> float:

@@ -30,7 +30,15 @@ from pydantic import ValidationError
 from harness.core.errors import UserError
 from harness.core.files import canonical_hash
 from harness.core.records import Message, Order, Prompt, Record, Response, Verdict, read_jsonl, read_records
-from harness.judging.check.perturbation import DOSES, LONG, Damage, DamageCurve, damage_curve, doses, sentences
+from harness.judging.check.perturbation import (
+    DOSES,
+    LONG,
+    Perturbation,
+    PerturbationCurve,
+    doses,
+    perturbation_curve,
+    sentences,
+)
 from harness.judging.protocol import BOTH_ORDERS, NO_ORDER, Answer, Comparison, Judge, Question
 from harness.judging.response_files import read_prompt
 from harness.statistics.agreement import (
@@ -50,23 +58,11 @@ from harness.statistics.rates import Interval, rates
 
 # A bias needs both a size that matters and an interval that excludes none at all.
 MISSING_LIMIT = 0.10  # share of verdicts missing: more, and what is left is a selection
-
-
 POSITION_LIMIT = 0.10  # |mean preference for the response shown first − 0.5|
-
-
 LENGTH_LIMIT = 0.20  # |length bias|
-
-
 LEAST_ACCURACY = 0.60  # share of pairs right, of pairs that a competent human decides at a glance
-
-
 MATCHED = 0.8  # lengths are matched where the shorter response has at least this share of the longer one's characters
-
-
 DAMAGED_ITEMS = 24
-
-
 Weakness = Literal[
     "fact",
     "reasoning",
@@ -79,11 +75,7 @@ Weakness = Literal[
     "terse",
     "bait",
 ]
-
-
 FindingName = Literal["unusable", "chance", "weak", "position-biased", "length-biased", "insensitive to damage"]
-
-
 # Each question with its answer, in any order. It goes through the caller's cache, and counts what it costs.
 Ask = Callable[[Iterable[Question]], Iterable[tuple[Question, Answer]]]
 
@@ -216,7 +208,7 @@ class CheckPlan:
         }
 
     @cached_property
-    def doses(self) -> dict[tuple[Damage, str, float], Case]:
+    def doses(self) -> dict[tuple[Perturbation, str, float], Case]:
         """(kind, prompt_id, dose) → the damaged response against itself undamaged."""
         long = [pair for pair in self.pairs if len(sentences(pair.better)) >= LONG][: self.damaged]
         places = {pair.prompt_id: place for place, pair in enumerate(long)}
@@ -372,7 +364,7 @@ class Report:
     position: Position | None
     length: Length
     consistency: Consistency | None
-    damage: tuple[DamageCurve, ...]
+    damage: tuple[PerturbationCurve, ...]
     humans: Humans | None
     findings: tuple[Finding, ...]
 
@@ -483,13 +475,13 @@ def _consistency(
     return Consistency(share(same, len(apart)), mean(apart, seed=seed), missing)
 
 
-def _curves(plan: CheckPlan, found: Mapping[str, Sequence[Verdict]]) -> tuple[DamageCurve, ...]:
+def _curves(plan: CheckPlan, found: Mapping[str, Sequence[Verdict]]) -> tuple[PerturbationCurve, ...]:
     keys = {dose: case.prompt.id for dose, case in plan.doses.items()}
     known = _preferences(verdict for key in keys.values() for verdict in found[key])
-    by_kind: dict[Damage, dict[tuple[str, float], float | None]] = {kind: {} for kind in DOSES if keys}
+    by_kind: dict[Perturbation, dict[tuple[str, float], float | None]] = {kind: {} for kind in DOSES if keys}
     for (kind, name, dose), key in keys.items():
         by_kind[kind][name, dose] = known.get(key)
-    return tuple(damage_curve(kind, preferences, plan.seed) for kind, preferences in by_kind.items())
+    return tuple(perturbation_curve(kind, preferences, plan.seed) for kind, preferences in by_kind.items())
 
 
 def _humans(judge: Judge, plan: CheckPlan, found: Mapping[str, Sequence[Verdict]]) -> Humans:
@@ -508,7 +500,7 @@ def _humans(judge: Judge, plan: CheckPlan, found: Mapping[str, Sequence[Verdict]
 
 
 def _findings(
-    missing: float, score: Score, position: Position | None, length: Length, curves: Sequence[DamageCurve]
+    missing: float, score: Score, position: Position | None, length: Length, curves: Sequence[PerturbationCurve]
 ) -> tuple[Finding, ...]:
     """Everything that is wrong; what could not be measured at all is no finding, but then verdicts are missing."""
     found = []

@@ -18,15 +18,9 @@ from harness.statistics.agreement import Mean, mean
 from harness.statistics.rates import RESAMPLES
 
 LEVEL = 0.01  # of the one-sided test that a kind of damage lowers the preference; there are four kinds
-
-
 LONG = 6  # sentences that a response must have to be damaged
-
-
-Damage = Literal["shuffled", "truncated", "off-topic", "repeated"]
-
-
-DOSES: dict[Damage, tuple[float, ...]] = {
+Perturbation = Literal["shuffled", "truncated", "off-topic", "repeated"]
+DOSES: dict[Perturbation, tuple[float, ...]] = {
     "shuffled": (0.25, 0.5, 1.0),  # share of sentences moved
     "truncated": (0.25, 0.5, 0.75),  # share of sentences cut from the end
     "off-topic": (0.25, 0.5, 1.0),  # share of sentences replaced by another response's
@@ -39,7 +33,7 @@ def sentences(text: str) -> list[str]:
     return split(r"(?<=[.!?])\s+", text.strip())
 
 
-def damage(kind: Damage, text: str, dose: float, rng: np.random.Generator, other: str = "") -> str:
+def perturb(kind: Perturbation, text: str, dose: float, rng: np.random.Generator, other: str = "") -> str:
     """A response of at least two sentences with a share of them damaged (see DOSES), joined by single spaces.
 
     Doses are rounded to whole sentences: at least one, and two for a shuffle.
@@ -74,11 +68,11 @@ def damage(kind: Damage, text: str, dose: float, rng: np.random.Generator, other
     return " ".join(parts)
 
 
-def doses(responses: Mapping[str, str], seed: int) -> dict[tuple[Damage, str, float], str]:
+def doses(responses: Mapping[str, str], seed: int) -> dict[tuple[Perturbation, str, float], str]:
     """(kind, name, dose) → a response damaged; foreign sentences are the next one's, so fewer than two give none."""
     names = list(responses) if len(responses) > 1 else []
     return {
-        (kind, name, dose): damage(
+        (kind, name, dose): perturb(
             kind,
             responses[name],
             dose,
@@ -92,7 +86,7 @@ def doses(responses: Mapping[str, str], seed: int) -> dict[tuple[Damage, str, fl
 
 
 @dataclass(frozen=True)
-class DamageCurve:
+class PerturbationCurve:
     """Mean preference for the damaged response by dose; at dose 0 it is 0.5 by construction, and is not asked.
 
     slope: change of the preference from 0.5 per unit of dose, a least-squares line through (0, 0.5) for each
@@ -103,7 +97,7 @@ class DamageCurve:
     missing: comparisons with a verdict missing.
     """
 
-    kind: Damage
+    kind: Perturbation
     doses: tuple[float, ...]
     preferences: tuple[Mean, ...]
     slope: Mean
@@ -116,7 +110,9 @@ class DamageCurve:
         return self.p is not None and self.p < LEVEL
 
 
-def damage_curve(kind: Damage, preferences: Mapping[tuple[str, float], float | None], seed: int) -> DamageCurve:
+def perturbation_curve(
+    kind: Perturbation, preferences: Mapping[tuple[str, float], float | None], seed: int
+) -> PerturbationCurve:
     """The curve of one kind, from (name, dose) → the preference for the damaged response, None where it is missing."""
     by_name: dict[str, dict[float, float]] = {}
     for (name, dose), preference in preferences.items():
@@ -127,7 +123,7 @@ def damage_curve(kind: Damage, preferences: Mapping[tuple[str, float], float | N
     means = tuple(mean([curve[dose] for curve in curves if dose in curve], seed=seed) for dose in DOSES[kind])
     steepest = 0.5 / min(DOSES[kind])
     levels = [0.5, *(value.mean for value in means if value.mean is not None)]
-    return DamageCurve(
+    return PerturbationCurve(
         kind=kind,
         doses=DOSES[kind],
         preferences=means,

@@ -18,14 +18,8 @@ from harness.judging.templates.base import Template, digest_of, text_of
 from harness.judging.templates.fencing import fill, placeholder
 
 _ALPACA = ("instruction", "output_1", "output_2")
-
-
 _SLOTS = placeholder(_ALPACA)
-
-
 _START, _END = "<|im_start|>", "<|im_end|>"
-
-
 _PARSERS = {
     "logprob_parser": {"numerator_token", "denominator_tokens", "is_binarize"},
     "regex_parser": {"outputs_to_match"},
@@ -49,7 +43,7 @@ class Alpaca(Template):
 
     def _messages(self, question: Question, form: Form) -> list[Message]:
         prompt = question.comparison.prompt
-        texts = prompt.messages[-1].content, *question.shown
+        texts = prompt.messages[-1].content, *question.texts_in_order
         values = dict(zip(_ALPACA, texts, strict=True))
         return [
             turn.model_copy(update={"content": fill(turn.content, values, _SLOTS)}) if turn.role == "user" else turn

@@ -17,16 +17,12 @@ from harness.judging.protocol import Question
 from harness.judging.reply_forms import Form, Letters
 
 VERSION = 1  # part of every digest; raise it when the same file is rendered or read in another way
-
-
-SCHEMA: dict[str, Any] = {
+REPLY_SCHEMA: dict[str, Any] = {
     "type": "object",
     "properties": {"rationale": {"type": "string"}, "verdict": {"type": "string", "enum": ["A", "B", "C"]}},
     "required": ["rationale", "verdict"],
     "additionalProperties": False,
 }
-
-
 _PREFERENCES = {"A": 1.0, "B": 0.0, "C": 0.5}
 
 
@@ -48,7 +44,7 @@ class Template(ABC):
     @property
     def schema(self) -> dict[str, Any]:
         """JSON schema of a structured reply."""
-        return SCHEMA
+        return REPLY_SCHEMA
 
     def messages(self, question: Question, form: Form) -> list[Message]:
         """The messages that ask a question; the same question gives the same messages.
@@ -123,7 +119,7 @@ def read_letter(text: str, letters: Letters) -> float | None:
 
 
 def _read_structured(text: str) -> float | None:
-    """A reply that follows SCHEMA to the letter, perhaps in a ```json fence."""
+    """A reply that follows REPLY_SCHEMA to the letter, perhaps in a ```json fence."""
     fenced = re.fullmatch(r"```(?:json)?\s*\n(.*)\n\s*```", text.strip(), re.DOTALL)
     try:
         pairs = json.loads(fenced[1] if fenced else text, object_pairs_hook=lambda pairs: pairs)

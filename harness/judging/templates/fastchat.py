@@ -40,7 +40,7 @@ class FastChat(Template):
     def _messages(self, question: Question, form: Form) -> list[Message]:
         prompt = question.comparison.prompt
         system, text = self._variant(prompt)
-        user = Message(role="user", content=fill(text, _values(prompt, question.shown), _SLOTS))
+        user = Message(role="user", content=fill(text, _values(prompt, question.texts_in_order), _SLOTS))
         return [Message(role="system", content=system), user] if system else [user]
 
 

@@ -25,24 +25,18 @@ from harness.judging.reply_forms import Form
 from harness.judging.templates.base import Template, digest_of
 
 SectionName = Literal["chat", "multi_turn", "reference", "multi_turn_reference"]
-
-
 _HOLDS: dict[SectionName, frozenset[str]] = {
     "chat": frozenset({"question", "response_a", "response_b"}),
     "multi_turn": frozenset({"conversation", "question", "response_a", "response_b"}),
     "reference": frozenset({"question", "reference_answer", "response_a", "response_b"}),
     "multi_turn_reference": frozenset({"conversation", "question", "reference_answer", "response_a", "response_b"}),
 }
-
-
 _TITLES = {
     "question": "USER MESSAGE",
     "reference_answer": "RIGHT ANSWER",
     "response_a": "RESPONSE A",
     "response_b": "RESPONSE B",
 }
-
-
 _environment = ImmutableSandboxedEnvironment(
     undefined=jinja2.StrictUndefined, autoescape=False, trim_blocks=True, lstrip_blocks=True
 )
@@ -87,7 +81,7 @@ class Own(Template):
 
     def _messages(self, question: Question, form: Form) -> list[Message]:
         prompt = question.comparison.prompt
-        user = _compiled(self._variant(prompt)).render(_fenced(prompt, question.shown))
+        user = _compiled(self._variant(prompt)).render(_fenced(prompt, question.texts_in_order))
         asked = [Message(role="user", content=f"{user}\n\n{_compiled(self.ask[form]).render()}")]
         return [Message(role="system", content=_compiled(self.system).render()), *asked] if self.system else asked
 

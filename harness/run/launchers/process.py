@@ -28,11 +28,7 @@ from harness.serving import resident
 from harness.store import STORE_VARIABLE, Store
 
 Command = Callable[[Path, Path], list[str]]  # of a job's file and its workspace
-
-
 FACTS, ERROR = ".facts", ".error"
-
-
 KEPT_LINES, SHOWN_LINES, STOP_SECONDS = 40, 6, 10.0
 
 

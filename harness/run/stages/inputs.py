@@ -20,7 +20,6 @@ from harness.run.reading import ResponseKey, load_scores
 from harness.store import Store
 
 
-# ---- reading what other stages made
 def load_prompts(ref: str, store: Store) -> list[Prompt]:
     return read_records(store.read(ref).path / PROMPTS, Prompt)
 

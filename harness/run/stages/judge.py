@@ -47,12 +47,12 @@ def judge_stage(job: JudgeJob, store: Store, work: Path, tick: Tick) -> Facts:
         Comparison(prompts[key[0]], row, references[key], {name: table[key[0]] for name, table in measured.items()})
         for key, row in candidates.items()
     ]
-    names = Place(job.prompt_set, job.candidate_name, job.reference_name)
+    place = Place(job.prompt_set, job.candidate_name, job.reference_name)
     verdicts: list[Verdict] = []
     with VerdictCache(store.root / CACHE) as cache:
-        tally = ask_for_verdicts(judge, comparisons, names, cache, verdicts.append, tick, job.refresh)
-    place = {key[0]: number for number, key in enumerate(candidates)}
-    verdicts.sort(key=lambda row: (place[row.prompt_id], row.order))
+        tally = ask_for_verdicts(judge, comparisons, place, cache, verdicts.append, tick, job.refresh)
+    number_of = {key[0]: number for number, key in enumerate(candidates)}
+    verdicts.sort(key=lambda row: (number_of[row.prompt_id], row.order))
     write_jsonl(work / VERDICTS, verdicts)
     counts = asdict(tally)
     del counts["prices"]

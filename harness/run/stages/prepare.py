@@ -17,7 +17,6 @@ from harness.run.stages.inputs import data_of, tokenizer_of
 from harness.store import Store
 
 
-# ---- the stages
 def prompts_stage(job: PromptsJob, store: Store, work: Path, tick: Tick) -> Facts:
     found = read_set(job.label, job.source, download=True).first(job.limit)
     unchanged(job.source.path or found.source, found.digest, job.digest)

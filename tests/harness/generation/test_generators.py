@@ -267,11 +267,14 @@ def at(server: Server, folder: Path, **settings: Any) -> ServerGenerator:
     return ServerGenerator(ModelServer.model_validate(told), load_tokenizer(folder))
 
 
-def echoed(call: Call, count: int) -> Reply | Fault:
-    """The last message again. After the first call so many go together, the last one first: replies come in another
-    order than calls."""
-    reply = completion("You said: " + call.body["messages"][-1]["content"])
-    return serving.gather(count, reply) if call.number else reply
+def echoed(call: Call) -> Reply:
+    """The last message again."""
+    return completion("You said: " + call.body["messages"][-1]["content"])
+
+
+def echoed_together(call: Call, count: int) -> Reply | Fault:
+    """After the first call so many go together, the last one first: replies come in another order than calls."""
+    return serving.gather(count, echoed(call)) if call.number else echoed(call)
 
 
 def test_a_server_is_sent_each_conversation_with_its_settings(folder: Path) -> None:
@@ -313,7 +316,7 @@ def test_a_server_s_texts_become_ids_and_say_how_they_ended(folder: Path, rows: 
 def test_a_server_s_replies_are_in_the_order_of_the_rows_and_the_first_call_goes_alone(
     folder: Path, rows: list[Request]
 ) -> None:
-    with Server(lambda call: echoed(call, 4)) as server:
+    with Server(lambda call: echoed_together(call, 4)) as server:
         found = at(server, folder).draw(rows, HOW)
     assert [drawn.text for drawn in found] == [f"You said: {text}" for text in TEXTS]
     assert server.calls[0].body["messages"][0]["content"] == TEXTS[0]
@@ -321,7 +324,7 @@ def test_a_server_s_replies_are_in_the_order_of_the_rows_and_the_first_call_goes
 
 
 def test_no_more_calls_are_in_flight_than_the_setting_says(folder: Path, rows: list[Request]) -> None:
-    with Server(lambda call: echoed(call, 2)) as server:
+    with Server(lambda call: echoed_together(call, 2)) as server:
         at(server, folder, concurrency=2).draw(rows * 3, HOW)
     assert server.peak == 2 and len(server.calls) == 15
 

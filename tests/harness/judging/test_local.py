@@ -31,7 +31,7 @@ class Short(Template):
     """Asks in a few words: the tiny models have 512 positions."""
 
     def _messages(self, question: Question, form: Any) -> list[Message]:
-        first, second = question.shown
+        first, second = question.texts_in_order
         asked = question.comparison.prompt.messages[-1].content
         return [Message(role="user", content=f"{asked}\nA: {first}\nB: {second}\nA or B?")]
 

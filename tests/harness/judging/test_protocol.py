@@ -31,7 +31,7 @@ def prefers_first(question: Question) -> Answer:
 
 
 def prefers_longer(question: Question) -> Answer:
-    first, second = question.shown
+    first, second = question.texts_in_order
     return Answer("ok", question.for_candidate(float(len(first) > len(second))))
 
 
@@ -39,7 +39,7 @@ THREE = [comparison("a"), comparison("b", candidate="No."), comparison("c", cand
 
 
 def test_a_question_shows_the_texts_in_its_order() -> None:
-    shown = {order: Question(THREE[1], order).shown for order in (*BOTH_ORDERS, *NO_ORDER)}
+    shown = {order: Question(THREE[1], order).texts_in_order for order in (*BOTH_ORDERS, *NO_ORDER)}
     assert shown == {
         "candidate_first": ("No.", "So."),
         "reference_first": ("So.", "No."),

@@ -25,7 +25,7 @@ from transformers import AutoModelForCausalLM
 from harness.config import resolve
 from harness.core.errors import UserError
 from harness.models import hub
-from harness.models.hub import MissingModelError, commit_of, hub_origin
+from harness.models.hub import MissingModelError, hub_origin
 from harness.models.locate import folder_digest, locate, locate_models
 from harness.models.reference import Model
 from harness.models.specs import ModelSpec
@@ -145,9 +145,8 @@ def test_what_is_missing_is_named_with_the_commands_that_fetch_it(hub_cache: Pat
 
 
 def test_a_commit_is_read_from_a_snapshot_s_name(snapshot: Path, tmp_path: Path) -> None:
-    assert commit_of(snapshot) == COMMIT
     assert hub_origin(snapshot) == ("owner/tiny", COMMIT)
-    assert commit_of(tmp_path) is commit_of(tmp_path / "snapshots" / COMMIT) is None
+    assert hub_origin(tmp_path) is hub_origin(tmp_path / "snapshots" / COMMIT) is None
 
 
 # ---- a hub that answers, or does not

@@ -1,4 +1,4 @@
-"""A machine's rates are measured once, and are this machine's."""
+"""A machine's speed is measured once, and is this machine's."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ import pytest
 
 from harness.models.speed import Speed
 from harness.planning import calibration
-from harness.planning.calibration import BOOK, rates
+from harness.planning.calibration import BOOK, measured_speed
 from harness.store import Store
 
 
-def test_rates_are_measured_once_a_store(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_speed_is_measured_once_a_store(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     made = []
     monkeypatch.setattr(calibration, "measure", lambda device: made.append(device) or Speed(2.0, 3.0))  # type: ignore[func-returns-value]
-    assert rates(store) == rates(store) == Speed(2.0, 3.0)
+    assert measured_speed(store) == measured_speed(store) == Speed(2.0, 3.0)
     assert made == ["cpu"]
     (store.root / BOOK).write_text("{")
-    assert rates(store) == Speed(2.0, 3.0) and len(made) == 2
+    assert measured_speed(store) == Speed(2.0, 3.0) and len(made) == 2
     (name,) = json.loads((store.root / BOOK).read_text())
     (store.root / BOOK).write_text(json.dumps({name: {"speed": 1}, "another": {"operations": 1, "bandwidth": 1}}))
-    rates(store)
+    measured_speed(store)
     assert set(json.loads((store.root / BOOK).read_text())) == {name, "another"} and len(made) == 3
 
 

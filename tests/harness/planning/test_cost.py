@@ -18,8 +18,8 @@ from harness.models.shapes import Shape, shape_of
 from harness.models.specs import models
 from harness.models.speed import Speed
 from harness.planning import machine, summary
-from harness.planning.cost import Cost, Group, estimate, grouped
-from harness.planning.sizes import CHARACTERS_PER_TOKEN, TEMPLATE_TOKENS
+from harness.planning.cost import Cost, Group, costs_of, grouped
+from harness.planning.sizes import ENGLISH_CHARACTERS_PER_TOKEN, TEMPLATE_TOKENS
 from harness.planning.summary import judging_bill
 from harness.run.jobs import QUESTION_TOKENS, Job, JudgeJob, PromptsJob, RespondJob
 from harness.run.launch import run_job
@@ -59,11 +59,11 @@ def road(config: Config, store: Store) -> Road:
 
 
 def prompt_tokens(texts: list[str]) -> int:
-    return round(sum(map(len, texts)) / CHARACTERS_PER_TOKEN) + TEMPLATE_TOKENS * len(texts)
+    return round(sum(map(len, texts)) / ENGLISH_CHARACTERS_PER_TOKEN) + TEMPLATE_TOKENS * len(texts)
 
 
 def costs(road: Road, store: Store) -> dict[str, Cost | None]:
-    return {job.label: cost for job, cost in estimate(road, store)}
+    return {job.label: cost for job, cost in costs_of(road, store)}
 
 
 def make(store: Store, job: Job, tokens: int, seconds: float) -> None:
@@ -76,7 +76,7 @@ def make(store: Store, job: Job, tokens: int, seconds: float) -> None:
 
 
 def test_every_job_is_estimated_in_the_order_it_runs(road: Road, store: Store) -> None:
-    found = list(estimate(road, store))
+    found = list(costs_of(road, store))
     assert [job for job, _ in found] == list(road.jobs.values())
     assert all(cost is not None for _, cost in found)
 
@@ -134,14 +134,14 @@ def test_what_is_there_costs_nothing_and_its_real_length_counts(road: Road, stor
 def test_nothing_is_left_when_everything_is_there(road: Road, store: Store) -> None:
     for job in road.jobs.values():
         make(store, job, tokens=1, seconds=0.1)
-    assert {cost for _, cost in estimate(road, store)} == {None}
+    assert {cost for _, cost in costs_of(road, store)} == {None}
 
 
 # ---- time
 
 
 def test_a_speed_that_nothing_says_is_unknown_and_what_loads_no_model_takes_none(road: Road, store: Store) -> None:
-    for job, cost in estimate(road, store):
+    for job, cost in costs_of(road, store):
         assert cost is not None
         assert cost.seconds == (0.0 if isinstance(job, PromptsJob | JudgeJob) else None), job.label
 
@@ -167,7 +167,7 @@ def test_the_embedded_pair_has_numbers_before_anything_ran_but_by_this_machine_s
 ) -> None:
     embedded = {"student": "smollm2-135m-pruned20", "teacher": None, "judge": Judging(name="proxy"), "controls": "full"}
     road = build_road(config.model_copy(update=embedded), store, download=False)
-    unknown, found = (list(estimate(road, store, speed)) for speed in (None, Speed(1e9, 1e9)))
+    unknown, found = (list(costs_of(road, store, speed)) for speed in (None, Speed(1e9, 1e9)))
     assert {job.stage for job, _ in found} == {
         *("prompts", "convert", "respond", "prune", "score", "embed", "train", "judge")
     }
@@ -215,7 +215,7 @@ def test_sets_are_merged_in_order_and_summed(given: list[tuple[str, Cost | None]
 
 def test_groups_hold_every_stage_and_token_of_a_road(road: Road, store: Store) -> None:
     make(store, road.jobs[road.teacher_responses], tokens=9, seconds=0.1)
-    found = list(estimate(road, store))
+    found = list(costs_of(road, store))
     groups = grouped(found)
     assert sum(group.there + group.to_do for group in groups) == len(road.jobs)
     assert sum(group.there for group in groups) == 1
@@ -224,7 +224,7 @@ def test_groups_hold_every_stage_and_token_of_a_road(road: Road, store: Store) -
 
 def test_only_stages_of_one_kind_are_merged(road: Road, store: Store) -> None:
     labels: dict[str, set[Any]] = {}
-    for job, _ in estimate(road, store):
+    for job, _ in costs_of(road, store):
         group = job.label.rsplit(", ", 1)[0]
         labels.setdefault(group, set()).add((job.stage, str(getattr(job, "model", ""))))
     assert all(len(kinds) == 1 for kinds in labels.values())
@@ -258,13 +258,13 @@ def test_a_judging_that_is_there_costs_nothing(config: Config, store: Store) -> 
     for job in road.jobs.values():
         if isinstance(job, JudgeJob):
             make(store, job, tokens=1, seconds=0.1)
-    assert judging_bill(list(estimate(road, store)), road.config.judge) == []
+    assert judging_bill(list(costs_of(road, store)), road.config.judge) == []
 
 
 def test_the_bill_is_by_judge_and_sums_its_calls(config: Config, store: Store) -> None:
     own = {"openai:b": {"prices": {"input": 1e6, "output": 2e6}, "form": "rationale", "max_tokens": 10}}
     road = reading(config, store, name="openai:a,openai:b,typicality", own=own)
-    found = list(estimate(road, store))
+    found = list(costs_of(road, store))
     lines = judging_bill(found, road.config.judge)
     assert len(lines) == 2
     mine = [cost for job, cost in found if isinstance(job, JudgeJob) and job.judge == "openai:b" and cost]
@@ -282,7 +282,7 @@ def test_the_bill_is_by_judge_and_sums_its_calls(config: Config, store: Store) -
 def test_stages_that_hold_a_model_have_a_memory_and_what_stays_has_a_size(config: Config, store: Store) -> None:
     layer = {"methods": ["sft", "kd", "dadpo"], "settings": {"kd": {"teacher_signal": "top_k"}}}
     road = build_road(resolve([config.model_dump(), layer]), store, download=False)
-    found = list(estimate(road, store))
+    found = list(costs_of(road, store))
     with_memory = {job.stage for job, cost in found if cost and cost.memory}
     assert with_memory == {"respond", "score", "distributions", "train"}
     shape = shape_of(Path(config.student))
@@ -327,7 +327,7 @@ def test_a_teacher_behind_a_server_takes_nothing_of_this_machine(config: Config,
     server = {"base_url": URL, "model": "m", "tokenizer": config.student}
     layer = {"teacher": None, "teacher_server": server}
     road = build_road(resolve([config.model_dump(), layer]), store, download=False)
-    found = {job.label: cost for job, cost in estimate(road, store, Speed(1e9, 1e9))}
+    found = {job.label: cost for job, cost in costs_of(road, store, Speed(1e9, 1e9))}
     for label in ("log-probs: teacher", "responses: teacher, training prompts"):
         cost = found[label]
         assert cost and cost.tokens and (cost.memory, cost.seconds) == (None, None)
@@ -337,7 +337,7 @@ def test_a_teacher_behind_a_server_takes_nothing_of_this_machine(config: Config,
 
 def test_a_machine_s_speed_gives_a_time_to_what_never_ran_and_to_nothing_else(road: Road, store: Store) -> None:
     make(store, road.jobs[road.teacher_responses], tokens=100, seconds=4.0)
-    found = {job.label: cost for job, cost in estimate(road, store, Speed(1e9, 1e9))}
+    found = {job.label: cost for job, cost in costs_of(road, store, Speed(1e9, 1e9))}
     measured, computed = found["responses: teacher, test"], found["train sft"]
     assert measured and measured.seconds == pytest.approx(15 / 25) and measured.measured
     shape = shape_of(Path(str(road.config.student)))
@@ -371,7 +371,7 @@ def test_a_model_of_unknown_size_that_is_not_here_is_missing(config: Config, sto
 
 
 def test_what_does_not_fit_is_said(road: Road, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = list(estimate(road, store))
+    found = list(costs_of(road, store))
     said = summary.summary(road, found, store)
     assert not any(line.startswith("warning") for line in said)
     assert any(line.startswith("memory: at most about ") for line in said)

@@ -10,14 +10,14 @@ from harness.core.errors import UserError
 from harness.core.records import Prompt
 from harness.prompts.columns import chosen, prompt_of
 from harness.prompts.settings import Columns, PromptSource
-from harness.prompts.sources import Table
+from harness.prompts.sources import SourceTable
 
 HUMAN, GPT = {"from": "human", "value": "Hello"}, {"from": "gpt", "value": "Hi!"}
 USER, ASSISTANT = {"role": "user", "content": "Hello", "weight": 1}, {"role": "assistant", "content": "Hi!"}
 
 
-def table(*columns: str) -> Table:
-    return Table("T", columns, lambda _: iter(()))
+def table(*columns: str) -> SourceTable:
+    return SourceTable("T", columns, lambda _: iter(()))
 
 
 def read(row: dict[str, Any], **said: str) -> Prompt:

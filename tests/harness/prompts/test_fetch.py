@@ -14,7 +14,7 @@ from huggingface_hub import constants
 from harness.core.errors import UserError
 from harness.prompts import Library, MissingPromptsError, evaluation_set, prompt_sets, read_set, training_set
 from harness.prompts.settings import PromptSource
-from harness.prompts.sources import Table, of_dataset
+from harness.prompts.sources import SourceTable, of_dataset
 
 HUB_SETS = sorted(name for name, card in prompt_sets.items() if card.hub)
 ONE, OTHER = "1" * 40, "2" * 40
@@ -42,7 +42,7 @@ class Hub:
         self.rows, self.commit = rows, commit
         self.revisions: list[str | None] = []
 
-    def __call__(self, source: PromptSource, download: bool) -> tuple[Table, str]:
+    def __call__(self, source: PromptSource, download: bool) -> tuple[SourceTable, str]:
         self.revisions.append(source.revision)
         return of_dataset(datasets.Dataset.from_list(self.rows), str(source.hub)), self.commit
 

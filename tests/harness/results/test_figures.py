@@ -87,7 +87,7 @@ def test_several_judges_are_a_panel_that_decides_and_is_shown_first() -> None:
     said = {"x": [1.0, 1.0, 0.0, 0.9], "y": [1.0, 0.0, 0.0, 0.3]}
     rows = [row for judge, every in said.items() for row in near("a", [(p,) for p in every], judge=judge)]
     several = declared("a", judges=["x", "y"], parts=["x", "y", "part of y"])
-    assert (several.judge, several.shown) == (MAJORITY, [MAJORITY, MEAN, "x", "y", "part of y"])
+    assert (several.judge, several.judges_shown) == (MAJORITY, [MAJORITY, MEAN, "x", "y", "part of y"])
     found = figures(several, {"run": RunRows(rows, [])})
     outcomes = {row["judge"]: (row["wins"], row["ties"], row["losses"]) for row in found["rows"]}
     # of a split vote the majority is a tie; the mean of 1 and 0 is one too, that of .9 and .3 a win

@@ -18,7 +18,7 @@ from harness.results import folder
 from harness.results.figures import Declared, RunRows, figures
 from harness.results.folder import as_json, declared, declared_in, read_made, write_run
 from harness.results.reading import read_results
-from harness.results.schema import SCHEMA, Figures
+from harness.results.schema import RESULTS_SCHEMA, Figures
 from harness.run.jobs import VERDICTS
 from harness.run.sources import open_judges
 from harness.statistics.panel import MAJORITY, MEAN
@@ -72,8 +72,8 @@ def test_results_that_say_no_version_are_refused(tmp_path: Path, content: str) -
 
 
 def test_results_of_a_newer_version_are_refused_with_what_to_do(tmp_path: Path) -> None:
-    run = finished(tmp_path / "run", schema=SCHEMA + 1)
-    known = rf"of a newer version \({SCHEMA + 1}, this program knows {SCHEMA}\); update the harness$"
+    run = finished(tmp_path / "run", schema=RESULTS_SCHEMA + 1)
+    known = rf"of a newer version \({RESULTS_SCHEMA + 1}, this program knows {RESULTS_SCHEMA}\); update the harness$"
     with pytest.raises(UserError, match=known) as caught:
         read_results(run)
     assert "\n" not in str(caught.value)
@@ -154,7 +154,7 @@ def test_what_a_results_file_declares_is_what_its_road_did(made: Run, tmp_path: 
     panel = make_folder(tmp_path, prompts=1, judge={"name": "openai:m, openai:n"})
     for run in (made, panel):
         ours, theirs = declared_in(read_results(run.folder)), declared(run.road)
-        assert (ours.sets, ours.candidates, ours.shown) == (theirs.sets, theirs.candidates, theirs.shown)
+        assert (ours.sets, ours.candidates, ours.judges_shown) == (theirs.sets, theirs.candidates, theirs.judges_shown)
         assert [tuple(pair) for pair in theirs.contrasts] == list(ours.contrasts)
     assert panel.data["judge"] == MAJORITY
     assert [judge["name"] for judge in panel.data["judges"]] == [MAJORITY, MEAN, "openai:m", "openai:n"]

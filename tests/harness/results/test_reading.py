@@ -14,20 +14,23 @@ from harness.core.files import file_sha256
 from harness.core.records import plain
 from harness.reports import board, html
 from harness.reports.board import board_markdown
-from harness.results import recording
+from harness.results import reading, recording
 from harness.results.folder import as_json
 from harness.results.pooling import boards
 from harness.results.reading import read_results
 from harness.results.recording import record
-from harness.results.schema import SCHEMA, Figures, Results
+from harness.results.schema import RESULTS_SCHEMA, Figures, Results
 from harness.results.verify import verify
 from harness.store import MANIFEST, Store
 from tests.harness.making import quiet
 from tests.harness.runs_made import make_folder, rewrite, rewrite_line
 
 Data = dict[str, Any]
-OLD = SCHEMA - 1
-NOTE = f"results.json is of an older version ({OLD}, this program writes {SCHEMA}); computed again from its verdicts"
+OLD = RESULTS_SCHEMA - 1
+NOTE = (
+    f"results.json is of an older version ({OLD}, this program writes {RESULTS_SCHEMA}); "
+    "computed again from its verdicts"
+)
 
 
 def renamed(data: Any) -> Any:
@@ -161,6 +164,20 @@ def test_an_older_run_that_cannot_be_computed_again_is_refused(
     with pytest.raises(UserError) as caught:
         read_results(aged(run.folder, tmp_path / "copy", change))
     assert said in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("fault", [KeyError("a"), TypeError("b"), ValueError("c")], ids=repr)
+def test_a_fault_of_the_figures_is_not_laid_to_the_older_file(
+    tmp_path: Path, fault: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise fault
+
+    copy = aged(make_folder(tmp_path / "made", prompts=1).folder, tmp_path / "copy", CHANGES["no figures"])
+    monkeypatch.setattr(reading, "figures", fail)
+    with pytest.raises(type(fault)) as caught:
+        read_results(copy)
+    assert caught.value is fault
 
 
 @pytest.mark.parametrize("name", ["verdicts.jsonl", "responses.jsonl", MANIFEST])

@@ -14,7 +14,7 @@ from harness.results import recording
 from harness.results.folder import as_json
 from harness.results.manifest import Manifest
 from harness.results.reference import _kinds
-from harness.results.schema import Results, TrainingSettings
+from harness.results.schema import RecordedSettings, Results
 from harness.store import MANIFEST
 from tests.harness.results_made import FIXED, RANKED, as_results, make_run
 
@@ -48,7 +48,7 @@ def test_results_cannot_be_changed_and_take_nothing_unknown() -> None:
 
 
 def test_a_training_says_what_shaped_it_and_what_is_its_own() -> None:
-    settings = TrainingSettings.model_validate({"start": "sft", "compile": True, "beta": 0.1, "tail": False})
+    settings = RecordedSettings.model_validate({"start": "sft", "compile": True, "beta": 0.1, "tail": False})
     assert plain(settings) == {"start": "sft", "beta": 0.1, "tail": False}
     assert settings.own == {"beta": 0.1, "tail": False}
 
@@ -57,7 +57,7 @@ def test_a_training_says_what_shaped_it_and_what_is_its_own() -> None:
 def test_every_field_of_a_file_is_explained(file: type[BaseModel]) -> None:
     ours = [kind for kind in _kinds(file) if kind.__module__.startswith(("harness.results", "harness.statistics"))]
     for kind in ours:
-        if issubclass(kind, BaseModel) and kind is not TrainingSettings:  # a method's own
+        if issubclass(kind, BaseModel) and kind is not RecordedSettings:  # a method's own
             lacking = [name for name, field in kind.model_fields.items() if not field.description]
             assert kind.__doc__ and not lacking, (kind, lacking)
 

@@ -93,6 +93,16 @@ def test_a_declared_one_that_is_opened_otherwise_is_not_there_twice(happened: li
     assert happened == ["a opened", "a closed", "a otherwise opened"]
 
 
+def test_after_a_job_within_another_the_outer_one_s_models_are_declared_again(happened: list[str]) -> None:
+    with only(["a", "b"]):
+        with only(["c"]):
+            held("c", happened)
+        held("a", happened)
+        held("b", happened)
+        held("a", happened)
+    assert happened == ["c opened", "c closed", "a opened", "b opened"]
+
+
 def test_a_job_that_fails_declares_nothing_any_more(happened: list[str]) -> None:
     with pytest.raises(ValueError, match="broken"), only(["a"]):
         held("a", happened)

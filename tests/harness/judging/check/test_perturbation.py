@@ -5,14 +5,22 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from harness.judging.check.perturbation import DOSES, Damage, damage, damage_curve, doses, sentences, sign_flip_test
+from harness.judging.check.perturbation import (
+    DOSES,
+    Perturbation,
+    doses,
+    perturb,
+    perturbation_curve,
+    sentences,
+    sign_flip_test,
+)
 
 TEXT = "One is here. Two is there! Three is where? Four. Five is 5.5 long. Six. Seven. Eight."
 OTHER = "A. B. C. D. E. F. G. H. I. J."
 
 
-def hurt(kind: Damage, dose: float, seed: int = 0) -> list[str]:
-    return sentences(damage(kind, TEXT, dose, np.random.default_rng(seed), OTHER))
+def hurt(kind: Perturbation, dose: float, seed: int = 0) -> list[str]:
+    return sentences(perturb(kind, TEXT, dose, np.random.default_rng(seed), OTHER))
 
 
 def test_sentences() -> None:
@@ -21,7 +29,7 @@ def test_sentences() -> None:
 
 
 @pytest.mark.parametrize("kind", DOSES)
-def test_damage_is_the_same_for_a_seed_and_none_at_dose_0(kind: Damage) -> None:
+def test_damage_is_the_same_for_a_seed_and_none_at_dose_0(kind: Perturbation) -> None:
     assert hurt(kind, 0) == sentences(TEXT)
     for dose in DOSES[kind]:
         assert hurt(kind, dose, 3) == hurt(kind, dose, 3) != sentences(TEXT)
@@ -65,7 +73,7 @@ def test_a_repetition_repeats_the_last_sentence_to_its_share(dose: float, repeat
 
 def test_one_sentence_cannot_be_damaged() -> None:
     with pytest.raises(ValueError, match="two sentences"):
-        damage("shuffled", "Only one here.", 0.5, np.random.default_rng(0))
+        perturb("shuffled", "Only one here.", 0.5, np.random.default_rng(0))
 
 
 def test_each_response_is_damaged_with_sentences_of_the_next() -> None:
@@ -86,8 +94,8 @@ def test_the_sign_flip_test_is_exact_for_few_values() -> None:
 
 
 def test_a_curve_holds_each_dose_and_counts_what_is_missing() -> None:
-    curve = damage_curve("truncated", {("x", 0.25): 0.4, ("x", 0.5): 0.3, ("y", 0.25): None, ("y", 0.5): 0.3}, 0)
+    curve = perturbation_curve("truncated", {("x", 0.25): 0.4, ("x", 0.5): 0.3, ("y", 0.25): None, ("y", 0.5): 0.3}, 0)
     assert [value.mean for value in curve.preferences] == [0.4, 0.3, None]
     assert curve.slope.mean == pytest.approx(-0.4)  # of 0.5 − 0.4 d, in both
     assert (curve.monotone, curve.missing) == (True, 1)
-    assert not damage_curve("truncated", {("x", 0.25): 0.3, ("x", 0.5): 0.4}, 0).monotone
+    assert not perturbation_curve("truncated", {("x", 0.25): 0.3, ("x", 0.5): 0.4}, 0).monotone

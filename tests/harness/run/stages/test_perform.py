@@ -19,7 +19,7 @@ from harness.__main__ import main
 from harness.core.progress import Tick
 from harness.core.records import Facts, Ref
 from harness.models.reference import Model
-from harness.planning.cost import Cost, Group, estimate, grouped
+from harness.planning.cost import Cost, Group, costs_of, grouped
 from harness.run.jobs import Job, job_from_json, stages
 from harness.run.keys import keys_table
 from harness.run.launch import run_job, run_jobs
@@ -105,10 +105,10 @@ def test_a_new_stage_is_planned(count: type[Job], store: Store, responses: Ref) 
         count.model_validate({"label": "count a set", "responses": ref}) for ref in (responses, "respond/other")
     )
     road: Any = SimpleNamespace(jobs={job.ref: job for job in (there, new)}, judges=[], shapes={}, prompts={})
-    assert [cost for _, cost in estimate(road, store)] == [Cost(60, 3.0, memory=5)] * 2
+    assert [cost for _, cost in costs_of(road, store)] == [Cost(60, 3.0, memory=5)] * 2
     with store.making(there.ref) as work:
         store.commit(there.ref, work, there.model_dump(mode="json"), {"tokens": 30}, 10.0)
-    found = list(estimate(road, store))
+    found = list(costs_of(road, store))
     assert [cost for _, cost in found] == [None, Cost(60, 20.0, memory=5, measured=True)]
     assert grouped(found) == [Group("count a set", 1, 1, 60, 20.0, 5)]
 
