@@ -420,5 +420,5 @@ def test_a_local_judge_s_memory_is_what_the_judge_says_whatever_its_name(
     mine.name = layer["judge"]["name"]
     road = build_road(resolve([config.model_dump(exclude={"judge"}), layer]), store, download=False)
     shape = shape_of(Path(config.student))
-    found = {cost.memory for job, cost in estimate(road, store) if isinstance(job, JudgeJob) and cost}
+    found = {cost.memory for job, cost in costs_of(road, store) if isinstance(job, JudgeJob) and cost}
     assert shape and found == {10 * shape.parameters}
