@@ -9,12 +9,11 @@ from typing import Any
 from pydantic import Field, JsonValue
 
 from harness.core.files import file_sha256
-from harness.core.records import Facts, Partial, Record
-from harness.methods import COMPUTING
+from harness.core.records import Partial, Record
 from harness.models.hub import hub_origin
 from harness.results.folder import BOARD, CONFIG, CURVES, RESULTS, RUN_PROMPTS, RUN_RESPONSES, read_part
 from harness.results.schema import Results
-from harness.run.jobs import VERDICTS, Job, JudgeJob, TrainJob
+from harness.run.jobs import VERDICTS, TrainJob
 from harness.run.road import TEACHER_SEED, Road
 from harness.store import MANIFEST, Store
 
@@ -113,8 +112,7 @@ def make_manifest(road: Road, store: Store, results: Results, out: Path) -> Mani
                 seconds=manifest["seconds"],
                 environment=environments.index(made_with),
                 facts=manifest["facts"],
-                **_cost(job, manifest["facts"]),
-                **_computing(job, manifest["job"]),
+                **job.recorded(manifest),
                 files=manifest["files"],
             )
         )
@@ -155,22 +153,6 @@ def sums(stages: Sequence[Stage]) -> Sums:
         seconds=round(sum(stage.seconds for stage in done), 1),
         cost=sum(known) if known and len(known) == len(costs) else None,
     )
-
-
-def _cost(job: Job, facts: Facts) -> dict[str, Any]:
-    """What a judging that is paid by tokens took; nothing for other stages."""
-    if not isinstance(job, JudgeJob) or not facts["input_tokens"]:
-        return {}
-    tokens = facts["input_tokens"], facts["output_tokens"]
-    return {"cost": job.judging.of(job.judge).prices.cost(*tokens)}
-
-
-def _computing(job: Job, made_by: dict[str, Any]) -> dict[str, Any]:
-    """How a training was computed, by the job that made it, which may have said other than this run; nothing for other
-    stages."""
-    if not isinstance(job, TrainJob):
-        return {}
-    return {"computing": {name: value for name, value in made_by["settings"].items() if name in COMPUTING}}
 
 
 def _outside(road: Road) -> set[str]:

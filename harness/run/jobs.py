@@ -132,6 +132,11 @@ class Job(BaseModel):
         ]
         return "; ".join(filter(None, notes))
 
+    def recorded(self, manifest: Mapping[str, Any]) -> Facts:
+        """What a run says of it, beside what it says of all stages. manifest: its artifact's, with the job that made
+        it, which may have said otherwise what is no part of the key."""
+        return {}
+
     # ---- what it takes
     def tokens(self, sizes: Sizes) -> int:
         """That it reads or writes."""
@@ -397,6 +402,11 @@ class TrainJob(Job):
     def holds(self) -> tuple[Model, ...]:
         return () if self.teacher is None else (self.teacher,)
 
+    def recorded(self, manifest: Mapping[str, Any]) -> Facts:
+        """How it was computed."""
+        made_with = manifest["job"]["settings"]
+        return {"computing": {name: value for name, value in made_with.items() if name in COMPUTING}}
+
     def tokens(self, sizes: Sizes) -> int:
         epochs, refs = self.token_match or (self.settings["epochs"], self.responses)
         return int(epochs) * sizes.read(self.prompts, refs)
@@ -469,6 +479,11 @@ class JudgeJob(Job):
         if facts is None:
             return "some verdicts failed: run the same command again to ask for them"
         return str(facts["spent"])
+
+    def recorded(self, manifest: Mapping[str, Any]) -> Facts:
+        """What a judging that is paid by tokens took, by this run's prices."""
+        facts, prices = manifest["facts"], self.judging.of(self.judge).prices
+        return {"cost": prices.cost(facts["input_tokens"], facts["output_tokens"])} if facts["input_tokens"] else {}
 
     def tokens(self, sizes: Sizes) -> int:
         """A judge that reads sees each prompt with both responses, in each of its orders."""
