@@ -49,12 +49,12 @@ class Machine:
 
 
 def machine(store: Store) -> Machine:
-    from harness.planning import machine as planning
+    from harness.planning.machine import free_disk, gpu_memory, main_memory
 
     gpu = None
     with contextlib.suppress(ImportError):
-        gpu = planning.gpu_memory()
-    return Machine(gpu, planning.main_memory(), planning.free_disk(store.root), why_no_hub())
+        gpu = gpu_memory()
+    return Machine(gpu, main_memory(), free_disk(store.root), why_no_hub())
 
 
 def checks(here: Machine, store: Store) -> list[tuple[str, str]]:

@@ -16,7 +16,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from harness.core import escape as text
+from harness.core import escape
 from harness.core.records import RunPrompt, RunResponse, Verdict, read_jsonl, read_records
 from harness.reports import charts, tables
 from harness.reports.cells import facts, warnings
@@ -138,7 +138,7 @@ def _environment() -> Environment:
 def visible(value: Any) -> Any:
     """Text with its unseen characters written out; anything else as it is."""
     if isinstance(value, str) and not isinstance(value, Markup):
-        return text.visible(value)
+        return escape.visible(value)
     return value
 
 

@@ -105,10 +105,10 @@ def require_comparable(student: Model, teacher: Model, prompts: Sequence[Prompt]
     """Refuse what no token-level method can work with, where both models are folders that are here already."""
     folders = [(Path(model.path), model) for model in (student, teacher) if model.path]
     if len(folders) == 2 and all((folder / "tokenizer.json").is_file() for folder, _ in folders):
-        from harness.models import tokenizers as loading
+        from harness.models.tokenizers import load_tokenizer, require_one_tokenizer
 
-        one, other = (loading.load_tokenizer(path, m.chat_template, m.remote_code) for path, m in folders)
-        loading.require_one_tokenizer(one, other, prompts)
+        one, other = (load_tokenizer(path, m.chat_template, m.remote_code) for path, m in folders)
+        require_one_tokenizer(one, other, prompts)
 
 
 def unready(judge: Judge, prompts: Sequence[Prompt], to_be_asked: bool) -> list[str]:

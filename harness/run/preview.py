@@ -142,11 +142,11 @@ def _preview(road: Road, store: Store, prompt: Prompt, names: Sequence[str], tok
 def _response(store: Store, ref: Ref, prompt: Prompt, tokenizer: Any) -> tuple[Sequence[int], Response, bool]:
     """One response's ids, as training reads them; whether they are another tokenizer's, split anew."""
     from harness.models.tokenizers import tokenizer_fingerprint
-    from harness.run.stages import inputs as stages
+    from harness.run.stages.inputs import response_ids, responses_by_key
 
     foreign = store.read(ref).facts["tokenizer"] != tokenizer_fingerprint(tokenizer)
-    response = stages.responses_by_key(ref, store)[prompt.id, 0]
-    return stages.response_ids(tokenizer, response, foreign), response, foreign
+    response = responses_by_key(ref, store)[prompt.id, 0]
+    return response_ids(tokenizer, response, foreign), response, foreign
 
 
 def loss_masks(prompt: Sequence[int], responses: Sequence[Sequence[int]]) -> list[list[bool]]:
