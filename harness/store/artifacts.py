@@ -13,6 +13,7 @@ import contextlib
 import itertools
 import json
 import shutil
+import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,6 +22,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from harness.core.disk import writing
 from harness.core.errors import UserError
 from harness.core.files import file_sha256, write_atomically
 
@@ -137,7 +139,7 @@ class Store:
     def making(self, ref: str) -> Iterator[Path]:
         """The workspace for an artifact, under its lock. What an interrupted attempt left is still in it."""
         work = self.workspace(ref)
-        with self._lock(work.name):
+        with writing(work), self._lock(work.name):
             work.mkdir(parents=True, exist_ok=True)
             yield work
 
@@ -169,6 +171,9 @@ class Store:
             "files": files,
         }
         write_atomically(work / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
+        usual = stat.S_IMODE((work / MANIFEST).stat().st_mode)
+        for name in files:  # safetensors' are their owner's alone, whatever the umask
+            (work / name).chmod(usual)
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.exists():  # without a manifest: not an artifact
             shutil.rmtree(target)

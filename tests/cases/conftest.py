@@ -47,14 +47,18 @@ class Case:
     def run(self, *options: str | Path) -> Ended:
         """Make a run into `out`, which is not there before."""
         shutil.rmtree(self.out, ignore_errors=True)
+        ended: Ended = self.cli(*self.command(), *options)
+        return ended
+
+    def command(self) -> list[str | Path]:
+        """What makes such a run."""
         short: Mapping[str, object] = {
             "train_sampling.max_new_tokens": self.tokens,
             "eval_sampling.max_new_tokens": self.tokens,
             "training.batch_size": 2,
         }
         sets = [part for name, value in {**short, **self.settings}.items() for part in ("--set", f"{name}={value}")]
-        ended: Ended = self.cli("run", *self._asked(f"in:{self.evaluation}"), *sets, "--out", self.out, *options)
-        return ended
+        return ["run", *self._asked(f"in:{self.evaluation}"), *sets, "--out", self.out]
 
     def plan(self) -> Ended:
         ended: Ended = self.cli("plan", *self._asked(str(self.evaluation)))
