@@ -9,7 +9,7 @@ the mixed reference (β1 log π_ref + β2 log π_te)/(β1+β2), so a step costs 
 The form of the loss is inferred with 93% confidence; β1 and β2 of the paper are not known, the defaults are ours.
 """
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch.nn.functional as F
@@ -22,7 +22,8 @@ from harness.methods import Control, Method, MethodSettings, SequenceInputs
 
 class Settings(MethodSettings):
     start: Literal["student", "sft"] = "sft"
-    learning_rate: float = 1e-5
+    adapter_learning_rate: ClassVar[float | None] = 1e-5
+    learning_rate: float = 1e-6
     epochs: int = 2
     beta_reference: float = Field(default=0.1, ge=0)
     beta_teacher: float = Field(default=0.05, ge=0)

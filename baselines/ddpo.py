@@ -4,7 +4,7 @@ Rafailov et al. 2023 (arXiv 2305.18290), eq. 7. Not Zephyr's dDPO, which ranks s
 judge. Its population optimum at β aims 1/β times as far as the teacher (docs/methods/dadpo.md, 7).
 """
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch.nn.functional as F
 from pydantic import Field
@@ -15,7 +15,8 @@ from harness.methods import Method, MethodSettings, SequenceInputs
 
 class Settings(MethodSettings):
     start: Literal["student", "sft"] = "sft"
-    learning_rate: float = 1e-5
+    adapter_learning_rate: ClassVar[float | None] = 1e-5
+    learning_rate: float = 1e-6
     epochs: int = 2
     beta: float = Field(default=0.1, gt=0)
     # divide each response's log-probs by its length in tokens; sums are what DPO is defined on

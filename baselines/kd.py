@@ -4,13 +4,16 @@ Hinton et al. 2015 (arXiv 1503.02531), for language models as in Sanh et al. 201
 student by default (`settings.kd.start`); the full set of controls adds it from the SFT student.
 """
 
+from typing import ClassVar
+
 from torch import Tensor
 
 from harness.methods import Control, Method, TokenSettings
 
 
 class Settings(TokenSettings):
-    learning_rate: float = 2e-4
+    adapter_learning_rate: ClassVar[float | None] = 2e-4
+    learning_rate: float = 1e-5
     epochs: int = 2
 
 

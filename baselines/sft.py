@@ -4,13 +4,16 @@ Sequence-level knowledge distillation (SeqKD; Kim & Rush 2016, arXiv 1606.07947)
 the checkpoint that dDPO and daDPO start from and are held to.
 """
 
+from typing import ClassVar
+
 from torch import Tensor
 
 from harness.methods import Method, MethodSettings, SequenceInputs
 
 
 class Settings(MethodSettings):
-    learning_rate: float = 2e-4
+    adapter_learning_rate: ClassVar[float | None] = 2e-4
+    learning_rate: float = 1e-5
     epochs: int = 3
 
 

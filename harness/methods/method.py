@@ -82,6 +82,13 @@ class Method:
     controls: Callable[[Any], list[Control]] = field(default=lambda _settings: [])
     compared_with: tuple[str, ...] = ()
 
+    def with_dropout(self, settings: MethodSettings) -> bool:
+        """Whether the checkpoint's own dropout is on while it trains: where nothing is said, not if the loss compares
+        with a reference, whose log-probs were computed without."""
+        if settings.dropout is not None:
+            return settings.dropout
+        return "reference_log_probs" not in self.signals
+
     @property
     def source_digest(self) -> str:
         """A digest of what defines the training: the method's fields, and its functions and settings with the files

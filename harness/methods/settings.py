@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from harness.core.section import Names, Section
 
@@ -21,6 +21,8 @@ class MethodSettings(Section):
     start: the checkpoint training starts from: the untrained student, or the student after SFT, which also is
     the reference π_ref of every method. Those in COMPUTING only move the computing; all others shape the training."""
 
+    # of adapters, where no rate is given: they begin as nothing, and take larger steps than trained weights
+    adapter_learning_rate: ClassVar[float | None] = None
     start: Literal["student", "sft"] = "student"
     learning_rate: float = 1e-5
     epochs: int = 1
@@ -34,8 +36,20 @@ class MethodSettings(Section):
     warmup_ratio: float = Field(default=0.1, ge=0, le=1)
     weight_decay: float = Field(default=0.0, ge=0)
     max_grad_norm: float = 1.0
+    dropout: bool | None = Field(
+        default=None,
+        description="whether the checkpoint's own dropout is on; by default, where the loss reads no reference",
+    )
     precision: Literal["bf16", "fp32"] = "bf16"
     checkpoint_steps: int = 25
+
+    @model_validator(mode="before")
+    @classmethod
+    def _rate_of_adapters(cls, data: Any) -> Any:
+        own = cls.adapter_learning_rate
+        if own is None or not isinstance(data, dict) or not data.get("lora_rank"):
+            return data
+        return {"learning_rate": own, **data}
 
     # as a validator and not in the fields: it holds for a method's own defaults too
     @field_validator("learning_rate", "epochs", "batch_size", "micro_batch_tokens", "max_grad_norm", "checkpoint_steps")
@@ -69,5 +83,6 @@ class MethodChoice(Section):
 
 
 def shaping(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """A training's settings without those that say only how it is computed: what it is."""
-    return {name: value for name, value in settings.items() if name not in COMPUTING}
+    """A training's settings without those that say only how it is computed, and those that leave it to the method:
+    what it is."""
+    return {name: value for name, value in settings.items() if name not in COMPUTING and value is not None}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 # Families whose logits are the head's product with the last hidden states and nothing more, and whose attention is the
@@ -15,9 +16,18 @@ PADDED_FAMILIES = frozenset(
 )
 
 
+_DROPOUT = re.compile(r"^(?!classif|summary).*(dropout|pdrop|layerdrop|jitter)")
+
+
 def windowed(config: Any) -> bool:
     """Whether a model's attention forgets what lies far back."""
     return bool(getattr(config, "sliding_window", None)) and getattr(config, "use_sliding_window", True)
+
+
+def dropout_of(config: Any) -> dict[str, float]:
+    """What a configuration switches off at random in training, by its names; heads that classify are not loaded."""
+    found = {name: value for name, value in config.to_dict().items() if _DROPOUT.search(name)}
+    return {name: float(value) for name, value in found.items() if isinstance(value, int | float) and value > 0}
 
 
 def has_own_code(causal_lm: Any) -> bool:

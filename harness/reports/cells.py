@@ -206,4 +206,11 @@ def _prepared(run: Results) -> list[tuple[str, str]]:
         found.append(("prompts cut", f"{cut} training prompts lost their beginning: max_prompt_tokens = {limit}"))
     if any(method.facts.retokenised for method in run.methods):
         found.append(("tokenizers", "student and teacher have two: responses of one were split anew for the other"))
+    if dropping := [method for method in run.methods if method.facts.dropout]:
+        rates = {f"{name} {rate:g}": None for method in dropping for name, rate in method.facts.dropout.items()}
+        on = [method.name for method in dropping if method.facts.dropout_on]
+        off = [method.name for method in dropping if not method.facts.dropout_on]
+        said = [f"on while {', '.join(on)} trained"] if on else []
+        said += [f"off for {', '.join(off)}"] if off else []
+        found.append(("dropout", f"the student's checkpoint has {', '.join(rates)}: {'; '.join(said)}"))
     return found

@@ -21,7 +21,7 @@ from pydantic import (
 
 from harness.core.records import Partial, Record
 from harness.generation.protocol import Sampling
-from harness.methods import COMPUTING, MethodSettings
+from harness.methods import MethodSettings, shaping
 from harness.prompts.overlap import Overlap
 from harness.run.rows import Kind
 from harness.statistics.agreement import JudgeAgreement, Share
@@ -205,7 +205,7 @@ class RecordedSettings(MethodSettings):
     @classmethod
     def _shaping_alone(cls, data: Any) -> Any:
         """Files of before still say how a training was computed."""
-        return {key: value for key, value in data.items() if key not in COMPUTING} if isinstance(data, dict) else data
+        return shaping(data) if isinstance(data, dict) else data
 
     @model_serializer(mode="wrap")
     def _as_given(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -226,6 +226,8 @@ class TrainedFacts(Partial):
     prompts_cut: int = Field(default=0, description="training prompts that lost their beginning")
     retokenised: bool = Field(default=False, description="whether responses of one tokenizer were split for another")
     steps: int = Field(description="steps of the optimizer")
+    dropout: dict[str, float] = Field(default={}, description="what its checkpoint drops in training, where it does")
+    dropout_on: bool = Field(default=False, description="whether it did in this one")
 
 
 class _Said(Record):

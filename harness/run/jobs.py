@@ -129,6 +129,7 @@ class Job(BaseModel):
             f"{facts['prompts_cut']} prompts lost their beginning" if facts.get("prompts_cut") else "",
             "responses split anew by another tokenizer" if facts.get("retokenised") else "",
             f"its batches are padded, which is slower: {facts['padded']}" if facts.get("padded") else "",
+            f"its checkpoint's dropout is {'on' if facts['dropout_on'] else 'off'}" if facts.get("dropout") else "",
         ]
         return "; ".join(filter(None, notes))
 
@@ -370,7 +371,7 @@ class EmbedJob(Job):
 class TrainJob(Job):
     """One method's training: where it starts, what it reads, its settings and the sources that define it."""
 
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     work: ClassVar[str] = "harness.run.stages.train:train_stage"
     not_in_key: ClassVar[Mapping[str, str]] = {
         **Job.not_in_key,

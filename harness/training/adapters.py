@@ -41,6 +41,11 @@ def with_adapter(causal_lm: Any, settings: MethodSettings, seed: int) -> Any:
     return causal_lm
 
 
+def dropouts(causal_lm: Any) -> list[torch.nn.Module]:
+    """The adapter's own dropout (`lora_dropout`), where there is an adapter."""
+    return [module for name, module in causal_lm.named_modules() if name.endswith(".lora_dropout")]
+
+
 def without_adapter(causal_lm: Any) -> Any:
     """The stock model with the adapter, where there is one, added to its weights."""
     try:

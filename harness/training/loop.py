@@ -38,6 +38,7 @@ from harness.logprobs.batching import Batch, Example, Layout, check_prompts, col
 from harness.logprobs.model import LogProbModel
 from harness.logprobs.targets import Target
 from harness.methods import Method, MethodSettings, SequenceInputs
+from harness.training import adapters
 
 CHECKPOINT = "checkpoint.pt"
 ADVICE = "lower micro_batch_tokens, or set gradient_checkpointing=true or lora_rank"
@@ -117,7 +118,7 @@ def train(
     check_prompts(data.examples, settings.micro_batch_tokens, "micro_batch_tokens")
     accelerator = _accelerator(model, settings, tracker, folder)
     _prepare_layers(model, settings)
-    model.train()
+    _set_modes(model, method.with_dropout(settings))
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
     module, optimizer = accelerator.prepare(model, optimizer)
@@ -195,6 +196,17 @@ def _prepare_layers(model: LogProbModel, settings: MethodSettings) -> None:
         for module in model.modules():
             if isinstance(module, GradientCheckpointingLayer):
                 module.compile(dynamic=True)
+
+
+def _set_modes(model: LogProbModel, dropout: bool) -> None:
+    """What is random in training alone is on in all modules or in none: dropout in modules of its own, in attention and
+    in a layer's function, noise in routers. An adapter's was asked for, and is on."""
+    model.train(dropout)
+    for module in model.modules():
+        if getattr(module, "gradient_checkpointing", False):  # it computes again what is in training, and nothing else
+            module.training = True
+    for module in adapters.dropouts(model.causal_lm):
+        module.train()
 
 
 @dataclass(frozen=True)

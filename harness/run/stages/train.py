@@ -16,6 +16,7 @@ from harness.logprobs.model import LogProbModel, why_padded
 from harness.logprobs.targets import StoredTopK, Target
 from harness.methods import MethodSettings, TokenSettings, methods
 from harness.models import chat, loading, tokenizers
+from harness.models.families import dropout_of
 from harness.models.locate import model_folder
 from harness.models.reference import Model
 from harness.run.jobs import TOP_K, TrainJob
@@ -53,7 +54,7 @@ def train_stage(job: TrainJob, store: Store, work: Path, tick: Tick) -> Facts:
         trained = adapters.without_adapter(model.causal_lm)
         loading.save_checkpoint(trained, tokenizer, work)
         (work / loop.CHECKPOINT).unlink(missing_ok=True)
-    pairs = method.data == "pairs"
+    pairs, rates = method.data == "pairs", dropout_of(model.causal_lm.config)
     return {
         **data.facts,
         "steps": len(steps),
@@ -63,6 +64,7 @@ def train_stage(job: TrainJob, store: Store, work: Path, tick: Tick) -> Facts:
         "parameters": model.causal_lm.num_parameters(),
         "ranks": loop.ranks(),
         "padded": why_padded(model.causal_lm),
+        **({"dropout": rates, "dropout_on": method.with_dropout(settings)} if rates else {}),
     }
 
 

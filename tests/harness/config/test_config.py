@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from harness.core.errors import UserError
 from harness.core.section import parse_yaml, validated
 from harness.generation.protocol import Sampling
 from harness.judging.settings import Judging
-from harness.methods import methods
+from harness.methods import methods, shaping
 from harness.models.specs import ModelSpec
 from harness.serving.settings import VLLM
 
@@ -90,6 +91,34 @@ def test_an_option_wins_over_an_assignment(tmp_path: Path) -> None:
 @pytest.mark.parametrize("preset", presets.names())
 def test_every_preset_resolves(preset: str) -> None:
     assert resolve([preset_layer(preset)]).methods
+
+
+@pytest.mark.parametrize(
+    ("said", "rates"),
+    [
+        ("{}", {"sft": 1e-5, "kd": 1e-5, "ddpo": 1e-6, "dadpo": 1e-6}),
+        ("training: {lora_rank: 8}", {"sft": 2e-4, "kd": 2e-4, "ddpo": 1e-5, "dadpo": 1e-5}),
+        ("training: {lora_rank: 8, learning_rate: 3e-5}", {"sft": 3e-5, "ddpo": 3e-5}),
+        ("settings: {kd: {lora_rank: 8}}", {"sft": 1e-5, "kd": 2e-4}),
+    ],
+)
+def test_learning_rates_suit_a_healthy_model_or_adapters(said: str, rates: dict[str, float]) -> None:
+    settings = resolved(said).settings
+    assert {name: settings[name]["learning_rate"] for name in rates} == rates
+
+
+@pytest.mark.parametrize("preset", ["embedded", "quick", "single-gpu"])
+def test_presets_keep_the_learning_rates_of_their_recorded_runs(preset: str) -> None:
+    settings = resolve([preset_layer(preset)]).settings
+    rates = {name: settings[name]["learning_rate"] for name in ("sft", "kd", "ddpo", "dadpo")}
+    assert rates == {"sft": 2e-4, "kd": 2e-4, "ddpo": 1e-5, "dadpo": 1e-5}
+
+
+@pytest.mark.parametrize("value", [True, False, None])
+def test_dropout_is_on_off_or_left_to_the_method(value: bool | None) -> None:
+    found = resolved(f"training: {{dropout: {json.dumps(value)}}}").settings
+    assert {settings["dropout"] for settings in found.values()} == {value}
+    assert all(("dropout" in shaping(settings)) == (value is not None) for settings in found.values())
 
 
 def test_the_embedded_preset_serves_where_nothing_names_a_student(tmp_path: Path) -> None:

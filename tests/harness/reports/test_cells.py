@@ -161,6 +161,17 @@ def test_what_is_known_of_training_data_is_said() -> None:
     assert "two" in found["tokenizers"]
 
 
+def test_a_checkpoint_s_dropout_is_said_with_the_trainings_that_it_was_on_in() -> None:
+    run = make_run()
+    assert "dropout" not in dict(cells.facts(as_results(run)))
+    names = [method["name"] for method in run["methods"]]
+    for method in run["methods"]:
+        method["facts"] |= {"dropout": {"attention_dropout": 0.1}, "dropout_on": method["name"] == names[0]}
+    said = f"on while {names[0]} trained; off for {', '.join(names[1:])}"
+    found = dict(cells.facts(as_results(run)))["dropout"]
+    assert found == f"the student's checkpoint has attention_dropout 0.1: {said}"
+
+
 def test_every_run_of_a_board_is_listed() -> None:
     run = make_run()
     assert dict(cells.facts(as_results(run)))["run"] == "seed 4, 2025-02-03, harness 0.1.0, small-seed4-abc"

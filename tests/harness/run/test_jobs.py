@@ -273,7 +273,7 @@ REFS = [
     "score/9e199828416847ac17f8808ca7112cc9",
     "distributions/634c8386f9070f638931dec7265327b9",
     "embed/26cf5cd347dafe548df196a2591bbc12",
-    "train/e2a2f87be04c913adf9ddd394047502d",
+    "train/32900da63c502fea460b7a3e38d2da06",
     "judge/a2ed26c00bb7964e7a416d207aea4e2f",
 ]
 
@@ -404,7 +404,7 @@ KEYS = {
     "score": "9e199828416847ac17f8808ca7112cc9",
     "distributions": "634c8386f9070f638931dec7265327b9",
     "embed": "26cf5cd347dafe548df196a2591bbc12",
-    "train": "e2a2f87be04c913adf9ddd394047502d",
+    "train": "32900da63c502fea460b7a3e38d2da06",
     "judge": "a2ed26c00bb7964e7a416d207aea4e2f",
 }
 

@@ -349,6 +349,53 @@ def test_the_first_ddpo_step_has_loss_log_2(run: Train) -> None:
     assert metrics[0]["margin"] == pytest.approx(0, abs=1e-4)
 
 
+def dropping() -> Any:
+    """The student with every kind of dropout: what attention is called with, a module, a function in a layer."""
+    causal_lm = tiny_model("llama", seed=0)
+    for layer in causal_lm.model.layers:
+        layer.self_attn.attention_dropout = 0.3
+        layer.mlp.act_fn = torch.nn.Sequential(layer.mlp.act_fn, torch.nn.Dropout(0.3))
+        layer.mlp.register_forward_hook(lambda module, _, out: F.dropout(out, 0.3, module.training))
+    return causal_lm
+
+
+ADAPTER_THAT_DROPS = {"lora_rank": 4, "lora_dropout": 0.5}
+
+
+@pytest.mark.parametrize("more", [{}, ADAPTER_THAT_DROPS, {"gradient_checkpointing": True}], ids=str)
+def test_no_dropout_in_what_is_compared_with_a_reference_that_had_none(run: Train, more: dict[str, Any]) -> None:
+    first = run("ddpo", start=dropping(), layout="padded", **more).metrics[0]
+    assert first["loss"] == pytest.approx(math.log(2), abs=1e-5)
+    assert abs(first["shift_chosen"]) < 1e-3 and abs(first["shift_rejected"]) < 1e-3
+
+
+def test_dropout_that_is_asked_for_is_on(run: Train) -> None:
+    first = run("ddpo", start=dropping(), layout="padded", dropout=True).metrics[0]
+    assert abs(first["shift_chosen"]) > 0.1
+
+
+@pytest.mark.parametrize("kind", ["sft", "kd"])
+def test_methods_without_a_reference_keep_their_checkpoints_dropout(run: Train, kind: str) -> None:
+    plain = run(kind, "plain", layout="padded").losses
+    assert run(kind, "dropping", start=dropping(), layout="padded").losses[0] != plain[0]
+    assert run(kind, "off", start=dropping(), layout="padded", dropout=False).losses == plain
+
+
+def test_an_adapter_s_own_dropout_is_on_beside_a_reference(run: Train) -> None:
+    """It was asked for, and an adapter that is nothing yet drops nothing."""
+    plain = run("ddpo", "plain", lora_rank=4).losses
+    dropped = run("ddpo", "dropped", **ADAPTER_THAT_DROPS).losses
+    assert dropped[0] == plain[0] and dropped[1:] != plain[1:]
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_layers_are_computed_again_in_backward_where_that_was_asked_for(run: Train, asked: bool) -> None:
+    causal_lm, calls = tiny_model("llama", seed=0), Counter[str]()
+    causal_lm.model.layers[0].mlp.register_forward_pre_hook(lambda *_: calls.update(["forward"]))
+    done = run("ddpo", start=causal_lm, rows=4, gradient_checkpointing=asked)
+    assert calls["forward"] == (2 if asked else 1) * len(done.metrics)
+
+
 def test_a_methods_transform_is_applied_to_its_signals(run: Train) -> None:
     metrics = run("dadpo", teacher_margin="mean", beta_teacher=0.05).metrics
     ratio = torch.from_numpy(signals()["teacher_log_probs"] - signals()["reference_log_probs"])[:20].double()
@@ -462,10 +509,10 @@ def test_being_killed_while_a_checkpoint_is_written_costs_that_checkpoint_alone(
     undisturbed = run("sft", "whole", checkpoint_steps=1)
     save, calls = torch.save, iter(range(1000))
 
-    def half(state: Any, path: Path) -> None:
-        save(state, path)
+    def half(state: Any, file: Any) -> None:
+        save(state, file)
         if next(calls) == 2:
-            path.write_bytes(path.read_bytes()[:-1000])
+            file.truncate(file.tell() - 1000)
             raise InterruptionError
 
     monkeypatch.setattr(torch, "save", half)

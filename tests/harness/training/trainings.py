@@ -105,14 +105,15 @@ def train(
     tokens: int | None = None,
     layout: Layout | None = None,
     tracker: Any = None,
+    start: Any = None,
     **overrides: Any,
 ) -> Trained:
-    """Train a fresh student on the first `rows` examples; goes on where `work` holds a checkpoint."""
+    """Train a fresh student, or `start`, on the first `rows` examples; goes on where `work` holds a checkpoint."""
     method = methods.get(kind) if isinstance(kind, str) else kind
     common = {"epochs": 1, "batch_size": 4, "learning_rate": 1e-3, "precision": "fp32", "warmup_ratio": 0.0}
     settings = method.settings.model_validate({**common, **overrides})
     examples = (PAIRS if method.data == "pairs" else RESPONSES)[:rows]
-    model = LogProbModel(with_adapter(tiny_model("llama", seed=0), settings, seed), layout)
+    model = LogProbModel(with_adapter(start or tiny_model("llama", seed=0), settings, seed), layout)
     data = loop.Work(
         examples,
         loop.plan_steps(examples, settings.batch_size, settings.epochs, seed, tokens),
