@@ -257,7 +257,7 @@ class RespondJob(Job):
     """`samples` responses to each prompt. `purpose` and `seed` set the random numbers. generator: what draws them.
     engine: what vLLM is told that may change its text; vllm: how it is started."""
 
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     work: ClassVar[str] = "harness.run.stages.respond:respond_stage"
     not_in_key: ClassVar[Mapping[str, str]] = {**Job.not_in_key, "vllm": "what of it shapes a text is in `engine`"}
     added_later: ClassVar[frozenset[str]] = frozenset({"generator", "engine"})
@@ -370,7 +370,7 @@ class EmbedJob(Job):
 class TrainJob(Job):
     """One method's training: where it starts, what it reads, its settings and the sources that define it."""
 
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     work: ClassVar[str] = "harness.run.stages.train:train_stage"
     not_in_key: ClassVar[Mapping[str, str]] = {
         **Job.not_in_key,

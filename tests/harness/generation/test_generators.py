@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import weakref
 from collections.abc import Callable, Iterator
@@ -21,7 +22,7 @@ from harness.generation.protocol import Draw, Drawn, Request, Sampling
 from harness.generation.server import ServerGenerator
 from harness.generation.vllm import VLLMGenerator
 from harness.models import loading
-from harness.models.chat import encode_chat, encode_response
+from harness.models.chat import encode_chat, encode_response, stop_ids
 from harness.models.control_tokens import without_control_tokens
 from harness.models.loading import load_model
 from harness.models.reference import Model
@@ -30,7 +31,7 @@ from harness.serving.resident import let_go_of_all
 from harness.serving.settings import VLLM, ModelServer
 from harness.serving.vllm_process import VLLMProcess, vllm_process
 from tests import serving
-from tests.harness.making import TEXTS, respond_job
+from tests.harness.making import TEXTS, respond_job, saved
 from tests.serving import Call, Fault, Reply, Server, completion
 
 HOW = Draw(Sampling(temperature=0.7, top_p=0.9, max_new_tokens=12), seed=3, purpose="chosen")
@@ -236,12 +237,62 @@ def test_it_stops_where_the_model_in_this_process_would(
     assert said()[1]["stop_token_ids"] == sorted(wanted)
 
 
-def test_it_stops_at_the_tokenizer_s_end_where_a_folder_has_no_generation_config(
+def test_where_a_folder_has_no_generation_config_its_config_says_where_it_stops(
     tmp_path: Path, folder: Path, said: Callable[[], list[dict[str, Any]]]
 ) -> None:
-    load_tokenizer(folder).save_pretrained(tmp_path / "bare")
-    in_vllm(tmp_path / "bare").draw([Request("p0/0", (), [5, 6])], HOW)
-    assert said()[1]["stop_token_ids"] == [END]
+    """As transformers reads it."""
+    bare = Path(shutil.copytree(folder, tmp_path / "bare"))
+    (bare / "generation_config.json").unlink()
+    config = json.loads((bare / "config.json").read_text())
+    (bare / "config.json").write_text(json.dumps({**config, "eos_token_id": [7, 9]}))
+    in_vllm(bare).draw([Request("p0/0", (), [5, 6])], HOW)
+    assert said()[1]["stop_token_ids"] == [END, 7, 9]
+    assert stop_ids(load_model(bare, torch.float32), load_tokenizer(bare)) == [END, 7, 9]
+
+
+# ---- where the chat template ends a turn
+
+
+@pytest.fixture
+def base(tmp_path: Path, folder: Path) -> Path:
+    """As a base model of Qwen's: its chat template ends turns with <|im_end|>, and all that it says of itself is that
+    <|endoftext|> ends a text. What it says is one or the other, or the letter Q."""
+    tokenizer = load_tokenizer(folder)
+    tokenizer.eos_token = "<|endoftext|>"
+    model = load_model(folder, torch.float32)
+    with torch.no_grad():  # one dimension of the residual stream is constant, and so gives each token a bias
+        model.model.embed_tokens.weight[:, 0] = 4
+        for layer in model.model.layers:
+            layer.self_attn.o_proj.weight[0] = layer.mlp.down_proj.weight[0] = 0
+        head = torch.zeros_like(model.lm_head.weight)
+        head[:, 0] = -40
+        head[[0, END, *tokenizer.convert_tokens_to_ids(["Q"])], 0] = 1
+        model.lm_head.weight = torch.nn.Parameter(head)
+    model.config.tie_word_embeddings = False
+    model.config.eos_token_id = model.generation_config.eos_token_id = 0
+    return saved(tmp_path / "base", model, tokenizer)
+
+
+def test_a_model_stops_where_its_chat_template_ends_a_turn_and_where_it_says_itself(base: Path) -> None:
+    """A response that stopped elsewhere than at the turn's end is left as it was drawn."""
+    rows = [row_of(base, f"p{number}/0", text) for number, text in enumerate(TEXTS * 4)]
+    found = LocalGenerator(base, load_tokenizer(base)).draw(rows, Draw(Sampling(max_new_tokens=12), 3, "chosen"))
+    ends = [drawn.token_ids[-1] for drawn in found if drawn.finish == "stop"]
+    assert {*ends} == {0, END} and len(ends) > 15
+    for drawn in found:
+        text = drawn.token_ids[:-1] if drawn.finish == "stop" else drawn.token_ids
+        assert drawn.text == "Q" * len(text)
+
+
+def test_vllm_stops_where_its_chat_template_ends_a_turn(base: Path, said: Callable[[], list[dict[str, Any]]]) -> None:
+    in_vllm(base).draw([Request("p0/0", (), [5, 6])], HOW)
+    assert said()[1]["stop_token_ids"] == [0, END]
+
+
+def test_a_server_s_responses_end_where_the_chat_template_ends_a_turn(base: Path) -> None:
+    with Server(lambda call: completion("Yes.")) as server:
+        (drawn,) = at(server, base).draw([row_of(base, "p0/0", "Hi!")], HOW)
+    assert drawn.token_ids[-1] == END and drawn.text == "Yes."
 
 
 def test_of_vllm_and_a_model_in_this_process_one_is_loaded(
