@@ -13,12 +13,15 @@ from harness.measures import measures
 from harness.methods import methods
 from harness.models.reference import Model
 from harness.prompts import PromptSet
+from harness.run.fitting import unreadable
 from harness.run.rows import Entry, contrasts_of, entries_of, entry_of
 from harness.run.sources import Sources
+from harness.store import Store
 
 
-def check(config: Config, sources: Sources, to_be_asked: bool) -> None:
-    """to_be_asked: whether the judges are to be asked now, and so need their keys.
+def check(config: Config, sources: Sources, store: Store, to_be_asked: bool) -> None:
+    """to_be_asked: whether the judges are to be asked now, and so need their keys. What it finds out of prompts is kept
+    in the store.
 
     Raises:
         RefusedError: all that is wrong, one line each.
@@ -28,7 +31,7 @@ def check(config: Config, sources: Sources, to_be_asked: bool) -> None:
         *_sets_of_one_name(evaluation),
         *_further_turns(config.train_prompts, sources.train),
         *_seen(sources.train, evaluation),
-        *_trainings(config, sources),
+        *_trainings(config, sources, store),
         *sources.unopened,
     ]
     for judge, _ in sources.judges:
@@ -74,8 +77,8 @@ def _seen(train: PromptSet, evaluation: Sequence[PromptSet]) -> Iterator[str]:
             )
 
 
-def _trainings(config: Config, sources: Sources) -> list[str]:
-    """What is wrong with methods, their settings, and what they are to be tested against."""
+def _trainings(config: Config, sources: Sources, store: Store) -> list[str]:
+    """What is wrong with methods, their settings and contrasts, and the prompts that they read."""
     try:
         entries, start = entries_of(config), entry_of(config, "sft").settings.start
     except UserError as error:
@@ -83,7 +86,7 @@ def _trainings(config: Config, sources: Sources) -> list[str]:
     refusals = _refused(lambda: contrasts_of(config, entries))
     if start == "sft":
         refusals.append("settings.sft.start: SFT starts from the untrained student")
-    return [*refusals, *_token_level(config, entries, sources)]
+    return [*refusals, *_token_level(config, entries, sources), *unreadable(config, sources, store)]
 
 
 def _token_level(config: Config, entries: Sequence[Entry], sources: Sources) -> list[str]:

@@ -102,12 +102,12 @@ def build_road(config: Config, store: Store, download: bool) -> Road:
         MissingModelError: all models that are missing, named together.
     """
     sources = find(config, store, download=False)
-    check(config, sources, to_be_asked=download)
+    check(config, sources, store, to_be_asked=download)
     if download and sources.absent:
         raise sources.absent
     if download and sources.incomplete:  # gigabytes are fetched for nothing that would be refused
         sources = find(config, store, download=True)
-        check(config, sources, to_be_asked=True)
+        check(config, sources, store, to_be_asked=True)
     return lay(config, sources)
 
 
