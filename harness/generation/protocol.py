@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -31,13 +32,23 @@ class Request:
     messages: tuple[Message, ...]
     prompt: Sequence[int]
 
+    @property
+    def prompt_id(self) -> str:
+        """Of the prompt that it is a row of, which its name begins with."""
+        return re.sub(r"/\d+(/turn \d+)?$", "", self.name)
+
 
 class Drawn(Record):
-    """A response: ids with the end of the turn where there was one, and the text without it."""
+    """A response: ids with the end of the turn where there was one, and the text without it.
+
+    left_out: why there is none, where a server gives no answer to this prompt however often it is asked. without: what
+    of its sampling a server was not told, as it does not take it."""
 
     token_ids: tuple[int, ...]
     text: str
     finish: Literal["stop", "length"]
+    left_out: str = ""
+    without: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -348,6 +348,7 @@ def test_what_passes_by_is_asked_for_again(folder: Path, rows: list[Request]) ->
 KEY = "sk-1234567890abcdef"
 LEAKY = f"no {KEY} and no me:pa55word please\nsecond line"
 ON = "; run the same command again to go on"
+OR = f"{ON}, or take the prompt out where it stays so"
 
 
 @pytest.mark.parametrize("at_number", [0, 3])
@@ -358,10 +359,11 @@ ON = "; run the same command again to go on"
         (serving.status(402, LEAKY), rf"has no quota left \(402: no \*\*\* .+\){ON}$"),
         (serving.status(400, LEAKY), r"400: no \*\*\* and no .+ second line$"),
         (serving.malformed_json(), rf"a reply that is not JSON \(2 tries\){ON}$"),
-        (serving.null_content(), rf"a reply without a text \(2 tries\){ON}$"),
-        (serving.empty_choices(), rf"a reply without a choice \(2 tries\){ON}$"),
-        (serving.unicode_reply(), rf"half a surrogate pair, which is not text \(2 tries\){ON}$"),
-        (completion("x", finish="content_filter"), rf"a reply that ended by 'content_filter' \(2 tries\){ON}$"),
+        (serving.null_content(), rf"a reply without a text \(2 tries\){OR}$"),
+        (serving.empty_choices(), rf"a reply without a choice \(2 tries\){OR}$"),
+        (serving.unicode_reply(), rf"half a surrogate pair, which is not text \(2 tries\){OR}$"),
+        (completion("x", finish="error"), rf"a reply that ended by 'error' \(2 tries\){OR}$"),
+        (completion("x", finish=f"{KEY}!"), rf"a reply that ended by '\*\*\*!' \(2 tries\){OR}$"),
     ],
     ids=lambda value: value.name if isinstance(value, Reply) else "",
 )
@@ -378,6 +380,7 @@ def test_a_call_that_fails_is_one_line_without_a_secret(
             generator.draw(rows, HOW)
     said = str(caught.value)
     assert "\n" not in said and KEY not in said and "pa55word" not in said
+    assert "no quota" in said or f"prompt 'p{at_number}'" in said
     assert "pa55word" not in str(generator.versions)
     assert at_number or {call.body["messages"][0]["content"] for call in server.calls} == {bad}
 
