@@ -19,7 +19,7 @@ from weakref import WeakValueDictionary
 
 from harness.core.errors import UserError
 from harness.core.records import Prompt
-from harness.judging.protocol import Answer, Arrived, Judge, Question
+from harness.judging.protocol import REFUSED, Answer, Arrived, Judge, Question
 from harness.judging.reply_forms import Form, letter_preference
 from harness.judging.settings import JudgeEntry, Judging, Prices
 from harness.judging.templates import Template, without_control_tokens
@@ -259,11 +259,11 @@ class OpenAIJudge(Judge):
             answer = await self._reply(question, used)
         except (FilteredError, LimitError) as error:  # an answer of its kind: asked again it would be the same
             session.failures = 0
-            room = LETTER if self.form_now() == "letter" else ROOM
+            room = LETTER if self._forms()[-1] == "letter" else ROOM
             why = f"no verdict within {room}" if isinstance(error, LimitError) else "a moderator refused it"
             return Answer("unparsable", detail=f"{why} ({error})")
         except (FailedCallError, RefusedError) as error:
-            why = f"refused: {error}" if isinstance(error, RefusedError) else str(error)
+            why = f"{REFUSED}{error}" if isinstance(error, RefusedError) else str(error)
             session.failures += 1
             if session.failures >= GIVE_UP_AFTER:
                 session.stopped = f"{session.failures} questions in a row failed; the last: {why}"

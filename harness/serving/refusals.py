@@ -39,6 +39,7 @@ _MODERATED = re.compile(
     r"|\u654f\u611f|\u4e0d\u5b89\u5168",  # "sensitive" and "unsafe" in Chinese
     re.IGNORECASE,
 )
+_OF_WHO_ASKS = re.compile(r"\b(account|organi[sz]ation|api key|billing)\b", re.IGNORECASE)
 # words without one of which an error that holds the word "seed" may well quote a prompt
 _OF_PARAMETERS = re.compile(
     r"['\"`]seed['\"`]|param|argument|field|propert|input|option|name|support|unknown|recogni|expected|extra|permitted"
@@ -49,7 +50,9 @@ _DEEPEST = 6  # levels at which an error's words are looked for: gateways wrap w
 
 
 def moderated(parts: Sequence[dict[str, Any]], words: str) -> bool:
-    """Whether it is a moderator that refuses."""
+    """Whether it is a moderator that refuses this prompt, and not whoever asks."""
+    if _OF_WHO_ASKS.search(words):
+        return False
     return bool(_MODERATED.search(words)) or any(_MODERATED.search(code) for code in codes(parts))
 
 

@@ -91,7 +91,8 @@ def failure(choice: dict[str, Any]) -> str | None:
 def _word(choice: dict[str, Any]) -> str:
     """How a choice ended, such as `stop`, of `STOP`, `FinishReason.STOP` or `stop: …`; empty where nothing says it."""
     said = choice.get("finish_reason")
-    first = "" if said is None else re.split(r"[:\s]", str(said).strip().lower())[0]
+    said = said.get("type") if isinstance(said, dict) else said
+    first = "" if said in (None, "null", "None") else re.split(r"[:\s]", str(said).strip().lower())[0]
     return first.rpartition(".")[2].replace("-", "_")
 
 

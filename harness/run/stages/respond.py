@@ -59,7 +59,7 @@ def respond_stage(job: RespondJob, store: Store, work: Path, tick: Tick) -> Fact
                 now = left_out | {
                     names[key]: row.left_out for key, row in zip(here, found, strict=True) if row.left_out
                 }
-                _require_most(job, now, len(asked | {names[key] for key in here}), len(prompts))
+                _require_most(job, _in_order(now, prompts), len(asked | {names[key] for key in here}), len(prompts))
                 write_jsonl(part, found)
             for key, drawn in zip(here, read_records(part, Drawn), strict=True):
                 answers[key].append(drawn)
@@ -69,13 +69,16 @@ def respond_stage(job: RespondJob, store: Store, work: Path, tick: Tick) -> Fact
             done += len(here)
     kept = {key: said for key, said in answers.items() if names[key] not in left_out}
     without = sorted({name for said in kept.values() for drawn in said for name in drawn.without})
-    in_order = {prompt.id: left_out[prompt.id] for prompt in prompts if prompt.id in left_out}
-    undone = {name: value for name, value in ((LEFT_OUT, in_order), (WITHOUT, without)) if value}
+    undone = {name: value for name, value in ((LEFT_OUT, _in_order(left_out, prompts)), (WITHOUT, without)) if value}
     if undone:
         write_atomically(work / UNDONE, json.dumps(undone, ensure_ascii=False) + "\n")
     responses = [_answered(prompts[index], sample, said) for (index, sample), said in kept.items()]
     write_jsonl(work / RESPONSES, responses)
     return _sampled(job, responses, tokenizer, work, {**generator.versions, **undone})
+
+
+def _in_order(left_out: Mapping[str, str], prompts: Sequence[Prompt]) -> dict[str, str]:
+    return {prompt.id: left_out[prompt.id] for prompt in prompts if prompt.id in left_out}
 
 
 def _require_most(job: RespondJob, left_out: Mapping[str, str], asked: int, prompts: int) -> None:
