@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from pydantic import Field
 
+from harness.core.errors import UserError
 from harness.core.records import Message, Record
 from harness.core.section import Section
 
@@ -49,6 +50,15 @@ class Drawn(Record):
     finish: Literal["stop", "length"]
     left_out: str = ""
     without: tuple[str, ...] = ()
+
+
+class UnfinishedError(UserError):
+    """A generator could not draw all rows. drawn: those that it could, by their place, for which it need not be asked
+    again."""
+
+    def __init__(self, message: str, drawn: Mapping[int, Drawn]) -> None:
+        super().__init__(message)
+        self.drawn = drawn
 
 
 @dataclass(frozen=True)

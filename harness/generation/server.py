@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness.generation.protocol import Draw, Drawn, Request
+from harness.generation.protocol import Draw, Drawn, Request, UnfinishedError
 from harness.models import chat
 from harness.models.control_tokens import without_control_tokens
 from harness.models.settings import TEACHER_SERVER
 from harness.serving import replies
 from harness.serving.endpoint import FilteredError, LimitError
 from harness.serving.learning import LIMIT, Body, Learnt
-from harness.serving.pool import Asked, Manner, ask_all
+from harness.serving.pool import Asked, Manner, Reply, UnansweredError, ask_all
 from harness.serving.settings import ModelServer
 
 # What shapes a response and may still be left unsaid: it is then what servers take it for.
@@ -40,7 +40,11 @@ class ServerGenerator:
             Asked(row.prompt_id, self._body(row, how), len(row.prompt) + how.sampling.max_new_tokens) for row in rows
         ]
         manner = Manner(TEACHER_SERVER, "/chat/completions", _lacks_text, _must)
-        found = ask_all(self.server, manner, calls, self.known)
+        try:
+            found = ask_all(self.server, manner, calls, self.known)
+        except UnansweredError as error:
+            drawn = {place: self._drawn(reply, calls[place].body) for place, reply in error.replies.items()}
+            raise UnfinishedError(str(error), drawn) from error
         return [self._drawn(reply, call.body) for reply, call in zip(found, calls, strict=True)]
 
     def _body(self, row: Request, how: Draw) -> Body:
@@ -54,7 +58,7 @@ class ServerGenerator:
             "seed": how.row_seed(row),
         }
 
-    def _drawn(self, reply: Body | FilteredError | LimitError, asked: Body) -> Drawn:
+    def _drawn(self, reply: Reply, asked: Body) -> Drawn:
         why = _why_none(reply, asked[LIMIT])
         if why:
             return Drawn(token_ids=(), text="", finish="stop", left_out=why)
@@ -72,7 +76,7 @@ def _must(body: Body) -> dict[str, str]:
     return {LIMIT: advice} | {name: advice for name, usual in _USUAL.items() if body[name] != usual}
 
 
-def _why_none(reply: Body | FilteredError | LimitError, limit: int) -> str:
+def _why_none(reply: Reply, limit: int) -> str:
     """Why a prompt has no answer, however often it is asked; empty where it has one."""
     if isinstance(reply, FilteredError):
         return f"refused by its moderator ({reply})"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import TypeVar
@@ -24,6 +24,7 @@ from harness.serving.settings import ModelServer
 Item = TypeVar("Item")
 FAILURES = (FailedCallError, RefusedError, ServerError)
 ALONE_AT_MOST = 3  # calls, one after another, to a server that has not answered any
+GIVE_UP_AFTER = 10  # prompts that fail each for itself, until no other is asked
 AGAIN = "run the same command again to go on"
 
 
@@ -66,70 +67,89 @@ class Manner:
     must: Callable[[Body], dict[str, str]] = lambda body: {}
 
 
-def ask_all(
-    server: ModelServer, manner: Manner, calls: Sequence[Asked], known: Learnt
-) -> list[Body | FilteredError | LimitError]:
+Reply = Body | FilteredError | LimitError
+
+
+class UnansweredError(UserError):
+    """Some call was not answered, after all tries. replies: those that were, by their place among the calls."""
+
+    def __init__(self, message: str, replies: Mapping[int, Reply]) -> None:
+        super().__init__(message)
+        self.replies = replies
+
+
+def ask_all(server: ModelServer, manner: Manner, calls: Sequence[Asked], known: Learnt) -> list[Reply]:
     """The reply to each call, in their order, or why the server gives none to this prompt; the first goes alone, so
     that a wrong key costs one call, and what is refused is learnt once. known: what the server was found not to take.
 
+    Where one fails that others need not, the others are asked all the same: nothing that they cost is lost.
+
     Raises:
-        UserError: one was not answered, after all tries.
+        UnansweredError: see there.
     """
     return asyncio.run(_ask_all(server, manner, calls, known))
 
 
-async def _ask_all(
-    server: ModelServer, manner: Manner, calls: Sequence[Asked], known: Learnt
-) -> list[Body | FilteredError | LimitError]:
+async def _ask_all(server: ModelServer, manner: Manner, calls: Sequence[Asked], known: Learnt) -> list[Reply]:
     found = find_server(server.base_url, server.key_variable, f"{manner.name}.base_url")
     found.require_key(server.key_variable)
     endpoint = Endpoint(
         found, server.concurrency, server.timeout, server.tries, server.requests_per_minute, server.tokens_per_minute
     )
     where = f"{manner.name} {found.url}"
-    replies: dict[int, Body | FilteredError | LimitError] = {}
+    replies: dict[int, Reply] = {}
+    failed: dict[int, Exception] = {}
     left = iter(range(len(calls)))
+
+    def learn(learnt: Learnt, error: RefusedError, asked: Body) -> bool:
+        if error.parameter is None or not learnt.learn(error.parameter):
+            return False
+        must = manner.must(asked)
+        for parameter in learnt.lost(asked) & must.keys():
+            message = f"{where} does not take {parameter} ({error}); {must[parameter]}"
+            raise UnansweredError(message, replies)
+        return True
 
     async def work(number: int) -> None:
         call = calls[number]
-        must = manner.must(call.body)
-
-        def learn(learnt: Learnt, error: RefusedError) -> bool:
-            if error.parameter is None or not learnt.learn(error.parameter):
-                return False
-            for parameter in learnt.lost(call.body) & must.keys():
-                raise UserError(f"{where} does not take {parameter} ({error}); {must[parameter]}")
-            return True
-
         try:
             replies[number], learnt = await ask_learning(
                 known,
                 lambda learnt: learnt.applied(call.body),
                 lambda body: endpoint.post(manner.path, body, call.tokens, manner.lacks),
-                learn,
+                lambda learnt, error: learn(learnt, error, call.body),
             )
             known.merge(learnt)
         except (FilteredError, LimitError) as error:
             replies[number] = error
         except FAILURES as error:
-            raise UserError(f"{where}: {_unanswered(call.prompt_id, error)}") from error
+            failed[number] = error
+            alone = isinstance(error, RefusedError) or (isinstance(error, FailedCallError) and error.lacking)
+            if not (alone and replies and len(failed) < GIVE_UP_AFTER):
+                raise UnansweredError(f"{where}: {_unanswered(calls, failed)}", replies) from error
 
     try:
         for first in islice(left, ALONE_AT_MOST):
             await work(first)
-            if isinstance(replies[first], dict):
+            if isinstance(replies.get(first), dict):
                 break
         await share(left, server.concurrency, work)
     finally:
         await endpoint.close()
+    if failed:
+        raise UnansweredError(f"{where}: {_unanswered(calls, failed)}", replies)
     return [replies[number] for number in range(len(calls))]
 
 
-def _unanswered(prompt_id: str, error: Exception) -> str:
-    """What went wrong, of which prompt, and whether to try again."""
+def _unanswered(calls: Sequence[Asked], failed: Mapping[int, Exception]) -> str:
+    """What went wrong, of which prompts, and whether to try again."""
+    (first, *others), error = failed, list(failed.values())[-1]
     if isinstance(error, ServerError):
         return f"{error}; {AGAIN}" if error.passes else str(error)
+    error = failed[first]
+    more = f" ({len(others)} more failed: {', '.join(calls[number].prompt_id for number in others)})" if others else ""
+    said = f"prompt '{calls[first].prompt_id}': {error}{more}"
     if isinstance(error, FailedCallError):
         otherwise = ", or take the prompt out where it stays so" if error.lacking else ""
-        return f"prompt '{prompt_id}': {error}; {AGAIN}{otherwise}"
-    return f"prompt '{prompt_id}': {error}"
+        return f"{said}; {AGAIN}{otherwise}"
+    return said

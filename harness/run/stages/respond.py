@@ -12,7 +12,7 @@ from harness.core.files import write_atomically
 from harness.core.progress import Tick
 from harness.core.records import Facts, Message, Prompt, Response, read_records, transcript, write_jsonl
 from harness.generation.backends import open_generator
-from harness.generation.protocol import Draw, Drawn, Request
+from harness.generation.protocol import Draw, Drawn, Generator, Request, UnfinishedError
 from harness.generation.sampler import form_batches
 from harness.models import chat, tokenizers
 from harness.models.locate import model_folder
@@ -21,6 +21,7 @@ from harness.run.jobs import LEFT_OUT, RESPONSES, WITHOUT, RespondJob, named
 from harness.run.stages.inputs import load_prompts, tokenizer_of
 from harness.store import Store
 
+SOME = ".some.jsonl"  # what of a batch arrived before a call of it failed
 UNDONE = "server.json"  # what a server would not take or answer, beside the responses that it gave
 MOST_LEFT_OUT = 0.5  # share of prompts: beyond it, what is left is another set
 TOLD_BY = 32  # prompts that were asked, before so large a share of them says anything of the rest
@@ -55,12 +56,13 @@ def respond_stage(job: RespondJob, store: Store, work: Path, tick: Tick) -> Fact
             here = [keys[place] for place in batch]
             if not part.is_file():
                 how = Draw(job.sampling, job.seed, job.purpose)
-                found = generator.draw([rows[key] for key in here], how)
+                found = _draw(generator, [rows[key] for key in here], how, part.with_suffix(SOME))
                 now = left_out | {
                     names[key]: row.left_out for key, row in zip(here, found, strict=True) if row.left_out
                 }
                 _require_most(job, _in_order(now, prompts), len(asked | {names[key] for key in here}), len(prompts))
                 write_jsonl(part, found)
+                part.with_suffix(SOME).unlink(missing_ok=True)
             for key, drawn in zip(here, read_records(part, Drawn), strict=True):
                 answers[key].append(drawn)
                 asked.add(names[key])
@@ -75,6 +77,27 @@ def respond_stage(job: RespondJob, store: Store, work: Path, tick: Tick) -> Fact
     responses = [_answered(prompts[index], sample, said) for (index, sample), said in kept.items()]
     write_jsonl(work / RESPONSES, responses)
     return _sampled(job, responses, tokenizer, work, {**generator.versions, **undone})
+
+
+class _Arrived(Drawn):
+    """place: among the rows of its batch."""
+
+    place: int
+
+
+def _draw(generator: Generator, rows: Sequence[Request], how: Draw, some: Path) -> list[Drawn]:
+    """The responses to a batch. What arrived of it before a call failed is kept in `some`, and not asked for again, but
+    for prompts without an answer."""
+    kept = read_records(some, _Arrived) if some.is_file() else []
+    there = {row.place: Drawn.model_validate(row.model_dump(exclude={"place"})) for row in kept}
+    left = [place for place in range(len(rows)) if place not in there]
+    try:
+        there |= dict(zip(left, generator.draw([rows[place] for place in left], how), strict=True))
+    except UnfinishedError as error:
+        there |= {left[place]: drawn for place, drawn in error.drawn.items() if not drawn.left_out}
+        write_jsonl(some, [_Arrived(**dict(drawn), place=place) for place, drawn in sorted(there.items())])
+        raise
+    return [there[place] for place in range(len(rows))]
 
 
 def _in_order(left_out: Mapping[str, str], prompts: Sequence[Prompt]) -> dict[str, str]:

@@ -211,8 +211,8 @@ def test_a_served_teacher_is_not_asked_again_for_what_it_answered(store: Store, 
         before = len(server.calls)
         server.answering = repeated
         make(again, job)
-    # batches of four: all of the first is kept, and what the broken one had is asked for again
-    assert len(server.calls) - before == 9 - 5
+    # batches of four: all of the first is kept, and what the broken one had
+    assert len(server.calls) - before == 9 - 6
     assert drawn(again, job.ref) == whole
 
 
@@ -272,6 +272,26 @@ def test_a_kill_keeps_what_was_refused_and_learnt(store: Store, student: Model) 
         again = store.read(make(store, job)).facts
     assert len(server.calls) == asked and drawn(store, job.ref) == whole
     assert (again["left_out"], again["without"]) == (facts["left_out"], ["seed"])
+
+
+def test_what_arrived_beside_a_call_that_failed_is_kept(store: Store, student: Model) -> None:
+    def odd(call: Call) -> Reply:
+        texts = {TEXTS[1]: status(400, "too much"), TEXTS[2]: REFUSED, TEXTS[4]: status(413, "far too much")}
+        return texts.get(call.body["messages"][0]["content"]) or repeated(call)
+
+    with Server(odd) as server:
+        served = student.model_copy(update={"served": at(server, concurrency=1)})
+        job = respond_job(served, conversations(store, "plain"), generator="server", batch_size=2)
+        with pytest.raises(UserError, match=r"prompt 'p4': 413: far too much \(1 more failed: p1\)$"):
+            make(store, job)
+        assert len(server.calls) == 5  # the others were asked all the same
+        server.answering = repeated
+        make(store, job)
+        first = [call.body["messages"][0]["content"] for call in server.calls[5:] if len(call.body["messages"]) == 1]
+    # but what was answered is not asked for again
+    assert sorted(first) == sorted([TEXTS[1], TEXTS[2], TEXTS[4]])
+    assert [row.prompt_id for row in drawn(store, job.ref)] == [f"p{n}" for n in range(5)]
+    assert not list(store.path(job.ref).glob("batch*"))
 
 
 @pytest.mark.parametrize("count", [2, 3, 5])
