@@ -20,6 +20,7 @@ from harness.core.files import canonical_hash
 from harness.core.records import Facts, Ref
 from harness.generation.protocol import Sampling
 from harness.judging import Judging
+from harness.judging.registry import factory_of
 from harness.methods import COMPUTING
 from harness.models import memory
 from harness.models.reference import Model
@@ -111,6 +112,16 @@ class Job(BaseModel):
         return tuple(model for model in self.models if not model.served)
 
     @property
+    def language_models(self) -> tuple[Model, ...]:
+        """The folders outside the store that it reads as causal language models."""
+        return self.outside(*self.models)
+
+    @staticmethod
+    def outside(*models: Model | None) -> tuple[Model, ...]:
+        """Those that lie in folders outside the store."""
+        return tuple(model for model in models if model and model.path and not model.served)
+
+    @property
     def loads(self) -> object:
         """What jobs that follow one another load once, if it is the same."""
         return next(iter(self.models), None)
@@ -178,20 +189,26 @@ class PromptsJob(Job):
 
 
 class ConvertJob(Job):
-    """A GGUF file, dequantised, or a folder of pickled weights, as a plain safetensors folder."""
+    """A GGUF file, dequantised, a folder of pickled weights, or an adapter merged into its `base`, as a plain
+    safetensors folder."""
 
     version: ClassVar[int] = 2
     work: ClassVar[str] = "harness.run.stages.prepare:convert_stage"
     not_in_key: ClassVar[Mapping[str, str]] = {**Job.not_in_key, "path": BY_DIGEST}
-    added_later: ClassVar[frozenset[str]] = frozenset({"format"})
+    added_later: ClassVar[frozenset[str]] = frozenset({"format", "base"})
     stage: Literal["convert"] = "convert"
     path: str
     digest: str
-    format: Literal["gguf", "pickled"] = "gguf"
+    format: Literal["gguf", "pickled", "adapter"] = "gguf"
+    base: Model | None = None
 
     @property
     def models(self) -> tuple[Model, ...]:
-        return (Model(path=self.path, digest=self.digest),)
+        return (Model(path=self.path, digest=self.digest), *([self.base] if self.base else []))
+
+    @property
+    def language_models(self) -> tuple[Model, ...]:
+        return self.outside(self.base)
 
     @property
     def holds(self) -> tuple[Model, ...]:
@@ -202,7 +219,7 @@ class ConvertJob(Job):
         return Needs(disk=shape.parameters * memory.FP32 if shape else 0)
 
     def shape_made(self, sizes: Sizes) -> Shape | None:
-        return sizes.shape(self.models[0])
+        return sizes.shape(self.models[-1])
 
     @property
     def bytes_made(self) -> int:
@@ -363,6 +380,10 @@ class EmbedJob(Job):
     model: Model
     responses: Ref
 
+    @property
+    def language_models(self) -> tuple[Model, ...]:
+        return ()
+
     def tokens(self, sizes: Sizes) -> int:
         return sizes.responses(self.responses)
 
@@ -473,6 +494,13 @@ class JudgeJob(Job):
     reference: Ref
     samples: Ref | None
     measures: dict[str, Ref]
+
+    @property
+    def language_models(self) -> tuple[Model, ...]:
+        """Of a family that names the types of its checkpoints, it is for the judge to say how they are loaded."""
+        if self.checkpoint is None or factory_of(self.judge)[0].model_types is not None:
+            return ()
+        return self.outside(self.checkpoint)
 
     @property
     def loads(self) -> object:

@@ -132,8 +132,8 @@ class _Laid:
 
     def checkpoint(self, found: FoundModel) -> Model:
         """A plain checkpoint, converted where it is none."""
-        if found.conversion:
-            self.add(found.conversion)
+        for job in found.conversions:
+            self.add(job)
         return found.model
 
 
@@ -151,7 +151,10 @@ def lay(config: Config, sources: Sources) -> Road:
     )
     laid = _Laid(config, entries)
     prompts = laid.read(sources.train)
+    # conversions come first: what is wrong with a checkpoint is known before anything is sampled
     teacher = laid.checkpoint(sources.teacher).model_copy(update={"served": config.teacher_server})
+    laid.checkpoint(sources.student)
+    judges = tuple((judge, laid.checkpoint(found) if found else None) for judge, found in sources.judges)
     teacher_responses = laid.add(
         _respond(
             config,
@@ -182,7 +185,6 @@ def lay(config: Config, sources: Sources) -> Road:
         entry.name: _train(laid, entry, student, sft, teacher, prompts, teacher_responses, student_responses)
         for entry in entries
     }
-    judges = tuple((judge, laid.checkpoint(found) if found else None) for judge, found in sources.judges)
     before = dict(laid.jobs)
     evaluations = tuple(
         _evaluate(laid, found, in_domain, teacher, student, trainings, judges, sources.measuring)
