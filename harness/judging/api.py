@@ -202,6 +202,9 @@ class OpenAIJudge(Judge):
     def check(self, prompts: Iterable[Prompt]) -> None:
         self.template.check(prompts)
 
+    def notes(self, prompts: Iterable[Prompt]) -> list[str]:
+        return self.template.notes(prompts)
+
     def require_key(self) -> None:
         self.session.server.require_key(self.key_variable)
 

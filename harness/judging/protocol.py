@@ -156,6 +156,10 @@ class Judge(ABC):
         """
         return
 
+    def notes(self, prompts: Iterable[Prompt]) -> list[str]:
+        """What people are told of prompts that it is asked about without something that they have, one line each."""
+        return []
+
     def require_key(self) -> None:
         """Refuse to be asked where a key is lacking.
 

@@ -210,4 +210,4 @@ def _island(run: ReportData, prompts: Mapping[tuple[str, str], RunPrompt], decid
 
 def _told(prompt: RunPrompt) -> dict[str, Any]:
     messages = [[message.role, message.content] for message in prompt.messages]
-    return {"category": prompt.category, "answer": prompt.answer, "messages": messages}
+    return {"category": prompt.category, "answer": prompt.reference, "messages": messages}
