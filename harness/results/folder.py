@@ -14,6 +14,7 @@ import harness
 from harness.config import to_yaml
 from harness.core.errors import UserError
 from harness.core.files import canonical_hash, write_atomically
+from harness.core.parsing import parse_json
 from harness.core.records import (
     METRICS,
     Facts,
@@ -304,7 +305,7 @@ def read_versioned(folder: Path, name: str, what: str, schema: int) -> dict[str,
     if not path.is_file():
         raise UserError(f"{folder} holds no {name}; give the output folder of a finished run")
     try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        found: dict[str, Any] = parse_json(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise UserError(f"{path}: not valid JSON ({error})") from error
     version = found.get("schema") if isinstance(found, dict) else None
