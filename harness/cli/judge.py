@@ -202,7 +202,7 @@ def reading_judges(config: JudgeConfig, store: Store, prompts: Sequence[Prompt])
         raise UserError("; ".join(refusals))
     located = locate_all([], config.judge, store, True, config.trust_remote_code)
     checkpoints = judge_models(config.judge, located)
-    conversions = {job.ref: job for found in checkpoints.values() if found and (job := found.conversion)}
+    conversions = {job.ref: job for found in checkpoints.values() if found for job in found.conversions}
     if conversions:
         from harness.core.progress import plain_console
         from harness.run.launch import run_jobs

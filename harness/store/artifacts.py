@@ -4,6 +4,7 @@
 <store>/work/<stage>-<key>/…       a stage's workspace: survives a kill, becomes the artifact by one rename
 <store>/locks/<stage>-<key>.lock   one lock a key, released by the system when its holder dies
 <store>/corrupt/<stage>-<key>-<n>/… an artifact whose files are no longer those of its manifest
+<store>/kept/<what>/<key>.json     what was found out of things outside once, and follows from its key alone
 <store>/digests.json               digests of artifacts' files, and of files outside the store, by path, size and mtime
 """
 
@@ -24,7 +25,7 @@ from filelock import FileLock, Timeout
 
 from harness.core.disk import writing
 from harness.core.errors import UserError
-from harness.core.files import file_sha256, write_atomically
+from harness.core.files import canonical_hash, file_sha256, write_atomically
 
 MANIFEST = "manifest.json"
 MANIFEST_FIELDS: dict[str, type | tuple[type, ...]] = {
@@ -34,7 +35,7 @@ MANIFEST_FIELDS: dict[str, type | tuple[type, ...]] = {
     "created": str,
     "files": dict,
 }
-NO_STAGES = frozenset({"work", "locks", "corrupt"})  # folders of a store that hold no artifacts
+NO_STAGES = frozenset({"work", "locks", "corrupt", "kept"})  # folders of a store that hold no artifacts
 STORE_VARIABLE = "DADPO_HARNESS_STORE"
 
 
@@ -219,6 +220,17 @@ class Store:
             known = [*stamp, file_sha256(path)]
             self._remember({name: known})
         return str(known[2])
+
+    def recall(self, what: str, key: Any, find_out: Callable[[], Any]) -> Any:
+        """Plain data that follows from `key` alone: as it was kept, else found out now, and kept. Nothing is lost where
+        it is gone."""
+        file = self.root / "kept" / what / f"{canonical_hash(key)[:32]}.json"
+        try:
+            return json.loads(file.read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValueError):
+            found = find_out()
+            write_atomically(file, json.dumps(found, ensure_ascii=False) + "\n")
+            return found
 
     def _digests(self) -> dict[str, list[Any]]:
         """What is remembered; read again where it has been written since."""
