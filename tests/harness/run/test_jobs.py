@@ -269,11 +269,11 @@ REFS = [
     "prompts/67b3cf4425da1549cfdeec87675a0554",
     "convert/0b5039bb4dbb4ffbc99cee49aa77ca33",
     "prune/1c59011183e302c72026c3354483f879",
-    "respond/d2beb9afa91fa75ed8bf3464d9ebc129",
+    "respond/ffa849b3626d54bf4cb55e4dcc0cbfc2",
     "score/9e199828416847ac17f8808ca7112cc9",
     "distributions/634c8386f9070f638931dec7265327b9",
     "embed/26cf5cd347dafe548df196a2591bbc12",
-    "train/e2a2f87be04c913adf9ddd394047502d",
+    "train/32900da63c502fea460b7a3e38d2da06",
     "judge/a2ed26c00bb7964e7a416d207aea4e2f",
 ]
 
@@ -400,11 +400,11 @@ def test_an_unknown_field_is_refused() -> None:
 KEYS = {
     "convert": "0b5039bb4dbb4ffbc99cee49aa77ca33",
     "prune": "1c59011183e302c72026c3354483f879",
-    "respond": "d2beb9afa91fa75ed8bf3464d9ebc129",
+    "respond": "ffa849b3626d54bf4cb55e4dcc0cbfc2",
     "score": "9e199828416847ac17f8808ca7112cc9",
     "distributions": "634c8386f9070f638931dec7265327b9",
     "embed": "26cf5cd347dafe548df196a2591bbc12",
-    "train": "e2a2f87be04c913adf9ddd394047502d",
+    "train": "32900da63c502fea460b7a3e38d2da06",
     "judge": "a2ed26c00bb7964e7a416d207aea4e2f",
 }
 
