@@ -96,6 +96,9 @@ class LetterJudge(Judge):
     def check(self, prompts: Iterable[Prompt]) -> None:
         self.template.check(prompts)
 
+    def notes(self, prompts: Iterable[Prompt]) -> list[str]:
+        return self.template.notes(prompts)
+
     def answer(self, questions: Iterable[Question], arrived: Arrived) -> None:
         tokenizer = load_tokenizer(self.folder, self.chat_template, self.remote_code)
         letters = letter_tokens(tokenizer, self.template.letters)

@@ -25,7 +25,7 @@ def load_tokenizer(folder: Path, chat_template: ChatTemplate | None = None, remo
     """
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=remote_code)
-    except (ImportError, ValueError, OSError, KeyError) as error:  # KeyError: a tokenizer.json that lacks a part
+    except Exception as error:  # a damaged tokenizer.json raises KeyError, RecursionError, or plainly Exception
         said = str(error).strip() or type(error).__name__
         raise UserError(f"the tokenizer of {folder} cannot be loaded: {said.splitlines()[0]}") from error
     if not getattr(tokenizer, "is_fast", False):

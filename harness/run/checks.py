@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from harness.config import Config
@@ -11,6 +12,7 @@ from harness.core.records import Prompt
 from harness.judging import Judge
 from harness.measures import measures
 from harness.methods import methods
+from harness.models.quantised import require_readable, untrainable
 from harness.models.reference import Model
 from harness.prompts import PromptSet
 from harness.run.fitting import unreadable
@@ -31,6 +33,7 @@ def check(config: Config, sources: Sources, store: Store, to_be_asked: bool) -> 
         *_sets_of_one_name(evaluation),
         *_further_turns(config.train_prompts, sources.train),
         *_seen(sources.train, evaluation),
+        *_quantised(config, sources),
         *_trainings(config, sources, store),
         *sources.unopened,
     ]
@@ -75,6 +78,33 @@ def _seen(train: PromptSet, evaluation: Sequence[PromptSet]) -> Iterator[str]:
                 f"evaluation set '{found.name}' holds {len(shared)} of the training prompts (first: {shared[0]}); "
                 "judge on prompts that training never saw"
             )
+
+
+def _quantised(config: Config, sources: Sources) -> Iterator[str]:
+    """A student of packed weights cannot be trained; a teacher or judge of such is read where its package is here. What
+    vLLM alone loads, it reads by itself."""
+    if line := untrainable(Path(str(sources.student.here.path))):
+        yield line
+    read = [(f"judge {judge.name}:", found) for judge, found in sources.judges if not judge.name.startswith("vllm:")]
+    if not config.teacher_server and _teacher_is_read(config, sources):
+        read.append(("teacher", sources.teacher))
+    for who, found in read:
+        if found and found.here.path:
+            yield from _refused(partial(require_readable, who, Path(found.here.path)))
+
+
+def _teacher_is_read(config: Config, sources: Sources) -> bool:
+    """Whether transformers loads the teacher: to sample, or for its log-probs."""
+    used = [methods.get(name) for name in config.methods if name in methods]
+    return (
+        sources.generator != "vllm"
+        or any(method.level == "token" or "teacher_log_probs" in method.signals for method in used)
+        or any(
+            name in measures and measures.get(name).model is None
+            for judge, _ in sources.judges
+            for name in judge.measures
+        )
+    )
 
 
 def _trainings(config: Config, sources: Sources, store: Store) -> list[str]:

@@ -18,7 +18,7 @@ from typing import Literal
 
 from harness.config import Config
 from harness.core.files import canonical_hash
-from harness.core.records import Ref
+from harness.core.records import Prompt, Ref
 from harness.generation.backends import Backend
 from harness.generation.protocol import Sampling
 from harness.judging import Judge
@@ -132,8 +132,8 @@ class _Laid:
 
     def checkpoint(self, found: FoundModel) -> Model:
         """A plain checkpoint, converted where it is none."""
-        if found.conversion:
-            self.add(found.conversion)
+        for job in found.conversions:
+            self.add(job)
         return found.model
 
 
@@ -151,7 +151,10 @@ def lay(config: Config, sources: Sources) -> Road:
     )
     laid = _Laid(config, entries)
     prompts = laid.read(sources.train)
+    # conversions come first: what is wrong with a checkpoint is known before anything is sampled
     teacher = laid.checkpoint(sources.teacher).model_copy(update={"served": config.teacher_server})
+    laid.checkpoint(sources.student)
+    judges = tuple((judge, laid.checkpoint(found) if found else None) for judge, found in sources.judges)
     teacher_responses = laid.add(
         _respond(
             config,
@@ -182,7 +185,6 @@ def lay(config: Config, sources: Sources) -> Road:
         entry.name: _train(laid, entry, student, sft, teacher, prompts, teacher_responses, student_responses)
         for entry in entries
     }
-    judges = tuple((judge, laid.checkpoint(found) if found else None) for judge, found in sources.judges)
     before = dict(laid.jobs)
     evaluations = tuple(
         _evaluate(laid, found, in_domain, teacher, student, trainings, judges, sources.measuring)
@@ -202,8 +204,16 @@ def lay(config: Config, sources: Sources) -> Road:
         judges=judges,
         weights=MappingProxyType({"student": student, "teacher": teacher}),
         shapes=MappingProxyType(dict(sources.shapes)),
-        notes=(*sources.notes, *([str(sources.absent)] if sources.absent else ())),
+        notes=(
+            *sources.notes,
+            *(note for judge, _ in judges for note in judge.notes(_evaluated(sources))),
+            *([str(sources.absent)] if sources.absent else ()),
+        ),
     )
+
+
+def _evaluated(sources: Sources) -> list[Prompt]:
+    return [prompt for found, _ in sources.evaluation for prompt in found.prompts]
 
 
 def _student(laid: _Laid, sources: Sources) -> Model:

@@ -14,6 +14,7 @@ import contextlib
 import itertools
 import json
 import shutil
+import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,6 +23,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from harness.core.disk import writing
 from harness.core.errors import UserError
 from harness.core.files import canonical_hash, file_sha256, write_atomically
 
@@ -138,7 +140,7 @@ class Store:
     def making(self, ref: str) -> Iterator[Path]:
         """The workspace for an artifact, under its lock. What an interrupted attempt left is still in it."""
         work = self.workspace(ref)
-        with self._lock(work.name):
+        with writing(work), self._lock(work.name):
             work.mkdir(parents=True, exist_ok=True)
             yield work
 
@@ -170,6 +172,9 @@ class Store:
             "files": files,
         }
         write_atomically(work / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
+        usual = stat.S_IMODE((work / MANIFEST).stat().st_mode)
+        for name in files:  # safetensors' are their owner's alone, whatever the umask
+            (work / name).chmod(usual)
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.exists():  # without a manifest: not an artifact
             shutil.rmtree(target)

@@ -47,8 +47,12 @@ class Case:
     def run(self, *options: str | Path) -> Ended:
         """Make a run into `out`, which is not there before."""
         shutil.rmtree(self.out, ignore_errors=True)
-        ended: Ended = self.cli("run", *self._asked(), "--out", self.out, *options)
+        ended: Ended = self.cli(*self.command(), *options)
         return ended
+
+    def command(self) -> list[str | Path]:
+        """What makes such a run."""
+        return ["run", *self._asked(), "--out", self.out]
 
     def plan(self, *options: str | Path) -> Ended:
         ended: Ended = self.cli("plan", *self._asked(), *options)

@@ -396,9 +396,106 @@ def test_what_passes_by_is_asked_for_again(folder: Path, rows: list[Request]) ->
     assert len(server.calls) == 2 * len(rows)
 
 
+def refusing(call: Call, *names: str) -> Reply:
+    """A server that takes none of these parameters, one after the other."""
+    for name in names:
+        if name in call.body:
+            return serving.status(400, f"Unsupported parameter: '{name}'.", param=name)
+    return echoed(call)
+
+
+PLAIN = Draw(Sampling(max_new_tokens=12), seed=3, purpose="chosen")
+
+
+def test_what_a_server_does_not_take_is_learnt_once_for_all_batches(folder: Path, rows: list[Request]) -> None:
+    with Server(lambda call: refusing(call, "seed", "max_tokens", "top_p", "temperature")) as server:
+        generator = at(server, folder)
+        for batch in (rows[:2], rows[2:]):
+            found = generator.draw(batch, PLAIN)
+            assert [drawn.without for drawn in found] == [("seed", "temperature", "top_p")] * len(batch)
+    assert len(server.calls) == len(rows) + 4
+    assert all(set(c.body) == {"model", "messages", "max_completion_tokens"} for c in server.calls[4:])
+
+
+@pytest.mark.parametrize(
+    ("sampling", "names", "lost"),
+    [
+        (Sampling(temperature=0.7), ["temperature"], "temperature"),
+        (Sampling(temperature=0), ["temperature"], "temperature"),
+        (Sampling(top_p=0.9), ["seed", "top_p"], "top_p"),
+        (Sampling(), ["max_tokens", "max_completion_tokens"], "max_tokens"),
+    ],
+    ids=str,
+)
+def test_what_shapes_a_response_is_never_left_out(
+    folder: Path, rows: list[Request], sampling: Sampling, names: list[str], lost: str
+) -> None:
+    words = f"does not take {lost} .*; set train_sampling and eval_sampling to what it takes"
+    with Server(lambda call: refusing(call, *names)) as server, pytest.raises(UserError, match=words) as caught:
+        at(server, folder).draw(rows, Draw(sampling, 3, "chosen"))
+    assert "\n" not in str(caught.value) and "again" not in str(caught.value)
+    assert len(server.calls) == len(names)
+
+
+THOUGHT = {"role": "assistant", "content": None, "reasoning_content": "Hm."}
+
+
+def alone(finish: str) -> Reply:
+    """Thoughts without an answer."""
+    return serving.to_json("thoughts", {"choices": [{"message": THOUGHT, "finish_reason": finish}]})
+
+
+@pytest.mark.parametrize(
+    ("reply", "why"),
+    [
+        (serving.status(400, "no", code="content_filter"), "refused by its moderator (400: no)"),
+        (serving.status(403, "Your input was flagged"), "refused by its moderator (403: Your input was flagged)"),
+        (completion("Half of", finish="content_filter"), "refused by its moderator (content_filter)"),
+        (
+            serving.to_json("blocked", {"promptFeedback": {"blockReason": "SAFETY"}}),
+            "refused by its moderator (blocked)",
+        ),
+        (alone("length"), "its thoughts took the whole limit of 12 tokens: raise the sampling's max_new_tokens"),
+        (alone("stop"), "thoughts alone, and no answer after them"),
+        (
+            serving.status(400, "could not finish, the limit was reached"),
+            "its thoughts took the whole limit of 12 tokens: raise the sampling's max_new_tokens "
+            "(400: could not finish, the limit was reached)",
+        ),
+    ],
+    ids=lambda value: value.name if isinstance(value, Reply) else "",
+)
+@pytest.mark.parametrize("at_number", [0, 3])
+def test_a_prompt_without_an_answer_says_why_and_the_others_have_theirs(
+    folder: Path, rows: list[Request], reply: Reply, why: str, at_number: int
+) -> None:
+    with Server(
+        lambda call: reply if call.body["messages"][0]["content"] == TEXTS[at_number] else echoed(call)
+    ) as server:
+        found = at(server, folder).draw(rows, HOW)
+    assert len(server.calls) == len(rows)  # it is asked once
+    assert found[at_number] == Drawn(token_ids=(), text="", finish="stop", left_out=why)
+    others = [drawn for number, drawn in enumerate(found) if number != at_number]
+    assert all(drawn.text.startswith("You said: ") and not drawn.left_out for drawn in others)
+
+
+@pytest.mark.parametrize(
+    ("name", "prompt_id"), [("p0/0", "p0"), ("a/b/3/0", "a/b/3"), ("p/turn 1/2/turn 1", "p/turn 1"), ("odd", "odd")]
+)
+def test_a_row_is_of_a_prompt(name: str, prompt_id: str) -> None:
+    assert Request(name, (), []).prompt_id == prompt_id
+
+
+def test_a_refusal_in_words_is_an_answer(folder: Path, rows: list[Request]) -> None:
+    with Server(lambda call: serving.refusal()) as server:
+        (drawn,) = at(server, folder).draw(rows[:1], HOW)
+    assert drawn.text == "I'm sorry, I can't help with that." and drawn.finish == "stop" and not drawn.left_out
+
+
 KEY = "sk-1234567890abcdef"
 LEAKY = f"no {KEY} and no me:pa55word please\nsecond line"
 ON = "; run the same command again to go on"
+OR = f"{ON}, or take the prompt out where it stays so"
 
 
 @pytest.mark.parametrize("at_number", [0, 3])
@@ -409,10 +506,11 @@ ON = "; run the same command again to go on"
         (serving.status(402, LEAKY), rf"has no quota left \(402: no \*\*\* .+\){ON}$"),
         (serving.status(400, LEAKY), r"400: no \*\*\* and no .+ second line$"),
         (serving.malformed_json(), rf"a reply that is not JSON \(2 tries\){ON}$"),
-        (serving.null_content(), rf"a reply without a text \(2 tries\){ON}$"),
-        (serving.empty_choices(), rf"a reply without a choice \(2 tries\){ON}$"),
-        (serving.unicode_reply(), rf"half a surrogate pair, which is not text \(2 tries\){ON}$"),
-        (completion("x", finish="content_filter"), rf"a reply that ended by 'content_filter' \(2 tries\){ON}$"),
+        (serving.null_content(), rf"a reply without a text \(2 tries\){OR}$"),
+        (serving.empty_choices(), rf"a reply without a choice \(2 tries\){OR}$"),
+        (serving.unicode_reply(), rf"half a surrogate pair, which is not text \(2 tries\){OR}$"),
+        (completion("x", finish="error"), rf"a reply that ended by 'error' \(2 tries\){OR}$"),
+        (completion("x", finish=f"{KEY}!"), rf"a reply that ended by '\*\*\*!' \(2 tries\){OR}$"),
     ],
     ids=lambda value: value.name if isinstance(value, Reply) else "",
 )
@@ -429,6 +527,7 @@ def test_a_call_that_fails_is_one_line_without_a_secret(
             generator.draw(rows, HOW)
     said = str(caught.value)
     assert "\n" not in said and KEY not in said and "pa55word" not in said
+    assert "no quota" in said or f"prompt 'p{at_number}'" in said
     assert "pa55word" not in str(generator.versions)
     assert at_number or {call.body["messages"][0]["content"] for call in server.calls} == {bad}
 

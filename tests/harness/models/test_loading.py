@@ -287,8 +287,8 @@ def greedy_parts() -> tuple[dict[str, int], list[tuple[str, str]]]:
     return parts_of(PreTrainedTokenizerFast(tokenizer_object=backend))
 
 
-def gguf_file(path: Path, architecture: str, pre: str | None) -> Path:
-    """A llama or qwen2 of one layer, with that vocabulary."""
+def gguf_file(path: Path, architecture: str, pre: str | None, without: str = "") -> Path:
+    """A llama or qwen2 of one layer, with that vocabulary. without: a weight that it lacks."""
     gguf = pytest.importorskip("gguf")
     vocabulary, merges = greedy_parts()
     hidden, mlp = 32, 64
@@ -319,6 +319,7 @@ def gguf_file(path: Path, architecture: str, pre: str | None) -> Path:
     if architecture == "qwen2":
         named |= {f"blk.0.{name}.bias": (hidden,) for name in ("attn_q", "attn_k", "attn_v")}
     named |= {"token_embd.weight": (len(vocabulary), hidden), "output_norm.weight": (hidden,)}
+    named.pop(f"{without}.weight", None)
     for name, shape in named.items():
         writer.add_tensor(name, np.ones(shape, np.float32))
     writer.write_header_to_file()

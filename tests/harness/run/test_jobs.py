@@ -124,6 +124,7 @@ CHANGES: dict[str, Any] = {
     "measures": {"embedding/candidate": "embed/2"},
     "checkpoint": Model(path="/models/j", digest="d3"),
     "format": "pickled",
+    "base": Model(path="/models/b", digest="d4"),
 }
 OF_KIND: dict[tuple[str, str], Any] = {
     ("respond", "generator"): "vllm",
@@ -274,7 +275,7 @@ REFS = [
     "distributions/634c8386f9070f638931dec7265327b9",
     "embed/26cf5cd347dafe548df196a2591bbc12",
     "train/32900da63c502fea460b7a3e38d2da06",
-    "judge/a2ed26c00bb7964e7a416d207aea4e2f",
+    "judge/798f36cdcf325ffa2d2a4ff44daf20e2",
 ]
 
 
@@ -405,7 +406,7 @@ KEYS = {
     "distributions": "634c8386f9070f638931dec7265327b9",
     "embed": "26cf5cd347dafe548df196a2591bbc12",
     "train": "32900da63c502fea460b7a3e38d2da06",
-    "judge": "a2ed26c00bb7964e7a416d207aea4e2f",
+    "judge": "798f36cdcf325ffa2d2a4ff44daf20e2",
 }
 
 
