@@ -47,7 +47,7 @@ class Model(BaseModel):
         if self.served is not None:
             key["served"] = [self.served.public_url, self.served.model]
             if self.served.tokenizer:
-                key["stops"] = "as its tokenizer's chat template ends a turn"
+                key["told_to_stop"] = True
         return key
 
     @property
