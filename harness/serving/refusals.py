@@ -21,6 +21,7 @@ PARAMETERS = (
     "logprobs",
     "response_format",
     "seed",
+    "stop_token_ids",
 )
 PROMPT = ("messages", "prompt", "input")  # what an error says that it is about, where it is about a prompt
 # of errors about a prompt that is too long, whose text may well name max_tokens
