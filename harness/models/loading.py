@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, FineGrainedFP8Config
 from transformers.utils import logging as transformers_logging
 
 from harness.core.errors import UserError
@@ -50,8 +50,12 @@ def load_model(
         UserError: a file of weights is damaged, or the weights are not those of its configuration.
     """
     place = on or device()
-    # one that is quantised is put together on its device, and never moved
-    how = {"device_map": {"": place}} if folders.quantisation(folder) else {}
+    how: dict[str, Any] = {}
+    if packed := folders.quantisation(folder):
+        how["device_map"] = {"": place}  # it is put together there, and never moved
+        if packed["quant_method"] == folders.FP8:  # a GPU would round their factors too
+            plain_modules = packed.get("modules_to_not_convert")
+            how["quantization_config"] = FineGrainedFP8Config(dequantize=True, modules_to_not_convert=plain_modules)
     if attention is None and getattr(load_config(folder, remote_code), "attn_logit_softcapping", None):
         attention = "eager"  # its choice would be SDPA, which leaves the capping out without a word
     try:
@@ -87,12 +91,10 @@ def reading_model(folder: Path, remote_code: bool = False) -> Any:
     ones; a quantised one computes as its package does."""
 
     def load() -> Any:
-        packed = folders.quantisation(folder) is not None
-        dtype = torch.bfloat16 if packed else getattr(torch, weight_type(folder) or "float32")
-        model = load_model(folder, torch.float32 if remote_code else dtype, remote_code=remote_code)
-        model.requires_grad_(False)
+        dtype = torch.float32 if remote_code else getattr(torch, weight_type(folder) or "float32")
+        model = load_model(folder, dtype, remote_code=remote_code).requires_grad_(False)
         packed = getattr(model.config, "quantization_config", None) is not None  # some kinds are unpacked as they load
-        return model if remote_code or packed or dtype == torch.float32 else raised(model)
+        return model if packed or dtype == torch.float32 else raised(model)
 
     return hold(folder, ("to be read", remote_code), load)
 

@@ -96,8 +96,12 @@ def check_checkpoint(folder: Path, chat_template: ChatTemplate | None = None, re
         for file in folders.weight_files(folder)
         for name, entry in _header(file).items()
     }
-    if folders.quantisation(folder):
-        return  # packed: what it makes of them is the package's affair
+    if packed := folders.quantisation(folder):  # what is made of the rest is its package's affair
+        if packed["quant_method"] == folders.FP8 and (bare := _without_scale(folder)):
+            raise UserError(
+                f"the weights of {folder} have {bare} in 8-bit floats, and no scale of it; download them again"
+            )
+        return
     config = AutoConfig.from_pretrained(folder, trust_remote_code=remote_code)
     try:
         with torch.device("meta"):
@@ -112,6 +116,13 @@ def check_checkpoint(folder: Path, chat_template: ChatTemplate | None = None, re
         raise
     require_whole(model, found, folder)
     _check_vocabulary(load_tokenizer(folder, chat_template, remote_code), rows, folder, config.model_type)
+
+
+def _without_scale(folder: Path) -> str:
+    """A weight in 8-bit floats that has no scale beside it: transformers would read it as if that were 1."""
+    found = {name: entry for file in folders.weight_files(folder) for name, entry in _header(file).items()}
+    packed = (name for name, entry in sorted(found.items()) if entry["dtype"].startswith("F8_E4M3"))
+    return next((name for name in packed if f"{name}_scale_inv" not in found), "")
 
 
 def _check_vocabulary(tokenizer: Any, rows: int, folder: Path, family: str) -> None:
