@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from accelerate import init_empty_weights
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, FineGrainedFP8Config
@@ -15,6 +17,7 @@ from transformers.utils import logging as transformers_logging
 
 from harness.core.errors import UserError
 from harness.models import folders
+from harness.models.families import has_own_code
 from harness.models.shapes import weight_type
 from harness.models.weights import SAID, require_whole, without_adapter
 from harness.serving.resident import hold
@@ -72,7 +75,28 @@ def load_model(
     except SafetensorError as error:
         raise UserError(f"the weights of {folder} cannot be read: {error}; copy or download them again") from error
     require_whole(model, found, folder)
+    if has_own_code(model):
+        _compute_buffers(model, found["missing_keys"])
     return model.eval() if how else model.eval().to(place)
+
+
+def _compute_buffers(model: Any, missing: Container[str]) -> None:
+    """Give a model of own code the buffers that its class computes and no checkpoint holds, such as the frequencies of
+    its positions. transformers makes every model without memory first, and then computes anew what its own classes are
+    known to compute; of others it leaves what happens to lie there.
+    """
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(model.dtype)
+    try:
+        with init_empty_weights(include_buffers=False):
+            computed = type(model)(model.config)
+    finally:
+        torch.set_default_dtype(before)
+    held = computed.state_dict().keys()
+    places = dict(model.named_buffers())
+    for name, buffer in computed.named_buffers():
+        if name in places and (name not in held or name in missing) and buffer.device.type != "meta":
+            places[name].copy_(buffer)
 
 
 def frozen_model(folder: Path, dtype: torch.dtype, attention: str | None = None, remote_code: bool = False) -> Any:

@@ -15,7 +15,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from harness.core.errors import UserError
 from harness.models import folders, shapes
-from harness.models.families import FAMILIES, PADDED_FAMILIES, TOKENS_WITHOUT_EMBEDDING
+from harness.models.families import FAMILIES, PADDED_FAMILIES, TOKENS_WITHOUT_EMBEDDING, has_own_code
 from harness.models.reference import ChatTemplate
 from harness.models.tokenizers import load_tokenizer
 
@@ -57,7 +57,10 @@ def difference(model: Any, found: Mapping[str, Any], unread: Sequence[str] = ())
     Weights of parts that the model does not have are let alone: another class's head, an image encoder. unread: parts
     whose weights may be missing, because nothing reads them.
     """
-    missing = sorted(name for name in found["missing_keys"] if name.split(".")[0] not in unread)
+    # what own code computes where no checkpoint holds it is computed anew (loading.py)
+    computed = dict(model.named_buffers()) if has_own_code(model) else {}
+    missing = sorted(found["missing_keys"] - computed.keys())
+    missing = [name for name in missing if name.split(".")[0] not in unread]
     unknown = sorted(name for name in found["unexpected_keys"] if missing or _within(model, name))
     other = sorted((name, list(there), list(wanted)) for name, there, wanted in found["mismatched_keys"])
     said = [f"no {_listed(missing)}"] if missing else []
