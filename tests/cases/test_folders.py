@@ -123,7 +123,11 @@ def test_what_a_tool_left_in_a_configuration_is_said(case: Case) -> None:
 def test_a_quantised_judge_is_refused_with_the_package_that_it_needs(case: Case) -> None:
     judge = quantise(shutil.copytree(case.teacher, case.root / "judge"), GPTQ)
     case.judge = f"transformers:{judge}"
-    assert f"{judge} is quantised (gptq), and cannot be read here: " in refused(case.plan())
+    said = f"{judge} is quantised (gptq), and cannot be read here: "
+    assert said in refused(case.plan())
+    texts = written(case.root / "texts.jsonl", [{"prompt_id": "a", "prompt": "Hi!", "response": "Hello."}])
+    options = ("--candidate", texts, "--reference", texts, "--out", case.root / "verdicts.jsonl")
+    assert said in refused(case.cli("judge", *options, "--judge", case.judge))
 
 
 # ---- adapters
