@@ -19,6 +19,7 @@ from pydantic import (
 
 from harness.core.errors import UserError
 from harness.core.files import canonical_hash, write_atomically
+from harness.core.parsing import parse_json
 
 Ref = str  # "stage/key" of an artifact
 Facts = dict[str, Any]  # what a stage says of its work, kept in the artifact's manifest
@@ -27,6 +28,7 @@ Role = Literal["system", "user", "assistant"]
 # none: the judge sees no order; unknown: it was shown one, and which is not known (imported judgments)
 Order = Literal["candidate_first", "reference_first", "none", "unknown"]
 Status = Literal["ok", "unparsable", "failed", "skipped"]
+NOT_GIVEN = "(not given)"  # in the place of a right answer that is not known, beside one that is
 IDENTICAL = "identical responses"  # the detail of a verdict that nobody was asked for
 
 
@@ -55,14 +57,26 @@ class Message(Record):
 class Prompt(Record):
     """A conversation that ends with the user's turn, which the model is to answer.
 
-    answer: a known right answer, for reference-guided judging.
-    turns: the user's further turns, each sent after the model's own answer to the one before."""
+    answer: a known right answer, for reference-guided judging; empty where none is known.
+    turns: the user's further turns, each sent after the model's own answer to the one before.
+    turn_answers: the known right answers to those, one each, without the last ones that are not known."""
 
     id: str
     messages: tuple[Message, ...]
     category: str = ""
     answer: str = ""
     turns: tuple[str, ...] = ()
+    turn_answers: tuple[str, ...] = ()
+
+    @property
+    def references(self) -> tuple[str, ...]:
+        """A known right answer for each turn that is answered; empty where it is not known."""
+        return (self.answer, *self.turn_answers, *[""] * (len(self.turns) - len(self.turn_answers)))
+
+    @property
+    def reference(self) -> str:
+        """What is known of the right answer as one text, as the responses are; empty where nothing is."""
+        return transcript([text or NOT_GIVEN for text in self.references], self.turns) if any(self.references) else ""
 
 
 def prompts_digest(prompts: Iterable[Prompt]) -> str:
@@ -130,6 +144,17 @@ def transcript(answers: Sequence[str], turns: Sequence[str]) -> str:
     return "\n\n".join(parts)
 
 
+def answers_in(text: str, turns: Sequence[str]) -> list[str]:
+    """The answers of a `transcript`, one more than there are turns; a text that is none is all of it the last one."""
+    answers, rest = [], text
+    for turn in turns:
+        answer, found, rest = rest.partition(f"\n\n### User:\n{turn}\n\n### Assistant:\n")
+        if not found:
+            return [*[NOT_GIVEN] * len(turns), text]
+        answers.append(answer)
+    return [*answers, rest]
+
+
 class RunPrompt(Prompt):
     """A prompt in a run's folder."""
 
@@ -171,13 +196,11 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         if not line.strip():
             continue
         try:
-            data = json.loads(line)
-        except ValueError as error:
-            raise UserError(f"{path}:{number}: not valid JSON ({error})") from error
-        try:
-            json.dumps(data, ensure_ascii=False).encode()
+            data = parse_json(line)
         except UnicodeEncodeError as error:
             raise UserError(f"{path}:{number}: half a surrogate pair (\\ud800…) is not text") from error
+        except ValueError as error:
+            raise UserError(f"{path}:{number}: not valid JSON ({error})") from error
         if not isinstance(data, dict):
             raise UserError(f"{path}:{number}: expected a JSON object, found {type(data).__name__}")
         yield number, data

@@ -1,8 +1,8 @@
 """Answers that arrived, kept for good: SQLite, one file on a local disk, shared by all runs on a machine.
 
 A key is the hash of everything that shapes an answer: the judge with its model, server, template and sampling settings
-(`Judge.identity`), the prompt with its known answer, both texts, and the order. Only what a judge said is kept,
-readable or not; a call that failed is no answer.
+(`Judge.identity`), the prompt with its further turns and known answers, both texts, and the order. Only what a judge
+said is kept, readable or not; a call that failed is no answer.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from harness.core.disk import refusal
 from harness.core.errors import UserError
 from harness.judging.protocol import Answer, Question
 
@@ -31,6 +32,8 @@ def question_key(judge_digest: str, question: Question) -> bytes:
     parts += [comparison.prompt.answer]
     for message in comparison.prompt.messages:
         parts += [message.role, message.content]
+    if turns := comparison.prompt.turns:  # how many parts there are says which of them these are
+        parts += [f"{len(turns)} further turns", *turns, *comparison.prompt.references[1:]]
     whole = hashlib.sha256()
     for part in parts:
         data = part.encode()
@@ -58,7 +61,10 @@ class VerdictCache:
             raise self._broken(error) from error
 
     def _broken(self, error: Exception) -> UserError:
-        return UserError(f"the verdict cache {self._path} cannot be used ({error}); move it away, or free the disk")
+        return refusal(error, self._path) or UserError(
+            f"the verdict cache {self._path} cannot be used ({error}); move it away, or choose another store with "
+            "DADPO_HARNESS_STORE"
+        )
 
     def __enter__(self) -> VerdictCache:
         return self

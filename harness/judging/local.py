@@ -60,7 +60,7 @@ class LetterJudge(Judge):
     folder: Path
     weights: str
     precision: Precision = "bf16"
-    version: int = 1
+    version: int = 2
     chunk: int = 64
     chat_template: ChatTemplate | None = None
     remote_code: bool = False
@@ -95,6 +95,9 @@ class LetterJudge(Judge):
 
     def check(self, prompts: Iterable[Prompt]) -> None:
         self.template.check(prompts)
+
+    def notes(self, prompts: Iterable[Prompt]) -> list[str]:
+        return self.template.notes(prompts)
 
     def answer(self, questions: Iterable[Question], arrived: Arrived) -> None:
         tokenizer = load_tokenizer(self.folder, self.chat_template, self.remote_code)

@@ -144,7 +144,7 @@ def check_folder(folder: Path) -> None:
         settings = dict(json.loads((folder / "config.json").read_text(encoding="utf-8")))
     except OSError as error:
         raise no_checkpoint(folder, "its config.json cannot be read") from error
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise no_checkpoint(folder, "its config.json is not a JSON object") from error
     if missing := [name for name in SETTINGS if name not in settings]:
         raise no_checkpoint(folder, f"its config.json has no {', '.join(missing)}")

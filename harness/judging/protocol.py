@@ -20,6 +20,7 @@ from harness.models.shapes import Shape
 
 BOTH_ORDERS: tuple[Order, ...] = ("candidate_first", "reference_first")
 NO_ORDER: tuple[Order, ...] = ("none",)
+REFUSED = "refused: "  # begins the detail of a failed answer that would fail again
 
 
 @dataclass(frozen=True)
@@ -154,6 +155,10 @@ class Judge(ABC):
             UserError: the first such prompt, by its id.
         """
         return
+
+    def notes(self, prompts: Iterable[Prompt]) -> list[str]:
+        """What people are told of prompts that it is asked about without something that they have, one line each."""
+        return []
 
     def require_key(self) -> None:
         """Refuse to be asked where a key is lacking.

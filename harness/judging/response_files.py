@@ -11,6 +11,8 @@ from pydantic import ValidationError
 from harness.core.errors import UserError
 from harness.core.records import Message, Prompt, Response, read_jsonl
 from harness.judging.protocol import Comparison
+from harness.prompts.columns import OF_THE_PROMPT
+from harness.prompts.rows import FIELDS, begun, empty, further_turns, known_answers
 
 NAMED_AT_MOST = 5  # ids in an error
 
@@ -25,7 +27,8 @@ def read_comparisons(candidate: Path, reference: Path) -> list[Comparison]:
     """The candidate's responses with the reference's, joined on `prompt_id`, in the candidate's order.
 
     Rows have `prompt_id`, `response`, and `prompt` (a text) or `messages` (a conversation that ends with the user),
-    which one of the two files may leave out; `answer` is a known right answer. Other fields do no harm.
+    which one of the two files may leave out; `system`, `history`, `turns` and `answer` are as in a file of prompts. A
+    field that belongs to a prompt by its name and is not taken is refused; others do no harm.
 
     Raises:
         UserError: a row that is none, by file and line; ids that are missing, twice, or of two different prompts.
@@ -43,8 +46,8 @@ def read_comparisons(candidate: Path, reference: Path) -> list[Comparison]:
         if prompt is None:
             raise UserError(f"neither {candidate} nor {reference} says what the prompt '{key}' is")
         other = theirs[key].prompt
-        if other is not None and other.answer and not prompt.answer:
-            prompt = prompt.model_copy(update={"answer": other.answer})
+        if other is not None and other.reference and not prompt.reference:
+            prompt = prompt.model_copy(update={"answer": other.answer, "turn_answers": other.turn_answers})
         comparisons.append(Comparison(prompt, row.response, theirs[key].response))
     return comparisons
 
@@ -52,7 +55,9 @@ def read_comparisons(candidate: Path, reference: Path) -> list[Comparison]:
 def _differ(one: Prompt | None, other: Prompt | None) -> bool:
     if one is None or other is None:
         return False
-    return one.messages != other.messages or bool(one.answer and other.answer and one.answer != other.answer)
+    if (one.messages, one.turns) != (other.messages, other.turns):
+        return True
+    return bool(one.reference and other.reference and one.references != other.references)
 
 
 def _some(ids: Any) -> str:
@@ -85,18 +90,23 @@ def _row(data: dict[str, Any], where: str) -> ResponseRow:
 
 
 def read_prompt(key: str, data: dict[str, Any], where: str) -> Prompt | None:
-    """The prompt that a row holds in `prompt` or `messages`; None where it holds neither."""
+    """The prompt that a row holds in `prompt` or `messages`, with what belongs to it, as in a file of prompts; None
+    where it holds neither."""
     if "prompt" in data and "messages" in data:
         raise UserError(f"{where}: both 'prompt' and 'messages'; leave one out")
+    for name, value in data.items():
+        if name.casefold() in OF_THE_PROMPT and name not in FIELDS and not empty(value):
+            raise UserError(f"{where}: '{name}' is a part of the prompt, and no judge would see it: put it there")
     said = data.get("messages", [{"role": "user", "content": data["prompt"]}] if "prompt" in data else None)
     if said is None:
         return None
-    answer = "" if data.get("answer") is None else str(data["answer"])
     try:
         messages = tuple(Message.model_validate(message) for message in said)
-        prompt = Prompt(id=key, messages=messages, answer=answer)
     except (ValidationError, TypeError) as error:
         raise UserError(f"{where}: the prompt is no text or no conversation of roles and contents") from error
+    messages = begun(messages, data.get("system"), data.get("history"), where)
     if not messages or messages[-1].role != "user":
         raise UserError(f"{where}: the conversation does not end with the user's turn")
-    return prompt
+    turns = further_turns(data.get("turns"), where)
+    answer, *others = known_answers(data.get("answer"), turns, f"{where}: 'answer'")
+    return Prompt(id=key, messages=messages, answer=answer, turns=turns, turn_answers=tuple(others))

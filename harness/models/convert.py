@@ -4,12 +4,15 @@ shard at a time, and written once."""
 from __future__ import annotations
 
 import contextlib
+import copy
+import functools
 import io
 import json
 import pickle
 import re
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -48,16 +51,36 @@ _BEFORE_MERGES: dict[str, Callable[[], tuple[Any, Any]]] = {
 }
 
 
+@dataclass(frozen=True)
+class _Header:
+    """What is read of a GGUF file beside its tensors. pre: how its tokenizer splits text before the merges."""
+
+    pre: str
+    positions: int | None
+
+
 def gguf_tokenizer(file: Path) -> Any:
     """A GGUF file's tokenizer, which makes the ids that the original one makes.
 
     Raises:
         UserError: it is not known how the original one splits text.
     """
-    import gguf  # of the extra that brings such files
+    return copy.deepcopy(_gguf_tokenizer(file, _stamp(file)))
 
-    field = gguf.GGUFReader(file).fields.get("tokenizer.ggml.pre")
-    name = bytes(field.parts[-1]).decode() if field else ""
+
+def gguf_positions(file: Path) -> int | None:
+    """How many tokens a GGUF file's model takes at once; None where it does not say."""
+    return _header(file, _stamp(file)).positions
+
+
+def _stamp(file: Path) -> tuple[int, int]:
+    stat = file.stat()
+    return stat.st_size, stat.st_mtime_ns
+
+
+@functools.lru_cache(maxsize=2)  # seconds, and it is asked for several times in a row
+def _gguf_tokenizer(file: Path, stamp: tuple[int, int]) -> Any:
+    name = _header(file, stamp).pre
     if name not in _BEFORE_MERGES:
         raise UserError(
             f"{file}: it is not known how its tokenizer splits text (tokenizer.ggml.pre is '{name}'); GGUF files "
@@ -68,6 +91,16 @@ def gguf_tokenizer(file: Path) -> Any:
     tokenizer.backend_tokenizer.normalizer = normaliser
     tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(pieces)
     return tokenizer
+
+
+@functools.lru_cache(maxsize=8)
+def _header(file: Path, stamp: tuple[int, int]) -> _Header:
+    import gguf  # of the extra that brings such files
+
+    fields = gguf.GGUFReader(file).fields
+    pre = fields.get("tokenizer.ggml.pre")
+    known = next((field for name, field in fields.items() if name.endswith(".context_length")), None)
+    return _Header(bytes(pre.parts[-1]).decode() if pre else "", int(known.parts[-1][0]) if known else None)
 
 
 def dequantise_gguf(file: Path, folder: Path) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.core.errors import UserError
-from harness.core.hub import OFFLINE_VARIABLES, TIMEOUT, of_the_hub, switched_on, within
+from harness.core.hub import OFFLINE_VARIABLES, TIMEOUT, disk_refusal, of_the_hub, switched_on, within
 from harness.models import folders
 
 # seconds for a call to the hub with everything before it: looking up a name knows no limit of its own
@@ -131,6 +131,8 @@ class Hub:
             return MissingModelError(f"{hub_id} has no revision '{wanted.revision}' on the hub")
         if isinstance(error, HfHubHTTPError) and error.response is not None:
             return MissingModelError(f"{here}, and the hub answers {error.response.status_code}", wanted.command)
+        if refused := disk_refusal(error):
+            return refused
         if not of_the_hub(error):
             return error
         self._unreachable = f"the hub cannot be reached ({type(error).__name__})"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from harness.core.errors import UserError
 from harness.core.records import Prompt
-from harness.prompts.rows import parse
+from harness.prompts.rows import empty, known_answers, parse, to_ignore
 from harness.prompts.settings import Columns
 from harness.prompts.sources import RawRow, SourceTable
 
@@ -17,10 +19,26 @@ TEXTS = {
     "turns": ("turns",),
 }
 IDS, CATEGORIES = ("id", "question_id", "prompt_id", "uid"), ("category",)
-# The same, where the prompts' column has this name: a `context` belongs to an `instruction` and to nothing else.
+SYSTEMS, HISTORIES = ("system", "system_prompt", "system_message"), ("history",)
+# The same, where the prompts' column has this name: how a `context` belongs to an `instruction` alone is known.
 INPUTS = {"instruction": ("input", "context", "instances")}
-ANSWERS = {"prompt": ("answer",), "messages": ("answer",), "turns": ("reference",)}
+ANSWERS = {"prompt": ("answer",), "messages": ("answer",), "turns": ("reference", "answer")}
 SHAREGPT_ROLES = {"human": "user", "gpt": "assistant"}
+# Names of columns without which a prompt is not what it was, by the setting that may say how they belong to it.
+OF_THE_PROMPT = {
+    **dict.fromkeys((*SYSTEMS, "system_instruction", "developer"), "system"),
+    **dict.fromkeys((*HISTORIES, "chat_history", "conversation_history"), "history"),
+    **dict.fromkeys(("input", "inputs", "context", "passage", "document", "article", "background", "query"), "input"),
+    **dict.fromkeys(("instruction", "instructions", "instances"), "input"),
+    **dict.fromkeys(("tools", "functions", "contexts", "documents", "passages", "choices", "options", "examples"), ""),
+    **dict.fromkeys(("image", "images", "audio", "audios", "video", "videos", "files", "attachments"), ""),
+}
+# The same of a message's fields; content in another form than text is refused by its type.
+OF_A_MESSAGE = ("tool_calls", "tool_call_id", "function_call", "images", "audio", "videos")
+
+
+class LostPartError(UserError):
+    """A row has more of a prompt than would be taken of it: the row is not at fault, and is not to be left out."""
 
 
 def chosen(said: Columns, table: SourceTable) -> Columns:
@@ -32,13 +50,12 @@ def chosen(said: Columns, table: SourceTable) -> Columns:
     if not table.columns:
         raise UserError(f"{table.where}: no prompts in it, and no columns")
     there = f"its columns are {', '.join(table.columns)}"
-    given = said.model_dump(exclude_none=True)
-    for name in given.values():
-        if name not in table.columns:
-            raise UserError(f"{table.where}: there is no column '{name}'; {there}")
+    given = said.named
+    require_columns(said, table)
+    there_are = [name for name in table.columns if name not in said.ignore]
     kind = next((kind for kind in TEXTS if kind in given), None)
     if kind is None:
-        fits = [(kind, name) for kind, names in TEXTS.items() for name in names if name in table.columns]
+        fits = [(kind, name) for kind, names in TEXTS.items() for name in names if name in there_are]
         if len(fits) != 1:
             problem = f"the prompts may be in {' or '.join(name for _, name in fits)}" if fits else "no prompts found"
             raise UserError(
@@ -48,12 +65,49 @@ def chosen(said: Columns, table: SourceTable) -> Columns:
         kind, given[fits[0][0]] = fits[0]
     text = given[kind]
     inputs = INPUTS.get(text, ()) if kind == "prompt" else ()
-    guesses = {"id": IDS, "category": CATEGORIES, "input": inputs, "answer": ANSWERS.get(text, ())}
+    guesses = {
+        "id": IDS,
+        "category": CATEGORIES,
+        "system": SYSTEMS,
+        "history": () if kind == "messages" else HISTORIES,
+        "input": inputs,
+        "answer": (*ANSWERS.get(text, ()), "reference_answer"),
+    }
     for what, names in guesses.items():
-        found = next((name for name in names if name in table.columns), None)
+        found = next((name for name in names if name in there_are and name not in given.values()), None)
         if found:
             given.setdefault(what, found)
-    return Columns(**given)
+    return Columns(**given, ignore=said.ignore)
+
+
+def require_columns(said: Columns, table: SourceTable) -> None:
+    for name in (*said.named.values(), *said.ignore):
+        if name not in table.columns:
+            raise UserError(f"{table.where}: there is no column '{name}'; its columns are {', '.join(table.columns)}")
+
+
+def not_taken(names: Iterable[str], columns: Columns) -> tuple[list[str], list[str]]:
+    """The columns that nothing is taken of: those that belong to a prompt by their names, and the others."""
+    rest = [name for name in names if name not in (*columns.named.values(), *columns.ignore)]
+    shaping = [name for name in rest if name.casefold() in OF_THE_PROMPT]
+    return shaping, [name for name in rest if name not in shaping]
+
+
+def require_whole(row: RawRow, shaping: Sequence[str], columns: Columns, where: str) -> None:
+    """Refuse a row that has something in a column that belongs to the prompt, and that nothing is taken of.
+
+    Raises:
+        LostPartError: it names the column, and the settings that decide.
+    """
+    possible = {"system", *([] if columns.messages else ["history"]), *(["input"] if columns.prompt else [])}
+    for name in shaping:
+        if not empty(row.get(name)):
+            setting = OF_THE_PROMPT[name.casefold()]
+            free = setting in possible - columns.named.keys()
+            how = f"; prompts.NAME.columns.{setting}={name} takes it in" if free else ""
+            raise LostPartError(
+                f"{where}: '{name}' is a part of the prompt, and it is not clear how{how}{to_ignore(name)}"
+            )
 
 
 def prompt_of(row: RawRow, columns: Columns, where: str) -> Prompt:
@@ -62,36 +116,49 @@ def prompt_of(row: RawRow, columns: Columns, where: str) -> Prompt:
     Raises:
         UserError: it is none; the message begins with `where`.
     """
-    made: RawRow = {"category": row.get(columns.category or ""), "answer": _first(row.get(columns.answer or ""))}
+    made: RawRow = {name: row.get(getattr(columns, name) or "") for name in ("category", "system", "history")}
     if columns.prompt:
-        text, more = row.get(columns.prompt), _input(row.get(columns.input or ""))
-        made["prompt"] = f"{text}\n\n{more}" if more.strip() and isinstance(text, str) else text
+        text = row.get(columns.prompt)
+        more = _input(row.get(columns.input or ""), where, columns.input)
+        if isinstance(text, str):
+            made["prompt"] = f"{text}\n\n{more}" if more.strip() else text
+        elif more.strip():
+            raise UserError(f"{where}: '{columns.input}' is appended to a text, and '{columns.prompt}' is none")
+        else:
+            made["prompt"] = _conversation(text, where)
     elif columns.messages:
-        made["messages"] = _conversation(row.get(columns.messages))
+        made["messages"] = _conversation(row.get(columns.messages), where)
     else:
         turns = row.get(str(columns.turns))
         if not isinstance(turns, list) or not turns:
             raise UserError(f"{where}: '{columns.turns}' must be a list of the user's turns")
         made["prompt"], *made["turns"] = map(_text, turns)
+    if isinstance(made["history"], list) and all(isinstance(turn, dict) for turn in made["history"]):
+        made["history"] = _messages(made["history"], where)
+    if columns.answer:
+        answers = known_answers(
+            row.get(columns.answer), made.get("turns", ()), f"{where}: '{columns.answer}'", to_ignore(columns.answer)
+        )
+        made["answer"] = list(answers)
     identifier = row.get(columns.id or "")
     if identifier not in (None, ""):
         made["id"] = identifier
     return parse(made, where)
 
 
-def _first(answer: Any) -> Any:
-    """FastChat has a reference answer for each turn."""
-    return answer[0] if isinstance(answer, list) and answer else answer
-
-
-def _input(value: Any) -> str:
+def _input(value: Any, where: str, name: str | None) -> str:
     """The text that belongs to an instruction; Self-Instruct keeps it with an output in `instances`, as a list of
     objects, or as an object of lists once it went through Parquet."""
     if isinstance(value, list) and value and isinstance(value[0], dict):
         value = value[0].get("input")
     elif isinstance(value, dict):
-        value = _first(value.get("input"))
-    return value if isinstance(value, str) else ""
+        value = value.get("input")
+        value = value[0] if isinstance(value, list) and value else value
+    if empty(value):
+        return ""
+    if not isinstance(value, str | int | float):
+        raise UserError(f"{where}: '{name}' is appended to the prompt, and is no text")
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _text(turn: Any) -> Any:
@@ -99,14 +166,43 @@ def _text(turn: Any) -> Any:
     return turn.get("content") if isinstance(turn, dict) else turn
 
 
-def _conversation(data: Any) -> Any:
+def _conversation(data: Any, where: str) -> Any:
     """Messages with a role and a content, up to the last of the user's; anything else is left for `parse` to refuse."""
     if not isinstance(data, list) or not all(isinstance(message, dict) for message in data):
         return data
-    messages = []
-    for message in data:
-        role, content = message.get("role", message.get("from")), message.get("content", message.get("value"))
-        messages.append({"role": SHAREGPT_ROLES.get(str(role), role), "content": content})
+    messages = _messages(data, where)
     while messages and messages[-1]["role"] == "assistant":
         messages.pop()
     return messages
+
+
+def _messages(data: list[dict[str, Any]], where: str) -> list[dict[str, Any]]:
+    """Any tool's messages as ours; a role that we do not know stays, for `parse` to refuse."""
+    messages = []
+    for message in data:
+        lost = next((name for name in OF_A_MESSAGE if not empty(message.get(name))), None)
+        if lost:
+            raise UserError(f"{where}: a message has '{lost}', and only texts are taken")
+        role, content = message.get("role", message.get("from")), message.get("content", message.get("value"))
+        messages.append({"role": SHAREGPT_ROLES.get(str(role), role), "content": _content(content, where)})
+    return messages
+
+
+def _content(content: Any, where: str) -> Any:
+    """Of content in parts, the texts, a line each."""
+    if not isinstance(content, list) or not all(isinstance(part, dict) for part in content):
+        return content
+    for part in content:
+        if part.get("type") != "text" or not isinstance(part.get("text"), str):
+            raise UserError(f"{where}: a message has a part of type '{part.get('type')}', and only texts are taken")
+    return "\n".join(part["text"] for part in content)
+
+
+def message_fields(row: RawRow, columns: Columns) -> Iterator[str]:
+    """What nothing is taken of inside a row's conversation, as COLUMN.FIELD."""
+    column = columns.messages or ""
+    data = row.get(column)
+    for message in data if isinstance(data, list) else ():
+        for name in message if isinstance(message, dict) else ():
+            if name not in ("role", "from", "content", "value", *OF_A_MESSAGE) and not empty(message[name]):
+                yield f"{column}.{name}"

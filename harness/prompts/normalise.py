@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -12,10 +12,18 @@ from typing import Any
 from harness.core.errors import UserError
 from harness.core.records import Prompt, prompts_digest
 from harness.prompts import fetch
-from harness.prompts.columns import chosen, prompt_of
-from harness.prompts.rows import parse
+from harness.prompts.columns import (
+    LostPartError,
+    chosen,
+    message_fields,
+    not_taken,
+    prompt_of,
+    require_columns,
+    require_whole,
+)
+from harness.prompts.rows import FIELDS, parse
 from harness.prompts.settings import TEST_SHARE, Columns, PromptSource
-from harness.prompts.sources import SourceTable, open_table
+from harness.prompts.sources import RawRow, SourceTable, open_table
 
 
 @dataclass(frozen=True)
@@ -24,8 +32,9 @@ class PromptSet:
 
     read_from: where they are read again: an absolute path or a commit, and how it is cut into parts. source: what they
     were made from, for people: a file's name or hub id@commit. duplicates: prompts of the source left out as another
-    says the same; skipped: rows of a hub's set left out as they hold no prompt. card: it is the set of that name, and
-    not a file that happens to be named so."""
+    says the same; skipped: rows of a hub's set left out as they hold no prompt (why_skipped: the first one). card: it
+    is the set of that name, and not a file that happens to be named so. unused: columns that nothing is taken of.
+    contradicted: ids of prompts that are there again with another known answer, which is not taken."""
 
     name: str
     prompts: tuple[Prompt, ...]
@@ -34,13 +43,27 @@ class PromptSet:
     license: str = ""
     duplicates: int = 0
     skipped: int = 0
+    why_skipped: str = ""
     card: bool = False
     limit: int | None = None
+    unused: tuple[str, ...] = ()
+    contradicted: tuple[str, ...] = ()
 
     @cached_property
     def digest(self) -> str:
         """Of the prompts alone, wherever they come from."""
         return prompts_digest(self.prompts)
+
+    @property
+    def notes(self) -> list[str]:
+        """What people are told of it, one line each; a card has said itself what is taken of its set."""
+        said = {
+            f"columns that are not used: {', '.join(self.unused)}": self.unused and not self.card,
+            f"{self.skipped} rows hold no prompt and are left out (the first: {self.why_skipped})": self.skipped,
+            f"{len(self.contradicted)} prompts are there again with another answer; the first one's is taken (first: "
+            f"'{next(iter(self.contradicted), '')}')": self.contradicted,
+        }
+        return [f"prompt set '{self.name}': {text}" for text, found in said.items() if found]
 
     def first(self, limit: int | None) -> PromptSet:
         """The set that a limit leaves; None leaves all."""
@@ -63,17 +86,18 @@ def read_set(name: str, source: PromptSource, download: bool) -> PromptSet:
         table = open_table(path, source.split)
         place, said = {"path": path.absolute()}, path.name
     again = PromptSource(**{field: getattr(source, field) for field in PromptSource.model_fields} | place)
-    prompts, duplicates, skipped = _read(table, source)
-    return PromptSet(name, prompts, again, said, source.license, duplicates, skipped)
+    return PromptSet(name, read_from=again, source=said, license=source.license, **_read(table, source))
 
 
-def _read(table: SourceTable, source: PromptSource) -> tuple[tuple[Prompt, ...], int, int]:
-    """A table's prompts; how many were duplicates, and how many rows held none."""
-    own = table.lines and source.columns == Columns() and _is_own(table)
+def _read(table: SourceTable, source: PromptSource) -> dict[str, Any]:
+    """A table's prompts, and what is to be said of them: the fields of a PromptSet."""
+    own = table.lines and not source.columns.named and _is_own(table, source.columns.ignore)
     errors: list[str] | None = [] if source.hub else None  # who reads a hub's set cannot mend its rows
-    parsed = _own(table) if own else _foreign(table, source.columns, errors)
+    unused: dict[str, None] = {}
+    parsed = _own(table, source.columns, unused) if own else _foreign(table, source.columns, errors, unused)
     prompts: dict[tuple[Any, ...], Prompt] = {}
     ids: dict[str, str] = {}
+    contradicted: dict[str, None] = {}
     duplicates = 0
     for where, prompt in parsed:
         if source.part and part_of(prompt, source.test_share or TEST_SHARE) != source.part:
@@ -81,6 +105,8 @@ def _read(table: SourceTable, source: PromptSource) -> tuple[tuple[Prompt, ...],
         said = (prompt.messages, prompt.turns)
         if said in prompts:
             duplicates += 1
+            if any(prompt.references) and prompt.references != prompts[said].references:
+                contradicted[prompts[said].id] = None
             continue
         if prompt.id in ids:
             if own:
@@ -94,34 +120,62 @@ def _read(table: SourceTable, source: PromptSource) -> tuple[tuple[Prompt, ...],
         why = f" ({errors[0]})" if errors else ""
         advice = "; with a larger test_share it takes more" if source.part == "test" and not why else ""
         raise UserError(f"{table.where}: no prompts in{part or ' it'}{why}{advice}")
-    return tuple(prompts.values()), duplicates, len(errors or ())
+    return {
+        "prompts": tuple(prompts.values()),
+        "duplicates": duplicates,
+        "skipped": len(errors or ()),
+        "why_skipped": errors[0] if errors else "",
+        "unused": tuple(unused),
+        "contradicted": tuple(contradicted),
+    }
 
 
-def _is_own(table: SourceTable) -> bool:
+def _is_own(table: SourceTable, ignore: Sequence[str]) -> bool:
     """Whether a JSONL file is of our own format, by its first row; that of an empty file is."""
     for where, row in table.rows(table.columns):
         try:
-            parse(row, where)
+            parse(_without(row, ignore), where)
         except UserError:
             return False
         break
     return True
 
 
-def _own(table: SourceTable) -> Iterator[tuple[str, Prompt]]:
-    return ((where, parse(row, where)) for where, row in table.rows(table.columns))
+def _own(table: SourceTable, said: Columns, unused: dict[str, None]) -> Iterator[tuple[str, Prompt]]:
+    """unused: where columns are put that nothing is taken of."""
+    require_columns(said, table)
+    columns = Columns(prompt="prompt", ignore=said.ignore)
+    shaping, rest = not_taken([name for name in table.columns if name not in FIELDS], columns)
+    unused.update(dict.fromkeys(rest))
+    for where, row in table.rows(table.columns):
+        require_whole(row, shaping, columns, where)
+        yield where, parse(_without(row, said.ignore), where)
 
 
-def _foreign(table: SourceTable, said: Columns, errors: list[str] | None) -> Iterator[tuple[str, Prompt]]:
+def _without(row: RawRow, ignore: Sequence[str]) -> RawRow:
+    return {name: value for name, value in row.items() if name not in ignore}
+
+
+def _foreign(
+    table: SourceTable, said: Columns, errors: list[str] | None, unused: dict[str, None]
+) -> Iterator[tuple[str, Prompt]]:
     """The prompts of a foreign table. errors: where rows that hold none are put; else the first is raised."""
     columns = chosen(said, table)
-    for where, row in table.rows(list(dict.fromkeys(columns.model_dump(exclude_none=True).values()))):
+    shaping, rest = not_taken(table.columns, columns)
+    unused.update(dict.fromkeys(rest))
+    for where, row in table.rows([*dict.fromkeys([*columns.named.values(), *shaping])]):
         try:
-            yield where, prompt_of(row, columns, where)
+            require_whole(row, shaping, columns, where)
+            prompt = prompt_of(row, columns, where)
+        except LostPartError:
+            raise
         except UserError as error:
             if errors is None:
                 raise
             errors.append(str(error))
+        else:
+            unused.update(dict.fromkeys(message_fields(row, columns)))
+            yield where, prompt
 
 
 def part_of(prompt: Prompt, share: float) -> str:

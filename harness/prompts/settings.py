@@ -17,15 +17,25 @@ class Columns(Section):
     """Which column of a table holds what; what is not said is guessed from the names of the columns.
 
     One of prompt (a text), messages (a conversation) and turns (the user's turns, each a text) holds the prompts.
-    input: a text that is appended to the prompt. answer: a known right answer, for reference-guided judging."""
+    system: a system message before them. history: earlier turns before a prompt, as [user, assistant] pairs or as
+    messages. input: a text that is appended to the prompt. answer: a known right answer, for reference-guided judging;
+    of several turns a list. ignore: columns that would belong to the prompt, and are to be left out."""
 
     prompt: str | None = None
     messages: str | None = None
     turns: str | None = None
+    system: str | None = None
+    history: str | None = None
     input: str | None = None
     id: str | None = None
     category: str | None = None
     answer: str | None = None
+    ignore: tuple[str, ...] = ()
+
+    @property
+    def named(self) -> dict[str, str]:
+        """The columns that hold something, by what they hold."""
+        return self.model_dump(exclude_none=True, exclude={"ignore"})
 
     @model_validator(mode="after")
     def _one_holds_the_prompts(self) -> Columns:
@@ -33,6 +43,8 @@ class Columns(Section):
             raise ValueError("only one of prompt, messages and turns can hold the prompts")
         if self.input and (self.messages or self.turns):
             raise ValueError("input is appended to a prompt's text; it needs `prompt`")
+        if self.history and self.messages:
+            raise ValueError("history stands before a prompt's text; `messages` hold their own")
         return self
 
 

@@ -16,12 +16,15 @@ from harness.methods import methods
 from harness.models.quantised import require_readable, untrainable
 from harness.models.reference import Model
 from harness.prompts import PromptSet
+from harness.run.fitting import unreadable
 from harness.run.rows import Entry, contrasts_of, entries_of, entry_of
 from harness.run.sources import OpenedJudge, Sources
+from harness.store import Store
 
 
-def check(config: Config, sources: Sources, to_be_asked: bool) -> None:
-    """to_be_asked: whether the judges are to be asked now, and so need their keys.
+def check(config: Config, sources: Sources, store: Store, to_be_asked: bool) -> None:
+    """to_be_asked: whether the judges are to be asked now, and so need their keys. What it finds out of prompts is kept
+    in the store.
 
     Raises:
         RefusedError: all that is wrong, one line each.
@@ -32,7 +35,7 @@ def check(config: Config, sources: Sources, to_be_asked: bool) -> None:
         *_further_turns(config.train_prompts, sources.train),
         *_seen(sources.train, evaluation),
         *_quantised(config, sources),
-        *_trainings(config, sources),
+        *_trainings(config, sources, store),
         *sources.unopened,
     ]
     for judge, _ in sources.judges:
@@ -84,10 +87,10 @@ def _quantised(config: Config, sources: Sources) -> Iterator[str]:
         yield line
     if not config.teacher_server and _teacher_is_read(config, sources):
         yield from _refused(partial(require_readable, "teacher", Path(str(sources.teacher.here.path))))
-    yield from unreadable(sources.judges)
+    yield from unreadable_judges(sources.judges)
 
 
-def unreadable(judges: Iterable[OpenedJudge]) -> Iterator[str]:
+def unreadable_judges(judges: Iterable[OpenedJudge]) -> Iterator[str]:
     """Judges of packed weights whose package is not here. What vLLM loads, it reads by itself."""
     for judge, found in judges:
         if found and found.here.path and factory_of(judge.name)[0].name != "vllm":
@@ -100,12 +103,16 @@ def _teacher_is_read(config: Config, sources: Sources) -> bool:
     return (
         sources.generator != "vllm"
         or any(method.level == "token" or "teacher_log_probs" in method.signals for method in used)
-        or any(measures.get(name).model is None for judge, _ in sources.judges for name in judge.measures)
+        or any(
+            name in measures and measures.get(name).model is None
+            for judge, _ in sources.judges
+            for name in judge.measures
+        )
     )
 
 
-def _trainings(config: Config, sources: Sources) -> list[str]:
-    """What is wrong with methods, their settings, and what they are to be tested against."""
+def _trainings(config: Config, sources: Sources, store: Store) -> list[str]:
+    """What is wrong with methods, their settings and contrasts, and the prompts that they read."""
     try:
         entries, start = entries_of(config), entry_of(config, "sft").settings.start
     except UserError as error:
@@ -113,7 +120,7 @@ def _trainings(config: Config, sources: Sources) -> list[str]:
     refusals = _refused(lambda: contrasts_of(config, entries))
     if start == "sft":
         refusals.append("settings.sft.start: SFT starts from the untrained student")
-    return [*refusals, *_token_level(config, entries, sources)]
+    return [*refusals, *_token_level(config, entries, sources), *unreadable(config, sources, store)]
 
 
 def _token_level(config: Config, entries: Sequence[Entry], sources: Sources) -> list[str]:

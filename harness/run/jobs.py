@@ -274,7 +274,7 @@ class RespondJob(Job):
     """`samples` responses to each prompt. `purpose` and `seed` set the random numbers. generator: what draws them.
     engine: what vLLM is told that may change its text; vllm: how it is started."""
 
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     work: ClassVar[str] = "harness.run.stages.respond:respond_stage"
     not_in_key: ClassVar[Mapping[str, str]] = {**Job.not_in_key, "vllm": "what of it shapes a text is in `engine`"}
     added_later: ClassVar[frozenset[str]] = frozenset({"generator", "engine"})
@@ -299,7 +299,14 @@ class RespondJob(Job):
     def note(self, facts: Facts | None) -> str:
         if not facts:
             return ""
-        return f"{facts['responses']} responses, {facts['tokens']} tokens, {facts['cut']} cut at the limit"
+        notes = [f"{facts['responses']} responses, {facts['tokens']} tokens, {facts['cut']} cut at the limit"]
+        if without := facts.get(WITHOUT):
+            again = ": asked anew, it would say something else" if "seed" in without else ""
+            notes.append(f"without {', '.join(without)}, which the server does not take{again}")
+        if left_out := facts.get(LEFT_OUT):
+            (why, *_) = left_out.values()
+            notes.append(f"the server gives no answer to {len(left_out)} prompts ({named(left_out)}), left out: {why}")
+        return "; ".join(notes)
 
     def tokens(self, sizes: Sizes) -> int:
         return sizes.answers(self.prompts) * self.samples * self.sampling.max_new_tokens
@@ -391,7 +398,7 @@ class EmbedJob(Job):
 class TrainJob(Job):
     """One method's training: where it starts, what it reads, its settings and the sources that define it."""
 
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     work: ClassVar[str] = "harness.run.stages.train:train_stage"
     not_in_key: ClassVar[Mapping[str, str]] = {
         **Job.not_in_key,
@@ -463,7 +470,7 @@ class JudgeJob(Job):
     judge_source: a digest of what the judge is. judging, vllm: how it is asked. checkpoint: of a local judge.
     refresh: ask anew what was asked before."""
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     work: ClassVar[str] = "harness.run.stages.judge:judge_stage"
     not_in_key: ClassVar[Mapping[str, str]] = {
         **Job.not_in_key,
@@ -532,6 +539,16 @@ class JudgeJob(Job):
         return Needs(tokens, memory=judge.memory(shape) if shape else None)
 
 
+NAMED_AT_MOST = 5
+
+
+def named(prompt_ids: Iterable[str]) -> str:
+    """Prompts by their ids, the first ones of many."""
+    ids = list(prompt_ids)
+    more = f" and {len(ids) - NAMED_AT_MOST} more" if len(ids) > NAMED_AT_MOST else ""
+    return ", ".join(ids[:NAMED_AT_MOST]) + more
+
+
 def by_model(jobs: Iterable[Job]) -> list[Job]:
     """Jobs of an evaluation in the order of their stages, and in each stage by what they load, which is loaded once."""
     jobs, loaded = list(jobs), []
@@ -570,5 +587,8 @@ PROMPTS, RESPONSES, SCORES, TOP_K, VERDICTS, EMBEDDINGS = (
     "verdicts.jsonl",
     "embeddings.npy",
 )
+# facts of responses from a server: prompts that it gives no answer to, by id with the reason, and which every stage
+# leaves out; and what of the sampling it was not told, as it does not take it
+LEFT_OUT, WITHOUT = "left_out", "without"
 # the fact that keeps an artifact from being made: verdicts that failed, to be asked for again by the next run
 UNANSWERED = "unanswered"

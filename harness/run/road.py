@@ -18,7 +18,7 @@ from typing import Literal
 
 from harness.config import Config
 from harness.core.files import canonical_hash
-from harness.core.records import Ref
+from harness.core.records import Prompt, Ref
 from harness.generation.backends import Backend
 from harness.generation.protocol import Sampling
 from harness.judging import Judge
@@ -102,12 +102,12 @@ def build_road(config: Config, store: Store, download: bool) -> Road:
         MissingModelError: all models that are missing, named together.
     """
     sources = find(config, store, download=False)
-    check(config, sources, to_be_asked=download)
+    check(config, sources, store, to_be_asked=download)
     if download and sources.absent:
         raise sources.absent
     if download and sources.incomplete:  # gigabytes are fetched for nothing that would be refused
         sources = find(config, store, download=True)
-        check(config, sources, to_be_asked=True)
+        check(config, sources, store, to_be_asked=True)
     return lay(config, sources)
 
 
@@ -204,8 +204,16 @@ def lay(config: Config, sources: Sources) -> Road:
         judges=judges,
         weights=MappingProxyType({"student": student, "teacher": teacher}),
         shapes=MappingProxyType(dict(sources.shapes)),
-        notes=(*sources.notes, *([str(sources.absent)] if sources.absent else ())),
+        notes=(
+            *sources.notes,
+            *(note for judge, _ in judges for note in judge.notes(_evaluated(sources))),
+            *([str(sources.absent)] if sources.absent else ()),
+        ),
     )
+
+
+def _evaluated(sources: Sources) -> list[Prompt]:
+    return [prompt for found, _ in sources.evaluation for prompt in found.prompts]
 
 
 def _student(laid: _Laid, sources: Sources) -> Model:

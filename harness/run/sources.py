@@ -127,7 +127,10 @@ def find(config: Config, store: Store, download: bool) -> Sources:
         shapes={str(model.digest): spec.shape for spec, model in located.values() if spec.shape},
         absent=all_missing(absent) if absent else None,
         incomplete=any(str(model.digest).startswith("hub:") for _, model in located.values()),
-        notes=tuple(without_template(located)),
+        notes=(
+            *without_template(located),
+            *dict.fromkeys(note for found in (train, *(one for one, _ in evaluation)) for note in found.notes),
+        ),
     )
 
 

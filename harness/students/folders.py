@@ -102,9 +102,13 @@ def _put(source: Path, target: Path) -> None:
     """Whole or as before: made beside it, then renamed."""
     partial = target.with_name(f".{target.name}.partial")
     partial.unlink(missing_ok=True)
-    if not (source.suffix == ".safetensors" and _linked(source, partial)):
-        shutil.copy2(source, partial)
-    partial.replace(target)
+    try:
+        if not (source.suffix == ".safetensors" and _linked(source, partial)):
+            shutil.copy2(source, partial)
+        partial.replace(target)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
 
 
 def _linked(source: Path, target: Path) -> bool:

@@ -41,6 +41,7 @@ from harness.judging.check.perturbation import (
 )
 from harness.judging.protocol import BOTH_ORDERS, NO_ORDER, Answer, Comparison, Judge, Question
 from harness.judging.response_files import read_prompt
+from harness.prompts.rows import FIELDS
 from harness.statistics.agreement import (
     Agreement,
     Mean,
@@ -120,9 +121,9 @@ def read_labels(path: Path) -> tuple[HumanLabel, ...]:
         prompt = read_prompt(str(data.get("prompt_id")), data, where)
         if prompt is None:
             raise UserError(f"{where}: neither 'prompt' nor 'messages'")
-        data.pop("messages", None)
+        others = {name: value for name, value in data.items() if name not in FIELDS}
         try:
-            row = HumanLabel.model_validate({**data, "prompt": prompt})
+            row = HumanLabel.model_validate({**others, "prompt": prompt})
         except ValidationError as error:
             first = error.errors()[0]
             raise UserError(f"{where}: '{first['loc'][0]}': {first['msg']}") from error

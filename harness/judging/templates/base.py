@@ -77,6 +77,16 @@ class Template(ABC):
         for prompt in prompts:
             self._variant(prompt)
 
+    def notes(self, prompts: Iterable[Prompt]) -> list[str]:
+        """What people are told of prompts that can be asked about, but in part."""
+        lacking = sum(bool(prompt.reference) and not self._shows_answer(prompt) for prompt in prompts)
+        place = f"judge template {self.name} has no place for a known answer"
+        return [f"{place}: {lacking} prompts that have one are judged without it"] if lacking else []
+
+    def _shows_answer(self, prompt: Prompt) -> bool:
+        """Whether the text that asks about this prompt holds its known answers."""
+        return False
+
     @abstractmethod
     def _messages(self, question: Question, form: Form) -> list[Message]: ...
 

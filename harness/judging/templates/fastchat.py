@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from harness.core.errors import UserError
-from harness.core.records import Message, Prompt, read_jsonl
+from harness.core.records import NOT_GIVEN, Message, Prompt, answers_in, read_jsonl
 from harness.core.registry import did_you_mean
 from harness.judging.protocol import Question
 from harness.judging.reply_forms import Form
@@ -21,40 +22,53 @@ _SLOTS = re.compile(r"\{\{|\}\}|\{([^{}\n]*)\}")
 @dataclass(frozen=True)
 class FastChat(Template):
     """variants: (system prompt, prompt template) by "N" for prompts of N turns, "N+answer" for those with a known
-    answer, where a file has such. Earlier turns are the same for both responses, and so are their answers."""
+    answer, where a file has such. Turns before the one that is answered are the same for both responses, and so are
+    their answers; turns after it have an answer of each response. Where a file has no variant for so many turns, the
+    responses to them stand as one."""
 
     variants: dict[str, tuple[str, str]]
 
     def _variant(self, prompt: Prompt) -> Any:
+        return self.variants[self._key(prompt)[0]]
+
+    def _key(self, prompt: Prompt) -> tuple[str, bool]:
+        """Which variant asks about the prompt, and whether it has a place for each of the further turns."""
         roles = [message.role for message in prompt.messages]
-        turns = (len(roles) + 1) // 2
-        if roles != ["user", "assistant"] * (turns - 1) + ["user"]:
+        first = (len(roles) + 1) // 2
+        if roles != ["user", "assistant"] * (first - 1) + ["user"]:
             raise self._refuse(prompt, "is more than turns of user and assistant, and the template has no place for it")
-        for key in (f"{turns}+answer", str(turns)) if prompt.answer else (str(turns),):
-            if key in self.variants:
-                return self.variants[key]
+        every = first + len(prompt.turns)
+        for guided in ("+answer", "") if prompt.reference else ("",):
+            for turns in dict.fromkeys((every, first)):
+                if f"{turns}{guided}" in self.variants:
+                    return f"{turns}{guided}", turns == every
         taken = sorted({key.partition("+")[0] for key in self.variants})
-        answer = "" if prompt.answer else " without a known answer"
-        raise self._refuse(prompt, f"has {turns} turns{answer}, and the template takes {' or '.join(taken)}")
+        answer = "" if prompt.reference else " without a known answer"
+        raise self._refuse(prompt, f"has {every} turns{answer}, and the template takes {' or '.join(taken)}")
+
+    def _shows_answer(self, prompt: Prompt) -> bool:
+        return self._key(prompt)[0].endswith("+answer")
 
     def _messages(self, question: Question, form: Form) -> list[Message]:
         prompt = question.comparison.prompt
-        system, text = self._variant(prompt)
-        user = Message(role="user", content=fill(text, _values(prompt, question.texts_in_order), _SLOTS))
+        key, each = self._key(prompt)
+        system, text = self.variants[key]
+        values = _values(prompt, question.texts_in_order, prompt.turns if each else ())
+        user = Message(role="user", content=fill(text, values, _SLOTS))
         return [Message(role="system", content=system), user] if system else [user]
 
 
-def _values(prompt: Prompt, shown: tuple[str, str]) -> dict[str, str]:
-    asked = [message.content for message in prompt.messages[::2]]
-    said = [message.content for message in prompt.messages[1::2]]
-    values = {"question": asked[-1], "answer_a": shown[0], "answer_b": shown[1]}
-    for number, text in enumerate(asked, 1):
-        last = number == len(asked)
-        values[f"question_{number}"] = text
-        values[f"answer_a_{number}"] = shown[0] if last else said[number - 1]
-        values[f"answer_b_{number}"] = shown[1] if last else said[number - 1]
-        # a prompt's answer is the one to its last question
-        values[f"ref_answer_{number}"] = prompt.answer if last else "(not given)"
+def _values(prompt: Prompt, shown: tuple[str, str], turns: Sequence[str]) -> dict[str, str]:
+    """turns: the further ones that have a place of their own."""
+    earlier = [message.content for message in prompt.messages[1::2]]
+    asked = [*(message.content for message in prompt.messages[::2]), *turns]
+    first, second = ([*earlier, *(answers_in(text, turns) if turns else [text])] for text in shown)
+    known = prompt.references if turns else [prompt.reference]
+    references = [*[""] * len(earlier), *known]
+    values = {"question": asked[-1], "answer_a": first[-1], "answer_b": second[-1]}
+    for number, (text, one, other, reference) in enumerate(zip(asked, first, second, references, strict=True), 1):
+        values |= {f"question_{number}": text, f"answer_a_{number}": one, f"answer_b_{number}": other}
+        values[f"ref_answer_{number}"] = reference or NOT_GIVEN
     return values
 
 

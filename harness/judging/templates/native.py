@@ -63,21 +63,28 @@ class File(Section):
 @dataclass(frozen=True)
 class Own(Template):
     """A prompt with an earlier turn or a system message is asked about by a multi-turn variant, one with a known
-    answer by a reference-guided one; where a file has none of the latter, without the answer."""
+    answer by a reference-guided one; where a file has none of the latter, without the answer. Where a response answers
+    several turns, it and the known answers stand turn by turn."""
 
     system: str
     variants: dict[str, str]
     ask: dict[str, str]
 
     def _variant(self, prompt: Prompt) -> Any:
+        return self.variants[self._kind(prompt)]
+
+    def _kind(self, prompt: Prompt) -> SectionName:
         several = len(prompt.messages) > 1
         without: SectionName = "multi_turn" if several else "chat"
         guided: SectionName = "multi_turn_reference" if several else "reference"
-        for kind in (guided, without) if prompt.answer else (without,):
+        for kind in (guided, without) if prompt.reference else (without,):
             if kind in self.variants:
-                return self.variants[kind]
+                return kind
         what = "has earlier turns or a system message" if several else "has one turn and no known answer"
         raise self._refuse(prompt, f"{what}, and the template has no variant {without}")
+
+    def _shows_answer(self, prompt: Prompt) -> bool:
+        return self._kind(prompt).endswith("reference")
 
     def _messages(self, question: Question, form: Form) -> list[Message]:
         prompt = question.comparison.prompt
@@ -95,7 +102,7 @@ def _fenced(prompt: Prompt, shown: tuple[str, str]) -> dict[str, str]:
     """Every value with its fence, and the code of the fences."""
     *earlier, last = prompt.messages
     first, second = shown
-    texts = {"question": last.content, "reference_answer": prompt.answer, "response_a": first, "response_b": second}
+    texts = {"question": last.content, "reference_answer": prompt.reference, "response_a": first, "response_b": second}
     code = _code([*(message.content for message in earlier), *texts.values()])
     turns = [
         _fence(f"TURN {number}, {message.role.upper()}", message.content, code)

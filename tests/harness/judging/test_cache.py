@@ -29,9 +29,9 @@ QUESTION = Question(BASE, "candidate_first")
 ROOT = Path(__file__).parents[3]
 
 
-def prompted(*turns: tuple[str, str], answer: str = "", prompt_id: str = "a") -> Question:
-    messages = tuple(Message(role=role, content=content) for role, content in turns)  # type: ignore[arg-type]
-    return Question(replace(BASE, prompt=Prompt(id=prompt_id, messages=messages, answer=answer)), "candidate_first")
+def prompted(*said: tuple[str, str], prompt_id: str = "a", **more: Any) -> Question:
+    messages = tuple(Message(role=role, content=content) for role, content in said)  # type: ignore[arg-type]
+    return Question(replace(BASE, prompt=Prompt(id=prompt_id, messages=messages, **more)), "candidate_first")
 
 
 def shown(candidate: str, reference: str, order: Any = "candidate_first") -> Question:
@@ -50,6 +50,9 @@ OTHERS = {
     "role": prompted(("system", "Why?")),
     "one more turn": prompted(("user", "Why?"), ("assistant", ""), ("user", "")),
     "answer": prompted(("user", "Why?"), answer="42"),
+    "further turn": prompted(("user", "Why?"), turns=("And?",)),
+    "another further turn": prompted(("user", "Why?"), turns=("So?",)),
+    "answer to a further turn": prompted(("user", "Why?"), turns=("And?",), turn_answers=("42",)),
 }
 
 

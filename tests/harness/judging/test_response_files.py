@@ -197,3 +197,22 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         with pytest.raises(UserError, match="cannot be read as UTF-8 text") as caught:
             read_comparisons(path, path)
         assert str(caught.value).startswith(f"{path}: ")
+
+
+def test_what_belongs_to_a_prompt_is_taken_from_a_response_file_too(join: Any) -> None:
+    more = {"system": "Rhyme.", "history": [["One?", "1."]], "turns": ["And?"], "answer": [1, 2.5]}
+    (found,) = join([row("a", **more)], [bare("a")])
+    assert [m.content for m in found.prompt.messages] == ["Rhyme.", "One?", "1.", "Question a?"]
+    assert (found.prompt.turns, found.prompt.references) == (("And?",), ("1", "2.5"))
+
+
+@pytest.mark.parametrize("other", [{"system": "Be brief."}, {"turns": ["And?"]}, {"answer": True}])
+def test_prompts_that_differ_in_what_belongs_to_them_are_different(join: Any, other: dict[str, Any]) -> None:
+    message = refused(join, [row("a", system="Rhyme.", answer="x")], [row("a", **{"system": "Rhyme.", **other})])
+    assert message == f"{HERE} and {THERE} have different prompts under the same id: 'a'"
+
+
+@pytest.mark.parametrize("name", ["context", "tools", "input"])
+def test_a_part_of_the_prompt_that_no_judge_would_see_is_refused(join: Any, name: str) -> None:
+    assert f"{HERE}:1: '{name}' is a part of the prompt" in refused(join, [row("a", **{name: "x"})], [row("a")])
+    assert join([row("a", **{name: "[]"})], [row("a")])

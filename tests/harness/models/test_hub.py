@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import importlib.util
 import json
@@ -15,6 +16,7 @@ from typing import Any
 
 import huggingface_hub
 import pytest
+from huggingface_hub.constants import HF_HOME
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
@@ -223,6 +225,25 @@ def test_a_hub_that_cannot_be_reached_is_asked_once(answers: Answers, store: Sto
         assert said in str(caught.value)
         assert f"hf download owner/{name}" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_full_disk_is_no_hub_that_cannot_be_reached(
+    answers: Answers, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers({"owner/one": None, "owner/two": None})
+    known = huggingface_hub.snapshot_download
+
+    def full(hub_id: str, **how: Any) -> str:
+        if how.get("local_files_only"):
+            return str(known(hub_id, **how))
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", full)
+    with pytest.raises(
+        UserError, match=rf"^{HF_HOME}: the disk is full; .* HF_HOME for what comes from the hub"
+    ) as caught:
+        both(store)
+    assert not isinstance(caught.value, MissingModelError)
 
 
 def test_a_hub_that_never_answers_is_given_up_in_seconds(

@@ -8,7 +8,7 @@ import pytest
 from harness.config import Config, resolve, to_yaml
 from harness.core.errors import UserError
 from harness.core.records import Prompt
-from harness.prompts.columns import chosen, prompt_of
+from harness.prompts.columns import LostPartError, chosen, message_fields, not_taken, prompt_of, require_whole
 from harness.prompts.settings import Columns, PromptSource
 from harness.prompts.sources import SourceTable
 
@@ -52,7 +52,7 @@ def said_in(prompt: Prompt) -> list[str]:
     ],
 )
 def test_columns_are_guessed_by_their_names(columns: list[str], expected: dict[str, str]) -> None:
-    assert chosen(Columns(), table(*columns)).model_dump(exclude_none=True) == expected
+    assert chosen(Columns(), table(*columns)).named == expected
 
 
 def test_what_is_said_goes_before_what_is_guessed() -> None:
@@ -110,7 +110,7 @@ def test_fastchat_s_row_is_a_prompt_with_further_turns() -> None:
     row = {"question_id": 81, "category": "math", "turns": ["one", "two"], "reference": ["1", "2"]}
     prompt = read(row)
     assert (prompt.id, prompt.category, said_in(prompt)) == ("81", "math", ["one"])
-    assert (prompt.turns, prompt.answer) == (("two",), "1")
+    assert (prompt.turns, prompt.answer, prompt.turn_answers) == (("two",), "1", ("2",))
     for none in ([], None, ""):
         assert read({**row, "reference": none}).answer == ""
 
@@ -182,3 +182,157 @@ def test_the_share_of_test_is_a_share() -> None:
     assert Config.model_fields["test_share"].default == 0.1
     with pytest.raises(UserError, match="test_share"):
         resolve([{"student": "embedded", "test_share": 1.5}])
+
+
+# ---- what belongs to a prompt
+
+
+def roles(prompt: Prompt) -> list[tuple[str, str]]:
+    return [(message.role, message.content) for message in prompt.messages]
+
+
+SYSTEM = ("system", "Answer in rhyme.")
+RHYME = {"from": "system", "value": SYSTEM[1]}
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        ({"system": SYSTEM[1], "conversations": [HUMAN, GPT]}, [SYSTEM, ("user", "Hello")]),
+        ({"system_prompt": SYSTEM[1], "question": "Where?"}, [SYSTEM, ("user", "Where?")]),
+        ({"system": SYSTEM[1], "turns": ["Where?"]}, [SYSTEM, ("user", "Where?")]),
+        ({"system": SYSTEM[1], "conversations": [RHYME, HUMAN]}, [SYSTEM, ("user", "Hello")]),
+        ({"conversations": [RHYME, HUMAN, GPT]}, [SYSTEM, ("user", "Hello")]),
+        (
+            {"instruction": "Go on.", "input": "Now.", "system": SYSTEM[1], "history": [["One?", "1."]]},
+            [SYSTEM, ("user", "One?"), ("assistant", "1."), ("user", "Go on.\n\nNow.")],
+        ),
+        (
+            {"instruction": "Go on.", "history": [HUMAN, GPT]},
+            [("user", "Hello"), ("assistant", "Hi!"), ("user", "Go on.")],
+        ),
+        ({"prompt": [USER], "chosen": [USER, ASSISTANT], "rejected": []}, [("user", "Hello")]),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "text", "text": text} for text in "ab"]}]},
+            [("user", "a\nb")],
+        ),
+    ],
+)  # fmt: skip
+def test_what_stands_before_a_prompt_is_put_there(row: dict[str, Any], expected: list[tuple[str, str]]) -> None:
+    assert roles(read(row)) == expected
+
+
+@pytest.mark.parametrize("nothing", [None, "", " ", [], {}, "[]", "{}", float("nan")])
+@pytest.mark.parametrize("column", ["system", "history", "tools", "context"])
+def test_an_empty_cell_is_no_part_of_a_prompt(column: str, nothing: Any) -> None:
+    row = {"prompt": "Hello", column: nothing}
+    columns = chosen(Columns(), table(*row))
+    require_whole(row, not_taken(row, columns)[0], columns, "T:1")
+    assert roles(prompt_of(row, columns, "T:1")) == [("user", "Hello")]
+
+
+@pytest.mark.parametrize(
+    ("row", "setting"),
+    [
+        ({"question": "Where?", "context": "A map."}, "prompts.NAME.columns.input=context takes it in"),
+        ({"prompt": "Where?", "input": "A map."}, "prompts.NAME.columns.input=input takes it in"),
+        ({"prompt": "Where?", "chat_history": [["a", "b"]]}, "prompts.NAME.columns.history=chat_history takes it in"),
+        ({"system": "a", "system_prompt": "b", "prompt": "Where?"}, "prompts.NAME.columns.ignore=[system_prompt]"),
+        ({"messages": [USER], "context": "A map."}, "prompts.NAME.columns.ignore=[context]"),
+        ({"messages": [USER], "history": [["a", "b"]]}, "prompts.NAME.columns.ignore=[history]"),
+        ({"conversations": [HUMAN], "tools": '[{"name": "look"}]'}, "prompts.NAME.columns.ignore=[tools]"),
+        ({"question": "Which?", "Choices": ["a", "b"], "answer": 1}, "prompts.NAME.columns.ignore=[Choices]"),
+        ({"prompt": "What?", "images": ["a.png"]}, "prompts.NAME.columns.ignore=[images]"),
+    ],
+)  # fmt: skip
+def test_a_part_of_a_prompt_that_is_not_taken_is_refused_with_the_setting_that_decides(
+    row: dict[str, Any], setting: str
+) -> None:
+    columns = chosen(Columns(), table(*row))
+    (name,) = not_taken(row, columns)[0]
+    with pytest.raises(LostPartError, match=f"^T:1: '{name}' is a part of the prompt") as caught:
+        require_whole(row, [name], columns, "T:1")
+    assert setting in str(caught.value) and "\n" not in str(caught.value)
+    assert not not_taken(row, chosen(Columns(ignore=(name,)), table(*row)))[0]
+
+
+def test_a_column_that_is_ignored_is_guessed_for_nothing() -> None:
+    found = chosen(Columns(ignore=("messages", "system")), table("prompt", "messages", "system"))
+    assert found.named == {"prompt": "prompt"}
+    with pytest.raises(UserError, match="there is no column 'tools'"):
+        chosen(Columns(ignore=("tools",)), table("prompt"))
+
+
+def test_other_columns_that_are_not_taken_are_known() -> None:
+    row = {"prompt": "a", "language": "en", "split": "train", "label": 1}
+    assert not_taken(row, chosen(Columns(), table(*row))) == ([], ["language", "split", "label"])
+    message = {"role": "user", "content": "a", "weight": 1, "name": "Ann", "id": None}
+    assert list(message_fields({"messages": [message]}, Columns(messages="messages"))) == [
+        "messages.weight",
+        "messages.name",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"system": 3, "prompt": "a"}, "'system' must be a text"),
+        ({"system": "a", "messages": [{"role": "system", "content": "b"}, USER]}, "'system' is not the system message"),
+        ({"history": [["a", "b", "c"]], "prompt": "d"}, "'history' must be a list of"),
+        ({"history": "User: a", "prompt": "d"}, "'history' must be a list of"),
+        ({"history": [USER], "prompt": "d"}, "'history' must be a list of"),
+        ({"instruction": "a", "input": ["b"]}, "'input' is appended to the prompt, and is no text"),
+        ({"messages": [{**ASSISTANT, "tool_calls": [{"id": 1}]}, USER]}, "a message has 'tool_calls', and only texts"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": "a"}]}]},
+            "a message has a part of type 'image_url', and only texts",
+        ),
+        ({"messages": [{"role": "tool", "content": "x"}, USER]}, "messages need a role"),
+        ({"messages": [{"role": "developer", "content": "x"}, USER]}, "messages need a role"),
+    ],
+)  # fmt: skip
+def test_a_part_of_a_prompt_that_cannot_be_put_in_is_named(row: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=f"^T:1: {message}"):
+        read(row)
+
+
+# ---- known answers
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [(42, "42"), (0, "0"), (3.5, "3.5"), (True, "true"), ("x", "x"), (["x"], "x"), ([42], "42")]
+    + [(nothing, "") for nothing in (None, "", [], float("nan"))],
+)
+def test_a_known_answer_is_a_text_whatever_it_was(answer: Any, expected: str) -> None:
+    for row in ({"prompt": "a", "answer": answer}, {"prompt": "a", "reference_answer": answer}):
+        assert read(row).answer == expected
+
+
+@pytest.mark.parametrize(
+    ("answers", "expected", "shown"),
+    [
+        (["one", 2], ("one", "2"), "one\n\n### User:\nb\n\n### Assistant:\n2"),
+        (["one"], ("one", ""), "one\n\n### User:\nb\n\n### Assistant:\n(not given)"),
+        (["", "two"], ("", "two"), "(not given)\n\n### User:\nb\n\n### Assistant:\ntwo"),
+        (["", None], ("", ""), ""),
+    ],
+)
+def test_answers_to_several_turns_are_kept_turn_by_turn(
+    answers: list[Any], expected: tuple[str, str], shown: str
+) -> None:
+    prompt = read({"turns": ["a", "b"], "reference": answers})
+    assert (prompt.references, prompt.reference) == (expected, shown)
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        ({"value": "x"}, "no dict"),
+        (["x", "y"], "a list of 2 known answers, and the prompt has 1 turn"),
+        ([{}], "no list"),
+    ],
+)  # fmt: skip
+def test_an_answer_that_is_none_names_its_column_and_the_setting(answer: Any, message: str) -> None:
+    with pytest.raises(UserError, match=rf"^T:1: 'answer': .*{message}.*prompts.NAME.columns.ignore=\[answer\]"):
+        read({"prompt": "a", "answer": answer})

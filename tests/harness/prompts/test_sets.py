@@ -10,6 +10,7 @@ from harness.config import resolve
 from harness.core.errors import UserError
 from harness.core.records import Message, Prompt, prompts_digest
 from harness.prompts import Library, evaluation_set, prompt_sets, training_set
+from harness.prompts.settings import PromptSource
 from harness.run.road import build_road
 from harness.store import Store
 
@@ -74,6 +75,33 @@ def test_a_category_may_be_left_out(path: Path, row: dict[str, Any]) -> None:
 
 def test_further_fields_are_ignored(path: Path) -> None:
     assert len(read(write(path, {"prompt": "one", "source": "me", "answer": 3}))) == 1
+
+
+def test_our_own_format_has_a_system_message_earlier_turns_and_answers_turn_by_turn(path: Path) -> None:
+    more = {"history": [["One?", "1."]], "turns": ["And then?"], "answer": [1, "two"]}
+    (prompt,) = read(write(path, {"prompt": "Go on.", "system": "Be brief.", **more}))
+    assert [message.role for message in prompt.messages] == ["system", "user", "assistant", "user"]
+    assert (prompt.turns, prompt.answer, prompt.turn_answers) == (("And then?",), "1", ("two",))
+    again = prompt.model_dump(mode="json")  # as a run's folder and the store have it
+    assert read(write(path, again)) == [prompt]
+
+
+@pytest.mark.parametrize("name", ["context", "tools", "images"])
+def test_a_part_of_a_prompt_in_our_own_format_is_refused_or_ignored(path: Path, name: str) -> None:
+    write(path, {"id": "a", "prompt": "one"}, {"id": "a2", "prompt": "two", name: ["x"]})
+    with pytest.raises(UserError, match=rf"mine\.jsonl:2: '{name}' is a part of the prompt.*ignore=\[{name}\]"):
+        read(path)
+    source = PromptSource.model_validate({"path": path, "columns": {"ignore": [name]}})
+    assert len(training_set("set", Library({"set": source})).prompts) == 2
+    write(path, {"id": "a", "prompt": "one", name: ["x"]}, {"id": "a", "prompt": "two"})
+    with pytest.raises(UserError, match="prompt id 'a' was used on line 1 already"):  # it is our own format still
+        training_set("set", Library({"set": source}))
+
+
+def test_a_digest_of_prompts_without_answers_by_turn_is_what_it_was() -> None:
+    prompt = Prompt(id="a", messages=(Message(role="user", content="Hi"),), answer="x", turns=("b",))
+    assert prompts_digest([prompt]) == "36c941c9eb42a6645c14e88540358f0020a90777d205e77d907a005155e9fe2d"
+    assert prompts_digest([prompt]) != prompts_digest([prompt.model_copy(update={"turn_answers": ("y",)})])
 
 
 # ---- errors

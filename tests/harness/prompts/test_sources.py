@@ -7,6 +7,7 @@ from typing import Any
 
 import datasets
 import pandas as pd
+import pyarrow.parquet
 import pytest
 
 from harness.core.errors import UserError
@@ -110,6 +111,7 @@ def test_cells_of_a_csv_file_are_texts_as_they_stand(tmp_path: Path, library: Li
         ("prompt\none\n \n", r"a\.csv:3: an empty prompt"),
         ("", r"a\.csv: no prompts in it, and no columns"),
         ("prompt\n", r"a\.csv: no prompts in it"),
+        ("prompt,id,prompt\na,b,c\n", r"a\.csv: the column 'prompt' is there twice; leave one out, or rename it"),
     ],
 )
 def test_a_bad_csv_file_ends_in_one_line(tmp_path: Path, library: Library, text: str, message: str) -> None:
@@ -117,6 +119,19 @@ def test_a_bad_csv_file_ends_in_one_line(tmp_path: Path, library: Library, text:
     with pytest.raises(UserError, match=message) as caught:
         training_set(str(tmp_path / "a.csv"), library)
     assert "\n" not in str(caught.value)
+
+
+def test_columns_without_a_name_may_be_several(tmp_path: Path, library: Library) -> None:
+    """As spreadsheets write them beside a table."""
+    (tmp_path / "a.csv").write_text("prompt,,\none,,\n")
+    assert texts(training_set(str(tmp_path / "a.csv"), library)) == ["one"]
+
+
+def test_a_parquet_file_with_a_column_twice_is_refused(tmp_path: Path, library: Library) -> None:
+    table = pyarrow.Table.from_arrays([pyarrow.array(["a"]), pyarrow.array(["b"])], names=["prompt", "prompt"])
+    pyarrow.parquet.write_table(table, tmp_path / "a.parquet")
+    with pytest.raises(UserError, match=r"a\.parquet: the column 'prompt' is there twice"):
+        training_set(str(tmp_path / "a.parquet"), library)
 
 
 @pytest.mark.parametrize(
@@ -286,3 +301,49 @@ def test_a_prompt_is_equal_to_itself_after_a_journey(tmp_path: Path, library: Li
     chat = [{"role": "system", "content": ""}, {"role": "user", "content": "Hé\u2028llo"}]
     found = training_set(str(parquet(tmp_path / "a.parquet", [{"messages": chat, "id": "a"}])), library)
     assert found.prompts == (Prompt.model_validate({"id": "a", "messages": chat}),)
+
+
+def test_rows_are_duplicates_only_where_all_that_a_model_reads_is_equal(tmp_path: Path, library: Library) -> None:
+    said = {"instruction": "Go on."}
+    rows = [
+        {**said, "system": "Rhyme.", "history": [["a", "b"]]},
+        {**said, "system": "Be brief.", "history": [["a", "b"]]},
+        {**said, "system": "Rhyme.", "history": [["a", "c"]]},
+        {**said, "system": "Rhyme.", "history": [["a", "b"]]},
+    ]
+    found = training_set(str(jsonl(tmp_path / "a.jsonl", *rows)), library)
+    assert (len(found.prompts), found.duplicates) == (3, 1)
+
+
+def test_what_is_not_taken_is_said_in_a_line_a_set(tmp_path: Path, library: Library) -> None:
+    message = {"role": "user", "content": "Hello", "weight": 1}
+    rows = [{"messages": [message], "language": "en", "tools": "[]"}, {"messages": [message], "label": 1}]
+    assert training_set(str(jsonl(tmp_path / "a.jsonl", *rows)), library).notes == [
+        "prompt set 'a': columns that are not used: language, label, messages.weight"
+    ]
+    assert not training_set(str(jsonl(tmp_path / "b.jsonl", {"prompt": "a", "category": "b"})), library).notes
+
+
+def test_another_answer_to_the_same_prompt_is_said(tmp_path: Path, library: Library) -> None:
+    rows = [{"id": str(n), "prompt": "a", "answer": answer} for n, answer in enumerate(["x", "x", "", "y", 3])]
+    found = training_set(str(jsonl(tmp_path / "a.jsonl", *rows)), library)
+    assert (found.prompts[0].answer, found.duplicates) == ("x", 4)
+    (note,) = found.notes
+    assert note.startswith("prompt set 'a': 1 prompts are there again with another answer; the first one's is taken")
+
+
+@every_format
+def test_system_and_history_are_read_from_every_format_that_can_hold_them(
+    tmp_path: Path, library: Library, name: str, make: Any
+) -> None:
+    pairs = [] if name == "a.csv" else [["One?", "1."]]
+    row = {"instruction": "Go on.", "input": "", "system": "Rhyme.", "history": pairs, "tools": "[]", "answer": 42}
+    found = training_set(str(make(tmp_path / name, [row])), library)
+    earlier = [] if name == "a.csv" else ["One?", "1."]
+    assert [m.content for m in found.prompts[0].messages] == ["Rhyme.", *earlier, "Go on."]
+    assert found.notes == ["prompt set 'a': columns that are not used: answer"]
+
+
+def test_the_sets_that_ship_are_taken_whole() -> None:
+    for name in ("everyday-train", "everyday-test", "followups", "longer-tasks"):
+        assert training_set(name, Library()).notes == []

@@ -275,7 +275,7 @@ REFS = [
     "distributions/634c8386f9070f638931dec7265327b9",
     "embed/26cf5cd347dafe548df196a2591bbc12",
     "train/e2a2f87be04c913adf9ddd394047502d",
-    "judge/a2ed26c00bb7964e7a416d207aea4e2f",
+    "judge/798f36cdcf325ffa2d2a4ff44daf20e2",
 ]
 
 
@@ -406,7 +406,7 @@ KEYS = {
     "distributions": "634c8386f9070f638931dec7265327b9",
     "embed": "26cf5cd347dafe548df196a2591bbc12",
     "train": "e2a2f87be04c913adf9ddd394047502d",
-    "judge": "a2ed26c00bb7964e7a416d207aea4e2f",
+    "judge": "798f36cdcf325ffa2d2a4ff44daf20e2",
 }
 
 

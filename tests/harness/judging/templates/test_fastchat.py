@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from harness.core.errors import UserError
-from harness.core.records import Message
+from harness.core.records import Message, Prompt, transcript
 from harness.judging.templates import load_template
 from tests.harness.templates import FASTCHAT, GUIDED, MATH, TALK, fastchat_file, prompt, question
 
@@ -54,3 +54,49 @@ def test_fastchat_rows_are_chosen_by_what_they_hold(tmp_path: Path) -> None:
 def test_mistakes_in_fastchat_files(rows: list[dict[str, Any]], message: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=message):
         load_template(str(fastchat_file(tmp_path, rows)))
+
+
+BY_TURN = {
+    "name": "math-multi-turn",
+    "type": "pairwise",
+    "system_prompt": GUIDED,
+    "prompt_template": "<|Known|>\n\n{question_1}: {ref_answer_1}\n{question_2}: {ref_answer_2}\n\n<|A|>\n\n"
+    "{question_1}: {answer_a_1}\n{question_2}: {answer_a_2}\n\n<|B|>\n\n"
+    "{question_1}: {answer_b_1}\n{question_2}: {answer_b_2}",
+    "output_format": "[[A]]",
+}
+JARS = Prompt(
+    id="jars",
+    messages=(Message(role="user", content="Jars?"),),
+    answer="36",
+    turns=("And five less?",),
+    turn_answers=("31",),
+)
+
+
+def test_the_user_s_further_turns_have_the_answers_and_the_references_of_their_own(tmp_path: Path) -> None:
+    template = load_template(str(fastchat_file(tmp_path, [*FASTCHAT, BY_TURN])))
+    first, second = (transcript([text, f"{text} too"], JARS.turns) for text in ("ours", "theirs"))
+    asked = template.messages(question(JARS, first, second), "rationale")[1].content
+    assert asked == (
+        "<|Known|>\n\nJars?: 36\nAnd five less?: 31\n\n<|A|>\n\nJars?: ours\nAnd five less?: ours too\n\n"
+        "<|B|>\n\nJars?: theirs\nAnd five less?: theirs too"
+    )
+    half = JARS.model_copy(update={"turn_answers": ()})
+    asked = template.messages(question(half, first, "one text"), "rationale")[1].content
+    assert "Jars?: 36\nAnd five less?: (not given)" in asked
+    assert "<|B|>\n\nJars?: (not given)\nAnd five less?: one text" in asked
+
+
+def test_without_a_variant_for_all_turns_responses_and_references_stand_as_one(tmp_path: Path) -> None:
+    template = load_template(str(fastchat_file(tmp_path)))
+    text = transcript(["ours", "ours too"], JARS.turns)
+    asked = template.messages(question(JARS, text, "theirs"), "rationale")[1].content
+    assert f"[Known]\n{JARS.reference}\n\n[A's Reply]\n{text}\n" in asked
+    assert template.notes([JARS, MATH, TALK]) == []
+
+
+def test_answers_that_a_template_has_no_place_for_are_counted(tmp_path: Path) -> None:
+    template = load_template(str(fastchat_file(tmp_path, FASTCHAT[:2])))
+    (note,) = template.notes([JARS, MATH, TALK])
+    assert note.endswith("has no place for a known answer: 2 prompts that have one are judged without it")

@@ -87,6 +87,15 @@ def test_a_file_without_a_guided_variant_asks_without_the_answer(tmp_path: Path)
         template.check([MATH, TALK.model_copy(update={"id": "two"})])
 
 
+def test_the_right_answers_to_several_turns_stand_turn_by_turn() -> None:
+    about = MATH.model_copy(update={"turns": ("And 3 more?",), "turn_answers": ("7",)})
+    template = load_template("default")
+    text = template.messages(question(about, "a", "b"), "letter")[-1].content
+    assert "\n4\n\n### User:\nAnd 3 more?\n\n### Assistant:\n7\n===== END RIGHT ANSWER" in text
+    second = about.model_copy(update={"answer": ""})  # only the further turn has one
+    assert "\n(not given)\n\n### User:" in template.messages(question(second, "a", "b"), "letter")[-1].content
+
+
 def test_a_file_of_guided_variants_alone_refuses_a_prompt_without_an_answer(tmp_path: Path) -> None:
     text = "{{ question }}{{ reference_answer }}{{ response_a }}{{ response_b }}"
     template = load_template(str(own_file(tmp_path, variants={"reference": text}, system="")))
