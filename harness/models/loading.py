@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from accelerate import init_empty_weights
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, FineGrainedFP8Config
@@ -85,6 +84,8 @@ def _compute_buffers(model: Any, missing: Container[str]) -> None:
     its positions. transformers makes every model without memory first, and then computes anew what its own classes are
     known to compute; of others it leaves what happens to lie there.
     """
+    from accelerate import init_empty_weights
+
     before = torch.get_default_dtype()
     torch.set_default_dtype(model.dtype)
     try:

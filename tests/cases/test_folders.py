@@ -155,6 +155,16 @@ def test_an_adapter_whose_base_is_not_here_is_refused_in_one_line(case: Case, ow
     assert nothing_made(own_store)
 
 
+def test_prompts_are_measured_against_what_an_adapter_s_base_takes(case: Case) -> None:
+    """By its tokenizer, where the adapter has none."""
+    case.student = adapt(case.student, case.root / "adapter", str(case.student))
+    file = case.teacher / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"max_position_embeddings": 8192}))
+    written(case.evaluation, [{"id": "long", "prompt": "Count on. " * 400}])
+    (line,) = refused(case.plan()).splitlines()
+    assert f"student {case.student} takes 512 tokens at once" in line and "long" in line
+
+
 def test_adapters_are_merged_into_their_bases_once_and_run(case: Case, own_store: Path) -> None:
     """A student's, without a tokenizer of its own; a teacher's, which a judge is too."""
     file = case.teacher / "config.json"  # a judge's prompts are long

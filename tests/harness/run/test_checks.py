@@ -172,15 +172,19 @@ def packed(folder: Path) -> Model:
     ],
 )
 def test_a_quantised_teacher_needs_its_package_where_transformers_loads_it(
-    tmp_path: Path, methods: list[str], judge: str, generator: Backend, read: bool
+    tmp_path: Path, store: Store, methods: list[str], judge: str, generator: Backend, read: bool
 ) -> None:
     config, found = made_sources(methods=methods, judge={"name": judge, "base_url": "http://127.0.0.1:9/v1"})
     found = replace(found, teacher=FoundModel(packed(tmp_path / "teacher")), generator=generator)
-    said = [line for line in refused(config, found) if line.startswith(f"teacher {tmp_path / 'teacher'} is quantised")]
+    said = [
+        line
+        for line in refused(config, found, store)
+        if line.startswith(f"teacher {tmp_path / 'teacher'} is quantised")
+    ]
     assert len(said) == read and all("(gptq), and cannot be read here: " in line for line in said)
 
 
-def test_a_quantised_student_is_refused_and_a_vllm_judge_reads_by_itself(tmp_path: Path) -> None:
+def test_a_quantised_student_is_refused_and_a_vllm_judge_reads_by_itself(tmp_path: Path, store: Store) -> None:
     config, found = made_sources()
     judge = packed(tmp_path / "judge")
     settings = resolve([{"student": "small", "judge": "vllm:mine"}]).judge
@@ -188,14 +192,14 @@ def test_a_quantised_student_is_refused_and_a_vllm_judge_reads_by_itself(tmp_pat
     found = replace(
         found, student=FoundModel(packed(tmp_path / "student")), judges=((opened, FoundModel(judge)),), unopened=()
     )
-    (line,) = refused(config, found)
+    (line,) = refused(config, found, store)
     assert line.startswith(f"student {tmp_path / 'student'} is quantised (gptq), and weights that are packed cannot")
 
 
-def refused(config: Config, found: Sources) -> tuple[str, ...]:
+def refused(config: Config, found: Sources, store: Store) -> tuple[str, ...]:
     """What a check refuses, line by line."""
     try:
-        check(config, found, to_be_asked=False)
+        check(config, found, store, to_be_asked=False)
     except UserError as error:
         return error.lines
     return ()
