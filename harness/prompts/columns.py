@@ -147,17 +147,18 @@ def prompt_of(row: RawRow, columns: Columns, where: str) -> Prompt:
 
 
 def _input(value: Any, where: str, name: str | None) -> str:
-    """The text that belongs to an instruction; Self-Instruct keeps it with an output in `instances`, as a list of
-    objects, or as an object of lists once it went through Parquet."""
-    if isinstance(value, list) and value and isinstance(value[0], dict):
-        value = value[0].get("input")
-    elif isinstance(value, dict):
+    """The text that belongs to an instruction; Self-Instruct keeps it with an output in `instances`, as a list of one
+    object, or as an object of lists once it went through Parquet."""
+    if isinstance(value, dict):
         value = value.get("input")
-        value = value[0] if isinstance(value, list) and value else value
+    elif isinstance(value, list) and all(isinstance(one, dict) for one in value):
+        value = [one.get("input") for one in value]
+    if isinstance(value, list) and len(value) == 1:
+        (value,) = value
     if empty(value):
         return ""
     if not isinstance(value, str | int | float):
-        raise UserError(f"{where}: '{name}' is appended to the prompt, and is no text")
+        raise UserError(f"{where}: '{name}' is appended to the prompt, and is not one text")
     return value if isinstance(value, str) else json.dumps(value)
 
 
