@@ -116,10 +116,10 @@ def prompt_of(row: RawRow, columns: Columns, where: str) -> Prompt:
     Raises:
         UserError: it is none; the message begins with `where`.
     """
-    made: RawRow = {name: row.get(getattr(columns, name) or "") for name in ("category", "system", "history")}
+    cells = {what: row.get(name) for what, name in columns.named.items()}  # a column may well have no name
+    made: RawRow = {name: cells.get(name) for name in ("category", "system", "history")}
     if columns.prompt:
-        text = row.get(columns.prompt)
-        more = _input(row.get(columns.input or ""), where, columns.input)
+        text, more = cells["prompt"], _input(cells.get("input"), where, columns.input)
         if isinstance(text, str):
             made["prompt"] = f"{text}\n\n{more}" if more.strip() else text
         elif more.strip():
@@ -127,22 +127,19 @@ def prompt_of(row: RawRow, columns: Columns, where: str) -> Prompt:
         else:
             made["prompt"] = _conversation(text, where)
     elif columns.messages:
-        made["messages"] = _conversation(row.get(columns.messages), where)
+        made["messages"] = _conversation(cells["messages"], where)
     else:
-        turns = row.get(str(columns.turns))
+        turns = cells["turns"]
         if not isinstance(turns, list) or not turns:
             raise UserError(f"{where}: '{columns.turns}' must be a list of the user's turns")
         made["prompt"], *made["turns"] = map(_text, turns)
     if isinstance(made["history"], list) and all(isinstance(turn, dict) for turn in made["history"]):
         made["history"] = _messages(made["history"], where)
     if columns.answer:
-        answers = known_answers(
-            row.get(columns.answer), made.get("turns", ()), f"{where}: '{columns.answer}'", to_ignore(columns.answer)
-        )
-        made["answer"] = list(answers)
-    identifier = row.get(columns.id or "")
-    if identifier not in (None, ""):
-        made["id"] = identifier
+        named, advice = f"{where}: '{columns.answer}'", to_ignore(columns.answer)
+        made["answer"] = list(known_answers(cells["answer"], made.get("turns", ()), named, advice))
+    if cells.get("id") not in (None, ""):
+        made["id"] = cells["id"]
     return parse(made, where)
 
 

@@ -297,6 +297,11 @@ def test_a_part_of_a_prompt_that_cannot_be_put_in_is_named(row: dict[str, Any], 
         read(row)
 
 
+def test_a_column_without_a_name_is_nothing_that_is_asked_for() -> None:
+    prompt = read({"": 7, "prompt": "a"})
+    assert (roles(prompt), prompt.category, prompt.answer) == ([("user", "a")], "", "") and prompt.id != "7"
+
+
 # ---- known answers
 
 
