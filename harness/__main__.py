@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 
+from harness.core.disk import refusal
 from harness.core.errors import UserError
 from harness.core.secrets import hide
 
@@ -18,6 +20,7 @@ def main() -> None:
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     try:
         status = app(arguments, prog_name="python -m harness", standalone_mode=False)
+        sys.stdout.flush()  # where it goes to a file, a full disk is met here
     except UserError as error:
         if debug:
             _traceback(error)
@@ -26,9 +29,15 @@ def main() -> None:
         sys.exit(2)
     except KeyboardInterrupt:
         status = INTERRUPTED
+    except BrokenPipeError:  # who reads what is printed has seen enough; Python prints the rest when it ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except Exception as error:
         if debug:
             _traceback(error)
+        if refused := refusal(error):
+            print(f"error: {hide(refused.lines[0])}", file=sys.stderr)
+            sys.exit(2)
         # the command line's own errors (typer has vendored click since, so by shape and not by class)
         if hasattr(error, "format_message") and hasattr(error, "exit_code"):
             message = " ".join(error.format_message().split()).rstrip(".")

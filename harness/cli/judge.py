@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.options import ASK_AGAIN, JudgeRequest, RankIncomplete, check_file, open_store
+from harness.cli.options import ASK_AGAIN, JudgeRequest, RankIncomplete, beside, check_file, open_store
 from harness.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -47,8 +47,8 @@ def import_verdicts(
         raise UserError(f"--out {out} is one of the files to import; name another")
     verdicts = IMPORTERS[source](files, reference)
     write_jsonl(out, verdicts)
-    print(imported(verdicts, source))
-    print(f"written to {out}; now: python -m harness stats {shlex.quote(str(out))}")
+    said = f"{imported(verdicts, source)}\nwritten to {out}; now: python -m harness stats {shlex.quote(str(out))}"
+    print(said, file=beside(out))
 
 
 def stats(
@@ -122,7 +122,7 @@ def judge(
         if verdicts:
             verdicts.sort(key=lambda row: (config.judge.names.index(row.judge), number_of[row.prompt_id], row.order))
             write_jsonl(out, verdicts)
-    print(summary(verdicts, tallies))
+    print(summary(verdicts, tallies), file=beside(out))
     console.print(f"{len(verdicts)} verdicts written to {out}", markup=False, soft_wrap=True)
     low = [name for name, tally in tallies.items() if tally.ok < config.judge.least_ok * tally.verdicts]
     return ASK_AGAIN if low else 0
@@ -176,7 +176,7 @@ def judge_check(
             again = partial(answers, cache=None, label=f"{asked.name}: labels a second time")
             reports.append(check(asked, answers, plan, again))
     text = "\n\n".join(map(check_markdown, reports))
-    print(text)
+    print(text, file=beside(out))
     if out:
         write_atomically(out, text + "\n")
     return 0 if all(report.usable for report in reports) else ASK_AGAIN
@@ -208,7 +208,7 @@ def reading_judges(config: JudgeConfig, store: Store, prompts: Sequence[Prompt])
         raise UserError("; ".join(refusals))
     located = locate_all([], config.judge, store, True, config.trust_remote_code)
     checkpoints = judge_models(config.judge, located)
-    conversions = {job.ref: job for found in checkpoints.values() if found and (job := found.conversion)}
+    conversions = {job.ref: job for found in checkpoints.values() if found for job in found.conversions}
     if conversions:
         from harness.core.progress import plain_console
         from harness.run.launch import run_jobs

@@ -12,15 +12,17 @@ import functools
 import inspect
 import os
 import shlex
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from inspect import Parameter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, TextIO, TypeVar, get_type_hints
 
 import typer
 
 from harness.core.errors import UserError
+from harness.core.files import check_writable, leads_to_stdout
 from harness.core.secrets import hide
 
 if TYPE_CHECKING:
@@ -267,10 +269,16 @@ def open_store(config: Config | JudgeConfig | None = None) -> Store:
 
 
 def check_file(path: Path, option: str) -> None:
-    """A file that can be written: no folder, and below no file."""
+    """A file that can be written: no folder, below no file, and where this user may write. Devices and pipes are."""
     if path.is_dir():
         raise UserError(f"{option} {path} is a folder; name a file")
     check_parents(path, option)
+    check_writable(path)
+
+
+def beside(out: Path | None) -> TextIO:
+    """Where a command says what it has to say beside its output: not among it, where that goes to standard output."""
+    return sys.stderr if leads_to_stdout(out) else sys.stdout
 
 
 def check_parents(path: Path, option: str) -> None:
@@ -286,6 +294,7 @@ def check_ours(out: Path) -> None:
     check_parents(out, "--out")
     if out.exists() and not out.is_dir():
         raise UserError(f"--out {out} is a file; name a folder")
+    check_writable(out / MARK)
     foreign = [path for path in out.iterdir() if not path.name.startswith(".")] if out.is_dir() else []
     if foreign and not (out / MARK).is_file():
         raise UserError(f"--out {out} holds files that no run made; name a new folder")

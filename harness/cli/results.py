@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.options import DOUBTFUL, RankIncomplete, check_file, open_store
+from harness.cli.options import DOUBTFUL, RankIncomplete, beside, check_file, open_store
 
 RunDir = Annotated[Path, typer.Argument(help="The output folder of a finished run, or a record of one.")]
 
@@ -46,7 +46,7 @@ def leaderboard(
         print(text)
     else:
         write_atomically(out, text)
-        print(f"written to {out}")
+        print(f"written to {out}", file=beside(out))
 
 
 def report(
@@ -59,7 +59,7 @@ def report(
 
     check_file(out, "--out")
     write_atomically(out, html.report_html(html.read_run(run_dir)))
-    print(f"written to {out}; open it in a browser")
+    print(f"written to {out}; open it in a browser", file=beside(out))
 
 
 def verify(

@@ -12,7 +12,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from harness.cli.options import ASK_AGAIN, DOUBTFUL, MARK, Refresh, RunRequest, check_file, check_ours, open_store
+from harness.cli.options import (
+    ASK_AGAIN,
+    DOUBTFUL,
+    MARK,
+    Refresh,
+    RunRequest,
+    beside,
+    check_file,
+    check_ours,
+    open_store,
+)
 from harness.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -78,7 +88,7 @@ def run(request: RunRequest, out: Out = None, copy: Copy = None, refresh: Refres
     folders = students.write_students(out, road, store, found)
     if copy:
         write_atomically(copy, text)
-    print(text)
+    print(text, file=beside(copy))
     unanswered = sum(not store.has(ref) for ref in road.jobs)
     rest = f"{unanswered} judgings lack verdicts: run it again to ask for them" if unanswered else "the rest were there"
     console.print(f"{made} of {len(road.jobs)} artifacts made, {rest}; written to {out}", markup=False, soft_wrap=True)

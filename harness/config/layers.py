@@ -17,7 +17,7 @@ import yaml
 from harness.config.config import Config, JudgeConfig
 from harness.core.errors import UserError
 from harness.core.registry import Registry, did_you_mean
-from harness.core.section import Layer, packaged_yaml, parse_yaml, validated
+from harness.core.section import Layer, load_yaml, packaged_yaml, parse_yaml, validated
 from harness.methods import MethodSettings
 
 
@@ -48,9 +48,9 @@ def parse_assignment(text: str) -> Layer:
     if not equals or not all(key.split(".")):
         raise UserError(f"--set {text}: expected key=value, for example training.learning_rate=1e-5")
     try:
-        return in_full(nested(key, yaml.safe_load(value)))
+        return in_full(nested(key, load_yaml(value)))
     except (yaml.YAMLError, ValueError) as error:
-        raise UserError(f"--set {text}: the value is not valid YAML") from error
+        raise UserError(f"--set {text[:100]}: the value is not valid YAML") from error
 
 
 def nested(key: str, value: Any) -> Layer:

@@ -6,8 +6,10 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
+from harness.core.disk import refusal
 from harness.core.errors import UserError
 
 T = TypeVar("T")
@@ -55,6 +57,13 @@ def offline() -> bool:
     return switched_on(own if os.environ.get(own) else transformers)
 
 
+def disk_refusal(error: Exception) -> UserError | None:
+    """What keeps the hub's cache from being written; None where an error says nothing of that."""
+    from huggingface_hub.constants import HF_HOME
+
+    return refusal(error, Path(HF_HOME))
+
+
 def of_the_hub(error: Exception) -> bool:
     """Whether an error is the hub's or the network's, and none of this program."""
     from huggingface_hub.errors import HfHubHTTPError
@@ -85,6 +94,8 @@ def asking(hub_id: str, missing: type[UserError]) -> Iterator[None]:
     except EntryNotFoundError as error:
         raise UserError(f"{hub_id} has no such file on the hub") from error
     except Exception as error:
+        if refused := disk_refusal(error):
+            raise refused from error
         if not of_the_hub(error):
             raise
         raise missing(

@@ -19,6 +19,7 @@ from pydantic import (
 
 from harness.core.errors import UserError
 from harness.core.files import canonical_hash, write_atomically
+from harness.core.parsing import parse_json
 
 Ref = str  # "stage/key" of an artifact
 Facts = dict[str, Any]  # what a stage says of its work, kept in the artifact's manifest
@@ -208,13 +209,11 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         if not line.strip():
             continue
         try:
-            data = json.loads(line)
-        except ValueError as error:
-            raise UserError(f"{path}:{number}: not valid JSON ({error})") from error
-        try:
-            json.dumps(data, ensure_ascii=False).encode()
+            data = parse_json(line)
         except UnicodeEncodeError as error:
             raise UserError(f"{path}:{number}: half a surrogate pair (\\ud800…) is not text") from error
+        except ValueError as error:
+            raise UserError(f"{path}:{number}: not valid JSON ({error})") from error
         if not isinstance(data, dict):
             raise UserError(f"{path}:{number}: expected a JSON object, found {type(data).__name__}")
         yield number, data

@@ -63,6 +63,32 @@ def packaged_yaml(folder: str) -> dict[str, Layer]:
     }
 
 
+class _Loader(yaml.SafeLoader):
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Each key once: of two values one would be dropped without a word."""
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    problem = f"the key '{key.value}' is there twice"
+                    raise yaml.constructor.ConstructorError(problem=problem, problem_mark=key.start_mark)
+                seen.add(key.value)
+        return super().construct_mapping(node, deep=True)  # all at once: what holds itself is refused
+
+
+def load_yaml(text: str) -> Any:
+    """What a YAML text holds.
+
+    Raises:
+        yaml.YAMLError, ValueError: it is none (a date that is none is a ValueError), names a key twice, holds itself,
+            or is nested deeper than can be followed.
+    """
+    try:
+        return yaml.load(text, _Loader)
+    except RecursionError as error:
+        raise ValueError("it is nested too deep") from error
+
+
 def parse_yaml(text: str, where: str) -> Layer:
     """A YAML mapping.
 
@@ -70,8 +96,8 @@ def parse_yaml(text: str, where: str) -> Layer:
         UserError: malformed YAML (with its line) or not a mapping.
     """
     try:
-        data = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that is none
+        data = load_yaml(text)
+    except (yaml.YAMLError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
         problem = " ".join(str(getattr(error, "problem", error)).split())

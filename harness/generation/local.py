@@ -33,13 +33,10 @@ class LocalGenerator:
         uniforms = torch.stack([sampler.row_uniforms(how.seed, how.purpose, row.name, count) for row in rows])
         vocabulary = chat.vocabulary_size(self.tokenizer)
         decoded = sampler.decode_batch(model, [row.prompt for row in rows], uniforms, how.sampling, stops, vocabulary)
+        read = [chat.decode_response(self.tokenizer, ids, stops) for ids in decoded]
         return [
-            Drawn(
-                token_ids=tuple(ids),
-                text=self.tokenizer.decode(ids, skip_special_tokens=True),
-                finish="stop" if ids[-1] in stops else "length",
-            )
-            for ids in decoded
+            Drawn(token_ids=tuple(ids), text=text, finish=finish)
+            for ids, (text, finish) in zip(decoded, read, strict=True)
         ]
 
 

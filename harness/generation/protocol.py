@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from pydantic import Field
 
+from harness.core.errors import UserError
 from harness.core.records import Message, Record
 from harness.core.section import Section
 
@@ -31,13 +33,32 @@ class Request:
     messages: tuple[Message, ...]
     prompt: Sequence[int]
 
+    @property
+    def prompt_id(self) -> str:
+        """Of the prompt that it is a row of, which its name begins with."""
+        return re.sub(r"/\d+(/turn \d+)?$", "", self.name)
+
 
 class Drawn(Record):
-    """A response: ids with the end of the turn where there was one, and the text without it."""
+    """A response: ids with the end of the turn where there was one, and the text without it.
+
+    left_out: why there is none, where a server gives no answer to this prompt however often it is asked. without: what
+    of its sampling a server was not told, as it does not take it."""
 
     token_ids: tuple[int, ...]
     text: str
     finish: Literal["stop", "length"]
+    left_out: str = ""
+    without: tuple[str, ...] = ()
+
+
+class UnfinishedError(UserError):
+    """A generator could not draw all rows. drawn: those that it could, by their place, for which it need not be asked
+    again."""
+
+    def __init__(self, message: str, drawn: Mapping[int, Drawn]) -> None:
+        super().__init__(message)
+        self.drawn = drawn
 
 
 @dataclass(frozen=True)

@@ -3,61 +3,105 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from harness.generation.protocol import Draw, Drawn, Request
+from harness.generation.protocol import Draw, Drawn, Request, UnfinishedError
 from harness.models import chat
 from harness.models.control_tokens import without_control_tokens
 from harness.models.settings import TEACHER_SERVER
-from harness.serving.pool import ask_all
+from harness.serving import replies
+from harness.serving.endpoint import FilteredError, LimitError
+from harness.serving.learning import LIMIT, Body, Learnt
+from harness.serving.pool import Asked, Manner, Reply, UnansweredError, ask_all
 from harness.serving.settings import ModelServer
+
+# What shapes a response and may still be left unsaid: it is then what servers take it for.
+_USUAL = {"temperature": 1.0, "top_p": 1.0}
 
 
 @dataclass(frozen=True)
 class ServerGenerator:
-    """The server formats the conversation; ids are the text's, as `tokenizer` splits it."""
+    """The server formats the conversation; ids are the text's, as `tokenizer` splits it.
+
+    known: what the server was found not to take."""
 
     server: ModelServer
     tokenizer: Any
     batches: int = 4
+    known: Learnt = field(default_factory=Learnt)
 
     @property
     def versions(self) -> dict[str, str]:
         return {"server": f"{self.server.model} at {self.server.public_url}"}
 
     def draw(self, rows: Sequence[Request], how: Draw) -> list[Drawn]:
-        bodies = [self._body(row, how) for row in rows]
-        lengths = [len(row.prompt) + how.sampling.max_new_tokens for row in rows]
-        replies = ask_all(self.server, TEACHER_SERVER, "/chat/completions", bodies, lengths, _lacks_text)
-        return [self._drawn(reply) for reply in replies]
+        calls = [
+            Asked(row.prompt_id, self._body(row, how), len(row.prompt) + how.sampling.max_new_tokens) for row in rows
+        ]
+        manner = Manner(TEACHER_SERVER, "/chat/completions", _lacks_text, _must)
+        try:
+            found = ask_all(self.server, manner, calls, self.known)
+        except UnansweredError as error:
+            drawn = {place: self._drawn(reply, calls[place].body) for place, reply in error.replies.items()}
+            raise UnfinishedError(str(error), drawn) from error
+        return [self._drawn(reply, call.body) for reply, call in zip(found, calls, strict=True)]
 
-    def _body(self, row: Request, how: Draw) -> dict[str, Any]:
+    def _body(self, row: Request, how: Draw) -> Body:
         return {
             "model": self.server.model,
             # what stands inside a message stays text for any server's tokenizer
             "messages": [{"role": m.role, "content": without_control_tokens(m.content)} for m in row.messages],
             "temperature": how.sampling.temperature,
             "top_p": how.sampling.top_p,
-            "max_tokens": how.sampling.max_new_tokens,
+            LIMIT: how.sampling.max_new_tokens,
             "seed": how.row_seed(row),
         }
 
-    def _drawn(self, reply: dict[str, Any]) -> Drawn:
-        choice = reply["choices"][0]
-        ended, text = choice["finish_reason"] == "stop", str(choice["message"]["content"])
+    def _drawn(self, reply: Reply, asked: Body) -> Drawn:
+        why = _why_none(reply, asked[LIMIT])
+        if why:
+            return Drawn(token_ids=(), text="", finish="stop", left_out=why)
+        assert isinstance(reply, dict)
+        said = replies.said_in(reply)
+        ended, text = said.finish == "stop", said.text or said.refusal
         ids = chat.encode_response(self.tokenizer, text, ended)
-        return Drawn(token_ids=tuple(ids), text=text, finish="stop" if ended else "length")
+        without = tuple(sorted(self.known.lost(asked)))
+        return Drawn(token_ids=tuple(ids), text=text, finish="stop" if ended else "length", without=without)
 
 
-def _lacks_text(reply: dict[str, Any]) -> str | None:
-    try:
-        choice = reply["choices"][0]
-        content, finish = choice["message"]["content"], choice["finish_reason"]
-    except (KeyError, IndexError, TypeError):
-        return "a reply without a choice"
-    if not isinstance(content, str):
-        return "a reply without a text"
-    if any("\ud800" <= character <= "\udfff" for character in content):
+def _must(body: Body) -> dict[str, str]:
+    """What shapes a response: a teacher that is asked otherwise than the run says is another one."""
+    advice = "set train_sampling and eval_sampling to what it takes, or serve the teacher elsewhere"
+    return {LIMIT: advice} | {name: advice for name, usual in _USUAL.items() if body[name] != usual}
+
+
+def _why_none(reply: Reply, limit: int) -> str:
+    """Why a prompt has no answer, however often it is asked; empty where it has one."""
+    if isinstance(reply, FilteredError):
+        return f"refused by its moderator ({reply})"
+    room = f"its thoughts took the whole limit of {limit} tokens: raise the sampling's max_new_tokens"
+    if isinstance(reply, LimitError):
+        return f"{room} ({reply})"
+    said = replies.said_in(reply)
+    if said.finish == "filtered":
+        return f"refused by its moderator ({said.word})"
+    if said.thought and not (said.text or said.refusal):
+        return room if said.finish == "length" else "thoughts alone, and no answer after them"
+    return ""
+
+
+def _lacks_text(reply: Body) -> str | None:
+    lack = replies.lacks(reply)
+    if lack:
+        return lack
+    said = replies.said_in(reply)
+    if said.finish == "filtered":
+        return None
+    if said.finish == "unsaid":
+        return "a reply that does not say how it ended"
+    if any("\ud800" <= character <= "\udfff" for character in said.text + said.refusal):
         return "a reply with half a surrogate pair, which is not text"
-    return None if finish in ("stop", "length") else f"a reply that ended by {finish!r}"
+    message = (replies.choice_of(reply) or {}).get("message")
+    silent = not isinstance(message, dict) or message.get("content") is None
+    return "a reply without a text" if silent and not (said.text or said.refusal or said.thought) else None

@@ -12,7 +12,7 @@ from transformers import GenerationConfig
 
 from harness.core.errors import UserError
 from harness.generation.protocol import Draw, Drawn, Request
-from harness.models import chat
+from harness.models import chat, loading
 from harness.serving.settings import VLLM
 from harness.serving.vllm_process import SamplingRequest, VLLMProcess, vllm_process
 
@@ -52,22 +52,20 @@ class VLLMGenerator:
         drawn = []
         for row, found in zip(rows, self._process().generate(requests), strict=True):
             count, limit = len(found.token_ids), how.sampling.max_new_tokens
-            ended = count > 0 and found.token_ids[-1] in stops
+            text, finish = chat.decode_response(self.tokenizer, found.token_ids, stops)
             # what a setting of this machine cuts short would be another text under the same key
-            if count == 0 or (self.settings.max_model_len and not ended and count < limit):
+            if count == 0 or (self.settings.max_model_len and finish == "length" and count < limit):
                 raise UserError(
                     f"vLLM gave {count} of {limit} tokens for {row.name}: its prompt of {len(row.prompt)} tokens "
                     "leaves no room; raise vllm.max_model_len, or shorten the prompt"
                 )
-            text = self.tokenizer.decode(found.token_ids, skip_special_tokens=True)
-            drawn.append(Drawn(token_ids=found.token_ids, text=text, finish="stop" if ended else "length"))
+            drawn.append(Drawn(token_ids=found.token_ids, text=text, finish=finish))
         return drawn
 
     def _stops(self) -> list[int]:
         """As for a model in this process: from its generation config, which vLLM's own defaults may not follow."""
-        config = (
-            GenerationConfig.from_pretrained(self.folder)
-            if (self.folder / "generation_config.json").is_file()
-            else None
-        )
-        return chat.stop_tokens(config.eos_token_id if config else None, self.tokenizer)
+        if (self.folder / "generation_config.json").is_file():
+            config = GenerationConfig.from_pretrained(self.folder)
+        else:
+            config = GenerationConfig.from_model_config(loading.load_config(self.folder, self.remote_code))
+        return chat.stop_tokens(config.eos_token_id, self.tokenizer)

@@ -2,7 +2,8 @@
 
 It asks in the best form that the template and the server know (`auto`): a letter with log-probs, else a JSON object
 with a rationale, else a rationale in words. What a server refuses to take (a reasoning model: temperature, max_tokens,
-logprobs) is learnt from its first refusal, and left out from then on.
+logprobs) is learnt from its first refusal, and left out from then on (`serving.learning`). A limit that leaves a model
+that thinks first no room for a letter is a reason to ask in the next form.
 """
 
 from __future__ import annotations
@@ -18,26 +19,39 @@ from weakref import WeakValueDictionary
 
 from harness.core.errors import UserError
 from harness.core.records import Prompt
-from harness.judging.protocol import Answer, Arrived, Judge, Question
+from harness.judging.protocol import REFUSED, Answer, Arrived, Judge, Question
 from harness.judging.reply_forms import Form, letter_preference
 from harness.judging.settings import JudgeEntry, Judging, Prices
 from harness.judging.templates import Template, without_control_tokens
-from harness.serving.endpoint import Endpoint, FailedCallError, RefusedError, Server, ServerError, find_server
-from harness.serving.pool import share
+from harness.serving import replies
+from harness.serving.endpoint import (
+    Endpoint,
+    FailedCallError,
+    FilteredError,
+    LimitError,
+    RefusedError,
+    Server,
+    ServerError,
+    find_server,
+)
+from harness.serving.learning import LIMIT, NEW_LIMIT, Body, Learnt, ask_learning
+from harness.serving.pool import ALONE_AT_MOST, share
+from harness.serving.replies import Said
 
 TOP_LOG_PROBS = (20, 5)  # as many as servers give, and what some of them stop at
 READINGS = 2  # a reply that cannot be read is asked for once more
 GIVE_UP_AFTER = 50  # failed questions in a row, each after all its tries
-ALONE_AT_MOST = 3  # questions, one after another, to a server that has not answered any
 BILLED_CHARACTERS_PER_TOKEN = 4  # expected of a call, and assumed where its reply does not say what it was charged for
+# what leaves a model that thinks first no room for its verdict
+ROOM = "judge.max_tokens, thoughts included: set it higher"
+LETTER = "the one token of a letter: another judge.form gives it room"
 MAX_COST = "the limit of judge.max_cost is reached"
 
 
 @dataclass
-class Capabilities:
+class Capabilities(Learnt):
     """What has been learnt of a server: parameters that it refuses, how many log-probs it gives, forms it cannot do."""
 
-    without: set[str] = field(default_factory=set)
     top: int = TOP_LOG_PROBS[0]
     impossible: set[Form] = field(default_factory=set)
     gave_letters: bool = False
@@ -46,14 +60,12 @@ class Capabilities:
         return replace(self, without=set(self.without), impossible=set(self.impossible))
 
     def merge(self, other: Capabilities) -> None:
-        """Take over what a call that succeeded has learnt on its way."""
-        self.without |= other.without
+        super().merge(other)
         self.impossible |= other.impossible
         self.top = min(self.top, other.top)
         self.gave_letters = self.gave_letters or other.gave_letters
 
-    def learn(self, parameter: str, form: Form) -> bool:
-        """Leave a parameter out from now on; False where there is nothing left to leave out."""
+    def learn(self, parameter: str) -> bool:
         if parameter in ("logprobs", "top_logprobs"):
             # vLLM speaks of logprobs where top_logprobs are too many, so fewer are asked for in either case
             if "letter" not in self.impossible and self.top != TOP_LOG_PROBS[-1]:
@@ -62,9 +74,7 @@ class Capabilities:
             return self.cannot("letter")
         if parameter == "response_format":
             return self.cannot("structured")
-        before = len(self.without)
-        self.without.add(parameter)
-        return len(self.without) > before
+        return super().learn(parameter)
 
     def cannot(self, form: Form) -> bool:
         before = len(self.impossible)
@@ -250,8 +260,13 @@ class OpenAIJudge(Judge):
             return Answer("skipped", detail=session.stopped)
         try:
             answer = await self._reply(question, used)
+        except (FilteredError, LimitError) as error:  # an answer of its kind: asked again it would be the same
+            session.failures = 0
+            room = LETTER if self._forms()[-1] == "letter" else ROOM
+            why = f"no verdict within {room}" if isinstance(error, LimitError) else "a moderator refused it"
+            return Answer("unparsable", detail=f"{why} ({error})")
         except (FailedCallError, RefusedError) as error:
-            why = f"refused: {error}" if isinstance(error, RefusedError) else str(error)
+            why = f"{REFUSED}{error}" if isinstance(error, RefusedError) else str(error)
             session.failures += 1
             if session.failures >= GIVE_UP_AFTER:
                 session.stopped = f"{session.failures} questions in a row failed; the last: {why}"
@@ -266,46 +281,54 @@ class OpenAIJudge(Judge):
         return answer
 
     async def _reply(self, question: Question, used: list[int]) -> Answer:
-        """What the server says to one question. What it refuses is left out, and known for all other questions as soon
-        as a call without it succeeds: a question that is refused whatever is left out teaches nothing."""
+        """What the server says to one question, in the form that it can be asked in."""
         session = self.session
-        learning = session.known.copy()
-        while True:
-            learning.merge(session.known)
-            form = self.form_now(learning)
-            body = self.body(question, form, learning)
+
+        async def post(body: Body) -> Body:
             length = sum(len(message["content"]) for message in body["messages"]) // BILLED_CHARACTERS_PER_TOKEN
-            expected = (length, 1 if form == "letter" else self.max_tokens)
+            expected = (length, next((body[name] for name in (LIMIT, NEW_LIMIT) if name in body), self.max_tokens))
             likely = session.prices.cost(*expected) or 0.0
             aside = await session.budget.take(likely)
             if aside is None:
                 raise _OverBudgetError
             spent = (0, 0)
             try:
-                reply = await session.endpoint.post("/chat/completions", body, sum(expected), _no_choice)
+                reply = await session.endpoint.post("/chat/completions", body, sum(expected), replies.lacks)
                 spent = _usage(reply, expected[0])
-            except RefusedError as error:
-                # another call may have learnt the same while this one was on its way
-                newer = learning.copy()
-                newer.merge(session.known)
-                stale = self.body(question, self.form_now(newer), newer) != body
-                if error.parameter is None or not (stale or learning.learn(error.parameter, form)):
-                    raise
-                continue
             finally:
                 session.budget.settle(aside, likely, session.prices.cost(*spent) or 0.0)
                 used[0], used[1] = used[0] + spent[0], used[1] + spent[1]
-            choice: dict[str, Any] = reply["choices"][0]
+            return reply
+
+        begun: Capabilities | None = None
+        while True:
+            reply, learnt = await ask_learning(
+                session.known,
+                lambda learnt: self.body(question, self.form_now(learnt), learnt),
+                post,
+                self._learn,
+                begun,
+            )
+            form, said = self.form_now(learnt), replies.said_in(reply)
+            choice = replies.choice_of(reply) or {}
             if form == "letter" and letter_preference(_top_log_probs(choice), self.template.letters)[0] is not None:
-                learning.gave_letters = True
-            elif form == "letter" and not learning.gave_letters and _said_something(choice) and len(self._forms()) > 1:
+                learnt.gave_letters = True
+            elif form == "letter" and not learnt.gave_letters and _could_have_letters(said) and len(self._forms()) > 1:
                 # a server that knows no log-probs often says nothing of it, and a model that begins with its thoughts
                 # never with a letter; once letters came, a reply without is that question's own
-                learning.cannot("letter")
+                learnt.cannot("letter")
+                begun = learnt
                 continue
-            session.known.merge(learning)
-            left_out = f", without {', '.join(sorted(learning.without))}" if learning.without else ""
-            return replace(read_choice(choice, form, self.template, question), form=form + left_out)
+            session.known.merge(learnt)
+            left_out = f", without {', '.join(sorted(learnt.without))}" if learnt.without else ""
+            return replace(read_choice(choice, said, form, self.template, question), form=form + left_out)
+
+    def _learn(self, learnt: Capabilities, error: RefusedError) -> bool:
+        """Whether there is something to leave out after a refusal."""
+        if isinstance(error, LimitError):
+            another = self.form_now(learnt) == "letter" and len(self._forms()) > 1
+            return another and not learnt.gave_letters and learnt.cannot("letter")
+        return error.parameter is not None and learnt.learn(error.parameter)
 
     def form_now(self, known: Capabilities | None = None) -> Form:
         """The best form that the template has and the server is not known to be unable to do; the last one at worst."""
@@ -315,52 +338,48 @@ class OpenAIJudge(Judge):
     def _forms(self) -> tuple[Form, ...]:
         return self.template.forms if self.form == "auto" else (self.form,)  # type: ignore[return-value]
 
-    def body(self, question: Question, form: Form, known: Capabilities) -> dict[str, Any]:
+    def body(self, question: Question, form: Form, known: Capabilities) -> Body:
         """A chat completion's request; what stands inside a response stays text for any server's tokenizer."""
         messages = [
             {"role": message.role, "content": without_control_tokens(message.content)}
             for message in self.template.messages(question, form)
         ]
-        body: dict[str, Any] = {"model": self.model, "messages": messages}
-        if "temperature" not in known.without:
-            body["temperature"] = self.temperature
-        limit = next((name for name in ("max_tokens", "max_completion_tokens") if name not in known.without), None)
-        if limit:
-            body[limit] = 1 if form == "letter" else self.max_tokens
+        body: Body = {"model": self.model, "messages": messages, "temperature": self.temperature}
+        body[LIMIT] = 1 if form == "letter" else self.max_tokens
         if form == "letter" and "letter" not in known.impossible:
             body |= {"logprobs": True, "top_logprobs": known.top}
         if form == "structured" and "structured" not in known.impossible:
             schema = {"name": "verdict", "strict": True, "schema": self.template.schema}
             body["response_format"] = {"type": "json_schema", "json_schema": schema}
-        return body
+        return known.applied(body)
 
 
 class _OverBudgetError(Exception):
     pass
 
 
-def read_choice(choice: dict[str, Any], form: Form, template: Template, question: Question) -> Answer:
-    """An answer from one choice of a chat completion."""
-    message = choice.get("message")
-    message = message if isinstance(message, dict) else {}
-    content, refusal = message.get("content"), message.get("refusal")
-    raw = str(content or refusal or "")
+def read_choice(choice: dict[str, Any], said: Said, form: Form, template: Template, question: Question) -> Answer:
+    """An answer from one choice of a chat completion, and what it says."""
+    raw = said.text or said.refusal
+    if said.finish == "filtered":
+        return Answer("unparsable", None, f"a moderator refused it (finish: {said.word})", raw)
     top = _top_log_probs(choice) if form == "letter" else []
     if top:
         first, mass = letter_preference(top, template.letters)
         detail = f"the letters have {mass:.3f} of the probability"
     else:
         # the last verdict of a reply that was cut off may be one that it quotes
-        whole = content and (form == "letter" or choice.get("finish_reason") != "length")
+        whole = said.text and (form == "letter" or said.finish != "length")
         first = template.read(raw, form) if whole else None
         if first is None and whole and form == "structured" and not raw.lstrip().startswith("{"):
             first = template.read(raw, "rationale")  # a server that ignores the schema answers in words
         detail = form
     if first is not None:
         return Answer("ok", question.for_candidate(first), detail, raw)
-    finish = choice.get("finish_reason")
-    why = "a refusal" if refusal else "no text" if not content else detail if top else "no verdict"
-    return Answer("unparsable", None, f"{why} (finish: {finish})", raw)
+    why = "a refusal" if said.refusal else "no text" if not said.text else detail if top else "no verdict"
+    if said.finish == "length" and (form != "letter" or said.thought):
+        why += f" within {LETTER if form == 'letter' else ROOM}"
+    return Answer("unparsable", None, f"{why} (finish: {said.word or 'unsaid'})", raw)
 
 
 def _top_log_probs(choice: dict[str, Any]) -> list[tuple[str, float]]:
@@ -372,15 +391,9 @@ def _top_log_probs(choice: dict[str, Any]) -> list[tuple[str, float]]:
         return []
 
 
-def _said_something(choice: dict[str, Any]) -> bool:
+def _could_have_letters(said: Said) -> bool:
     """Whether log-probs could have come with it: not with a refusal."""
-    message = choice.get("message")
-    return bool(isinstance(message, dict) and message.get("content")) or choice.get("finish_reason") == "length"
-
-
-def _no_choice(reply: dict[str, Any]) -> str | None:
-    choices = reply.get("choices")
-    return None if isinstance(choices, list) and choices and isinstance(choices[0], dict) else "a reply without choices"
+    return bool(said.text or said.thought) or said.finish == "length"
 
 
 def _usage(reply: dict[str, Any], expected_input: int) -> tuple[int, int]:
@@ -390,9 +403,7 @@ def _usage(reply: dict[str, Any], expected_input: int) -> tuple[int, int]:
     counted = [usage.get(name) for name in ("prompt_tokens", "completion_tokens")]
     tokens_in, tokens_out = (count if isinstance(count, int) and count >= 0 else None for count in counted)
     if tokens_out is None:
-        message = reply["choices"][0].get("message")
-        content = message.get("content") if isinstance(message, dict) else None
-        tokens_out = len(str(content or "")) // BILLED_CHARACTERS_PER_TOKEN + 1
+        tokens_out = len(replies.said_in(reply).text) // BILLED_CHARACTERS_PER_TOKEN + 1
     return expected_input if tokens_in is None else tokens_in, tokens_out
 
 

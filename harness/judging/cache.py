@@ -16,6 +16,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from harness.core.disk import refusal
 from harness.core.errors import UserError
 from harness.judging.protocol import Answer, Question
 
@@ -60,7 +61,10 @@ class VerdictCache:
             raise self._broken(error) from error
 
     def _broken(self, error: Exception) -> UserError:
-        return UserError(f"the verdict cache {self._path} cannot be used ({error}); move it away, or free the disk")
+        return refusal(error, self._path) or UserError(
+            f"the verdict cache {self._path} cannot be used ({error}); move it away, or choose another store with "
+            "DADPO_HARNESS_STORE"
+        )
 
     def __enter__(self) -> VerdictCache:
         return self

@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
@@ -44,8 +45,9 @@ def from_alpaca_eval(paths: Sequence[Path], reference: str | None = None) -> lis
 def from_arena_hard(paths: Sequence[Path], reference: str | None = None) -> list[Verdict]:
     """Arena-Hard's model_judgment JSONL: two games a row; A is the baseline in the first, the model in the second.
 
-    v0.1 has `question_id` and does not name its baseline: `reference` does, or it is "baseline". v2 has `uid`,
-    `category` (the prompt set) and `baseline`; a game may be null (failed). `score` is a label, see LABELS.
+    With `pairwise: False` there is the first game alone: each prompt was judged in one order. v0.1 has `question_id`
+    and does not name its baseline: `reference` does, or it is "baseline". v2 has `uid`, `category` (the prompt set) and
+    `baseline`; a game may be null (failed). `score` is a label, see LABELS.
     """
     found = (_arena(row, where, reference or "baseline") for where, row in _rows(paths, _json_lines))
     return _kept(chain.from_iterable(found), reference)
@@ -108,10 +110,10 @@ def _alpaca_preference(value: Any, where: str) -> tuple[Status, float | None]:
 
 def _arena(row: dict[str, Any], where: str, baseline: str) -> Iterator[Verdict]:
     games = row.get("games")
-    if not isinstance(games, list) or len(games) != 2:
-        raise UserError(f"{where}: 'games' is no list of two games (single-answer grading is no comparison)")
-    orders: tuple[Order, Order] = ("reference_first", "candidate_first")
-    for order, game in zip(orders, games, strict=True):
+    orders: tuple[Order, ...] = ("reference_first", "candidate_first")
+    if not isinstance(games, list) or not 1 <= len(games) <= len(orders):
+        raise UserError(f"{where}: 'games' is no list of two games, or of the first of them alone")
+    for order, game in zip(orders, games, strict=False):
         status, first, label, words = _arena_game(game, where)
         yield Verdict(
             prompt_set=_set(row, "category", "arena-hard"),
@@ -131,12 +133,22 @@ def _arena_game(game: Any, where: str) -> tuple[Status, float | None, str, str]:
     """Status, preference for A, label, and the judge's words."""
     if game is None:
         return "failed", None, "no answer", ""
+    if isinstance(game, dict) and _is_grade(game.get("score")):
+        raise UserError(
+            f"{where}: 'score' is a grade ({game['score']}): an answer that was graded by itself is in no comparison"
+        )
     if not isinstance(game, dict) or not isinstance(game.get("score", 0), str | None):
         raise UserError(f"{where}: a game is no object with a 'score' that is a label such as A>>B, or null")
     label, words = game["score"], _words(game.get("judgment"), "answer")
     if label in LABELS:
         return "ok", LABELS[label], label, words
     return _unread(words), None, label or "no label", words
+
+
+def _is_grade(score: Any) -> bool:
+    """Whether a score is a number, also one in words."""
+    text = score.strip() if isinstance(score, str) else str(score)
+    return re.fullmatch(r"\d+(\.\d+)?", text) is not None
 
 
 def _fastchat(row: dict[str, Any], where: str, reference: str, digests: Mapping[str, str]) -> Iterator[Verdict]:

@@ -60,7 +60,7 @@ class LetterJudge(Judge):
     folder: Path
     weights: str
     precision: Precision = "bf16"
-    version: int = 1
+    version: int = 2
     chunk: int = 64
     chat_template: ChatTemplate | None = None
     remote_code: bool = False

@@ -144,7 +144,7 @@ def check_folder(folder: Path) -> None:
         settings = dict(json.loads((folder / "config.json").read_text(encoding="utf-8")))
     except OSError as error:
         raise no_checkpoint(folder, "its config.json cannot be read") from error
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise no_checkpoint(folder, "its config.json is not a JSON object") from error
     if missing := [name for name in SETTINGS if name not in settings]:
         raise no_checkpoint(folder, f"its config.json has no {', '.join(missing)}")
@@ -174,7 +174,7 @@ def load_reader(folder: Path) -> Reader:
     from transformers import DebertaV2Config, PreTrainedTokenizerFast
 
     from harness.judging.llm_blender_shim import pairrm_class
-    from harness.models import loading
+    from harness.models import loading, weights
 
     check_folder(folder)
     kind = pairrm_class()
@@ -188,13 +188,14 @@ def load_reader(folder: Path) -> Reader:
         if tokenizer.convert_tokens_to_ids(prefix) != getattr(config, name):
             raise no_checkpoint(folder, f"{prefix} is not token {getattr(config, name)} of its tokenizer")
     try:
-        model, found = kind.from_pretrained(
-            folder, config=config, dtype=torch.float32, use_safetensors=True, output_loading_info=True
-        )
+        with weights.without_adapter(folder) as plain:
+            model, found = kind.from_pretrained(
+                plain, config=config, dtype=torch.float32, use_safetensors=True, **weights.SAID
+            )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise no_checkpoint(folder, str(error).strip().split("\n")[0]) from error
-    if missing := sorted(found["missing_keys"]):
-        raise no_checkpoint(folder, f"its weights have no {missing[0]}")
+    if wrong := weights.difference(model, found):
+        raise no_checkpoint(folder, f"its weights have {wrong}")
     return Reader(model.eval().requires_grad_(False).to(loading.device()), tokenizer, spell_controls(tokenizer))
 
 

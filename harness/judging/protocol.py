@@ -20,6 +20,7 @@ from harness.models.shapes import Shape
 
 BOTH_ORDERS: tuple[Order, ...] = ("candidate_first", "reference_first")
 NO_ORDER: tuple[Order, ...] = ("none",)
+REFUSED = "refused: "  # begins the detail of a failed answer that would fail again
 
 
 @dataclass(frozen=True)

@@ -1,29 +1,19 @@
 """Text to token ids: chat templates with text from outside kept as text, and response ids.
 
-A `<|im_end|>` that a person or a model wrote is text, not the end of a turn. Where a content holds a control token's
-text, the template is rendered with place-holders for the contents, so that its own control tokens are known from
-those inside contents; only the former become control tokens. Everywhere else the ids are those of
-`apply_chat_template(tokenize=True)`.
+A `<|im_end|>` that a person or a model wrote is text, not the end of a turn. Around such a text, and everywhere else,
+the ids are those of `apply_chat_template(tokenize=True)`.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
-from datetime import datetime
-from typing import Any
-
-from jinja2 import TemplateError
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal
 
 from harness.core.errors import UserError
 from harness.core.records import Message, Prompt
+from harness.models.quoting import quoted, restored
+from harness.models.turns import FAILURES, Turn, end_of_turn, rendered, turn_of
 
-# private-use characters: no template changes or trims them
-_OPEN, _CLOSE = "\ue0f0", "\ue0f1"
-# Some templates write today's date. They are told one day, whenever it is: a prompt's ids depend on the prompt alone.
-# It is the one that LLaMA 3's template falls back to.
-TODAY = datetime(2024, 7, 26)
-HOW = {"tokenize": False, "add_generation_prompt": True, "strftime_now": TODAY.strftime}
 # what two templates are compared on beside a run's own conversations
 _USER = Message(role="user", content="Hello!")
 MADE_UP = {
@@ -33,9 +23,8 @@ MADE_UP = {
 
 
 def encode_text(tokenizer: Any, text: str) -> list[int]:
-    """Ids of text from outside, with nothing added and no control token in it."""
-    ids: list[int] = tokenizer(text, add_special_tokens=False, split_special_tokens=True).input_ids
-    return ids
+    """Ids of text from outside behind a control token, with nothing added and no control token in it."""
+    return turn_of(tokenizer).speller.spelled(text)
 
 
 def encode_chat(tokenizer: Any, messages: Iterable[Message]) -> list[int]:
@@ -46,33 +35,20 @@ def encode_chat(tokenizer: Any, messages: Iterable[Message]) -> list[int]:
     """
     if not tokenizer.chat_template:
         raise UserError(f"the tokenizer of {tokenizer.name_or_path} has no chat template")
+    turn, said = turn_of(tokenizer), list(messages)
+    contents, stands_for = quoted([message.content for message in said], turn.control)
+    conversation = [(message.role, content) for message, content in zip(said, contents, strict=True)]
     try:
-        return _encoded(tokenizer, list(messages))
-    except TemplateError as error:  # as written, or what it raises of a role that it does not take
+        text = rendered(tokenizer, conversation, True)
+    except FAILURES as error:
         raise UserError(f"the chat template of {tokenizer.name_or_path} fails: {error}") from error
+    return _ids(tokenizer, turn, text, stands_for)
 
 
-def _encoded(tokenizer: Any, messages: list[Message]) -> list[int]:
-    control = {token.content: index for index, token in tokenizer.added_tokens_decoder.items() if token.special}
-    if not any(token in message.content for message in messages for token in control):
-        plain = [message.model_dump() for message in messages]
-        rendered = tokenizer.apply_chat_template(plain, **HOW)
-        whole: list[int] = tokenizer(rendered, add_special_tokens=False).input_ids
-        return whole
-    holders = [f"{_OPEN}{index}{_CLOSE}" for index in range(len(messages))]
-    rendered = tokenizer.apply_chat_template(
-        [{"role": m.role, "content": holder} for m, holder in zip(messages, holders, strict=True)],
-        **HOW,
-    )
-    marks = "|".join(re.escape(token) for token in sorted(control, key=len, reverse=True))
-    ids: list[int] = []
-    pieces = re.split(f"({marks})", rendered) if marks else [rendered]
-    for piece in pieces:
-        if piece in control:
-            ids.append(control[piece])
-        elif piece:
-            text = re.sub(f"{_OPEN}(\\d+){_CLOSE}", lambda match: messages[int(match[1])].content, piece)
-            ids += encode_text(tokenizer, text)
+def _ids(tokenizer: Any, turn: Turn, text: str, stands_for: dict[str, str]) -> list[int]:
+    if stands_for:
+        return turn.speller.ids(text, stands_for)
+    ids: list[int] = tokenizer(text, add_special_tokens=False).input_ids
     return ids
 
 
@@ -106,10 +82,42 @@ def _ids_if_taken(tokenizer: Any, messages: Iterable[Message]) -> list[int] | No
 def encode_response(tokenizer: Any, text: str, ended: bool) -> list[int]:
     """Ids of a response that another tokenizer's model wrote; with the end of the turn where it had `ended`.
 
-    It is the text as this tokenizer splits it. A response without any text is the end of the turn alone.
+    It is the text as this tokenizer splits it where the assistant's turn begins, with the white space that the chat
+    template writes there: what this tokenizer's model would have said. A response without any text is the end of the
+    turn alone.
+
+    Raises:
+        UserError: nothing ends a turn of this tokenizer's.
     """
-    ids = encode_text(tokenizer, text)
-    return [*ids, int(tokenizer.eos_token_id)] if ended or not ids else ids
+    turn = turn_of(tokenizer)
+    ids = _as_answer(tokenizer, turn, text) if text else []
+    if ids and not ended:
+        return ids
+    if turn.end is None:
+        raise UserError(
+            f"the tokenizer of {tokenizer.name_or_path} has no token that ends a turn: neither does its chat template "
+            "write one, nor has it an eos_token"
+        )
+    return [*ids, turn.end]
+
+
+def _as_answer(tokenizer: Any, turn: Turn, text: str) -> list[int]:
+    (said,), stands_for = quoted([text if text.startswith(turn.opening) else turn.opening + text], turn.control)
+    before, whole = (_ids(tokenizer, turn, turn.prompt + more, stands_for) for more in ("", said))
+    # a token that swallows the white space behind it swallows none of a response, which is not there yet
+    swallowed = said[0].isspace() and _ids(tokenizer, turn, turn.prompt + said[0], {}) == before
+    if whole[: len(before)] == before and not swallowed:
+        return whole[len(before) :]
+    # prompt and response would be one token in part, and the prompt is there first
+    return turn.speller.spelled(restored(said, stands_for))
+
+
+def decode_response(tokenizer: Any, ids: Sequence[int], stops: Iterable[int]) -> tuple[str, Literal["stop", "length"]]:
+    """The text of what a model drew, without the token that ended it, and how it ended. To the tokenizer that token may
+    be an ordinary one."""
+    ended = len(ids) > 0 and ids[-1] in stops
+    text: str = tokenizer.decode(list(ids[:-1] if ended else ids), skip_special_tokens=True)
+    return text, "stop" if ended else "length"
 
 
 def vocabulary_size(tokenizer: Any) -> int:
@@ -118,11 +126,13 @@ def vocabulary_size(tokenizer: Any) -> int:
 
 
 def stop_ids(model: Any, tokenizer: Any) -> list[int]:
-    """The tokens that end the assistant's turn: those of the generation config, and the tokenizer's own."""
+    """The tokens that a model stops at: the end of the assistant's turn, those of its generation config, and the
+    tokenizer's end of text."""
     return stop_tokens(model.generation_config.eos_token_id, tokenizer)
 
 
 def stop_tokens(known: int | list[int] | None, tokenizer: Any) -> list[int]:
     """The same, from what a generation config says."""
     listed = known if isinstance(known, list) else [known]
-    return sorted({int(token) for token in [*listed, tokenizer.eos_token_id] if token is not None})
+    every = [*listed, tokenizer.eos_token_id, end_of_turn(tokenizer)]
+    return sorted({int(token) for token in every if token is not None})

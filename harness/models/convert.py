@@ -1,28 +1,34 @@
-"""GGUF files and pickled weights as plain checkpoints. Pickles are read as tensors and nothing else, a shard at a time,
-and written once."""
+"""GGUF files, pickled weights and adapters as plain checkpoints. Pickles are read as tensors and nothing else, a
+shard at a time, and written once."""
 
 from __future__ import annotations
 
 import contextlib
+import copy
+import functools
 import io
 import json
 import pickle
 import re
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from tokenizers import Regex, normalizers, pre_tokenizers
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from harness.core.errors import UserError
 from harness.core.progress import Tick
-from harness.models.folders import CODE, SMALL_FILES, weight_files
-from harness.models.loading import save_checkpoint
+from harness.models.folders import CODE, SMALL_FILES, adapter_weights, has_tokenizer, weight_files
+from harness.models.loading import load_model, save_checkpoint
+from harness.models.tokenizers import load_tokenizer
+from harness.models.weights import SAID, require_whole
 
 _QWEN2_PIECES = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
@@ -45,16 +51,36 @@ _BEFORE_MERGES: dict[str, Callable[[], tuple[Any, Any]]] = {
 }
 
 
+@dataclass(frozen=True)
+class _Header:
+    """What is read of a GGUF file beside its tensors. pre: how its tokenizer splits text before the merges."""
+
+    pre: str
+    positions: int | None
+
+
 def gguf_tokenizer(file: Path) -> Any:
     """A GGUF file's tokenizer, which makes the ids that the original one makes.
 
     Raises:
         UserError: it is not known how the original one splits text.
     """
-    import gguf  # of the extra that brings such files
+    return copy.deepcopy(_gguf_tokenizer(file, _stamp(file)))
 
-    field = gguf.GGUFReader(file).fields.get("tokenizer.ggml.pre")
-    name = bytes(field.parts[-1]).decode() if field else ""
+
+def gguf_positions(file: Path) -> int | None:
+    """How many tokens a GGUF file's model takes at once; None where it does not say."""
+    return _header(file, _stamp(file)).positions
+
+
+def _stamp(file: Path) -> tuple[int, int]:
+    stat = file.stat()
+    return stat.st_size, stat.st_mtime_ns
+
+
+@functools.lru_cache(maxsize=2)  # seconds, and it is asked for several times in a row
+def _gguf_tokenizer(file: Path, stamp: tuple[int, int]) -> Any:
+    name = _header(file, stamp).pre
     if name not in _BEFORE_MERGES:
         raise UserError(
             f"{file}: it is not known how its tokenizer splits text (tokenizer.ggml.pre is '{name}'); GGUF files "
@@ -65,6 +91,16 @@ def gguf_tokenizer(file: Path) -> Any:
     tokenizer.backend_tokenizer.normalizer = normaliser
     tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(pieces)
     return tokenizer
+
+
+@functools.lru_cache(maxsize=8)
+def _header(file: Path, stamp: tuple[int, int]) -> _Header:
+    import gguf  # of the extra that brings such files
+
+    fields = gguf.GGUFReader(file).fields
+    pre = fields.get("tokenizer.ggml.pre")
+    known = next((field for name, field in fields.items() if name.endswith(".context_length")), None)
+    return _Header(bytes(pre.parts[-1]).decode() if pre else "", int(known.parts[-1][0]) if known else None)
 
 
 def dequantise_gguf(file: Path, folder: Path) -> dict[str, Any]:
@@ -78,7 +114,10 @@ def dequantise_gguf(file: Path, folder: Path) -> dict[str, Any]:
     """
     tokenizer = gguf_tokenizer(file)
     with contextlib.redirect_stderr(io.StringIO()):  # its progress bar, which no setting turns off
-        loaded = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
+        loaded, found = AutoModelForCausalLM.from_pretrained(
+            file.parent, gguf_file=file.name, dtype=torch.float32, **SAID
+        )
+    require_whole(loaded, found, file)
     settings = loaded.config.to_dict()
     for key in ("quantization_config", "_name_or_path", "model_type", "transformers_version"):
         settings.pop(key, None)
@@ -88,6 +127,44 @@ def dequantise_gguf(file: Path, folder: Path) -> dict[str, Any]:
     fresh.generation_config = loaded.generation_config
     save_checkpoint(fresh, tokenizer, folder)
     return {"parameters": fresh.num_parameters(), "source": file.name}
+
+
+_EMBEDDINGS = re.compile(r"embed_tokens(\.\w+)*\.weight$")
+
+
+def merge_adapter(adapter: Path, base: Path, folder: Path, remote_code: bool = False) -> dict[str, Any]:
+    """Write a model with an adapter added to its weights as a plain float32 safetensors folder; facts about it. In
+    float32, because what was learnt in a weight is often less than bf16 rounds by.
+
+    Raises:
+        UserError: the adapter's weights are not those of its configuration, or not for this model.
+    """
+    from peft import PeftConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+
+    file = adapter_weights(adapter, pickled=True)  # where pickled ones are not allowed, none was found
+    assert file is not None
+    tensors = _adapter_tensors(file)
+    model = load_model(base, torch.float32, on=torch.device("cpu"), remote_code=remote_code)
+    rows = [len(tensor) for name, tensor in tensors.items() if _EMBEDDINGS.search(name)]
+    if rows and rows[0] != model.get_input_embeddings().weight.shape[0]:  # tokens were added, and trained along
+        model.resize_token_embeddings(rows[0], mean_resizing=False)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            settings = PeftConfig.from_pretrained(str(adapter))
+            settings.base_model_name_or_path = None  # else it warns that the model is another's by name
+            tuned = get_peft_model(model, settings)
+        missing = get_peft_model_state_dict(tuned, save_embedding_layers=False).keys() - tensors.keys()
+        unknown = [] if missing else set_peft_model_state_dict(tuned, tensors).unexpected_keys
+        merged = tuned.merge_and_unload(safe_merge=True)
+    except (RuntimeError, ValueError, KeyError, TypeError) as error:
+        said = " ".join(line.strip() for line in str(error).splitlines()[:2]) or type(error).__name__
+        raise UserError(f"the adapter in {adapter} cannot be put into {base}: {said}") from error
+    if missing or unknown:
+        said = f"no {min(missing)}" if missing else f"{min(unknown)} that has no place there"
+        raise UserError(f"the adapter in {adapter} does not fit {base}: its weights have {said}; save it again")
+    tokenizer = load_tokenizer(adapter if has_tokenizer(adapter) else base, remote_code=remote_code)
+    save_checkpoint(merged, tokenizer, folder)
+    return {"parameters": merged.num_parameters(), "source": file.name}
 
 
 PART_BYTES = 2 * 2**30  # a part is in memory while it is written
@@ -119,6 +196,16 @@ def to_safetensors(source: Path, folder: Path, tick: Tick) -> dict[str, Any]:
         if not path.name.endswith((".bin.index.json", ".safetensors.index.json")):
             shutil.copyfile(path, folder / path.name)
     return {"parameters": numbers, "source": [shard.name for shard in shards]}
+
+
+def _adapter_tensors(file: Path) -> dict[str, Tensor]:
+    if file.suffix == ".bin":
+        return _tensors(file)
+    try:
+        found: dict[str, Tensor] = load_file(file)
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{file} cannot be read: {error}; copy or download it again") from error
+    return found
 
 
 def _tensors(shard: Path) -> dict[str, Tensor]:

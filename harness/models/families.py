@@ -14,6 +14,9 @@ PADDED_FAMILIES = frozenset(
     {"cohere", "cohere2", "gemma", "gemma2", "gemma3_text", "granite", "olmo2", "phi3", "smollm3"}
 )
 
+# Placeholders of images that text models of a family never see: their published tokenizers have them all the same.
+TOKENS_WITHOUT_EMBEDDING = {"gemma3_text": frozenset({"<image_soft_token>"})}
+
 
 def windowed(config: Any) -> bool:
     """Whether a model's attention forgets what lies far back."""

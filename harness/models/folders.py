@@ -8,27 +8,50 @@ from typing import Any
 
 from harness.core.errors import UserError
 
-SAFETENSORS, PICKLED, CODE = "*.safetensors", "pytorch_model*.bin", "*.py"
+# A set of weights is one file, or the shards that an index names; whatever else lies there under such an ending
+# (another tool's copy, another precision, an optimizer's state) is none of it. Where there are both, transformers takes
+# the one file.
+INDEX_ENDING = ".index.json"
+SAFETENSORS, PICKLED = "model.safetensors", "pytorch_model.bin"
+ADAPTER, ADAPTER_WEIGHTS, PICKLED_ADAPTER = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
+CODE = "*.py"
 # what shapes a response beside the weights: configuration, tokenizer, chat template
 SMALL_FILES = ("*.safetensors.index.json", "*.json", "*.jinja", "*.model", "*.txt")
+# the files of a checkpoint that was saved here
+SAVED = ("*.safetensors", *SMALL_FILES, CODE)
 TOKENIZERS = ("tokenizer.json", "*.model", "vocab.*", "*.tiktoken")
-
-
-def patterns(pickled: bool = False, code: bool = False, weights: bool = True) -> tuple[str, ...]:
-    """The files that a checkpoint is made of, or its tokenizer alone. Pickled ones are converted, and their code goes
-    along."""
-    large = (PICKLED if pickled else SAFETENSORS,) if weights else ()
-    return (*large, *SMALL_FILES, *((CODE,) if code or pickled else ()))
 
 
 def weight_files(folder: Path, pickled: bool = False) -> list[Path]:
     """A checkpoint's files of weights; empty where one that belongs to them is missing."""
-    index = folder / ("pytorch_model.bin.index.json" if pickled else "model.safetensors.index.json")
-    found = sorted(path for path in folder.glob(PICKLED if pickled else SAFETENSORS) if path.is_file())
-    if index.is_file():
-        shards = set(read_json(index).get("weight_map", {}).values())
-        return found if shards and shards <= {path.name for path in found} else []
-    return [] if any("-of-" in path.name for path in found) else found
+    name = PICKLED if pickled else SAFETENSORS
+    if (folder / name).is_file():
+        return [folder / name]
+    files = [folder / shard for shard in shards_of(folder / f"{name}{INDEX_ENDING}")]
+    return files if all(file.is_file() for file in files) else []
+
+
+def shards_of(index: Path) -> list[str]:
+    """The names of the files that an index of weights names; none where there is no such index."""
+    places = read_json(index).get("weight_map")
+    return sorted({str(name) for name in places.values()}) if isinstance(places, dict) else []
+
+
+def adapter_weights(folder: Path, pickled: bool = False) -> Path | None:
+    """The weights of an adapter's folder, where it holds no model's own as well: those would be the checkpoint."""
+    if not (folder / ADAPTER).is_file() or any(weight_files(folder, kind) for kind in (False, True)):
+        return None
+    names = (ADAPTER_WEIGHTS, PICKLED_ADAPTER) if pickled else (ADAPTER_WEIGHTS,)
+    return next((folder / name for name in names if (folder / name).is_file()), None)
+
+
+def content(folder: Path, pickled: bool = False, code: bool = False) -> list[Path]:
+    """The files that a checkpoint is made of, or an adapter: what its digest is of. Pickled ones are converted, and
+    their code goes along."""
+    adapter = adapter_weights(folder, pickled)
+    patterns = (*SMALL_FILES, *((CODE,) if code or pickled else ()))
+    small = {path for pattern in patterns for path in folder.glob(pattern) if path.is_file()}
+    return sorted({*small, *weight_files(folder, pickled), *([adapter] if adapter else [])})
 
 
 def is_checkpoint(folder: Path, pickled: bool = False) -> bool:
@@ -45,6 +68,51 @@ def to_convert(folder: Path, pickled: bool) -> bool:
     return pickled and not weight_files(folder)
 
 
+# What other tools leave where a checkpoint is looked for, and what makes one of it.
+_OTHERS = (
+    (("*.distcp", "*/*.distcp"), "a distributed checkpoint in parts", "save it whole (`accelerate merge-weights`)"),
+    (
+        ("global_step*", "zero_to_fp32.py", "mp_rank_*"),
+        "a DeepSpeed checkpoint in parts",
+        "make it whole (`python zero_to_fp32.py . out --safe_serialization`)",
+    ),
+    (("pytorch_model_fsdp*",), "an FSDP checkpoint", "save the model itself (`save_pretrained` on the full state)"),
+    (("*.gguf",), "GGUF files", "take the model's original folder of safetensors"),
+    (("tf_model.h5", "*.msgpack", "*.onnx", "onnx"), "weights of another framework", "save it with PyTorch"),
+    (("consolidated*",), "weights by the names of their maker's own code", "take the folder that transformers loads"),
+)
+
+
+def what_it_is(folder: Path, pickled: bool = False) -> str:
+    """What a folder is that is no checkpoint, and what would make one of it; empty where that is not known."""
+    for kind in (True, False) if pickled else (False,):
+        name = PICKLED if kind else SAFETENSORS
+        missing = [shard for shard in shards_of(folder / f"{name}{INDEX_ENDING}") if not (folder / shard).is_file()]
+        if missing:
+            more = f" and {len(missing) - 1} more" if missing[1:] else ""
+            return f"{name}{INDEX_ENDING} names {missing[0]}{more}, not there; copy or download it again"
+    for patterns, what, advice in _OTHERS:
+        if any(next(folder.glob(pattern), None) for pattern in patterns):
+            return f"it holds {what}; {advice}"
+    below = sorted(path.parent.name for path in folder.glob("*/config.json"))
+    if below and not (folder / "config.json").is_file():
+        return f"its folder {below[0]} may be one; name that" if len(below) == 1 else f"name one of {', '.join(below)}"
+    return ""
+
+
+def quantisation(folder: Path) -> dict[str, Any] | None:
+    """What a checkpoint's configuration says of how its weights are quantised, with a `quant_method`; None where they
+    are plain."""
+    config = read_json(folder / "config.json")
+    parts = [config, *(part for name in ("text_config", "llm_config") if isinstance(part := config.get(name), dict))]
+    for part in parts:
+        found = part.get("quantization_config") or part.get("compression_config")
+        if isinstance(found, dict):
+            by_bits = found.get("load_in_4bit") or found.get("load_in_8bit")
+            return {"quant_method": "bitsandbytes" if by_bits else "unknown", **found}
+    return None
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object; empty where there is no such file.
 
@@ -55,7 +123,7 @@ def read_json(path: Path) -> dict[str, Any]:
         return {}
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: not valid JSON ({error})") from error
     if not isinstance(data, dict):
         raise UserError(f"{path}: not a JSON object")

@@ -5,11 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from fnmatch import fnmatch
 from pathlib import Path
 
 from harness.core.errors import UserError
-from harness.core.hub import OFFLINE_VARIABLES, TIMEOUT, of_the_hub, switched_on, within
+from harness.core.hub import OFFLINE_VARIABLES, TIMEOUT, disk_refusal, of_the_hub, switched_on, within
 from harness.models import folders
 
 # seconds for a call to the hub with everything before it: looking up a name knows no limit of its own
@@ -82,12 +81,13 @@ class Hub:
             raise MissingModelError(f"{here}, and {self._unreachable}", wanted.command)
         try:
             names = within(DEADLINE, lambda: _ask(wanted))
-            pickled = wanted.weights and _pickled_only(wanted, names)
+            weights = _weights(wanted, names) if wanted.weights else ""
             if not download:
                 return None
             from huggingface_hub import snapshot_download
 
-            allowed = list(folders.patterns(pickled, wanted.code, wanted.weights))
+            code = wanted.code or weights.startswith(folders.PICKLED)
+            allowed = [*_fetched(wanted, weights), *folders.SMALL_FILES, *((folders.CODE,) if code else ())]
             return Path(snapshot_download(wanted.hub_id, revision=wanted.revision, allow_patterns=allowed))
         except UserError:
             raise
@@ -106,6 +106,8 @@ class Hub:
         except HFValidationError as error:
             raise UserError(f"'{wanted.hub_id}' is not a registered model, a folder, or a hub id") from error
         kinds = (False, True) if wanted.pickled else (False,)
+        if wanted.weights and folders.adapter_weights(folder, wanted.pickled):
+            return folder
         whole = not wanted.weights or any(folders.is_checkpoint(folder, pickled) for pickled in kinds)
         lacking = wanted.code and folders.lacks_own_code(folder)  # fetched before its code was asked for
         return folder if whole and folders.has_tokenizer(folder) and not lacking else None
@@ -129,6 +131,8 @@ class Hub:
             return MissingModelError(f"{hub_id} has no revision '{wanted.revision}' on the hub")
         if isinstance(error, HfHubHTTPError) and error.response is not None:
             return MissingModelError(f"{here}, and the hub answers {error.response.status_code}", wanted.command)
+        if refused := disk_refusal(error):
+            return refused
         if not of_the_hub(error):
             return error
         self._unreachable = f"the hub cannot be reached ({type(error).__name__})"
@@ -145,20 +149,33 @@ def _ask(wanted: Wanted) -> list[str]:
     return [sibling.rfilename for sibling in info.siblings or []]
 
 
-def _pickled_only(wanted: Wanted, names: list[str]) -> bool:
-    """Whether a repository has pickled weights and no others.
+def _weights(wanted: Wanted, names: list[str]) -> str:
+    """The file of a repository that has its weights, or that says which files have them.
 
     Raises:
         UserError: it has no weights that may be loaded.
     """
-    top = [name for name in names if "/" not in name]
-    if any(fnmatch(name, folders.SAFETENSORS) for name in top):
-        return False
-    if not any(fnmatch(name, folders.PICKLED) for name in top):
+    safe, pickled = (
+        next((name for name in (single, single + folders.INDEX_ENDING, adapter) if name in names), "")
+        for single, adapter in (
+            (folders.SAFETENSORS, folders.ADAPTER_WEIGHTS),
+            (folders.PICKLED, folders.PICKLED_ADAPTER),
+        )
+    )
+    if not (safe or pickled):
         raise UserError(f"{wanted.hub_id} holds no safetensors weights on the hub")
-    if not wanted.pickled:
+    if not (safe or wanted.pickled):
         raise UserError(f"{wanted.hub_id} holds pickled weights only; a pair's own file can allow them (pickled: true)")
-    return True
+    return safe or pickled
+
+
+def _fetched(wanted: Wanted, weights: str) -> list[str]:
+    """The files of weights that are downloaded: those that an index names, where there is one."""
+    if not weights.endswith(folders.INDEX_ENDING):
+        return [weights] if weights else []
+    from huggingface_hub import hf_hub_download
+
+    return folders.shards_of(Path(hf_hub_download(wanted.hub_id, weights, revision=wanted.revision)))
 
 
 def hub_origin(path: Path) -> tuple[str, str] | None:

@@ -14,7 +14,9 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.utils import logging as transformers_logging
 
 from harness.core.errors import UserError
+from harness.models import folders
 from harness.models.shapes import weight_type
+from harness.models.weights import SAID, require_whole, without_adapter
 from harness.serving.resident import hold
 
 transformers_logging.disable_progress_bar()  # the harness shows its own progress
@@ -45,17 +47,28 @@ def load_model(
     attention unless one is named. remote_code: by the Python code in its folder.
 
     Raises:
-        UserError: a file of weights is damaged.
+        UserError: a file of weights is damaged, or the weights are not those of its configuration.
     """
+    place = on or device()
+    # one that is quantised is put together on its device, and never moved
+    how = {"device_map": {"": place}} if folders.quantisation(folder) else {}
     if attention is None and getattr(load_config(folder, remote_code), "attn_logit_softcapping", None):
         attention = "eager"  # its choice would be SDPA, which leaves the capping out without a word
     try:
-        model = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=dtype, attn_implementation=attention, use_safetensors=True, trust_remote_code=remote_code
-        )
+        with without_adapter(folder) as plain:
+            model, found = AutoModelForCausalLM.from_pretrained(
+                plain,
+                dtype=dtype,
+                attn_implementation=attention,
+                use_safetensors=True,
+                trust_remote_code=remote_code,
+                **SAID,
+                **how,
+            )
     except SafetensorError as error:
         raise UserError(f"the weights of {folder} cannot be read: {error}; copy or download them again") from error
-    return model.eval().to(on or device())
+    require_whole(model, found, folder)
+    return model.eval() if how else model.eval().to(place)
 
 
 def frozen_model(folder: Path, dtype: torch.dtype, attention: str | None = None, remote_code: bool = False) -> Any:
@@ -71,12 +84,15 @@ def frozen_model(folder: Path, dtype: torch.dtype, attention: str | None = None,
 def reading_model(folder: Path, remote_code: bool = False) -> Any:
     """A frozen model whose log-probs are wanted, resident: its weights lie in memory as in its checkpoint, and what it
     computes is what it would with float32 ones. A model with code of its own, which may not bear two types, has float32
-    ones."""
+    ones; a quantised one computes as its package does."""
 
     def load() -> Any:
-        dtype = torch.float32 if remote_code else getattr(torch, weight_type(folder) or "float32")
-        model = load_model(folder, dtype, remote_code=remote_code).requires_grad_(False)
-        return model if dtype == torch.float32 else raised(model)
+        packed = folders.quantisation(folder) is not None
+        dtype = torch.bfloat16 if packed else getattr(torch, weight_type(folder) or "float32")
+        model = load_model(folder, torch.float32 if remote_code else dtype, remote_code=remote_code)
+        model.requires_grad_(False)
+        packed = getattr(model.config, "quantization_config", None) is not None  # some kinds are unpacked as they load
+        return model if remote_code or packed or dtype == torch.float32 else raised(model)
 
     return hold(folder, ("to be read", remote_code), load)
 

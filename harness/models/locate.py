@@ -13,10 +13,12 @@ from harness.models.chat_templates import DEFAULT, template_for
 from harness.models.families import FAMILIES, PADDED_FAMILIES
 from harness.models.hub import Hub, MissingModelError, Wanted, all_missing
 from harness.models.reference import Model
-from harness.models.specs import ModelSpec
+from harness.models.specs import ModelSpec, model_spec
 from harness.store import Store
 
 Located = dict[str, tuple[ModelSpec, Model]]
+# peft's types of adapters that are changes of weights; others are vectors before the text
+MERGED = ("LORA", "ADALORA", "LOHA", "LOKR", "IA3", "OFT")
 
 
 def locate_models(
@@ -49,6 +51,8 @@ def locate_models(
                     weights = name not in tokenizers
                     found = locate(name, spec, store, fetch, families.get(name), asked, hub, weights)
                     located[name] = (spec, _model(spec, *found, families.get(name) is None, asked))
+                    if weights and folders.adapter_weights(found[0], spec.pickled):
+                        located |= _with_base(name, *located[name], store, fetch, asked, hub)
             except MissingModelError as error:
                 missing.append(error)
                 if spec.hub and spec.shape:
@@ -58,6 +62,56 @@ def locate_models(
     if absent is not None:
         absent += missing
     return located | {name: (spec, Model()) for name, spec in specs.items() if spec.base}
+
+
+def base_of(name: str) -> str:
+    """What the model that an adapter is merged into goes by among located models."""
+    return f"the base of adapter {name}"
+
+
+def _with_base(
+    name: str, spec: ModelSpec, adapter: Model, store: Store, download: bool, remote_code: bool, hub: Hub
+) -> Located:
+    """An adapter and the model that it is merged into. What the adapter's folder does not have, its tokenizer with the
+    chat template, is the base's.
+
+    Raises:
+        MissingModelError: the base is not here.
+        UserError: the adapter names none, or one that nothing can be merged into.
+    """
+    folder = Path(str(adapter.path))
+    settings = folders.read_json(folder / folders.ADAPTER)
+    named = str(settings.get("base_model_name_or_path") or "")
+    if not named:
+        raise UserError(f"{folder} is an adapter whose {folders.ADAPTER} names no base_model_name_or_path; add it")
+    kind = str(settings.get("peft_type"))
+    if kind not in MERGED:
+        raise UserError(f"{folder} is an adapter of type {kind}, and only {', '.join(MERGED)} can be merged")
+    if importlib.util.find_spec("peft") is None:
+        raise MissingModelError(f"{folder} is an adapter, and the package that merges it is missing; pip install peft")
+    beside = folder / named
+    base = model_spec(str(beside) if beside.is_dir() else named, f"the base of adapter {folder},")
+    revision = str(settings.get("revision") or "") or None
+    base = base.model_copy(update={"pickled": base.pickled or spec.pickled, "revision": base.revision or revision})
+    if base.base:
+        raise UserError(f"{folder} is an adapter of '{named}', which is a pruned model; save it merged")
+    try:
+        path, digest = locate(named, base, store, download, None, remote_code, hub)
+    except MissingModelError as error:
+        raise MissingModelError(f"{folder} is an adapter of {named}: {error.what}", error.command) from error
+    if folders.adapter_weights(path, base.pickled):
+        raise UserError(f"{folder} is an adapter of {path}, which is an adapter itself; save it merged")
+    if quantised := folders.quantisation(path):
+        raise UserError(
+            f"{folder} is an adapter of {named}, which is quantised ({quantised['quant_method']}), and nothing can be "
+            f"merged into that; name the model that it was made from in {folders.ADAPTER}"
+        )
+    found = _model(base, path, digest, True, remote_code)
+    adapter = adapter.model_copy(update={"remote_code": found.remote_code})
+    if not folders.has_tokenizer(folder):
+        template = template_for(path, spec.chat_template)
+        adapter = adapter.model_copy(update={"chat_template": template})
+    return {name: (spec, adapter), base_of(name): (base, found.model_copy(update={"chat_template": None}))}
 
 
 def _model(spec: ModelSpec, path: Path, digest: str, chats: bool, asked: bool) -> Model:
@@ -115,22 +169,32 @@ def locate(
         code = folders.own_code(folder) if remote_code else []
         _check_code(folder, code)
         return folder, folder_digest(folder, store, code=bool(code))
+    if families is None and folders.adapter_weights(folder, spec.pickled):
+        return folder, folder_digest(folder, store, pickled=True)
     pickled = folders.to_convert(folder, spec.pickled)
     if not folders.is_checkpoint(folder, pickled):
-        others = not spec.pickled and folders.weight_files(folder, pickled=True)
-        advice = "; its pickled weights load where a pair file allows them (pickled: true)" if others else ""
-        raise UserError(
-            f"{folder} is not a checkpoint: it needs config.json and *.safetensors files, all of them{advice}"
-        )
+        raise UserError(_no_checkpoint(folder, spec.pickled))
     _check_family(folder, families, remote_code)
     if families is None:
         _check_tokenizer(folder)
     return folder, folder_digest(folder, store, pickled, remote_code and bool(folders.own_code(folder)))
 
 
+def _no_checkpoint(folder: Path, pickled: bool) -> str:
+    """What to say of a folder that is none."""
+    advice = folders.what_it_is(folder, pickled)
+    if (folder / folders.ADAPTER).is_file() and not advice:
+        advice = "it is an adapter without weights that may be read (adapter_model.safetensors)"
+    if not pickled and (folders.weight_files(folder, pickled=True) or folders.adapter_weights(folder, pickled=True)):
+        advice = "its pickled weights load where a pair file allows them (pickled: true)"
+    needed = f"config.json and {folders.SAFETENSORS}, or all the shards that {folders.SAFETENSORS}.index.json names"
+    return f"{folder} is not a checkpoint: it needs {needed}{'; ' if advice else ''}{advice}"
+
+
 def _check_family(folder: Path, families: frozenset[str] | None, remote_code: bool) -> None:
     """Refuse a model that is not known to be computed right, but for one whose own code was asked for."""
-    family = folders.read_json(folder / "config.json").get("model_type")
+    config = folders.read_json(folder / "config.json")
+    family, made_for = config.get("model_type"), config.get("architectures") or []
     known = families or FAMILIES | PADDED_FAMILIES
     code = folders.own_code(folder) if families is None else []
     if code and remote_code:
@@ -146,6 +210,14 @@ def _check_family(folder: Path, families: frozenset[str] | None, remote_code: bo
     if family not in known:
         listed = ", ".join(sorted(known))
         raise UserError(f"{folder}: models of type {family} are not supported yet; known: {listed}")
+    if families is None and made_for and not any(map(_writes, made_for)):
+        raise UserError(f"{folder} holds a {made_for[0]}, which writes no text; name a causal language model")
+
+
+def _writes(architecture: str) -> bool:
+    """Whether a class of transformers writes text, or may: a reward model has a whole text model that nobody trained to
+    write."""
+    return "For" not in architecture or any(word in architecture for word in ("LM", "Generation"))
 
 
 def _check_code(folder: Path, code: Sequence[str]) -> None:
@@ -174,8 +246,7 @@ def _check_tokenizer(folder: Path) -> None:
 
 def folder_digest(folder: Path, store: Store, pickled: bool = False, code: bool = False) -> str:
     """A digest of a checkpoint's content: weights, configuration, tokenizer, chat template, and code that runs."""
-    found = {path for pattern in folders.patterns(pickled, code) for path in folder.glob(pattern)}
-    return canonical_hash({path.name: _content_digest(path, store) for path in sorted(found)})
+    return canonical_hash({path.name: _content_digest(path, store) for path in folders.content(folder, pickled, code)})
 
 
 def folder_of(model: Model, store: Store) -> Path:

@@ -36,8 +36,11 @@ class Shape(Section):
 
 
 def shape_of(folder: Path) -> Shape | None:
-    """The shape of a safetensors checkpoint; None where its configuration or its weights do not say it."""
+    """The shape of a safetensors checkpoint; None where its configuration or its weights do not say it, as packed ones
+    do not."""
     try:
+        if folders.quantisation(folder):
+            return None
         config = folders.read_json(folder / "config.json")
         heads = config["num_attention_heads"]
         width = config.get("head_dim") or config["hidden_size"] // heads
@@ -63,23 +66,33 @@ def shape_of(folder: Path) -> Shape | None:
 def weight_type(folder: Path) -> WeightType | None:
     """What a safetensors checkpoint's weights are without loss: the 16-bit type that all have, else float32; None where
     it has none that can be read."""
-    try:
-        found = {entry["dtype"] for file in folders.weight_files(folder) for entry in _tensors(file)}
-    except (UserError, KeyError, TypeError, ValueError, OSError, struct.error):
-        return None
+    found = types_of(folder)
     if not found:
         return None
     return HALVES.get(found.pop(), "float32") if len(found) == 1 else "float32"
 
 
+def types_of(folder: Path) -> set[str]:
+    """The types of a safetensors checkpoint's numbers, by safetensors' names; none where nothing can be read."""
+    try:
+        return {entry["dtype"] for file in folders.weight_files(folder) for entry in header(file)[0].values()}
+    except (UserError, KeyError, TypeError, ValueError, OSError, struct.error):
+        return set()
+
+
 def _numbers(file: Path) -> int:
     """How many numbers a safetensors file holds."""
-    return sum(math.prod(entry["shape"]) for entry in _tensors(file))
+    return sum(math.prod(entry["shape"]) for entry in header(file)[0].values())
 
 
-def _tensors(file: Path) -> list[dict[str, Any]]:
-    """What a safetensors file's header says of each tensor."""
+def header(file: Path) -> tuple[dict[str, dict[str, Any]], int]:
+    """What a safetensors file's header says of each tensor by name, and how many bytes the file has if it is whole.
+
+    Raises:
+        ValueError, KeyError, TypeError, OSError, struct.error: it is none.
+    """
     with file.open("rb") as opened:
         (length,) = struct.unpack("<Q", opened.read(8))
-        header: dict[str, Any] = json.loads(opened.read(min(length, 100_000_000)))
-    return [entry for name, entry in header.items() if name != "__metadata__"]
+        found: dict[str, Any] = json.loads(opened.read(min(length, 100_000_000)))
+    found.pop("__metadata__", None)
+    return found, 8 + length + max((entry["data_offsets"][1] for entry in found.values()), default=0)

@@ -14,6 +14,7 @@ from harness.core.errors import UserError
 from harness.core.records import Prompt
 from harness.models.chat import templates_differ_on
 from harness.models.reference import ChatTemplate
+from harness.models.turns import end_of_turn
 
 
 def load_tokenizer(folder: Path, chat_template: ChatTemplate | None = None, remote_code: bool = False) -> Any:
@@ -24,7 +25,7 @@ def load_tokenizer(folder: Path, chat_template: ChatTemplate | None = None, remo
     """
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=remote_code)
-    except (ImportError, ValueError, OSError, KeyError) as error:  # KeyError: a tokenizer.json that lacks a part
+    except Exception as error:  # a damaged tokenizer.json raises KeyError, RecursionError, or plainly Exception
         said = str(error).strip() or type(error).__name__
         raise UserError(f"the tokenizer of {folder} cannot be loaded: {said.splitlines()[0]}") from error
     if not getattr(tokenizer, "is_fast", False):
@@ -36,11 +37,12 @@ def load_tokenizer(folder: Path, chat_template: ChatTemplate | None = None, remo
 
 def tokenizer_fingerprint(tokenizer: Any) -> str:
     """A digest of what a tokenizer makes of a response: its vocabulary, merges, normaliser and added tokens, and the
-    token that ends the turn. No chat template: it shapes prompts alone, and each model reads them by its own."""
+    token that ends the turn, whatever is called the end of text. No more of the chat template: it shapes prompts alone,
+    and each model reads them by its own. Nor what is put around a text that stands alone, which no response does."""
     content = json.loads(tokenizer.backend_tokenizer.to_str())
-    content.pop("padding", None)
-    content.pop("truncation", None)
-    content["eos_token_id"] = tokenizer.eos_token_id
+    for name in ("padding", "truncation", "post_processor"):
+        content.pop(name, None)
+    content["end_of_turn"] = end_of_turn(tokenizer)
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
 
 
@@ -52,10 +54,15 @@ def tokenizer_difference(one: Any, other: Any) -> str:
     odd = next((token for token, index in mine.items() if theirs.get(token) != index), None)
     if odd is not None:
         return f"token {odd!r} has id {mine[odd]} in one and {theirs.get(odd, 'none')} in the other"
-    if one.eos_token_id != other.eos_token_id:
-        ends = f"{one.eos_token!r} in one and {other.eos_token!r} in the other"
+    if end_of_turn(one) != end_of_turn(other):
+        ends = f"{_end_of_turn(one)} in one and {_end_of_turn(other)} in the other"
         return f"the vocabularies agree, but a turn ends with {ends}"
     return "the vocabularies agree, but text is split otherwise (merges or normaliser)"
+
+
+def _end_of_turn(tokenizer: Any) -> str:
+    end = end_of_turn(tokenizer)
+    return "no token" if end is None else repr(tokenizer.convert_ids_to_tokens(end))
 
 
 def require_one_tokenizer(student: Any, teacher: Any, prompts: Iterable[Prompt]) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import csv
-import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from harness.core.errors import UserError
+from harness.core.parsing import parse_json
 from harness.core.records import read_jsonl
 
 RawRow = dict[str, Any]
@@ -42,7 +43,10 @@ def open_table(path: Path, split: str | None = None) -> SourceTable:
     if split:
         raise UserError(f"{path} is one file and has no split '{split}'")
     readers = {".csv": _csv, ".parquet": _parquet, ".json": _json}
-    return readers.get(path.suffix, _jsonl)(path)
+    table = readers.get(path.suffix, _jsonl)(path)
+    if twice := [name for name, count in Counter(table.columns).items() if name and count > 1]:
+        raise UserError(f"{path}: the column '{twice[0]}' is there twice; leave one out, or rename it")
+    return table
 
 
 def _listed(path: Path, rows: list[tuple[str, RawRow]], lines: bool = False) -> SourceTable:
@@ -64,8 +68,7 @@ def _json(path: Path) -> SourceTable:
     if not text.lstrip().startswith("["):
         return _jsonl(path)
     try:
-        data = json.loads(text)
-        json.dumps(data, ensure_ascii=False).encode()
+        data = parse_json(text)
     except UnicodeEncodeError as error:
         raise UserError(f"{path}: half a surrogate pair (\\ud800…) is not text") from error
     except ValueError as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from harness.generation.protocol import Sampling
 from harness.results.figures import RANKABLE_PROMPTS
@@ -14,6 +14,7 @@ from harness.results.schema import (
     Row,
     SetFacts,
 )
+from harness.run.jobs import named
 from harness.statistics.agreement import Agreement
 from harness.statistics.length import LengthControl
 from harness.statistics.summary import Ranked, SetContrast
@@ -128,6 +129,11 @@ def warnings(run: Results) -> list[tuple[str, str]]:
         lacking = [row for row in run.rows_of(entry.name) if row.prompts < RANKABLE_PROMPTS]
         if entry.unranked and not lacking:
             found.append((f"{entry.name} is not ranked.", f"{entry.unranked}."))
+    for entry in run.prompt_sets:
+        if entry.left_out:
+            found.append(
+                ("Prompts are left out.", left_out_text(entry.left_out, entry.prompts, entry.name, "row") + ".")
+            )
     silent = {
         "unparsable": sum(judge.unparsable for judge in run.judging),
         "failed": sum(judge.failed for judge in run.judging),
@@ -147,6 +153,15 @@ def warnings(run: Results) -> list[tuple[str, str]]:
             )
         )
     return found
+
+
+def left_out_text(left_out: Mapping[str, str], kept: int, name: str, where: str) -> str:
+    """How many of a set's prompts count nowhere, which ones, and why."""
+    count, (why, *_) = len(left_out), left_out.values()
+    return (
+        f"{count} of {count + kept} prompts of {name} got no answer from the teacher's server and are left out of "
+        f"every {where}: {named(left_out)} ({'the first ' if count > 1 else ''}{why})"
+    )
 
 
 def _seeds(count: int) -> str:
@@ -200,7 +215,10 @@ def provenance(entry: SetFacts) -> str:
 def _prepared(run: Results) -> list[tuple[str, str]]:
     """What was done to the training data that a reader should know."""
     cut = max((method.facts.prompts_cut for method in run.methods), default=0)
-    found = []
+    training, found = run.training, []
+    if training.left_out:
+        text = left_out_text(training.left_out, training.prompts, training.prompt_set, "training")
+        found.append(("prompts left out", text))
     if cut:
         limit = run.configured.max_prompt_tokens
         found.append(("prompts cut", f"{cut} training prompts lost their beginning: max_prompt_tokens = {limit}"))

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from harness.core.errors import UserError
+from harness.core.files import leads_to_stdout
 from harness.reports import board
 from harness.results.folder import as_json
 from harness.results.schema import Results, Row
@@ -58,11 +59,13 @@ WRITERS: dict[str, Callable[[Sequence[Results]], str]] = {
 
 
 def writer(path: Path) -> Callable[[Sequence[Results]], str]:
-    """What writes a leaderboard into a file of this name.
+    """What writes a leaderboard into a file of this name; Markdown for a device or a pipe, whose name says nothing.
 
     Raises:
         UserError: another ending than those of WRITERS.
     """
     if path.suffix.lower() not in WRITERS:
+        if leads_to_stdout(path) or (path.exists() and not path.is_file()):
+            return board.board_markdown
         raise UserError(f"{path}: a leaderboard is written as {', '.join(WRITERS)}; name a file that ends so")
     return WRITERS[path.suffix.lower()]

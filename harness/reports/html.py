@@ -64,7 +64,9 @@ def read_run(folder: Path) -> ReportData:
 def report_html(run: ReportData) -> str:
     """The page of a run."""
     results, deciding = run.results, _deciding(run)
-    prompts = {(prompt.prompt_set, prompt.id): prompt for prompt in run.prompts or ()}
+    left_out = {(entry.name, name) for entry in results.prompt_sets for name in entry.left_out}
+    keyed = {(prompt.prompt_set, prompt.id): prompt for prompt in run.prompts or ()}
+    prompts = {key: prompt for key, prompt in keyed.items() if key not in left_out}
     return _page(
         "report.html.j2",
         v=_run_parts(results),

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from harness.core.records import Verdict
 from harness.judging.collect import Tally
+from harness.judging.protocol import REFUSED
 from harness.reports import columns as c
 from harness.reports.cells import kappa_cell
 from harness.statistics.agreement import agreements
@@ -14,6 +15,12 @@ from harness.statistics.panel import panel_verdicts
 from harness.statistics.summary import comparisons
 
 NAMED_AT_MOST = 10  # prompt ids in a line
+_ADVICE = {
+    "failed": "run the same command again to ask for them",
+    "skipped": "run the same command again",
+    "unparsable": "an answer without a verdict; --refresh asks anew",
+}
+_REFUSED = "asked again, it would be refused again"
 
 
 def summary(verdicts: Sequence[Verdict], tallies: Mapping[str, Tally]) -> str:
@@ -39,11 +46,13 @@ def _lines(name: str, tally: Tally, verdicts: Sequence[Verdict]) -> list[str]:
         f"{name}: {tally.ok} of {tally.verdicts} verdicts ok ({share:.1%}); {tally.identical} of identical responses, "
         f"{tally.cached} from the cache, {tally.asked} asked for now" + (f": {tally.spent}" if tally.spent else "")
     ]
-    asking = {"failed": "run the same command again to ask for them", "skipped": "run the same command again"}
-    for status, advice in {**asking, "unparsable": "an answer without a verdict; --refresh asks anew"}.items():
-        ids = list(dict.fromkeys(verdict.prompt_id for verdict in verdicts if verdict.status == status))
-        if ids:
-            reason = next(verdict.detail for verdict in verdicts if verdict.status == status)
-            rest = f" and {len(ids) - NAMED_AT_MOST} more" if len(ids) > NAMED_AT_MOST else ""
-            lines.append(f"- {status} ({reason}): {', '.join(ids[:NAMED_AT_MOST])}{rest}; {advice}")
+    lacking: dict[tuple[str, str], list[Verdict]] = {}
+    for verdict in verdicts:
+        if verdict.status in _ADVICE:
+            refused = verdict.status == "failed" and verdict.detail.startswith(REFUSED)
+            lacking.setdefault((verdict.status, _REFUSED if refused else _ADVICE[verdict.status]), []).append(verdict)
+    for (status, advice), rows in sorted(lacking.items(), key=lambda group: list(_ADVICE).index(group[0][0])):
+        ids = list(dict.fromkeys(verdict.prompt_id for verdict in rows))
+        rest = f" and {len(ids) - NAMED_AT_MOST} more" if len(ids) > NAMED_AT_MOST else ""
+        lines.append(f"- {status} ({rows[0].detail}): {', '.join(ids[:NAMED_AT_MOST])}{rest}; {advice}")
     return lines

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import stdev
 from typing import Any
@@ -66,6 +66,13 @@ class RunRows:
 
     verdicts: Sequence[Verdict]
     responses: Sequence[RunResponse]
+
+    def without(self, left_out: Mapping[str, Collection[str]]) -> RunRows:
+        """The same without some prompts of a set, whoever answered them."""
+        return RunRows(
+            [row for row in self.verdicts if row.prompt_id not in left_out.get(row.prompt_set, ())],
+            [row for row in self.responses if row.prompt_id not in left_out.get(row.prompt_set, ())],
+        )
 
 
 CandidateKey = tuple[str, str, str, str]  # run, prompt set, candidate, judge

@@ -14,6 +14,7 @@ import harness
 from harness.config import to_yaml
 from harness.core.errors import UserError
 from harness.core.files import canonical_hash, write_atomically
+from harness.core.parsing import parse_json
 from harness.core.records import (
     METRICS,
     Facts,
@@ -44,7 +45,7 @@ from harness.results.schema import (
     TrainedFacts,
     TrainingFacts,
 )
-from harness.run.jobs import RESPONSES, VERDICTS, PruneJob
+from harness.run.jobs import LEFT_OUT, RESPONSES, VERDICTS, PruneJob, RespondJob
 from harness.run.road import Evaluation, Road, run_digest
 from harness.run.rows import TEACHER, Entry
 from harness.statistics.panel import SUMMARIES
@@ -84,7 +85,8 @@ def declared_in(results: Results) -> Declared:
 
 
 def made_by(road: Road, store: Store) -> RunRows:
-    """The verdicts and responses of a finished road, as its folder keeps them."""
+    """The verdicts and responses of a finished road, as its folder keeps them: without the prompts that the teacher's
+    server gave no answer to, whoever else answered them."""
     verdicts: list[Verdict] = []
     responses: list[RunResponse] = []
     for evaluation in road.evaluations:
@@ -93,7 +95,19 @@ def made_by(road: Road, store: Store) -> RunRows:
             responses += _responses(evaluation, candidate.name, candidate.responses, store)
             for ref in candidate.verdicts.values():
                 verdicts += judged(ref, store)
-    return RunRows(verdicts, responses)
+    left_out = {evaluation.name: left_out_of(road, evaluation.prompt_set, store) for evaluation in road.evaluations}
+    return RunRows(verdicts, responses).without(left_out)
+
+
+def left_out_of(road: Road, found: PromptSet, store: Store) -> dict[str, str]:
+    """The prompts of a set that the teacher's server gave no answer to, by id with the reason, in the set's order."""
+    asked = [
+        job.ref
+        for job in road.jobs.values()
+        if isinstance(job, RespondJob) and job.model.served and road.prompts[job.prompts].digest == found.digest
+    ]
+    reasons = {name: why for ref in asked for name, why in store.read(ref).facts.get(LEFT_OUT, {}).items()}
+    return {prompt.id: reasons[prompt.id] for prompt in found.prompts if prompt.id in reasons}
 
 
 def _responses(evaluation: Evaluation, system: str, ref: Ref, store: Store) -> Iterable[RunResponse]:
@@ -132,9 +146,9 @@ def collect(road: Road, store: Store, command: str) -> tuple[Results, RunRows]:
         judge_samples=config.judge.samples if any(judge.measures for judge, _ in road.judges) else 0,
         training=TrainingFacts(
             prompt_set=config.train_prompts,
-            prompts=len(road.train.prompts),
+            prompts=len(road.train.prompts) - len(left_out_of(road, road.train, store)),
             digest=road.train.digest,
-            **_source(road.train),
+            **_source(road, road.train, store),
             sampling=config.train_sampling,
             **lengths_in(store.read(road.teacher_responses).facts),
         ),
@@ -146,7 +160,7 @@ def collect(road: Road, store: Store, command: str) -> tuple[Results, RunRows]:
         ),
         **{
             **dict(found),
-            "prompt_sets": tuple(SetFacts(**dict(e), **_set_facts(road, e.name)) for e in found.prompt_sets),
+            "prompt_sets": tuple(SetFacts(**dict(e), **_set_facts(road, e.name, store)) for e in found.prompt_sets),
         },
         config=config.model_dump(mode="json"),
     )
@@ -167,18 +181,20 @@ def described_entry(entry: Entry, artifact: Ref, facts: Facts) -> MethodFacts:
     )
 
 
-def _set_facts(road: Road, name: str) -> dict[str, Any]:
+def _set_facts(road: Road, name: str, store: Store) -> dict[str, Any]:
     """What a board says of an evaluation set beside its figures: where it is from, and what training saw of it."""
     found = next(evaluation.prompt_set for evaluation in road.evaluations if evaluation.name == name)
     return {
         "digest": found.digest,
-        **_source(found),
+        **_source(road, found, store),
         "overlap": overlap(road.train.prompts, found.prompts),
     }
 
 
-def _source(found: PromptSet) -> dict[str, Any]:
-    return {"source": found.source, "license": found.license, "duplicates": found.duplicates}
+def _source(road: Road, found: PromptSet, store: Store) -> dict[str, Any]:
+    left_out = left_out_of(road, found, store)
+    known = {"source": found.source, "license": found.license, "duplicates": found.duplicates}
+    return {**known, **({"left_out": left_out} if left_out else {})}
 
 
 def judged(ref: Ref, store: Store) -> list[Verdict]:
@@ -289,7 +305,7 @@ def read_versioned(folder: Path, name: str, what: str, schema: int) -> dict[str,
     if not path.is_file():
         raise UserError(f"{folder} holds no {name}; give the output folder of a finished run")
     try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        found: dict[str, Any] = parse_json(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise UserError(f"{path}: not valid JSON ({error})") from error
     version = found.get("schema") if isinstance(found, dict) else None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from harness.core.errors import UserError
 from harness.core.files import canonical_hash
@@ -59,7 +60,8 @@ def pool_of(results: Results) -> str:
 
 def pooled(runs: Sequence[Results], made: Sequence[RunRows], rank_incomplete: bool = False) -> Results:
     """The results of several runs of one kind as one."""
-    names = _row_names(runs)
+    names, left_out = _row_names(runs), _left_out(runs)
+    made = [rows.without(left_out) for rows in made]
     kinds: dict[str, Kind] = {}
     methods: dict[str, MethodFacts] = {}
     contrasts: dict[tuple[str, str], None] = {}
@@ -79,9 +81,25 @@ def pooled(runs: Sequence[Results], made: Sequence[RunRows], rank_incomplete: bo
             "runs": tuple(one for run in runs for one in run.runs),
             "methods": tuple(methods.values()),
             **dict(found),
-            "prompt_sets": tuple(said[entry.name].model_copy(update=dict(entry)) for entry in found.prompt_sets),
+            "prompt_sets": tuple(
+                said[entry.name].model_copy(update={**dict(entry), **_said_of(left_out[entry.name])})
+                for entry in found.prompt_sets
+            ),
         }
     )
+
+
+def _left_out(runs: Sequence[Results]) -> dict[str, dict[str, str]]:
+    """The prompts of each set that some run had no answer to, by id with the reason: they count for none."""
+    found: dict[str, dict[str, str]] = {}
+    for run in runs:
+        for entry in run.prompt_sets:
+            found[entry.name] = {**entry.left_out, **found.get(entry.name, {})}
+    return found
+
+
+def _said_of(left_out: dict[str, str]) -> dict[str, Any]:
+    return {"left_out": left_out} if left_out else {}
 
 
 def _in_order(kinds: Mapping[str, Kind]) -> dict[str, Kind]:
@@ -108,6 +126,7 @@ def _trainings(run: Results) -> dict[str, str]:
     config, training = run.configured, run.training
     common = [
         training.digest,
+        sorted(training.left_out),
         plain(training.sampling),
         config.max_prompt_tokens,
         config.scoring_precision,

@@ -247,7 +247,7 @@ def _methods(old: Older, config: dict[str, Any], labelled: Mapping[str, Stage]) 
 
 def _beside(entry: Any) -> dict[str, Any]:
     """Where prompts are from, and what training saw of them, as far as it is known."""
-    keys = ("source", "license", "duplicates", "overlap")
+    keys = ("source", "license", "duplicates", "left_out", "overlap")
     return {key: entry[key] for key in keys if key in entry} if isinstance(entry, Mapping) else {}
 
 

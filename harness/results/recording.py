@@ -50,7 +50,7 @@ def results_folder() -> Path:
 
 
 def record(run: Path) -> Path:
-    """Copy a run's result files to benchmarks/results; the folder there.
+    """Copy a run's result files to benchmarks/results, all of them or none; the folder there.
 
     Raises:
         UserError: a file is missing, or is not the one that the run wrote.
@@ -61,13 +61,22 @@ def record(run: Path) -> Path:
         raise UserError(f"{run}: {changed[0]}; run it again (nothing is computed twice)")
     target = results_folder() / as_file_name(results.name)
     if target.resolve() != run.resolve():
-        shutil.rmtree(target, ignore_errors=True)
-        for name in [MANIFEST, *files_in(run)]:
-            (target / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(run / name, target / name)
+        beside = target.with_name(f".{target.name}.partial")
+        shutil.rmtree(beside, ignore_errors=True)
+        try:
+            for name in [MANIFEST, *files_in(run)]:
+                (beside / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(run / name, beside / name)
+            if target.exists():
+                shutil.rmtree(target)
+            beside.replace(target)
+        except BaseException:
+            shutil.rmtree(beside, ignore_errors=True)
+            raise
     return target
 
 
 def recorded() -> list[Path]:
     """The folders of all recorded runs, by name."""
-    return sorted(path.parent for path in results_folder().glob(f"*/{RESULTS}"))
+    found = (path.parent for path in results_folder().glob(f"*/{RESULTS}"))
+    return sorted(folder for folder in found if not folder.name.startswith("."))  # one that is being copied

@@ -173,11 +173,15 @@ class _From(Partial):
     source: str = Field(default="", description="file or data set")
     license: str = Field(default="", description="licence of the prompts")
     duplicates: int = Field(default=0, description="prompts that were left out, being there already")
+    left_out: dict[str, str] = Field(
+        default={},
+        description="prompts that the teacher's server gives no answer to, by id with the reason: they count nowhere",
+    )
 
 
 class _TrainingPrompts(Partial):
     prompt_set: str = Field(description="the training prompts")
-    prompts: int = Field(description="how many")
+    prompts: int = Field(description="how many the teacher answered")
 
 
 class _TeacherResponses(Partial):

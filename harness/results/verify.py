@@ -15,6 +15,7 @@ from harness.core.progress import Tick
 from harness.core.records import (
     METRICS,
     SHORT,
+    Facts,
     Prompt,
     Response,
     RunPrompt,
@@ -42,7 +43,7 @@ from harness.results.folder import (
 from harness.results.manifest import Manifest, Stage, changed_files, from_results, read_manifest, sums
 from harness.results.reading import is_older, read_results
 from harness.results.schema import Figures, Results
-from harness.run.jobs import RESPONSES, VERDICTS, JudgeJob, job_from
+from harness.run.jobs import LEFT_OUT, RESPONSES, VERDICTS, JudgeJob, job_from
 from harness.run.rows import TEACHER
 from harness.store import MANIFEST, Store
 
@@ -95,7 +96,7 @@ def verify(folder: Path, store: Store, board: Callable[[list[Results]], str], ti
     if not older:  # an older version's board is of its own words
         found.add(f"{BOARD} from {RESULTS}", _board(folder, results, board))
     found.add(f"{CONFIG} and {RESULTS} from {MANIFEST}", _settings(folder, results, manifest))
-    _artifacts(folder, manifest, store, found, tick)
+    _artifacts(folder, results, manifest, store, found, tick)
     return found
 
 
@@ -159,8 +160,9 @@ def _prompts(folder: Path, results: Results) -> Iterator[str]:
         prompts = by_set.get(entry.name, [])
         if prompts_digest(prompts) != entry.digest:
             yield f"{RUN_PROMPTS}: the prompts of {entry.name} are not those that {RESULTS} has the digest of"
-        if answered.get(entry.name, set()) != {prompt.id for prompt in prompts}:
-            yield f"{RUN_RESPONSES}: the prompts answered on {entry.name} are not those of {RUN_PROMPTS}"
+        if answered.get(entry.name, set()) != {prompt.id for prompt in prompts} - entry.left_out.keys():
+            but = " but those that were left out" if entry.left_out else ""
+            yield f"{RUN_RESPONSES}: the prompts answered on {entry.name} are not those of {RUN_PROMPTS}{but}"
 
 
 def _identities(folder: Path, results: Results) -> Iterator[str]:
@@ -222,10 +224,21 @@ def _declared(results: Results, manifest: Manifest) -> Iterator[str]:
     facts = [stage.facts for stage in manifest.stages if stage.made]
     if results.pruning is not None and plain(results.pruning) not in facts:
         yield f"{RESULTS}: pruning is not what any stage of {MANIFEST} says"
+    yield from _left_out(results, facts)
     lengths = [lengths_in(found) for found in facts if found.get("cut") is not None]
     training = results.training
     if {"mean_tokens": training.mean_tokens, "cut_share": training.cut_share} not in lengths:
         yield f"{RESULTS}: the lengths of the training responses are not what any stage of {MANIFEST} says"
+
+
+def _left_out(results: Results, facts: Sequence[Facts]) -> Iterator[str]:
+    """The prompts that count nowhere are those that some stage had no answer to."""
+    said = {name for entry in (results.training, *results.prompt_sets) for name in entry.left_out}
+    of_stages = {name for found in facts for name in found.get(LEFT_OUT, ())}
+    for name in sorted(said ^ of_stages):
+        where = f"{RESULTS} leaves out prompt '{name}'" if name in said else f"{RESULTS} keeps prompt '{name}'"
+        but = "no stage" if name in said else "a stage"
+        yield f"{where}, and {but} of {MANIFEST} had no answer to it"
 
 
 def _config(path: Path, results: Results) -> Iterator[str]:
@@ -238,7 +251,9 @@ def _config(path: Path, results: Results) -> Iterator[str]:
         yield f"{CONFIG} lacks settings of {RESULTS}"
 
 
-def _artifacts(folder: Path, manifest: Manifest, store: Store, found: Verification, tick: Tick) -> None:
+def _artifacts(
+    folder: Path, results: Results, manifest: Manifest, store: Store, found: Verification, tick: Tick
+) -> None:
     """Every file of every artifact that is here is read again, whatever is remembered of it."""
     made = [stage for stage in manifest.stages if stage.made]
     here = [stage for stage in made if store.has(stage.ref)]
@@ -256,7 +271,7 @@ def _artifacts(folder: Path, manifest: Manifest, store: Store, found: Verificati
     found.add(f"{len(here)} artifacts of the store, every file by its sha256 and every key by its job", wrong)
     if len(here) == len(made):
         every = len(whole) == len(manifest.stages)
-        found.add(f"{VERDICTS} and {RUN_RESPONSES} from the artifacts", _rows(folder, whole, every, store))
+        found.add(f"{VERDICTS} and {RUN_RESPONSES} from the artifacts", _rows(folder, results, whole, every, store))
 
 
 def _artifact(stage: Stage, store: Store) -> Iterator[str]:
@@ -280,8 +295,9 @@ def _artifact(stage: Stage, store: Store) -> Iterator[str]:
         yield f"{where}: its key does not follow from its job (changed, or of another version)"
 
 
-def _rows(folder: Path, stages: Sequence[Stage], every: bool, store: Store) -> Iterator[str]:
-    """The folder's rows are those of the judgings, and of the responses that those judged.
+def _rows(folder: Path, results: Results, stages: Sequence[Stage], every: bool, store: Store) -> Iterator[str]:
+    """The folder's rows are those of the judgings, and of the responses that those judged, but for prompts that were
+    left out.
 
     every: the stages are all of the run's. Else some are damaged or not made, and rows that they had are passed over.
     """
@@ -289,11 +305,13 @@ def _rows(folder: Path, stages: Sequence[Stage], every: bool, store: Store) -> I
     judgings: set[tuple[str, str, str]] = set()
     answers: dict[tuple[str, str], str] = {}
     sound = {stage.ref for stage in stages}
+    left_out = {(entry.name, name) for entry in results.prompt_sets for name in entry.left_out}
     for ref in sound:
         manifest = json.loads((store.path(ref) / MANIFEST).read_text(encoding="utf-8"))
         job = job_from(manifest["job"])
         if isinstance(job, JudgeJob):
-            verdicts.update(_canonical(row) for _, row in read_jsonl(store.path(ref) / VERDICTS))
+            given = (row for _, row in read_jsonl(store.path(ref) / VERDICTS))
+            verdicts.update(_canonical(row) for row in given if (job.prompt_set, row["prompt_id"]) not in left_out)
             judgings.add((job.prompt_set, job.candidate_name, job.judge))
             systems = {job.candidate_name: job.candidate, TEACHER: job.reference}
             answers |= {(job.prompt_set, name): found for name, found in systems.items() if found in sound}
@@ -309,7 +327,7 @@ def _rows(folder: Path, stages: Sequence[Stage], every: bool, store: Store) -> I
         (prompt_set, row.prompt_id, system): (row.text, len(row.token_ids), row.finish)
         for (prompt_set, system), ref in answers.items()
         for row in read_records(store.path(ref) / RESPONSES, Response)
-        if row.sample == 0
+        if row.sample == 0 and (prompt_set, row.prompt_id) not in left_out
     }
     told = {
         (row.prompt_set, row.prompt_id, row.system): (row.text, row.tokens, row.finish)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from harness.config import Config
@@ -11,14 +12,18 @@ from harness.core.records import Prompt
 from harness.judging import Judge
 from harness.measures import measures
 from harness.methods import methods
+from harness.models.quantised import require_readable, untrainable
 from harness.models.reference import Model
 from harness.prompts import PromptSet
+from harness.run.fitting import unreadable
 from harness.run.rows import Entry, contrasts_of, entries_of, entry_of
 from harness.run.sources import Sources
+from harness.store import Store
 
 
-def check(config: Config, sources: Sources, to_be_asked: bool) -> None:
-    """to_be_asked: whether the judges are to be asked now, and so need their keys.
+def check(config: Config, sources: Sources, store: Store, to_be_asked: bool) -> None:
+    """to_be_asked: whether the judges are to be asked now, and so need their keys. What it finds out of prompts is kept
+    in the store.
 
     Raises:
         RefusedError: all that is wrong, one line each.
@@ -28,7 +33,8 @@ def check(config: Config, sources: Sources, to_be_asked: bool) -> None:
         *_sets_of_one_name(evaluation),
         *_further_turns(config.train_prompts, sources.train),
         *_seen(sources.train, evaluation),
-        *_trainings(config, sources),
+        *_quantised(config, sources),
+        *_trainings(config, sources, store),
         *sources.unopened,
     ]
     for judge, _ in sources.judges:
@@ -74,8 +80,35 @@ def _seen(train: PromptSet, evaluation: Sequence[PromptSet]) -> Iterator[str]:
             )
 
 
-def _trainings(config: Config, sources: Sources) -> list[str]:
-    """What is wrong with methods, their settings, and what they are to be tested against."""
+def _quantised(config: Config, sources: Sources) -> Iterator[str]:
+    """A student of packed weights cannot be trained; a teacher or judge of such is read where its package is here. What
+    vLLM alone loads, it reads by itself."""
+    if line := untrainable(Path(str(sources.student.here.path))):
+        yield line
+    read = [(f"judge {judge.name}:", found) for judge, found in sources.judges if not judge.name.startswith("vllm:")]
+    if not config.teacher_server and _teacher_is_read(config, sources):
+        read.append(("teacher", sources.teacher))
+    for who, found in read:
+        if found and found.here.path:
+            yield from _refused(partial(require_readable, who, Path(found.here.path)))
+
+
+def _teacher_is_read(config: Config, sources: Sources) -> bool:
+    """Whether transformers loads the teacher: to sample, or for its log-probs."""
+    used = [methods.get(name) for name in config.methods if name in methods]
+    return (
+        sources.generator != "vllm"
+        or any(method.level == "token" or "teacher_log_probs" in method.signals for method in used)
+        or any(
+            name in measures and measures.get(name).model is None
+            for judge, _ in sources.judges
+            for name in judge.measures
+        )
+    )
+
+
+def _trainings(config: Config, sources: Sources, store: Store) -> list[str]:
+    """What is wrong with methods, their settings and contrasts, and the prompts that they read."""
     try:
         entries, start = entries_of(config), entry_of(config, "sft").settings.start
     except UserError as error:
@@ -83,7 +116,7 @@ def _trainings(config: Config, sources: Sources) -> list[str]:
     refusals = _refused(lambda: contrasts_of(config, entries))
     if start == "sft":
         refusals.append("settings.sft.start: SFT starts from the untrained student")
-    return [*refusals, *_token_level(config, entries, sources)]
+    return [*refusals, *_token_level(config, entries, sources), *unreadable(config, sources, store)]
 
 
 def _token_level(config: Config, entries: Sequence[Entry], sources: Sources) -> list[str]:

@@ -10,6 +10,7 @@ import threading
 import traceback
 from pathlib import Path
 
+from harness.core.disk import writing
 from harness.core.errors import UserError
 from harness.core.files import write_atomically
 from harness.run.jobs import Job
@@ -37,7 +38,8 @@ def perform_for_parent(job: Job, job_file: Path, store: Store, work: Path) -> No
     first = os.environ.get("RANK", "0") == "0"
     try:
         _as_many_as_wanted()
-        facts = inline(job, store, work, _print_progress if first else _silent)
+        with writing(work):
+            facts = inline(job, store, work, _print_progress if first else _silent)
     except Exception as error:
         _leave_error(job_file.with_suffix(ERROR), error)
         raise

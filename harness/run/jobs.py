@@ -20,6 +20,7 @@ from harness.core.files import canonical_hash
 from harness.core.records import Facts, Ref
 from harness.generation.protocol import Sampling
 from harness.judging import Judging
+from harness.judging.registry import factory_of
 from harness.methods import COMPUTING
 from harness.models import memory
 from harness.models.reference import Model
@@ -111,6 +112,16 @@ class Job(BaseModel):
         return tuple(model for model in self.models if not model.served)
 
     @property
+    def language_models(self) -> tuple[Model, ...]:
+        """The folders outside the store that it reads as causal language models."""
+        return self.outside(*self.models)
+
+    @staticmethod
+    def outside(*models: Model | None) -> tuple[Model, ...]:
+        """Those that lie in folders outside the store."""
+        return tuple(model for model in models if model and model.path and not model.served)
+
+    @property
     def loads(self) -> object:
         """What jobs that follow one another load once, if it is the same."""
         return next(iter(self.models), None)
@@ -178,20 +189,26 @@ class PromptsJob(Job):
 
 
 class ConvertJob(Job):
-    """A GGUF file, dequantised, or a folder of pickled weights, as a plain safetensors folder."""
+    """A GGUF file, dequantised, a folder of pickled weights, or an adapter merged into its `base`, as a plain
+    safetensors folder."""
 
     version: ClassVar[int] = 2
     work: ClassVar[str] = "harness.run.stages.prepare:convert_stage"
     not_in_key: ClassVar[Mapping[str, str]] = {**Job.not_in_key, "path": BY_DIGEST}
-    added_later: ClassVar[frozenset[str]] = frozenset({"format"})
+    added_later: ClassVar[frozenset[str]] = frozenset({"format", "base"})
     stage: Literal["convert"] = "convert"
     path: str
     digest: str
-    format: Literal["gguf", "pickled"] = "gguf"
+    format: Literal["gguf", "pickled", "adapter"] = "gguf"
+    base: Model | None = None
 
     @property
     def models(self) -> tuple[Model, ...]:
-        return (Model(path=self.path, digest=self.digest),)
+        return (Model(path=self.path, digest=self.digest), *([self.base] if self.base else []))
+
+    @property
+    def language_models(self) -> tuple[Model, ...]:
+        return self.outside(self.base)
 
     @property
     def holds(self) -> tuple[Model, ...]:
@@ -202,7 +219,7 @@ class ConvertJob(Job):
         return Needs(disk=shape.parameters * memory.FP32 if shape else 0)
 
     def shape_made(self, sizes: Sizes) -> Shape | None:
-        return sizes.shape(self.models[0])
+        return sizes.shape(self.models[-1])
 
     @property
     def bytes_made(self) -> int:
@@ -257,7 +274,7 @@ class RespondJob(Job):
     """`samples` responses to each prompt. `purpose` and `seed` set the random numbers. generator: what draws them.
     engine: what vLLM is told that may change its text; vllm: how it is started."""
 
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     work: ClassVar[str] = "harness.run.stages.respond:respond_stage"
     not_in_key: ClassVar[Mapping[str, str]] = {**Job.not_in_key, "vllm": "what of it shapes a text is in `engine`"}
     added_later: ClassVar[frozenset[str]] = frozenset({"generator", "engine"})
@@ -282,7 +299,14 @@ class RespondJob(Job):
     def note(self, facts: Facts | None) -> str:
         if not facts:
             return ""
-        return f"{facts['responses']} responses, {facts['tokens']} tokens, {facts['cut']} cut at the limit"
+        notes = [f"{facts['responses']} responses, {facts['tokens']} tokens, {facts['cut']} cut at the limit"]
+        if without := facts.get(WITHOUT):
+            again = ": asked anew, it would say something else" if "seed" in without else ""
+            notes.append(f"without {', '.join(without)}, which the server does not take{again}")
+        if left_out := facts.get(LEFT_OUT):
+            (why, *_) = left_out.values()
+            notes.append(f"the server gives no answer to {len(left_out)} prompts ({named(left_out)}), left out: {why}")
+        return "; ".join(notes)
 
     def tokens(self, sizes: Sizes) -> int:
         return sizes.answers(self.prompts) * self.samples * self.sampling.max_new_tokens
@@ -356,6 +380,10 @@ class EmbedJob(Job):
     model: Model
     responses: Ref
 
+    @property
+    def language_models(self) -> tuple[Model, ...]:
+        return ()
+
     def tokens(self, sizes: Sizes) -> int:
         return sizes.responses(self.responses)
 
@@ -370,7 +398,7 @@ class EmbedJob(Job):
 class TrainJob(Job):
     """One method's training: where it starts, what it reads, its settings and the sources that define it."""
 
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     work: ClassVar[str] = "harness.run.stages.train:train_stage"
     not_in_key: ClassVar[Mapping[str, str]] = {
         **Job.not_in_key,
@@ -468,6 +496,13 @@ class JudgeJob(Job):
     measures: dict[str, Ref]
 
     @property
+    def language_models(self) -> tuple[Model, ...]:
+        """Of a family that names the types of its checkpoints, it is for the judge to say how they are loaded."""
+        if self.checkpoint is None or factory_of(self.judge)[0].model_types is not None:
+            return ()
+        return self.outside(self.checkpoint)
+
+    @property
     def loads(self) -> object:
         return self.judge
 
@@ -502,6 +537,16 @@ class JudgeJob(Job):
             return Needs(tokens, calls=calls, reply_tokens=calls * usual, longest_reply_tokens=calls * longest)
         shape = sizes.shape(self.checkpoint) if self.checkpoint else None
         return Needs(tokens, memory=judge.memory(shape) if shape else None)
+
+
+NAMED_AT_MOST = 5
+
+
+def named(prompt_ids: Iterable[str]) -> str:
+    """Prompts by their ids, the first ones of many."""
+    ids = list(prompt_ids)
+    more = f" and {len(ids) - NAMED_AT_MOST} more" if len(ids) > NAMED_AT_MOST else ""
+    return ", ".join(ids[:NAMED_AT_MOST]) + more
 
 
 def by_model(jobs: Iterable[Job]) -> list[Job]:
@@ -542,5 +587,8 @@ PROMPTS, RESPONSES, SCORES, TOP_K, VERDICTS, EMBEDDINGS = (
     "verdicts.jsonl",
     "embeddings.npy",
 )
+# facts of responses from a server: prompts that it gives no answer to, by id with the reason, and which every stage
+# leaves out; and what of the sampling it was not told, as it does not take it
+LEFT_OUT, WITHOUT = "left_out", "without"
 # the fact that keeps an artifact from being made: verdicts that failed, to be asked for again by the next run
 UNANSWERED = "unanswered"

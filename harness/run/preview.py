@@ -31,7 +31,9 @@ class Piece:
 
 def pieces(tokenizer: Any, ids: Sequence[int], in_loss: Sequence[bool]) -> tuple[Piece, ...]:
     """Tokens as the text that each adds; those that make one character together are one piece."""
-    control = {index for index, token in tokenizer.added_tokens_decoder.items() if token.special}
+    from harness.models.turns import turn_of
+
+    control = set(turn_of(tokenizer).control.values())
     found: list[Piece] = []
     before = start = 0  # a token's text depends on the one before it: a space, a part of a character
     for end in range(1, len(ids) + 1):

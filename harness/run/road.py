@@ -102,12 +102,12 @@ def build_road(config: Config, store: Store, download: bool) -> Road:
         MissingModelError: all models that are missing, named together.
     """
     sources = find(config, store, download=False)
-    check(config, sources, to_be_asked=download)
+    check(config, sources, store, to_be_asked=download)
     if download and sources.absent:
         raise sources.absent
     if download and sources.incomplete:  # gigabytes are fetched for nothing that would be refused
         sources = find(config, store, download=True)
-        check(config, sources, to_be_asked=True)
+        check(config, sources, store, to_be_asked=True)
     return lay(config, sources)
 
 
@@ -132,8 +132,8 @@ class _Laid:
 
     def checkpoint(self, found: FoundModel) -> Model:
         """A plain checkpoint, converted where it is none."""
-        if found.conversion:
-            self.add(found.conversion)
+        for job in found.conversions:
+            self.add(job)
         return found.model
 
 
@@ -151,7 +151,10 @@ def lay(config: Config, sources: Sources) -> Road:
     )
     laid = _Laid(config, entries)
     prompts = laid.read(sources.train)
+    # conversions come first: what is wrong with a checkpoint is known before anything is sampled
     teacher = laid.checkpoint(sources.teacher).model_copy(update={"served": config.teacher_server})
+    laid.checkpoint(sources.student)
+    judges = tuple((judge, laid.checkpoint(found) if found else None) for judge, found in sources.judges)
     teacher_responses = laid.add(
         _respond(
             config,
@@ -182,7 +185,6 @@ def lay(config: Config, sources: Sources) -> Road:
         entry.name: _train(laid, entry, student, sft, teacher, prompts, teacher_responses, student_responses)
         for entry in entries
     }
-    judges = tuple((judge, laid.checkpoint(found) if found else None) for judge, found in sources.judges)
     before = dict(laid.jobs)
     evaluations = tuple(
         _evaluate(laid, found, in_domain, teacher, student, trainings, judges, sources.measuring)

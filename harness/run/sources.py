@@ -15,7 +15,7 @@ from harness.judging.registry import checkpoint_at, checkpoint_of, factory_of
 from harness.measures import Measure, measures
 from harness.models import folders
 from harness.models.hub import MissingModelError, all_missing
-from harness.models.locate import Located, locate_models, without_template
+from harness.models.locate import Located, base_of, locate_models, without_template
 from harness.models.reference import Model
 from harness.models.shapes import Shape
 from harness.models.specs import ModelSpec, Pair, Prune, model_spec, models, resolve_pair
@@ -30,10 +30,17 @@ CALIBRATION_SET = "everyday-train"
 
 @dataclass(frozen=True)
 class FoundModel:
-    """A checkpoint as it lies there, and the job that makes a plain one of it where it is none."""
+    """A checkpoint as it lies there, and the job that makes a plain one of it where it is none. base: what an adapter
+    is merged into."""
 
     here: Model
     conversion: ConvertJob | None = None
+    base: FoundModel | None = None
+
+    @property
+    def conversions(self) -> tuple[ConvertJob, ...]:
+        """The jobs that make a plain checkpoint of it, in order."""
+        return (*(self.base.conversions if self.base else ()), *([self.conversion] if self.conversion else []))
 
     @property
     def model(self) -> Model:
@@ -244,12 +251,18 @@ def _found(name: str, located: Located) -> FoundModel:
     spec, model = located[name]
     if spec.base:
         raise UserError(f"'{name}' is a pruned model; only the student may be one")
-    return FoundModel(model, conversion(name, spec, str(model.path), str(model.digest)))
+    base = _found(base_of(name), located) if base_of(name) in located else None
+    return FoundModel(
+        model, conversion(name, spec, str(model.path), str(model.digest), base.model if base else None), base
+    )
 
 
-def conversion(name: str, spec: ModelSpec, path: str, digest: str) -> ConvertJob | None:
-    """The job that makes a plain checkpoint of a GGUF file or of pickled weights; None where there is one."""
+def conversion(name: str, spec: ModelSpec, path: str, digest: str, base: Model | None = None) -> ConvertJob | None:
+    """The job that makes a plain checkpoint of a GGUF file, of pickled weights, or of an adapter and its base; None
+    where there is one."""
     label = f"convert {name}"
+    if base is not None:
+        return ConvertJob(label=f"merge {name}", path=path, digest=digest, format="adapter", base=base)
     if spec.gguf:
         return ConvertJob(label=label, path=path, digest=digest)
     if folders.to_convert(Path(path), spec.pickled):

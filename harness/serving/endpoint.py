@@ -1,8 +1,9 @@
 """An OpenAI-compatible server, asked from one event loop: limits, patience, and every failure typed.
 
 A call ends in a reply, or in one of three errors: `FailedCallError` (no answer to this question after all tries),
-`RefusedError` (the server does not take a parameter, or this question), `ServerError` (no question will be answered: a
-wrong key, no such model, no quota). The official client's own retries are off: they would multiply with these.
+`RefusedError` (the server does not take a parameter, or this question; `FilteredError`, `LimitError`: see there),
+`ServerError` (no question will be answered: a wrong key, no such model, no quota). The official client's own retries
+are off: they would multiply with these. An error that stands inside a reply of status 200 is one all the same.
 """
 
 from __future__ import annotations
@@ -21,38 +22,52 @@ from urllib.parse import unquote, urlsplit
 
 from harness.core.errors import UserError
 from harness.core.secrets import KEY_VARIABLE, hide, without_credentials
+from harness.serving import refusals
 
 OPENAI, URL_VARIABLE = "https://api.openai.com/v1", "OPENAI_BASE_URL"
 LONGEST_WAIT = 300.0  # seconds; a server that asks for more is asked again by another run
 WAITS_A_TRY = 10  # so often, for each of its tries, may a call be told to wait before that counts as a failure
 FIRST_WAIT, LONGEST_BACKOFF = 0.5, 60.0  # seconds: at most so long before the second try, doubled at every further one
 LONGEST_MESSAGE = 300  # characters of a server's message
-PARAMETERS = ("temperature", "max_completion_tokens", "max_tokens", "top_logprobs", "logprobs", "response_format")
-PROMPT = ("messages", "prompt", "input")  # what an error says that it is about, where it is about a prompt
-# of errors about a prompt that is too long, whose text may well name max_tokens
-TOO_LONG = ("context length", "context_length", "context window", "too large", "too long", "maximum model length")
 
 
 class FailedCallError(Exception):
-    """No answer to this question after all tries; the message is for people."""
+    """No answer to this question after all tries; the message is for people. lacking: it was answered, and every
+    answer lacked something, which may well stay so."""
+
+    def __init__(self, message: str, lacking: bool = False) -> None:
+        super().__init__(message)
+        self.lacking = lacking
 
 
 class RefusedError(Exception):
     """The server will not answer this body. parameter: the one that it refuses to take, where it says so."""
 
-    def __init__(self, message: str, parameter: str | None) -> None:
+    def __init__(self, message: str, parameter: str | None = None) -> None:
         super().__init__(message)
         self.parameter = parameter
 
 
+class FilteredError(RefusedError):
+    """A moderator does not let this question pass, or the answer to it."""
+
+
+class LimitError(RefusedError):
+    """The limit of tokens leaves no room for an answer."""
+
+
 class ServerError(Exception):
-    """The server will answer no question at all; the message is for people."""
+    """The server will answer no question at all; the message is for people. passes: whether it may another time."""
+
+    def __init__(self, message: str, passes: bool = False) -> None:
+        super().__init__(message)
+        self.passes = passes
 
 
 class _TransientError(Exception):
-    def __init__(self, message: str, wait: float | None = None) -> None:
+    def __init__(self, message: str, wait: float | None = None, lacking: bool = False) -> None:
         super().__init__(message)
-        self.wait = wait
+        self.wait, self.lacking = wait, lacking
 
 
 @dataclass(frozen=True)
@@ -172,7 +187,7 @@ class Endpoint:
                 else:
                     tried += 1
                 if tried >= self._tries:
-                    raise FailedCallError(f"{error} ({tried} tries)") from None
+                    raise FailedCallError(f"{error} ({tried} tries)", error.lacking) from None
                 await asyncio.sleep(_patience(max(tried, 1), error.wait))
 
     async def _once(
@@ -187,12 +202,13 @@ class Endpoint:
         except _TransientError as error:
             if error.wait is not None:
                 if error.wait > LONGEST_WAIT:
-                    raise ServerError(f"the server asks to wait {error.wait:.0f} s; try again then ({error})") from None
+                    asks = f"the server asks to wait {error.wait:.0f} s; try again then ({error})"
+                    raise ServerError(asks, passes=True) from None
                 self._not_before = max(self._not_before, time.monotonic() + error.wait)
             raise
         self._tokens.correct(_used(reply, tokens) - tokens)
         if lack := lacks(reply):
-            raise _TransientError(lack)
+            raise _TransientError(self._clean(lack)[:LONGEST_MESSAGE], lacking=True)
         return reply
 
     async def _call(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
@@ -235,22 +251,26 @@ class Endpoint:
 
     def _status_error(self, status: int, error: Any, headers: Any, message: str, asked: Container[str]) -> Exception:
         """What an error answer to a body with the parameters `asked` means."""
-        said = error if isinstance(error, dict) else {}
-        whole = self._clean(str(said.get("message") or error or message))
+        parts = list(refusals.parts_of(error))
+        whole = self._clean(refusals.words_of(error) or message)
         text = f"{status}: {whole[:LONGEST_MESSAGE]}"
-        if status == 402 or "insufficient_quota" in (said.get("code"), said.get("type")):
-            return ServerError(f"the account at {self._server.url} has no quota left ({text})")
+        if status == 402 or "insufficient_quota" in refusals.codes(parts):
+            return ServerError(f"the account at {self._server.url} has no quota left ({text})", passes=True)
         if status in (408, 409, 425, 429) or status >= 500:
             return _TransientError(text, _retry_after(headers))
-        parameter = _refused_parameter(str(said.get("param") or ""), whole, asked)
+        if status not in (401, 404, 405) and refusals.moderated(parts, whole):
+            return FilteredError(text)
+        parameter, about_limit = refusals.refused_parameter(parts, whole, asked)
+        if about_limit:
+            return LimitError(text)
         if parameter is not None:
             return RefusedError(text, parameter)
-        # once the server has answered, these are about one question: a moderator's 403, say
+        # once the server has answered, these are about one question
         if status in (401, 403) and not (self._answered and status == 403):
             return ServerError(f"{self._server.url} refuses the key ({text})")
         if status in (404, 405) and not self._answered:
             return ServerError(f"{self._server.url} has no such model or address ({text})")
-        return RefusedError(text, None)
+        return RefusedError(text)
 
     def _clean(self, text: str) -> str:
         """An error's words, which may quote what the server was sent, without secrets and on one line."""
@@ -275,11 +295,12 @@ def _object(content: bytes) -> dict[str, Any]:
         raise _TransientError("a reply that is not JSON") from None
     if not isinstance(data, dict):
         raise _TransientError("a reply that is no JSON object")
-    error = data.get("error")
+    choices = data.get("choices")
+    choice = choices[0] if isinstance(choices, list) and choices else None
+    error = data.get("error") or (choice.get("error") if isinstance(choice, dict) else None)
     if error or data.get("object") == "error":
-        inner = error if isinstance(error, dict) else {"message": error, **data}
-        code = inner.get("code")
-        raise _ErrorInReplyError(code if isinstance(code, int) and code >= 400 else 500, inner)
+        inner = error if isinstance(error, dict) else {"message": error, **data} if error else data
+        raise _ErrorInReplyError(refusals.status_of(inner), inner)
     return data
 
 
@@ -303,23 +324,6 @@ def _retry_after(headers: Any) -> float | None:
         except (ValueError, OverflowError):
             continue
     return None
-
-
-def _refused_parameter(named: str, message: str, asked: Container[str]) -> str | None:
-    """The parameter of ours that an error is about, if it is about one rather than about the prompt.
-
-    It is among those that were sent: an error may name what to use in place of it.
-    """
-    if named.startswith(PROMPT):
-        return None
-    sent = [name for name in PARAMETERS if name in asked]
-    inside = [name for name in sent if name in message]
-    # the one that stands first; of two in one place the longer, as in top_logprobs
-    found = next(
-        (name for name in sent if name == named.partition(".")[0]), min(inside, key=message.index, default=None)
-    )
-    about_length = found in ("max_completion_tokens", "max_tokens") and any(m in message.lower() for m in TOO_LONG)
-    return None if about_length else found
 
 
 def _used(reply: dict[str, Any], otherwise: int) -> int:

@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from harness.core.errors import UserError
-from harness.serving.endpoint import Endpoint, FailedCallError, RefusedError, ServerError, find_server
+from harness.serving.endpoint import (
+    Endpoint,
+    FailedCallError,
+    FilteredError,
+    LimitError,
+    RefusedError,
+    ServerError,
+    find_server,
+)
+from harness.serving.learning import Body, Learnt, ask_learning
 from harness.serving.settings import ModelServer
 
 Item = TypeVar("Item")
 FAILURES = (FailedCallError, RefusedError, ServerError)
+ALONE_AT_MOST = 3  # calls, one after another, to a server that has not answered any
+GIVE_UP_AFTER = 10  # prompts that fail each for itself, until no other is asked
+AGAIN = "run the same command again to go on"
 
 
 async def share(items: Iterator[Item], workers: int, work: Callable[[Item], Awaitable[None]]) -> None:
@@ -31,44 +44,112 @@ async def share(items: Iterator[Item], workers: int, work: Callable[[Item], Awai
         raise errors.exceptions[0] from None
 
 
-def ask_all(
-    server: ModelServer, name: str, path: str, bodies: Sequence[dict[str, Any]], tokens: Sequence[int], lacks: Any
-) -> list[dict[str, Any]]:
-    """The reply to each body, in their order; the first goes alone, so that a wrong key costs one call.
+@dataclass(frozen=True)
+class Asked:
+    """One call: its body with all that is wanted, how many tokens it takes in and out, and the prompt it is about."""
 
-    name: of the server in the configuration, for errors.
+    prompt_id: str
+    body: Body
+    tokens: int
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How the calls of one kind are made.
+
+    name: of the server in the configuration, for errors. lacks: as in `Endpoint.post`. must: what may not be left out
+    of a body, by parameter: what to do where the server does not take it, in a few words.
+    """
+
+    name: str
+    path: str
+    lacks: Callable[[Body], str | None]
+    must: Callable[[Body], dict[str, str]] = lambda body: {}
+
+
+Reply = Body | FilteredError | LimitError
+
+
+class UnansweredError(UserError):
+    """Some call was not answered, after all tries. replies: those that were, by their place among the calls."""
+
+    def __init__(self, message: str, replies: Mapping[int, Reply]) -> None:
+        super().__init__(message)
+        self.replies = replies
+
+
+def ask_all(server: ModelServer, manner: Manner, calls: Sequence[Asked], known: Learnt) -> list[Reply]:
+    """The reply to each call, in their order, or why the server gives none to this prompt; the first goes alone, so
+    that a wrong key costs one call, and what is refused is learnt once. known: what the server was found not to take.
+
+    Where one fails that others need not, the others are asked all the same: nothing that they cost is lost.
 
     Raises:
-        UserError: one was not answered, after all tries.
+        UnansweredError: see there.
     """
-    return asyncio.run(_ask_all(server, name, path, bodies, tokens, lacks))
+    return asyncio.run(_ask_all(server, manner, calls, known))
 
 
-async def _ask_all(
-    server: ModelServer, name: str, path: str, bodies: Sequence[dict[str, Any]], tokens: Sequence[int], lacks: Any
-) -> list[dict[str, Any]]:
-    found = find_server(server.base_url, server.key_variable, f"{name}.base_url")
+async def _ask_all(server: ModelServer, manner: Manner, calls: Sequence[Asked], known: Learnt) -> list[Reply]:
+    found = find_server(server.base_url, server.key_variable, f"{manner.name}.base_url")
     found.require_key(server.key_variable)
     endpoint = Endpoint(
         found, server.concurrency, server.timeout, server.tries, server.requests_per_minute, server.tokens_per_minute
     )
-    replies: dict[int, dict[str, Any]] = {}
-    left = iter(range(len(bodies)))
+    where = f"{manner.name} {found.url}"
+    replies: dict[int, Reply] = {}
+    failed: dict[int, Exception] = {}
+    left = iter(range(len(calls)))
+
+    def learn(learnt: Learnt, error: RefusedError, asked: Body) -> bool:
+        if error.parameter is None or not learnt.learn(error.parameter):
+            return False
+        must = manner.must(asked)
+        for parameter in learnt.lost(asked) & must.keys():
+            message = f"{where} does not take {parameter} ({error}); {must[parameter]}"
+            raise UnansweredError(message, replies)
+        return True
 
     async def work(number: int) -> None:
-        replies[number] = await endpoint.post(path, bodies[number], tokens[number], lacks)
+        call = calls[number]
+        try:
+            replies[number], learnt = await ask_learning(
+                known,
+                lambda learnt: learnt.applied(call.body),
+                lambda body: endpoint.post(manner.path, body, call.tokens, manner.lacks),
+                lambda learnt, error: learn(learnt, error, call.body),
+            )
+            known.merge(learnt)
+        except (FilteredError, LimitError) as error:
+            replies[number] = error
+        except FAILURES as error:
+            failed[number] = error
+            alone = isinstance(error, RefusedError) or (isinstance(error, FailedCallError) and error.lacking)
+            if not (alone and replies and len(failed) < GIVE_UP_AFTER):
+                raise UnansweredError(f"{where}: {_unanswered(calls, failed)}", replies) from error
 
     try:
-        for first in islice(left, 1):
+        for first in islice(left, ALONE_AT_MOST):
             await work(first)
+            if isinstance(replies.get(first), dict):
+                break
         await share(left, server.concurrency, work)
-    except FAILURES as error:
-        raise _unanswered(name, found.url, error) from error
     finally:
         await endpoint.close()
-    return [replies[number] for number in range(len(bodies))]
+    if failed:
+        raise UnansweredError(f"{where}: {_unanswered(calls, failed)}", replies)
+    return [replies[number] for number in range(len(calls))]
 
 
-def _unanswered(name: str, url: str, error: Exception) -> UserError:
-    again = "" if isinstance(error, RefusedError) else "; run the same command again to go on"
-    return UserError(f"{name} {url}: {error}{again}")
+def _unanswered(calls: Sequence[Asked], failed: Mapping[int, Exception]) -> str:
+    """What went wrong, of which prompts, and whether to try again."""
+    (first, *others), error = failed, list(failed.values())[-1]
+    if isinstance(error, ServerError):
+        return f"{error}; {AGAIN}" if error.passes else str(error)
+    error = failed[first]
+    more = f" ({len(others)} more failed: {', '.join(calls[number].prompt_id for number in others)})" if others else ""
+    said = f"prompt '{calls[first].prompt_id}': {error}{more}"
+    if isinstance(error, FailedCallError):
+        otherwise = ", or take the prompt out where it stays so" if error.lacking else ""
+        return f"{said}; {AGAIN}{otherwise}"
+    return said

@@ -195,7 +195,7 @@ def _lines(run: str, path: Path) -> Iterator[Line]:
                 yield run, where, number, row
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error})") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}:{number}: not valid JSON in UTF-8 ({error})") from error
 
 

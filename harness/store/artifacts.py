@@ -4,6 +4,7 @@
 <store>/work/<stage>-<key>/…       a stage's workspace: survives a kill, becomes the artifact by one rename
 <store>/locks/<stage>-<key>.lock   one lock a key, released by the system when its holder dies
 <store>/corrupt/<stage>-<key>-<n>/… an artifact whose files are no longer those of its manifest
+<store>/kept/<what>/<key>.json     what was found out of things outside once, and follows from its key alone
 <store>/digests.json               digests of artifacts' files, and of files outside the store, by path, size and mtime
 """
 
@@ -13,6 +14,7 @@ import contextlib
 import itertools
 import json
 import shutil
+import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,8 +23,9 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from harness.core.disk import writing
 from harness.core.errors import UserError
-from harness.core.files import file_sha256, write_atomically
+from harness.core.files import canonical_hash, file_sha256, write_atomically
 
 MANIFEST = "manifest.json"
 MANIFEST_FIELDS: dict[str, type | tuple[type, ...]] = {
@@ -32,7 +35,7 @@ MANIFEST_FIELDS: dict[str, type | tuple[type, ...]] = {
     "created": str,
     "files": dict,
 }
-NO_STAGES = frozenset({"work", "locks", "corrupt"})  # folders of a store that hold no artifacts
+NO_STAGES = frozenset({"work", "locks", "corrupt", "kept"})  # folders of a store that hold no artifacts
 STORE_VARIABLE = "DADPO_HARNESS_STORE"
 
 
@@ -137,7 +140,7 @@ class Store:
     def making(self, ref: str) -> Iterator[Path]:
         """The workspace for an artifact, under its lock. What an interrupted attempt left is still in it."""
         work = self.workspace(ref)
-        with self._lock(work.name):
+        with writing(work), self._lock(work.name):
             work.mkdir(parents=True, exist_ok=True)
             yield work
 
@@ -169,6 +172,9 @@ class Store:
             "files": files,
         }
         write_atomically(work / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
+        usual = stat.S_IMODE((work / MANIFEST).stat().st_mode)
+        for name in files:  # safetensors' are their owner's alone, whatever the umask
+            (work / name).chmod(usual)
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.exists():  # without a manifest: not an artifact
             shutil.rmtree(target)
@@ -214,6 +220,17 @@ class Store:
             known = [*stamp, file_sha256(path)]
             self._remember({name: known})
         return str(known[2])
+
+    def recall(self, what: str, key: Any, find_out: Callable[[], Any]) -> Any:
+        """Plain data that follows from `key` alone: as it was kept, else found out now, and kept. Nothing is lost where
+        it is gone."""
+        file = self.root / "kept" / what / f"{canonical_hash(key)[:32]}.json"
+        try:
+            return json.loads(file.read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValueError):
+            found = find_out()
+            write_atomically(file, json.dumps(found, ensure_ascii=False) + "\n")
+            return found
 
     def _digests(self) -> dict[str, list[Any]]:
         """What is remembered; read again where it has been written since."""

@@ -17,7 +17,7 @@ from pathlib import Path
 from harness.core.files import canonical_hash, write_atomically
 from harness.core.records import Ref
 from harness.methods import methods
-from harness.models.folders import SAFETENSORS, patterns
+from harness.models.folders import SAVED
 from harness.models.specs import ModelSpec, model_spec
 from harness.results.schema import Results
 from harness.run.road import Road
@@ -74,7 +74,7 @@ def source_of(name: str, specs: Mapping[str, ModelSpec] | None = None) -> Source
 
 def is_stock(name: str) -> bool:
     """Whether a file is one that `from_pretrained` reads: the rest of an artifact is the harness's own."""
-    return "/" not in name and any(fnmatch.fnmatch(name, pattern) for pattern in patterns(code=True))
+    return "/" not in name and any(fnmatch.fnmatch(name, pattern) for pattern in SAVED)
 
 
 def _take(ref: Ref, store: Store, folder: Path) -> None:
@@ -91,7 +91,7 @@ def _take(ref: Ref, store: Store, folder: Path) -> None:
 def _same(source: Path, target: Path) -> bool:
     if not target.is_file():
         return False
-    if fnmatch.fnmatch(source.name, SAFETENSORS):
+    if source.suffix == ".safetensors":
         mine, theirs = source.stat(), target.stat()
         copied = (mine.st_size, mine.st_mtime_ns) == (theirs.st_size, theirs.st_mtime_ns)
         return copied or source.samefile(target)
@@ -102,9 +102,13 @@ def _put(source: Path, target: Path) -> None:
     """Whole or as before: made beside it, then renamed."""
     partial = target.with_name(f".{target.name}.partial")
     partial.unlink(missing_ok=True)
-    if not (fnmatch.fnmatch(source.name, SAFETENSORS) and _linked(source, partial)):
-        shutil.copy2(source, partial)
-    partial.replace(target)
+    try:
+        if not (source.suffix == ".safetensors" and _linked(source, partial)):
+            shutil.copy2(source, partial)
+        partial.replace(target)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
 
 
 def _linked(source: Path, target: Path) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from harness.core.errors import UserError
 from harness.core.hub import of_the_hub, offline, within
-from harness.models.folders import patterns
+from harness.models.folders import SAVED
 from harness.students.card import last_part
 from harness.students.folders import CARD, as_word, folder_names
 
@@ -70,7 +70,7 @@ def push(folders: Mapping[str, Path], repositories: Mapping[str, str], said: Cal
                 repo_id=repository,
                 folder_path=folders[name],
                 commit_message=f"{name}, trained and judged by dadpo-harness",
-                allow_patterns=[*patterns(code=True), CARD],
+                allow_patterns=[*SAVED, CARD],
                 delete_patterns=["*.safetensors", "*.safetensors.index.json"],  # shards of an earlier student
             )
         except Exception as error:

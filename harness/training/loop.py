@@ -325,8 +325,13 @@ def _save(folder: Path, step: int, model: Any, optimizer: Any, main: bool) -> No
         # a frozen weight's second name, as of a tied head, is not left out of them
         weights = {name: weight for name, weight in weights.items() if name in moments["state"]}
         beside = folder / f"{CHECKPOINT}.tmp"
-        torch.save({"step": step, "model": weights, "optimizer": moments}, beside)
-        beside.replace(folder / CHECKPOINT)
+        try:
+            with beside.open("wb") as file:  # a path's own writer does not say why it failed
+                torch.save({"step": step, "model": weights, "optimizer": moments}, file)
+            beside.replace(folder / CHECKPOINT)
+        except BaseException:
+            beside.unlink(missing_ok=True)
+            raise
 
 
 def _resume(folder: Path, model: Any, optimizer: Any, main: bool) -> int:

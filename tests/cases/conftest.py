@@ -47,31 +47,35 @@ class Case:
     def run(self, *options: str | Path) -> Ended:
         """Make a run into `out`, which is not there before."""
         shutil.rmtree(self.out, ignore_errors=True)
-        short: Mapping[str, object] = {
-            "train_sampling.max_new_tokens": self.tokens,
-            "eval_sampling.max_new_tokens": self.tokens,
-            "training.batch_size": 2,
-        }
-        sets = [part for name, value in {**short, **self.settings}.items() for part in ("--set", f"{name}={value}")]
-        ended: Ended = self.cli("run", *self._asked(f"in:{self.evaluation}"), *sets, "--out", self.out, *options)
+        ended: Ended = self.cli(*self.command(), *options)
         return ended
 
-    def plan(self) -> Ended:
-        ended: Ended = self.cli("plan", *self._asked(str(self.evaluation)))
+    def command(self) -> list[str | Path]:
+        """What makes such a run."""
+        return ["run", *self._asked(), "--out", self.out]
+
+    def plan(self, *options: str | Path) -> Ended:
+        ended: Ended = self.cli("plan", *self._asked(), *options)
         return ended
 
     def example(self, *options: str | Path) -> Ended:
-        ended: Ended = self.cli("show-example", *self._asked(str(self.evaluation)), *options)
+        ended: Ended = self.cli("show-example", *self._asked(), *options)
         return ended
 
     def results(self) -> dict[str, Any]:
         data: dict[str, Any] = json.loads((self.out / "results.json").read_text(encoding="utf-8"))
         return data
 
-    def _asked(self, evaluation: str) -> list[str | Path]:
+    def _asked(self) -> list[str | Path]:
+        short: Mapping[str, object] = {
+            "train_sampling.max_new_tokens": self.tokens,
+            "eval_sampling.max_new_tokens": self.tokens,
+            "training.batch_size": 2,
+        }
+        sets = [part for name, value in {**short, **self.settings}.items() for part in ("--set", f"{name}={value}")]
         models: list[str | Path] = ["--student", self.student, "--teacher", self.teacher, "--methods", self.methods]
-        prompts: list[str | Path] = ["--train-prompts", self.training, "--eval", evaluation]
-        return [*models, "--controls", "none", "--judge", self.judge, *prompts]
+        prompts: list[str | Path] = ["--train-prompts", self.training, "--eval", f"in:{self.evaluation}"]
+        return [*models, "--controls", "none", "--judge", self.judge, *prompts, *sets]
 
 
 def refused(ended: Ended) -> str:

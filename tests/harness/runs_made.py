@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from harness.reports import board
 from harness.results.folder import as_json, collect, write_run
 from harness.results.manifest import make_manifest
 from harness.results.schema import Results
-from harness.run.jobs import PROMPTS, RESPONSES, VERDICTS, Job, JudgeJob, PromptsJob, RespondJob, TrainJob
+from harness.run.jobs import LEFT_OUT, PROMPTS, RESPONSES, VERDICTS, Job, JudgeJob, PromptsJob, RespondJob, TrainJob
 from harness.run.road import Road, build_road
 from harness.store import MANIFEST, Store
 from tests.harness.tabular import BOTH, verdict
@@ -22,6 +22,7 @@ from tests.harness.tabular import BOTH, verdict
 WIN, LOSS, TIE, FLIP = (1.0, 1.0), (0.0, 0.0), (0.5, 0.5), (1.0, 0.0)
 Said = tuple[float | None, ...]  # a preference in both orders, or in none; None failed
 Say = Callable[[str, int], Said]  # candidate and number of the prompt → what the judge said
+REASON = "refused by its moderator (400: no)"
 COMMAND = "python -m harness run --student small"
 FACTS: dict[str, Any] = {"steps": 3, "tokens": 1234, "prompts_cut": 0, "retokenised": False}
 
@@ -56,10 +57,18 @@ class Run:
         return next(ref for ref, job in self.road.jobs.items() if job.label == label)
 
 
-def make_folder(root: Path, name: str = "run", say: Say = by_number, prompts: int = 4, **layer: Any) -> Run:
+def make_folder(
+    root: Path,
+    name: str = "run",
+    say: Say = by_number,
+    prompts: int = 4,
+    left_out: Mapping[str, str] | None = None,
+    **layer: Any,
+) -> Run:
     """A run's folder, root/name, of the configuration in `layer`; runs of one root share inputs and store.
 
     A pair of `small` and `large`, SFT and dDPO, a judge that reads, an in-domain set `near` and another one, `far`.
+    left_out: the teacher is behind a server, which gives no answer to a prompt, by whose responses these would be.
     """
     root.mkdir(exist_ok=True)
     for model in ("small", "large", "huge"):
@@ -73,9 +82,12 @@ def make_folder(root: Path, name: str = "run", say: Say = by_number, prompts: in
     for found, count in (("train", 3), ("near", prompts), ("far", prompts)):
         write_jsonl(inputs / f"{found}.jsonl", [{"id": f"p{n}", "prompt": f"{found} {n}?"} for n in range(count)])
     judge = {"name": "openai:m", "base_url": "http://me:pa55word@host/v1", **layer.pop("judge", {})}
+    teacher = str(root / layer.pop("teacher", "large"))
+    served = {"teacher_server": {"base_url": "http://host/v1", "model": teacher}} if left_out is not None else {}
     given = {
         "student": str(root / "small"),
-        "teacher": str(root / layer.pop("teacher", "large")),
+        "teacher": teacher,
+        **served,
         "methods": ["sft", "ddpo"],
         "controls": "none",
         "contrasts": [["ddpo", "sft"]],
@@ -87,7 +99,7 @@ def make_folder(root: Path, name: str = "run", say: Say = by_number, prompts: in
     store = Store(root / "artifacts")
     road = build_road(layers.resolve([given]), store, download=False)
     for job in road.jobs.values():
-        _make(job, road, store, say)
+        _make(job, road, store, say, left_out or {})
     results, made = collect(road, store, COMMAND)
     out = root / name
     write_run(out, road, store, results, made, board.board_markdown([results]))
@@ -95,7 +107,7 @@ def make_folder(root: Path, name: str = "run", say: Say = by_number, prompts: in
     return Run(out, store, road, results)
 
 
-def _make(job: Job, road: Road, store: Store, say: Say) -> None:
+def _make(job: Job, road: Road, store: Store, say: Say, left_out: Mapping[str, str]) -> None:
     if store.has(job.ref):
         return
     facts: dict[str, Any] = {}
@@ -105,13 +117,18 @@ def _make(job: Job, road: Road, store: Store, say: Say) -> None:
                 write_jsonl(work / PROMPTS, road.prompts[job.ref].prompts)
             case RespondJob():
                 rows = [_response(job, n, prompt) for n, prompt in enumerate(road.prompts[job.prompts].prompts)]
+                none = left_out.get(job.label.removeprefix("responses: "))
+                rows = [row for row in rows if row.prompt_id != none]
                 write_jsonl(work / RESPONSES, rows)
                 facts = {"responses": len(rows), "tokens": sum(len(row.token_ids) for row in rows), "cut": 1}
+                facts |= {LEFT_OUT: {none: REASON}} if none else {}
             case TrainJob():
                 write_jsonl(work / METRICS, [{"step": step, "loss": 1 / step} for step in (1, 2, 3)])
                 facts = FACTS
             case JudgeJob():
                 rows = _verdicts(job, road.prompts[job.prompts].prompts, say)
+                none = [store.read(ref).facts.get(LEFT_OUT, {}) for ref in (job.candidate, job.reference)]
+                rows = [row for row in rows if not any(row.prompt_id in ids for ids in none)]
                 write_jsonl(work / VERDICTS, rows)
                 facts = {"input_tokens": 100 * len(rows), "output_tokens": len(rows)}
                 if any(row.unanswered for row in rows):

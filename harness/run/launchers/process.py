@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.core.errors import UserError
+from harness.core.files import write_atomically
 from harness.core.progress import Tick
 from harness.core.records import Facts
 from harness.run.jobs import Job
@@ -61,7 +62,7 @@ def in_child(
     """
     with resident.only(()), tempfile.TemporaryDirectory(prefix="dadpo-harness-") as folder:
         job_file = Path(folder) / "job.json"
-        job_file.write_text(job.model_dump_json(), encoding="utf-8")
+        write_atomically(job_file, job.model_dump_json())
         environment = {**os.environ, STORE_VARIABLE: str(store.root.absolute()), **(added or {})}
         status, lines = _follow(command(job_file, work.absolute()), environment, tick)
         facts = _left(job_file.with_suffix(FACTS))

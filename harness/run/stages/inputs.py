@@ -15,7 +15,7 @@ from harness.core.records import Facts, Prompt, Response, read_records
 from harness.logprobs.batching import Example
 from harness.models import chat, tokenizers
 from harness.models.reference import Model
-from harness.run.jobs import PROMPTS, RESPONSES
+from harness.run.jobs import LEFT_OUT, PROMPTS, RESPONSES
 from harness.run.reading import ResponseKey, load_scores
 from harness.store import Store
 
@@ -30,6 +30,20 @@ def load_responses(ref: str, store: Store) -> list[Response]:
 
 def responses_by_key(ref: str, store: Store) -> dict[ResponseKey, Response]:
     return {(row.prompt_id, row.sample): row for row in load_responses(ref, store)}
+
+
+def joined(refs: Sequence[str], store: Store, beside: Sequence[str] = ()) -> list[dict[ResponseKey, Response]]:
+    """The responses of several artifacts on the same keys. A prompt that the server of one of them, or of one of those
+    `beside` them, gives no answer to is left out of all.
+
+    Raises:
+        UserError: they do not hold the same prompts and samples.
+    """
+    left_out = {name for ref in (*refs, *beside) for name in store.read(ref).facts.get(LEFT_OUT, ())}
+    tables = [{key: row for key, row in responses_by_key(ref, store).items() if key[0] not in left_out} for ref in refs]
+    for ref, table in zip(refs, tables, strict=True):
+        require_same_keys(ref, table, refs[0], tables[0])
+    return tables
 
 
 @dataclass(frozen=True)
@@ -56,18 +70,17 @@ def data_of(
 ) -> ReadExamples:
     """Prompts with one response from each artifact, joined on (prompt id, sample), in the first one's order.
 
-    Ids that this tokenizer's model could have generated are taken as they are; other responses are split anew.
+    Ids that this tokenizer's model could have generated are taken as they are; other responses are split anew. Prompts
+    without an answer are left out (`joined`).
     """
     encoded = {prompt.id: chat.encode_chat(tokenizer, prompt.messages) for prompt in load_prompts(prompts, store)}
     own = tokenizers.tokenizer_fingerprint(tokenizer)
     foreign = [store.read(ref).facts["tokenizer"] != own for ref in responses]
     tables = [
-        {key: response_ids(tokenizer, row, other) for key, row in responses_by_key(ref, store).items()}
-        for ref, other in zip(responses, foreign, strict=True)
+        {key: response_ids(tokenizer, row, other) for key, row in table.items()}
+        for table, other in zip(joined(responses, store), foreign, strict=True)
     ]
     keys = list(tables[0])
-    for ref, table in zip(responses, tables, strict=True):
-        require_same_keys(ref, table, responses[0], keys)
     examples = [
         Example(
             index=index,

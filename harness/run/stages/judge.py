@@ -21,6 +21,7 @@ from harness.models.locate import model_folder
 from harness.run.jobs import EMBEDDINGS, UNANSWERED, VERDICTS, EmbedJob, JudgeJob
 from harness.run.reading import MEASURING
 from harness.run.stages.inputs import (
+    joined,
     load_prompts,
     load_responses,
     require_made_of,
@@ -40,8 +41,8 @@ def embed_stage(job: EmbedJob, store: Store, work: Path, tick: Tick) -> Facts:
 def judge_stage(job: JudgeJob, store: Store, work: Path, tick: Tick) -> Facts:
     judge = open_judge(job.judge, job.judging, checkpoint_in(store, job.checkpoint), job.vllm)
     prompts = {prompt.id: prompt for prompt in load_prompts(job.prompts, store)}
-    candidates, references = responses_by_key(job.candidate, store), responses_by_key(job.reference, store)
-    require_same_keys(job.candidate, candidates, job.reference, references)
+    samples = [job.samples] if job.samples else []  # of these, a prompt has several
+    candidates, references = joined([job.candidate, job.reference], store, beside=samples)
     measured = {name: _measurements(job, name, store) for name in judge.measures}
     comparisons = [
         Comparison(prompts[key[0]], row, references[key], {name: table[key[0]] for name, table in measured.items()})
@@ -71,6 +72,7 @@ def _measurements(job: JudgeJob, name: str, store: Store) -> dict[str, Measureme
     return {
         prompt_id: Measurement(values[0], tables["reference"][prompt_id][0], np.stack(tables["samples"][prompt_id]))
         for prompt_id, values in tables["candidate"].items()
+        if prompt_id in tables["reference"] and prompt_id in tables["samples"]  # else it is left out
     }
 
 

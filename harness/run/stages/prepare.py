@@ -9,7 +9,7 @@ import torch
 from harness.core.files import file_sha256
 from harness.core.progress import Tick
 from harness.core.records import Facts, write_jsonl
-from harness.models import convert, loading, pruning
+from harness.models import convert, loading, pruning, weights
 from harness.models.locate import folder_digest, model_folder, unchanged
 from harness.prompts import read_set
 from harness.run.jobs import PROMPTS, ConvertJob, PromptsJob, PruneJob
@@ -25,11 +25,20 @@ def prompts_stage(job: PromptsJob, store: Store, work: Path, tick: Tick) -> Fact
 
 
 def convert_stage(job: ConvertJob, store: Store, work: Path, tick: Tick) -> Facts:
-    if job.format == "pickled":
-        unchanged(Path(job.path), folder_digest(Path(job.path), store, pickled=True), job.digest)
-        return convert.to_safetensors(Path(job.path), work, tick)
-    unchanged(Path(job.path), file_sha256(Path(job.path)), job.digest)
-    return convert.dequantise_gguf(Path(job.path), work)
+    path = Path(job.path)
+    if job.format == "gguf":
+        unchanged(path, file_sha256(path), job.digest)
+        facts = convert.dequantise_gguf(path, work)
+    else:
+        unchanged(path, folder_digest(path, store, pickled=True), job.digest)
+        if job.base is None:
+            facts = convert.to_safetensors(path, work, tick)
+        else:
+            base = model_folder(job.base, store)
+            facts = convert.merge_adapter(path, base, work, job.base.remote_code)
+    if weights.is_language_model(work):
+        weights.check_checkpoint(work)
+    return facts
 
 
 def prune_stage(job: PruneJob, store: Store, work: Path, tick: Tick) -> Facts:

@@ -51,6 +51,9 @@ def train_stage(job: TrainJob, store: Store, work: Path, tick: Tick) -> Facts:
             _, unknown = model.load_state_dict(whole, strict=False)
             assert not unknown, f"trained weights without a place: {unknown}"
         trained = adapters.without_adapter(model.causal_lm)
+        # whoever loads it stops where it has learnt to end, which its base's may not say
+        stops = chat.stop_ids(trained, tokenizer)
+        trained.generation_config.eos_token_id = stops if len(stops) > 1 else next(iter(stops), None)
         loading.save_checkpoint(trained, tokenizer, work)
         (work / loop.CHECKPOINT).unlink(missing_ok=True)
     pairs = method.data == "pairs"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from harness.core.errors import UserError
-from harness.core.section import Names, OfTheMachine, Section, machine_settings, validated
+from harness.core.section import Names, OfTheMachine, Section, machine_settings, parse_yaml, validated
 
 
 class Engine(Section):
@@ -37,6 +37,30 @@ def test_settings_of_the_machine_are_taken_and_never_written() -> None:
 def test_names_are_each_once(names: list[str], said: str) -> None:
     with pytest.raises(UserError, match=f"'names': Value error, {said}"):
         validated(Run, {"names": names})
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("seed: 1\nengine: {length: 2}\nseed: 3\n", r"a\.yaml:3: malformed YAML \(the key 'seed' is there twice\)"),
+        ("engine: {length: 2, length: 3}", r"a\.yaml:1: malformed YAML \(the key 'length' is there twice\)"),
+        ("engine: &it {other: *it}", "found unconstructable recursive node"),
+        ("engine: &it [*it]", "found unconstructable recursive node"),
+        ("[" * 20_000 + "]" * 20_000, "it is nested too deep"),
+        ("seed: 2020-13-45", "month must be in"),
+        ("seed: " + "9" * 5000, "5000 digits"),
+    ],
+)
+def test_yaml_that_is_refused(text: str, says: str) -> None:
+    with pytest.raises(UserError, match=says) as caught:
+        parse_yaml(text, "a.yaml")
+    assert len(caught.value.lines) == 1
+
+
+def test_yaml_may_use_what_it_has_said_before() -> None:
+    text = "base: &it {seed: 1, names: [a]}\nrun: {<<: *it, seed: 2}\nagain: *it\n"
+    base = {"seed": 1, "names": ["a"]}
+    assert parse_yaml(text, "a.yaml") == {"base": base, "run": {**base, "seed": 2}, "again": base}
 
 
 @pytest.mark.parametrize("key", ["engine", "other"])

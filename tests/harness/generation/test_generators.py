@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import weakref
 from collections.abc import Callable, Iterator
@@ -21,7 +22,7 @@ from harness.generation.protocol import Draw, Drawn, Request, Sampling
 from harness.generation.server import ServerGenerator
 from harness.generation.vllm import VLLMGenerator
 from harness.models import loading
-from harness.models.chat import encode_chat, encode_response
+from harness.models.chat import encode_chat, encode_response, stop_ids
 from harness.models.control_tokens import without_control_tokens
 from harness.models.loading import load_model
 from harness.models.reference import Model
@@ -30,7 +31,7 @@ from harness.serving.resident import let_go_of_all
 from harness.serving.settings import VLLM, ModelServer
 from harness.serving.vllm_process import VLLMProcess, vllm_process
 from tests import serving
-from tests.harness.making import TEXTS, respond_job
+from tests.harness.making import TEXTS, respond_job, saved
 from tests.serving import Call, Fault, Reply, Server, completion
 
 HOW = Draw(Sampling(temperature=0.7, top_p=0.9, max_new_tokens=12), seed=3, purpose="chosen")
@@ -236,12 +237,62 @@ def test_it_stops_where_the_model_in_this_process_would(
     assert said()[1]["stop_token_ids"] == sorted(wanted)
 
 
-def test_it_stops_at_the_tokenizer_s_end_where_a_folder_has_no_generation_config(
+def test_where_a_folder_has_no_generation_config_its_config_says_where_it_stops(
     tmp_path: Path, folder: Path, said: Callable[[], list[dict[str, Any]]]
 ) -> None:
-    load_tokenizer(folder).save_pretrained(tmp_path / "bare")
-    in_vllm(tmp_path / "bare").draw([Request("p0/0", (), [5, 6])], HOW)
-    assert said()[1]["stop_token_ids"] == [END]
+    """As transformers reads it."""
+    bare = Path(shutil.copytree(folder, tmp_path / "bare"))
+    (bare / "generation_config.json").unlink()
+    config = json.loads((bare / "config.json").read_text())
+    (bare / "config.json").write_text(json.dumps({**config, "eos_token_id": [7, 9]}))
+    in_vllm(bare).draw([Request("p0/0", (), [5, 6])], HOW)
+    assert said()[1]["stop_token_ids"] == [END, 7, 9]
+    assert stop_ids(load_model(bare, torch.float32), load_tokenizer(bare)) == [END, 7, 9]
+
+
+# ---- where the chat template ends a turn
+
+
+@pytest.fixture
+def base(tmp_path: Path, folder: Path) -> Path:
+    """As a base model of Qwen's: its chat template ends turns with <|im_end|>, and all that it says of itself is that
+    <|endoftext|> ends a text. What it says is one or the other, or the letter Q."""
+    tokenizer = load_tokenizer(folder)
+    tokenizer.eos_token = "<|endoftext|>"
+    model = load_model(folder, torch.float32)
+    with torch.no_grad():  # one dimension of the residual stream is constant, and so gives each token a bias
+        model.model.embed_tokens.weight[:, 0] = 4
+        for layer in model.model.layers:
+            layer.self_attn.o_proj.weight[0] = layer.mlp.down_proj.weight[0] = 0
+        head = torch.zeros_like(model.lm_head.weight)
+        head[:, 0] = -40
+        head[[0, END, *tokenizer.convert_tokens_to_ids(["Q"])], 0] = 1
+        model.lm_head.weight = torch.nn.Parameter(head)
+    model.config.tie_word_embeddings = False
+    model.config.eos_token_id = model.generation_config.eos_token_id = 0
+    return saved(tmp_path / "base", model, tokenizer)
+
+
+def test_a_model_stops_where_its_chat_template_ends_a_turn_and_where_it_says_itself(base: Path) -> None:
+    """A response that stopped elsewhere than at the turn's end is left as it was drawn."""
+    rows = [row_of(base, f"p{number}/0", text) for number, text in enumerate(TEXTS * 4)]
+    found = LocalGenerator(base, load_tokenizer(base)).draw(rows, Draw(Sampling(max_new_tokens=12), 3, "chosen"))
+    ends = [drawn.token_ids[-1] for drawn in found if drawn.finish == "stop"]
+    assert {*ends} == {0, END} and len(ends) > 15
+    for drawn in found:
+        text = drawn.token_ids[:-1] if drawn.finish == "stop" else drawn.token_ids
+        assert drawn.text == "Q" * len(text)
+
+
+def test_vllm_stops_where_its_chat_template_ends_a_turn(base: Path, said: Callable[[], list[dict[str, Any]]]) -> None:
+    in_vllm(base).draw([Request("p0/0", (), [5, 6])], HOW)
+    assert said()[1]["stop_token_ids"] == [0, END]
+
+
+def test_a_server_s_responses_end_where_the_chat_template_ends_a_turn(base: Path) -> None:
+    with Server(lambda call: completion("Yes.")) as server:
+        (drawn,) = at(server, base).draw([row_of(base, "p0/0", "Hi!")], HOW)
+    assert drawn.token_ids[-1] == END and drawn.text == "Yes."
 
 
 def test_of_vllm_and_a_model_in_this_process_one_is_loaded(
@@ -345,9 +396,106 @@ def test_what_passes_by_is_asked_for_again(folder: Path, rows: list[Request]) ->
     assert len(server.calls) == 2 * len(rows)
 
 
+def refusing(call: Call, *names: str) -> Reply:
+    """A server that takes none of these parameters, one after the other."""
+    for name in names:
+        if name in call.body:
+            return serving.status(400, f"Unsupported parameter: '{name}'.", param=name)
+    return echoed(call)
+
+
+PLAIN = Draw(Sampling(max_new_tokens=12), seed=3, purpose="chosen")
+
+
+def test_what_a_server_does_not_take_is_learnt_once_for_all_batches(folder: Path, rows: list[Request]) -> None:
+    with Server(lambda call: refusing(call, "seed", "max_tokens", "top_p", "temperature")) as server:
+        generator = at(server, folder)
+        for batch in (rows[:2], rows[2:]):
+            found = generator.draw(batch, PLAIN)
+            assert [drawn.without for drawn in found] == [("seed", "temperature", "top_p")] * len(batch)
+    assert len(server.calls) == len(rows) + 4
+    assert all(set(c.body) == {"model", "messages", "max_completion_tokens"} for c in server.calls[4:])
+
+
+@pytest.mark.parametrize(
+    ("sampling", "names", "lost"),
+    [
+        (Sampling(temperature=0.7), ["temperature"], "temperature"),
+        (Sampling(temperature=0), ["temperature"], "temperature"),
+        (Sampling(top_p=0.9), ["seed", "top_p"], "top_p"),
+        (Sampling(), ["max_tokens", "max_completion_tokens"], "max_tokens"),
+    ],
+    ids=str,
+)
+def test_what_shapes_a_response_is_never_left_out(
+    folder: Path, rows: list[Request], sampling: Sampling, names: list[str], lost: str
+) -> None:
+    words = f"does not take {lost} .*; set train_sampling and eval_sampling to what it takes"
+    with Server(lambda call: refusing(call, *names)) as server, pytest.raises(UserError, match=words) as caught:
+        at(server, folder).draw(rows, Draw(sampling, 3, "chosen"))
+    assert "\n" not in str(caught.value) and "again" not in str(caught.value)
+    assert len(server.calls) == len(names)
+
+
+THOUGHT = {"role": "assistant", "content": None, "reasoning_content": "Hm."}
+
+
+def alone(finish: str) -> Reply:
+    """Thoughts without an answer."""
+    return serving.to_json("thoughts", {"choices": [{"message": THOUGHT, "finish_reason": finish}]})
+
+
+@pytest.mark.parametrize(
+    ("reply", "why"),
+    [
+        (serving.status(400, "no", code="content_filter"), "refused by its moderator (400: no)"),
+        (serving.status(403, "Your input was flagged"), "refused by its moderator (403: Your input was flagged)"),
+        (completion("Half of", finish="content_filter"), "refused by its moderator (content_filter)"),
+        (
+            serving.to_json("blocked", {"promptFeedback": {"blockReason": "SAFETY"}}),
+            "refused by its moderator (blocked)",
+        ),
+        (alone("length"), "its thoughts took the whole limit of 12 tokens: raise the sampling's max_new_tokens"),
+        (alone("stop"), "thoughts alone, and no answer after them"),
+        (
+            serving.status(400, "could not finish, the limit was reached"),
+            "its thoughts took the whole limit of 12 tokens: raise the sampling's max_new_tokens "
+            "(400: could not finish, the limit was reached)",
+        ),
+    ],
+    ids=lambda value: value.name if isinstance(value, Reply) else "",
+)
+@pytest.mark.parametrize("at_number", [0, 3])
+def test_a_prompt_without_an_answer_says_why_and_the_others_have_theirs(
+    folder: Path, rows: list[Request], reply: Reply, why: str, at_number: int
+) -> None:
+    with Server(
+        lambda call: reply if call.body["messages"][0]["content"] == TEXTS[at_number] else echoed(call)
+    ) as server:
+        found = at(server, folder).draw(rows, HOW)
+    assert len(server.calls) == len(rows)  # it is asked once
+    assert found[at_number] == Drawn(token_ids=(), text="", finish="stop", left_out=why)
+    others = [drawn for number, drawn in enumerate(found) if number != at_number]
+    assert all(drawn.text.startswith("You said: ") and not drawn.left_out for drawn in others)
+
+
+@pytest.mark.parametrize(
+    ("name", "prompt_id"), [("p0/0", "p0"), ("a/b/3/0", "a/b/3"), ("p/turn 1/2/turn 1", "p/turn 1"), ("odd", "odd")]
+)
+def test_a_row_is_of_a_prompt(name: str, prompt_id: str) -> None:
+    assert Request(name, (), []).prompt_id == prompt_id
+
+
+def test_a_refusal_in_words_is_an_answer(folder: Path, rows: list[Request]) -> None:
+    with Server(lambda call: serving.refusal()) as server:
+        (drawn,) = at(server, folder).draw(rows[:1], HOW)
+    assert drawn.text == "I'm sorry, I can't help with that." and drawn.finish == "stop" and not drawn.left_out
+
+
 KEY = "sk-1234567890abcdef"
 LEAKY = f"no {KEY} and no me:pa55word please\nsecond line"
 ON = "; run the same command again to go on"
+OR = f"{ON}, or take the prompt out where it stays so"
 
 
 @pytest.mark.parametrize("at_number", [0, 3])
@@ -358,10 +506,11 @@ ON = "; run the same command again to go on"
         (serving.status(402, LEAKY), rf"has no quota left \(402: no \*\*\* .+\){ON}$"),
         (serving.status(400, LEAKY), r"400: no \*\*\* and no .+ second line$"),
         (serving.malformed_json(), rf"a reply that is not JSON \(2 tries\){ON}$"),
-        (serving.null_content(), rf"a reply without a text \(2 tries\){ON}$"),
-        (serving.empty_choices(), rf"a reply without a choice \(2 tries\){ON}$"),
-        (serving.unicode_reply(), rf"half a surrogate pair, which is not text \(2 tries\){ON}$"),
-        (completion("x", finish="content_filter"), rf"a reply that ended by 'content_filter' \(2 tries\){ON}$"),
+        (serving.null_content(), rf"a reply without a text \(2 tries\){OR}$"),
+        (serving.empty_choices(), rf"a reply without a choice \(2 tries\){OR}$"),
+        (serving.unicode_reply(), rf"half a surrogate pair, which is not text \(2 tries\){OR}$"),
+        (completion("x", finish="error"), rf"a reply that ended by 'error' \(2 tries\){OR}$"),
+        (completion("x", finish=f"{KEY}!"), rf"a reply that ended by '\*\*\*!' \(2 tries\){OR}$"),
     ],
     ids=lambda value: value.name if isinstance(value, Reply) else "",
 )
@@ -378,6 +527,7 @@ def test_a_call_that_fails_is_one_line_without_a_secret(
             generator.draw(rows, HOW)
     said = str(caught.value)
     assert "\n" not in said and KEY not in said and "pa55word" not in said
+    assert "no quota" in said or f"prompt 'p{at_number}'" in said
     assert "pa55word" not in str(generator.versions)
     assert at_number or {call.body["messages"][0]["content"] for call in server.calls} == {bad}
 

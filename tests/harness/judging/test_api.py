@@ -449,11 +449,15 @@ def test_a_question_that_gets_no_answer_is_failed_after_so_many_calls(
         (serving.wrong_letter(), "probability"),
         (serving.unicode_reply(), "probability"),
         (serving.unicode_reply("A\ud800\U0001f600\x00\u2028"), "probability"),
-        (completion("A", [("\ud800", -0.1)], finish="\udfff"), "finish: ?"),
+        (completion("A", [("\ud800", -0.1)], finish="STOP"), "finish: stop"),
         (completion(None, refusal="\ud800 no"), "a refusal"),
-        (serving.to_json("list", {**json.loads(GOOD.body), "choices": [{"message": {"content": ["A"]}}]}), "finish"),
-        (serving.to_json("no message", {**json.loads(GOOD.body), "choices": [{}]}), "no text"),
-        (serving.to_json("odd message", {**json.loads(GOOD.body), "choices": [{"message": "A"}]}), "no text"),
+        (serving.to_json("list", {**json.loads(GOOD.body), "choices": [{"message": {"content": ["?"]}}]}), "unsaid"),
+        (completion("", finish="content_filter"), "a moderator refused it (finish: content_filter)"),
+        (completion("", finish="FinishReason.SAFETY"), "a moderator refused it (finish: safety)"),
+        (serving.status(400, "no", code="content_filter"), "a moderator refused it (400: no)"),
+        (serving.status(403, "Your input was flagged."), "a moderator refused it (403: Your input was flagged.)"),
+        (serving.to_json("blocked", {"promptFeedback": {"blockReason": "SAFETY"}}), "refused it (finish: blocked)"),
+        (serving.status(400, "could not finish, the limit was reached"), "of a letter: another judge.form gives it"),
     ],
 )
 def test_an_answer_without_a_verdict_is_typed_and_can_be_stored(reply: Reply, words: str, tmp_path: Path) -> None:
@@ -757,7 +761,7 @@ def test_a_question_that_is_refused_whatever_is_left_out_teaches_nothing() -> No
 
     def answering(call: Call) -> Reply:
         text = json.dumps(call.body)
-        return status(400, f"flagged: {text}") if "Candidate 5." in text else in_any_form(call)
+        return status(400, f"I will not: {text}") if "Candidate 5." in text else in_any_form(call)
 
     with Server(answering) as server:
         judge = judge_at(server.base_url, concurrency=3)

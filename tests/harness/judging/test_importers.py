@@ -193,6 +193,16 @@ def test_arena_hard_v2() -> None:
     assert "those against 'o3-mini', 'other'" in refused("arena-hard", path, reference="gpt-4")
 
 
+def test_an_arena_row_of_one_game_was_judged_in_one_order() -> None:
+    """`pairwise: False` asks with the baseline first alone."""
+    row = arena("B>A", "A=B")
+    one, mute = row | {"games": row["games"][:1]}, arena2(game2(None))
+    assert told(from_arena_hard([as_lines(one, mute)])) == [
+        ("reference_first", "ok", 0.75),
+        ("reference_first", "unparsable", None),
+    ]
+
+
 def test_arena_games_without_a_label() -> None:
     row = arena(None, "A>>>B")
     row["games"][0]["judgment"] = "\n$ERROR$"
@@ -215,8 +225,12 @@ def test_an_arena_row_that_is_there_twice_keeps_both_games_together() -> None:
         ({"uid": ""}, "'uid' is missing, or neither"),
         ({"baseline": None}, "'baseline' is missing or no text"),
         ({"games": None}, "'games' is no list of two games"),
-        ({"games": [{"score": "A=B"}]}, "'games' is no list of two games"),
-        ({"games": [{"score": 7}, {"score": 7}]}, "a game is no object with a 'score'"),
+        ({"games": []}, "'games' is no list of two games"),
+        ({"games": [game2("A=B")] * 3}, "'games' is no list of two games"),
+        ({"games": [{"score": 7}]}, "'score' is a grade (7): an answer that was graded by itself is in no comparison"),
+        ({"games": [{"score": "8.5"}]}, "'score' is a grade (8.5)"),
+        ({"games": [{"score": 7}, {"score": 7}]}, "'score' is a grade (7)"),
+        ({"games": [{"score": True}]}, "a game is no object with a 'score'"),
         ({"games": [{}, {}]}, "a game is no object with a 'score'"),
         ({"games": ["A", "B"]}, "a game is no object with a 'score'"),
     ],

@@ -166,7 +166,13 @@ def test_what_a_verdict_depends_on_and_nothing_else_is_in_its_key(checkpoints: d
     same = replace(judge, folder=Path("elsewhere"), chunk=1, batch_tokens=1, summary="other")
     assert same.digest == judge.digest
     edited = replace(TEMPLATE, digest="edited")
-    for other in ({"weights": "x"}, {"precision": "bf16"}, {"template": edited}, {"version": 2}, {"name": "n"}):
+    for other in (
+        {"weights": "x"},
+        {"precision": "bf16"},
+        {"template": edited},
+        {"version": judge.version + 1},
+        {"name": "n"},
+    ):
         assert replace(judge, **other).digest != judge.digest
     vllm = VLLMJudge("transformers:tiny", "", TEMPLATE, judge.folder, "weights", "fp32")
     assert vllm.digest != judge.digest

@@ -133,3 +133,53 @@ def test_a_call_that_fails_is_one_line(reply: Reply, message: str) -> None:
         served_log_probs(at(server), PAIRS)
     assert str(caught.value).startswith(f"teacher_server {server.base_url}: ") and "\n" not in str(caught.value)
     assert len(server.calls) == 1
+
+
+def test_once_log_probs_came_a_reply_without_is_a_failed_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.serving.endpoint.FIRST_WAIT", 0.001)
+    faults = [
+        prompt_logprobs(None),
+        serving.to_json("plain", {"choices": [{"index": 0, "text": "x", "finish_reason": "length"}]}),
+        serving.to_json("error", {"choices": [{"error": {"code": 502, "message": "went away"}}]}),
+        serving.to_json("aborted", {"choices": [{"text": "", "finish_reason": "abort", "prompt_logprobs": [None]}]}),
+    ]
+
+    def passing(call: Call) -> Reply:
+        return faults[call.number - 1] if 0 < call.number <= len(faults) else answering(call)
+
+    with Server(passing) as server:
+        sums = served_log_probs(at(server, tries=5, concurrency=1), PAIRS)
+    assert sums.tolist() == [[-17.875, -34.5], [-8.125, -16.375], [-70.125, -2.25]]
+    assert len(server.calls) == 6 + len(faults)
+    monkeypatch.setattr("harness.serving.endpoint.FIRST_WAIT", 0.001)
+    with (
+        Server(lambda call: prompt_logprobs(None) if call.number else answering(call)) as server,
+        pytest.raises(UserError, match=r"prompt 'p1': a reply without prompt_logprobs \(2 tries\)"),
+    ):
+        served_log_probs(at(server, tries=2), [Example(0, [5], ([8],), "p0"), Example(1, [6], ([8],), "p1")])
+
+
+@pytest.mark.parametrize(
+    ("reply", "message"),
+    [
+        (serving.status(400, "flagged"), r": prompt 'p0' with a response to it: 400: flagged; take the prompt out$"),
+        (
+            serving.status(400, "Unrecognized request argument supplied: prompt_logprobs"),
+            r"does not take prompt_logprobs \(400: .*\); daDPO's teacher must be served by one that does",
+        ),
+    ],
+    ids=lambda value: value.name if isinstance(value, Reply) else "",
+)
+def test_a_server_that_refuses_to_read_a_response_is_one_line(reply: Reply, message: str) -> None:
+    with Server(lambda call: reply) as server, pytest.raises(UserError, match=message) as caught:
+        served_log_probs(at(server), [Example(0, [5], ([8],), "p0")])
+    assert "\n" not in str(caught.value) and "again" not in str(caught.value)
+
+
+def test_what_does_not_shape_a_log_prob_may_be_left_out() -> None:
+    def fixed(call: Call) -> Reply:
+        return serving.status(400, "temperature is fixed") if "temperature" in call.body else answering(call)
+
+    with Server(fixed) as server:
+        assert served_log_probs(at(server), PAIRS[:1]).tolist() == [[-17.875, -34.5]]
+    assert len(server.calls) == 3

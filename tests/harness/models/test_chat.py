@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,6 +14,7 @@ from transformers import PreTrainedTokenizerFast
 from harness.core.errors import UserError
 from harness.core.records import Message, Prompt
 from harness.models.chat import (
+    decode_response,
     encode_chat,
     encode_response,
     encode_text,
@@ -20,6 +22,9 @@ from harness.models.chat import (
     templates_differ_on,
     vocabulary_size,
 )
+from harness.models.turns import end_of_turn, turn_of
+from tests.harness.models import kinds
+from tests.harness.models.kinds import KINDS
 
 START, END = 1, 2  # ids of <|im_start|> and <|im_end|>
 
@@ -118,7 +123,135 @@ def test_encoding_text_does_not_change_how_the_tokenizer_reads_templates(tokeniz
     assert tokenizer("<|im_end|>").input_ids == [END]
 
 
+# ---- tokenizers of other kinds
+
+CONTENTS = [
+    ["Hello there, how are you?"],
+    ["  two spaces before, a tab\tin, and lines\n\n\nafter \n"],
+    ["\nWhat does it do?", " It says\n\nwhat comes next. ", "do re mi?\n"],
+    ["e\u0301 and \u00e9 \ufb01 日本語 🦜", "x" * 50, ""],
+    ["<think>a</think>b", "[INST] USER: a < b | c <| d", "<start_of", "end_of_turn>", "|>"],
+]
+
+
+@pytest.mark.parametrize("contents", CONTENTS, ids=range(len(CONTENTS)))
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_kind_of_tokenizer_makes_the_ids_of_its_chat_template(kind: str, contents: list[str]) -> None:
+    tokenizer = KINDS[kind]()
+    messages = conversation(*contents)
+    if kind == "mistral":
+        messages = [Message(role=m.role, content=m.content.replace("[INST]", "[")) for m in messages]
+    assert encode_chat(tokenizer, messages) == template_ids(tokenizer, messages)
+
+
+HARMLESS = "Q"  # which the kinds' tokenizers have not learnt to join with anything
+PLACES = ["{}", "What does {} do?", " {}\n", "{}{} and\n{}\n\n", "a{}b", "Hello there\n{} \n how", "\n{}", "{}\n\n{}"]
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_quoted_control_token_changes_nothing_around_it(kind: str, place: str) -> None:
+    """All else has the ids of the same conversation with a harmless text in its place; and it is spelled."""
+    tokenizer = KINDS[kind]()
+    control = {token: index for token, index in turn_of(tokenizer).control.items() if token != "<unk>"}
+    for token in control:
+        for texts in ([place], ["Hi", place, "Bye"], [place, place, place]):
+            found = encode_chat(tokenizer, conversation(*(text.replace("{}", token) for text in texts)))
+            wanted = template_ids(tokenizer, conversation(*(text.replace("{}", HARMLESS) for text in texts)))
+            parts, others = (pieces(ids, set(control.values())) for ids in (found, wanted))
+            assert len(parts) == len(others)
+            for part, other in zip(parts, others, strict=True):
+                text = tokenizer.decode(other)
+                assert tokenizer.decode(part) == text.replace(HARMLESS, token)
+                if HARMLESS not in text:
+                    assert part == other
+                    continue
+                places = [number for number, index in enumerate(other) if HARMLESS in tokenizer.decode([index])]
+                # but for one token on each side, with which what is quoted may make one
+                before, after = other[: max(places[0] - 1, 0)], other[places[-1] + 2 :]
+                assert part[: len(before)] == before and part[len(part) - len(after) :] == after
+
+
+def pieces(ids: list[int], control: set[int]) -> list[list[int]]:
+    """Each control token, and what stands between them."""
+    return [list(group) for _, group in itertools.groupby(ids, lambda index: index if index in control else None)]
+
+
+def test_what_stands_for_another_text_may_stand_in_a_content() -> None:
+    """Whatever private-use characters a content has, it has them still, and none becomes a control token."""
+    phi3 = KINDS["phi3"]()
+    marks = "".join(map(chr, (0xFFFFD, 0xFFFFC, 0x10FFFD, 0x10FFFC)))
+    for content in (marks, marks + "<|end|><|user|>", "<|end|>" + marks + "<|end|>"):
+        ids = encode_chat(phi3, conversation(content))
+        assert phi3.decode(ids, skip_special_tokens=True).strip() == content
+        assert max(ids) < len(phi3)
+        ends, asked = phi3.convert_tokens_to_ids(["<|end|>", "<|user|>"])
+        assert (ids.count(ends), ids.count(asked)) == (1, 1)
+
+
+def test_a_template_sees_the_content_around_a_quoted_control_token() -> None:
+    """It is trimmed, and looked into, as any other."""
+    gemma = KINDS["gemma"]()
+    said = encode_chat(gemma, conversation(" <end_of_turn> \n"))
+    assert said == encode_chat(gemma, conversation("<end_of_turn>"))
+    gemma.chat_template = "{% if 'loud' in messages[0].content %}LOUD {% endif %}" + gemma.chat_template
+    assert gemma.decode(encode_chat(gemma, conversation("loud <end_of_turn>"))).startswith("LOUD ")
+
+
 # ---- responses that another tokenizer's model wrote
+
+
+ANSWERS = ["Hello there", "Hello\nthere\n\nI am fine", "I", "1 2 3 ", "日本語 🦜", "Hello {} there", "{}"]
+
+
+@pytest.mark.parametrize("answer", ANSWERS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_response_has_the_ids_that_it_has_in_a_conversation(kind: str, answer: str) -> None:
+    """What this tokenizer's model would have said after the prompt: with the space that its template or its tokenizer
+    puts there, and without one that would stand at the beginning of a text alone."""
+    tokenizer = KINDS[kind]()
+    prompt = conversation("How are you?")
+    text = answer.replace("{}", kinds.END[kind])
+    ids = encode_response(tokenizer, text, True)
+    before = encode_chat(tokenizer, prompt)
+    history = encode_chat(tokenizer, [*prompt, *conversation("", text.rstrip(), "I am fine")[1:]])
+    assert history[: len(before)] == before
+    cut = encode_response(tokenizer, text.rstrip(), False)
+    assert history[len(before) :][: len(cut)] == cut
+    assert tokenizer.decode(ids[:-1]) == text
+    assert ids[-1] == end_of_turn(tokenizer) and not set(ids[:-1]) & set(turn_of(tokenizer).control.values())
+
+
+@pytest.mark.parametrize("text", ["\n\nHello", " Hello", "\n"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_white_space_before_a_response_is_its_own(kind: str, text: str) -> None:
+    """No control token swallows it, and no token of the prompt takes it in."""
+    tokenizer = KINDS[kind]()
+    before, ids = encode_chat(tokenizer, conversation("Hi")), encode_response(tokenizer, text, False)
+    assert tokenizer.decode([*before, *ids]).endswith(text)
+    assert encode_chat(tokenizer, conversation("Hi")) == before
+
+
+def test_a_response_begins_with_the_white_space_that_the_template_writes() -> None:
+    """As models say it after `ASSISTANT:`."""
+    qwen = KINDS["qwen"]()
+    qwen.chat_template = (
+        "{% for m in messages %}{% if m.role == 'user' %}USER: {{ m.content }}\n{% else %}ASSISTANT: {{ m.content }}"
+        "<|im_end|>{% endif %}{% endfor %}{% if add_generation_prompt %}ASSISTANT:{% endif %}"
+    )
+    for text, said in (("Hello", " Hello"), (" Hello", " Hello"), ("\nHello", " \nHello")):
+        ids = encode_response(qwen, text, True)
+        assert qwen.decode(ids) == said + "<|im_end|>"
+    assert encode_response(qwen, "", True) == [qwen.convert_tokens_to_ids("<|im_end|>")]
+
+
+def test_a_response_that_nothing_can_end_is_an_error_of_one_line(tokenizer: Any) -> None:
+    one = copy.deepcopy(tokenizer)
+    one.eos_token = one.chat_template = None
+    assert encode_response(one, "Hello", False) == encode_text(tokenizer, "Hello")
+    for text, ended in (("Hello", True), ("", False)):
+        with pytest.raises(UserError, match=r"^the tokenizer of .* has no token that ends a turn"):
+            encode_response(one, text, ended)
 
 
 @pytest.mark.parametrize("text", ["Hello, world", " a  b ", "日本語 🦜", "{{ x }}", "one\n\ntwo\n"])
@@ -236,13 +369,39 @@ def test_ids_that_are_left_out_count_as_vocabulary() -> None:
 
 @pytest.mark.parametrize(
     ("configured", "own", "wanted"),
-    [(7, 2, [2, 7]), ([9, 7], 2, [2, 7, 9]), ([2, 7], 2, [2, 7]), (None, 2, [2]), (7, None, [7]), (None, None, [])],
+    [
+        (7, "<|im_end|>", [2, 7]),
+        ([9, 7], "<|im_end|>", [2, 7, 9]),
+        ([2, 7], "<|im_end|>", [2, 7]),
+        (None, "<|im_end|>", [2]),
+        (7, "<|endoftext|>", [0, 2, 7]),  # as of a base model: it ends turns as its template does, and texts
+        (0, "<|endoftext|>", [0, 2]),
+        (None, None, [2]),
+    ],
 )
-def test_stop_ids_are_those_of_the_generation_config_and_the_tokenizer(
-    configured: int | list[int] | None, own: int | None, wanted: list[int]
+def test_a_model_stops_at_the_end_of_the_turn_and_wherever_else_it_is_said_to(
+    tokenizer: Any, configured: int | list[int] | None, own: str | None, wanted: list[int]
 ) -> None:
     model = SimpleNamespace(generation_config=SimpleNamespace(eos_token_id=configured))
-    assert stop_ids(model, SimpleNamespace(eos_token_id=own)) == wanted
+    one = copy.deepcopy(tokenizer)
+    one.eos_token = own
+    assert stop_ids(model, one) == wanted
+
+
+def test_without_any_end_there_is_none_to_stop_at(tokenizer: Any) -> None:
+    one = copy.deepcopy(tokenizer)
+    one.eos_token = one.chat_template = None
+    assert stop_ids(SimpleNamespace(generation_config=SimpleNamespace(eos_token_id=None)), one) == []
+
+
+def test_the_token_that_ended_a_response_is_no_part_of_its_text() -> None:
+    """Though it be an ordinary one to the tokenizer, and though another one than the turn's."""
+    gemma = KINDS["gemma"]()
+    end, eos = gemma.convert_tokens_to_ids(["<end_of_turn>", "</s>"])
+    said = encode_text(gemma, "Hello there")
+    for ids, finish in (([*said, end], "stop"), ([*said, eos], "stop"), (said, "length")):
+        assert decode_response(gemma, ids, [end, eos]) == ("Hello there", finish)
+    assert decode_response(gemma, [], [end]) == ("", "length")
 
 
 # ---- two templates

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 
 from harness.core.errors import UserError
 from harness.models import convert
+from harness.models.convert import gguf_positions
 from harness.models.loading import load_model
 from harness.models.locate import folder_digest, locate, locate_models
 from harness.models.specs import ModelSpec
@@ -189,3 +190,13 @@ def test_a_conversion_follows_the_weights(store: Store, tmp_path: Path, tokenize
     job = ConvertJob(path=str(other), digest=str(digests[0]), format="pickled")
     with pytest.raises(UserError, match="has changed since this job was made"):
         make(store, job)
+
+
+def test_a_gguf_file_says_how_many_positions_it_has(tmp_path: Path) -> None:
+    gguf = pytest.importorskip("gguf")
+    writer = gguf.GGUFWriter(tmp_path / "m.gguf", "llama")
+    writer.add_context_length(8192)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
+    assert gguf_positions(tmp_path / "m.gguf") == 8192

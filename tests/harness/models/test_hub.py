@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import importlib.util
 import json
 import shutil
 import threading
 from collections.abc import Callable
+from fnmatch import fnmatch
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import huggingface_hub
 import pytest
+from huggingface_hub.constants import HF_HOME
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
@@ -224,6 +227,25 @@ def test_a_hub_that_cannot_be_reached_is_asked_once(answers: Answers, store: Sto
     assert "\n" not in str(caught.value)
 
 
+def test_a_full_disk_is_no_hub_that_cannot_be_reached(
+    answers: Answers, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers({"owner/one": None, "owner/two": None})
+    known = huggingface_hub.snapshot_download
+
+    def full(hub_id: str, **how: Any) -> str:
+        if how.get("local_files_only"):
+            return str(known(hub_id, **how))
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", full)
+    with pytest.raises(
+        UserError, match=rf"^{HF_HOME}: the disk is full; .* HF_HOME for what comes from the hub"
+    ) as caught:
+        both(store)
+    assert not isinstance(caught.value, MissingModelError)
+
+
 def test_a_hub_that_never_answers_is_given_up_in_seconds(
     answers: Answers, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -281,8 +303,32 @@ def test_pickled_weights_are_fetched_where_they_are_allowed_and_there_are_no_oth
         both(store)
     both(store, pickled=True)
     allowed = dict(fake.fetched)
-    assert "pytorch_model*.bin" in allowed["owner/one"] and "*.safetensors" not in allowed["owner/one"]
-    assert "*.safetensors" in allowed["owner/two"] and "pytorch_model*.bin" not in allowed["owner/two"]
+    assert "pytorch_model.bin" in allowed["owner/one"] and "model.safetensors" not in allowed["owner/one"]
+    assert "model.safetensors" in allowed["owner/two"] and "pytorch_model.bin" not in allowed["owner/two"]
+
+
+@pytest.mark.parametrize("one", [True, False], ids=["one file", "shards"])
+def test_no_other_file_of_weights_is_fetched(
+    answers: Answers, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one: bool
+) -> None:
+    """As Mistral's repositories are: all weights twice, and once more in other folders."""
+    shards = [f"model-0000{number}-of-00002.safetensors" for number in (1, 2)]
+    index = tmp_path / "index.json"
+    index.write_text(json.dumps({"weight_map": {"b": shards[1], "a": shards[0], "c": shards[1]}}))
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda *name, **how: str(index))
+    mine = ["model.safetensors"] if one else shards
+    others = ["consolidated.safetensors", "model-fp16.safetensors", "original/consolidated.00.pth"]
+    names = [*others, "config.json", *mine, *([] if one else ["model.safetensors.index.json"])]
+    fake = answers({"owner/one": names, "owner/two": None})
+    both(store)
+    allowed = dict(fake.fetched)["owner/one"]
+    found = [name for name in names if any(fnmatch(name, pattern) for pattern in allowed)]
+    assert [name for name in found if name.endswith((".safetensors", ".pth"))] == mine
+
+
+def test_a_repository_of_an_adapter_is_fetched_without_a_tokenizer(answers: Answers, store: Store) -> None:
+    fake = answers({"owner/one": ["adapter_config.json", "adapter_model.safetensors"], "owner/two": None})
+    assert both(store, download=False)["one"][1].digest == "hub:owner/one@None" and not fake.fetched
 
 
 @pytest.mark.parametrize("code", [False, True])

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast, Qwen2Tokenizer
 
 from harness.core.errors import UserError
@@ -151,10 +151,30 @@ def test_another_normaliser_changes_the_fingerprint(tokenizer: Any) -> None:
     assert tokenizer_fingerprint(lowered) != tokenizer_fingerprint(tokenizer)
 
 
-def test_a_chat_template_is_no_part_of_the_fingerprint(tokenizer: Any) -> None:
-    """It says how a prompt is written, and nothing of the ids of a response."""
+def test_of_a_chat_template_the_end_of_a_turn_alone_is_part_of_the_fingerprint(tokenizer: Any) -> None:
+    """All else says how a prompt is written, and nothing of the ids of a response."""
     other = copy.deepcopy(tokenizer)
     other.chat_template = "Be brief. " + tokenizer.chat_template
+    assert tokenizer_fingerprint(other) == tokenizer_fingerprint(tokenizer)
+    another_end(other)
+    assert tokenizer_fingerprint(other) != tokenizer_fingerprint(tokenizer)
+
+
+def test_what_a_tokenizer_calls_the_end_of_text_is_no_part_of_the_fingerprint(tokenizer: Any) -> None:
+    """As of a base model and the chat model that was made of it."""
+    other = copy.deepcopy(tokenizer)
+    other.eos_token = "<|endoftext|>"
+    assert tokenizer_fingerprint(other) == tokenizer_fingerprint(tokenizer)
+    one, other = copy.deepcopy(tokenizer), copy.deepcopy(other)
+    one.chat_template = other.chat_template = None  # then it ends turns
+    assert tokenizer_fingerprint(other) != tokenizer_fingerprint(one)
+
+
+def test_what_is_put_around_a_text_that_stands_alone_is_no_part_of_the_fingerprint(tokenizer: Any) -> None:
+    other = copy.deepcopy(tokenizer)
+    other.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="<|im_start|> $A", special_tokens=[("<|im_start|>", 1)]
+    )
     assert tokenizer_fingerprint(other) == tokenizer_fingerprint(tokenizer)
 
 
@@ -184,7 +204,7 @@ def fewer_merges(tokenizer: Any) -> None:
 
 
 def another_end(tokenizer: Any) -> None:
-    tokenizer.eos_token = "<|endoftext|>"
+    tokenizer.chat_template = tokenizer.chat_template.replace("<|im_end|>", "<|endoftext|>")
 
 
 def lower(tokenizer: Any) -> None:
@@ -267,8 +287,8 @@ def greedy_parts() -> tuple[dict[str, int], list[tuple[str, str]]]:
     return parts_of(PreTrainedTokenizerFast(tokenizer_object=backend))
 
 
-def gguf_file(path: Path, architecture: str, pre: str | None) -> Path:
-    """A llama or qwen2 of one layer, with that vocabulary."""
+def gguf_file(path: Path, architecture: str, pre: str | None, without: str = "") -> Path:
+    """A llama or qwen2 of one layer, with that vocabulary. without: a weight that it lacks."""
     gguf = pytest.importorskip("gguf")
     vocabulary, merges = greedy_parts()
     hidden, mlp = 32, 64
@@ -299,6 +319,7 @@ def gguf_file(path: Path, architecture: str, pre: str | None) -> Path:
     if architecture == "qwen2":
         named |= {f"blk.0.{name}.bias": (hidden,) for name in ("attn_q", "attn_k", "attn_v")}
     named |= {"token_embd.weight": (len(vocabulary), hidden), "output_norm.weight": (hidden,)}
+    named.pop(f"{without}.weight", None)
     for name, shape in named.items():
         writer.add_tensor(name, np.ones(shape, np.float32))
     writer.write_header_to_file()

@@ -12,6 +12,7 @@ import pytest
 
 from harness.core.errors import UserError
 from harness.core.files import file_sha256
+from harness.models import folders
 from harness.models.families import FAMILIES, PADDED_FAMILIES, windowed
 from harness.models.hub import MissingModelError
 from harness.models.locate import folder_digest, locate
@@ -67,7 +68,7 @@ def test_a_folder_without_a_checkpoint_is_refused(tmp_path: Path, store: Store, 
     folder = checkpoint(tmp_path / "model")
     (folder / missing).unlink()
     (folder / "pytorch_model.bin").write_bytes(b"pickled")
-    with pytest.raises(UserError, match=r"is not a checkpoint: it needs config\.json and \*\.safetensors"):
+    with pytest.raises(UserError, match=r"is not a checkpoint: it needs config\.json and model\.safetensors"):
         locate("model", ModelSpec(path=str(folder)), store, True)
 
 
@@ -95,10 +96,12 @@ def test_a_folder_s_digest_follows_everything_that_shapes_a_response(tmp_path: P
     assert folder_digest(folder, store) != before
 
 
-def test_a_file_under_another_name_is_another_model(tmp_path: Path, store: Store) -> None:
+def test_a_file_that_is_not_loaded_is_no_part_of_a_model(tmp_path: Path, store: Store) -> None:
     first, second = checkpoint(tmp_path / "a"), checkpoint(tmp_path / "b")
-    (second / "model.safetensors").rename(second / "other.safetensors")
-    assert folder_digest(first, store) != folder_digest(second, store)
+    for name in ("consolidated.safetensors", "model-fp16.safetensors", "optimizer.safetensors", "pytorch_model.bin"):
+        (second / name).write_bytes(b"something else")
+    assert folder_digest(first, store) == folder_digest(second, store)
+    assert folders.weight_files(second) == [second / "model.safetensors"]
 
 
 # ---- packages

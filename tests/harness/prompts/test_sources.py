@@ -7,6 +7,7 @@ from typing import Any
 
 import datasets
 import pandas as pd
+import pyarrow.parquet
 import pytest
 
 from harness.core.errors import UserError
@@ -110,6 +111,7 @@ def test_cells_of_a_csv_file_are_texts_as_they_stand(tmp_path: Path, library: Li
         ("prompt\none\n \n", r"a\.csv:3: an empty prompt"),
         ("", r"a\.csv: no prompts in it, and no columns"),
         ("prompt\n", r"a\.csv: no prompts in it"),
+        ("prompt,id,prompt\na,b,c\n", r"a\.csv: the column 'prompt' is there twice; leave one out, or rename it"),
     ],
 )
 def test_a_bad_csv_file_ends_in_one_line(tmp_path: Path, library: Library, text: str, message: str) -> None:
@@ -117,6 +119,19 @@ def test_a_bad_csv_file_ends_in_one_line(tmp_path: Path, library: Library, text:
     with pytest.raises(UserError, match=message) as caught:
         training_set(str(tmp_path / "a.csv"), library)
     assert "\n" not in str(caught.value)
+
+
+def test_columns_without_a_name_may_be_several(tmp_path: Path, library: Library) -> None:
+    """As spreadsheets write them beside a table."""
+    (tmp_path / "a.csv").write_text("prompt,,\none,,\n")
+    assert texts(training_set(str(tmp_path / "a.csv"), library)) == ["one"]
+
+
+def test_a_parquet_file_with_a_column_twice_is_refused(tmp_path: Path, library: Library) -> None:
+    table = pyarrow.Table.from_arrays([pyarrow.array(["a"]), pyarrow.array(["b"])], names=["prompt", "prompt"])
+    pyarrow.parquet.write_table(table, tmp_path / "a.parquet")
+    with pytest.raises(UserError, match=r"a\.parquet: the column 'prompt' is there twice"):
+        training_set(str(tmp_path / "a.parquet"), library)
 
 
 @pytest.mark.parametrize(

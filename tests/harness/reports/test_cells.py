@@ -175,3 +175,24 @@ def test_a_student_that_is_not_pruned_comes_as_it_is() -> None:
         "small, pruned from 1,000 to 800 parameters (-20.0%) before training"
     )
     assert dict(cells.facts(as_results({**make_run(), "pruning": None})))["student"] == "small, as it comes"
+
+
+def test_prompts_without_an_answer_are_said_before_any_figure() -> None:
+    run = make_run()
+    run["prompt_sets"][0].update(prompts=142, left_out={f"p{n}": f"reason {n}" for n in range(2)})
+    run["training"].update(prompts=639, left_out={"t7": "refused by its moderator (400: no)"})
+    results = as_results(run)
+    assert (
+        "Prompts are left out.",
+        "2 of 144 prompts of near got no answer from the teacher's server and are left out of every row: p0, p1 "
+        "(the first reason 0).",
+    ) in cells.warnings(results)
+    assert (
+        "prompts left out",
+        "1 of 640 prompts of everyday got no answer from the teacher's server and are left out of every training: t7 "
+        "(refused by its moderator (400: no))",
+    ) in cells.facts(results)
+    many = {f"p{n}": "why" for n in range(9)}
+    assert "p0, p1, p2, p3, p4 and 4 more" in cells.left_out_text(many, 1, "near", "row")
+    plain = as_results(make_run())
+    assert "left out" not in str([*cells.warnings(plain), *cells.facts(plain)])

@@ -25,7 +25,7 @@ from harness.statistics.panel import MAJORITY, MEAN
 from harness.store import Store
 from tests.harness.making import jsonl
 from tests.harness.results_made import make_run
-from tests.harness.runs_made import COMMAND, Run, make_folder, rewrite
+from tests.harness.runs_made import COMMAND, REASON, Run, make_folder, rewrite
 
 
 def finished(run: Path, **values: Any) -> Path:
@@ -231,3 +231,26 @@ def test_verdicts_of_a_judging_that_lacks_some_are_read_where_they_lie(own_store
         write_jsonl(work / VERDICTS, [whole])
         store.commit(ref, work, {"stage": "judge"}, {}, 0.0)
     assert folder.judged(ref, store) == [whole]
+
+
+# ---- prompts that a served teacher gives no answer to
+
+
+def test_a_prompt_that_one_of_the_teacher_s_responses_lacks_counts_for_none(tmp_path: Path) -> None:
+    """The reference lacks one, the second sample another; training lacks one of its own set, of the same id."""
+    said = {"teacher, training prompts": "p2", "teacher, near": "p1", "teacher (second sample), near": "p0"}
+    data = make_folder(tmp_path, left_out=said).data
+    near, far = data["prompt_sets"]
+    assert near["left_out"] == {"p0": REASON, "p1": REASON} and "left_out" not in far
+    assert (near["prompts"], far["prompts"]) == (2, 4)
+    assert data["training"]["left_out"] == {"p2": REASON} and data["training"]["prompts"] == 2
+    judged = {(row["prompt_set"], row["n"] + row["missing"]) for row in data["rows"]}
+    assert judged == {("near", 2), ("far", 4)}
+    assert {count["verdicts"] for count in data["judging"]} == {4 * 2 * (2 + 4)}
+    for name in ("responses.jsonl", "verdicts.jsonl"):
+        rows = [json.loads(line) for line in (tmp_path / "run" / name).read_text().splitlines()]
+        assert {row["prompt_id"] for row in rows if row["prompt_set"] == "near"} == {"p2", "p3"}
+    # the set is the same set, and its prompts are all there
+    whole = make_folder(tmp_path, "whole", left_out={}, seed=1).data
+    assert [one["digest"] for one in whole["prompt_sets"]] == [near["digest"], far["digest"]]
+    assert len((tmp_path / "run" / "prompts.jsonl").read_text().splitlines()) == 8

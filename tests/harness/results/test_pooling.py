@@ -17,7 +17,7 @@ from harness.core.records import plain, write_jsonl
 from harness.reports import board
 from harness.results import pooling
 from harness.results.schema import Results
-from tests.harness.runs_made import LOSS, TIE, WIN, Run, Said, make_folder, rewrite
+from tests.harness.runs_made import LOSS, REASON, TIE, WIN, Run, Said, make_folder, rewrite
 
 Data = dict[str, Any]
 FIRST: Data = {"seed": 0, "prompts": 3}
@@ -316,3 +316,21 @@ def test_verdicts_that_say_less_of_who_judged_pool_as_before(make: Callable[...,
     assert rows_in(expected)["sft"]["prompts"] == 3
     both_older = without_identities(second.folder, tmp_path / "both")
     assert boards([older, both_older]) == [expected]
+
+
+def test_a_prompt_that_one_run_lacks_counts_for_none_of_them(root: Path) -> None:
+    one = make_folder(root, "lacks", say=says, prompts=3, left_out={"teacher, near": "p1"})
+    other = make_folder(root, "whole", say=says, prompts=3, left_out={}, seed=1)
+    (found,) = boards([one.folder, other.folder])
+    near, far = found["prompt_sets"]
+    assert near["left_out"] == {"p1": REASON} and (near["prompts"], far["prompts"]) == (2, 3)
+    assert "left_out" not in far
+    assert {row["n"] for row in rows_in(found).values()} <= {2, 4}
+    assert {row["prompts"] for row in rows_in(found).values()} == {2}
+    assert {row["prompts"] for row in rows_in(found, "far").values()} == {3}
+
+
+def test_trainings_on_fewer_prompts_are_rows_of_their_own(root: Path) -> None:
+    one = make_folder(root / "fewer", "some", say=says, prompts=3, left_out={"teacher, training prompts": "p2"})
+    other = make_folder(root / "other", "all", say=says, prompts=3, left_out={}, seed=1)
+    assert pooling._trainings(one.results)["sft"] != pooling._trainings(other.results)["sft"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 from pathlib import Path
 
@@ -112,13 +113,33 @@ def test_a_record_that_cannot_be_renewed_is_left_as_it_was(run: Path, place: Pat
     assert tree(target) == before
 
 
+@pytest.mark.parametrize("renewed", [False, True])
+def test_a_record_that_is_cut_short_is_none(
+    run: Path, place: Path, monkeypatch: pytest.MonkeyPatch, renewed: bool
+) -> None:
+    if renewed:
+        record(run)
+    before, copy = tree(place), shutil.copyfile
+
+    def full(source: Path, target: Path) -> object:
+        if source.name == "verdicts.jsonl":
+            raise OSError(errno.ENOSPC, "No space left on device", str(source), None, str(target))
+        return copy(source, target)
+
+    monkeypatch.setattr(shutil, "copyfile", full)
+    with pytest.raises(OSError, match="No space left"):
+        record(run)
+    assert tree(place) == before
+    assert len(list(place.iterdir())) == len(recorded()) == renewed
+
+
 @pytest.mark.parametrize("name", ["owner/small-seed0-abc", "../models/small-seed0-abc", "/models/small-seed0-abc"])
 def test_a_record_stays_with_the_others_whatever_its_name(run: Path, place: Path, name: str) -> None:
     assert record(renamed(run, name)) == place / "small-seed0-abc"
 
 
 def test_recorded_runs_come_by_name(place: Path) -> None:
-    for name in ("b", "a", "c"):
+    for name in ("b", "a", "c", ".b.partial"):
         (place / name).mkdir()
         (place / name / "results.json").write_text("{}")
     (place / "README.md").write_text("not a run")

@@ -100,6 +100,32 @@ def test_a_panel_follows_too(tmp_path: Path) -> None:
     )
 
 
+LEFT_OUT = {"teacher, training prompts": "p2", "teacher, near": "p1", "teacher (second sample), near": "p0"}
+
+
+def test_a_run_follows_whose_teacher_had_no_answer_to_some_prompts(tmp_path: Path) -> None:
+    run = make_folder(tmp_path, left_out=LEFT_OUT)
+    found = verify(run.folder, run.store, board_markdown, quiet)
+    assert (found.wrong, found.absent) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda found: found["prompt_sets"][0]["left_out"].pop("p1"), "results.json keeps prompt 'p1', and a stage of"),
+        (lambda found: found["prompt_sets"][1].update(left_out={"p3": "no"}), "leaves out prompt 'p3', and no stage"),
+        (lambda found: found["training"].pop("left_out"), "results.json keeps prompt 'p2'"),
+    ],
+    ids=["kept", "left out", "training"],
+)
+def test_what_was_left_out_is_held_against_the_stages(
+    tmp_path: Path, change: Callable[[Data], object], said: str
+) -> None:
+    run = make_folder(tmp_path, left_out=LEFT_OUT)
+    rewrite(run.folder / "results.json", change)
+    assert_said(verify(run.folder, run.store, board_markdown, quiet), said)
+
+
 def test_a_run_whose_judge_failed_follows_and_says_what_was_never_made(tmp_path: Path) -> None:
     def failing(candidate: str, number: int) -> Said:
         return (None, 1.0) if (candidate, number) == ("sft", 1) else by_number(candidate, number)

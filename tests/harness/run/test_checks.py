@@ -65,12 +65,13 @@ def test_a_refused_run_downloads_nothing(build: Build, tmp_path: Path, monkeypat
     assert fetched == [False, False]
 
 
-def test_a_key_is_needed_where_a_judge_is_to_be_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_key_is_needed_where_a_judge_is_to_be_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     config, sources = made_sources(judge={"name": "openai:m"})
-    check(config, sources, to_be_asked=False)
+    store = Store(tmp_path)
+    check(config, sources, store, to_be_asked=False)
     with pytest.raises(UserError, match="OPENAI_API_KEY"):
-        check(config, sources, to_be_asked=True)
+        check(config, sources, store, to_be_asked=True)
 
 
 # ---- prompts, methods and judges

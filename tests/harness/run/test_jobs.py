@@ -124,6 +124,7 @@ CHANGES: dict[str, Any] = {
     "measures": {"embedding/candidate": "embed/2"},
     "checkpoint": Model(path="/models/j", digest="d3"),
     "format": "pickled",
+    "base": Model(path="/models/b", digest="d4"),
 }
 OF_KIND: dict[tuple[str, str], Any] = {
     ("respond", "generator"): "vllm",

@@ -22,6 +22,8 @@ from harness.serving.endpoint import (
     URL_VARIABLE,
     Endpoint,
     FailedCallError,
+    FilteredError,
+    LimitError,
     RefusedError,
     ServerError,
     find_server,
@@ -103,6 +105,9 @@ OTHERS = (
     status(425),
     status(429),
     to_json("error as a text", {"error": "The model is loading."}),
+    to_json("error in the choice", {"choices": [{"error": {"code": 502, "message": "went away"}}]}),
+    to_json("error as a text in the choice", {"choices": [{"error": "went away"}]}),
+    to_json("a word for a code", {"error": {"code": "server_error", "message": "went away"}}),
     serving.hang_up(serving.malformed_json()),
 )
 
@@ -398,6 +403,69 @@ def test_which_parameter_a_server_refuses(reply: Reply, parameter: str | None) -
     with Server(lambda call: reply) as server:
         asyncio.run(ask(opened(server.base_url)))
     assert len(server.calls) == 1
+
+
+# what else a refusal is about
+
+WRAPPED = {
+    "message": "Provider returned error",
+    "code": 400,
+    "metadata": {"raw": json.dumps({"error": {"message": "Unsupported parameter: 'seed'", "param": "seed"}})},
+}
+NESTED = {"object": "error", "message": {"detail": [{"type": "extra_forbidden", "loc": ["body", "seed"], "msg": "no"}]}}
+TOO_SMALL = (
+    "Could not finish the message because max_tokens or model output limit was reached. Try a higher max_tokens."
+)
+
+
+@pytest.mark.parametrize(
+    ("reply", "kind", "parameter"),
+    [
+        (status(400, "The response was filtered", code="content_filter", param="prompt"), FilteredError, None),
+        (status(400, "no", code="content_policy_violation"), FilteredError, None),
+        (
+            status(400, "Input data may contain inappropriate content.", code="data_inspection_failed"),
+            FilteredError,
+            None,
+        ),
+        (status(400, "Content Exists Risk"), FilteredError, None),
+        (status(403, "gpt-x requires moderation; your input was flagged for violence"), FilteredError, None),
+        (status(403, "Your account was flagged"), ServerError, None),
+        (
+            status(400, "Invalid prompt: it was flagged as violating our usage policy: 'what temperature'"),
+            FilteredError,
+            None,
+        ),
+        (to_json("in 200", {"error": {"message": "no", "code": "content_filter"}}), FilteredError, None),
+        (to_json("in the choice", {"choices": [{"error": {"message": "flagged", "code": 403}}]}), FilteredError, None),
+        (status(400, TOO_SMALL), LimitError, None),
+        (status(400, TOO_SMALL, param="max_tokens"), LimitError, None),
+        (plain("Invalid 'max_output_tokens': integer below minimum value. Expected a value >= 16."), LimitError, None),
+        (plain("`max_tokens` must be greater than `thinking.budget_tokens`"), LimitError, None),
+        (plain("max_tokens 9000 is greater than the model's 4096"), RefusedError, "max_tokens"),
+        (plain("Unknown parameter: 'seed'."), RefusedError, "seed"),
+        (to_json("pydantic", {"detail": [{"loc": ["body", "seed"], "msg": "extra"}]}, 422), RefusedError, "seed"),
+        (to_json("nested", NESTED, 422), RefusedError, "seed"),
+        (to_json("a list", [{"error": {"message": 'Unknown name "seed": no field.'}}], 400), RefusedError, "seed"),
+        (to_json("wrapped", {"error": WRAPPED}, 400), RefusedError, "seed"),
+        (plain("how do I plant a seed? is not answered here"), RefusedError, None),
+        (plain("top_p and temperature cannot both be there"), RefusedError, "top_p"),
+    ],
+    ids=lambda value: value.name if isinstance(value, Reply) else "",
+)
+def test_whether_a_moderator_a_limit_or_a_parameter_is_what_a_refusal_is_about(
+    reply: Reply, kind: type[Exception], parameter: str | None
+) -> None:
+    async def ask(asked: Endpoint) -> Exception:
+        with pytest.raises((RefusedError, ServerError)) as error:
+            await post(asked, max_tokens=5, seed=3, top_p=0.5)
+        await asked.close()
+        return error.value
+
+    with Server(lambda call: reply) as server:
+        error = asyncio.run(ask(opened(server.base_url)))
+    assert type(error) is kind and getattr(error, "parameter", None) == parameter
+    assert len(server.calls) == 1 and "{" not in str(error)  # in words, not as data
 
 
 # where a server is, and its secrets

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import multiprocessing
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 
 from harness.core.errors import UserError
-from harness.core.files import canonical_hash, file_sha256, write_atomically
+from harness.core.files import canonical_hash, file_sha256
 from harness.prompts.settings import PromptSource
 from harness.run.jobs import PromptsJob
 from harness.run.launch import run_job
@@ -30,6 +31,27 @@ def make(store: Store, ref: str = REF, text: str = "one\n") -> None:
         (work / "sub").mkdir(exist_ok=True)
         (work / "sub" / "rows.jsonl").write_text(text)
         store.commit(ref, work, {"stage": "respond"}, {"tokens": 3}, 1.23456)
+
+
+def test_every_file_of_an_artifact_has_the_rights_that_the_umask_gives(store: Store) -> None:
+    """safetensors writes files that only their owner may read."""
+    before = os.umask(0o027)
+    try:
+        with store.making(REF) as work:
+            (work / "weights").write_bytes(b"1")
+            (work / "weights").chmod(0o600)
+            store.commit(REF, work, {"stage": "respond"}, {}, 1.0)
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o777 for path in store.path(REF).iterdir()} == {0o640}
+
+
+def test_an_error_of_the_disk_while_an_artifact_is_made_names_its_workspace(store: Store) -> None:
+    with pytest.raises(UserError, match="the disk is full") as caught, store.making(REF):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert str(caught.value).startswith(f"{store.workspace(REF)}: ")
+    with pytest.raises(ConnectionResetError), store.making(REF):
+        raise ConnectionResetError(errno.ECONNRESET, "Connection reset by peer")
 
 
 # ---- hashes
@@ -339,30 +361,3 @@ def test_digests_that_cannot_be_read_are_computed_again(store: Store, tmp_path: 
     digest = store.digest(file)
     (store.root / "digests.json").write_text("{")
     assert store.digest(file) == Store(store.root).digest(file) == digest
-
-
-# ---- small files
-
-
-def test_a_small_file_is_written_with_its_folders(tmp_path: Path) -> None:
-    path = tmp_path / "new" / "folder" / "file.txt"
-    write_atomically(path, "é\n")
-    assert path.read_bytes() == "é\n".encode()
-    assert path.stat().st_mode & 0o777 == 0o644
-
-
-@pytest.mark.parametrize("moment", ["fsync", "replace"])
-def test_an_interrupted_write_leaves_the_old_content_and_nothing_else(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
-) -> None:
-    path = tmp_path / "out" / "file.txt"
-    write_atomically(path, "old")
-
-    def interrupt(*_: Any) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(*((os, "fsync") if moment == "fsync" else (Path, "replace")), interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        write_atomically(path, "new")
-    assert path.read_text() == "old"
-    assert list(path.parent.iterdir()) == [path]

@@ -186,6 +186,10 @@ def with_tools(tokenizer: Any) -> None:
 
 
 def another_end(tokenizer: Any) -> None:
+    tokenizer.chat_template = tokenizer.chat_template.replace("<|im_end|>", "<|endoftext|>")
+
+
+def another_end_of_text(tokenizer: Any) -> None:
     tokenizer.eos_token = "<|endoftext|>"
 
 
@@ -222,9 +226,9 @@ def test_a_small_change_of_the_tokenizer_is_another_one(
     assert facts["tokens"] > 0 and facts.get("retokenised", True) is True
 
 
-@pytest.mark.parametrize("change", [another_template, with_tools])
+@pytest.mark.parametrize("change", [another_template, with_tools, another_end_of_text])
 @pytest.mark.parametrize("stage", ["score", "train"])
-def test_another_chat_template_leaves_the_ids_of_responses_alone(
+def test_a_chat_template_that_ends_turns_alike_leaves_the_ids_of_responses_alone(
     store: Store,
     tmp_path: Path,
     checkpoints: dict[str, Path],

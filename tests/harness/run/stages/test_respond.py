@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from harness.config import resolve
+from harness.core.errors import UserError
 from harness.core.records import Message, Prompt, Response, read_records, write_jsonl
 from harness.generation import sampler
 from harness.generation.local import LocalGenerator
@@ -20,10 +22,11 @@ from harness.models.tokenizers import load_tokenizer
 from harness.run.jobs import PROMPTS, RESPONSES, RespondJob
 from harness.run.launchers import launcher
 from harness.run.stages import score
+from harness.run.stages.inputs import data_of
 from harness.serving.settings import VLLM, ModelServer
 from harness.store import Store
 from tests.harness.making import TEXTS, Rows, make, quiet, respond_job, score_job, scored
-from tests.serving import Call, Reply, Server, completion, prompt_logprobs
+from tests.serving import Call, Reply, Server, completion, prompt_logprobs, status
 
 TURNS = [("And butter?", "Why?"), (), ("Say more.",), (), ("Is snow rain?",)]
 KEPT = Sampling(max_new_tokens=6)
@@ -208,9 +211,129 @@ def test_a_served_teacher_is_not_asked_again_for_what_it_answered(store: Store, 
         before = len(server.calls)
         server.answering = repeated
         make(again, job)
-    # batches of four: all of the first is kept, and what the broken one had is asked for again
-    assert len(server.calls) - before == 9 - 5
+    # batches of four: all of the first is kept, and what the broken one had
+    assert len(server.calls) - before == 9 - 6
     assert drawn(again, job.ref) == whole
+
+
+# ---- prompts that a server gives no answer to
+
+REFUSED = status(400, "no", code="content_filter")
+WHY = "refused by its moderator (400: no)"
+
+
+def test_a_prompt_that_is_refused_in_one_sample_or_turn_is_left_out_whole(store: Store, student: Model) -> None:
+    """The first one's second turn, of one sample; the fourth at once; the third goes on."""
+    seen: list[tuple[str, int]] = []
+
+    def moderated(call: Call) -> Reply:
+        first, turn = call.body["messages"][0]["content"], len(call.body["messages"]) // 2
+        seen.append((first, turn))
+        odd = first == TEXTS[0] and turn == 1 and sum(one == (first, turn) for one in seen) == 2
+        return REFUSED if odd or first == TEXTS[3] else repeated(call)
+
+    with Server(moderated) as server:
+        served = student.model_copy(update={"served": at(server, concurrency=1)})
+        job = respond_job(served, conversations(store), generator="server", samples=2)
+        artifact = store.read(make(store, job))
+    assert [(row.prompt_id, row.sample) for row in drawn(store, job.ref)] == [
+        (name, sample) for name in ("p1", "p2", "p4") for sample in (0, 1)
+    ]
+    facts = artifact.facts
+    assert facts["left_out"] == {"p0": WHY, "p3": WHY} and facts["responses"] == 6 and "without" not in facts
+    assert (TEXTS[0], 2) not in seen  # a conversation that broke off is not gone on with
+    assert "no answer to 2 prompts (p0, p3), left out: refused by its moderator" in job.note(facts)
+
+
+def test_a_kill_keeps_what_was_refused_and_learnt(store: Store, student: Model) -> None:
+    def moderated(call: Call) -> Reply:
+        if "seed" in call.body:
+            return status(400, "Unknown parameter: 'seed'.")
+        return REFUSED if call.body["messages"][0]["content"] == TEXTS[1] else completion("Yes.")
+
+    prompts = conversations(store)
+    with Server(moderated) as server:
+        served = student.model_copy(update={"served": at(server, concurrency=1)})
+        job = respond_job(served, prompts, generator="server", batch_size=1)
+        server.answering = lambda call: moderated(call) if len(call.body["messages"]) == 1 else status(500)
+        with pytest.raises(UserError, match="again to go on"):
+            make(store, job)
+        server.answering = lambda call: moderated(call) if len(call.body["messages"]) > 1 else status(500)
+        facts = store.read(make(store, job)).facts
+        asked = len(server.calls)
+        whole = drawn(store, job.ref)
+        assert facts["left_out"] == {"p1": WHY} and facts["without"] == ["seed"]
+        # killed between the last batch and the commit: the responses are there, and no batch is
+        path = store.path(job.ref)
+        with store.making(job.ref) as work:
+            for name in (RESPONSES, "server.json"):
+                shutil.copyfile(path / name, work / name)
+        store.discard(job.ref)
+        again = store.read(make(store, job)).facts
+    assert len(server.calls) == asked and drawn(store, job.ref) == whole
+    assert (again["left_out"], again["without"]) == (facts["left_out"], ["seed"])
+
+
+def test_what_arrived_beside_a_call_that_failed_is_kept(store: Store, student: Model) -> None:
+    def odd(call: Call) -> Reply:
+        texts = {TEXTS[1]: status(400, "too much"), TEXTS[2]: REFUSED, TEXTS[4]: status(413, "far too much")}
+        return texts.get(call.body["messages"][0]["content"]) or repeated(call)
+
+    with Server(odd) as server:
+        served = student.model_copy(update={"served": at(server, concurrency=1)})
+        job = respond_job(served, conversations(store, "plain"), generator="server", batch_size=2)
+        with pytest.raises(UserError, match=r"prompt 'p4': 413: far too much \(1 more failed: p1\)$"):
+            make(store, job)
+        assert len(server.calls) == 5  # the others were asked all the same
+        server.answering = repeated
+        make(store, job)
+        first = [call.body["messages"][0]["content"] for call in server.calls[5:] if len(call.body["messages"]) == 1]
+    # but what was answered is not asked for again
+    assert sorted(first) == sorted([TEXTS[1], TEXTS[2], TEXTS[4]])
+    assert [row.prompt_id for row in drawn(store, job.ref)] == [f"p{n}" for n in range(5)]
+    assert not list(store.path(job.ref).glob("batch*"))
+
+
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_more_than_half_without_an_answer_is_one_line_and_nothing_is_kept(
+    store: Store, student: Model, count: int
+) -> None:
+    def moderated(call: Call) -> Reply:
+        return REFUSED if call.body["messages"][0]["content"] in TEXTS[:count] else repeated(call)
+
+    with Server(moderated) as server:
+        served = student.model_copy(update={"served": at(server)})
+        job = respond_job(served, conversations(store), generator="server")
+        if count == 2:
+            assert len(drawn(store, make(store, job))) == 3
+            return
+        names = ", ".join(f"p{n}" for n in range(count))
+        message = rf"gives no answer to {count} of 5 prompts \({names}\), .* half .* the first: refused by its mod"
+        with pytest.raises(UserError, match=message) as caught:
+            make(store, job)
+        assert "\n" not in str(caught.value)
+        server.answering = repeated  # it was mended there
+        assert len(drawn(store, make(store, job))) == 5
+
+
+def test_what_was_left_out_is_joined_with_nothing(
+    store: Store, student: Model, responses: Callable[[str, Rows], str], tokenizer: Any
+) -> None:
+    """The student's responses to such a prompt are in no example, whichever comes first."""
+    mine = responses("mine", {f"p{n}": [8, 9 + n, 2] for n in range(5)})
+
+    def moderated(call: Call) -> Reply:
+        return REFUSED if call.body["messages"][0]["content"] == TEXTS[1] else repeated(call)
+
+    prompts = conversations(store)
+    with Server(moderated) as server:
+        served = student.model_copy(update={"served": at(server)})
+        theirs = make(store, respond_job(served, prompts, generator="server"))
+    for refs in ([theirs, mine], [mine, theirs]):
+        assert [key[0] for key in data_of(prompts, refs, tokenizer, store).keys] == ["p0", "p2", "p3", "p4"]
+    short = responses("short", {f"p{n}": [8, 2] for n in range(4)})
+    with pytest.raises(UserError, match="do not hold the same prompts"):
+        data_of(prompts, [theirs, short], tokenizer, store)
 
 
 # ---- log-probs of a served teacher

@@ -1,0 +1,169 @@
+"""Whether every prompt can be read by the student and by the teacher, asked before anything is drawn.
+
+A prompt is rendered by both chat templates and measured against what each model takes at once and what a micro-batch
+holds. What that gives follows from the prompts, the checkpoint's files and the libraries that split text, and is kept
+by those: it is found out once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from harness.config import Config
+from harness.models.folders import has_tokenizer
+from harness.models.rendering import Rendered, positions_of, rendered
+from harness.prompts import PromptSet
+from harness.run.rows import entries_of, entry_of
+from harness.run.sources import FoundModel, Sources
+from harness.store import Store
+
+VERSION = 1  # raised when what is kept of a prompt set is another thing
+NAMED = 20  # ids in one line; of more, how many
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A prompt set, and the sampling's setting for how long an answer to it may be."""
+
+    prompts: PromptSet
+    section: str
+    new_tokens: int
+
+    @property
+    def limit(self) -> str:
+        return f"{self.section}.max_new_tokens = {self.new_tokens:,}"
+
+
+def unreadable(config: Config, sources: Sources, store: Store) -> Iterator[str]:
+    """What is wrong with prompts, one line for each model, set and reason. A model that is not here yet is passed over:
+    it is asked again once it is."""
+    readings = [
+        Reading(sources.train, "train_sampling", config.train_sampling.max_new_tokens),
+        *(Reading(found, "eval_sampling", config.eval_sampling.max_new_tokens) for found, _ in sources.evaluation),
+    ]
+    teacher, student = f"teacher {sources.pair.teacher}", f"student {sources.pair.student}"
+    for name, found in ((teacher, sources.teacher), (student, sources.student)):
+        # a server reads prompts by its own template and limits; what is here of it is a tokenizer alone
+        served = found is sources.teacher and config.teacher_server is not None
+        positions = None if served else _positions(found, config, store)
+        for reading in readings:
+            if (read := _rendered(found, reading.prompts, store)) is None:
+                continue
+            yield from _refused(name, reading, read)
+            yield from _too_long(name, reading, read, positions)
+            if reading.prompts is sources.train:
+                yield from _too_large(name, config, read, trained=found is sources.student)
+
+
+def _refused(name: str, reading: Reading, read: Rendered) -> Iterator[str]:
+    where = f"of '{reading.prompts.name}'"
+    for why, ids in _by_reason(read.refused).items():
+        yield f"{name}: its chat template refuses {_counted(ids)} {where} ({why.rstrip('.')}): {_named(ids)}"
+    for role, ids in _by_reason(read.left_out).items():
+        yield (
+            f"{name}: its chat template leaves out the {role} message of {_counted(ids)} {where}: {_named(ids)}; "
+            "put it into the user's message, or take these out"
+        )
+    if empty := [id_ for id_, tokens in read.tokens.items() if tokens == 0]:
+        yield f"{name}: its chat template makes nothing of {_counted(empty)} {where}: {_named(empty)}"
+
+
+def _too_long(name: str, reading: Reading, read: Rendered, positions: int | None) -> Iterator[str]:
+    answers = {prompt.id: 1 + len(prompt.turns) for prompt in reading.prompts.prompts}
+    longest = {id_: tokens + answers[id_] * reading.new_tokens for id_, tokens in read.tokens.items()}
+    if positions is not None and (ids := [id_ for id_, tokens in longest.items() if tokens > positions]):
+        most = max(ids, key=longest.__getitem__)
+        yield (
+            f"{name} takes {positions:,} tokens at once, and {_counted(ids)} of '{reading.prompts.name}' may be longer "
+            f"with {'its answers' if answers[most] > 1 else 'an answer'} ('{most}': {read.tokens[most]:,} tokens, "
+            f"{reading.limit}): {_named(ids)}; lower that, or take these out"
+        )
+
+
+def _too_large(name: str, config: Config, read: Rendered, trained: bool) -> Iterator[str]:
+    """Training prompts that fill a micro-batch alone, after they were cut: where there is room for no response."""
+    used = {"scoring_batch_tokens": config.scoring_batch_tokens}
+    if trained:
+        entries = [*entries_of(config), entry_of(config, "sft")]
+        used["micro_batch_tokens"] = min(entry.settings.micro_batch_tokens for entry in entries)
+    for setting, budget in used.items():
+        kept = {id_: min(tokens, config.max_prompt_tokens or tokens) for id_, tokens in read.tokens.items()}
+        if ids := [id_ for id_, tokens in kept.items() if tokens > budget]:
+            most = max(ids, key=kept.__getitem__)
+            yield (
+                f"{name} reads {_counted(ids)} of the training set as more than {setting} = {budget:,} ('{most}': "
+                f"{kept[most]:,} tokens): {_named(ids)}; raise {setting}, or set max_prompt_tokens to cut long prompts "
+                "from the left"
+            )
+
+
+# ---- what is found out once
+def _rendered(found: FoundModel, prompts: PromptSet, store: Store) -> Rendered | None:
+    """None where the model's tokenizer is not here yet."""
+    place = _tokenizer_at(found, store)
+    if place is None:
+        return None
+    key = {"version": VERSION, "libraries": [version(name) for name in ("transformers", "tokenizers")]}
+    key |= {**found.here.in_key, "prompts": prompts.digest}
+    kept = store.recall("rendered", key, lambda: rendered(_tokenizer(found, place), prompts.prompts).model_dump())
+    return Rendered.model_validate(kept)
+
+
+def _tokenizer_at(found: FoundModel, store: Store) -> Path | None:
+    """A folder with the model's tokenizer, or the GGUF file that it is in."""
+    if found.conversion is not None and store.has(found.conversion.ref):
+        return store.path(found.conversion.ref)
+    place = Path(str(found.here.path))
+    return place if place.is_file() or has_tokenizer(place) else None
+
+
+def _tokenizer(found: FoundModel, place: Path) -> Any:
+    from harness.models.convert import gguf_tokenizer
+    from harness.models.tokenizers import load_tokenizer
+
+    model = found.here
+    if not place.is_file():
+        return load_tokenizer(place, model.chat_template, model.remote_code)
+    tokenizer = gguf_tokenizer(place)
+    if model.chat_template is not None and not tokenizer.chat_template:
+        tokenizer.chat_template = model.chat_template.text
+    return tokenizer
+
+
+def _positions(found: FoundModel, config: Config, store: Store) -> int | None:
+    """How many tokens the model takes at once here."""
+    place = Path(str(found.here.path))
+    known = _gguf_positions(place, found, store) if place.is_file() else positions_of(place)
+    limits = [known, config.vllm.max_model_len if config.generator == "vllm" else None]
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
+def _gguf_positions(file: Path, found: FoundModel, store: Store) -> int | None:
+    def find_out() -> int | None:
+        from harness.models.convert import gguf_positions
+
+        return gguf_positions(file)
+
+    known: int | None = store.recall("positions", {"version": VERSION, "digest": found.here.digest}, find_out)
+    return known
+
+
+# ---- in words
+def _by_reason(said: Mapping[str, str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for id_, why in said.items():
+        found.setdefault(why, []).append(id_)
+    return found
+
+
+def _counted(ids: Sequence[str]) -> str:
+    return f"{len(ids):,} prompt{'' if len(ids) == 1 else 's'}"
+
+
+def _named(ids: Sequence[str]) -> str:
+    more = len(ids) - NAMED
+    return ", ".join(ids[:NAMED]) + (f" and {more:,} more" if more > 0 else "")
