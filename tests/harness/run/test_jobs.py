@@ -307,11 +307,14 @@ def test_a_served_model_is_known_by_its_server_s_public_url_and_its_name_alone(s
     for same in (
         {"base_url": "http://me:pa55word@host:8000/v1/"},
         {"concurrency": 3, "requests_per_minute": 5, "tokens_per_minute": 7, "timeout": 9, "tries": 2},
-        {"key_variable": "OTHER_KEY", "tokenizer": "some/model"},
+        {"key_variable": "OTHER_KEY"},
     ):
         assert changed(job, model=on_server(**same)).ref == ref, same
-    for other in ({"base_url": "http://host:8001/v1"}, {"model": "teacher-70b"}):
+    # a server is told where to stop only where a tokenizer is said to be its own
+    for other in ({"base_url": "http://host:8001/v1"}, {"model": "teacher-70b"}, {"tokenizer": "some/model"}):
         assert changed(job, model=on_server(**other)).ref != ref, other
+    named = [changed(job, model=on_server(tokenizer=name)).ref for name in ("some/model", "a/folder")]
+    assert len(set(named)) == 1
     tokenizer = on_server().model_copy(update={"digest": "d2"})
     assert changed(job, model=tokenizer).ref != ref
 
