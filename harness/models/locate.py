@@ -194,6 +194,7 @@ def _no_checkpoint(folder: Path, pickled: bool) -> str:
 def _check_family(folder: Path, families: frozenset[str] | None, remote_code: bool) -> None:
     """Refuse a model that is not known to be computed right, but for one whose own code was asked for."""
     config = folders.read_json(folder / "config.json")
+    folders.read_json(folder / "generation_config.json")  # a damaged one, with its ends of a turn, is passed over later
     family, made_for = config.get("model_type"), config.get("architectures") or []
     known = families or FAMILIES | PADDED_FAMILIES
     code = folders.own_code(folder) if families is None else []

@@ -246,10 +246,14 @@ def test_a_configuration(case: Case, text: str) -> None:
     assert refused(case.example("--config", path)).startswith(f"error: {path}")
 
 
-@pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json", "tokenizer.json"])
-def test_a_checkpoint(case: Case, name: str) -> None:
+@pytest.mark.parametrize(
+    "name", ["config.json", "generation_config.json", "tokenizer_config.json", "tokenizer.json", "added_tokens.json"]
+)
+@pytest.mark.parametrize("text", [DEEP, "{"], ids=["deep", "cut short"])
+def test_a_checkpoint(case: Case, name: str, text: str) -> None:
     path = case.student / name
-    path.write_text(row_with(DEEP, **json.loads(path.read_text())), encoding="utf-8")
+    known = json.loads(path.read_text()) if path.exists() else {}
+    path.write_text(row_with(text, **known), encoding="utf-8")
     assert str(case.student) in refused(case.example())
 
 
