@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import json
 import os
@@ -286,6 +287,32 @@ def test_an_error_of_the_harness_is_called_one(cli: Any, monkeypatch: pytest.Mon
     assert ended.err.startswith("internal error: RuntimeError: what nobody thought of")
     assert "--debug" in ended.err
     assert "Traceback" not in ended.err
+
+
+def test_an_error_of_a_disk_is_one_line_wherever_it_is_met(cli: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(run_dir: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "/runs/a", None, "/recorded/a")
+
+    monkeypatch.setattr(recording, "record", full)
+    assert_one_line(cli("record", "run"), "/recorded/a: the disk is full; free some", "DADPO_HARNESS_STORE")
+
+
+@pytest.mark.parametrize(("device", "status"), [("/dev/full", 2), ("/dev/null", 0)])
+def test_what_is_printed_is_printed_or_its_refusal_told(device: str, status: int) -> None:
+    with Path(device).open("w") as out:
+        command = [sys.executable, "-m", "harness", "list", "methods"]
+        ended = subprocess.run(command, stdout=out, stderr=subprocess.PIPE, text=True, check=False)
+    assert ended.returncode == status
+    assert ended.stderr.startswith("error: standard output, or a file: the disk is full") == bool(status)
+    assert ended.stderr.count("\n") == bool(status)
+
+
+def test_a_reader_who_has_seen_enough_ends_a_command_without_a_word() -> None:
+    command = [sys.executable, "-m", "harness", "list"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as ended:
+        assert ended.stdout and ended.stderr
+        ended.stdout.close()
+        assert ended.stderr.read() == b""
 
 
 def test_an_interrupted_command_says_that_it_can_go_on(cli: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import json
 import os
@@ -22,6 +23,7 @@ from harness.generation.protocol import Sampling
 from harness.models.locate import folder_digest
 from harness.models.reference import Model
 from harness.prompts.settings import PromptSource
+from harness.run import child
 from harness.run.child import perform_for_parent
 from harness.run.jobs import RESPONSES, Job, PromptsJob, RespondJob, TrainJob, stages
 from harness.run.launch import run_job
@@ -239,6 +241,19 @@ def test_only_the_first_rank_speaks(
         perform_for_parent(JOB, tmp_path / "job.json", store, tmp_path)
         assert process._left(tmp_path / "job.facts") == left
         assert capsys.readouterr().out == ("" if left is None else '{"done": 1, "total": 2}\n')
+
+
+def test_a_disk_that_is_full_is_told_by_the_child_that_meets_it(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(child, "inline", full)
+    with pytest.raises(UserError):
+        perform_for_parent(JOB, tmp_path / "job.json", store, tmp_path / "work")
+    left = json.loads((tmp_path / "job.error").read_text())
+    assert left["by_user"] and left["message"].startswith(f"{tmp_path / 'work'}: the disk is full; free some")
 
 
 def test_a_file_of_accelerate_that_starts_one_process_is_noticed(
