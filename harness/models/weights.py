@@ -20,7 +20,9 @@ from harness.models.reference import ChatTemplate
 from harness.models.tokenizers import load_tokenizer
 
 # what `from_pretrained` is told so that it says what it found instead of warning of it
-SAID = {"output_loading_info": True, "ignore_mismatched_sizes": True}
+SAID: dict[str, Any] = {"output_loading_info": True, "ignore_mismatched_sizes": True}
+
+POINTER = b"version https://git-lfs"
 
 
 @contextlib.contextmanager
@@ -170,6 +172,9 @@ def _header(file: Path) -> dict[str, Any]:
     try:
         header, size = shapes.header(file)
     except (KeyError, TypeError, ValueError, OSError, struct.error, OverflowError, MemoryError) as error:
+        with contextlib.suppress(OSError), file.open("rb") as opened:
+            if opened.read(len(POINTER)) == POINTER:
+                raise _NoWeightsError(f"{file.name} is a pointer of Git LFS (`git lfs pull` fetches it)") from error
         raise _NoWeightsError(f"{file.name} is no safetensors file") from error
     if size != file.stat().st_size:
         there = file.stat().st_size
