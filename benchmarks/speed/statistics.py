@@ -130,13 +130,14 @@ def simulated(prompts: int, win: float, rng: np.random.Generator) -> Floats:
 def as_verdicts(preferences: Floats) -> Verdicts:
     """One comparison."""
     n = len(preferences)
-    names = Codes(("",), ("set",), tuple(("set", str(i)) for i in range(n)), ("a",), ("b",), ("judge",))
+    names = Codes(("",), ("set",), tuple(("set", str(i), "") for i in range(n)), ("a",), ("b",), ("judge",))
     none, unknown = np.zeros(2 * n, dtype=np.int64), np.full(2 * n, np.nan)
     return Verdicts(
         names,
         none,
         none,
         np.repeat(np.arange(n), 2),
+        none,
         none,
         none,
         none,

@@ -109,6 +109,8 @@ def judge(
     verdicts: list[Verdict] = []
     tallies: dict[str, Tally] = {}
     console = plain_console()
+    for note in notes_of(judges, [comparison.prompt for comparison in comparisons]):
+        console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
     try:
         with VerdictCache(store.root / CACHE) as cache, StageView(console, len(judges)) as view:
             for asked in judges:
@@ -178,6 +180,10 @@ def judge_check(
     if out:
         write_atomically(out, text + "\n")
     return 0 if all(report.usable for report in reports) else ASK_AGAIN
+
+
+def notes_of(judges: Sequence[Judge], prompts: Sequence[Prompt]) -> list[str]:
+    return list(dict.fromkeys(note for judge in judges for note in judge.notes(prompts)))
 
 
 def reading_judges(config: JudgeConfig, store: Store, prompts: Sequence[Prompt]) -> list[Judge]:

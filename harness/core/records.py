@@ -29,6 +29,7 @@ Role = Literal["system", "user", "assistant"]
 Order = Literal["candidate_first", "reference_first", "none", "unknown"]
 Status = Literal["ok", "unparsable", "failed", "skipped"]
 NOT_GIVEN = "(not given)"  # in the place of a right answer that is not known, beside one that is
+SHORT = 16  # hex digits of a digest in a verdict
 IDENTICAL = "identical responses"  # the detail of a verdict that nobody was asked for
 
 
@@ -69,6 +70,11 @@ class Prompt(Record):
     turn_answers: tuple[str, ...] = ()
 
     @property
+    def digest(self) -> str:
+        """Of all that a model reads of it, whatever it is called and wherever it stands."""
+        return canonical_hash([[[m.role, m.content] for m in self.messages], list(self.turns)])[:SHORT]
+
+    @property
     def references(self) -> tuple[str, ...]:
         """A known right answer for each turn that is answered; empty where it is not known."""
         return (self.answer, *self.turn_answers, *[""] * (len(self.turns) - len(self.turn_answers)))
@@ -101,6 +107,9 @@ class Response(Record):
 class Verdict(Record):
     """One judge's answer on one comparison in one order. `preference` is 0..1 for the candidate.
 
+    judge_digest: of all that the judge's answers depend on; two judges of one name are two. prompt_digest: of what was
+    asked; two prompts of one id are two. Both are empty where they are not known. turn: of a judgment of one turn its
+    number, from 1, else 0. repeat: of a question that was asked several times in one run, which time, from 0.
     Lengths of the responses are None where they are not known. The rest is as in `judging.Answer`.
     """
 
@@ -123,6 +132,10 @@ class Verdict(Record):
     seconds: float = 0.0
     form: str = ""
     truncated: bool = False
+    judge_digest: str = ""
+    prompt_digest: str = ""
+    turn: int = Field(default=0, ge=0)
+    repeat: int = Field(default=0, ge=0)
 
     @property
     def unanswered(self) -> bool:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from harness.core.progress import Tick
-from harness.core.records import IDENTICAL, Verdict
+from harness.core.records import IDENTICAL, SHORT, Verdict
 from harness.judging.cache import VerdictCache, question_key
 from harness.judging.protocol import Answer, Arrived, Comparison, Judge, Question
 from harness.judging.settings import Prices
@@ -142,13 +142,16 @@ def ask_for_verdicts(
     questions = (Question(comparison, order) for comparison in comparisons for order in judge.orders)
     total = len(comparisons) * len(judge.orders)
 
+    who = judge.name, judge.digest[:SHORT]
+
     def as_verdict(question: Question, answer: Answer) -> None:
-        arrived(_verdict(judge.name, place, question, answer))
+        arrived(_verdict(who, place, question, answer))
 
     return ask(judge, questions, total, cache, as_verdict, tick, refresh)
 
 
-def _verdict(judge: str, place: Place, question: Question, answer: Answer) -> Verdict:
+def _verdict(judge: tuple[str, str], place: Place, question: Question, answer: Answer) -> Verdict:
+    """judge: its name and its digest."""
     comparison = question.comparison
     return Verdict(
         prompt_set=place.prompt_set,
@@ -158,7 +161,7 @@ def _verdict(judge: str, place: Place, question: Question, answer: Answer) -> Ve
         order=question.order,
         status=answer.status,
         preference=answer.preference if answer.status == "ok" else None,
-        judge=judge,
+        judge=judge[0],
         candidate_tokens=len(comparison.candidate.token_ids) or None,
         reference_tokens=len(comparison.reference.token_ids) or None,
         candidate_characters=len(comparison.candidate.text),
@@ -170,4 +173,6 @@ def _verdict(judge: str, place: Place, question: Question, answer: Answer) -> Ve
         seconds=answer.seconds,
         form=answer.form,
         truncated=answer.truncated,
+        judge_digest=judge[1],
+        prompt_digest=comparison.prompt.digest,
     )

@@ -1,8 +1,8 @@
 """Judgments that other tools wrote, as verdicts: AlpacaEval's annotations, Arena-Hard's and FastChat's judgments.
 
 Every importer takes one tool's files and an optional `reference`, and keeps the judgments against that model alone.
-A judgment that exists twice (same prompt, candidate, reference and judge) is kept, with `#2` after its prompt's id:
-the tools' own tables count it too. A judge that was asked in vain is `failed`; words that hold no verdict are
+A judgment that exists twice (same prompt, candidate, reference and judge) is kept, as a `repeat`: the tools' own tables
+count it too. A judge that was asked in vain is `failed`; words that hold no verdict are
 `unparsable`. Formats as written by alpaca_eval 0.6, arena-hard-auto v0.1 and v2, and FastChat's llm_judge.
 
 All raise UserError, by file and line (or index, from 0), for what is not in the format.
@@ -15,13 +15,14 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from harness.core.errors import UserError
-from harness.core.records import Order, Status, Verdict, read_jsonl
+from harness.core.files import canonical_hash
+from harness.core.records import SHORT, Message, Order, Prompt, Status, Verdict, read_jsonl
 
 Importer = Callable[[Sequence[Path], str | None], list[Verdict]]
 Judgment = tuple[str, dict[str, Any]]  # where it stands, and what it holds
@@ -57,15 +58,17 @@ def from_fastchat(paths: Sequence[Path], reference: str | None = None) -> list[V
 
     reference: the model that the others are compared with; without it, the one that all rows share, and of two such
         the one that is model_2 throughout, where FastChat puts its baseline.
-    A turn is part of the prompt's id; the judge is the model, whatever its template, which stands in `detail`.
+    A judgment is of one `turn`. The judge is the model with all templates that the files have of it (FastChat takes one
+    for each kind of question); which one stands in `detail`.
     """
     rows = list(_rows(paths, _json_lines))
     pairs = [(_text(row, "model_1", where), _text(row, "model_2", where)) for where, row in rows]
     chosen = reference or _shared(pairs)
     if not any(chosen in pair for pair in pairs):
         raise UserError(f"no judgment against '{chosen}'; there are those of {_named(chain.from_iterable(pairs))}")
-    found = (_fastchat(row, where, chosen) for (where, row), pair in zip(rows, pairs, strict=True) if chosen in pair)
-    return _kept(chain.from_iterable(found), chosen)
+    digests = _fastchat_judges(rows)
+    kept = [judgment for judgment, pair in zip(rows, pairs, strict=True) if chosen in pair]
+    return _kept(chain.from_iterable(_fastchat(row, where, chosen, digests) for where, row in kept), chosen)
 
 
 IMPORTERS: dict[str, Importer] = {
@@ -77,9 +80,11 @@ IMPORTERS: dict[str, Importer] = {
 
 def _alpaca(row: dict[str, Any], where: str) -> Verdict:
     status, preference = _alpaca_preference(row.get("preference", ""), where)
+    instruction = _text(row, "instruction", where)
     return Verdict(
         prompt_set="alpaca-eval",  # whatever part of it (`dataset`) the row is of: its figures are of the whole
-        prompt_id=hashlib.sha256(_text(row, "instruction", where).encode()).hexdigest()[:16],
+        prompt_id=hashlib.sha256(instruction.encode()).hexdigest()[:16],
+        prompt_digest=Prompt(id="", messages=(Message(role="user", content=instruction),)).digest,
         candidate=_text(row, "generator_2", where),
         reference=_text(row, "generator_1", where),
         order="unknown",
@@ -146,11 +151,9 @@ def _is_grade(score: Any) -> bool:
     return re.fullmatch(r"\d+(\.\d+)?", text) is not None
 
 
-def _fastchat(row: dict[str, Any], where: str, reference: str) -> Iterator[Verdict]:
+def _fastchat(row: dict[str, Any], where: str, reference: str, digests: Mapping[str, str]) -> Iterator[Verdict]:
     ours, theirs = ("model_1", "model_2") if row["model_2"] == reference else ("model_2", "model_1")
-    judge = [row.get("judge")] if isinstance(row.get("judge"), str) else row.get("judge")  # [model, template]
-    if not isinstance(judge, list) or not judge or not all(isinstance(name, str) for name in judge):
-        raise UserError(f"{where}: 'judge' is missing, or neither a name nor a model and its template")
+    judge, *template = _fastchat_judge(row, where)
     preferences = {ours: 1.0, "tie": 0.5, theirs: 0.0}
     for game, first in (("g1", "model_1"), ("g2", "model_2")):
         winner, words = _text(row, f"{game}_winner", where), _words(row.get(f"{game}_judgment"), "answer")
@@ -158,16 +161,54 @@ def _fastchat(row: dict[str, Any], where: str, reference: str) -> Iterator[Verdi
             raise UserError(f"{where}: '{winner}' is no winner; known are model_1, model_2, tie and error")
         yield Verdict(
             prompt_set="fastchat",
-            prompt_id=f"{_id(row, 'question_id', where)}-turn-{_id({'turn': 1, **row}, 'turn', where)}",
+            prompt_id=_id(row, "question_id", where),
+            turn=_turn(row, where),
             candidate=row[ours],
             reference=reference,
             order="candidate_first" if first == ours else "reference_first",
             status="ok" if winner in preferences else _unread(words),
             preference=preferences.get(winner),
-            judge=judge[0],
-            detail=": ".join([*judge[1:], winner]),
+            judge=judge,
+            judge_digest=digests[judge],
+            detail=": ".join([*template, winner]),
             raw=words,
         )
+
+
+def _turn(row: dict[str, Any], where: str) -> int:
+    turn = row.get("turn", 1)
+    if not isinstance(turn, int) or isinstance(turn, bool) or turn < 1:
+        raise UserError(f"{where}: 'turn' is no whole number from 1")
+    return turn
+
+
+def _fastchat_judge(row: dict[str, Any], where: str) -> list[str]:
+    """A judge's model, and its template where that is said."""
+    judge = [row.get("judge")] if isinstance(row.get("judge"), str) else row.get("judge")
+    if not isinstance(judge, list) or not judge or not all(isinstance(name, str) for name in judge):
+        raise UserError(f"{where}: 'judge' is missing, or neither a name nor a model and its template")
+    return judge
+
+
+def _fastchat_judges(rows: Sequence[Judgment]) -> dict[str, str]:
+    """By its model, a digest of each judge: of the templates that it was asked with; empty where none is said.
+
+    Raises:
+        UserError: one was asked one question with two of them.
+    """
+    asked: dict[tuple[Any, ...], str] = {}
+    templates: dict[str, set[str]] = {}
+    for where, row in rows:
+        judge, *said = _fastchat_judge(row, where)
+        template = " ".join(said)
+        question = judge, _id(row, "question_id", where), _turn(row, where), row["model_1"], row["model_2"]
+        if asked.setdefault(question, template) != template:
+            raise UserError(
+                f"{where}: '{judge}' judged this question with '{asked[question]}' already, and now with '{template}': "
+                "these are two judges; import a file of each"
+            )
+        templates.setdefault(judge, set()).add(template)
+    return {judge: canonical_hash(sorted(used))[:SHORT] if any(used) else "" for judge, used in templates.items()}
 
 
 def _shared(pairs: list[tuple[str, str]]) -> str:
@@ -184,16 +225,15 @@ def _unread(words: str) -> Status:
 
 
 def _kept(verdicts: Iterable[Verdict], reference: str | None) -> list[Verdict]:
-    """Those against the reference, with a number after the id of a prompt that was there before."""
+    """Those against the reference; of a question that is there several times, each says which time it is."""
     found = list(verdicts)
-    kept, seen = [], Counter[tuple[str, ...]]()
+    kept, seen = [], Counter[tuple[Any, ...]]()
     for verdict in found:
         if reference in (None, verdict.reference):
-            names = verdict.candidate, verdict.reference, verdict.judge
-            key = verdict.prompt_set, verdict.prompt_id, *names, verdict.order
+            names = verdict.candidate, verdict.reference, verdict.judge, verdict.judge_digest
+            key = verdict.prompt_set, verdict.prompt_id, verdict.turn, *names, verdict.order
+            kept.append(verdict.model_copy(update={"repeat": seen[key]}) if seen[key] else verdict)
             seen[key] += 1
-            numbered = verdict.prompt_id if seen[key] == 1 else f"{verdict.prompt_id}#{seen[key]}"
-            kept.append(verdict.model_copy(update={"prompt_id": numbered}))
     if not kept:
         others = _named(verdict.reference for verdict in found)
         raise UserError(f"no judgment against '{reference}'; there are those against {others}")

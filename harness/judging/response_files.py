@@ -12,7 +12,7 @@ from harness.core.errors import UserError
 from harness.core.records import Message, Prompt, Response, read_jsonl
 from harness.judging.protocol import Comparison
 from harness.prompts.columns import OF_THE_PROMPT
-from harness.prompts.rows import FIELDS, begun, empty, further_turns, known_answers
+from harness.prompts.rows import FIELDS, answers_of, begun, empty, further_turns
 
 NAMED_AT_MOST = 5  # ids in an error
 
@@ -108,5 +108,5 @@ def read_prompt(key: str, data: dict[str, Any], where: str) -> Prompt | None:
     if not messages or messages[-1].role != "user":
         raise UserError(f"{where}: the conversation does not end with the user's turn")
     turns = further_turns(data.get("turns"), where)
-    answer, *others = known_answers(data.get("answer"), turns, f"{where}: 'answer'")
+    answer, *others = answers_of(data, turns, where)
     return Prompt(id=key, messages=messages, answer=answer, turns=turns, turn_answers=tuple(others))

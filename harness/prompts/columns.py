@@ -116,10 +116,10 @@ def prompt_of(row: RawRow, columns: Columns, where: str) -> Prompt:
     Raises:
         UserError: it is none; the message begins with `where`.
     """
-    made: RawRow = {name: row.get(getattr(columns, name) or "") for name in ("category", "system", "history")}
+    cells = {what: row.get(name) for what, name in columns.named.items()}  # a column may well have no name
+    made: RawRow = {name: cells.get(name) for name in ("category", "system", "history")}
     if columns.prompt:
-        text = row.get(columns.prompt)
-        more = _input(row.get(columns.input or ""), where, columns.input)
+        text, more = cells["prompt"], _input(cells.get("input"), where, columns.input)
         if isinstance(text, str):
             made["prompt"] = f"{text}\n\n{more}" if more.strip() else text
         elif more.strip():
@@ -127,37 +127,35 @@ def prompt_of(row: RawRow, columns: Columns, where: str) -> Prompt:
         else:
             made["prompt"] = _conversation(text, where)
     elif columns.messages:
-        made["messages"] = _conversation(row.get(columns.messages), where)
+        made["messages"] = _conversation(cells["messages"], where)
     else:
-        turns = row.get(str(columns.turns))
+        turns = cells["turns"]
         if not isinstance(turns, list) or not turns:
             raise UserError(f"{where}: '{columns.turns}' must be a list of the user's turns")
         made["prompt"], *made["turns"] = map(_text, turns)
     if isinstance(made["history"], list) and all(isinstance(turn, dict) for turn in made["history"]):
         made["history"] = _messages(made["history"], where)
     if columns.answer:
-        answers = known_answers(
-            row.get(columns.answer), made.get("turns", ()), f"{where}: '{columns.answer}'", to_ignore(columns.answer)
-        )
-        made["answer"] = list(answers)
-    identifier = row.get(columns.id or "")
-    if identifier not in (None, ""):
-        made["id"] = identifier
+        named, advice = f"{where}: '{columns.answer}'", to_ignore(columns.answer)
+        made["answer"] = list(known_answers(cells["answer"], made.get("turns", ()), named, advice))
+    if cells.get("id") not in (None, ""):
+        made["id"] = cells["id"]
     return parse(made, where)
 
 
 def _input(value: Any, where: str, name: str | None) -> str:
-    """The text that belongs to an instruction; Self-Instruct keeps it with an output in `instances`, as a list of
-    objects, or as an object of lists once it went through Parquet."""
-    if isinstance(value, list) and value and isinstance(value[0], dict):
-        value = value[0].get("input")
-    elif isinstance(value, dict):
+    """The text that belongs to an instruction; Self-Instruct keeps it with an output in `instances`, as a list of one
+    object, or as an object of lists once it went through Parquet."""
+    if isinstance(value, dict):
         value = value.get("input")
-        value = value[0] if isinstance(value, list) and value else value
+    elif isinstance(value, list) and all(isinstance(one, dict) for one in value):
+        value = [one.get("input") for one in value]
+    if isinstance(value, list) and len(value) == 1:
+        (value,) = value
     if empty(value):
         return ""
     if not isinstance(value, str | int | float):
-        raise UserError(f"{where}: '{name}' is appended to the prompt, and is no text")
+        raise UserError(f"{where}: '{name}' is appended to the prompt, and is not one text")
     return value if isinstance(value, str) else json.dumps(value)
 
 

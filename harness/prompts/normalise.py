@@ -25,6 +25,8 @@ from harness.prompts.rows import FIELDS, parse
 from harness.prompts.settings import TEST_SHARE, Columns, PromptSource
 from harness.prompts.sources import RawRow, SourceTable, open_table
 
+NAMED_AT_MOST = 10  # columns in a line
+
 
 @dataclass(frozen=True)
 class PromptSet:
@@ -58,7 +60,7 @@ class PromptSet:
     def notes(self) -> list[str]:
         """What people are told of it, one line each; a card has said itself what is taken of its set."""
         said = {
-            f"columns that are not used: {', '.join(self.unused)}": self.unused and not self.card,
+            f"columns that are not used: {named(self.unused)}": self.unused and not self.card,
             f"{self.skipped} rows hold no prompt and are left out (the first: {self.why_skipped})": self.skipped,
             f"{len(self.contradicted)} prompts are there again with another answer; the first one's is taken (first: "
             f"'{next(iter(self.contradicted), '')}')": self.contradicted,
@@ -68,6 +70,11 @@ class PromptSet:
     def first(self, limit: int | None) -> PromptSet:
         """The set that a limit leaves; None leaves all."""
         return replace(self, prompts=self.prompts[:limit], limit=limit)
+
+
+def named(columns: Sequence[str]) -> str:
+    rest = f" and {len(columns) - NAMED_AT_MOST} more" if len(columns) > NAMED_AT_MOST else ""
+    return ", ".join(name or "one without a name" for name in columns[:NAMED_AT_MOST]) + rest
 
 
 def read_set(name: str, source: PromptSource, download: bool) -> PromptSet:

@@ -45,9 +45,7 @@ def parse(row: dict[str, Any], where: str) -> Prompt:
     if not isinstance(identifier, str | int) or isinstance(identifier, bool):
         raise UserError(f"{where}: 'id' must be a string or a whole number")
     turns = further_turns(row.get("turns"), where)
-    answer, *others = known_answers(row.get("answer"), turns, f"{where}: 'answer'", to_ignore("answer"))
-    if row.get("turn_answers"):
-        answer, *others = known_answers([answer, *row["turn_answers"]], turns, where)
+    answer, *others = answers_of(row, turns, where, to_ignore("answer"))
     return Prompt(
         id=str(identifier),
         messages=messages,
@@ -68,7 +66,10 @@ def messages_of(data: Any, where: str) -> tuple[Message, ...]:
     try:
         return tuple(Message.model_validate(message) for message in data)
     except (ValidationError, TypeError) as error:
-        raise UserError(f"{where}: messages need a role (system, user, assistant) and a text as content") from error
+        first = error.errors()[0] if isinstance(error, ValidationError) else None
+        wrong = f", and '{first['input']}' is none" if first and first["loc"] == ("role",) else ""
+        problem = f"messages need a role (system, user, assistant{wrong}) and a text as content"
+        raise UserError(f"{where}: {problem}") from error
 
 
 def begun(messages: tuple[Message, ...], system: Any, history: Any, where: str) -> tuple[Message, ...]:
@@ -112,6 +113,14 @@ def further_turns(turns: Any, where: str) -> tuple[str, ...]:
     if not isinstance(turns, list) or not all(isinstance(turn, str) and turn.strip() for turn in turns):
         raise UserError(f"{where}: 'turns' must be a list of texts, the user's turns after the first")
     return tuple(turns)
+
+
+def answers_of(row: dict[str, Any], turns: Sequence[str], where: str, advice: str = "") -> tuple[str, ...]:
+    """The known right answers of a row of our own format: see `known_answers`."""
+    answers, more = row.get("answer"), row.get("turn_answers") or []
+    if not isinstance(more, list):
+        raise UserError(f"{where}: 'turn_answers' must be a list, of the known answers to 'turns'")
+    return known_answers([answers, *more] if more else answers, turns, f"{where}: 'answer'", advice)
 
 
 def known_answers(value: Any, turns: Sequence[str], where: str, advice: str = "") -> tuple[str, ...]:

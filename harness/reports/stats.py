@@ -149,9 +149,10 @@ def _agreement_text(pairs: Sequence[JudgeAgreement]) -> str:
 def _alpaca_text(pairs: Sequence[AlpacaEval]) -> str:
     lines = []
     for pair in pairs:
-        figures = pair.model_dump(exclude={"candidate", "reference", "prompts"})
+        figures = pair.model_dump(exclude={"candidate", "reference", "judge", "prompts"})
         shown = (f"{name} {f'{v:.2f}' if isinstance(v, float) else v}" for name, v in figures.items() if v is not None)
-        lines.append(_line(f"- AlpacaEval's figures for {pair.candidate} against {pair.reference}: {', '.join(shown)}"))
+        compared = f"{pair.candidate} against {pair.reference} by {pair.judge}"
+        lines.append(_line(f"- AlpacaEval's figures for {compared}: {', '.join(shown)}"))
     several = any(pair.n_total > pair.prompts for pair in pairs)
     note = "A prompt has several verdicts, and standard_error takes each for a draw of its own: it may be too small."
     return _section([], [], "\n".join(lines), note if several else "")
@@ -159,11 +160,7 @@ def _alpaca_text(pairs: Sequence[AlpacaEval]) -> str:
 
 def imported(verdicts: list[Verdict], source: str) -> str:
     """What an import found, as lines for people; source: the format, or the files."""
-    keys = [(v.prompt_id, v.prompt_set, v.candidate, v.reference, v.judge, v.order) for v in verdicts]
-    there = set(keys)
-    cut = [(prompt.rpartition("#"), names) for prompt, *names in keys]
-    again = [number.isdecimal() and (before, *names) in there for (before, _, number), names in cut]
-    prompts = {(v.prompt_set, v.prompt_id) for v, repeat in zip(verdicts, again, strict=True) if not repeat}
+    prompts = {(verdict.prompt_set, verdict.prompt_id) for verdict in verdicts}
     lines = [f"{len(verdicts)} verdicts from {_line(source)}", f"- prompts: {len(prompts)}"]
     for column in Compared.model_fields:
         names = list(dict.fromkeys(getattr(verdict, column) for verdict in verdicts))
@@ -171,6 +168,8 @@ def imported(verdicts: list[Verdict], source: str) -> str:
     lines.append(f"- orders: {_ORDERS[outcomes(from_records(verdicts)).orders_seen]}")
     for status in ("failed", "unparsable"):
         lines.append(f"- {status}: {sum(verdict.status == status for verdict in verdicts)}")
-    if any(again):
-        lines.append(f"- repeats: {sum(again)}; they count too, and their prompts' ids end with #2, #3 …")
+    if turns := sorted({verdict.turn for verdict in verdicts} - {0}):
+        lines.append(f"- turns: {', '.join(map(str, turns))}; those of one prompt have an outcome each")
+    if again := sum(verdict.repeat > 0 for verdict in verdicts):
+        lines.append(f"- repeats: {again}; they count too, each time as a run of its own")
     return "\n".join(lines)

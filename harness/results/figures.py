@@ -84,7 +84,8 @@ def figures(declared: Declared, runs: Mapping[str, RunRows], rank_incomplete: bo
     rank_incomplete: rank a set where more than MAX_MISSING of a row's prompts are missing.
     """
     groups = _groups(declared, runs)
-    verdicts = from_runs({run: [v for key in groups if key[0] == run for v in groups[key]] for run in runs})
+    by_run = {run: [v for key in groups if key[0] == run for v in groups[key]] for run in runs}
+    verdicts = from_runs(by_run, one_of_a_name=True)  # runs are pooled by their judges' digests
     found = outcomes(verdicts)
     deciding = found.where(judge=declared.judge)
     known = comparisons(verdicts, found)

@@ -14,11 +14,13 @@ from harness.core.files import file_sha256
 from harness.core.progress import Tick
 from harness.core.records import (
     METRICS,
+    SHORT,
     Facts,
     Prompt,
     Response,
     RunPrompt,
     RunResponse,
+    Verdict,
     plain,
     prompts_digest,
     read_jsonl,
@@ -86,6 +88,8 @@ def verify(folder: Path, store: Store, board: Callable[[list[Results]], str], ti
         found.add(rows, _figures(folder, results))
     if all((folder / name).is_file() for name in (RUN_PROMPTS, RUN_RESPONSES)):
         found.add(f"prompts of {len(results.prompt_sets)} sets", _prompts(folder, results))
+    if all((folder / name).is_file() for name in (RUN_PROMPTS, VERDICTS)):
+        found.add(f"judges and prompts of {VERDICTS}, from {RESULTS} and {RUN_PROMPTS}", _identities(folder, results))
     found.add(
         f"what {RESULTS} says of settings, sampling and seed, from its configuration", _declared(results, manifest)
     )
@@ -159,6 +163,20 @@ def _prompts(folder: Path, results: Results) -> Iterator[str]:
         if answered.get(entry.name, set()) != {prompt.id for prompt in prompts} - entry.left_out.keys():
             but = " but those that were left out" if entry.left_out else ""
             yield f"{RUN_RESPONSES}: the prompts answered on {entry.name} are not those of {RUN_PROMPTS}{but}"
+
+
+def _identities(folder: Path, results: Results) -> Iterator[str]:
+    """Each verdict is by the judge, and about the prompt, that the run says; older verdicts do not say it."""
+    judges = {judge.name: judge.digest[:SHORT] for judge in results.judges}
+    prompts = {(row.prompt_set, row.id): row.digest for row in read_records(folder / RUN_PROMPTS, RunPrompt)}
+    wrong: Counter[str] = Counter()
+    for verdict in read_records(folder / VERDICTS, Verdict):
+        if verdict.judge_digest not in ("", judges.get(verdict.judge)):
+            wrong[f"are by another judge of the name '{verdict.judge}' than {RESULTS} has"] += 1
+        if verdict.prompt_digest not in ("", prompts.get((verdict.prompt_set, verdict.prompt_id))):
+            wrong[f"are about other prompts of {verdict.prompt_set} than those of {RUN_PROMPTS}"] += 1
+    for what, count in wrong.items():
+        yield f"{VERDICTS}: {count} verdicts {what}"
 
 
 def _board(folder: Path, results: Results, board: Callable[[list[Results]], str]) -> Iterator[str]:

@@ -8,7 +8,7 @@ by those: it is found out once.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -104,29 +104,23 @@ def _too_large(name: str, config: Config, read: Rendered, trained: bool) -> Iter
 # ---- what is found out once
 def _rendered(found: FoundModel, prompts: PromptSet, store: Store) -> Rendered | None:
     """None where the model's tokenizer is not here yet."""
-    found = _with_tokenizer(found)
     place = _tokenizer_at(found, store)
     if place is None:
         return None
     key = {"version": VERSION, "libraries": [version(name) for name in ("transformers", "tokenizers")]}
-    key |= {**found.here.in_key, "prompts": prompts.digest}
+    key |= {**found.here.in_key, "made by": [job.ref for job in found.conversions], "prompts": prompts.digest}
     kept = store.recall("rendered", key, lambda: rendered(_tokenizer(found, place), prompts.prompts).model_dump())
     return Rendered.model_validate(kept)
 
 
-def _with_tokenizer(found: FoundModel) -> FoundModel:
-    """The model itself; of an adapter without a tokenizer the model that it is merged into."""
-    if found.base is None or has_tokenizer(Path(str(found.here.path))):
-        return found
-    return replace(found.base, here=found.base.here.model_copy(update={"chat_template": found.here.chat_template}))
-
-
 def _tokenizer_at(found: FoundModel, store: Store) -> Path | None:
-    """A folder with the model's tokenizer, or the GGUF file that it is in."""
+    """A folder with the model's tokenizer, or the GGUF file that it is in. An adapter may leave it to its base."""
     if found.conversion is not None and store.has(found.conversion.ref):
         return store.path(found.conversion.ref)
     place = Path(str(found.here.path))
-    return place if place.is_file() or has_tokenizer(place) else None
+    if place.is_file() or has_tokenizer(place):
+        return place
+    return _tokenizer_at(found.base, store) if found.base else None
 
 
 def _tokenizer(found: FoundModel, place: Path) -> Any:
@@ -144,9 +138,9 @@ def _tokenizer(found: FoundModel, place: Path) -> Any:
 
 def _positions(found: FoundModel, config: Config, store: Store) -> int | None:
     """How many tokens the model takes at once here."""
-    found = found.base or found
-    place = Path(str(found.here.path))
-    known = _gguf_positions(place, found, store) if place.is_file() else positions_of(place)
+    model = found.base or found  # of an adapter its base says it
+    place = Path(str(model.here.path))
+    known = _gguf_positions(place, model, store) if place.is_file() else positions_of(place)
     limits = [known, config.vllm.max_model_len if config.generator == "vllm" else None]
     return min((limit for limit in limits if limit is not None), default=None)
 

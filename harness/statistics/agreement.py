@@ -192,8 +192,8 @@ def agreements(found: Outcomes, judges: Sequence[str]) -> list[JudgeAgreement]:
 
 
 def _by_comparison(found: Outcomes) -> dict[tuple[int, ...], Outcome]:
-    """One judge's outcomes by prompt, run, candidate and reference, as codes."""
-    columns = (found.prompt, found.run, found.candidate, found.reference)
+    """One judge's outcomes by prompt, turn, run, candidate and reference, as codes."""
+    columns = (found.prompt, found.turn, found.run, found.candidate, found.reference)
     keys = zip(*(column.tolist() for column in columns), strict=True)
     return dict(zip(keys, found.words, strict=True))
 

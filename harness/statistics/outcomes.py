@@ -1,10 +1,14 @@
 """Verdicts as columns, and the outcome of each comparison: what every other module of this folder counts.
 
 A *comparison* is a candidate against a reference, by one judge, on one prompt set; it has one outcome for each prompt
-and run. An outcome is a win only if every order prefers the candidate, a loss only if every order prefers the
-reference; a disagreement is a tie; a verdict that is missing or not ok in any order makes it missing. One order is
-all only where no prompt of the comparison was asked in both. This is the one place that has the rule: an outcome is
-always found from the whole of its comparison, and prompts are picked afterwards.
+(or each turn of it, where turns were judged) and run. What was asked several times of one prompt is a run each time. A
+judge is its name and its digest; one whose digest is not known is a judge of its own. A prompt is its set, its id and
+the digest of what was asked; where that is not known it is the one prompt of its set and id of which it is.
+
+An outcome is a win only if every order prefers the candidate, a loss only if every order prefers the reference; a
+disagreement is a tie; a verdict that is missing or not ok in any order makes it missing. One order is all only where no
+prompt of the comparison was asked in both. This is the one place that has the rule: an outcome is always found from the
+whole of its comparison, and prompts are picked afterwards.
 """
 
 from __future__ import annotations
@@ -21,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.core.errors import UserError
-from harness.core.records import Order, Status, Verdict
+from harness.core.records import SHORT, Order, Status, Verdict
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -41,11 +45,12 @@ _WORDS: dict[float, Outcome] = {1.0: "win", 0.0: "tie", -1.0: "loss"}
 
 @dataclass(frozen=True)
 class Codes:
-    """What codes stand for. A prompt is (prompt set, prompt id): the same id in two sets is two prompts."""
+    """What codes stand for. A prompt is (prompt set, prompt id, digest): the same id in two sets, or of two texts, is
+    two prompts. A judge is its name, with what tells it from others of that name."""
 
     run: tuple[str, ...]
     prompt_set: tuple[str, ...]
-    prompt: tuple[tuple[str, str], ...]
+    prompt: tuple[tuple[str, str, str], ...]
     candidate: tuple[str, ...]
     reference: tuple[str, ...]
     judge: tuple[str, ...]
@@ -53,12 +58,13 @@ class Codes:
 
 @dataclass(frozen=True)
 class _Table:
-    """Arrays [n], one entry a row; names apart."""
+    """Arrays [n], one entry a row; names apart. turn: of the prompt, 0 where it is judged as a whole."""
 
     names: Codes
     run: Ints
     prompt_set: Ints
     prompt: Ints
+    turn: Ints
     candidate: Ints
     reference: Ints
     judge: Ints
@@ -97,7 +103,7 @@ class Verdicts(_Table):
 
 @dataclass(frozen=True)
 class Outcomes(_Table):
-    """A row an outcome of one prompt in one run.
+    """A row an outcome of one prompt, or of one of its turns, in one run.
 
     value: 1 win, 0 tie, −1 loss, NaN missing. preference: mean over its orders, NaN where missing.
     failed: verdicts that are not ok. orders: of its whole comparison, a place in ORDER_KINDS.
@@ -132,6 +138,7 @@ class Outcomes(_Table):
         return ORDER_KINDS[int(kinds[0])] if len(kinds) == 1 else "mixed"
 
 
+_LABEL = 6  # digits of a digest that tell a judge from another of its name
 ORDER_KINDS: tuple[Orders, ...] = ("both", "one", "none")
 
 
@@ -140,10 +147,16 @@ def from_records(verdicts: Iterable[Verdict]) -> Verdicts:
     return from_runs({"": verdicts})
 
 
-def from_runs(runs: Mapping[str, Iterable[Verdict]]) -> Verdicts:
-    """The columns of several runs' verdicts in memory, by the name of each."""
+def from_runs(runs: Mapping[str, Iterable[Verdict]], one_of_a_name: bool = False) -> Verdicts:
+    """The columns of several runs' verdicts in memory, by the name of each.
+
+    one_of_a_name: the runs have said that their judges of one name are one, whatever their verdicts say of them.
+    """
+    known = {"judge_digest": ""} if one_of_a_name else {}
     return _columns(
-        (run, "", number, vars(verdict)) for run, found in runs.items() for number, verdict in enumerate(found, 1)
+        (run, "", number, {**vars(verdict), **known})
+        for run, found in runs.items()
+        for number, verdict in enumerate(found, 1)
     )
 
 
@@ -195,42 +208,82 @@ def _columns(rows: Iterable[Line]) -> Verdicts:
     for run, file, number, row in rows:
         try:
             prompt_set, status, preference = row["prompt_set"], row["status"], row.get("preference")
-            key = (run, prompt_set, row["candidate"], row["reference"], row["judge"], row["order"], status)
+            repeat, turn, who = row.get("repeat", 0), row.get("turn", 0), row.get("judge_digest", "")
+            key = (run, repeat, prompt_set, row["candidate"], row["reference"], row["judge"], who, row["order"], status)
             alike = shared.get(key)
             if alike is None:
-                names = zip((runs, sets, candidates, references, judges), key, strict=False)
-                alike = (*(_code(known, name) for known, name in names), _ORDER[key[5]], _STATUS[status])
+                _require_count("repeat", repeat)
+                names = (f"{run}#{repeat + 1}" if repeat else run, *key[2:5], key[5:7])
+                coded = zip((runs, sets, candidates, references, judges), names, strict=True)
+                alike = (*(_code(known, name) for known, name in coded), _ORDER[key[7]], _STATUS[status])
                 shared[key] = alike
-            prompt = prompts.get((prompt_set, row["prompt_id"]))
+            asked = (prompt_set, row["prompt_id"], row.get("prompt_digest", ""))
+            prompt = prompts.get(asked)
             if prompt is None:
-                prompt = _code(prompts, (prompt_set, row["prompt_id"]))
+                prompt = _code(prompts, asked)
+            if turn != 0:
+                _require_count("turn", turn)
             if (preference is not None) != (status == "ok"):
                 raise ValueError("a verdict has a preference if, and only if, its status is ok")
             if preference is None:
                 preference = NAN
             elif type(preference) not in (float, int) or not 0 <= preference <= 1:
                 raise ValueError("preference is a number from 0 to 1")
-            flat.extend((*alike, prompt, preference, *_lengths(row)))
+            flat.extend((*alike, prompt, turn, preference, *_lengths(row)))
         except KeyError as error:
             raise UserError(f"{file}:{number}: not a verdict (no, or unknown: {error.args[0]})") from error
         except (TypeError, ValueError, AttributeError) as error:
             raise UserError(f"{file}:{number}: not a verdict ({error})") from error
-    table = np.frombuffer(flat).reshape(-1, 12).T
-    run_, set_, candidate, reference, judge, order, state, prompt_ = table[:8].astype(np.int64)
+    table = np.frombuffer(flat).reshape(-1, 13).T
+    run_, set_, candidate, reference, judge, order, state, prompt_, turn_ = table[:9].astype(np.int64)
     return Verdicts(
-        Codes(*(tuple(known) for known in codes)),
+        Codes(tuple(runs), tuple(sets), tuple(prompts), tuple(candidates), tuple(references), _labels(list(judges))),
         run=run_,
         prompt_set=set_,
-        prompt=prompt_,
+        prompt=_same_prompts(list(prompts))[prompt_],
+        turn=turn_,
         candidate=candidate,
         reference=reference,
         judge=judge,
         order=order,
         status=state,
-        preference=table[8].copy(),
-        candidate_length=table[9].copy(),
-        reference_length=table[10].copy(),
-        in_tokens=table[11] == 1,
+        preference=table[9].copy(),
+        candidate_length=table[10].copy(),
+        reference_length=table[11].copy(),
+        in_tokens=table[12] == 1,
+    )
+
+
+def _require_count(name: str, value: Any) -> None:
+    if type(value) is not int or value < 0:
+        raise ValueError(f"{name} is a whole number from 0")
+
+
+def _same_prompts(prompts: Sequence[tuple[str, str, str]]) -> Ints:
+    """[prompts] the place of each; of one whose text is not known that of the one of its set and id whose text is."""
+    known: dict[tuple[str, str], list[int]] = {}
+    for place, (prompt_set, prompt_id, digest) in enumerate(prompts):
+        if digest:
+            known.setdefault((prompt_set, prompt_id), []).append(place)
+    places = np.arange(len(prompts))
+    for place, (prompt_set, prompt_id, digest) in enumerate(prompts):
+        found = [] if digest else known.get((prompt_set, prompt_id), [])
+        if len(found) == 1:
+            places[place] = found[0]
+    return places
+
+
+def _labels(judges: Sequence[tuple[str, str]]) -> tuple[str, ...]:
+    """What judges are called: by name, with the beginning of their digests where several have it."""
+    digests: dict[str, list[str]] = {}
+    for name, digest in judges:
+        digests.setdefault(name, []).append(digest)
+    length = {
+        name: next(n for n in range(_LABEL, SHORT + 1) if n == SHORT or len({d[:n] for d in of_name}) == len(of_name))
+        for name, of_name in digests.items()
+    }
+    return tuple(
+        f"{name} ({digest[: length[name]] or 'unknown'})" if len(digests[name]) > 1 else name for name, digest in judges
     )
 
 
@@ -258,12 +311,13 @@ def _lengths(row: dict[str, Any]) -> tuple[float, float, float]:
 
 
 def outcomes(verdicts: Verdicts) -> Outcomes:
-    """One outcome for each (run, candidate, reference, judge, prompt), ordered by comparison, prompt and run.
+    """One outcome for each (run, candidate, reference, judge, prompt, turn), ordered by comparison, prompt, turn, run.
 
     A comparison of which no prompt has both orders was judged in one order: each prompt's one verdict is then whole.
     An order that is repeated within a run makes the outcome missing; repeats are runs of their own.
     """
     columns = [verdicts.candidate, verdicts.reference, verdicts.judge, verdicts.prompt_set, verdicts.prompt]
+    columns.append(verdicts.turn)
     comparison, unit = joint_codes(columns[:4]), joint_codes([*columns, verdicts.run])
     _, first, index = np.unique(unit, return_index=True, return_inverse=True)
     n = len(first)
@@ -294,6 +348,7 @@ def outcomes(verdicts: Verdicts) -> Outcomes:
         run=verdicts.run[first],
         prompt_set=verdicts.prompt_set[first],
         prompt=verdicts.prompt[first],
+        turn=verdicts.turn[first],
         candidate=verdicts.candidate[first],
         reference=verdicts.reference[first],
         judge=verdicts.judge[first],

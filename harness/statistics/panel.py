@@ -59,5 +59,6 @@ def _derived(verdict: Verdict, name: str, preference: float | None, lacking: Seq
         reference_tokens=verdict.reference_tokens,
         candidate_characters=verdict.candidate_characters,
         reference_characters=verdict.reference_characters,
+        prompt_digest=verdict.prompt_digest,
         detail=f"no whole answer from {', '.join(lacking)}" if lacking else identical,
     )

@@ -96,6 +96,7 @@ class AlpacaEval(Record):
 
     candidate: str
     reference: str
+    judge: str
     prompts: int
     win_rate: float | None
     standard_error: float | None
@@ -180,7 +181,7 @@ def _flips(verdicts: Verdicts, places: Ints, count: int) -> list[Share]:
     """
     known = verdicts.status == OK
     ok, places = verdicts.select(known), places[known]
-    key = joint_codes((places, ok.prompt, ok.run))
+    key = joint_codes((places, ok.prompt, ok.turn, ok.run))
     _, first, unit = np.unique(key, return_index=True, return_inverse=True)
     said = np.full((len(ORDERS), len(first)), np.nan)
     said[ok.order, unit] = ok.preference - 0.5  # of an order that is there twice the last one stays
@@ -264,7 +265,8 @@ def _contrasts(found: Outcomes, pairs: Sequence[tuple[str, str]], seed: int) -> 
 def _agreement(found: Outcomes, names: Iterable[ComparisonKey]) -> list[JudgeAgreement]:
     """`agreements` of each two judges who share a comparison.
 
-    Runs are kept apart only where a judge has several outcomes of a prompt: the judges may well be in a file each.
+    Runs are kept apart only where the judges share some: they may well be in a file each, and then the first outcome
+    that one has of a prompt is set against the other's first.
     """
     judged: dict[str, set[tuple[str, ...]]] = {}
     for *others, judge in names:
@@ -273,21 +275,32 @@ def _agreement(found: Outcomes, names: Iterable[ComparisonKey]) -> list[JudgeAgr
     for pair in combinations(judged, 2):
         if judged[pair[0]] & judged[pair[1]]:
             mine = found.select(np.isin(found.judge, [found.names.judge.index(judge) for judge in pair]))
-            key = joint_codes((mine.judge, mine.candidate, mine.reference, mine.prompt))
-            once = len(np.unique(key)) == len(mine)
-            made += agreements(replace(mine, run=np.zeros_like(mine.run)) if once else mine, pair)
+            runs = [set(mine.run[mine.judge == judge].tolist()) for judge in np.unique(mine.judge)]
+            time = _times(mine)
+            apart = not time.any() or not set.intersection(*runs)
+            made += agreements(replace(mine, run=time) if apart else mine, pair)
     return made
 
 
+def _times(found: Outcomes) -> Ints:
+    """[n] of each outcome, how many its judge has of the same before it: outcomes of a prompt stand together."""
+    key = joint_codes((found.judge, found.candidate, found.reference, found.prompt, found.turn))
+    first = np.flatnonzero(np.diff(key, prepend=-1))
+    return np.arange(len(key)) - np.repeat(first, np.diff(first, append=len(key)))
+
+
 def _alpaca_eval(verdicts: Verdicts) -> list[AlpacaEval]:
-    """AlpacaEval's figures of each candidate and reference, over all sets and judges; prompts: how many were judged."""
+    """AlpacaEval's figures of each candidate and reference by each judge (its annotator), over all sets; prompts: how
+    many were judged."""
     known = verdicts.names
     made = []
-    for pair in np.unique(np.stack([verdicts.candidate, verdicts.reference], axis=1), axis=0).tolist():
-        rows = verdicts.select((verdicts.candidate == pair[0]) & (verdicts.reference == pair[1]))
+    columns = np.stack([verdicts.candidate, verdicts.reference, verdicts.judge], axis=1)
+    for names in np.unique(columns, axis=0):
+        rows = verdicts.select((columns == names).all(axis=1))
         figures = {
-            "candidate": known.candidate[pair[0]],
-            "reference": known.reference[pair[1]],
+            "candidate": known.candidate[names[0]],
+            "reference": known.reference[names[1]],
+            "judge": known.judge[names[2]],
             "prompts": len(np.unique(rows.prompt[rows.status == OK])),
             **alpaca_eval_metrics(rows.preference),
         }

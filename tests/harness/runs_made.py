@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.config import layers
-from harness.core.records import METRICS, Prompt, Response, Verdict, plain, write_jsonl
+from harness.core.records import METRICS, SHORT, Prompt, Response, Verdict, plain, write_jsonl
 from harness.reports import board
 from harness.results.folder import as_json, collect, write_run
 from harness.results.manifest import make_manifest
@@ -126,7 +126,7 @@ def _make(job: Job, road: Road, store: Store, say: Say, left_out: Mapping[str, s
                 write_jsonl(work / METRICS, [{"step": step, "loss": 1 / step} for step in (1, 2, 3)])
                 facts = FACTS
             case JudgeJob():
-                rows = _verdicts(job, len(road.prompts[job.prompts].prompts), say)
+                rows = _verdicts(job, road.prompts[job.prompts].prompts, say)
                 none = [store.read(ref).facts.get(LEFT_OUT, {}) for ref in (job.candidate, job.reference)]
                 rows = [row for row in rows if not any(row.prompt_id in ids for ids in none)]
                 write_jsonl(work / VERDICTS, rows)
@@ -145,10 +145,13 @@ def _response(job: RespondJob, number: int, prompt: Prompt) -> Response:
     return Response(prompt_id=prompt.id, token_ids=ids, text=f"{job.label}: {number} {job.seed}", finish=finish)
 
 
-def _verdicts(job: JudgeJob, prompts: int, say: Say) -> list[Verdict]:
+def _verdicts(job: JudgeJob, prompts: Sequence[Prompt], say: Say) -> list[Verdict]:
     lengths = {"candidate_tokens": 4, "reference_tokens": 4, "input_tokens": 100, "output_tokens": 1, "form": "letter"}
-    said = [say(job.candidate_name, number) for number in range(prompts)]
-    return judged(job.candidate_name, said, prompt_set=job.prompt_set, judge=job.judge, **lengths)
+    said = [say(job.candidate_name, number) for number in range(len(prompts))]
+    digest = {prompt.id: prompt.digest for prompt in prompts}
+    who = {"prompt_set": job.prompt_set, "judge": job.judge, "judge_digest": job.judge_source[:SHORT]}
+    rows = judged(job.candidate_name, said, **who, **lengths)
+    return [row.model_copy(update={"prompt_digest": digest[row.prompt_id]}) for row in rows]
 
 
 # ---- changing what was made

@@ -34,7 +34,7 @@ def outcomes_of(
     own = np.arange(n) if prompts is None else np.asarray(prompts)
     k = len(values)
     value = np.concatenate([np.asarray(rows, dtype=np.float64) for rows in values.values()])
-    names = tuple((f"set{i % sets}", str(i)) for i in range(own.max() + 1))
+    names = tuple((f"set{i % sets}", str(i), "") for i in range(own.max() + 1))
     zero, unknown = np.zeros(k * n, dtype=np.int64), np.full(k * n, NAN)
     reference = unknown if longer is None else np.full(k * n, 1000.0)
     return Outcomes(
@@ -42,6 +42,7 @@ def outcomes_of(
         run=zero,
         prompt_set=np.tile(own % sets, k),
         prompt=np.tile(own, k),
+        turn=zero,
         candidate=np.repeat(np.arange(k), n),
         reference=zero,
         judge=zero,

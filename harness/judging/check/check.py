@@ -121,7 +121,7 @@ def read_labels(path: Path) -> tuple[HumanLabel, ...]:
         prompt = read_prompt(str(data.get("prompt_id")), data, where)
         if prompt is None:
             raise UserError(f"{where}: neither 'prompt' nor 'messages'")
-        others = {name: value for name, value in data.items() if name not in FIELDS}
+        others = {name: value for name, value in data.items() if name not in FIELDS - {"id", "category"}}
         try:
             row = HumanLabel.model_validate({**others, "prompt": prompt})
         except ValidationError as error:

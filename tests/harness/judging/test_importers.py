@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from harness.core.errors import UserError
-from harness.core.records import Verdict, read_records, write_jsonl
+from harness.core.records import Message, Prompt, Verdict, read_records, write_jsonl
 from harness.judging.importers import IMPORTERS, from_alpaca_eval, from_arena_hard, from_fastchat
 
 
@@ -99,13 +99,16 @@ def test_output_2_is_the_candidate_s_and_lengths_are_characters() -> None:
     assert (found.prompt_set, found.raw, found.detail) == ("alpaca-eval", "m", "preference 2.0")
 
 
-def test_an_instruction_has_one_id_in_all_files_and_a_repeat_its_number() -> None:
+def test_an_instruction_has_one_id_and_digest_in_all_files_and_a_repeat_its_number() -> None:
     one = as_list(alpaca(1, "a"), alpaca(2, "b"), alpaca(2, "a"), name="one.json")
     two = as_list(alpaca(2, "a", generator_2="other"), alpaca(1, "b"), name="two.json")
-    a, b, again, other, b_again = (verdict.prompt_id for verdict in from_alpaca_eval([one, two]))
-    assert a != b
-    assert (again, other, b_again) == (f"{a}#2", a, f"{b}#2")
+    found = from_alpaca_eval([one, two])
+    a, b, again, other, b_again = (verdict.prompt_id for verdict in found)
+    assert (again, other, b_again) == (a, a, b) != (b, b, a)
+    assert [verdict.repeat for verdict in found] == [0, 0, 1, 0, 1]
     assert a == "ca978112ca1bbdca"  # the start of sha256 of "a": ids stay as they are
+    assert found[0].prompt_digest == Prompt(id="x", messages=(Message(role="user", content="a"),)).digest
+    assert found[0].prompt_digest == found[2].prompt_digest != found[1].prompt_digest
 
 
 def test_alpaca_judgments_against_one_reference() -> None:
@@ -209,8 +212,8 @@ def test_arena_games_without_a_label() -> None:
 
 def test_an_arena_row_that_is_there_twice_keeps_both_games_together() -> None:
     one, two = as_lines(arena("A=B", "A>B")), as_lines(arena("A>B", "A>B"), arena("A>B", "A>B", model="m"), name="2")
-    ids = [(v.candidate, v.prompt_id) for v in from_arena_hard([one, two])]
-    assert ids == [("model", "q1")] * 2 + [("model", "q1#2")] * 2 + [("m", "q1")] * 2
+    times = [(v.candidate, v.repeat) for v in from_arena_hard([one, two])]
+    assert times == [("model", 0)] * 2 + [("model", 1)] * 2 + [("m", 0)] * 2
 
 
 @pytest.mark.parametrize(
@@ -248,8 +251,8 @@ def test_a_fastchat_winner_is_a_model_whoever_was_first(swapped: bool, winner: s
     found = from_fastchat([as_lines(chat(first, "tie", one, two))], "base")
     orders = ["reference_first", "candidate_first"] if swapped else ["candidate_first", "reference_first"]
     assert told(found) == [(orders[0], "ok", preference), (orders[1], "ok", 0.5)]
-    assert {(v.candidate, v.reference, v.judge, v.prompt_id) for v in found} == {
-        ("model", "base", "gpt-4", "81-turn-1")
+    assert {(v.candidate, v.reference, v.judge, v.prompt_id, v.turn) for v in found} == {
+        ("model", "base", "gpt-4", "81", 1)
     }
     assert [(v.raw, v.detail) for v in found] == [("[[1]]", f"pair-v2: {first}"), ("[[2]]", "pair-v2: tie")]
 
@@ -259,11 +262,28 @@ def test_a_fastchat_error() -> None:
     assert [(v.status, v.preference) for v in found] == [("unparsable", None), ("failed", None)]
 
 
-def test_turns_and_repeats_have_ids_of_their_own() -> None:
+def test_turns_and_repeats_are_of_one_prompt() -> None:
     rows = chat("tie", "tie"), chat("tie", "tie", turn=2), chat("tie", "tie"), chat("tie", "tie", one="other")
     found = from_fastchat([as_lines(*rows[:2]), as_lines(*rows[2:], name="more.jsonl")])
-    assert [v.prompt_id for v in found[::2]] == ["81-turn-1", "81-turn-2", "81-turn-1#2", "81-turn-1"]
+    assert {v.prompt_id for v in found} == {"81"}
+    assert [(v.turn, v.repeat) for v in found[::2]] == [(1, 0), (2, 0), (1, 1), (1, 0)]
     assert found[-1].candidate == "other"
+
+
+def test_a_fastchat_judge_is_its_model_with_its_templates() -> None:
+    def digests(*rows: dict[str, Any]) -> set[str]:
+        return {v.judge_digest for v in from_fastchat([as_lines(*rows)])}
+
+    math = {"judge": ["gpt-4", "pair-math-v1"], "question_id": 111}
+    (plain,), (of_two,) = digests(chat("tie", "tie")), digests(chat("tie", "tie"), chat("tie", "tie", **math))
+    (other,) = digests(chat("tie", "tie", judge=["gpt-4", "pair-v3"]))
+    assert len({plain, of_two, other}) == 3
+    assert digests(chat("tie", "tie", judge="gpt-4")) == {""}
+    twice = as_lines(chat("tie", "tie"), chat("tie", "tie", judge=["gpt-4", "pair-v3"]))
+    assert refused("fastchat", twice) == (
+        "judged.jsonl:2: 'gpt-4' judged this question with 'pair-v2' already, and now with 'pair-v3': these are two "
+        "judges; import a file of each"
+    )
 
 
 def test_the_baseline_is_the_model_that_all_rows_share_in_all_files() -> None:
@@ -288,7 +308,8 @@ def test_the_baseline_is_the_model_that_all_rows_share_in_all_files() -> None:
         ({"judge": []}, "'judge' is missing, or neither"),
         ({"judge": [1]}, "'judge' is missing, or neither"),
         ({"question_id": True}, "'question_id' is missing, or neither"),
-        ({"turn": None}, "'turn' is missing, or neither"),
+        ({"turn": None}, "'turn' is no whole number from 1"),
+        ({"turn": 0}, "'turn' is no whole number from 1"),
     ],
 )
 def test_a_fastchat_row_that_is_none(change: dict[str, Any], says: str) -> None:

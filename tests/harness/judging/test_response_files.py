@@ -204,6 +204,8 @@ def test_what_belongs_to_a_prompt_is_taken_from_a_response_file_too(join: Any) -
     (found,) = join([row("a", **more)], [bare("a")])
     assert [m.content for m in found.prompt.messages] == ["Rhyme.", "One?", "1.", "Question a?"]
     assert (found.prompt.turns, found.prompt.references) == (("And?",), ("1", "2.5"))
+    (again,) = join([row("a", **{**more, "answer": "1", "turn_answers": ["2.5"]})], [bare("a")])
+    assert again.prompt == found.prompt  # as a run's own prompts.jsonl has it
 
 
 @pytest.mark.parametrize("other", [{"system": "Be brief."}, {"turns": ["And?"]}, {"answer": True}])

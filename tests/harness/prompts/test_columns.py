@@ -281,19 +281,25 @@ def test_other_columns_that_are_not_taken_are_known() -> None:
         ({"history": [["a", "b", "c"]], "prompt": "d"}, "'history' must be a list of"),
         ({"history": "User: a", "prompt": "d"}, "'history' must be a list of"),
         ({"history": [USER], "prompt": "d"}, "'history' must be a list of"),
-        ({"instruction": "a", "input": ["b"]}, "'input' is appended to the prompt, and is no text"),
+        ({"instruction": "a", "input": ["b", "c"]}, "'input' is appended to the prompt, and is not one text"),
+        ({"instruction": "a", "instances": [{"input": "b"}, {"input": "c"}]}, "'instances' is appended"),
         ({"messages": [{**ASSISTANT, "tool_calls": [{"id": 1}]}, USER]}, "a message has 'tool_calls', and only texts"),
         (
             {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": "a"}]}]},
             "a message has a part of type 'image_url', and only texts",
         ),
-        ({"messages": [{"role": "tool", "content": "x"}, USER]}, "messages need a role"),
-        ({"messages": [{"role": "developer", "content": "x"}, USER]}, "messages need a role"),
+        ({"messages": [{"role": "tool", "content": "x"}, USER]}, "messages need a role .*'tool' is none"),
+        ({"messages": [{"role": "developer", "content": "x"}, USER]}, "messages need a role .*'developer' is none"),
     ],
 )  # fmt: skip
 def test_a_part_of_a_prompt_that_cannot_be_put_in_is_named(row: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=f"^T:1: {message}"):
         read(row)
+
+
+def test_a_column_without_a_name_is_nothing_that_is_asked_for() -> None:
+    prompt = read({"": 7, "prompt": "a"})
+    assert (roles(prompt), prompt.category, prompt.answer) == ([("user", "a")], "", "") and prompt.id != "7"
 
 
 # ---- known answers

@@ -126,6 +126,7 @@ def test_a_digest_of_prompts_without_answers_by_turn_is_what_it_was() -> None:
         ({"prompt": ""}, "an empty prompt"),
         ({"prompt": " \n\t"}, "an empty prompt"),
         ({"messages": [*CHAT[:2], {"role": "assistant", "content": " "}, CHAT[3]]}, "an empty prompt"),
+        ({"prompt": "one", "turns": ["two"], "turn_answers": 3}, "'turn_answers' must be a list"),
         ({"id": None, "prompt": "one"}, "'id' must be a string or a whole number"),
         ({"id": 1.5, "prompt": "one"}, "'id' must be a string or a whole number"),
         ({"id": True, "prompt": "one"}, "'id' must be a string or a whole number"),

@@ -322,6 +322,9 @@ def test_what_is_not_taken_is_said_in_a_line_a_set(tmp_path: Path, library: Libr
         "prompt set 'a': columns that are not used: language, label, messages.weight"
     ]
     assert not training_set(str(jsonl(tmp_path / "b.jsonl", {"prompt": "a", "category": "b"})), library).notes
+    many = jsonl(tmp_path / "c.jsonl", {"prompt": "a", "": 0, **{f"c{n}": n for n in range(20)}})
+    (note,) = training_set(str(many), library).notes
+    assert note.endswith("not used: one without a name, c0, c1, c2, c3, c4, c5, c6, c7, c8 and 11 more")
 
 
 def test_another_answer_to_the_same_prompt_is_said(tmp_path: Path, library: Library) -> None:

@@ -152,6 +152,7 @@ def test_alpaca_eval_s_figures_of_its_own_file(tmp_path: Path) -> None:
         {
             "candidate": "model",
             "reference": "base",
+            "judge": "gpt4",
             "prompts": 4,
             "win_rate": pytest.approx(56.25),
             "standard_error": pytest.approx(100 * (35 / 64 / 3 / 4) ** 0.5),
@@ -163,8 +164,8 @@ def test_alpaca_eval_s_figures_of_its_own_file(tmp_path: Path) -> None:
         }
     ]
     line = (
-        "- AlpacaEval's figures for model against base: win_rate 56.25, standard_error 21.35, n_wins 2, n_wins_base 1, "
-        "n_draws 1, n_total 4, discrete_win_rate 62.50"
+        "- AlpacaEval's figures for model against base by gpt4: win_rate 56.25, standard_error 21.35, n_wins 2, "
+        "n_wins_base 1, n_draws 1, n_total 4, discrete_win_rate 62.50"
     )
     assert line in text_of(found).splitlines()
     assert "be too small" not in text_of(found)
@@ -172,14 +173,18 @@ def test_alpaca_eval_s_figures_of_its_own_file(tmp_path: Path) -> None:
     assert row["verdicts"] == {"ok": 4, "unparsable": 1, "failed": 1, "skipped": 0}
 
 
-def test_alpaca_eval_s_figures_are_pooled_and_what_its_error_then_is_is_said() -> None:
+def test_alpaca_eval_s_figures_are_by_annotator_and_what_its_error_then_is_is_said() -> None:
     rows = [*judged((1.0, 0.0)), *judged((1.0, 1.0), judge="other"), *judged((None,), candidate="b")]
     found = figures(rows)
-    first, second = found["alpaca_eval"]
-    assert (first["candidate"], first["n_total"], first["prompts"], first["win_rate"]) == ("a", 4, 1, 75)
-    assert (second["candidate"], second["n_total"], second["win_rate"]) == ("b", 0, None)
+    first, second, third = found["alpaca_eval"]
+    assert (first["candidate"], first["judge"], first["n_total"], first["prompts"], first["win_rate"]) == (
+        *("a", "judge"),
+        *(2, 1, 50),
+    )
+    assert (second["candidate"], second["judge"], second["n_total"], second["win_rate"]) == ("a", "other", 2, 100)
+    assert (third["candidate"], third["n_total"], third["win_rate"]) == ("b", 0, None)
     assert "standard_error takes each for a draw of its own: it may be too small" in text_of(found)
-    assert "b against teacher: n_wins 0" in text_of(found)
+    assert "b against teacher by judge: n_wins 0" in text_of(found)
 
 
 # ---- ranks
@@ -385,12 +390,58 @@ def test_repeats_and_orders_of_an_import(tmp_path: Path) -> None:
     lines = imported(rows, "fastchat").splitlines()
     assert lines[:2] == ["6 verdicts from fastchat", "- prompts: 1"]
     assert "- orders: both" in lines
-    assert lines[-1] == "- repeats: 4; they count too, and their prompts' ids end with #2, #3 …"
+    assert lines[-2:] == [
+        "- turns: 1; those of one prompt have an outcome each",
+        "- repeats: 4; they count too, each time as a run of its own",
+    ]
     (row_,) = figures(rows)["comparisons"]
     assert (row_["ties"], row_["n"], row_["orders"]) == (3, 3, "both")  # a tie in one order is no win
+    assert row_["prompts"] == 1
 
 
 def test_an_id_that_ends_with_a_number_is_no_repeat_where_nothing_is_repeated() -> None:
     text = imported([verdict("issue#2", BOTH[0]), verdict("issue#3", BOTH[0])], "files")
     assert "- prompts: 2" in text and "repeats" not in text
     assert "- orders: one: no prompt was judged in its other order" in text
+
+
+# ---- who judged, and what
+
+
+def test_two_judges_of_one_name_have_rows_and_agreement_of_their_own() -> None:
+    rows = [*judged(WIN, WIN, judge_digest="a" * 16), *judged(LOSS, WIN, judge_digest="b" * 16)]
+    found = figures(rows)
+    told = {row["judge"]: (row["n"], row["preference_rate"]) for row in found["comparisons"]}
+    assert told == {"judge (aaaaaa)": (2, 1.0), "judge (bbbbbb)": (2, 0.0)}
+    (pair,) = found["agreement"]
+    assert (pair["first"], pair["second"], pair["n"]) == ("judge (aaaaaa)", "judge (bbbbbb)", 2)
+
+
+def test_repeats_leave_every_interval_as_it_is() -> None:
+    said = [WIN] * 12 + [LOSS] * 20 + [FLIP] * 8
+    (once,) = figures(judged(*said))["comparisons"]
+    four = [row for time in range(4) for row in judged(*said, repeat=time)]
+    (found,) = figures(four)["comparisons"]
+    assert (found["n"], found["prompts"], found["preference_rate"]) == (160, 40, once["preference_rate"])
+    for name in ("win_interval", "preference_interval", "mean_preference_interval"):
+        width, other = (row[name][1] - row[name][0] for row in (once, found))
+        assert width == pytest.approx(other, rel=0.05)
+    assert found["flips"]["n"] == 160
+
+
+def test_two_turns_of_a_prompt_are_one_draw() -> None:
+    said = [WIN] * 15 + [LOSS] * 15
+    (one,) = figures(judged(*said, turn=1))["comparisons"]
+    (found,) = figures([*judged(*said, turn=1), *judged(*said, turn=2)])["comparisons"]
+    assert (found["n"], found["prompts"]) == (60, 30)
+    width, other = (row["preference_interval"][1] - row["preference_interval"][0] for row in (one, found))
+    assert width == pytest.approx(other, rel=0.05)
+
+
+def test_judges_in_a_file_each_agree_turn_by_turn_and_time_by_time(tmp_path: Path) -> None:
+    for name in ("one", "other"):
+        rows = [v for turn in (1, 2) for time in (0, 1) for v in judged(WIN, LOSS, judge=name, turn=turn, repeat=time)]
+        write_jsonl(tmp_path / f"{name}.jsonl", rows)
+    found = plain(statistics_of(read_verdicts([tmp_path / "one.jsonl", tmp_path / "other.jsonl"])))
+    (pair,) = found["agreement"]
+    assert (pair["n"], pair["missing"], pair["kappa"]) == (8, 0, 1.0)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from harness.core.errors import UserError
-from harness.core.records import plain
+from harness.core.records import plain, write_jsonl
 from harness.reports import board
 from harness.results import pooling
 from harness.results.schema import Results
@@ -78,6 +78,7 @@ KINDS: dict[str, Data] = {
     "judge": {"judge": {"name": "openai:other"}},
     "judge's digest": {"judge": {"temperature": 0.5}},
     "template": {"judge": {"template": "own.yaml"}},
+    "judge's server": {"judge": {"base_url": "http://another/v1"}},
     "panel": {"judge": {"name": "openai:m,openai:n"}},
     "prompts of a set": {"prompts": 4},
     "teacher": {"teacher": "huge"},
@@ -296,6 +297,25 @@ def test_a_run_of_an_older_version_shares_the_board(
         pooling.boards([one.folder, other.folder])
     )
     assert "copy/results.json is of an older version (1, this program writes" in capsys.readouterr().err
+
+
+def without_identities(folder: Path, target: Path) -> Path:
+    """The run as an older version left it: its verdicts say neither the judge's digest nor the prompt's."""
+    shutil.copytree(folder, target)
+    rows = [json.loads(line) for line in (target / "verdicts.jsonl").read_text(encoding="utf-8").splitlines()]
+    added = ("judge_digest", "prompt_digest", "turn", "repeat")
+    write_jsonl(target / "verdicts.jsonl", [{k: v for k, v in row.items() if k not in added} for row in rows])
+    return target
+
+
+def test_verdicts_that_say_less_of_who_judged_pool_as_before(make: Callable[..., Run], tmp_path: Path) -> None:
+    first, second = make(**FIRST), make(**{**FIRST, "seed": 1})
+    older = without_identities(first.folder, tmp_path / "older")
+    (expected,) = boards([first.folder, second.folder])
+    assert boards([older, second.folder]) == [expected]
+    assert rows_in(expected)["sft"]["prompts"] == 3
+    both_older = without_identities(second.folder, tmp_path / "both")
+    assert boards([older, both_older]) == [expected]
 
 
 def test_a_prompt_that_one_run_lacks_counts_for_none_of_them(root: Path) -> None:

@@ -470,3 +470,18 @@ def test_results_that_lack_a_part_are_one_line(folder: Path, empty: Store, key: 
     (folder / "results.json").write_text(json.dumps(results))
     with pytest.raises(UserError, match=f"damaged, it has no '{key}'"):
         verify(folder, empty, board_markdown, quiet)
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"judge_digest": "f" * 16}, "1 verdicts are by another judge of the name 'openai:m' than results.json has"),
+        ({"prompt_digest": "f" * 16}, "1 verdicts are about other prompts of near than those of prompts.jsonl"),
+    ],
+)
+def test_a_verdict_of_another_judge_or_prompt_is_named(folder: Path, empty: Store, values: Data, said: str) -> None:
+    rewrite_line(folder / "verdicts.jsonl", 0, **values)
+    assert_said(verify(folder, empty, board_markdown, quiet), said)
+    rewrite_line(folder / "verdicts.jsonl", 0, **dict.fromkeys(values, ""))  # as an older version left it
+    restamp(folder)
+    assert verify(folder, empty, board_markdown, quiet).wrong == []

@@ -12,7 +12,15 @@ import pytest
 
 from harness.core.errors import UserError
 from harness.core.records import Order, Status, Verdict, write_jsonl
-from harness.statistics.outcomes import Outcomes, comparisons, from_records, outcomes, outcomes_by_prompt, read_verdicts
+from harness.statistics.outcomes import (
+    Outcomes,
+    comparisons,
+    from_records,
+    from_runs,
+    outcomes,
+    outcomes_by_prompt,
+    read_verdicts,
+)
 from tests.harness.tabular import BOTH, verdict
 
 
@@ -203,7 +211,7 @@ def test_blank_lines_white_space_and_line_separators_inside_strings_are_legal(tm
     path = tmp_path / "v.jsonl"
     odd = json.dumps(line(prompt_id="a\u2028b"), ensure_ascii=False)
     path.write_text(f"\n  {json.dumps(line())}  \r\n \n{odd}", encoding="utf-8")
-    assert read_verdicts([path]).names.prompt == (("set", "p"), ("set", "a\u2028b"))
+    assert read_verdicts([path]).names.prompt == (("set", "p", ""), ("set", "a\u2028b", ""))
 
 
 @pytest.mark.parametrize(
@@ -245,3 +253,43 @@ def test_bytes_that_are_no_text_and_files_that_are_not_there_are_refused(tmp_pat
         read_verdicts([tmp_path / "v"])
     with pytest.raises(UserError, match="cannot be read"):
         read_verdicts([tmp_path / "none"])
+
+
+# ---- who judged, and what
+
+
+def test_two_judges_of_one_name_are_two_and_one_alone_has_its_name() -> None:
+    one, other = "a1b2c3d4" * 2, "a1b2ffff" * 2
+    rows = [verdict("p", judge_digest=digest, preference=p) for digest, p in ((one, 1.0), (other, 0.0), ("", 0.5))]
+    assert table(rows).names.judge == ("judge (a1b2c3)", "judge (a1b2ff)", "judge (unknown)")
+    assert table(rows).words == ["win", "loss", "tie"]
+    assert table(rows[:1]).names.judge == table(rows[2:]).names.judge == ("judge",)
+    close = [verdict("p", judge_digest=f"a1b2c3{end}") for end in ("00", "01")]
+    assert table(close).names.judge == ("judge (a1b2c300)", "judge (a1b2c301)")
+
+
+def test_one_id_of_two_texts_is_two_prompts_and_one_of_an_unknown_text_the_one_that_is_known() -> None:
+    known, other = (verdict("p", prompt_digest=digest) for digest in ("one", "other"))
+    assert len(np.unique(table([known, other]).prompt)) == 2
+    for rows in ([verdict("p"), known], [known, verdict("p")]):
+        merged = outcomes(from_runs({"a": rows[:1], "b": rows[1:]}))
+        assert len(merged) == 2 and len(np.unique(merged.prompt)) == 1
+    assert len(np.unique(table([known, other, verdict("p")]).prompt)) == 3
+    assert len(np.unique(table([known, verdict("p", prompt_set="another")]).prompt)) == 2
+
+
+def test_repeats_are_runs_of_one_prompt_and_turns_are_outcomes_of_it() -> None:
+    rows = [verdict("p", order, 1.0, repeat=time) for time in range(3) for order in BOTH]
+    found = table(rows)
+    assert (found.words, len(np.unique(found.prompt)), len(np.unique(found.run))) == (["win"] * 3, 1, 3)
+    found = table([verdict("p", turn=turn, preference=p) for turn, p in ((1, 1.0), (2, 0.0))])
+    assert (found.words, found.turn.tolist(), len(np.unique(found.prompt))) == (["win", "loss"], [1, 2], 1)
+
+
+@pytest.mark.parametrize("name", ["repeat", "turn"])
+@pytest.mark.parametrize("value", [-1, 1.5, True, "1", None])
+def test_repeats_and_turns_are_whole_numbers(tmp_path: Path, name: str, value: Any) -> None:
+    path = tmp_path / "verdicts.jsonl"
+    path.write_text(json.dumps(line(**{name: value})))
+    with pytest.raises(UserError, match=rf"verdicts\.jsonl:1: not a verdict \({name} is a whole number"):
+        read_verdicts([path])

@@ -295,6 +295,10 @@ def test_labels_are_read(tmp_path: Path) -> None:
     one, two = read_labels(path)
     assert one.prompt.messages == (Message(role="user", content="Why?"),)
     assert [message.role for message in two.prompt.messages] == ["user", "assistant", "user"]
+    rows[0] |= {"system": "Be brief.", "answer": 42}
+    path.write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
+    prompt = read_labels(path)[0].prompt
+    assert [m.content for m in prompt.messages] == ["Be brief.", "Why?"] and prompt.answer == "42"
 
 
 ROW = {"prompt_id": "1", "prompt": "Why?", "response_a": "So.", "response_b": "No.", "label": "a"}
