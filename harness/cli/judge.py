@@ -194,7 +194,8 @@ def reading_judges(config: JudgeConfig, store: Store, prompts: Sequence[Prompt])
             that cannot ask about one of the prompts, a key that is lacking.
     """
     from harness.judging.registry import checkpoint_in, factory_of, open_judge
-    from harness.run.checks import unreadable_judges, unready
+    from harness.run.checks import unready
+    from harness.run.loadable import unloadable_judges
     from harness.run.sources import judge_models, locate_all, open_judges
 
     for name in config.judge.names:
@@ -205,7 +206,7 @@ def reading_judges(config: JudgeConfig, store: Store, prompts: Sequence[Prompt])
     opened, unopened = open_judges(config, judge_models(config.judge, located))
     refusals = [
         *unopened,
-        *unreadable_judges(opened),
+        *unloadable_judges(opened, store),
         *(line for found, _ in opened for line in unready(found, prompts, to_be_asked=True)),
     ]
     if refusals:

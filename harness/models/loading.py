@@ -18,7 +18,7 @@ from harness.core.errors import UserError
 from harness.models import folders
 from harness.models.families import has_own_code
 from harness.models.shapes import weight_type
-from harness.models.weights import SAID, require_whole, without_adapter
+from harness.models.weights import SAID, require_scales, require_whole, without_adapter
 from harness.serving.resident import hold
 
 transformers_logging.disable_progress_bar()  # the harness shows its own progress
@@ -55,6 +55,7 @@ def load_model(
     how: dict[str, Any] = {}
     if packed := folders.quantisation(folder):
         how["device_map"] = {"": place}  # it is put together there, and never moved
+        require_scales(folder)
         if packed["quant_method"] == folders.FP8:  # a GPU would round their factors too
             plain_modules = packed.get("modules_to_not_convert")
             how["quantization_config"] = FineGrainedFP8Config(dequantize=True, modules_to_not_convert=plain_modules)

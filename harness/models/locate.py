@@ -221,6 +221,12 @@ def _writes(architecture: str) -> bool:
     return "For" not in architecture or any(word in architecture for word in ("LM", "Generation"))
 
 
+def is_language_model(folder: Path, remote_code: bool = False) -> bool:
+    """Whether a folder holds a causal language model that is loaded as one."""
+    family = folders.read_json(folder / "config.json").get("model_type")
+    return folders.is_checkpoint(folder) and (remote_code or family in FAMILIES | PADDED_FAMILIES)
+
+
 def _check_code(folder: Path, code: Sequence[str]) -> None:
     """Refuse classes of a model's own that are not in its folder, and so no part of its content."""
     elsewhere = [name for name in code if "--" in name]

@@ -15,12 +15,14 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from harness.core.errors import UserError
 from harness.models import folders, shapes
-from harness.models.families import FAMILIES, PADDED_FAMILIES, TOKENS_WITHOUT_EMBEDDING, has_own_code
+from harness.models.families import TOKENS_WITHOUT_EMBEDDING, has_own_code
 from harness.models.reference import ChatTemplate
 from harness.models.tokenizers import load_tokenizer
 
 # what `from_pretrained` is told so that it says what it found instead of warning of it
-SAID = {"output_loading_info": True, "ignore_mismatched_sizes": True}
+SAID: dict[str, Any] = {"output_loading_info": True, "ignore_mismatched_sizes": True}
+
+POINTER = b"version https://git-lfs"
 
 
 @contextlib.contextmanager
@@ -44,11 +46,16 @@ def require_whole(model: Any, found: Mapping[str, Any], folder: Path, unread: Se
     Raises:
         UserError: naming the first ones.
     """
-    if wrong := difference(model, found, unread):
-        raise UserError(
-            f"the weights of {folder} are not those that its config.json says: {wrong}; "
-            "save the whole model there again (save_pretrained), or take the config.json that belongs to them"
-        )
+    if said := _misfit(model, found, unread):
+        raise UserError(f"{folder}: {said}")
+
+
+def _misfit(model: Any, found: Mapping[str, Any], unread: Sequence[str] = ()) -> str:
+    wrong = difference(model, found, unread)
+    return wrong and (
+        f"its weights are not those that its configuration counts: {wrong}; save the whole model there again "
+        "(save_pretrained), or take the config.json that belongs to them"
+    )
 
 
 def difference(model: Any, found: Mapping[str, Any], unread: Sequence[str] = ()) -> str:
@@ -87,24 +94,21 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:2]) + (f" and {len(names) - 2} more" if names[2:] else "")
 
 
-def check_checkpoint(folder: Path, chat_template: ChatTemplate | None = None, remote_code: bool = False) -> None:
-    """What can be told of a causal language model's folder by its configuration, its tokenizer and the headers of its
-    files: what would be wrong with it where it is loaded.
+def fault(folder: Path, chat_template: ChatTemplate | None = None, remote_code: bool = False) -> str:
+    """What is wrong with a causal language model's folder, in one line; empty where nothing is. By its configuration,
+    its tokenizer and the headers of its files, which say what transformers would find where it loads them: weights that
+    are not those of the configuration, a file that is cut short, a token without an embedding.
 
     Raises:
-        UserError: its weights are not those of its configuration, a file is cut short, or a token has no embedding.
+        UserError: its tokenizer cannot be loaded.
     """
-    state = {
-        name: torch.empty(entry["shape"], device="meta")
-        for file in folders.weight_files(folder)
-        for name, entry in _header(file).items()
-    }
-    if packed := folders.quantisation(folder):  # what is made of the rest is its package's affair
-        if packed["quant_method"] == folders.FP8 and (bare := _without_scale(folder)):
-            raise UserError(
-                f"the weights of {folder} have {bare} in 8-bit floats, and no scale of it; download them again"
-            )
-        return
+    try:
+        headers = _headers(folder)
+    except _NoWeightsError as error:
+        return f"its weights cannot be read: {error}; copy or download them again"
+    if folders.quantisation(folder):  # what is made of packed weights is their package's affair
+        return _without_scale(folder, headers)
+    state = {name: torch.empty(entry["shape"], device="meta") for name, entry in headers.items()}
     config = AutoConfig.from_pretrained(folder, trust_remote_code=remote_code)
     try:
         with torch.device("meta"):
@@ -115,48 +119,64 @@ def check_checkpoint(folder: Path, chat_template: ChatTemplate | None = None, re
         rows = model.get_input_embeddings().weight.shape[0]
     except Exception:
         if remote_code:  # which may do as it likes; what it loads is looked at then
-            return
+            return ""
         raise
-    require_whole(model, found, folder)
-    _check_vocabulary(load_tokenizer(folder, chat_template, remote_code), rows, folder, config.model_type)
+    return _misfit(model, found) or _without_embedding(
+        load_tokenizer(folder, chat_template, remote_code), rows, config.model_type
+    )
 
 
-def _without_scale(folder: Path) -> str:
-    """A weight in 8-bit floats that has no scale beside it: transformers would read it as if that were 1."""
-    found = {name: entry for file in folders.weight_files(folder) for name, entry in _header(file).items()}
-    packed = (name for name, entry in sorted(found.items()) if entry["dtype"].startswith("F8_E4M3"))
-    return next((name for name in packed if f"{name}_scale_inv" not in found), "")
+def require_scales(folder: Path) -> None:
+    """Refuse 8-bit floats that have no scale beside them.
+
+    Raises:
+        UserError: naming the first one.
+    """
+    if said := _without_scale(folder, _headers(folder)):
+        raise UserError(f"{folder}: {said}")
 
 
-def _check_vocabulary(tokenizer: Any, rows: int, folder: Path, family: str) -> None:
-    """Refuse tokens without an embedding: whatever holds one cannot be read."""
+def _without_scale(folder: Path, headers: Mapping[str, Any]) -> str:
+    """transformers would read them as if it were 1."""
+    if (folders.quantisation(folder) or {}).get("quant_method") == folders.FP8:
+        for name in sorted(headers):
+            if headers[name]["dtype"].startswith("F8_E4M3") and f"{name}_scale_inv" not in headers:
+                return f"its weights have {name} in 8-bit floats, and no scale of it; download them again"
+    return ""
+
+
+def _without_embedding(tokenizer: Any, rows: int, family: str) -> str:
+    """What holds such a token cannot be read."""
     without = {index: token for token, index in tokenizer.get_vocab().items() if index >= rows}
     known = TOKENS_WITHOUT_EMBEDDING.get(family, frozenset())
-    if unknown := sorted(index for index, token in without.items() if token not in known):
-        raise UserError(
-            f"the tokenizer of {folder} has {without[unknown[0]]!r} as token {unknown[0]}, but its model has {rows} "
-            f"embeddings (0 to {rows - 1}); save it after model.resize_token_embeddings(len(tokenizer)), or take the "
-            "tokenizer that belongs to it"
-        )
+    unknown = sorted(index for index, token in without.items() if token not in known)
+    if not unknown:
+        return ""
+    return (
+        f"its tokenizer has {without[unknown[0]]!r} as token {unknown[0]}, and its model has {rows} embeddings (0 to "
+        f"{rows - 1}); save it after model.resize_token_embeddings(len(tokenizer)), or take the tokenizer that belongs "
+        "to it"
+    )
+
+
+class _NoWeightsError(UserError):
+    """Of a file that is none of weights, or is cut short."""
+
+
+def _headers(folder: Path) -> dict[str, Any]:
+    """What a checkpoint's files say of each tensor, by name."""
+    return {name: entry for file in folders.weight_files(folder) for name, entry in _header(file).items()}
 
 
 def _header(file: Path) -> dict[str, Any]:
-    """The tensors of a safetensors file that is whole.
-
-    Raises:
-        UserError: it is none, or is cut short.
-    """
     try:
         header, size = shapes.header(file)
-        if size == file.stat().st_size:
-            return header
-        said = f"{file.name} has {file.stat().st_size:,} bytes and not the {size:,} that it begins to say"
-    except (KeyError, TypeError, ValueError, OSError, struct.error, OverflowError, MemoryError):
-        said = f"{file.name} is no safetensors file"
-    raise UserError(f"the weights of {file.parent} cannot be read: {said}; copy or download them again")
-
-
-def is_language_model(folder: Path, remote_code: bool = False) -> bool:
-    """Whether a folder holds a causal language model that can be checked."""
-    family = folders.read_json(folder / "config.json").get("model_type")
-    return folders.is_checkpoint(folder) and (remote_code or family in FAMILIES | PADDED_FAMILIES)
+    except (KeyError, TypeError, ValueError, OSError, struct.error, OverflowError, MemoryError) as error:
+        with contextlib.suppress(OSError), file.open("rb") as opened:
+            if opened.read(len(POINTER)) == POINTER:
+                raise _NoWeightsError(f"{file.name} is a pointer of Git LFS (`git lfs pull` fetches it)") from error
+        raise _NoWeightsError(f"{file.name} is no safetensors file") from error
+    if size != file.stat().st_size:
+        there = file.stat().st_size
+        raise _NoWeightsError(f"{file.name} has {there:,} bytes and not the {size:,} that it begins to say")
+    return header

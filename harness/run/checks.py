@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from harness.config import Config
 from harness.core.errors import RefusedError, UserError
 from harness.core.records import Prompt
 from harness.judging import Judge
-from harness.judging.registry import factory_of
 from harness.measures import measures
 from harness.methods import methods
-from harness.models.quantised import require_readable, untrainable
 from harness.models.reference import Model
 from harness.prompts import PromptSet
 from harness.run.fitting import unreadable
+from harness.run.loadable import unloadable
 from harness.run.rows import Entry, contrasts_of, entries_of, entry_of
-from harness.run.sources import OpenedJudge, Sources
+from harness.run.sources import Sources
 from harness.store import Store
 
 
@@ -34,7 +32,7 @@ def check(config: Config, sources: Sources, store: Store, to_be_asked: bool) -> 
         *_sets_of_one_name(evaluation),
         *_further_turns(config.train_prompts, sources.train),
         *_seen(sources.train, evaluation),
-        *_quantised(config, sources),
+        *unloadable(config, sources, store),
         *_trainings(config, sources, store),
         *sources.unopened,
     ]
@@ -79,36 +77,6 @@ def _seen(train: PromptSet, evaluation: Sequence[PromptSet]) -> Iterator[str]:
                 f"evaluation set '{found.name}' holds {len(shared)} of the training prompts (first: {shared[0]}); "
                 "judge on prompts that training never saw"
             )
-
-
-def _quantised(config: Config, sources: Sources) -> Iterator[str]:
-    """A student of packed weights cannot be trained; a teacher of such is read where its package is here."""
-    if line := untrainable(Path(str(sources.student.here.path))):
-        yield line
-    if not config.teacher_server and _teacher_is_read(config, sources):
-        yield from _refused(partial(require_readable, "teacher", Path(str(sources.teacher.here.path))))
-    yield from unreadable_judges(sources.judges)
-
-
-def unreadable_judges(judges: Iterable[OpenedJudge]) -> Iterator[str]:
-    """Judges of packed weights whose package is not here. What vLLM loads, it reads by itself."""
-    for judge, found in judges:
-        if found and found.here.path and factory_of(judge.name)[0].name != "vllm":
-            yield from _refused(partial(require_readable, f"judge {judge.name}:", Path(found.here.path)))
-
-
-def _teacher_is_read(config: Config, sources: Sources) -> bool:
-    """Whether transformers loads the teacher: to sample, or for its log-probs."""
-    used = [methods.get(name) for name in config.methods if name in methods]
-    return (
-        sources.generator != "vllm"
-        or any(method.level == "token" or "teacher_log_probs" in method.signals for method in used)
-        or any(
-            name in measures and measures.get(name).model is None
-            for judge, _ in sources.judges
-            for name in judge.measures
-        )
-    )
 
 
 def _trainings(config: Config, sources: Sources, store: Store) -> list[str]:

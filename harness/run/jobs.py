@@ -20,7 +20,6 @@ from harness.core.files import canonical_hash
 from harness.core.records import Facts, Ref
 from harness.generation.protocol import Sampling
 from harness.judging import Judging
-from harness.judging.registry import factory_of
 from harness.methods import COMPUTING
 from harness.models import memory
 from harness.models.reference import Model
@@ -112,16 +111,6 @@ class Job(BaseModel):
         return tuple(model for model in self.models if not model.served)
 
     @property
-    def language_models(self) -> tuple[Model, ...]:
-        """The folders outside the store that it reads as causal language models."""
-        return self.outside(*self.models)
-
-    @staticmethod
-    def outside(*models: Model | None) -> tuple[Model, ...]:
-        """Those that lie in folders outside the store."""
-        return tuple(model for model in models if model and model.path and not model.served)
-
-    @property
     def loads(self) -> object:
         """What jobs that follow one another load once, if it is the same."""
         return next(iter(self.models), None)
@@ -206,10 +195,6 @@ class ConvertJob(Job):
     @property
     def models(self) -> tuple[Model, ...]:
         return (Model(path=self.path, digest=self.digest), *([self.base] if self.base else []))
-
-    @property
-    def language_models(self) -> tuple[Model, ...]:
-        return self.outside(self.base)
 
     @property
     def holds(self) -> tuple[Model, ...]:
@@ -381,10 +366,6 @@ class EmbedJob(Job):
     model: Model
     responses: Ref
 
-    @property
-    def language_models(self) -> tuple[Model, ...]:
-        return ()
-
     def tokens(self, sizes: Sizes) -> int:
         return sizes.responses(self.responses)
 
@@ -495,13 +476,6 @@ class JudgeJob(Job):
     reference: Ref
     samples: Ref | None
     measures: dict[str, Ref]
-
-    @property
-    def language_models(self) -> tuple[Model, ...]:
-        """Of a family that names the types of its checkpoints, it is for the judge to say how they are loaded."""
-        if self.checkpoint is None or factory_of(self.judge)[0].model_types is not None:
-            return ()
-        return self.outside(self.checkpoint)
 
     @property
     def loads(self) -> object:

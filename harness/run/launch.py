@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from pathlib import Path
 
 from rich.console import Console
 
 from harness.core.environment import environment
-from harness.core.errors import RefusedError, UserError
 from harness.core.progress import StageView, Tick, plain_console
 from harness.run.jobs import UNANSWERED, Job
 from harness.run.launchers import Perform, inline
@@ -38,7 +36,6 @@ def run_jobs(jobs: Iterable[Job], store: Store, console: Console, perform: Perfo
     """Make every artifact that is missing, in order; how many this process made."""
     count = 0
     missing = [job for job in jobs if not _is_there(job, store, console)]
-    _require_whole(missing)
     with StageView(console, len(missing)) as view:
         for job in missing:
             tick = view.stage(job.label)
@@ -48,30 +45,6 @@ def run_jobs(jobs: Iterable[Job], store: Store, console: Console, perform: Perfo
             note = job.note(store.read(job.ref).facts if store.has(job.ref) else None)
             view.finish(job.label, time.monotonic() - began, f"; {note}" if note else "")
     return count
-
-
-def _require_whole(jobs: Iterable[Job]) -> None:
-    """Look at the models that jobs will load, before the first of them: a student would else be loaded once its teacher
-    has answered for hours.
-
-    Raises:
-        RefusedError: all that is wrong with them.
-    """
-    models = dict.fromkeys(model for job in jobs for model in job.language_models)
-    if not models:
-        return
-    from harness.models.weights import check_checkpoint, is_language_model
-
-    refusals = []
-    for model in models:
-        folder = Path(str(model.path))
-        if is_language_model(folder, model.remote_code):
-            try:
-                check_checkpoint(folder, model.chat_template, model.remote_code)
-            except UserError as error:
-                refusals.append(str(error))
-    if refusals:
-        raise RefusedError(refusals)
 
 
 def _is_there(job: Job, store: Store, console: Console) -> bool:

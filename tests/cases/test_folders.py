@@ -67,7 +67,7 @@ def test_a_token_without_an_embedding_is_refused_before_any_work(case: Case, own
     model.save_pretrained(other)
     written(case.training, [{"id": "p", "prompt": "Call <tool> now."}])
     said = refused(case.run())
-    assert str(getattr(case, role)) in said and "'<tool>' as token 512, but its model has 512 embeddings" in said
+    assert str(getattr(case, role)) in said and "'<tool>' as token 512, and its model has 512 embeddings" in said
     assert nothing_made(own_store)
 
 

@@ -77,5 +77,6 @@ def test_a_local_judge_is_looked_at_before_any_work(case: Case, own_store: Path)
 def test_weights_that_are_a_pointer_are_to_be_downloaded(case: Case, own_store: Path) -> None:
     pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{7:064d}\nsize 365600\n"
     (case.teacher / "model.safetensors").write_text(pointer)
-    assert "copy or download them again" in refused(case.run())
+    said = "model.safetensors is a pointer of Git LFS (`git lfs pull` fetches it); copy or download them again"
+    assert said in refused(case.run())
     assert nothing_made(own_store)

@@ -13,12 +13,14 @@ from rich.console import Console
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
+from harness.core.errors import UserError
 from harness.core.records import METRICS, Response, write_jsonl
 from harness.generation.protocol import Sampling
 from harness.methods import methods
 from harness.models.locate import folder_digest
 from harness.models.reference import Model
 from harness.models.tokenizers import tokenizer_fingerprint
+from harness.models.weights import fault
 from harness.prompts import read_set
 from harness.prompts.settings import PromptSource
 from harness.run.jobs import RESPONSES, SCORES, DistributionsJob, Job, PromptsJob, RespondJob, ScoreJob, TrainJob
@@ -156,3 +158,9 @@ def rows_of(causal_lm: Any, prompt: Sequence[int], response: Sequence[int], voca
 
 def log_prob(causal_lm: Any, prompt: Sequence[int], response: Sequence[int]) -> float:
     return float(rows_of(causal_lm, prompt, response).gather(-1, torch.tensor(response)[:, None]).sum())
+
+
+def require_sound(folder: Path, remote_code: bool = False) -> None:
+    """Raise what is said of a model's folder before it is loaded."""
+    if found := fault(folder, remote_code=remote_code):
+        raise UserError(f"{folder}: {found}")

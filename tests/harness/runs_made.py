@@ -1,7 +1,8 @@
-"""Runs that took no model: roads of checkpoints that are none, whose artifacts hold what a test says was made."""
+"""Runs that took no model: roads of tiny checkpoints, whose artifacts hold what a test says was made."""
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from harness.results.schema import Results
 from harness.run.jobs import LEFT_OUT, PROMPTS, RESPONSES, VERDICTS, Job, JudgeJob, PromptsJob, RespondJob, TrainJob
 from harness.run.road import Road, build_road
 from harness.store import MANIFEST, Store
+from tests.conftest import tiny_model, trained_tokenizer
 from tests.harness.tabular import BOTH, verdict
 
 WIN, LOSS, TIE, FLIP = (1.0, 1.0), (0.0, 0.0), (0.5, 0.5), (1.0, 0.0)
@@ -57,6 +59,11 @@ class Run:
         return next(ref for ref, job in self.road.jobs.items() if job.label == label)
 
 
+@functools.cache
+def _tokenizer() -> Any:
+    return trained_tokenizer(512)
+
+
 def make_folder(
     root: Path,
     name: str = "run",
@@ -71,12 +78,10 @@ def make_folder(
     left_out: the teacher is behind a server, which gives no answer to a prompt, by whose responses these would be.
     """
     root.mkdir(exist_ok=True)
-    for model in ("small", "large", "huge"):
-        folder = root / model
-        folder.mkdir(exist_ok=True)
-        (folder / "config.json").write_text('{"model_type": "llama"}')
-        (folder / "vocab.json").write_text("{}")  # that there is a tokenizer; it is not loaded
-        (folder / "model.safetensors").write_text(model)
+    for seed, model in enumerate(("small", "large", "huge")):
+        if not (root / model).is_dir():
+            tiny_model("llama", seed).save_pretrained(root / model)
+            _tokenizer().save_pretrained(root / model)
     inputs = root / f"prompts-{prompts}"
     inputs.mkdir(exist_ok=True)
     for found, count in (("train", 3), ("near", prompts), ("far", prompts)):

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import torch
 
+from harness.core.errors import UserError
 from harness.core.files import file_sha256
 from harness.core.progress import Tick
 from harness.core.records import Facts, write_jsonl
 from harness.models import convert, loading, pruning, weights
-from harness.models.locate import folder_digest, model_folder, unchanged
+from harness.models.locate import folder_digest, is_language_model, model_folder, unchanged
 from harness.prompts import read_set
 from harness.run.jobs import PROMPTS, ConvertJob, PromptsJob, PruneJob
 from harness.run.stages.inputs import data_of, tokenizer_of
@@ -36,8 +37,8 @@ def convert_stage(job: ConvertJob, store: Store, work: Path, tick: Tick) -> Fact
         else:
             base = model_folder(job.base, store)
             facts = convert.merge_adapter(path, base, work, job.base.remote_code)
-    if weights.is_language_model(work):
-        weights.check_checkpoint(work)
+    if is_language_model(work) and (said := weights.fault(work)):
+        raise UserError(f"{path}: {said}")
     return facts
 
 

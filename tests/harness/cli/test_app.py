@@ -355,7 +355,7 @@ def test_plan_lists_the_stages_and_computes_nothing(cli: Any, cwd: Path, own_sto
     assert tree(cwd) == {}
 
 
-LEFT_BY_LOOKING = {"digests.json", "locks", "calibration.json"}  # what is known of files, and of this machine
+LEFT_BY_LOOKING = {"kept", "digests.json", "locks", "calibration.json"}  # what is known of files, and of this machine
 
 
 @pytest.mark.parametrize("judge", ["typicality", "openai:m"])

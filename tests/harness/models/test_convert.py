@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +149,26 @@ def test_a_file_that_is_cut_is_refused(tmp_path: Path, tokenizer: Any, kept: int
     with pytest.raises(UserError, match=r"pytorch_model\.bin") as caught:
         convert.to_safetensors(folder, tmp_path / "new", quiet)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda name: "" if name == "model.norm.weight" else name, r"no model\.norm\.weight"),
+        (lambda name: f"module.{name}", r"module\.model\.embed_tokens\.weight .* that it does not know"),
+    ],
+    ids=["missing", "prefixed"],
+)
+def test_weights_that_are_not_those_of_the_configuration_are_refused(
+    store: Store, tmp_path: Path, tokenizer: Any, change: Callable[[str], str], said: str
+) -> None:
+    folder = pickled_folder(tmp_path / "old", tiny_model("llama", seed=3), tokenizer)
+    found = torch.load(folder / "pytorch_model.bin")
+    torch.save({change(name): tensor for name, tensor in found.items() if change(name)}, folder / "pytorch_model.bin")
+    job = ConvertJob(path=str(folder), digest=folder_digest(folder, store, pickled=True), format="pickled")
+    with pytest.raises(UserError, match=said):
+        make(store, job)
+    assert not store.has(job.ref)
 
 
 # ---- where they are allowed

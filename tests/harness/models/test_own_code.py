@@ -17,12 +17,11 @@ from harness.models.loading import load_model
 from harness.models.locate import locate, locate_models, model_folder
 from harness.models.reference import Model
 from harness.models.specs import ModelSpec
-from harness.models.weights import check_checkpoint
 from harness.run.jobs import RespondJob, TrainJob
 from harness.run.road import Road, build_road
 from harness.store import Store
 from tests.conftest import tiny_model
-from tests.harness.making import make_road, prompt_file, saved
+from tests.harness.making import make_road, prompt_file, require_sound, saved
 
 CODE = """
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -73,7 +72,7 @@ def test_what_own_code_computes_for_itself_is_computed(
     """transformers leaves what happens to lie in memory."""
     code = CODE.replace("\n    def forward(", BUFFERS).replace("* 0.5", "* self.gain[0] * self.again[1]")
     (odd / "odd.py").write_text(f"import torch\n{code}")
-    check_checkpoint(odd, remote_code=True)
+    require_sound(odd, remote_code=True)
     found = load_model(odd, dtype, remote_code=True)
     assert found.gain.tolist() == [0.5] * 4 and found.again.tolist() == [2.0] * 4 and found.gain.dtype == dtype
     ids = torch.arange(3, 9)[None]
@@ -85,7 +84,7 @@ def test_weights_that_own_code_lacks_are_named(odd: Path) -> None:
     gone = "model.layers.1.mlp.up_proj.weight"
     kept = {name: tensor for name, tensor in weights.items() if name != gone}
     save_file(kept, odd / "model.safetensors", metadata={"format": "pt"})
-    for look in (check_checkpoint, lambda folder, remote_code: load_model(folder, torch.float32, remote_code=True)):
+    for look in (require_sound, lambda folder, remote_code: load_model(folder, torch.float32, remote_code=True)):
         with pytest.raises(UserError, match=f"no {gone}"):
             look(odd, remote_code=True)
 

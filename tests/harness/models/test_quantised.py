@@ -15,9 +15,9 @@ from harness.core.errors import UserError
 from harness.models.loading import frozen_model, reading_model
 from harness.models.quantised import require_readable, untrainable
 from harness.models.shapes import shape_of, weight_type
-from harness.models.weights import check_checkpoint
 from harness.serving.resident import let_go_of_all
 from tests.conftest import tiny_model
+from tests.harness.making import require_sound
 
 FP8 = {"quant_method": "fp8", "activation_scheme": "dynamic", "weight_block_size": [128, 128]}
 
@@ -114,7 +114,7 @@ def test_8_bit_floats_are_read_as_the_numbers_that_they_are(tmp_path: Path) -> N
     plain = in_8_bits(configured(tmp_path / "packed", FP8))
     folder = tmp_path / "packed"
     require_readable("teacher", folder)
-    check_checkpoint(folder)
+    require_sound(folder)
     shape = shape_of(folder)
     assert shape and shape.parameters == sum(map(torch.numel, plain.values())) + 14  # with a scale each
     assert weight_type(folder) == "bfloat16"
@@ -129,5 +129,6 @@ def test_8_bit_floats_without_a_scale_are_refused(tmp_path: Path) -> None:
     weights, gone = load_file(tmp_path / "model.safetensors"), "model.layers.0.mlp.up_proj.weight"
     del weights[f"{gone}_scale_inv"]
     save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(UserError, match=f"have {gone} in 8-bit floats, and no scale of it"):
-        check_checkpoint(tmp_path)
+    for look in (require_sound, reading_model):
+        with pytest.raises(UserError, match=f"have {gone} in 8-bit floats, and no scale of it"):
+            look(tmp_path)

@@ -25,9 +25,10 @@ from harness.measures.embedding import embed
 from harness.models.convert import dequantise_gguf
 from harness.models.families import FAMILIES, PADDED_FAMILIES
 from harness.models.loading import load_model
-from harness.models.weights import check_checkpoint, is_language_model
+from harness.models.locate import is_language_model
 from tests.conftest import tiny_model
 from tests.harness.logprobs.test_model import PACKED, PADDED
+from tests.harness.making import require_sound
 from tests.harness.models.test_loading import gguf_file
 
 Weights = dict[str, torch.Tensor]
@@ -57,7 +58,7 @@ def rewrite(folder: Path, change: Callable[[Weights], Weights]) -> Path:
 def said(folder: Path) -> list[str]:
     """What is said of a folder before it is loaded, and where it is."""
     found = []
-    for look in (check_checkpoint, lambda folder: load_model(folder, torch.float32)):
+    for look in (require_sound, lambda folder: load_model(folder, torch.float32)):
         with pytest.raises(UserError) as caught:
             look(folder)
         found.append(str(caught.value))
@@ -75,7 +76,7 @@ def test_a_whole_checkpoint_of_every_family_is_taken(name: str, tied: bool, toke
     config.tie_word_embeddings = tied
     folder = saved(tmp_path, AutoModelForCausalLM.from_config(config, dtype=torch.float32), tokenizer)
     assert is_language_model(folder)
-    check_checkpoint(folder)
+    require_sound(folder)
     load_model(folder, torch.float32)
 
 
@@ -105,7 +106,7 @@ def test_tied_weights_may_lie_there_once_under_either_name(tokenizer: Any, tmp_p
     wanted = load_model(folder, torch.float32).state_dict()
     moved = lambda weights: {name.replace("model.embed_tokens", "lm_head"): it for name, it in weights.items()}  # noqa: E731
     rewrite(folder, moved)
-    check_checkpoint(folder)
+    require_sound(folder)
     found = load_model(folder, torch.float32).state_dict()
     assert all(torch.equal(tensor, found[name]) for name, tensor in wanted.items())
 
@@ -119,7 +120,7 @@ def test_names_with_a_prefix_are_shown(folder: Path, prefix: str) -> None:
 def test_names_without_the_usual_prefix_are_read(folder: Path) -> None:
     """As of a checkpoint whose text model alone was saved, with its head."""
     rewrite(folder, lambda weights: {name.removeprefix("model."): tensor for name, tensor in weights.items()})
-    check_checkpoint(folder)
+    require_sound(folder)
     load_model(folder, torch.float32)
 
 
@@ -136,7 +137,7 @@ def test_a_weight_too_many_is_named(folder: Path, name: str) -> None:
 @pytest.mark.parametrize("name", ["v_head.summary.weight", "score.weight", "model.vision_tower.x.weight", "mtp.0.w"])
 def test_parts_of_another_class_are_left(folder: Path, name: str) -> None:
     rewrite(folder, lambda weights: weights | {name: torch.zeros(4)})
-    check_checkpoint(folder)
+    require_sound(folder)
     load_model(folder, torch.float32)
 
 
@@ -144,7 +145,7 @@ def test_buffers_that_are_computed_anew_may_lie_there(folder: Path) -> None:
     """As older versions saved them."""
     old = {f"model.layers.{layer}.self_attn.rotary_emb.inv_freq": torch.zeros(4) for layer in range(2)}
     rewrite(folder, lambda weights: weights | old)
-    check_checkpoint(folder)
+    require_sound(folder)
     load_model(folder, torch.float32)
 
 
@@ -192,12 +193,12 @@ def test_a_token_without_an_embedding_is_named_with_both_numbers(folder: Path, t
     longer = copy.deepcopy(tokenizer)
     longer.add_tokens(["<one>", "<two>"])
     longer.save_pretrained(folder)
-    with pytest.raises(UserError, match=r"'<one>' as token 512, but its model has 512 embeddings \(0 to 511\)"):
-        check_checkpoint(folder)
+    with pytest.raises(UserError, match=r"'<one>' as token 512, and its model has 512 embeddings \(0 to 511\)"):
+        require_sound(folder)
 
 
 def test_more_embeddings_than_tokens_are_as_they_should_be(tokenizer: Any, tmp_path: Path) -> None:
-    check_checkpoint(saved(tmp_path, tiny_model("qwen2", seed=0, vocabulary=640), tokenizer))
+    require_sound(saved(tmp_path, tiny_model("qwen2", seed=0, vocabulary=640), tokenizer))
 
 
 def test_gemma_3_s_placeholder_of_images_needs_no_embedding(tokenizer: Any, tmp_path: Path) -> None:
@@ -205,11 +206,11 @@ def test_gemma_3_s_placeholder_of_images_needs_no_embedding(tokenizer: Any, tmp_
     longer = copy.deepcopy(tokenizer)
     longer.add_tokens(["<image_soft_token>"], special_tokens=True)
     folder = saved(tmp_path, AutoModelForCausalLM.from_config(config_of("gemma3_text")), longer)
-    check_checkpoint(folder)
+    require_sound(folder)
     longer.add_tokens(["<other>"])
     longer.save_pretrained(folder)
     with pytest.raises(UserError, match="'<other>' as token 513"):
-        check_checkpoint(folder)
+        require_sound(folder)
 
 
 # ---- an adapter beside full weights
@@ -231,7 +232,7 @@ def test_an_adapter_beside_full_weights_is_left(folder: Path) -> None:
 
 def test_a_gguf_file_that_lacks_a_weight_is_refused(tmp_path: Path) -> None:
     file = gguf_file(tmp_path / "tiny.gguf", "llama", "smollm", without="blk.0.ffn_up")
-    with pytest.raises(UserError, match=r"tiny\.gguf .* no model\.layers\.0\.mlp\.up_proj\.weight"):
+    with pytest.raises(UserError, match=r"tiny\.gguf: its weights .* no model\.layers\.0\.mlp\.up_proj\.weight"):
         dequantise_gguf(file, tmp_path)
 
 
