@@ -194,7 +194,7 @@ def reading_judges(config: JudgeConfig, store: Store, prompts: Sequence[Prompt])
             that cannot ask about one of the prompts, a key that is lacking.
     """
     from harness.judging.registry import checkpoint_in, factory_of, open_judge
-    from harness.run.checks import unready
+    from harness.run.checks import unreadable_judges, unready
     from harness.run.sources import judge_models, locate_all, open_judges
 
     for name in config.judge.names:
@@ -203,7 +203,11 @@ def reading_judges(config: JudgeConfig, store: Store, prompts: Sequence[Prompt])
     # gigabytes are fetched for nothing that would be refused
     located = locate_all([], config.judge, store, False, config.trust_remote_code)
     opened, unopened = open_judges(config, judge_models(config.judge, located))
-    refusals = [*unopened, *(line for found, _ in opened for line in unready(found, prompts, to_be_asked=True))]
+    refusals = [
+        *unopened,
+        *unreadable_judges(opened),
+        *(line for found, _ in opened for line in unready(found, prompts, to_be_asked=True)),
+    ]
     if refusals:
         raise UserError("; ".join(refusals))
     located = locate_all([], config.judge, store, True, config.trust_remote_code)

@@ -16,6 +16,7 @@ from harness.serving.learning import LIMIT, Body, Learnt
 from harness.serving.pool import Asked, Manner, Reply, UnansweredError, ask_all
 from harness.serving.settings import ModelServer
 
+STOPS = "stop_token_ids"  # of vLLM's and SGLang's servers; one that does not know it stops where it stops
 # What shapes a response and may still be left unsaid: it is then what servers take it for.
 _USUAL = {"temperature": 1.0, "top_p": 1.0}
 
@@ -56,6 +57,8 @@ class ServerGenerator:
             "top_p": how.sampling.top_p,
             LIMIT: how.sampling.max_new_tokens,
             "seed": how.row_seed(row),
+            # a base model's server may know of no end but that of a text; ids are the server's where it was said so
+            **({STOPS: chat.stop_tokens(None, self.tokenizer)} if self.server.tokenizer else {}),
         }
 
     def _drawn(self, reply: Reply, asked: Body) -> Drawn:

@@ -392,8 +392,8 @@ def _top_log_probs(choice: dict[str, Any]) -> list[tuple[str, float]]:
 
 
 def _could_have_letters(said: Said) -> bool:
-    """Whether log-probs could have come with it: not with a refusal."""
-    return bool(said.text or said.thought) or said.finish == "length"
+    """Whether log-probs could have come with it: not with a refusal, the model's or a moderator's."""
+    return said.finish == "length" or (said.finish != "filtered" and bool(said.text or said.thought))
 
 
 def _usage(reply: dict[str, Any], expected_input: int) -> tuple[int, int]:

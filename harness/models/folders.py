@@ -95,9 +95,14 @@ def what_it_is(folder: Path, pickled: bool = False) -> str:
         if any(next(folder.glob(pattern), None) for pattern in patterns):
             return f"it holds {what}; {advice}"
     below = sorted(path.parent.name for path in folder.glob("*/config.json"))
-    if below and not (folder / "config.json").is_file():
-        return f"its folder {below[0]} may be one; name that" if len(below) == 1 else f"name one of {', '.join(below)}"
+    if below:
+        return f"name a folder in it: {', '.join(below[:3])}{', …' if below[3:] else ''}"
+    if strays := sorted(path.name for path in folder.glob("*.safetensors")):
+        return f"{strays[0]} is neither, and is not read"
     return ""
+
+
+FP8 = "fp8"  # 8-bit floats, a scale a block
 
 
 def quantisation(folder: Path) -> dict[str, Any] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,12 @@ import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, FineGrainedFP8Config
 from transformers.utils import logging as transformers_logging
 
 from harness.core.errors import UserError
 from harness.models import folders
+from harness.models.families import has_own_code
 from harness.models.shapes import weight_type
 from harness.models.weights import SAID, require_whole, without_adapter
 from harness.serving.resident import hold
@@ -50,8 +52,12 @@ def load_model(
         UserError: a file of weights is damaged, or the weights are not those of its configuration.
     """
     place = on or device()
-    # one that is quantised is put together on its device, and never moved
-    how = {"device_map": {"": place}} if folders.quantisation(folder) else {}
+    how: dict[str, Any] = {}
+    if packed := folders.quantisation(folder):
+        how["device_map"] = {"": place}  # it is put together there, and never moved
+        if packed["quant_method"] == folders.FP8:  # a GPU would round their factors too
+            plain_modules = packed.get("modules_to_not_convert")
+            how["quantization_config"] = FineGrainedFP8Config(dequantize=True, modules_to_not_convert=plain_modules)
     if attention is None and getattr(load_config(folder, remote_code), "attn_logit_softcapping", None):
         attention = "eager"  # its choice would be SDPA, which leaves the capping out without a word
     try:
@@ -68,7 +74,30 @@ def load_model(
     except SafetensorError as error:
         raise UserError(f"the weights of {folder} cannot be read: {error}; copy or download them again") from error
     require_whole(model, found, folder)
+    if has_own_code(model):
+        _compute_buffers(model, found["missing_keys"])
     return model.eval() if how else model.eval().to(place)
+
+
+def _compute_buffers(model: Any, missing: Container[str]) -> None:
+    """Give a model of own code the buffers that its class computes and no checkpoint holds, such as the frequencies of
+    its positions. transformers makes every model without memory first, and then computes anew what its own classes are
+    known to compute; of others it leaves what happens to lie there.
+    """
+    from accelerate import init_empty_weights
+
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(model.dtype)
+    try:
+        with init_empty_weights(include_buffers=False):
+            computed = type(model)(model.config)
+    finally:
+        torch.set_default_dtype(before)
+    held = computed.state_dict().keys()
+    places = dict(model.named_buffers())
+    for name, buffer in computed.named_buffers():
+        if name in places and (name not in held or name in missing) and buffer.device.type != "meta":
+            places[name].copy_(buffer)
 
 
 def frozen_model(folder: Path, dtype: torch.dtype, attention: str | None = None, remote_code: bool = False) -> Any:
@@ -87,12 +116,10 @@ def reading_model(folder: Path, remote_code: bool = False) -> Any:
     ones; a quantised one computes as its package does."""
 
     def load() -> Any:
-        packed = folders.quantisation(folder) is not None
-        dtype = torch.bfloat16 if packed else getattr(torch, weight_type(folder) or "float32")
-        model = load_model(folder, torch.float32 if remote_code else dtype, remote_code=remote_code)
-        model.requires_grad_(False)
+        dtype = torch.float32 if remote_code else getattr(torch, weight_type(folder) or "float32")
+        model = load_model(folder, dtype, remote_code=remote_code).requires_grad_(False)
         packed = getattr(model.config, "quantization_config", None) is not None  # some kinds are unpacked as they load
-        return model if remote_code or packed or dtype == torch.float32 else raised(model)
+        return model if packed or dtype == torch.float32 else raised(model)
 
     return hold(folder, ("to be read", remote_code), load)
 

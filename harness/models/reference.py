@@ -46,6 +46,8 @@ class Model(BaseModel):
             key["chat_template"] = self.chat_template.text
         if self.served is not None:
             key["served"] = [self.served.public_url, self.served.model]
+            if self.served.tokenizer:
+                key["told_to_stop"] = True
         return key
 
     @property

@@ -36,10 +36,11 @@ class Shape(Section):
 
 
 def shape_of(folder: Path) -> Shape | None:
-    """The shape of a safetensors checkpoint; None where its configuration or its weights do not say it, as packed ones
-    do not."""
+    """The shape of a safetensors checkpoint; None where its configuration or its weights do not say it, as numbers that
+    are packed several in one do not."""
     try:
-        if folders.quantisation(folder):
+        packed = folders.quantisation(folder)
+        if packed and packed["quant_method"] != folders.FP8:
             return None
         config = folders.read_json(folder / "config.json")
         heads = config["num_attention_heads"]
@@ -64,11 +65,13 @@ def shape_of(folder: Path) -> Shape | None:
 
 
 def weight_type(folder: Path) -> WeightType | None:
-    """What a safetensors checkpoint's weights are without loss: the 16-bit type that all have, else float32; None where
-    it has none that can be read."""
+    """What a safetensors checkpoint's weights are without loss: the 16-bit type that all have, else float32; of a
+    quantised one, as what they are multiplied. None where it has none that can be read."""
     found = types_of(folder)
     if not found:
         return None
+    if folders.quantisation(folder):
+        return "bfloat16"
     return HALVES.get(found.pop(), "float32") if len(found) == 1 else "float32"
 
 

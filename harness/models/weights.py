@@ -15,7 +15,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from harness.core.errors import UserError
 from harness.models import folders, shapes
-from harness.models.families import FAMILIES, PADDED_FAMILIES, TOKENS_WITHOUT_EMBEDDING
+from harness.models.families import FAMILIES, PADDED_FAMILIES, TOKENS_WITHOUT_EMBEDDING, has_own_code
 from harness.models.reference import ChatTemplate
 from harness.models.tokenizers import load_tokenizer
 
@@ -57,7 +57,10 @@ def difference(model: Any, found: Mapping[str, Any], unread: Sequence[str] = ())
     Weights of parts that the model does not have are let alone: another class's head, an image encoder. unread: parts
     whose weights may be missing, because nothing reads them.
     """
-    missing = sorted(name for name in found["missing_keys"] if name.split(".")[0] not in unread)
+    # what own code computes where no checkpoint holds it is computed anew (loading.py)
+    computed = dict(model.named_buffers()) if has_own_code(model) else {}
+    missing = sorted(found["missing_keys"] - computed.keys())
+    missing = [name for name in missing if name.split(".")[0] not in unread]
     unknown = sorted(name for name in found["unexpected_keys"] if missing or _within(model, name))
     other = sorted((name, list(there), list(wanted)) for name, there, wanted in found["mismatched_keys"])
     said = [f"no {_listed(missing)}"] if missing else []
@@ -96,8 +99,12 @@ def check_checkpoint(folder: Path, chat_template: ChatTemplate | None = None, re
         for file in folders.weight_files(folder)
         for name, entry in _header(file).items()
     }
-    if folders.quantisation(folder):
-        return  # packed: what it makes of them is the package's affair
+    if packed := folders.quantisation(folder):  # what is made of the rest is its package's affair
+        if packed["quant_method"] == folders.FP8 and (bare := _without_scale(folder)):
+            raise UserError(
+                f"the weights of {folder} have {bare} in 8-bit floats, and no scale of it; download them again"
+            )
+        return
     config = AutoConfig.from_pretrained(folder, trust_remote_code=remote_code)
     try:
         with torch.device("meta"):
@@ -112,6 +119,13 @@ def check_checkpoint(folder: Path, chat_template: ChatTemplate | None = None, re
         raise
     require_whole(model, found, folder)
     _check_vocabulary(load_tokenizer(folder, chat_template, remote_code), rows, folder, config.model_type)
+
+
+def _without_scale(folder: Path) -> str:
+    """A weight in 8-bit floats that has no scale beside it: transformers would read it as if that were 1."""
+    found = {name: entry for file in folders.weight_files(folder) for name, entry in _header(file).items()}
+    packed = (name for name, entry in sorted(found.items()) if entry["dtype"].startswith("F8_E4M3"))
+    return next((name for name in packed if f"{name}_scale_inv" not in found), "")
 
 
 def _check_vocabulary(tokenizer: Any, rows: int, folder: Path, family: str) -> None:

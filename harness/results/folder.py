@@ -86,7 +86,11 @@ def declared_in(results: Results) -> Declared:
 
 def made_by(road: Road, store: Store) -> RunRows:
     """The verdicts and responses of a finished road, as its folder keeps them: without the prompts that the teacher's
-    server gave no answer to, whoever else answered them."""
+    server gave no answer to, whoever else answered them.
+
+    Raises:
+        UserError: there is no other in a set.
+    """
     verdicts: list[Verdict] = []
     responses: list[RunResponse] = []
     for evaluation in road.evaluations:
@@ -96,6 +100,11 @@ def made_by(road: Road, store: Store) -> RunRows:
             for ref in candidate.verdicts.values():
                 verdicts += judged(ref, store)
     left_out = {evaluation.name: left_out_of(road, evaluation.prompt_set, store) for evaluation in road.evaluations}
+    for evaluation in road.evaluations:
+        if len(left_out[evaluation.name]) == len(evaluation.prompt_set.prompts):
+            raise UserError(
+                f"every prompt of {evaluation.name} lacks some answer of the teacher's server: none is left"
+            )
     return RunRows(verdicts, responses).without(left_out)
 
 

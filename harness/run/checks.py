@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from harness.config import Config
 from harness.core.errors import RefusedError, UserError
 from harness.core.records import Prompt
 from harness.judging import Judge
+from harness.judging.registry import factory_of
 from harness.measures import measures
 from harness.methods import methods
 from harness.models.quantised import require_readable, untrainable
@@ -17,7 +18,7 @@ from harness.models.reference import Model
 from harness.prompts import PromptSet
 from harness.run.fitting import unreadable
 from harness.run.rows import Entry, contrasts_of, entries_of, entry_of
-from harness.run.sources import Sources
+from harness.run.sources import OpenedJudge, Sources
 from harness.store import Store
 
 
@@ -81,16 +82,19 @@ def _seen(train: PromptSet, evaluation: Sequence[PromptSet]) -> Iterator[str]:
 
 
 def _quantised(config: Config, sources: Sources) -> Iterator[str]:
-    """A student of packed weights cannot be trained; a teacher or judge of such is read where its package is here. What
-    vLLM alone loads, it reads by itself."""
+    """A student of packed weights cannot be trained; a teacher of such is read where its package is here."""
     if line := untrainable(Path(str(sources.student.here.path))):
         yield line
-    read = [(f"judge {judge.name}:", found) for judge, found in sources.judges if not judge.name.startswith("vllm:")]
     if not config.teacher_server and _teacher_is_read(config, sources):
-        read.append(("teacher", sources.teacher))
-    for who, found in read:
-        if found and found.here.path:
-            yield from _refused(partial(require_readable, who, Path(found.here.path)))
+        yield from _refused(partial(require_readable, "teacher", Path(str(sources.teacher.here.path))))
+    yield from unreadable_judges(sources.judges)
+
+
+def unreadable_judges(judges: Iterable[OpenedJudge]) -> Iterator[str]:
+    """Judges of packed weights whose package is not here. What vLLM loads, it reads by itself."""
+    for judge, found in judges:
+        if found and found.here.path and factory_of(judge.name)[0].name != "vllm":
+            yield from _refused(partial(require_readable, f"judge {judge.name}:", Path(found.here.path)))
 
 
 def _teacher_is_read(config: Config, sources: Sources) -> bool:

@@ -21,6 +21,7 @@ PARAMETERS = (
     "logprobs",
     "response_format",
     "seed",
+    "stop_token_ids",
 )
 PROMPT = ("messages", "prompt", "input")  # what an error says that it is about, where it is about a prompt
 # of errors about a prompt that is too long, whose text may well name max_tokens
@@ -115,13 +116,14 @@ def refused_parameter(parts: list[dict[str, Any]], message: str, asked: Containe
     sent = [name for name in PARAMETERS if name in asked]
     placed = {str(key) for part in parts if isinstance(part.get("loc"), list) for key in part["loc"]}
     told = {name.partition(".")[0] for name in named} | placed
-    places = {name: there.start() for name in sent if (there := re.search(rf"(?<!\w){name}(?!\w)", message))}
-    if not _OF_PARAMETERS.search(message):
+    said = message.lower()
+    places = {name: said.index(name) for name in sent if name in said}
+    if not (re.search(r"\bseed\b", said) and _OF_PARAMETERS.search(said)):
         places.pop("seed", None)
-    # the one that stands first
+    # the one that stands first, and of two in one place the longer: top_logprobs holds logprobs
     found = next((name for name in sent if name in told), min(places, key=places.__getitem__, default=None))
     if found in ("max_completion_tokens", "max_tokens") or found is None:
-        if any(words in message.lower() for words in TOO_LONG):
+        if any(words in said for words in TOO_LONG):
             return None, False
         if _TOO_SMALL.search(message):
             return None, True

@@ -123,7 +123,11 @@ def test_what_a_tool_left_in_a_configuration_is_said(case: Case) -> None:
 def test_a_quantised_judge_is_refused_with_the_package_that_it_needs(case: Case) -> None:
     judge = quantise(shutil.copytree(case.teacher, case.root / "judge"), GPTQ)
     case.judge = f"transformers:{judge}"
-    assert f"{judge} is quantised (gptq), and cannot be read here: " in refused(case.plan())
+    said = f"{judge} is quantised (gptq), and cannot be read here: "
+    assert said in refused(case.plan())
+    texts = written(case.root / "texts.jsonl", [{"prompt_id": "a", "prompt": "Hi!", "response": "Hello."}])
+    options = ("--candidate", texts, "--reference", texts, "--out", case.root / "verdicts.jsonl")
+    assert said in refused(case.cli("judge", *options, "--judge", case.judge))
 
 
 # ---- adapters
@@ -149,6 +153,16 @@ def test_an_adapter_whose_base_is_not_here_is_refused_in_one_line(case: Case, ow
     said = refused(case.run())
     assert f"{case.student} is an adapter of someone/base-7b: someone/base-7b is not in the local hub cache" in said
     assert nothing_made(own_store)
+
+
+def test_prompts_are_measured_against_what_an_adapter_s_base_takes(case: Case) -> None:
+    """By its tokenizer, where the adapter has none."""
+    case.student = adapt(case.student, case.root / "adapter", str(case.student))
+    file = case.teacher / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"max_position_embeddings": 8192}))
+    written(case.evaluation, [{"id": "long", "prompt": "Count on. " * 400}])
+    (line,) = refused(case.plan()).splitlines()
+    assert f"student {case.student} takes 512 tokens at once" in line and "long" in line
 
 
 def test_adapters_are_merged_into_their_bases_once_and_run(case: Case, own_store: Path) -> None:

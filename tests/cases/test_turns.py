@@ -61,9 +61,9 @@ def generation_config(folder: Path) -> dict[str, Any]:
 def test_a_student_with_its_teacher_s_weights_has_one_row_whatever_its_tokenizer_calls_the_end(case: Case) -> None:
     """As another release, whose responses are split anew and whose template is another text; and as a base model, whose
     generation config knows the end of text alone."""
-    case.tokens = 48
+    case.tokens = 32
     case.evaluation = written(
-        case.root / "many.jsonl", [{"id": f"e{n}", "prompt": f"What comes after step {n}?"} for n in range(24)]
+        case.root / "many.jsonl", [{"id": f"e{n}", "prompt": f"What comes after step {n}?"} for n in range(12)]
     )
     two_ends(case.teacher)
     twin(case)

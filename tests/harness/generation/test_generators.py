@@ -290,9 +290,17 @@ def test_vllm_stops_where_its_chat_template_ends_a_turn(base: Path, said: Callab
 
 
 def test_a_server_s_responses_end_where_the_chat_template_ends_a_turn(base: Path) -> None:
-    with Server(lambda call: completion("Yes.")) as server:
-        (drawn,) = at(server, base).draw([row_of(base, "p0/0", "Hi!")], HOW)
-    assert drawn.token_ids[-1] == END and drawn.text == "Yes."
+    """It is told so where the tokenizer is said to be its own; one that does not take that is asked without."""
+    rows = [row_of(base, f"p{number}/0", "Hi!") for number in range(2)]
+    for tokenizer, told in (("a/teacher", [[0, END]] * 2), (None, [None] * 2)):
+        with Server(lambda call: completion("Yes.")) as server:
+            found = at(server, base, tokenizer=tokenizer).draw(rows, HOW)
+        assert [call.body.get("stop_token_ids") for call in server.calls] == told
+        assert all(drawn.token_ids[-1] == END and drawn.text == "Yes." for drawn in found)
+    with Server(lambda call: refusing(call, "stop_token_ids")) as server:
+        found = at(server, base, tokenizer="a/teacher").draw(rows, HOW)
+    assert [call.body.get("stop_token_ids") for call in server.calls] == [[0, END], None, None]
+    assert all(drawn.token_ids[-1] == END and drawn.without == ("stop_token_ids",) for drawn in found)
 
 
 def test_of_vllm_and_a_model_in_this_process_one_is_loaded(

@@ -230,8 +230,8 @@ def test_a_server_that_knows_neither_log_probs_nor_schemas_is_asked_for_a_ration
     assert Counter(map(asked_for, server.calls)) == {"letter": 1, "structured": 1, "rationale": 20}
 
 
-def test_a_refusal_of_the_first_question_says_nothing_of_log_probs() -> None:
-    first = serving.refusal()
+@pytest.mark.parametrize("first", [serving.refusal(), completion("Half", finish="content_filter")])
+def test_a_refusal_of_the_first_question_says_nothing_of_log_probs(first: Reply) -> None:
     with Server(
         lambda call: first if "Question 0?" in call.body["messages"][-1]["content"] else in_any_form(call)
     ) as server:

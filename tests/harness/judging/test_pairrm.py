@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import DebertaV2Config, DebertaV2Model, PreTrainedTokenizerFast
 
@@ -519,6 +520,17 @@ def test_weights_of_another_model_are_refused_rather_than_drawn_at_random(checkp
     DebertaV2Model(DebertaV2Config.from_pretrained(folder)).save_pretrained(folder)
     (folder / "config.json").write_text(settings)
     assert "its weights have no" in refusal(folder)
+
+
+def test_weights_that_the_configuration_does_not_count_are_refused(checkpoint: Path, tmp_path: Path) -> None:
+    folder = copied(checkpoint, tmp_path)
+    weights = load_file(folder / "model.safetensors")
+    more = weights | {"pretrained_model.encoder.layer.9.output.dense.bias": torch.zeros(4)}
+    save_file(more, folder / "model.safetensors", metadata={"format": "pt"})
+    assert "pretrained_model.encoder.layer.9.output.dense.bias that it does not know" in refusal(folder)
+    other = {name: tensor[:1] if name == "head_layer.1.bias" else tensor for name, tensor in weights.items()}
+    save_file(other, folder / "model.safetensors", metadata={"format": "pt"})
+    assert "head_layer.1.bias is [1] where [" in refusal(folder)
 
 
 def test_a_tokenizer_with_other_prefix_ids_is_refused(checkpoint: Path, tmp_path: Path) -> None:

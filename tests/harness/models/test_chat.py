@@ -303,7 +303,7 @@ def test_without_a_template_the_error_says_so(tokenizer: Any) -> None:
         encode_chat(bare, conversation("Hello"))
 
 
-@pytest.mark.parametrize("template", ["{% for m in %}", "{{ raise_exception('no such role') }}"])
+@pytest.mark.parametrize("template", ["{% for m in %}", "{{ raise_exception('no such role') }}", "{{ 1 + messages }}"])
 def test_a_template_that_fails_is_an_error_of_one_line(tokenizer: Any, template: str) -> None:
     broken = copy.deepcopy(tokenizer)
     broken.chat_template = template

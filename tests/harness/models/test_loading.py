@@ -18,13 +18,14 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from transformers import PreTrainedTokenizerFast, Qwen2Tokenizer
 
 from harness.core.errors import UserError
-from harness.models.chat import encode_text
+from harness.models.chat import encode_response, encode_text
 from harness.models.convert import dequantise_gguf, gguf_tokenizer
 from harness.models.hub import MissingModelError
 from harness.models.loading import frozen_model, load_model, reading_model, save_checkpoint
 from harness.models.locate import locate
 from harness.models.specs import models as known_models
 from harness.models.tokenizers import load_tokenizer, tokenizer_difference, tokenizer_fingerprint
+from harness.models.turns import end_of_turn
 from harness.serving.resident import let_go_of_all
 from harness.store import Store
 from tests.conftest import tiny_model
@@ -355,6 +356,11 @@ def test_the_embedded_model_s_tokenizer_makes_smollm2_s_ids(tmp_path: Path) -> N
     wanted = original("smollm", *parts_of(tokenizer))
     assert {text: encode_text(tokenizer, text) for text in SPLIT} == {text: wanted(text) for text in SPLIT}
     assert [tokenizer.decode([token]) for token in encode_text(tokenizer, "\n\n1")] == ["\n\n", "1"]
+    # a turn ends as it says itself, and nothing is put before a response
+    assert tokenizer.convert_ids_to_tokens(end_of_turn(tokenizer)) == tokenizer.eos_token == "<|im_end|>"
+    said = "Paris.\n\n1. The <|im_end|> of it, 12 <repo_name>s"
+    spelled = tokenizer(said, add_special_tokens=False, split_special_tokens=True).input_ids
+    assert encode_response(tokenizer, said, True) == [*spelled, tokenizer.eos_token_id]
 
 
 # ---- the one model that is kept

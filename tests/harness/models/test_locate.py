@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import json
 import os
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -102,6 +103,58 @@ def test_a_file_that_is_not_loaded_is_no_part_of_a_model(tmp_path: Path, store: 
         (second / name).write_bytes(b"something else")
     assert folder_digest(first, store) == folder_digest(second, store)
     assert folders.weight_files(second) == [second / "model.safetensors"]
+
+
+def without_weights(folder: Path, files: dict[str, str]) -> Path:
+    (checkpoint(folder) / "model.safetensors").unlink()
+    for name, content in files.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(content)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        ({"zero_to_fp32.py": "", "global_step9/x": ""}, "a DeepSpeed checkpoint in parts; make it whole"),
+        ({"pytorch_model_fsdp_0/__0_0.distcp": ""}, "a distributed checkpoint in parts; save it whole"),
+        ({"pytorch_model_fsdp.bin": ""}, "it holds an FSDP checkpoint; save the model itself"),
+        ({"tf_model.h5": ""}, "weights of another framework; save it with PyTorch"),
+        ({"onnx/model.onnx": ""}, "weights of another framework; save it with PyTorch"),
+        ({"tiny.Q4_K_M.gguf": ""}, "it holds GGUF files; take the model's original folder"),
+        ({"consolidated.00.pth": ""}, "by the names of their maker's own code"),
+        ({"checkpoint-9/config.json": "{}", "checkpoint-10/config.json": "{}"}, "checkpoint-10, checkpoint-9"),
+        ({"model-fp16.safetensors": ""}, "model-fp16.safetensors is neither, and is not read"),
+        ({"model-00001-of-00002.safetensors": ""}, "model-00001-of-00002.safetensors is neither"),
+        (
+            {"model.safetensors.index.json": '{"weight_map": {"a": "1", "b": "2", "c": "3"}}', "2": ""},
+            "model.safetensors.index.json names 1 and 1 more, not there; copy or download it again",
+        ),
+        ({"model.safetensors.index.json": '{"weight_map": {}}'}, "names"),
+        ({"adapter_config.json": "{}"}, "it is an adapter without weights that may be read"),
+    ],
+)
+def test_what_other_tools_leave_is_refused_with_what_makes_a_checkpoint_of_it(
+    tmp_path: Path, store: Store, files: dict[str, str], said: str
+) -> None:
+    folder = without_weights(tmp_path / "model", files)
+    with pytest.raises(UserError, match="is not a checkpoint: it needs ") as caught:
+        locate("model", ModelSpec(path=str(folder)), store, True)
+    assert said in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "taken"),
+    [("ForCausalLM", True), ("LMHeadModel", True), ("Model", True), ("ForSequenceClassification", False)],
+)
+def test_a_class_that_writes_no_text_is_refused(tmp_path: Path, store: Store, kind: str, taken: bool) -> None:
+    folder = checkpoint(tmp_path / "model")
+    (folder / "config.json").write_text(json.dumps({"model_type": "llama", "architectures": [f"Llama{kind}"]}))
+    if taken:
+        assert locate("model", ModelSpec(path=str(folder)), store, True)[0] == folder
+        return
+    with pytest.raises(UserError, match="holds a LlamaForSequenceClassification, which writes no text"):
+        locate("model", ModelSpec(path=str(folder)), store, True)
 
 
 # ---- packages

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from harness.config import resolve
 from harness.core.errors import UserError
@@ -16,6 +17,7 @@ from harness.models.loading import load_model
 from harness.models.locate import locate, locate_models, model_folder
 from harness.models.reference import Model
 from harness.models.specs import ModelSpec
+from harness.models.weights import check_checkpoint
 from harness.run.jobs import RespondJob, TrainJob
 from harness.run.road import Road, build_road
 from harness.store import Store
@@ -53,6 +55,39 @@ def odd(tmp_path: Path, tokenizer: Any) -> Path:
 def said(folder: Path, **changes: Any) -> None:
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, **changes}))
+
+
+BUFFERS = """
+    def __init__(self, config):
+        super().__init__(config)
+        self.register_buffer("gain", torch.full((4,), 0.5), persistent=False)
+        self.register_buffer("again", torch.full((4,), 2.0))
+
+    def forward("""
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_what_own_code_computes_for_itself_is_computed(
+    odd: Path, dtype: torch.dtype, checkpoints: dict[str, Path]
+) -> None:
+    """transformers leaves what happens to lie in memory."""
+    code = CODE.replace("\n    def forward(", BUFFERS).replace("* 0.5", "* self.gain[0] * self.again[1]")
+    (odd / "odd.py").write_text(f"import torch\n{code}")
+    check_checkpoint(odd, remote_code=True)
+    found = load_model(odd, dtype, remote_code=True)
+    assert found.gain.tolist() == [0.5] * 4 and found.again.tolist() == [2.0] * 4 and found.gain.dtype == dtype
+    ids = torch.arange(3, 9)[None]
+    torch.testing.assert_close(found(ids).logits, load_model(checkpoints["llama"], dtype)(ids).logits)
+
+
+def test_weights_that_own_code_lacks_are_named(odd: Path) -> None:
+    weights = load_file(odd / "model.safetensors")
+    gone = "model.layers.1.mlp.up_proj.weight"
+    kept = {name: tensor for name, tensor in weights.items() if name != gone}
+    save_file(kept, odd / "model.safetensors", metadata={"format": "pt"})
+    for look in (check_checkpoint, lambda folder, remote_code: load_model(folder, torch.float32, remote_code=True)):
+        with pytest.raises(UserError, match=f"no {gone}"):
+            look(odd, remote_code=True)
 
 
 def test_own_code_does_not_run_unless_it_is_asked_for(odd: Path, store: Store) -> None:

@@ -13,14 +13,8 @@ from tokenizers import AddedToken, Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 
 from harness.models import turns
-from harness.models.chat import encode_response
 from harness.models.chat_templates import chat_templates
-from harness.models.convert import gguf_tokenizer
-from harness.models.hub import MissingModelError
-from harness.models.locate import locate
-from harness.models.specs import models as known_models
 from harness.models.turns import end_of_turn, turn_of
-from harness.store import Store
 from tests.harness.models.kinds import END, KINDS
 
 CONTROL = ("<s>", "</s>", "<|im_start|>", "<|im_end|>", "<|user|>", "<|end|>", "<close>")
@@ -182,15 +176,3 @@ def test_a_tokenizer_that_is_gone_is_not_kept(tokenizer: Any) -> None:
     del one
     gc.collect()
     assert len(turns._turns) <= before
-
-
-def test_the_embedded_model_ends_turns_as_it_says_itself(tmp_path: Path) -> None:
-    try:
-        file, _ = locate("smollm2-135m", known_models.get("smollm2-135m"), Store(tmp_path / "store"), download=False)
-    except MissingModelError as error:
-        pytest.skip(str(error))
-    tokenizer = gguf_tokenizer(file)
-    assert tokenizer.convert_ids_to_tokens(end_of_turn(tokenizer)) == tokenizer.eos_token == "<|im_end|>"
-    said = "Paris.\n\n1. The <|im_end|> of it, 12 <repo_name>s"
-    spelled = tokenizer(said, add_special_tokens=False, split_special_tokens=True).input_ids
-    assert encode_response(tokenizer, said, True) == [*spelled, tokenizer.eos_token_id]

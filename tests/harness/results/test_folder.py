@@ -254,3 +254,12 @@ def test_a_prompt_that_one_of_the_teacher_s_responses_lacks_counts_for_none(tmp_
     whole = make_folder(tmp_path, "whole", left_out={}, seed=1).data
     assert [one["digest"] for one in whole["prompt_sets"]] == [near["digest"], far["digest"]]
     assert len((tmp_path / "run" / "prompts.jsonl").read_text().splitlines()) == 8
+
+
+def test_a_set_of_which_nothing_is_left_is_one_line(tmp_path: Path) -> None:
+    said = {"teacher, near": "p0", "teacher (second sample), near": "p1"}
+    with pytest.raises(
+        UserError, match="every prompt of near lacks some answer of the teacher's server: none is left"
+    ) as caught:
+        make_folder(tmp_path, prompts=2, left_out=said)
+    assert "\n" not in str(caught.value)

@@ -8,14 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from harness.config import resolve
+from harness.config import Config, resolve
 from harness.core.errors import UserError
-from harness.judging import judges
+from harness.generation.backends import Backend
+from harness.judging import Checkpoint, judges, open_judge
 from harness.judging.proxies import TYPICALITY
 from harness.judging.registry import whole
 from harness.models.hub import Hub, Wanted
+from harness.models.reference import Model
 from harness.run.checks import check
 from harness.run.road import build_road
+from harness.run.sources import FoundModel, Sources
 from harness.store import Store
 from tests.harness.run.roads import SERVED, Build, jsonl, made_sources, read_by
 
@@ -145,3 +148,58 @@ def test_a_judge_that_measures_takes_no_prompts_of_several_turns(build: Build, t
     assert "\n" not in str(caught.value)
     build(judge=judge, eval=["everyday-test"])
     build(judge=read_by("openai:m"))
+
+
+# ---- quantised models
+
+
+def packed(folder: Path) -> Model:
+    folder.mkdir()
+    how = {"quant_method": "gptq", "bits": 4, "group_size": 128}
+    (folder / "config.json").write_text(json.dumps({"model_type": "llama", "quantization_config": how}))
+    return Model(path=str(folder), digest=folder.name)
+
+
+@pytest.mark.parametrize(
+    ("methods", "judge", "generator", "read"),
+    [
+        (["sft"], "openai:m", "vllm", False),
+        (["sft"], "openai:m", "transformers", True),
+        (["dadpo"], "openai:m", "vllm", True),
+        (["kd"], "openai:m", "vllm", True),
+        (["sft"], "typicality", "vllm", True),
+        (["sft"], "embedding", "vllm", False),
+    ],
+)
+def test_a_quantised_teacher_needs_its_package_where_transformers_loads_it(
+    tmp_path: Path, store: Store, methods: list[str], judge: str, generator: Backend, read: bool
+) -> None:
+    config, found = made_sources(methods=methods, judge={"name": judge, "base_url": "http://127.0.0.1:9/v1"})
+    found = replace(found, teacher=FoundModel(packed(tmp_path / "teacher")), generator=generator)
+    said = [
+        line
+        for line in refused(config, found, store)
+        if line.startswith(f"teacher {tmp_path / 'teacher'} is quantised")
+    ]
+    assert len(said) == read and all("(gptq), and cannot be read here: " in line for line in said)
+
+
+def test_a_quantised_student_is_refused_and_a_vllm_judge_reads_by_itself(tmp_path: Path, store: Store) -> None:
+    config, found = made_sources()
+    judge = packed(tmp_path / "judge")
+    settings = resolve([{"student": "small", "judge": "vllm:mine"}]).judge
+    opened = open_judge("vllm:mine", settings, Checkpoint("d", Path(str(judge.path))))
+    found = replace(
+        found, student=FoundModel(packed(tmp_path / "student")), judges=((opened, FoundModel(judge)),), unopened=()
+    )
+    (line,) = refused(config, found, store)
+    assert line.startswith(f"student {tmp_path / 'student'} is quantised (gptq), and weights that are packed cannot")
+
+
+def refused(config: Config, found: Sources, store: Store) -> tuple[str, ...]:
+    """What a check refuses, line by line."""
+    try:
+        check(config, found, store, to_be_asked=False)
+    except UserError as error:
+        return error.lines
+    return ()

@@ -270,11 +270,11 @@ REFS = [
     "prompts/67b3cf4425da1549cfdeec87675a0554",
     "convert/0b5039bb4dbb4ffbc99cee49aa77ca33",
     "prune/1c59011183e302c72026c3354483f879",
-    "respond/d2beb9afa91fa75ed8bf3464d9ebc129",
+    "respond/ffa849b3626d54bf4cb55e4dcc0cbfc2",
     "score/9e199828416847ac17f8808ca7112cc9",
     "distributions/634c8386f9070f638931dec7265327b9",
     "embed/26cf5cd347dafe548df196a2591bbc12",
-    "train/e2a2f87be04c913adf9ddd394047502d",
+    "train/32900da63c502fea460b7a3e38d2da06",
     "judge/798f36cdcf325ffa2d2a4ff44daf20e2",
 ]
 
@@ -307,11 +307,14 @@ def test_a_served_model_is_known_by_its_server_s_public_url_and_its_name_alone(s
     for same in (
         {"base_url": "http://me:pa55word@host:8000/v1/"},
         {"concurrency": 3, "requests_per_minute": 5, "tokens_per_minute": 7, "timeout": 9, "tries": 2},
-        {"key_variable": "OTHER_KEY", "tokenizer": "some/model"},
+        {"key_variable": "OTHER_KEY"},
     ):
         assert changed(job, model=on_server(**same)).ref == ref, same
-    for other in ({"base_url": "http://host:8001/v1"}, {"model": "teacher-70b"}):
+    # a server is told where to stop only where a tokenizer is said to be its own
+    for other in ({"base_url": "http://host:8001/v1"}, {"model": "teacher-70b"}, {"tokenizer": "some/model"}):
         assert changed(job, model=on_server(**other)).ref != ref, other
+    named = [changed(job, model=on_server(tokenizer=name)).ref for name in ("some/model", "a/folder")]
+    assert len(set(named)) == 1
     tokenizer = on_server().model_copy(update={"digest": "d2"})
     assert changed(job, model=tokenizer).ref != ref
 
@@ -401,11 +404,11 @@ def test_an_unknown_field_is_refused() -> None:
 KEYS = {
     "convert": "0b5039bb4dbb4ffbc99cee49aa77ca33",
     "prune": "1c59011183e302c72026c3354483f879",
-    "respond": "d2beb9afa91fa75ed8bf3464d9ebc129",
+    "respond": "ffa849b3626d54bf4cb55e4dcc0cbfc2",
     "score": "9e199828416847ac17f8808ca7112cc9",
     "distributions": "634c8386f9070f638931dec7265327b9",
     "embed": "26cf5cd347dafe548df196a2591bbc12",
-    "train": "e2a2f87be04c913adf9ddd394047502d",
+    "train": "32900da63c502fea460b7a3e38d2da06",
     "judge": "798f36cdcf325ffa2d2a4ff44daf20e2",
 }
 

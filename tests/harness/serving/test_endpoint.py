@@ -448,6 +448,9 @@ TOO_SMALL = (
         (to_json("nested", NESTED, 422), RefusedError, "seed"),
         (to_json("a list", [{"error": {"message": 'Unknown name "seed": no field.'}}], 400), RefusedError, "seed"),
         (to_json("wrapped", {"error": WRAPPED}, 400), RefusedError, "seed"),
+        (plain("Logprobs is not enabled for this model"), RefusedError, "logprobs"),
+        (plain("response_logprobs: no"), RefusedError, "logprobs"),
+        (plain("top_logprobs: no"), RefusedError, "top_logprobs"),
         (plain("how do I plant a seed? is not answered here"), RefusedError, None),
         (plain("top_p and temperature cannot both be there"), RefusedError, "top_p"),
     ],
@@ -458,7 +461,7 @@ def test_whether_a_moderator_a_limit_or_a_parameter_is_what_a_refusal_is_about(
 ) -> None:
     async def ask(asked: Endpoint) -> Exception:
         with pytest.raises((RefusedError, ServerError)) as error:
-            await post(asked, max_tokens=5, seed=3, top_p=0.5)
+            await post(asked, max_tokens=5, seed=3, top_p=0.5, logprobs=True, top_logprobs=5)
         await asked.close()
         return error.value
 
