@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+
 from harness.config import layers
 from harness.core.records import METRICS, SHORT, Prompt, Response, Verdict, plain, write_jsonl
 from harness.reports import board
@@ -75,7 +78,7 @@ def make_folder(
         folder = root / model
         folder.mkdir(exist_ok=True)
         (folder / "config.json").write_text('{"model_type": "llama"}')
-        (folder / "vocab.json").write_text("{}")  # that there is a tokenizer; it is not loaded
+        _write_tokenizer(folder)
         (folder / "model.safetensors").write_text(model)
     inputs = root / f"prompts-{prompts}"
     inputs.mkdir(exist_ok=True)
@@ -105,6 +108,14 @@ def make_folder(
     write_run(out, road, store, results, made, board.board_markdown([results]))
     (out / MANIFEST).write_text(as_json(make_manifest(road, store, results, out)))
     return Run(out, store, road, results)
+
+
+def _write_tokenizer(folder: Path) -> None:
+    """One that has no word: every prompt is rendered and measured by it."""
+    words = Tokenizer(WordLevel({"<unk>": 0, "<s>": 1, "</s>": 2}, unk_token="<unk>"))
+    words.save(str(folder / "tokenizer.json"))
+    names = {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>"}
+    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "PreTrainedTokenizerFast", **names}))
 
 
 def _make(job: Job, road: Road, store: Store, say: Say, left_out: Mapping[str, str]) -> None:
