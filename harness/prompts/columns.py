@@ -102,7 +102,7 @@ def require_whole(row: RawRow, shaping: Sequence[str], columns: Columns, where: 
     possible = {"system", *([] if columns.messages else ["history"]), *(["input"] if columns.prompt else [])}
     for name in shaping:
         if not empty(row.get(name)):
-            setting = OF_THE_PROMPT[name.casefold()]
+            setting = OF_THE_PROMPT.get(name.casefold())
             free = setting in possible - columns.named.keys()
             how = f"; prompts.NAME.columns.{setting}={name} takes it in" if free else ""
             raise LostPartError(

@@ -13,6 +13,7 @@ from harness.core.errors import UserError
 from harness.core.records import Prompt, prompts_digest
 from harness.prompts import fetch
 from harness.prompts.columns import (
+    SYSTEMS,
     LostPartError,
     chosen,
     message_fields,
@@ -25,6 +26,7 @@ from harness.prompts.rows import FIELDS, parse
 from harness.prompts.settings import TEST_SHARE, Columns, PromptSource
 from harness.prompts.sources import RawRow, SourceTable, open_table
 
+ALSO = {"system": SYSTEMS[1:], "answer": ("reference_answer",)}  # other names of our own format's fields
 NAMED_AT_MOST = 10  # columns in a line
 
 
@@ -141,7 +143,7 @@ def _is_own(table: SourceTable, ignore: Sequence[str]) -> bool:
     """Whether a JSONL file is of our own format, by its first row; that of an empty file is."""
     for where, row in table.rows(table.columns):
         try:
-            parse(_without(row, ignore), where)
+            parse(_ours(row, ignore), where)
         except UserError:
             return False
         break
@@ -151,16 +153,25 @@ def _is_own(table: SourceTable, ignore: Sequence[str]) -> bool:
 def _own(table: SourceTable, said: Columns, unused: dict[str, None]) -> Iterator[tuple[str, Prompt]]:
     """unused: where columns are put that nothing is taken of."""
     require_columns(said, table)
-    columns = Columns(prompt="prompt", ignore=said.ignore)
-    shaping, rest = not_taken([name for name in table.columns if name not in FIELDS], columns)
+    kind = "prompt" if "prompt" in table.columns else "messages"
+    columns = Columns.model_validate({kind: kind, "ignore": said.ignore})
+    taken = {name for field, names in ALSO.items() if field not in table.columns for name in names}
+    shaping, rest = not_taken([name for name in table.columns if name not in FIELDS | taken], columns)
     unused.update(dict.fromkeys(rest))
     for where, row in table.rows(table.columns):
-        require_whole(row, shaping, columns, where)
-        yield where, parse(_without(row, said.ignore), where)
+        ours = _ours(row, said.ignore)
+        require_whole(ours, [*shaping, *taken], columns, where)
+        yield where, parse(ours, where)
 
 
-def _without(row: RawRow, ignore: Sequence[str]) -> RawRow:
-    return {name: value for name, value in row.items() if name not in ignore}
+def _ours(row: RawRow, ignore: Sequence[str]) -> RawRow:
+    """A row without what is to be left out, its fields by our own names."""
+    found = {name: value for name, value in row.items() if name not in ignore}
+    for field, names in ALSO.items():
+        other = next((name for name in names if name in found), None)
+        if other and field not in found:
+            found[field] = found.pop(other)
+    return found
 
 
 def _foreign(

@@ -1,11 +1,22 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from harness.core.errors import UserError
-from harness.core.records import Message, Prompt, Response, Verdict, read_jsonl, read_records, write_jsonl
+from harness.core.records import (
+    Message,
+    Prompt,
+    Response,
+    Verdict,
+    answers_in,
+    read_jsonl,
+    read_records,
+    transcript,
+    write_jsonl,
+)
 
 PROMPT = Prompt(id="a", messages=(Message(role="user", content="Hi"),), category="greeting")
 RESPONSE = Response(prompt_id="a", sample=1, token_ids=(5, 6, 2), text="Hello", finish="stop")
@@ -124,3 +135,30 @@ def test_a_preference_is_a_share(preference: float) -> None:
 def test_records_are_frozen() -> None:
     with pytest.raises(ValueError, match="frozen"):
         PROMPT.id = "b"  # type: ignore[misc]
+
+
+# ---- prompts of several turns
+
+
+def asked(*texts: str, **more: Any) -> Prompt:
+    return Prompt(id="p", messages=tuple(Message(role="user", content=text) for text in texts), **more)
+
+
+@pytest.mark.parametrize("answers", [["a", "b", "c"], ["", "", ""], ["a\n\n### User:\nx", "b", "### Assistant:\n"]])
+def test_the_answers_of_a_transcript_are_found_again(answers: list[str]) -> None:
+    assert answers_in(transcript(answers, ["one", "two"]), ["one", "two"]) == answers
+
+
+def test_a_text_that_is_no_transcript_is_the_last_answer() -> None:
+    assert answers_in("text", ["one"]) == ["(not given)", "text"]
+    half = transcript(["a", "b"], ["one"])
+    assert answers_in(half, ["one", "two"]) == ["(not given)", "(not given)", half]
+    assert answers_in("text", []) == ["text"]
+
+
+def test_a_prompt_s_digest_is_of_what_a_model_reads() -> None:
+    same = [asked("a"), asked("a", answer="x", category="c"), asked("a").model_copy(update={"id": "q"})]
+    assert len({prompt.digest for prompt in same}) == 1
+    system = Prompt(id="p", messages=(Message(role="system", content="a"),))
+    others = [asked("a"), asked("b"), asked("a", "b"), asked("a", turns=("b",)), system]
+    assert len({prompt.digest for prompt in others}) == len(others)

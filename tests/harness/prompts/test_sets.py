@@ -86,6 +86,16 @@ def test_our_own_format_has_a_system_message_earlier_turns_and_answers_turn_by_t
     assert read(write(path, again)) == [prompt]
 
 
+def test_fields_of_our_own_format_may_have_the_names_that_other_tables_give_them(path: Path) -> None:
+    write(path, {"prompt": "a", "system_prompt": "Be brief.", "reference_answer": 3}, {"prompt": "a", "system": "Go."})
+    first, second = read(path)
+    assert ([m.content for m in first.messages], first.answer) == (["Be brief.", "a"], "3")
+    assert [m.content for m in second.messages] == ["Go.", "a"]
+    write(path, {"prompt": "a", "system_prompt": "Be brief.", "system_message": "Be kind."})
+    with pytest.raises(UserError, match=r"mine\.jsonl:1: 'system_message' is a part of the prompt"):
+        read(path)
+
+
 @pytest.mark.parametrize("name", ["context", "tools", "images"])
 def test_a_part_of_a_prompt_in_our_own_format_is_refused_or_ignored(path: Path, name: str) -> None:
     write(path, {"id": "a", "prompt": "one"}, {"id": "a2", "prompt": "two", name: ["x"]})
