@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from harness.results.schema import Results
 from harness.run.jobs import LEFT_OUT, PROMPTS, RESPONSES, VERDICTS, Job, JudgeJob, PromptsJob, RespondJob, TrainJob
 from harness.run.road import Road, build_road
 from harness.store import MANIFEST, Store
+from tests.conftest import trained_tokenizer
 from tests.harness.tabular import BOTH, verdict
 
 WIN, LOSS, TIE, FLIP = (1.0, 1.0), (0.0, 0.0), (0.5, 0.5), (1.0, 0.0)
@@ -75,7 +77,7 @@ def make_folder(
         folder = root / model
         folder.mkdir(exist_ok=True)
         (folder / "config.json").write_text('{"model_type": "llama"}')
-        (folder / "vocab.json").write_text("{}")  # that there is a tokenizer; it is not loaded
+        _tokenizer().save_pretrained(folder)
         (folder / "model.safetensors").write_text(model)
     inputs = root / f"prompts-{prompts}"
     inputs.mkdir(exist_ok=True)
@@ -105,6 +107,12 @@ def make_folder(
     write_run(out, road, store, results, made, board.board_markdown([results]))
     (out / MANIFEST).write_text(as_json(make_manifest(road, store, results, out)))
     return Run(out, store, road, results)
+
+
+@functools.cache
+def _tokenizer() -> Any:
+    """What prompts are rendered by."""
+    return trained_tokenizer(300)
 
 
 def _make(job: Job, road: Road, store: Store, say: Say, left_out: Mapping[str, str]) -> None:
