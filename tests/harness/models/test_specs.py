@@ -151,7 +151,8 @@ def test_a_pair_s_file_that_is_not_there(tmp_path: Path) -> None:
 def test_a_run_of_a_pair_s_own_file_is_fed_back(tmp_path: Path, store: Store, checkpoints: dict[str, Path]) -> None:
     text = f"student: {{path: {checkpoints['llama']}}}\nteacher: {{path: {checkpoints['llama-teacher']}}}\n"
     file = pair_file(tmp_path / "mine", text)
-    layer = {"student": file, "methods": ["sft"], "judge": "typicality"}
+    sets = {"eval": ["followups"], "eval_sampling": {"max_new_tokens": 64}}  # of the 512 that they take at once
+    layer = {"student": file, "methods": ["sft"], "judge": "typicality", **sets}
     road = build_road(resolve([layer]), store, download=False)
     assert (road.pair.student, road.pair.teacher) == ("my_pair-student", "my_pair-teacher")
     assert road.weights["teacher"].path == str(checkpoints["llama-teacher"])
