@@ -75,7 +75,8 @@ def test_every_comparison_is_judged_once_in_each_of_the_judges_orders(orders: tu
 
 def test_a_verdict_row_says_who_judged_what_and_how() -> None:
     answer = Answer("ok", 0.75, "a reason", "A", 120, 3, 0.5)
-    (verdict,) = verdicts_of(FakeJudge(lambda _: answer, ("reference_first",)), THREE[:1])
+    judge = FakeJudge(lambda _: answer, ("reference_first",))
+    (verdict,) = verdicts_of(judge, THREE[:1])
     assert verdict == Verdict(
         prompt_set="a-set",
         prompt_id="a",
@@ -85,6 +86,8 @@ def test_a_verdict_row_says_who_judged_what_and_how() -> None:
         status="ok",
         preference=0.75,
         judge="fake",
+        judge_digest=judge.digest,
+        prompt_digest=THREE[0].prompt.digest,
         candidate_tokens=5,
         reference_tokens=7,
         candidate_characters=len("Because."),
