@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.config import Config
+from harness.measures import measures
+from harness.methods import TokenSettings, methods
 from harness.models.folders import has_tokenizer
 from harness.models.rendering import Rendered, positions_of, rendered
 from harness.prompts import PromptSet
@@ -49,14 +51,14 @@ def unreadable(config: Config, sources: Sources, store: Store) -> Iterator[str]:
     for name, found in ((teacher, sources.teacher), (student, sources.student)):
         # a server reads prompts by its own template and limits; what is here of it is a tokenizer alone
         served = found is sources.teacher and config.teacher_server is not None
-        positions = None if served else _positions(found, config, store)
+        positions = None if served else _positions(found, config, sources, store)
         for reading in readings:
             if (read := _rendered(found, reading.prompts, store)) is None:
                 continue
+            budgets = _budgets(config, sources, found is sources.student, reading.prompts is sources.train)
             yield from _refused(name, reading, read)
             yield from _too_long(name, reading, read, positions)
-            if reading.prompts is sources.train:
-                yield from _too_large(name, config, read, trained=found is sources.student)
+            yield from _too_large(name, config, reading, read, budgets)
 
 
 def _refused(name: str, reading: Reading, read: Rendered) -> Iterator[str]:
@@ -84,20 +86,40 @@ def _too_long(name: str, reading: Reading, read: Rendered, positions: int | None
         )
 
 
-def _too_large(name: str, config: Config, read: Rendered, trained: bool) -> Iterator[str]:
-    """Training prompts that fill a micro-batch alone, after they were cut: where there is room for no response."""
-    used = {"scoring_batch_tokens": config.scoring_batch_tokens}
-    if trained:
-        entries = [*entries_of(config), entry_of(config, "sft")]
-        used["micro_batch_tokens"] = min(entry.settings.micro_batch_tokens for entry in entries)
-    for setting, budget in used.items():
-        kept = {id_: min(tokens, config.max_prompt_tokens or tokens) for id_, tokens in read.tokens.items()}
+def _budgets(config: Config, sources: Sources, student: bool, training: bool) -> dict[str, int]:
+    """By setting, how many tokens of a set's prompts with their responses the student (else the teacher) reads at once,
+    as far as it trains on them or says their log-probs. A server has limits of its own."""
+    entries = entries_of(config)
+    signals = {signal for entry in entries for signal in methods.get(entry.method).signals}
+    budgets = {}
+    if student:
+        scored = training and "reference_log_probs" in signals
+        if training:
+            trained = [*entries, entry_of(config, "sft")]
+            budgets["micro_batch_tokens"] = min(entry.settings.micro_batch_tokens for entry in trained)
+    elif training:
+        stored = any(isinstance(e.settings, TokenSettings) and e.settings.teacher_signal == "top_k" for e in entries)
+        scored = stored or "teacher_log_probs" in signals
+    else:
+        asked = {name for judge, _ in sources.judges for name in judge.measures if name in measures}
+        scored = any(measures.get(name).stage == "score" for name in asked)
+    if scored and (student or not config.teacher_server):
+        budgets["scoring_batch_tokens"] = config.scoring_batch_tokens
+    return budgets
+
+
+def _too_large(
+    name: str, config: Config, reading: Reading, read: Rendered, budgets: Mapping[str, int]
+) -> Iterator[str]:
+    """Prompts that fill a micro-batch alone, after they were cut: where there is room for no response."""
+    kept = {id_: min(tokens, config.max_prompt_tokens or tokens) for id_, tokens in read.tokens.items()}
+    for setting, budget in budgets.items():
         if ids := [id_ for id_, tokens in kept.items() if tokens > budget]:
             most = max(ids, key=kept.__getitem__)
             yield (
-                f"{name} reads {_counted(ids)} of the training set as more than {setting} = {budget:,} ('{most}': "
-                f"{kept[most]:,} tokens): {_named(ids)}; raise {setting}, or set max_prompt_tokens to cut long prompts "
-                "from the left"
+                f"{name} reads {_counted(ids)} of '{reading.prompts.name}' as more than {setting} = {budget:,} "
+                f"('{most}': {kept[most]:,} tokens): {_named(ids)}; raise {setting}, or set max_prompt_tokens to cut "
+                "long prompts from the left"
             )
 
 
@@ -136,12 +158,12 @@ def _tokenizer(found: FoundModel, place: Path) -> Any:
     return tokenizer
 
 
-def _positions(found: FoundModel, config: Config, store: Store) -> int | None:
+def _positions(found: FoundModel, config: Config, sources: Sources, store: Store) -> int | None:
     """How many tokens the model takes at once here."""
     model = found.base or found  # of an adapter its base says it
     place = Path(str(model.here.path))
     known = _gguf_positions(place, model, store) if place.is_file() else positions_of(place)
-    limits = [known, config.vllm.max_model_len if config.generator == "vllm" else None]
+    limits = [known, config.vllm.max_model_len if sources.generator == "vllm" else None]
     return min((limit for limit in limits if limit is not None), default=None)
 
 
