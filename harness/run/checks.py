@@ -16,7 +16,7 @@ from harness.methods import methods
 from harness.models.quantised import require_readable, untrainable
 from harness.models.reference import Model
 from harness.prompts import PromptSet
-from harness.run.fitting import unreadable
+from harness.run.fitting import unaskable, unreadable
 from harness.run.rows import Entry, contrasts_of, entries_of, entry_of
 from harness.run.sources import OpenedJudge, Sources
 from harness.store import Store
@@ -37,6 +37,7 @@ def check(config: Config, sources: Sources, store: Store, to_be_asked: bool) -> 
         *_quantised(config, sources),
         *_trainings(config, sources, store),
         *sources.unopened,
+        *unaskable(sources, store),
     ]
     for judge, _ in sources.judges:
         refusals += unready(judge, [prompt for found in evaluation for prompt in found.prompts], to_be_asked)

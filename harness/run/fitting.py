@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.config import Config
+from harness.core.errors import UserError
+from harness.core.records import Message
 from harness.measures import measures
 from harness.methods import TokenSettings, methods
 from harness.models.folders import has_tokenizer
@@ -59,6 +61,28 @@ def unreadable(config: Config, sources: Sources, store: Store) -> Iterator[str]:
             yield from _refused(name, reading, read)
             yield from _too_long(name, reading, read, positions)
             yield from _too_large(name, config, reading, read, budgets)
+
+
+def unaskable(sources: Sources, store: Store) -> Iterator[str]:
+    """Why local judges that are here cannot be asked about the evaluation prompts: their chat templates may not take a
+    system message of the judge's template. How it asks depends on whether answers are known and how many turns there
+    are, and by each such kind it is asked about one prompt."""
+    prompts = [prompt for found, _ in sources.evaluation for prompt in found.prompts]
+    kinds = {(bool(prompt.reference), len(prompt.messages), len(prompt.turns)): prompt for prompt in reversed(prompts)}
+    for judge, found in sources.judges:
+        place = _tokenizer_at(found, store) if found else None
+        if found is None or place is None:
+            continue
+        try:
+            asked = [told for prompt in kinds.values() if (told := judge.conversation(prompt))]
+        except UserError:  # which `check` of the judge says, by the prompt's id
+            continue
+        if why := _refusal(found, place, judge.digest, asked, store):
+            asks = f"what the judge's template ({judge.setup.get('template', 'its own')}) asks"
+            yield (
+                f"judge {judge.name}: the checkpoint's chat template refuses {asks}: {why.rstrip('.')}; choose another "
+                "judge.template or judge"
+            )
 
 
 def _refused(name: str, reading: Reading, read: Rendered) -> Iterator[str]:
@@ -129,10 +153,39 @@ def _rendered(found: FoundModel, prompts: PromptSet, store: Store) -> Rendered |
     place = _tokenizer_at(found, store)
     if place is None:
         return None
-    key = {"version": VERSION, "libraries": [version(name) for name in ("transformers", "tokenizers")]}
-    key |= {**found.here.in_key, "made by": [job.ref for job in found.conversions], "prompts": prompts.digest}
+    key = {
+        **_libraries(),
+        **found.here.in_key,
+        "made by": [job.ref for job in found.conversions],
+        "prompts": prompts.digest,
+    }
     kept = store.recall("rendered", key, lambda: rendered(_tokenizer(found, place), prompts.prompts).model_dump())
     return Rendered.model_validate(kept)
+
+
+def _libraries() -> dict[str, Any]:
+    return {"version": VERSION, "libraries": [version(name) for name in ("transformers", "tokenizers")]}
+
+
+def _refusal(found: FoundModel, place: Path, judge: str, asked: Sequence[Sequence[Message]], store: Store) -> str:
+    """Why a judge's chat template does not take one of these conversations; empty where it takes all."""
+
+    def find_out() -> str:
+        from harness.models.chat import encode_chat
+
+        tokenizer = _tokenizer(found, place)
+        for messages in asked:
+            try:
+                encode_chat(tokenizer, messages)
+            except UserError as error:
+                return str(error.__cause__ or error)
+        return ""
+
+    if not asked:
+        return ""
+    said = [[(message.role, message.content) for message in messages] for messages in asked]
+    why: str = store.recall("asked", {**_libraries(), "judge": judge, "asked": said}, find_out)
+    return why
 
 
 def _tokenizer_at(found: FoundModel, store: Store) -> Path | None:

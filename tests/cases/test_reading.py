@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 from tests.cases.conftest import TRAINING, Case, refused, written
 
@@ -57,3 +58,16 @@ def test_an_evaluation_prompt_that_is_too_long_to_be_scored_is_known_before_a_ru
     line = refused(case.plan())
     assert "teacher " in line and "1 prompt of 'test' as more than scoring_batch_tokens = 60 ('long': " in line
     assert case.plan("--set", "max_prompt_tokens=50").status == 0
+
+
+def test_a_local_judge_that_takes_no_system_message_is_known_before_a_run(case: Case) -> None:
+    """It came out once all was trained and answered; Gemma's template is such a one."""
+    case.judge = f"transformers:{case.teacher}"
+    assert case.plan().status == 0
+    own = shutil.copytree(case.teacher, case.root / "judge")
+    template = (own / "chat_template.jinja").read_text()
+    (own / "chat_template.jinja").write_text(NO_SYSTEM + template)
+    case.judge = f"transformers:{own}"
+    for _ in range(2):  # found out, and as it was kept
+        line = refused(case.plan())
+        assert line.count("error:") == 1 and "System role not supported; choose another judge.template or judge" in line
