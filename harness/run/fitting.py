@@ -52,8 +52,10 @@ def unreadable(config: Config, sources: Sources, store: Store) -> Iterator[str]:
     teacher, student = f"teacher {sources.pair.teacher}", f"student {sources.pair.student}"
     for name, found in ((teacher, sources.teacher), (student, sources.student)):
         # a server reads prompts by its own template and limits; what is here of it is a tokenizer alone
-        served = found is sources.teacher and config.teacher_server is not None
-        positions = None if served else _positions(found, config, sources, store)
+        server = config.teacher_server if found is sources.teacher else None
+        if server and not server.tokenizer:  # the student's stands for it
+            continue
+        positions = None if server else _positions(found, config, sources, store)
         for reading in readings:
             if (read := _rendered(found, reading.prompts, store)) is None:
                 continue

@@ -202,6 +202,16 @@ def test_a_server_reads_by_its_own_limits(sources: Sources, own_store: Path) -> 
     assert [line.split(" takes")[0] for line in rows] == ["student small"]
 
 
+def test_of_a_server_a_tokenizer_that_is_its_own_is_asked(sources: Sources, own_store: Path, untemplated: Path) -> None:
+    """One that is the student's says nothing of the teacher."""
+    one, other = (found_at(untemplated, template=REFUSING + "{{ messages[-1]['content'] }}") for _ in range(2))
+    found = with_prompts(sources, asked("s", "Hi!", SYSTEM))
+    rows = said(replace(found, teacher=one, student=other), own_store, teacher_server=SERVED)
+    assert [line.split(":")[0] for line in rows] == ["student small"]
+    rows = said(replace(found, teacher=one), own_store, teacher_server={**SERVED, "tokenizer": "large"})
+    assert [line.split(":")[0] for line in rows] == ["teacher large"]
+
+
 def test_what_was_found_out_is_kept(sources: Sources, own_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     counted: list[int] = []
     whole = rendering.rendered
