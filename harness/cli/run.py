@@ -154,8 +154,8 @@ def show_example(
     from harness.run.road import build_road
 
     preset, layers = request.layers()
-    # who judges shapes no training: no judge's model or key is needed to look at a row
-    config = resolve(layers).model_copy(update={"judge": Judging(name="typicality")})
+    # who judges, and on which prompts, shapes no training: neither's models, keys or limits count in a look at a row
+    config = resolve(layers).model_copy(update={"judge": Judging(name="typicality"), "eval": ()})
     store = open_store(config)
     road = build_road(config, store, download=False)
     console = plain_console(stderr=False)

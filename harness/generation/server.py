@@ -89,9 +89,11 @@ def _why_none(reply: Reply, limit: int) -> str:
     said = replies.said_in(reply)
     if said.finish == "filtered":
         return f"refused by its moderator ({said.word})"
-    if said.thought and not (said.text or said.refusal):
-        return room if said.finish == "length" else "thoughts alone, and no answer after them"
-    return ""
+    if said.text or said.refusal:
+        return ""
+    if said.finish == "length":  # thoughts that some servers neither show nor count
+        return room
+    return "thoughts alone, and no answer after them" if said.thought else ""
 
 
 def _lacks_text(reply: Body) -> str | None:
@@ -99,8 +101,8 @@ def _lacks_text(reply: Body) -> str | None:
     if lack:
         return lack
     said = replies.said_in(reply)
-    if said.finish == "filtered":
-        return None
+    if said.finish == "filtered" or (said.finish == "length" and not (said.text or said.refusal)):
+        return None  # said of the prompt, not of this call
     if said.finish == "unsaid":
         return "a reply that does not say how it ended"
     if any("\ud800" <= character <= "\udfff" for character in said.text + said.refusal):

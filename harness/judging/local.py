@@ -19,8 +19,8 @@ from typing import Any, Literal, NamedTuple
 import torch
 
 from harness.core.errors import UserError
-from harness.core.records import Prompt
-from harness.judging.protocol import Answer, Arrived, Judge, Question
+from harness.core.records import Message, Prompt, Response
+from harness.judging.protocol import Answer, Arrived, Comparison, Judge, Question
 from harness.judging.reply_forms import Letters, letter_preference
 from harness.judging.templates import Template
 from harness.logprobs.batching import Example, collate, memory_errors, split_by_tokens
@@ -98,6 +98,10 @@ class LetterJudge(Judge):
 
     def notes(self, prompts: Iterable[Prompt]) -> list[str]:
         return self.template.notes(prompts)
+
+    def conversation(self, prompt: Prompt) -> list[Message]:
+        said = Response(prompt_id=prompt.id, token_ids=(), text="…", finish="stop")
+        return self.template.messages(Question(Comparison(prompt, said, said), self.orders[0]), "letter")
 
     def answer(self, questions: Iterable[Question], arrived: Arrived) -> None:
         tokenizer = load_tokenizer(self.folder, self.chat_template, self.remote_code)

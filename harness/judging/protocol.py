@@ -14,7 +14,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from harness.core.files import canonical_hash
-from harness.core.records import Order, Prompt, Response, Status
+from harness.core.records import Message, Order, Prompt, Response, Status
 from harness.judging.settings import Prices
 from harness.models.shapes import Shape
 
@@ -158,6 +158,15 @@ class Judge(ABC):
 
     def notes(self, prompts: Iterable[Prompt]) -> list[str]:
         """What people are told of prompts that it is asked about without something that they have, one line each."""
+        return []
+
+    def conversation(self, prompt: Prompt) -> list[Message]:
+        """The messages that ask about a prompt, with made-up responses, where the chat template of the judge's own
+        checkpoint renders them; none where it does not.
+
+        Raises:
+            UserError: as `check`.
+        """
         return []
 
     def require_key(self) -> None:

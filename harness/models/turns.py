@@ -105,9 +105,11 @@ def _read(tokenizer: Any) -> Turn:
         return list(takewhile(lambda index: index in added, after))
 
     head, _, start = prompt.partition(_ASKED)
-    between = (longer or whole).partition(_ASKED)[2].partition(_SAID)[0]
-    # not <think>, which some templates write for the turn that is to come alone
-    around = (set(ids(head)) | set(ids(start)) & set(ids(between))) & set(added)
+    between, _, rest = (longer or whole).partition(_ASKED)[2].partition(_SAID)
+    # Not <think>, which some templates write for the turn that is to come alone, or speak of in a system message.
+    following = rest.partition(_MORE)[0] if _MORE in rest else head
+    begins = takewhile(lambda index: index in added, ids(head))
+    around = {*begins, *ids(following), *set(ids(start)) & set(ids(between))} & set(added)
     ends = tokens_after(whole)
     goes_on = tokens_after(longer) if _SAID in longer else ends
     # What ends the turn stands there whether the conversation ends or goes on. After it may come what ends the

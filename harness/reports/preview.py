@@ -74,5 +74,7 @@ def _notes(shown: Preview, command: str) -> Iterator[str]:
         yield "A response is another tokenizer's, split anew."
     if shown.parts:
         yield "A control token spelt out in a message or a response is text: nothing turns it into the real one."
-    if shown.missing:
+    if shown.left_out:
+        yield f"Left out of every training: the teacher's server gives no answer to it ({visible(shown.left_out)})."
+    elif shown.missing:
         yield f"Not there yet: {' and '.join(shown.missing)}. This makes it: {visible(command)}"

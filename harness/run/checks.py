@@ -13,7 +13,7 @@ from harness.measures import measures
 from harness.methods import methods
 from harness.models.reference import Model
 from harness.prompts import PromptSet
-from harness.run.fitting import unreadable
+from harness.run.fitting import unaskable, unreadable
 from harness.run.loadable import unloadable
 from harness.run.rows import Entry, contrasts_of, entries_of, entry_of
 from harness.run.sources import Sources
@@ -35,6 +35,7 @@ def check(config: Config, sources: Sources, store: Store, to_be_asked: bool) -> 
         *unloadable(config, sources, store),
         *_trainings(config, sources, store),
         *sources.unopened,
+        *unaskable(sources, store),
     ]
     for judge, _ in sources.judges:
         refusals += unready(judge, [prompt for found in evaluation for prompt in found.prompts], to_be_asked)

@@ -14,6 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from harness.config import Config
+from harness.core.errors import UserError
+from harness.core.records import Message
+from harness.measures import measures
+from harness.methods import TokenSettings, methods
 from harness.models.folders import has_tokenizer
 from harness.models.rendering import Rendered, positions_of, rendered
 from harness.prompts import PromptSet
@@ -48,15 +52,39 @@ def unreadable(config: Config, sources: Sources, store: Store) -> Iterator[str]:
     teacher, student = f"teacher {sources.pair.teacher}", f"student {sources.pair.student}"
     for name, found in ((teacher, sources.teacher), (student, sources.student)):
         # a server reads prompts by its own template and limits; what is here of it is a tokenizer alone
-        served = found is sources.teacher and config.teacher_server is not None
-        positions = None if served else _positions(found, config, store)
+        server = config.teacher_server if found is sources.teacher else None
+        if server and not server.tokenizer:  # the student's stands for it
+            continue
+        positions = None if server else _positions(found, config, sources, store)
         for reading in readings:
             if (read := _rendered(found, reading.prompts, store)) is None:
                 continue
+            budgets = _budgets(config, sources, found is sources.student, reading.prompts is sources.train)
             yield from _refused(name, reading, read)
             yield from _too_long(name, reading, read, positions)
-            if reading.prompts is sources.train:
-                yield from _too_large(name, config, read, trained=found is sources.student)
+            yield from _too_large(name, config, reading, read, budgets)
+
+
+def unaskable(sources: Sources, store: Store) -> Iterator[str]:
+    """Why local judges that are here cannot be asked about the evaluation prompts: their chat templates may not take a
+    system message of the judge's template. How it asks depends on whether answers are known and how many turns there
+    are, and by each such kind it is asked about one prompt."""
+    prompts = [prompt for found, _ in sources.evaluation for prompt in found.prompts]
+    kinds = {(bool(prompt.reference), len(prompt.messages), len(prompt.turns)): prompt for prompt in reversed(prompts)}
+    for judge, found in sources.judges:
+        place = _tokenizer_at(found, store) if found else None
+        if found is None or place is None:
+            continue
+        try:
+            asked = [told for prompt in kinds.values() if (told := judge.conversation(prompt))]
+        except UserError:  # which `check` of the judge says, by the prompt's id
+            continue
+        if why := _refusal(found, place, judge.digest, asked, store):
+            asks = f"what the judge's template ({judge.setup.get('template', 'its own')}) asks"
+            yield (
+                f"judge {judge.name}: the checkpoint's chat template refuses {asks}: {why.rstrip('.')}; choose another "
+                "judge.template or judge"
+            )
 
 
 def _refused(name: str, reading: Reading, read: Rendered) -> Iterator[str]:
@@ -84,20 +112,40 @@ def _too_long(name: str, reading: Reading, read: Rendered, positions: int | None
         )
 
 
-def _too_large(name: str, config: Config, read: Rendered, trained: bool) -> Iterator[str]:
-    """Training prompts that fill a micro-batch alone, after they were cut: where there is room for no response."""
-    used = {"scoring_batch_tokens": config.scoring_batch_tokens}
-    if trained:
-        entries = [*entries_of(config), entry_of(config, "sft")]
-        used["micro_batch_tokens"] = min(entry.settings.micro_batch_tokens for entry in entries)
-    for setting, budget in used.items():
-        kept = {id_: min(tokens, config.max_prompt_tokens or tokens) for id_, tokens in read.tokens.items()}
+def _budgets(config: Config, sources: Sources, student: bool, training: bool) -> dict[str, int]:
+    """By setting, how many tokens of a set's prompts with their responses the student (else the teacher) reads at once,
+    as far as it trains on them or says their log-probs. A server has limits of its own."""
+    entries = entries_of(config)
+    signals = {signal for entry in entries for signal in methods.get(entry.method).signals}
+    budgets = {}
+    if student:
+        scored = training and "reference_log_probs" in signals
+        if training:
+            trained = [*entries, entry_of(config, "sft")]
+            budgets["micro_batch_tokens"] = min(entry.settings.micro_batch_tokens for entry in trained)
+    elif training:
+        stored = any(isinstance(e.settings, TokenSettings) and e.settings.teacher_signal == "top_k" for e in entries)
+        scored = stored or "teacher_log_probs" in signals
+    else:
+        asked = {name for judge, _ in sources.judges for name in judge.measures if name in measures}
+        scored = any(measures.get(name).stage == "score" for name in asked)
+    if scored and (student or not config.teacher_server):
+        budgets["scoring_batch_tokens"] = config.scoring_batch_tokens
+    return budgets
+
+
+def _too_large(
+    name: str, config: Config, reading: Reading, read: Rendered, budgets: Mapping[str, int]
+) -> Iterator[str]:
+    """Prompts that fill a micro-batch alone, after they were cut: where there is room for no response."""
+    kept = {id_: min(tokens, config.max_prompt_tokens or tokens) for id_, tokens in read.tokens.items()}
+    for setting, budget in budgets.items():
         if ids := [id_ for id_, tokens in kept.items() if tokens > budget]:
             most = max(ids, key=kept.__getitem__)
             yield (
-                f"{name} reads {_counted(ids)} of the training set as more than {setting} = {budget:,} ('{most}': "
-                f"{kept[most]:,} tokens): {_named(ids)}; raise {setting}, or set max_prompt_tokens to cut long prompts "
-                "from the left"
+                f"{name} reads {_counted(ids)} of '{reading.prompts.name}' as more than {setting} = {budget:,} "
+                f"('{most}': {kept[most]:,} tokens): {_named(ids)}; raise {setting}, or set max_prompt_tokens to cut "
+                "long prompts from the left"
             )
 
 
@@ -107,10 +155,39 @@ def _rendered(found: FoundModel, prompts: PromptSet, store: Store) -> Rendered |
     place = _tokenizer_at(found, store)
     if place is None:
         return None
-    key = {"version": VERSION, "libraries": [version(name) for name in ("transformers", "tokenizers")]}
-    key |= {**found.here.in_key, "made by": [job.ref for job in found.conversions], "prompts": prompts.digest}
+    key = {
+        **_libraries(),
+        **found.here.in_key,
+        "made by": [job.ref for job in found.conversions],
+        "prompts": prompts.digest,
+    }
     kept = store.recall("rendered", key, lambda: rendered(_tokenizer(found, place), prompts.prompts).model_dump())
     return Rendered.model_validate(kept)
+
+
+def _libraries() -> dict[str, Any]:
+    return {"version": VERSION, "libraries": [version(name) for name in ("transformers", "tokenizers")]}
+
+
+def _refusal(found: FoundModel, place: Path, judge: str, asked: Sequence[Sequence[Message]], store: Store) -> str:
+    """Why a judge's chat template does not take one of these conversations; empty where it takes all."""
+
+    def find_out() -> str:
+        from harness.models.chat import encode_chat
+
+        tokenizer = _tokenizer(found, place)
+        for messages in asked:
+            try:
+                encode_chat(tokenizer, messages)
+            except UserError as error:
+                return str(error.__cause__ or error)
+        return ""
+
+    if not asked:
+        return ""
+    said = [[(message.role, message.content) for message in messages] for messages in asked]
+    why: str = store.recall("asked", {**_libraries(), "judge": judge, "asked": said}, find_out)
+    return why
 
 
 def _tokenizer_at(found: FoundModel, store: Store) -> Path | None:
@@ -136,12 +213,12 @@ def _tokenizer(found: FoundModel, place: Path) -> Any:
     return tokenizer
 
 
-def _positions(found: FoundModel, config: Config, store: Store) -> int | None:
+def _positions(found: FoundModel, config: Config, sources: Sources, store: Store) -> int | None:
     """How many tokens the model takes at once here."""
     model = found.base or found  # of an adapter its base says it
     place = Path(str(model.here.path))
     known = _gguf_positions(place, model, store) if place.is_file() else positions_of(place)
-    limits = [known, config.vllm.max_model_len if config.generator == "vllm" else None]
+    limits = [known, config.vllm.max_model_len if sources.generator == "vllm" else None]
     return min((limit for limit in limits if limit is not None), default=None)
 
 

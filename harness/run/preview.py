@@ -11,7 +11,7 @@ from harness.core.errors import UserError
 from harness.core.records import Prompt, Ref, Response
 from harness.methods import methods
 from harness.models.reference import Model
-from harness.run.jobs import PruneJob, TrainJob
+from harness.run.jobs import LEFT_OUT, PruneJob, TrainJob
 from harness.run.road import Road
 from harness.store import Store
 
@@ -61,7 +61,8 @@ class Part:
 @dataclass(frozen=True)
 class Preview:
     """What methods that train on the same data make of one prompt. text: the prompt as the template renders it; None,
-    and no parts, where there is no tokenizer yet. missing: the responses that are not there yet."""
+    and no parts, where there is no tokenizer yet. missing: the responses that are not there yet. left_out: why the
+    teacher's server gives no answer to it; no method trains on it then."""
 
     methods: tuple[str, ...]
     data: str
@@ -71,6 +72,7 @@ class Preview:
     missing: tuple[str, ...]
     retokenised: bool = False
     equal: bool = False
+    left_out: str = ""
 
 
 def previews_of(road: Road, store: Store, index: int) -> list[Preview]:
@@ -119,26 +121,27 @@ def _preview(road: Road, store: Store, prompt: Prompt, names: Sequence[str], tok
     job = _training(road, road.trainings[names[0]])
     data = methods.get(job.method).data
     there = [store.has(ref) for ref in job.responses]
+    made = [ref for ref, is_there in zip(job.responses, there, strict=True) if is_there]
+    left_out = next((why for ref in made if (why := store.read(ref).facts.get(LEFT_OUT, {}).get(prompt.id))), "")
     missing = tuple(role for role, is_there in zip(ROLES[data], there, strict=True) if not is_there)
     if tokenizer is None:
-        return Preview(tuple(names), data, prompt, None, (), missing)
+        return Preview(tuple(names), data, prompt, None, (), missing, left_out=left_out)
     from harness.models import chat
 
     whole = chat.encode_chat(tokenizer, prompt.messages)
     ids = whole[-job.max_prompt_tokens :] if job.max_prompt_tokens else whole
     text = tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
-    found = [
-        _response(store, ref, prompt, tokenizer) for ref, is_there in zip(job.responses, there, strict=True) if is_there
-    ]
+    found = [_response(store, ref, prompt, tokenizer) for ref in made if not left_out]
     masks = loss_masks(ids, [row for row, _, _ in found])
     roles = [role for role in ROLES[data] if role not in missing]
     parts = [Part("prompt", pieces(tokenizer, ids, [False] * len(ids)), len(whole) - len(ids))]
     parts += [
         Part(role, pieces(tokenizer, row, mask), int(response.finish == "length"))
-        for role, (row, response, _), mask in zip(roles, found, masks, strict=True)
+        for role, (row, response, _), mask in zip(roles if found else (), found, masks, strict=True)
     ]
     equal = len(found) == 2 and found[0][0] == found[1][0]
-    return Preview(tuple(names), data, prompt, text, tuple(parts), missing, any(other for *_, other in found), equal)
+    retokenised = any(other for *_, other in found)
+    return Preview(tuple(names), data, prompt, text, tuple(parts), missing, retokenised, equal, left_out)
 
 
 def _response(store: Store, ref: Ref, prompt: Prompt, tokenizer: Any) -> tuple[Sequence[int], Response, bool]:

@@ -47,6 +47,8 @@ _OF_PARAMETERS = re.compile(
     r"|allowed|invalid|body",
     re.IGNORECASE,
 )
+# what pydantic quotes of what it was sent, where an error is passed on as Python writes it: whole prompts, at worst
+_QUOTED = re.compile(r",? ?['\"]input['\"]: .*", re.DOTALL)
 _DEEPEST = 6  # levels at which an error's words are looked for: gateways wrap what they were told
 
 
@@ -92,15 +94,16 @@ def _unpacked(value: Any) -> Any:
 
 
 def words_of(error: Any) -> str:
-    """What an error says: the words of each object that has some, the outer ones first."""
+    """What an error says: the words of each object that has some, the outer ones first; without what it quotes."""
     if isinstance(error, str):
-        return error
+        return _QUOTED.sub("", error)
     found = []
     for part in parts_of(error):
         place = part.get("loc")
         where = ".".join(map(str, place)) + ": " if isinstance(place, list) else ""
         said = [part.get(name) for name in ("message", "detail", "error", "msg", "raw")]
-        found += [where + text for text in said if isinstance(text, str) and not isinstance(_unpacked(text), dict)]
+        texts = [text for text in said if isinstance(text, str) and not isinstance(_unpacked(text), dict)]
+        found += [where + _QUOTED.sub("", text) for text in texts]
     return "; ".join(dict.fromkeys(filter(None, found))) or (str(error) if error else "")
 
 

@@ -29,7 +29,7 @@ _ENDS: dict[str, Finish] = {
     **dict.fromkeys(_LENGTH.split(), "length"),
     **dict.fromkeys(_FILTERED.split(), "filtered"),
 }
-_THOUGHTS = ("thinking", "reasoning", "thought", "redacted_thinking", "reasoning_content")  # parts that are no answer
+_THOUGHT = re.compile("think|thought|reason")  # in the types of parts that are no answer: reasoning_text, thinking
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def _parts(content: Any) -> Iterator[tuple[Literal["text", "thought", "refusal"]
             yield from _parts(part)
     elif isinstance(content, dict):
         kind = str(content.get("type", "text"))
-        if kind in _THOUGHTS:
+        if _THOUGHT.search(kind) or content.get("thought") is True:
             yield "thought", ""
         elif kind == "refusal":
             yield "refusal", _plain(content.get("refusal"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 from tests.cases.conftest import TRAINING, Case, refused, written
 
@@ -39,3 +40,34 @@ def test_all_prompts_that_cannot_be_read_are_named_at_once(case: Case) -> None:
     lines = refused(case.plan()).splitlines()
     assert len(lines) == 2 and "2 prompts of 'train'" in lines[0] and lines[0].count("a, b;") == 1
     assert "1 prompt of 'test'" in lines[1] and "('c': " in lines[1]
+
+
+def test_a_row_of_training_is_shown_whatever_it_is_judged_on(case: Case) -> None:
+    """No judge is asked then: neither are its limits of any account."""
+    case.judge = "openai:m"
+    written(case.evaluation, [{"id": "talk", "turns": ["How? " * 60, "Why?"]}])
+    case.settings["scoring_batch_tokens"] = 60
+    ended = case.example("--index", "0")
+    assert ended.status == 0 and "Tell me of thing number 0." in ended.out, ended.err
+
+
+def test_an_evaluation_prompt_that_is_too_long_to_be_scored_is_known_before_a_run(case: Case) -> None:
+    """It came out once all was trained and answered."""
+    written(case.evaluation, [{"id": "long", "prompt": "How? " * 60}, {"id": "short", "prompt": "How?"}])
+    case.settings["scoring_batch_tokens"] = 60
+    line = refused(case.plan())
+    assert "teacher " in line and "1 prompt of 'test' as more than scoring_batch_tokens = 60 ('long': " in line
+    assert case.plan("--set", "max_prompt_tokens=50").status == 0
+
+
+def test_a_local_judge_that_takes_no_system_message_is_known_before_a_run(case: Case) -> None:
+    """It came out once all was trained and answered; Gemma's template is such a one."""
+    case.judge = f"transformers:{case.teacher}"
+    assert case.plan().status == 0
+    own = shutil.copytree(case.teacher, case.root / "judge")
+    template = (own / "chat_template.jinja").read_text()
+    (own / "chat_template.jinja").write_text(NO_SYSTEM + template)
+    case.judge = f"transformers:{own}"
+    for _ in range(2):  # found out, and as it was kept
+        line = refused(case.plan())
+        assert line.count("error:") == 1 and "System role not supported; choose another judge.template or judge" in line

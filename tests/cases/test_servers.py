@@ -231,6 +231,9 @@ def test_a_prompt_that_a_moderator_refuses_counts_for_none_and_is_counted(case: 
         checked = case.cli(command, case.out, *more)
         assert checked.status == 0, checked.out + checked.err
     assert "left out of every row: e1, e3" in (case.root / "leaderboard.html").read_text()
+    shown = case.example("--index", "2")
+    assert shown.status == 0 and shown.out.count("gives no answer to it (refused by its moderator (400: ") == 2
+    assert "rejected:" not in shown.out and "rejected:" in case.example("--index", "1").out
     for path in [*case.out.rglob("*"), *Path(case.root / "store").rglob("*")]:
         if path.suffix in (".json", ".jsonl", ".md", ".yaml"):
             text = path.read_text(encoding="utf-8")

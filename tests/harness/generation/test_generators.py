@@ -446,6 +446,7 @@ def test_what_shapes_a_response_is_never_left_out(
 
 
 THOUGHT = {"role": "assistant", "content": None, "reasoning_content": "Hm."}
+ROOM = "its thoughts took the whole limit of 12 tokens: raise the sampling's max_new_tokens"
 
 
 def alone(finish: str) -> Reply:
@@ -463,12 +464,15 @@ def alone(finish: str) -> Reply:
             serving.to_json("blocked", {"promptFeedback": {"blockReason": "SAFETY"}}),
             "refused by its moderator (blocked)",
         ),
-        (alone("length"), "its thoughts took the whole limit of 12 tokens: raise the sampling's max_new_tokens"),
+        (alone("length"), ROOM),
+        *(
+            (completion(text, finish="length", completion_tokens=12, name=f"hidden {text}"), ROOM)
+            for text in ("", None)  # no word of its thoughts: an empty answer that is cut is none
+        ),
         (alone("stop"), "thoughts alone, and no answer after them"),
         (
             serving.status(400, "could not finish, the limit was reached"),
-            "its thoughts took the whole limit of 12 tokens: raise the sampling's max_new_tokens "
-            "(400: could not finish, the limit was reached)",
+            f"{ROOM} (400: could not finish, the limit was reached)",
         ),
     ],
     ids=lambda value: value.name if isinstance(value, Reply) else "",

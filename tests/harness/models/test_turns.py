@@ -13,6 +13,7 @@ from tokenizers import AddedToken, Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 
 from harness.models import turns
+from harness.models.chat import encode_response
 from harness.models.chat_templates import chat_templates
 from harness.models.turns import end_of_turn, turn_of
 from tests.harness.models.kinds import END, KINDS
@@ -158,6 +159,31 @@ def test_what_no_content_may_hold_is_what_is_special_or_parts_turns() -> None:
         "<|im_start|>",
         "<|im_end|>",
     }
+
+
+def test_what_a_system_message_speaks_of_is_no_part_of_turns() -> None:
+    """SmolLM3's own says how its thoughts are to be marked: an answer that is split anew has them marked so."""
+    smol = KINDS["qwen"]()
+    told = "First <think>\nthoughts\n</think>, then an answer."
+    smol.chat_template = smol.chat_template.replace("You are helpful.", told)
+    assert told in turn_of(smol).prompt
+    assert set(turn_of(smol).control) == {"<|endoftext|>", "<|im_start|>", "<|im_end|>"}
+    said = encode_response(smol, "<think>\nI am fine.\n</think>\nHello", ended=False)
+    assert {smol.convert_tokens_to_ids(token) for token in ("<think>", "</think>")} <= set(said)
+
+
+def test_an_ordinary_token_that_begins_a_turn_is_control_wherever_it_stands() -> None:
+    tokens = ("<|system|>", "<|user|>", "<|assistant|>", "<|end|>")
+    template = (
+        "<|system|>Be kind.<|end|>{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}"
+        "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+    )
+    made = tokenizer_with(template, control=())
+    made.add_tokens([AddedToken(token) for token in tokens])
+    assert set(tokens) <= set(turn_of(made).control)
+    once = made.chat_template.replace("{% for", "{{ raise_exception('once') if messages | length > 2 }}{% for")
+    made.chat_template = once  # one exchange only
+    assert set(tokens) <= set(turn_of(made).control)
 
 
 def test_a_turn_is_read_again_once_the_tokenizer_is_another(tokenizer: Any) -> None:

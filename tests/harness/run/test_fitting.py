@@ -128,26 +128,88 @@ def test_every_answer_of_a_conversation_counts(sources: Sources, own_store: Path
 
 
 def test_vllm_takes_no_more_than_it_was_told(sources: Sources, own_store: Path) -> None:
+    """Be it named, or what `auto` has found."""
     sizes = {"eval_sampling": {"max_new_tokens": 8}, "train_sampling": {"max_new_tokens": 8}}
-    assert said(sources, own_store, generator="vllm", **sizes) == []
-    rows = said(sources, own_store, generator="vllm", vllm={"max_model_len": 16}, **sizes)
+    least = {"vllm": {"max_model_len": 16}}
+    assert said(sources, own_store, **sizes, **least) == []
+    fast = replace(sources, generator="vllm")
+    assert said(fast, own_store, **sizes) == []
+    rows = said(fast, own_store, **sizes, **least)
     assert rows and all("takes 16 tokens at once" in line for line in rows)
+
+
+SMALL: dict[str, Any] = {
+    "training": {"micro_batch_tokens": 64},
+    "scoring_batch_tokens": 80,
+    "train_sampling": {"max_new_tokens": 8},
+    "eval_sampling": {"max_new_tokens": 8},
+}
+
+
+def too_large(rows: list[str]) -> list[tuple[str, str]]:
+    """By whom, and by which setting."""
+    assert all(": long; raise " in line and "set max_prompt_tokens" in line for line in rows)
+    return [(line.split()[0], line.split(" = ")[0].rpartition(" ")[2]) for line in rows]
 
 
 def test_a_prompt_that_fills_a_micro_batch_is_refused_unless_it_is_cut(sources: Sources, own_store: Path) -> None:
     found = with_prompts(sources, asked("long", "No. " * 80))
-    small: dict[str, Any] = {"training": {"micro_batch_tokens": 64}, "scoring_batch_tokens": 80, "methods": ["sft"]}
-    small["train_sampling"] = {"max_new_tokens": 8}
+    small = {**SMALL, "methods": ["dadpo"], "controls": "none"}
     rows = said(found, own_store, **small)
-    settings = [line.split(" = ")[0].rpartition(" ")[2] for line in rows]
-    assert settings == ["scoring_batch_tokens", "scoring_batch_tokens", "micro_batch_tokens"]
-    assert all(": long; raise " in line and "set max_prompt_tokens" in line for line in rows)
+    assert all("1 prompt of 'train'" in line for line in rows)
+    assert too_large(rows) == [
+        ("teacher", "scoring_batch_tokens"),
+        ("student", "micro_batch_tokens"),
+        ("student", "scoring_batch_tokens"),
+    ]
     assert said(found, own_store, **small, max_prompt_tokens=60) == []
+
+
+@pytest.mark.parametrize(
+    ("method", "scores"),
+    [
+        ({"methods": ["sft"]}, []),
+        ({"methods": ["ddpo"]}, ["student"]),
+        ({"methods": ["kd"]}, []),
+        ({"methods": ["kd"], "settings": {"kd": {"teacher_signal": "top_k"}}}, ["teacher"]),
+        ({"methods": ["dadpo"], "teacher_server": SERVED}, ["student"]),
+    ],
+    ids=["sft", "ddpo", "kd", "top_k", "served"],
+)
+def test_only_who_says_log_probs_of_a_set_is_asked_whether_it_can(
+    sources: Sources, own_store: Path, method: dict[str, Any], scores: list[str]
+) -> None:
+    found = with_prompts(sources, asked("long", "No. " * 80))
+    rows = too_large(said(found, own_store, **SMALL, controls="none", **method))
+    assert [who for who, setting in rows if setting == "scoring_batch_tokens"] == scores
+    assert [who for who, setting in rows if setting == "micro_batch_tokens"] == ["student"]
+
+
+def test_an_evaluation_prompt_that_a_judge_has_scored_is_measured_too(sources: Sources, own_store: Path) -> None:
+    """By the teacher's log-probs, and by no other judge."""
+    long = replace(sources.evaluation[0][0], prompts=(asked("long", "No. " * 80),))
+    found = replace(sources, evaluation=((long, True), sources.evaluation[1]))
+    small = {**SMALL, "methods": ["sft"]}
+    rows = said(found, own_store, **small)
+    assert too_large(rows) == [("teacher", "scoring_batch_tokens")] and "1 prompt of 'near'" in rows[0]
+    assert said(found, own_store, **small, max_prompt_tokens=60) == []
+    assert said(found, own_store, **small, teacher_server=SERVED) == []
+    assert said(replace(found, judges=()), own_store, **small) == []
 
 
 def test_a_server_reads_by_its_own_limits(sources: Sources, own_store: Path) -> None:
     rows = said(sources, own_store, teacher_server=SERVED, train_sampling={"max_new_tokens": 512})
     assert [line.split(" takes")[0] for line in rows] == ["student small"]
+
+
+def test_of_a_server_a_tokenizer_that_is_its_own_is_asked(sources: Sources, own_store: Path, untemplated: Path) -> None:
+    """One that is the student's says nothing of the teacher."""
+    one, other = (found_at(untemplated, template=REFUSING + "{{ messages[-1]['content'] }}") for _ in range(2))
+    found = with_prompts(sources, asked("s", "Hi!", SYSTEM))
+    rows = said(replace(found, teacher=one, student=other), own_store, teacher_server=SERVED)
+    assert [line.split(":")[0] for line in rows] == ["student small"]
+    rows = said(replace(found, teacher=one), own_store, teacher_server={**SERVED, "tokenizer": "large"})
+    assert [line.split(":")[0] for line in rows] == ["teacher large"]
 
 
 def test_what_was_found_out_is_kept(sources: Sources, own_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:

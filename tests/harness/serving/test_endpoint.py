@@ -413,6 +413,11 @@ WRAPPED = {
     "metadata": {"raw": json.dumps({"error": {"message": "Unsupported parameter: 'seed'", "param": "seed"}})},
 }
 NESTED = {"object": "error", "message": {"detail": [{"type": "extra_forbidden", "loc": ["body", "seed"], "msg": "no"}]}}
+# as vLLM passes on what pydantic says of a whole body
+QUOTING = (
+    "[{'type': 'value_error', 'loc': ('body',), 'msg': 'Value error, top_logprobs must be at most 4', 'input': "
+    "{'model': 'm', 'messages': [{'role': 'user', 'content': 'How does a moderator set the temperature?'}]}}]"
+)
 TOO_SMALL = (
     "Could not finish the message because max_tokens or model output limit was reached. Try a higher max_tokens."
 )
@@ -469,6 +474,20 @@ def test_whether_a_moderator_a_limit_or_a_parameter_is_what_a_refusal_is_about(
         error = asyncio.run(ask(opened(server.base_url)))
     assert type(error) is kind and getattr(error, "parameter", None) == parameter
     assert len(server.calls) == 1 and "{" not in str(error)  # in words, not as data
+
+
+def test_what_an_error_quotes_is_not_what_it_is_about() -> None:
+    async def ask(asked: Endpoint) -> RefusedError:
+        with pytest.raises(RefusedError) as error:
+            await post(asked, temperature=0, top_logprobs=5)
+        await asked.close()
+        return error.value
+
+    for reply in (plain(QUOTING), to_json("older", {"object": "error", "message": QUOTING, "code": 400}, 400)):
+        with Server(lambda call, reply=reply: reply) as server:
+            error = asyncio.run(ask(opened(server.base_url)))
+        assert type(error) is RefusedError and error.parameter == "top_logprobs"
+        assert "at most 4" in str(error) and "moderator" not in str(error)
 
 
 # where a server is, and its secrets

@@ -46,6 +46,8 @@ def test_an_ending_that_is_none_is_a_failed_call(word: Any) -> None:
             "Yes.",
         ),
         ([{"type": "reasoning", "text": "No?"}, {"text": "Yes."}], "Yes."),
+        ([{"type": "reasoning_text", "text": "No?"}, {"type": "output_text", "text": "Yes."}], "Yes."),
+        ([{"text": "No reasoning?", "thought": True}, {"text": "Yes."}], "Yes."),
         ([{"type": "text", "text": {"value": "Yes.", "annotations": []}}], "Yes."),
         ({"type": "text", "text": "Yes."}, "Yes."),
         ([{"type": "image_url", "image_url": {"url": "x"}}, None, 3], ""),
