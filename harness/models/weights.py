@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 import struct
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,11 +64,11 @@ def difference(model: Any, found: Mapping[str, Any], unread: Sequence[str] = ())
     Weights of parts that the model does not have are let alone: another class's head, an image encoder. unread: parts
     whose weights may be missing, because nothing reads them.
     """
+    buffers = {name for name, _ in model.named_buffers()}
     # what own code computes where no checkpoint holds it is computed anew (loading.py)
-    computed = dict(model.named_buffers()) if has_own_code(model) else {}
-    missing = sorted(found["missing_keys"] - computed.keys())
+    missing = sorted(found["missing_keys"] - (buffers if has_own_code(model) else set()))
     missing = [name for name in missing if name.split(".")[0] not in unread]
-    unknown = sorted(name for name in found["unexpected_keys"] if missing or _within(model, name))
+    unknown = sorted(name for name in found["unexpected_keys"] if missing or _within(model, name, buffers))
     other = sorted((name, list(there), list(wanted)) for name, there, wanted in found["mismatched_keys"])
     said = [f"no {_listed(missing)}"] if missing else []
     if other:
@@ -81,9 +81,12 @@ def difference(model: Any, found: Mapping[str, Any], unread: Sequence[str] = ())
     return "; ".join(said)
 
 
-def _within(model: Any, name: str) -> bool:
-    """Whether a weight lies in a part that a model has: one layer too many, a bias where there is none."""
+def _within(model: Any, name: str, buffers: Container[str]) -> bool:
+    """Whether a weight lies in a part that a model has: one layer too many, a bias where there is none. A buffer that
+    only older versions saved is none: it is computed."""
     prefix = model.base_model_prefix
+    if name in buffers or name.removeprefix(f"{prefix}.") in buffers:
+        return False
     body = getattr(model, prefix, model) if prefix else model
     # a text model may have been a part of one that also sees: beside its own parts lie the others'
     parts = {part for whole in (model, body) for part, _ in whole.named_children()}

@@ -265,3 +265,11 @@ def test_an_encoder_with_a_layer_too_many_is_refused(tokenizer: Any, tmp_path: P
     rewrite(folder, lambda weights: weights | {"bert.encoder.layer.2.output.dense.weight": torch.zeros(2)})
     with pytest.raises(UserError, match=r"encoder\.layer\.2\.output\.dense\.weight that it does not know"):
         embed(folder, ["one"], quiet)
+
+
+def test_an_encoder_may_come_with_buffers_that_are_computed_anew(tokenizer: Any, tmp_path: Path) -> None:
+    folder = encoder(tmp_path, tokenizer)
+    places, types = torch.arange(512)[None], torch.zeros(1, 512, dtype=torch.int64)
+    old = {"bert.embeddings.position_ids": places, "bert.embeddings.token_type_ids": types}
+    rewrite(folder, lambda weights: weights | old)
+    assert embed(folder, ["one"], quiet).shape == (1, 32)
