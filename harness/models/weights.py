@@ -39,6 +39,14 @@ def without_adapter(folder: Path) -> Iterator[Path]:
         yield Path(links)
 
 
+def load_config(folder: Path, remote_code: bool = False) -> Any:
+    """A model's configuration, without the attention that it may name: that of the machine it was trained on, whose
+    package may not be here."""
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=remote_code)
+    config._attn_implementation = None
+    return config
+
+
 def require_whole(model: Any, found: Mapping[str, Any], folder: Path, unread: Sequence[str] = ()) -> None:
     """Refuse a model whose weights are not those that lay in its folder, by what `from_pretrained` says of that.
     unread: see `difference`.
@@ -103,7 +111,7 @@ def fault(folder: Path, chat_template: ChatTemplate | None = None, remote_code: 
     are not those of the configuration, a file that is cut short, a token without an embedding.
 
     Raises:
-        UserError: its tokenizer cannot be loaded.
+        UserError: its tokenizer cannot be loaded, or no model made of its configuration.
     """
     try:
         headers = _headers(folder)
@@ -112,7 +120,10 @@ def fault(folder: Path, chat_template: ChatTemplate | None = None, remote_code: 
     if folders.quantisation(folder):  # what is made of packed weights is their package's affair
         return _without_scale(folder, headers)
     state = {name: torch.empty(entry["shape"], device="meta") for name, entry in headers.items()}
-    config = AutoConfig.from_pretrained(folder, trust_remote_code=remote_code)
+    try:
+        config = load_config(folder, remote_code)
+    except Exception as error:  # of settings that are none: KeyError, TypeError, AttributeError, ImportError, …
+        raise _no_model(folder, error) from error
     try:
         with torch.device("meta"):
             kind = type(AutoModelForCausalLM.from_config(config, trust_remote_code=remote_code))
@@ -120,13 +131,18 @@ def fault(folder: Path, chat_template: ChatTemplate | None = None, remote_code: 
             None, config=config, state_dict=state, device_map="meta", dtype=torch.float32, **SAID
         )
         rows = model.get_input_embeddings().weight.shape[0]
-    except Exception:
+    except Exception as error:
         if remote_code:  # which may do as it likes; what it loads is looked at then
             return ""
-        raise
+        raise _no_model(folder, error) from error
     return _misfit(model, found) or _without_embedding(
         load_tokenizer(folder, chat_template, remote_code), rows, config.model_type
     )
+
+
+def _no_model(folder: Path, error: Exception) -> UserError:
+    said = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    return UserError(f"{folder}: no model can be made of its config.json: {said}")
 
 
 def require_scales(folder: Path) -> None:

@@ -227,6 +227,31 @@ def test_an_adapter_beside_full_weights_is_left(folder: Path) -> None:
     assert found.keys() == wanted.keys() and all(torch.equal(tensor, found[name]) for name, tensor in wanted.items())
 
 
+# ---- what a configuration says
+
+
+def configured(folder: Path, **settings: Any) -> Path:
+    file = folder / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | settings))
+    return folder
+
+
+@pytest.mark.parametrize("name", ["attn_implementation", "_attn_implementation"])
+def test_the_attention_of_the_machine_that_trained_it_is_not_needed(name: str, folder: Path) -> None:
+    configured(folder, **{name: "flash_attention_2"})
+    require_sound(folder)
+    assert load_model(folder, torch.float32).config._attn_implementation == "sdpa"
+
+
+@pytest.mark.parametrize(
+    "settings", [{"num_attention_heads": 3}, {"hidden_act": "none"}, {"pad_token_id": 512}, {"dtype": "auto"}], ids=str
+)
+def test_settings_that_make_no_model_are_one_line(settings: dict[str, Any], folder: Path) -> None:
+    with pytest.raises(UserError, match=r"model: no model can be made of its config\.json: \w+: ") as caught:
+        require_sound(configured(folder, **settings))
+    assert "\n" not in str(caught.value)
+
+
 # ---- GGUF files
 
 
