@@ -11,7 +11,7 @@ import torch
 
 from harness.generation import sampler
 from harness.generation.protocol import Draw, Drawn, Request
-from harness.models import chat, loading
+from harness.models import chat, loading, weights
 from harness.models.families import FAMILIES, windowed
 
 
@@ -42,6 +42,6 @@ class LocalGenerator:
 
 def sampling_model(folder: Path, remote_code: bool = False) -> Any:
     """A model to sample from: with grouped attention where that is known to be the model's own, else as it comes."""
-    config = loading.load_config(folder, remote_code)
+    config = weights.load_config(folder, remote_code)
     plain = config.model_type in FAMILIES and not windowed(config) and not remote_code
     return loading.frozen_model(folder, torch.bfloat16, sampler.GROUPED_ATTENTION if plain else None, remote_code)

@@ -12,7 +12,7 @@ from transformers import GenerationConfig
 
 from harness.core.errors import UserError
 from harness.generation.protocol import Draw, Drawn, Request
-from harness.models import chat, loading
+from harness.models import chat, weights
 from harness.serving.settings import VLLM
 from harness.serving.vllm_process import SamplingRequest, VLLMProcess, vllm_process
 
@@ -67,5 +67,5 @@ class VLLMGenerator:
         if (self.folder / "generation_config.json").is_file():
             config = GenerationConfig.from_pretrained(self.folder)
         else:
-            config = GenerationConfig.from_model_config(loading.load_config(self.folder, self.remote_code))
+            config = GenerationConfig.from_model_config(weights.load_config(self.folder, self.remote_code))
         return chat.stop_tokens(config.eos_token_id, self.tokenizer)

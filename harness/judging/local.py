@@ -27,10 +27,11 @@ from harness.logprobs.batching import Example, collate, memory_errors, split_by_
 from harness.logprobs.model import LogProbModel
 from harness.models import memory
 from harness.models.chat import encode_chat
-from harness.models.loading import frozen_model, load_config
+from harness.models.loading import frozen_model
 from harness.models.reference import ChatTemplate
 from harness.models.shapes import Shape
 from harness.models.tokenizers import load_tokenizer
+from harness.models.weights import load_config
 from harness.serving.vllm_process import SamplingRequest, vllm_process
 
 Precision = Literal["bf16", "fp32"]

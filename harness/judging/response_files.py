@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,21 +90,27 @@ def _row(data: dict[str, Any], where: str) -> ResponseRow:
     return ResponseRow(read_prompt(key, data, where), Response(prompt_id=key, token_ids=(), text=text, finish="stop"))
 
 
+def _in(messages: Sequence[Message], value: Any) -> bool:
+    """Whether a text stands in a conversation already, on lines of its own: as where a prompt was put together of
+    several columns."""
+    return isinstance(value, str) and any(f"\n{value.strip()}\n" in f"\n{message.content}\n" for message in messages)
+
+
 def read_prompt(key: str, data: dict[str, Any], where: str) -> Prompt | None:
     """The prompt that a row holds in `prompt` or `messages`, with what belongs to it, as in a file of prompts; None
     where it holds neither."""
     if "prompt" in data and "messages" in data:
         raise UserError(f"{where}: both 'prompt' and 'messages'; leave one out")
-    for name, value in data.items():
-        if name.casefold() in OF_THE_PROMPT and name not in FIELDS and not empty(value):
-            raise UserError(f"{where}: '{name}' is a part of the prompt, and no judge would see it: put it there")
     said = data.get("messages", [{"role": "user", "content": data["prompt"]}] if "prompt" in data else None)
-    if said is None:
-        return None
     try:
-        messages = tuple(Message.model_validate(message) for message in said)
+        messages = tuple(Message.model_validate(message) for message in said) if said is not None else ()
     except (ValidationError, TypeError) as error:
         raise UserError(f"{where}: the prompt is no text or no conversation of roles and contents") from error
+    for name, value in data.items():
+        if name.casefold() in OF_THE_PROMPT and name not in FIELDS and not empty(value) and not _in(messages, value):
+            raise UserError(f"{where}: '{name}' is a part of the prompt, and no judge would see it: put it there")
+    if said is None:
+        return None
     messages = begun(messages, data.get("system"), data.get("history"), where)
     if not messages or messages[-1].role != "user":
         raise UserError(f"{where}: the conversation does not end with the user's turn")

@@ -155,6 +155,7 @@ def merge_adapter(adapter: Path, base: Path, folder: Path, remote_code: bool = F
             tuned = get_peft_model(model, settings)
         missing = get_peft_model_state_dict(tuned, save_embedding_layers=False).keys() - tensors.keys()
         unknown = [] if missing else set_peft_model_state_dict(tuned, tensors).unexpected_keys
+        _untie(tuned.get_base_model())
         merged = tuned.merge_and_unload(safe_merge=True)
     except (RuntimeError, ValueError, KeyError, TypeError) as error:
         said = " ".join(line.strip() for line in str(error).splitlines()[:2]) or type(error).__name__
@@ -165,6 +166,19 @@ def merge_adapter(adapter: Path, base: Path, folder: Path, remote_code: bool = F
     tokenizer = load_tokenizer(adapter if has_tokenizer(adapter) else base, remote_code=remote_code)
     save_checkpoint(merged, tokenizer, folder)
     return {"parameters": merged.num_parameters(), "source": file.name}
+
+
+def _untie(model: Any) -> None:
+    """Give a tied embedding or head that an adapter changes a weight of its own: where the adapter is added to it, the
+    other would change too, and did not while the adapter was trained."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    ends = [model.get_input_embeddings(), model.get_output_embeddings()]
+    changed = [end.get_base_layer() for end in ends if isinstance(end, BaseTunerLayer)]
+    if changed and ends[0].weight is ends[1].weight:
+        for layer in changed:
+            layer.weight = torch.nn.Parameter(layer.weight.detach().clone())
+        model.config.tie_word_embeddings = False
 
 
 PART_BYTES = 2 * 2**30  # a part is in memory while it is written

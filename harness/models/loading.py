@@ -11,14 +11,14 @@ import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM, FineGrainedFP8Config
+from transformers import AutoModelForCausalLM, FineGrainedFP8Config
 from transformers.utils import logging as transformers_logging
 
 from harness.core.errors import UserError
 from harness.models import folders
 from harness.models.families import has_own_code
 from harness.models.shapes import weight_type
-from harness.models.weights import SAID, require_scales, require_whole, without_adapter
+from harness.models.weights import SAID, load_config, require_scales, require_whole, without_adapter
 from harness.serving.resident import hold
 
 transformers_logging.disable_progress_bar()  # the harness shows its own progress
@@ -32,10 +32,6 @@ def device() -> torch.device:
     if not torch.cuda.is_available():
         return torch.device("cpu")
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-
-
-def load_config(folder: Path, remote_code: bool = False) -> Any:
-    return AutoConfig.from_pretrained(folder, trust_remote_code=remote_code)
 
 
 def load_model(
@@ -59,12 +55,14 @@ def load_model(
         if packed["quant_method"] == folders.FP8:  # a GPU would round their factors too
             plain_modules = packed.get("modules_to_not_convert")
             how["quantization_config"] = FineGrainedFP8Config(dequantize=True, modules_to_not_convert=plain_modules)
-    if attention is None and getattr(load_config(folder, remote_code), "attn_logit_softcapping", None):
+    config = load_config(folder, remote_code)
+    if attention is None and getattr(config, "attn_logit_softcapping", None):
         attention = "eager"  # its choice would be SDPA, which leaves the capping out without a word
     try:
         with without_adapter(folder) as plain:
             model, found = AutoModelForCausalLM.from_pretrained(
                 plain,
+                config=config,
                 dtype=dtype,
                 attn_implementation=attention,
                 use_safetensors=True,

@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 import struct
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,14 @@ def without_adapter(folder: Path) -> Iterator[Path]:
         yield Path(links)
 
 
+def load_config(folder: Path, remote_code: bool = False) -> Any:
+    """A model's configuration, without the attention that it may name: that of the machine it was trained on, whose
+    package may not be here."""
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=remote_code)
+    config._attn_implementation = None
+    return config
+
+
 def require_whole(model: Any, found: Mapping[str, Any], folder: Path, unread: Sequence[str] = ()) -> None:
     """Refuse a model whose weights are not those that lay in its folder, by what `from_pretrained` says of that.
     unread: see `difference`.
@@ -64,11 +72,11 @@ def difference(model: Any, found: Mapping[str, Any], unread: Sequence[str] = ())
     Weights of parts that the model does not have are let alone: another class's head, an image encoder. unread: parts
     whose weights may be missing, because nothing reads them.
     """
+    buffers = {name for name, _ in model.named_buffers()}
     # what own code computes where no checkpoint holds it is computed anew (loading.py)
-    computed = dict(model.named_buffers()) if has_own_code(model) else {}
-    missing = sorted(found["missing_keys"] - computed.keys())
+    missing = sorted(found["missing_keys"] - (buffers if has_own_code(model) else set()))
     missing = [name for name in missing if name.split(".")[0] not in unread]
-    unknown = sorted(name for name in found["unexpected_keys"] if missing or _within(model, name))
+    unknown = sorted(name for name in found["unexpected_keys"] if missing or _within(model, name, buffers))
     other = sorted((name, list(there), list(wanted)) for name, there, wanted in found["mismatched_keys"])
     said = [f"no {_listed(missing)}"] if missing else []
     if other:
@@ -81,9 +89,12 @@ def difference(model: Any, found: Mapping[str, Any], unread: Sequence[str] = ())
     return "; ".join(said)
 
 
-def _within(model: Any, name: str) -> bool:
-    """Whether a weight lies in a part that a model has: one layer too many, a bias where there is none."""
+def _within(model: Any, name: str, buffers: Container[str]) -> bool:
+    """Whether a weight lies in a part that a model has: one layer too many, a bias where there is none. A buffer that
+    only older versions saved is none: it is computed."""
     prefix = model.base_model_prefix
+    if name in buffers or name.removeprefix(f"{prefix}.") in buffers:
+        return False
     body = getattr(model, prefix, model) if prefix else model
     # a text model may have been a part of one that also sees: beside its own parts lie the others'
     parts = {part for whole in (model, body) for part, _ in whole.named_children()}
@@ -100,7 +111,7 @@ def fault(folder: Path, chat_template: ChatTemplate | None = None, remote_code: 
     are not those of the configuration, a file that is cut short, a token without an embedding.
 
     Raises:
-        UserError: its tokenizer cannot be loaded.
+        UserError: its tokenizer cannot be loaded, or no model made of its configuration.
     """
     try:
         headers = _headers(folder)
@@ -109,7 +120,10 @@ def fault(folder: Path, chat_template: ChatTemplate | None = None, remote_code: 
     if folders.quantisation(folder):  # what is made of packed weights is their package's affair
         return _without_scale(folder, headers)
     state = {name: torch.empty(entry["shape"], device="meta") for name, entry in headers.items()}
-    config = AutoConfig.from_pretrained(folder, trust_remote_code=remote_code)
+    try:
+        config = load_config(folder, remote_code)
+    except Exception as error:  # of settings that are none: KeyError, TypeError, AttributeError, ImportError, …
+        raise _no_model(folder, error) from error
     try:
         with torch.device("meta"):
             kind = type(AutoModelForCausalLM.from_config(config, trust_remote_code=remote_code))
@@ -117,13 +131,18 @@ def fault(folder: Path, chat_template: ChatTemplate | None = None, remote_code: 
             None, config=config, state_dict=state, device_map="meta", dtype=torch.float32, **SAID
         )
         rows = model.get_input_embeddings().weight.shape[0]
-    except Exception:
+    except Exception as error:
         if remote_code:  # which may do as it likes; what it loads is looked at then
             return ""
-        raise
+        raise _no_model(folder, error) from error
     return _misfit(model, found) or _without_embedding(
         load_tokenizer(folder, chat_template, remote_code), rows, config.model_type
     )
+
+
+def _no_model(folder: Path, error: Exception) -> UserError:
+    said = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    return UserError(f"{folder}: no model can be made of its config.json: {said}")
 
 
 def require_scales(folder: Path) -> None:

@@ -218,3 +218,10 @@ def test_prompts_that_differ_in_what_belongs_to_them_are_different(join: Any, ot
 def test_a_part_of_the_prompt_that_no_judge_would_see_is_refused(join: Any, name: str) -> None:
     assert f"{HERE}:1: '{name}' is a part of the prompt" in refused(join, [row("a", **{name: "x"})], [row("a")])
     assert join([row("a", **{name: "[]"})], [row("a")])
+
+
+def test_a_column_that_the_prompt_was_put_together_of_stands_there_already(join: Any) -> None:
+    made = row("a") | {"prompt": "Add.\n\n1 and 2", "instruction": "Add.", "input": "1 and 2\n", "context": ""}
+    (found,) = join([made], [bare("a")])
+    assert found.prompt.messages[-1].content == "Add.\n\n1 and 2"
+    assert "'input' is a part of the prompt" in refused(join, [made | {"input": "2"}], [bare("a")])

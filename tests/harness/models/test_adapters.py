@@ -110,6 +110,21 @@ def test_a_merged_model_says_what_its_base_says_with_the_adapter(kind: str, base
     assert (logits(plain) - wanted).abs().max() > 0.1  # it says something else
 
 
+@pytest.mark.parametrize("at", [["embed_tokens", "q_proj"], ["lm_head"], ["embed_tokens", "lm_head"]], ids=str)
+@pytest.mark.parametrize("more", [{}, {"use_dora": True}], ids=str)
+def test_an_adapter_of_a_tied_embedding_changes_nothing_of_the_head(
+    at: list[str], more: dict[str, Any], tmp_path: Path, tokenizer: Any
+) -> None:
+    base = tmp_path / "base"
+    tiny_model("llama", seed=5, tied=True).save_pretrained(base)
+    tokenizer.save_pretrained(base)
+    adapter = trained(base, LoraConfig(r=4, target_modules=at, task_type="CAUSAL_LM", **more), tmp_path / "adapter")
+    wanted = logits(PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), str(adapter)))
+    folder = merged(tmp_path, base, adapter)
+    torch.testing.assert_close(logits(load_model(folder, torch.float32)), wanted, rtol=1e-4, atol=1e-4)
+    assert json.loads((folder / "config.json").read_text())["tie_word_embeddings"] is False
+
+
 def test_tokens_that_were_added_with_an_adapter_are_there(base: Path, tmp_path: Path, tokenizer: Any) -> None:
     adapter = trained(base, KINDS["lora"], tmp_path / "adapter", rows=514, save_embedding_layers=True)
     longer = copy.deepcopy(tokenizer)

@@ -227,6 +227,31 @@ def test_an_adapter_beside_full_weights_is_left(folder: Path) -> None:
     assert found.keys() == wanted.keys() and all(torch.equal(tensor, found[name]) for name, tensor in wanted.items())
 
 
+# ---- what a configuration says
+
+
+def configured(folder: Path, **settings: Any) -> Path:
+    file = folder / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | settings))
+    return folder
+
+
+@pytest.mark.parametrize("name", ["attn_implementation", "_attn_implementation"])
+def test_the_attention_of_the_machine_that_trained_it_is_not_needed(name: str, folder: Path) -> None:
+    configured(folder, **{name: "flash_attention_2"})
+    require_sound(folder)
+    assert load_model(folder, torch.float32).config._attn_implementation == "sdpa"
+
+
+@pytest.mark.parametrize(
+    "settings", [{"num_attention_heads": 3}, {"hidden_act": "none"}, {"pad_token_id": 512}, {"dtype": "auto"}], ids=str
+)
+def test_settings_that_make_no_model_are_one_line(settings: dict[str, Any], folder: Path) -> None:
+    with pytest.raises(UserError, match=r"model: no model can be made of its config\.json: \w+: ") as caught:
+        require_sound(configured(folder, **settings))
+    assert "\n" not in str(caught.value)
+
+
 # ---- GGUF files
 
 
@@ -265,3 +290,11 @@ def test_an_encoder_with_a_layer_too_many_is_refused(tokenizer: Any, tmp_path: P
     rewrite(folder, lambda weights: weights | {"bert.encoder.layer.2.output.dense.weight": torch.zeros(2)})
     with pytest.raises(UserError, match=r"encoder\.layer\.2\.output\.dense\.weight that it does not know"):
         embed(folder, ["one"], quiet)
+
+
+def test_an_encoder_may_come_with_buffers_that_are_computed_anew(tokenizer: Any, tmp_path: Path) -> None:
+    folder = encoder(tmp_path, tokenizer)
+    places, types = torch.arange(512)[None], torch.zeros(1, 512, dtype=torch.int64)
+    old = {"bert.embeddings.position_ids": places, "bert.embeddings.token_type_ids": types}
+    rewrite(folder, lambda weights: weights | old)
+    assert embed(folder, ["one"], quiet).shape == (1, 32)
