@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from harness.core.records import Order, Status, Verdict, read_records, write_jsonl
+from harness.core.records import SHORT, Order, Status, Verdict, read_records, write_jsonl
 from harness.judging import Answer, Judge, Question
 from harness.judging.protocol import BOTH_ORDERS, NO_ORDER, Arrived
 from harness.statistics.outcomes import outcomes_by_prompt
@@ -86,7 +86,7 @@ def test_a_verdict_row_says_who_judged_what_and_how() -> None:
         status="ok",
         preference=0.75,
         judge="fake",
-        judge_digest=judge.digest,
+        judge_digest=judge.digest[:SHORT],
         prompt_digest=THREE[0].prompt.digest,
         candidate_tokens=5,
         reference_tokens=7,
