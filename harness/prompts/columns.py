@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from harness.core.errors import UserError
 from harness.core.records import Prompt
-from harness.prompts.rows import empty, known_answers, parse, to_ignore
+from harness.prompts.rows import PartError, empty, known_answers, parse, to_ignore
 from harness.prompts.settings import Columns
 from harness.prompts.sources import RawRow, SourceTable
 
@@ -140,7 +140,19 @@ def prompt_of(row: RawRow, columns: Columns, where: str) -> Prompt:
         made["answer"] = list(known_answers(cells["answer"], made.get("turns", ()), named, advice))
     if cells.get("id") not in (None, ""):
         made["id"] = cells["id"]
-    return parse(made, where)
+    return parsed(made, where, columns.named)
+
+
+def parsed(made: RawRow, where: str, names: Mapping[str, str]) -> Prompt:
+    """`parse` of a row whose fields are in columns of other names.
+
+    Raises:
+        UserError: it holds none; of a system message or a history that is none, with the setting that decides.
+    """
+    try:
+        return parse(made, where)
+    except PartError as error:
+        raise UserError(f"{error}{to_ignore(names.get(error.field, error.field))}") from error
 
 
 def _input(value: Any, where: str, name: str | None) -> str:
@@ -155,7 +167,7 @@ def _input(value: Any, where: str, name: str | None) -> str:
     if empty(value):
         return ""
     if not isinstance(value, str | int | float):
-        raise UserError(f"{where}: '{name}' is appended to the prompt, and is not one text")
+        raise UserError(f"{where}: '{name}' is appended to the prompt, and is not one text{to_ignore(str(name))}")
     return value if isinstance(value, str) else json.dumps(value)
 
 

@@ -18,6 +18,7 @@ from harness.prompts.columns import (
     chosen,
     message_fields,
     not_taken,
+    parsed,
     prompt_of,
     require_columns,
     require_whole,
@@ -161,7 +162,8 @@ def _own(table: SourceTable, said: Columns, unused: dict[str, None]) -> Iterator
     for where, row in table.rows(table.columns):
         ours = _ours(row, said.ignore)
         require_whole(ours, [*shaping, *taken], columns, where)
-        yield where, parse(ours, where)
+        names = {field: name for field, names in ALSO.items() for name in names if name in row and name not in ours}
+        yield where, parsed(ours, where, names)
 
 
 def _ours(row: RawRow, ignore: Sequence[str]) -> RawRow:

@@ -18,6 +18,14 @@ FIELDS = frozenset(
 )  # of our own format
 
 
+class PartError(UserError):
+    """A row's `system` or `history` is not what it is to be. field: which of them."""
+
+    def __init__(self, field: str, said: str) -> None:
+        super().__init__(said)
+        self.field = field
+
+
 def parse(row: dict[str, Any], where: str) -> Prompt:
     """One row as a prompt.
 
@@ -80,31 +88,32 @@ def begun(messages: tuple[Message, ...], system: Any, history: Any, where: str) 
     """
     if not empty(history):
         if len(messages) > 1:
-            raise UserError(f"{where}: 'history' stands before a prompt of one message, and this one has its own")
+            said = f"{where}: 'history' stands before a prompt of one message, and this one has its own"
+            raise PartError("history", said)
         messages = (*_earlier(history, where), *messages)
     if empty(system):
         return messages
     if not isinstance(system, str):
-        raise UserError(f"{where}: 'system' must be a text")
+        raise PartError("system", f"{where}: 'system' must be a text")
     own = [message.content for message in messages if message.role == "system"]
     if any(text != system for text in own):
-        raise UserError(f"{where}: 'system' is not the system message that the conversation has")
+        raise PartError("system", f"{where}: 'system' is not the system message that the conversation has")
     return messages if own else (Message(role="system", content=system), *messages)
 
 
 def _earlier(history: Any, where: str) -> tuple[Message, ...]:
     problem = f"{where}: 'history' must be a list of [user, assistant] pairs, or of messages up to an assistant's"
     if not isinstance(history, list):
-        raise UserError(problem)
+        raise PartError("history", problem)
     if all(isinstance(turn, dict) for turn in history):
         messages = messages_of(history, f"{where}: 'history'")
     elif all(isinstance(turn, list) and [type(text) for text in turn] == [str, str] for turn in history):
         said = [pair for turn in history for pair in zip(("user", "assistant"), turn, strict=True)]
         messages = messages_of([{"role": role, "content": text} for role, text in said], where)
     else:
-        raise UserError(problem)
+        raise PartError("history", problem)
     if messages[-1].role != "assistant":
-        raise UserError(problem)
+        raise PartError("history", problem)
     return messages
 
 

@@ -297,6 +297,20 @@ def test_a_part_of_a_prompt_that_cannot_be_put_in_is_named(row: dict[str, Any], 
         read(row)
 
 
+@pytest.mark.parametrize(
+    ("row", "column"),
+    [
+        ({"prompt": "a", "system": 3}, "system"),
+        ({"question": "a", "system_prompt": 3}, "system_prompt"),
+        ({"instruction": "a", "history": "User: a"}, "history"),
+        ({"instruction": "a", "context": ["b", "c"]}, "context"),
+    ],
+)
+def test_the_setting_that_leaves_such_a_column_out_is_named(row: dict[str, Any], column: str) -> None:
+    with pytest.raises(UserError, match=rf"columns\.ignore=\[{column}\] leaves it out"):
+        read(row)
+
+
 def test_a_column_without_a_name_is_nothing_that_is_asked_for() -> None:
     prompt = read({"": 7, "prompt": "a"})
     assert (roles(prompt), prompt.category, prompt.answer) == ([("user", "a")], "", "") and prompt.id != "7"

@@ -96,6 +96,12 @@ def test_fields_of_our_own_format_may_have_the_names_that_other_tables_give_them
         read(path)
 
 
+def test_what_leaves_out_a_system_message_that_is_none_is_named(path: Path, library: Library) -> None:
+    write(path, {"prompt": "a"}, {"prompt": "b", "system_prompt": 3})
+    with pytest.raises(UserError, match=r"mine\.jsonl:2: 'system' must be a text; .*columns\.ignore=\[system_prompt\]"):
+        training_set(str(path), library)
+
+
 @pytest.mark.parametrize("name", ["context", "tools", "images"])
 def test_a_part_of_a_prompt_in_our_own_format_is_refused_or_ignored(path: Path, name: str) -> None:
     write(path, {"id": "a", "prompt": "one"}, {"id": "a2", "prompt": "two", name: ["x"]})
