@@ -134,7 +134,10 @@ def _trainings(run: Results) -> dict[str, str]:
     ]
     found = {row.method: row.method for row in run.rows}
     for one in run.methods:
-        found[one.name] = canonical_hash([common, one.method, plain(one.settings), one.token_matched and one.controls])
+        # settings leave it to the method, and versions of before trained all with the dropout that a checkpoint has
+        dropping = [one.facts.dropout, one.facts.dropout_on]
+        shaped = [common, one.method, plain(one.settings), one.token_matched and one.controls, dropping]
+        found[one.name] = canonical_hash(shaped)
     return found
 
 

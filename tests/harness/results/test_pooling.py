@@ -224,6 +224,24 @@ def test_so_are_those_of_runs_whose_settings_still_said_how(make: Callable[..., 
     assert [row["n"] for row in rows_in(found).values()] == [9] * 4
 
 
+def test_a_student_whose_dropout_was_on_is_another_than_one_whose_was_off(
+    make: Callable[..., Run], tmp_path: Path
+) -> None:
+    """A run of a version that says nothing of dropout had it on in every training."""
+    older, newer = make(**FIRST).folder, tmp_path / "newer"
+    shutil.copytree(make(seed=1, prompts=3).folder, newer)
+
+    def off(results: Data) -> None:
+        for method in results["methods"]:
+            if method["name"] == "ddpo":
+                method["facts"] |= {"dropout": {"attention_dropout": 0.1}, "dropout_on": False}
+
+    rewrite(newer / "results.json", off)
+    (found,) = boards([older, newer])
+    names = methods_in(found)[2:]
+    assert names[0] == "sft" and len(names) == 3 and all(name.startswith("ddpo (") for name in names[1:])
+
+
 @pytest.mark.parametrize(
     ("other", "apart"),
     [
