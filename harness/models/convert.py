@@ -143,11 +143,14 @@ def merge_adapter(adapter: Path, base: Path, folder: Path, remote_code: bool = F
 
     file = adapter_weights(adapter, pickled=True)  # where pickled ones are not allowed, none was found
     assert file is not None
-    tensors = _adapter_tensors(file)
+    tensors = _once(_adapter_tensors(file))
     model = load_model(base, torch.float32, on=torch.device("cpu"), remote_code=remote_code)
     rows = [len(tensor) for name, tensor in tensors.items() if _EMBEDDINGS.search(name)]
-    if rows and rows[0] != model.get_input_embeddings().weight.shape[0]:  # tokens were added, and trained along
+    had = len(model.get_input_embeddings().weight)
+    if rows and rows[0] != had:  # tokens were added, and trained along
         model.resize_token_embeddings(rows[0], mean_resizing=False)
+        for end in _ends(model):
+            end.weight.data[had:] = torch.nan  # so that rows which the adapter does not bring are seen
     try:
         with torch.random.fork_rng(devices=[]):
             settings = PeftConfig.from_pretrained(str(adapter))
@@ -163,9 +166,29 @@ def merge_adapter(adapter: Path, base: Path, folder: Path, remote_code: bool = F
     if missing or unknown:
         said = f"no {min(missing)}" if missing else f"{min(unknown)} that has no place there"
         raise UserError(f"the adapter in {adapter} does not fit {base}: its weights have {said}; save it again")
+    if any(end.weight[had:].isnan().any() for end in _ends(merged)):
+        raise UserError(
+            f"the adapter in {adapter} has no whole embedding or head for the {rows[0] - had} tokens that were added "
+            f"to {base}; save it again with save_embedding_layers=True"
+        )
     tokenizer = load_tokenizer(adapter if has_tokenizer(adapter) else base, remote_code=remote_code)
     save_checkpoint(merged, tokenizer, folder)
     return {"parameters": merged.num_parameters(), "source": file.name}
+
+
+_COPIES = re.compile(r"\.(modules_to_save|original_module)(?=\.)")
+
+
+def _once(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """An adapter's weights without those of whole modules that peft saves by further names: beside the one of the
+    module itself, where tokens were added, its copies within the model."""
+    copies = {name for name in tensors if _COPIES.search(name) and _COPIES.sub("", name) in tensors}
+    return {name: tensor for name, tensor in tensors.items() if name not in copies}
+
+
+def _ends(model: Any) -> list[Any]:
+    """The embedding and the head."""
+    return [model.get_input_embeddings(), model.get_output_embeddings()]
 
 
 def _untie(model: Any) -> None:
@@ -173,7 +196,7 @@ def _untie(model: Any) -> None:
     other would change too, and did not while the adapter was trained."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
-    ends = [model.get_input_embeddings(), model.get_output_embeddings()]
+    ends = _ends(model)
     changed = [end.get_base_layer() for end in ends if isinstance(end, BaseTunerLayer)]
     if changed and ends[0].weight is ends[1].weight:
         for layer in changed:

@@ -136,6 +136,29 @@ def test_tokens_that_were_added_with_an_adapter_are_there(base: Path, tmp_path: 
     assert len(load_tokenizer(folder)) == 514
 
 
+@pytest.mark.parametrize("whole", [["embed_tokens"], ["lm_head"], ["embed_tokens", "lm_head"]], ids=str)
+@pytest.mark.parametrize("rows", [514, 500])
+def test_embeddings_that_are_trained_whole_come_along_with_the_tokens_that_were_added(
+    whole: list[str], rows: int, base: Path, tmp_path: Path
+) -> None:
+    """peft then saves such a module by three names."""
+    config = LoraConfig(r=4, modules_to_save=whole, **ALIKE)
+    adapter = trained(base, config, tmp_path / "adapter", rows=rows, save_embedding_layers=True)
+    assert any(".original_module." in name for name in load_file(adapter / "adapter_model.safetensors"))
+    plain = AutoModelForCausalLM.from_pretrained(base)
+    plain.resize_token_embeddings(rows)
+    wanted = logits(PeftModel.from_pretrained(plain, str(adapter)))
+    found = load_model(merged(tmp_path, base, adapter), torch.float32)
+    torch.testing.assert_close(logits(found), wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_added_tokens_that_the_adapter_has_no_head_for_are_refused(base: Path, tmp_path: Path) -> None:
+    config = LoraConfig(r=4, modules_to_save=["embed_tokens"], **ALIKE)
+    adapter = trained(base, config, tmp_path / "adapter", rows=514, save_embedding_layers=False)
+    with pytest.raises(UserError, match=r"no whole embedding or head for the 2 tokens that were added to .*; save"):
+        merged(tmp_path, base, adapter)
+
+
 def test_random_numbers_are_left_as_they_were(base: Path, tmp_path: Path) -> None:
     adapter = trained(base, KINDS["lora"], tmp_path / "adapter")
     torch.manual_seed(3)
