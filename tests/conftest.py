@@ -21,7 +21,9 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoModelForCausalLM, Gemma2Config, LlamaConfig, PreTrainedTokenizerFast, Qwen2Config
 
 from harness import __main__ as program
+from harness.core.files import canonical_hash
 from harness.prompts import Library, training_set
+from harness.store import Store
 from tests.clock import Clock
 
 CHAT_TEMPLATE = (
@@ -68,6 +70,25 @@ def own_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     store = tmp_path / "store"
     monkeypatch.setenv("DADPO_HARNESS_STORE", str(store))
     return store
+
+
+_found_out: dict[tuple[str, str], Any] = {}
+
+
+@pytest.fixture(autouse=True)
+def found_out_once(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What follows from the content of checkpoints and prompts is found out once for all tests, whatever store each
+    has: but for those that are about just that (`@pytest.mark.anew`)."""
+    recall = Store.recall
+
+    def remembered(store: Store, what: str, key: Any, find_out: Callable[[], Any]) -> Any:
+        name = what, canonical_hash(key)
+        if name not in _found_out:
+            _found_out[name] = recall(store, what, key, find_out)
+        return _found_out[name]
+
+    if request.node.get_closest_marker("anew") is None:
+        monkeypatch.setattr(Store, "recall", remembered)
 
 
 @pytest.fixture

@@ -19,6 +19,8 @@ from harness.run.sources import FoundModel, Sources
 from harness.store import Store
 from tests.harness.run.roads import SERVED, Build, made_sources
 
+pytestmark = pytest.mark.anew
+
 SYSTEM = Message(role="system", content="Be brief.")
 REFUSING = "{{ raise_exception('System role not supported') if messages[0]['role'] == 'system' }}"
 

@@ -22,6 +22,8 @@ from harness.run.sources import FoundModel, Sources
 from harness.store import Store
 from tests.harness.run.roads import made_sources
 
+pytestmark = pytest.mark.anew
+
 # ---- quantised models
 
 
