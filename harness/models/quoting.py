@@ -10,9 +10,10 @@ import copy
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tokenizers import AddedToken
+if TYPE_CHECKING:  # a second run, which reads no text, has no use for the library
+    from tokenizers import AddedToken
 
 # Private-use characters: no template changes or trims them. One is taken that the texts at hand lack.
 _STAND_INS = [chr(code) for code in range(0xFFFFD, 0xF0000, -1)]
@@ -74,6 +75,8 @@ class Speller:
         """A token that `text` lacks, which stands for a control token where none is seen; a backend that has it."""
         mark = next(mark for mark in _MARKS if mark not in text)
         if mark not in self._copies:
+            from tokenizers import AddedToken
+
             made, own = copy.deepcopy(self.backend), self.backend.get_added_tokens_decoder().values()
             made.post_processor = None  # some move offsets
             made.no_padding()
@@ -86,6 +89,8 @@ class Speller:
 
 
 def _special(token: AddedToken) -> AddedToken:
+    from tokenizers import AddedToken
+
     return AddedToken(
         token.content,
         single_word=token.single_word,
