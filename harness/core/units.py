@@ -1,6 +1,8 @@
-"""Quantities in words: bytes, days, minutes."""
+"""Quantities in words: bytes, days, minutes, and how many more names there are."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 DAY = 86_400.0
 
@@ -28,3 +30,10 @@ def in_minutes(seconds: float) -> str:
     if seconds < 7200:
         return f"{seconds / 60:.0f} minutes"
     return f"{seconds / 3600:.0f} hours" if seconds < 48 * 3600 else f"{seconds / 86400:.1f} days"
+
+
+def first_named(names: Iterable[str], at_most: int) -> str:
+    """Names in a line: the first ones, and how many more there are."""
+    found = list(names)
+    more = len(found) - at_most
+    return ", ".join(found[:at_most]) + (f" and {more} more" if more > 0 else "")

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from harness.core.errors import UserError
 from harness.core.records import Message, Prompt, Response, read_jsonl
+from harness.core.units import first_named
 from harness.judging.protocol import Comparison
 from harness.prompts.columns import OF_THE_PROMPT
 from harness.prompts.rows import FIELDS, answers_of, begun, empty, further_turns
@@ -62,9 +63,7 @@ def _differ(one: Prompt | None, other: Prompt | None) -> bool:
 
 
 def _some(ids: Any) -> str:
-    named = sorted(ids)
-    rest = f" and {len(named) - NAMED_AT_MOST} more" if len(named) > NAMED_AT_MOST else ""
-    return ", ".join(f"'{key}'" for key in named[:NAMED_AT_MOST]) + rest
+    return first_named((f"'{key}'" for key in sorted(ids)), NAMED_AT_MOST)
 
 
 def _rows(path: Path) -> dict[str, ResponseRow]:

@@ -14,6 +14,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from harness.core.errors import UserError
+from harness.core.units import first_named
 from harness.models import folders, shapes
 from harness.models.families import TOKENS_WITHOUT_EMBEDDING, has_own_code
 from harness.models.reference import ChatTemplate
@@ -78,13 +79,13 @@ def difference(model: Any, found: Mapping[str, Any], unread: Sequence[str] = ())
     missing = [name for name in missing if name.split(".")[0] not in unread]
     unknown = sorted(name for name in found["unexpected_keys"] if missing or _within(model, name, buffers))
     other = sorted((name, list(there), list(wanted)) for name, there, wanted in found["mismatched_keys"])
-    said = [f"no {_listed(missing)}"] if missing else []
+    said = [f"no {first_named(missing, 2)}"] if missing else []
     if other:
         name, there, wanted = other[0]
         more = f", and {len(other) - 1} more" if other[1:] else ""
         said.append(f"{name} is {there} where {wanted} is expected{more}")
     if unknown:
-        said.append(f"{_listed(unknown)} that it does not know")
+        said.append(f"{first_named(unknown, 2)} that it does not know")
     said += [str(line).strip() for line in found["error_msgs"][:1]]
     return "; ".join(said)
 
@@ -99,10 +100,6 @@ def _within(model: Any, name: str, buffers: Container[str]) -> bool:
     # a text model may have been a part of one that also sees: beside its own parts lie the others'
     parts = {part for whole in (model, body) for part, _ in whole.named_children()}
     return name.removeprefix(f"{prefix}.").split(".")[0] in parts
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:2]) + (f" and {len(names) - 2} more" if names[2:] else "")
 
 
 def fault(folder: Path, chat_template: ChatTemplate | None = None, remote_code: bool = False) -> str:

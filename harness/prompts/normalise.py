@@ -11,6 +11,7 @@ from typing import Any
 
 from harness.core.errors import UserError
 from harness.core.records import Prompt, prompts_digest
+from harness.core.units import first_named
 from harness.prompts import fetch
 from harness.prompts.columns import (
     SYSTEMS,
@@ -76,8 +77,7 @@ class PromptSet:
 
 
 def named(columns: Sequence[str]) -> str:
-    rest = f" and {len(columns) - NAMED_AT_MOST} more" if len(columns) > NAMED_AT_MOST else ""
-    return ", ".join(name or "one without a name" for name in columns[:NAMED_AT_MOST]) + rest
+    return first_named((name or "one without a name" for name in columns), NAMED_AT_MOST)
 
 
 def read_set(name: str, source: PromptSource, download: bool) -> PromptSet:

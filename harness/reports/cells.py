@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from harness.core.units import first_named
 from harness.generation.protocol import Sampling
 from harness.results.figures import RANKABLE_PROMPTS
 from harness.results.schema import (
@@ -14,7 +15,7 @@ from harness.results.schema import (
     Row,
     SetFacts,
 )
-from harness.run.jobs import named
+from harness.run.jobs import NAMED_AT_MOST
 from harness.statistics.agreement import Agreement
 from harness.statistics.length import LengthControl
 from harness.statistics.summary import Ranked, SetContrast
@@ -160,7 +161,7 @@ def left_out_text(left_out: Mapping[str, str], kept: int, name: str, where: str)
     count, (why, *_) = len(left_out), left_out.values()
     return (
         f"{count} of {count + kept} prompts of {name} got no answer from the teacher's server and are left out of "
-        f"every {where}: {named(left_out)} ({'the first ' if count > 1 else ''}{why})"
+        f"every {where}: {first_named(left_out, NAMED_AT_MOST)} ({'the first ' if count > 1 else ''}{why})"
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from harness.core.records import Verdict
+from harness.core.units import first_named
 from harness.judging.collect import Tally
 from harness.judging.protocol import REFUSED
 from harness.reports import columns as c
@@ -52,7 +53,6 @@ def _lines(name: str, tally: Tally, verdicts: Sequence[Verdict]) -> list[str]:
             refused = verdict.status == "failed" and verdict.detail.startswith(REFUSED)
             lacking.setdefault((verdict.status, _REFUSED if refused else _ADVICE[verdict.status]), []).append(verdict)
     for (status, advice), rows in sorted(lacking.items(), key=lambda group: list(_ADVICE).index(group[0][0])):
-        ids = list(dict.fromkeys(verdict.prompt_id for verdict in rows))
-        rest = f" and {len(ids) - NAMED_AT_MOST} more" if len(ids) > NAMED_AT_MOST else ""
-        lines.append(f"- {status} ({rows[0].detail}): {', '.join(ids[:NAMED_AT_MOST])}{rest}; {advice}")
+        ids = dict.fromkeys(verdict.prompt_id for verdict in rows)
+        lines.append(f"- {status} ({rows[0].detail}): {first_named(ids, NAMED_AT_MOST)}; {advice}")
     return lines

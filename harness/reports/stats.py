@@ -7,6 +7,7 @@ from operator import attrgetter
 from typing import Any, NamedTuple
 
 from harness.core.records import Record, Verdict
+from harness.core.units import first_named
 from harness.reports import columns as c
 from harness.reports.cells import kappa_cell
 from harness.reports.columns import Column
@@ -64,8 +65,7 @@ def _line(text: str) -> str:
 
 
 def _listed(names: Sequence[str]) -> str:
-    rest = f" and {len(names) - NAMED_AT_MOST} more" if len(names) > NAMED_AT_MOST else ""
-    return ", ".join(_line(name) for name in names[:NAMED_AT_MOST]) + rest
+    return first_named(map(_line, names), NAMED_AT_MOST)
 
 
 def _within(row: ComparisonRates | ComparedLength | Ranking) -> str:

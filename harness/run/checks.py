@@ -38,7 +38,7 @@ def check(config: Config, sources: Sources, store: Store, to_be_asked: bool) -> 
         *unaskable(sources, store),
     ]
     for judge, _ in sources.judges:
-        refusals += unready(judge, [prompt for found in evaluation for prompt in found.prompts], to_be_asked)
+        refusals += unready(judge, sources.evaluation_prompts, to_be_asked)
         if judge.name in config.judge.names:  # its parts measure no more than it does
             refusals += _unmeasurable(judge, evaluation)
     if refusals:

@@ -16,6 +16,7 @@ from typing import Any
 from harness.config import Config
 from harness.core.errors import UserError
 from harness.core.records import Message
+from harness.core.units import first_named
 from harness.measures import measures
 from harness.methods import TokenSettings, methods
 from harness.models.folders import has_tokenizer
@@ -69,8 +70,8 @@ def unaskable(sources: Sources, store: Store) -> Iterator[str]:
     """Why local judges that are here cannot be asked about the evaluation prompts: their chat templates may not take a
     system message of the judge's template. How it asks depends on whether answers are known and how many turns there
     are, and by each such kind it is asked about one prompt."""
-    prompts = [prompt for found, _ in sources.evaluation for prompt in found.prompts]
-    kinds = {(bool(prompt.reference), len(prompt.messages), len(prompt.turns)): prompt for prompt in reversed(prompts)}
+    prompts = reversed(sources.evaluation_prompts)
+    kinds = {(bool(prompt.reference), len(prompt.messages), len(prompt.turns)): prompt for prompt in prompts}
     for judge, found in sources.judges:
         place = _tokenizer_at(found, store) if found else None
         if found is None or place is None:
@@ -245,5 +246,4 @@ def _counted(ids: Sequence[str]) -> str:
 
 
 def _named(ids: Sequence[str]) -> str:
-    more = len(ids) - NAMED
-    return ", ".join(ids[:NAMED]) + (f" and {more:,} more" if more > 0 else "")
+    return first_named(ids, NAMED)

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from harness.core.files import canonical_hash
 from harness.core.records import Facts, Ref
+from harness.core.units import first_named
 from harness.generation.protocol import Sampling
 from harness.judging import Judging
 from harness.methods import COMPUTING
@@ -34,6 +35,7 @@ FOR_PEOPLE, BY_DIGEST, COMPUTING_ONLY = "for people", "known by its digest", "on
 TOKEN_BYTES, TOP_K_BYTES = 12, 8
 # Of a training's checkpoint, two of which are there while one is written: weights and moments of what is trained.
 CHECKPOINT_BYTES = 2 * (memory.FP32 + memory.ADAM)
+NAMED_AT_MOST = 5  # prompts without an answer, in a line
 QUESTION_TOKENS = 400  # about what a judge's template adds to a question
 SMALLER_MODEL = "name a smaller model"
 stages: dict[str, type[Job]] = {}  # every stage that is known by now
@@ -291,7 +293,8 @@ class RespondJob(Job):
             notes.append(f"without {', '.join(without)}, which the server does not take{again}")
         if left_out := facts.get(LEFT_OUT):
             (why, *_) = left_out.values()
-            notes.append(f"the server gives no answer to {len(left_out)} prompts ({named(left_out)}), left out: {why}")
+            ids = first_named(left_out, NAMED_AT_MOST)
+            notes.append(f"the server gives no answer to {len(left_out)} prompts ({ids}), left out: {why}")
         return "; ".join(notes)
 
     def tokens(self, sizes: Sizes) -> int:
@@ -512,16 +515,6 @@ class JudgeJob(Job):
             return Needs(tokens, calls=calls, reply_tokens=calls * usual, longest_reply_tokens=calls * longest)
         shape = sizes.shape(self.checkpoint) if self.checkpoint else None
         return Needs(tokens, memory=judge.memory(shape) if shape else None)
-
-
-NAMED_AT_MOST = 5
-
-
-def named(prompt_ids: Iterable[str]) -> str:
-    """Prompts by their ids, the first ones of many."""
-    ids = list(prompt_ids)
-    more = f" and {len(ids) - NAMED_AT_MOST} more" if len(ids) > NAMED_AT_MOST else ""
-    return ", ".join(ids[:NAMED_AT_MOST]) + more
 
 
 def by_model(jobs: Iterable[Job]) -> list[Job]:

@@ -18,7 +18,7 @@ from typing import Literal
 
 from harness.config import Config
 from harness.core.files import canonical_hash
-from harness.core.records import Prompt, Ref
+from harness.core.records import Ref
 from harness.generation.backends import Backend
 from harness.generation.protocol import Sampling
 from harness.judging import Judge
@@ -206,14 +206,10 @@ def lay(config: Config, sources: Sources) -> Road:
         shapes=MappingProxyType(dict(sources.shapes)),
         notes=(
             *sources.notes,
-            *(note for judge, _ in judges for note in judge.notes(_evaluated(sources))),
+            *(note for judge, _ in judges for note in judge.notes(sources.evaluation_prompts)),
             *([str(sources.absent)] if sources.absent else ()),
         ),
     )
-
-
-def _evaluated(sources: Sources) -> list[Prompt]:
-    return [prompt for found, _ in sources.evaluation for prompt in found.prompts]
 
 
 def _student(laid: _Laid, sources: Sources) -> Model:

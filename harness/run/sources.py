@@ -9,6 +9,7 @@ from pathlib import Path
 
 from harness.config import Config, JudgeConfig
 from harness.core.errors import UserError
+from harness.core.records import Prompt
 from harness.generation.backends import Backend, fastest_backend
 from harness.judging import Judge, Judging, open_judge
 from harness.judging.registry import checkpoint_at, checkpoint_of, factory_of
@@ -79,6 +80,11 @@ class Sources:
     absent: MissingModelError | None = None
     incomplete: bool = False
     notes: tuple[str, ...] = ()
+
+    @property
+    def evaluation_prompts(self) -> list[Prompt]:
+        """Of all evaluation sets."""
+        return [prompt for found, _ in self.evaluation for prompt in found.prompts]
 
 
 def find(config: Config, store: Store, download: bool) -> Sources:

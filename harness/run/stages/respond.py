@@ -11,13 +11,14 @@ from harness.core.errors import UserError
 from harness.core.files import write_atomically
 from harness.core.progress import Tick
 from harness.core.records import Facts, Message, Prompt, Response, read_records, transcript, write_jsonl
+from harness.core.units import first_named
 from harness.generation.backends import open_generator
 from harness.generation.protocol import Draw, Drawn, Generator, Request, UnfinishedError
 from harness.generation.sampler import form_batches
 from harness.models import chat, tokenizers
 from harness.models.locate import model_folder
 from harness.models.settings import TEACHER_SERVER
-from harness.run.jobs import LEFT_OUT, RESPONSES, WITHOUT, RespondJob, named
+from harness.run.jobs import LEFT_OUT, NAMED_AT_MOST, RESPONSES, WITHOUT, RespondJob
 from harness.run.stages.inputs import load_prompts, tokenizer_of
 from harness.store import Store
 
@@ -115,7 +116,7 @@ def _require_most(job: RespondJob, left_out: Mapping[str, str], asked: int, prom
     (why, *_) = left_out.values()
     raise UserError(
         f"{TEACHER_SERVER} {job.model.served.public_url} gives no answer to {len(left_out)} of {asked} prompts "
-        f"({named(left_out)}), and a run leaves out half of them at most; the first: {why}"
+        f"({first_named(left_out, NAMED_AT_MOST)}), and a run leaves out half of them at most; the first: {why}"
     )
 
 
