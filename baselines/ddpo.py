@@ -47,4 +47,5 @@ METHOD = Method(
     loss=_loss,
     settings=Settings,
     signals=("reference_log_probs",),
+    compared_with=("kd", "sft"),
 )

@@ -45,4 +45,6 @@ METHOD = Method(
     loss=_loss,
     settings=Settings,
     controls=controls,
+    compared_with=("sft",),
+    minimises=("forward_kl",),
 )

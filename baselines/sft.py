@@ -35,4 +35,5 @@ METHOD = Method(
     per="token",
     loss=_loss,
     settings=Settings,
+    minimises=("nll",),
 )

@@ -13,6 +13,7 @@ from harness.core.section import OfTheMachine, Section, machine_settings
 from harness.generation.settings import GeneratorSettings, SamplingSettings
 from harness.judging.settings import Judging
 from harness.logprobs.settings import ScoringSettings
+from harness.measures.settings import MeasureSettings
 from harness.methods.settings import MethodChoice
 from harness.models.settings import ModelSettings
 from harness.prompts.settings import PromptSettings
@@ -35,6 +36,7 @@ class JudgeConfig(JudgingSettings):
 
 
 class Config(  # the settings of the last come first in config.yaml
+    MeasureSettings,
     ScoringSettings,
     GeneratorSettings,
     TrainingSettings,

@@ -185,6 +185,22 @@ class RunResponse(Record):
     finish: str
 
 
+class Measured(Record):
+    """What was measured of one system's responses to one prompt.
+
+    values: by measure, the sum of its values and how many they are: tokens or responses."""
+
+    prompt_id: str
+    values: dict[str, tuple[float, int]]
+
+
+class RunMeasured(Measured):
+    """The same in a run's folder."""
+
+    prompt_set: str
+    system: str
+
+
 R = TypeVar("R", bound=Record)
 
 

@@ -15,6 +15,11 @@ class SamplingSettings(Section):
 
     train_sampling: Sampling = Sampling()
     eval_sampling: Sampling = Sampling(temperature=0.8)
+    samples: int = Field(
+        default=1,
+        ge=1,
+        description="responses a prompt in evaluation: judges read the first, measures of diversity all",
+    )
 
 
 class GeneratorSettings(Section):

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from math import isnan
 from typing import Any
 
-from harness import measures
 from harness.core.records import Order
 from harness.judging.protocol import NO_ORDER, Answer, Arrived, Comparison, Judge, Measurement, Question
+from harness.measures.embedding import EMBEDDING as EMBEDDING_MEASURE
+from harness.measures.teacher_nll import TEACHER_NLL
 
 
 def prefer(candidate: float, reference: float) -> float:
@@ -123,7 +124,7 @@ TYPICALITY = MeasureJudge(
     summary="whose mean log-prob a token under the teacher is nearer to that of the teacher's own samples",
     misses="whether the response answers the prompt (a part of a response passes), facts, and style; "
     "it reads the distribution that KD and daDPO are trained on",
-    measure=measures.TEACHER_NLL.name,
+    measure=TEACHER_NLL.name,
     decide=typicality,
 )
 EMBEDDING = MeasureJudge(
@@ -132,7 +133,7 @@ EMBEDDING = MeasureJudge(
     summary="whose all-MiniLM-L6-v2 embedding is nearer to those of the teacher's own samples",
     misses="grammar, facts, order and style (it sees the topic; the first half of a response passes, and a low "
     "temperature is rewarded), and what follows the first 256 word pieces",
-    measure=measures.EMBEDDING.name,
+    measure=EMBEDDING_MEASURE.name,
     decide=similarity,
 )
 PROXY = Unanimous(

@@ -1,5 +1,6 @@
-"""What is measured of single responses, and how. Imports no torch."""
+"""What is measured of responses, and how: one file a measure. Imports no torch."""
 
-from harness.measures.registry import EMBEDDING, TEACHER_NLL, Measure, measures
+from harness.measures.measure import Answered, Measure, PairLogProbs, Tokens, Values
+from harness.measures.registry import measures
 
-__all__ = ["EMBEDDING", "TEACHER_NLL", "Measure", "measures"]
+__all__ = ["Answered", "Measure", "PairLogProbs", "Tokens", "Values", "measures"]

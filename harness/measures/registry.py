@@ -1,39 +1,27 @@
-"""Measures by name: what each is read from, and how a row of that becomes its values."""
+"""Measures by name: those of the files beside this one, and those of plug-ins."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+import importlib
+import pkgutil
 
-import numpy as np
-from numpy.typing import NDArray
-
+from harness.core.errors import UserError
 from harness.core.registry import Registry
+from harness.measures.measure import Measure
+
+APART = ("encoder", "measure", "registry", "settings")  # files that hold none
 
 
-@dataclass(frozen=True)
-class Measure:
-    """Some values of each response, under a frozen model.
-
-    stage: what makes an artifact with a row a response (run/reading.py): `score`, the teacher's log-probs, or `embed`,
-        the embeddings of `model`.
-    values: of a response, [d], from its row.
-    model: the name of a model other than the teacher. model_types: those that its checkpoint may have.
-    """
-
-    name: str
-    stage: str
-    values: Callable[[Any], NDArray[Any]]
-    model: str | None = None
-    model_types: frozenset[str] = frozenset()
+def load_measures() -> dict[str, Measure]:
+    package = importlib.import_module("harness.measures")
+    found: dict[str, Measure] = {}
+    for module in pkgutil.iter_modules(package.__path__):
+        if module.name in APART:
+            continue
+        for value in vars(importlib.import_module(f"harness.measures.{module.name}")).values():
+            if isinstance(value, Measure) and found.setdefault(value.name, value) is not value:
+                raise UserError(f"harness/measures/{module.name}.py: the measure '{value.name}' is defined twice")
+    return found
 
 
-def mean_nll(row: dict[str, Any]) -> NDArray[Any]:
-    """[1]: mean negative log-prob a token, in nats, from sums and lengths."""
-    return np.array([-row["log_probs"][0] / row["tokens"][0]])
-
-
-TEACHER_NLL = Measure("teacher_nll", "score", mean_nll)
-EMBEDDING = Measure("embedding", "embed", np.asarray, "all-minilm-l6-v2", frozenset({"bert"}))
-measures: Registry[Measure] = Registry("measure", lambda: {found.name: found for found in (TEACHER_NLL, EMBEDDING)})
+measures: Registry[Measure] = Registry("measure", load_measures)

@@ -67,6 +67,7 @@ class Method:
     transform: a pure function of a whole data set's signals {name: [N, k]}, settings and seed, applied once.
     controls: the rows that a claim of this method travels with.
     compared_with: other methods that it is set against by default, where they are on the board.
+    minimises: names of the measures (harness.measures) that its loss is: tables mark them in its row.
     """
 
     name: str
@@ -81,6 +82,7 @@ class Method:
     transform: SignalTransform | None = None
     controls: Callable[[Any], list[Control]] = field(default=lambda _settings: [])
     compared_with: tuple[str, ...] = ()
+    minimises: tuple[str, ...] = ()
 
     def with_dropout(self, settings: MethodSettings) -> bool:
         """Whether the checkpoint's own dropout is on while it trains: where nothing is said, not if the loss compares

@@ -7,7 +7,7 @@ one first, then its own. What a configuration, a plug-in's settings or a stage s
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -21,6 +21,7 @@ from pydantic import (
 
 from harness.core.records import Partial, Record
 from harness.generation.protocol import Sampling
+from harness.measures.measure import Better, Bound, Group
 from harness.methods import MethodSettings, shaping
 from harness.prompts.overlap import Overlap
 from harness.run.rows import Kind
@@ -28,8 +29,9 @@ from harness.statistics.agreement import JudgeAgreement, Share
 from harness.statistics.contrasts import Difference, Scope
 from harness.statistics.length import LengthControl
 from harness.statistics.rates import Rates
+from harness.statistics.ratios import Ratio, RatioDifference
 
-RESULTS_SCHEMA = 2
+RESULTS_SCHEMA = 3
 
 # ---- figures: what follows from verdicts and responses
 
@@ -115,8 +117,42 @@ class LengthFigures(LengthControl, _Compared):
     """How much of a row's preference rate is the length of its responses."""
 
 
+MeasuredKind = Kind | Literal["teacher"]
+
+
+class _Measuring(Record):
+    measure: str = Field(description="the measure")
+    prompt_set: str = Field(description="the prompts")
+    in_domain: bool = Field(description="as the set's")
+    method: str = Field(description="whose responses, or whose distribution: a row of the board, or the teacher")
+    kind: MeasuredKind = Field(description="which of these it is")
+
+
+class MeasureRow(Ratio, _Measuring):
+    """One measure of one system on one prompt set."""
+
+    by_run: tuple[float | None, ...] = Field(description="each run's value; null where it has no such row")
+    spread: float | None = Field(description="their standard deviation, of two runs or more")
+    own_loss: bool = Field(description="whether the row was trained to minimise this very measure")
+
+
+class MeasureContrast(RatioDifference, Scope):
+    """A contrast that was declared before the run, in one measure. A measure's contrasts are a family of Holm's."""
+
+    measure: str = Field(description="the measure")
+    distinguishable: bool = Field(description="whether p_holm is at most 0.05")
+    better: str = Field(description="the one that it finds better; empty where they are not told apart, or none is")
+
+
+class Disagreement(Scope):
+    """Two measures, or one and the judge, that tell two rows apart in opposite orders."""
+
+    for_first: tuple[str, ...] = Field(description="by these the first is better")
+    for_second: tuple[str, ...] = Field(description="by these the second is better")
+
+
 class Figures(Record):
-    """All that follows from verdicts, responses and what was declared."""
+    """All that follows from verdicts, responses, what was measured, and what was declared."""
 
     prompt_sets: tuple[SetFigures, ...] = Field(description="the sets, in their order")
     rows: tuple[Row, ...] = Field(description="every candidate on every set by every judge: set, judge, candidate")
@@ -124,6 +160,13 @@ class Figures(Record):
     agreement: tuple[JudgeAgreement, ...] = Field(description="each two of several judges that were named")
     contrasts: tuple[ContrastFigures, ...] = Field(description="on single sets, then on domains of several")
     length: tuple[LengthFigures, ...] = Field(description="every candidate on every set")
+    measures: tuple[MeasureRow, ...] = Field(default=(), description="every system on every set by every measure")
+    measure_contrasts: tuple[MeasureContrast, ...] = Field(
+        default=(), description="measure by measure: on single sets, then on domains of several"
+    )
+    disagreements: tuple[Disagreement, ...] = Field(
+        default=(), description="declared contrasts that measures, or a measure and the judge, decide differently"
+    )
 
 
 # ---- what a run says beside its figures
@@ -250,9 +293,49 @@ class MethodFacts(_Said):
     facts: TrainedFacts = Field(description="what the training came to")
 
 
+class MeasureFacts(Record):
+    """A measure that is shown."""
+
+    name: str = Field(description="as `list measures` has it")
+    head: str = Field(description="a column's head")
+    group: Group = Field(description="the table that it stands in")
+    summary: str = Field(description="what it is")
+    misses: str = Field(description="what it cannot see")
+    unit: str = Field(description="of its values; one that begins with `share` is shown in percent")
+    better: Better = Field(description="which way is better")
+    bound: Bound = Field(description="what it is here: exact, or a bound where a server gave the teacher's top k alone")
+
+
+class CostFacts(Record):
+    """What a row took: its own training and all that it rests on, as if nothing had been shared with others."""
+
+    method: str = Field(description="the row")
+    trained_tokens: int = Field(description="tokens that went through the student in training, SFT's included")
+    teacher_read_tokens: int = Field(description="tokens that the teacher read, for its log-probs or distributions")
+    teacher_sampled_tokens: int = Field(description="tokens that the teacher wrote")
+    student_sampled_tokens: int = Field(description="tokens that a student wrote to be trained on")
+    seconds: dict[str, float] = Field(description="how long that took, by stage")
+    peak_memory: int | None = Field(description="bytes of its device at most, in its training; null where unknown")
+    device: str = Field(description="what it was trained on")
+
+
+class RetentionFacts(Record):
+    """What a model still can, by a task of lm-evaluation-harness."""
+
+    method: str = Field(description="a row of the board, or the teacher")
+    kind: MeasuredKind = Field(description="which of these it is")
+    task: str = Field(description="the task")
+    metric: str = Field(description="the task's metric, with its filter")
+    value: float = Field(description="its value")
+    standard_error: float | None = Field(description="as the task has it; null where it has none")
+    n: int = Field(description="documents of the task that were asked")
+    higher_is_better: bool | None = Field(description="as the task has it; null where it does not say")
+
+
 class SetFacts(_From, SetFigures):
     """A prompt set that candidates were judged on, where it is from, and what training saw of it."""
 
+    unmeasured: str = Field(default="", description="why nothing, or no fidelity, was measured on it; empty if it was")
     overlap: Overlap | None = Field(default=None, description="what it has in common with the training prompts")
 
 
@@ -279,6 +362,7 @@ class Configured(BaseModel):
     train_prompts: str
     train_sampling: dict[str, JsonValue]
     eval_sampling: dict[str, JsonValue]
+    samples: int = 1
     max_prompt_tokens: int | None
     scoring_precision: str
     settings: dict[str, dict[str, JsonValue]]
@@ -297,6 +381,9 @@ class _Heading(Record):
     training: TrainingFacts = Field(description="what was trained on")
     evaluation: EvaluationFacts = Field(description="how responses to judge were drawn")
     methods: tuple[MethodFacts, ...] = Field(description="the rows that were trained")
+    measured: tuple[MeasureFacts, ...] = Field(default=(), description="the measures that are shown, in their order")
+    costs: tuple[CostFacts, ...] = Field(default=(), description="what each of these took; of several runs the mean")
+    retention: tuple[RetentionFacts, ...] = Field(default=(), description="what models still can, where it was asked")
 
 
 class Results(Figures, _Heading):

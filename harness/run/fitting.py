@@ -129,7 +129,7 @@ def _budgets(config: Config, sources: Sources, student: bool, training: bool) ->
         scored = stored or "teacher_log_probs" in signals
     else:
         asked = {name for judge, _ in sources.judges for name in judge.measures if name in measures}
-        scored = any(measures.get(name).stage == "score" for name in asked)
+        scored = any(measures.get(name).reads == "log_probs" for name in asked)
     if scored and (student or not config.teacher_server):
         budgets["scoring_batch_tokens"] = config.scoring_batch_tokens
     return budgets

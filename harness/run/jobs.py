@@ -33,6 +33,7 @@ from harness.serving.settings import VLLM
 FOR_PEOPLE, BY_DIGEST, COMPUTING_ONLY = "for people", "known by its digest", "only moves the computing"
 # A response's token in a file: about five characters of text and seven of its id. A stored log-prob with its id.
 TOKEN_BYTES, TOP_K_BYTES = 12, 8
+COMPARED_BYTES = 40  # of a token that was compared: eight columns of four bytes, and its text
 # Of a training's checkpoint, two of which are there while one is written: weights and moments of what is trained.
 CHECKPOINT_BYTES = 2 * (memory.FP32 + memory.ADAM)
 NAMED_AT_MOST = 5  # prompts without an answer, in a line
@@ -360,6 +361,80 @@ class DistributionsJob(ReadingJob):
         return replace(super().needs(sizes), disk=sizes.responses(self.responses) * self.top_k * TOP_K_BYTES)
 
 
+class StatesJob(ReadingJob):
+    """The teacher's last hidden states at each token of its own responses, from which its distributions follow for every
+    student that is compared with it: no student adds a forward pass of the teacher's body. Of a teacher whose head is
+    more than a product there are none, and comparisons read it anew. Its log-probs of the responses are there too."""
+
+    version: ClassVar[int] = 1
+    work: ClassVar[str] = "harness.run.stages.compare:states_stage"
+    stage: Literal["states"] = "states"
+    responses: Ref
+
+    def tokens(self, sizes: Sizes) -> int:
+        return sizes.read(self.prompts, (self.responses,))
+
+    def needs(self, sizes: Sizes) -> Needs:
+        shape = sizes.shape(self.model)
+        wide = shape.hidden * memory.FP32 if shape else 0
+        return replace(super().needs(sizes), disk=sizes.responses(self.responses) * wide)
+
+
+class CompareJob(ReadingJob):
+    """What a student (`model`) and its teacher say at each token of responses, which either of them wrote: both
+    distributions at `temperature`, over the ids that both have. The teacher's are from its `states`, from the top k of
+    its `distributions`, or, without either, from a forward pass; then its log-probs of the responses are there too."""
+
+    version: ClassVar[int] = 1
+    work: ClassVar[str] = "harness.run.stages.compare:compare_stage"
+    order: ClassVar[int] = 3
+    stage: Literal["compare"] = "compare"
+    teacher: Model | None
+    responses: Ref
+    states: Ref | None = None
+    distributions: Ref | None = None
+    temperature: float
+
+    def tokens(self, sizes: Sizes) -> int:
+        return sizes.read(self.prompts, (self.responses,))
+
+    def needs(self, sizes: Sizes) -> Needs:
+        alone = super().needs(sizes)
+        alone = replace(alone, disk=sizes.responses(self.responses) * COMPARED_BYTES)
+        shape = sizes.shape(self.teacher) if self.teacher else None
+        if self.teacher is None or shape is None or alone.memory is None:
+            return alone
+        parts = memory.reading(shape, self.batch_tokens, sizes.weight_bytes(self.teacher))
+        seconds = alone.seconds
+        if seconds is not None and sizes.speed and self.states is None:
+            seconds += sizes.speed.reading(shape, self.tokens(sizes))
+        return replace(alone, seconds=seconds, memory=alone.memory + sum(parts.values()))
+
+
+class MeasureJob(Job):
+    """Measures of one system's responses, prompt by prompt.
+
+    readings: what they are read from, by Measure.reads. measures: by name, a digest of what each is. of_teacher:
+    whether the system is the teacher, which some measures have a value of their own for."""
+
+    version: ClassVar[int] = 1
+    work: ClassVar[str] = "harness.run.stages.measure:measure_stage"
+    order: ClassVar[int] = 4
+    stage: Literal["measure"] = "measure"
+    prompts: Ref
+    responses: Ref
+    readings: dict[str, tuple[Ref, ...]]
+    measures: dict[str, str]
+    of_teacher: bool = False
+
+    @property
+    def apart(self) -> bool:
+        return False  # it loads no model
+
+    def needs(self, sizes: Sizes) -> Needs:
+        return Needs(seconds=0.0)  # none that counts
+
+
 class EmbedJob(Job):
     """A sentence embedding of each response."""
 
@@ -463,7 +538,7 @@ class JudgeJob(Job):
         "vllm": "what of it shapes an answer is in `judge_source`",
         "refresh": "asks the same anew",
     }
-    order: ClassVar[int] = 3
+    order: ClassVar[int] = 4
     stage: Literal["judge"] = "judge"
     judge: str
     judge_source: str
@@ -554,6 +629,15 @@ PROMPTS, RESPONSES, SCORES, TOP_K, VERDICTS, EMBEDDINGS = (
     "top_k.npz",
     "verdicts.jsonl",
     "embeddings.npy",
+)
+# of comparisons: columns by token, the text of each token, and the tokens on which the two differ most; of a teacher
+# its hidden states; and what follows of them
+TOKENS, PIECES, DEPARTURES, STATES, MEASURED = (
+    "tokens.npz",
+    "pieces.jsonl",
+    "departures.jsonl",
+    "states.safetensors",
+    "measured.jsonl",
 )
 # facts of responses from a server: prompts that it gives no answer to, by id with the reason, and which every stage
 # leaves out; and what of the sampling it was not told, as it does not take it

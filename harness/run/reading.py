@@ -44,7 +44,7 @@ def load_scores(folder: Path) -> dict[ResponseKey, dict[str, Any]]:
 
 @dataclass(frozen=True)
 class Measuring:
-    """How a row of each response is made, for the measures that name it (Measure.stage).
+    """How a row of each response is made, for the measures that read it (Measure.reads).
 
     job: with the measure's model, of the responses to prompts, and whose they are for its label.
     rows: from the folder of its artifact and the keys of the responses, in their order.
@@ -63,6 +63,8 @@ def _embeddings(config: Config, model: Model, prompts: Ref, responses: Ref, whos
 
 
 MEASURING: dict[str, Measuring] = {
-    "score": Measuring(_log_probs, lambda folder, keys: load_scores(folder)),
-    "embed": Measuring(_embeddings, lambda folder, keys: dict(zip(keys, np.load(folder / EMBEDDINGS), strict=True))),
+    "log_probs": Measuring(_log_probs, lambda folder, keys: load_scores(folder)),
+    "embedding": Measuring(
+        _embeddings, lambda folder, keys: dict(zip(keys, np.load(folder / EMBEDDINGS), strict=True))
+    ),
 }

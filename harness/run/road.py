@@ -367,7 +367,7 @@ def _evaluate(
     def measured(kind: str, responses: Ref, who: str) -> Ref:
         measure = measures.get(kind)
         model = measuring[kind] if measure.model else teacher
-        return laid.add(MEASURING[measure.stage].job(config, model, prompts, responses, f"{who}, {name}"))
+        return laid.add(MEASURING[measure.reads].job(config, model, prompts, responses, f"{who}, {name}"))
 
     reference = respond(teacher, "reference", TEACHER)
     # drawn for proxy judges alone: a judge that reads needs none

@@ -71,7 +71,7 @@ def _controls(config: Config, entry: Entry) -> list[Entry]:
 
 def contrasts_of(config: Config, entries: Sequence[Entry]) -> tuple[tuple[str, str], ...]:
     """The rows that are tested against each other, declared before anything runs: the configuration's, or each method
-    against its controls and those that it is compared with.
+    against its controls, those that it is compared with, and the student that nothing was done to.
 
     Raises:
         UserError: the configuration names a row that the board will not have, or one against itself.
@@ -94,6 +94,7 @@ def contrasts_of(config: Config, entries: Sequence[Entry]) -> tuple[tuple[str, s
         others = [other for other in entries if other.training in trainings]
         others += [other for name in methods.get(entry.method).compared_with for other in entries if other.name == name]
         found += [(entry.name, other.name) for other in others if other != entry]
+        found.append((entry.name, UNTRAINED))
     return tuple(dict.fromkeys(found))
 
 

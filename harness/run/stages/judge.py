@@ -16,7 +16,7 @@ from harness.judging.cache import CACHE, VerdictCache
 from harness.judging.collect import Place, ask_for_verdicts
 from harness.judging.registry import checkpoint_in
 from harness.measures import measures
-from harness.measures.embedding import embed
+from harness.measures.encoder import embed
 from harness.models.locate import model_folder
 from harness.run.jobs import EMBEDDINGS, UNANSWERED, VERDICTS, EmbedJob, JudgeJob
 from harness.run.reading import MEASURING
@@ -80,6 +80,6 @@ def _measured(name: str, ref: str, responses: str, store: Store) -> list[tuple[s
     """(prompt id, the measure's values) of each response."""
     measure, keys = measures.get(name), list(responses_by_key(responses, store))
     require_made_of(ref, [responses], store)
-    rows = MEASURING[measure.stage].rows(store.read(ref).path, keys)
+    rows = MEASURING[measure.reads].rows(store.read(ref).path, keys)
     require_same_keys(ref, rows, responses, keys)
     return [(key[0], measure.values(rows[key])) for key in keys]

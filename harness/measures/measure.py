@@ -1,0 +1,105 @@
+"""What a measure is: what it reads, and how a value a token or a response follows from that. Imports no torch.
+
+A file in harness/measures/ (or a plug-in's module) holds `Measure`s. Nothing else in the harness changes when one is
+added: jobs make what it reads (run/reading.py), and every table, contrast and plot is made of those that there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.core.files import canonical_hash
+from harness.core.records import Prompt, Response
+from harness.core.sources import sources
+
+Values = NDArray[Any]
+# which of a system's artifacts a value follows from
+Reads = Literal["responses", "teacher_tokens", "own_tokens", "pairs", "log_probs", "embedding"]
+Group = Literal["fidelity", "text"]
+Better = Literal["lower", "higher", "neither"]
+Bound = Literal["exact", "lower", "upper"]
+
+
+@dataclass(frozen=True)
+class Answered:
+    """`responses`: all that a system answered to one prompt, sample by sample."""
+
+    prompt: Prompt
+    responses: tuple[Response, ...]
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """`teacher_tokens`, `own_tokens`: what a student and its teacher say at each token of one response, which the
+    teacher or the student itself wrote.
+
+    Both distributions stand at the temperature that drew the response, over the ids that both have. [n] each: KLs,
+    entropy and log-probs (of the token that is there) in nats, overlap the share Σ min(p, q); top: the likeliest id.
+    ended: whether the response ended by itself; then its last token is the end of the turn.
+    """
+
+    forward_kl: NDArray[np.float32]
+    reverse_kl: NDArray[np.float32]
+    overlap: NDArray[np.float32]
+    teacher_entropy: NDArray[np.float32]
+    teacher_log_prob: NDArray[np.float32]
+    student_log_prob: NDArray[np.float32]
+    teacher_top: NDArray[np.int32]
+    student_top: NDArray[np.int32]
+    ended: bool
+
+
+@dataclass(frozen=True)
+class PairLogProbs:
+    """`pairs`: sums of log-probs [2] (the teacher's response, the SFT student's) to one prompt, in nats, under the
+    policy and under its reference."""
+
+    policy: Values
+    reference: Values
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One number of what systems say.
+
+    name, summary: as `list measures` and every table have them. head: a column's head; the name where it is empty.
+    reads: what `values` is given: `responses` an Answered, `teacher_tokens` and `own_tokens` a Tokens, `pairs` a
+        PairLogProbs, `log_probs` a row of scores under the teacher, `embedding` a vector of `model`.
+    values: of that, [n]: a value a token, or a response; a prompt's value, and a set's, is their sum by their number.
+    unit: in words, as "nats a token"; a unit that begins with "share" is shown in percent.
+    better: which way is nearer to the teacher, or otherwise wanted; `neither` where only the teacher's own value says.
+    misses: what it cannot see.
+    group: the table that it stands in; None for what only proxy judges read: it is not shown.
+    bound: what it is where the teacher's distribution is known by its top k and the rest (a served teacher's).
+    teacher: the teacher's own value, of the same reading. samples: of a prompt, how many it takes at least.
+    pairs_only: whether only methods that train on pairs have it.
+    model: the name of a model other than the teacher; model_types: those that its checkpoint may have.
+    version: raised by hand when `values` says something else; a plug-in's is known by its sources too.
+    """
+
+    name: str
+    reads: Reads
+    values: Callable[[Any], Values]
+    summary: str
+    misses: str
+    unit: str = ""
+    better: Better = "neither"
+    group: Group | None = None
+    head: str = ""
+    bound: Bound = "exact"
+    teacher: Callable[[Any], Values] | None = None
+    samples: int = 1
+    pairs_only: bool = False
+    model: str | None = None
+    model_types: frozenset[str] = frozenset()
+    version: int = 1
+
+    @property
+    def digest(self) -> str:
+        """Of what its values follow from."""
+        return canonical_hash([self.version, self.reads, *sources(self.values, self.teacher)])
