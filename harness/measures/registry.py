@@ -7,9 +7,33 @@ import pkgutil
 
 from harness.core.errors import UserError
 from harness.core.registry import Registry
-from harness.measures.measure import Measure
+from harness.measures.measure import READS, Measure
 
 APART = ("encoder", "measure", "registry", "settings")  # files that hold none
+
+
+SHOWN = ("responses", "teacher_tokens", "own_tokens", "pairs")  # what a measure of a table is read from
+
+
+class MeasureRegistry(Registry[Measure]):
+    def add(self, name: str, entry: Measure) -> None:
+        """Register a measure."""
+        if not isinstance(entry, Measure):
+            raise UserError(f"measure '{name}' of a plug-in is no harness.measures.Measure")
+        if wrong := fault(entry):
+            raise UserError(f"measure '{name}' of a plug-in {wrong}")
+        super().add(name, entry)
+
+
+def fault(measure: Measure) -> str:
+    """What a table, or whoever makes what it is read from, cannot do with it; empty where all is well."""
+    if lacking := [word for word in ("summary", "misses", "unit") if not getattr(measure, word).strip()]:
+        return f"has no {lacking[0]}, which every table says beside its values"
+    if measure.reads not in READS:
+        return f"reads '{measure.reads}', which is none of {', '.join(READS)}"
+    if measure.group and measure.reads not in SHOWN:
+        return f"has the group '{measure.group}' and reads '{measure.reads}', which proxy judges alone do"
+    return ""
 
 
 def load_measures() -> dict[str, Measure]:
@@ -24,4 +48,4 @@ def load_measures() -> dict[str, Measure]:
     return found
 
 
-measures: Registry[Measure] = Registry("measure", load_measures)
+measures: MeasureRegistry = MeasureRegistry("measure", load_measures)
