@@ -362,8 +362,8 @@ class DistributionsJob(ReadingJob):
 
 
 class StatesJob(ReadingJob):
-    """The teacher's last hidden states at each token of its own responses, from which its distributions follow for
-    every student that is compared with it: no student adds a forward pass of the teacher's body. Of a teacher whose head is
+    """The teacher's last hidden states at each token of its own responses, from which its distributions follow for every
+    student that is compared with it: no student adds a forward pass of the teacher's body. Of a teacher whose head is
     more than a product there are none, and comparisons read it anew. Its log-probs of the responses are there too."""
 
     version: ClassVar[int] = 1
