@@ -12,9 +12,6 @@ from harness.measures.measure import READS, Measure
 APART = ("encoder", "measure", "registry", "settings")  # files that hold none
 
 
-SHOWN = ("responses", "teacher_tokens", "own_tokens", "pairs")  # what a measure of a table is read from
-
-
 class MeasureRegistry(Registry[Measure]):
     def add(self, name: str, entry: Measure) -> None:
         """Register a measure."""
@@ -26,13 +23,11 @@ class MeasureRegistry(Registry[Measure]):
 
 
 def fault(measure: Measure) -> str:
-    """What a table, or whoever makes what it is read from, cannot do with it; empty where all is well."""
+    """What tables, and the jobs that make what it is read from, lack of it; empty where all is there."""
     if lacking := [word for word in ("summary", "misses", "unit") if not getattr(measure, word).strip()]:
         return f"has no {lacking[0]}, which every table says beside its values"
     if measure.reads not in READS:
         return f"reads '{measure.reads}', which is none of {', '.join(READS)}"
-    if measure.group and measure.reads not in SHOWN:
-        return f"has the group '{measure.group}' and reads '{measure.reads}', which proxy judges alone do"
     return ""
 
 
