@@ -127,6 +127,14 @@ class Measure:
     version: int = 1
 
     @property
+    def terms(self) -> str:
+        """Its unit, its direction and what it reads, in plain words."""
+        better = f"{self.better} is better" if self.better != "neither" else "to be held against the teacher's own"
+        direction = better if self.group else "for proxy judges alone"
+        few = f"; needs {self.samples} samples a prompt" if self.samples > 1 else ""
+        return f"{self.unit}; {direction}; reads {READS[self.reads]}{few}"
+
+    @property
     def digest(self) -> str:
         """Of what its values follow from."""
         return canonical_hash([self.version, self.reads, *sources(self.values, self.teacher)])
