@@ -286,6 +286,7 @@ def _artifact(stage: Stage, store: Store) -> Iterator[str]:
         written = json.loads((store.path(stage.ref) / MANIFEST).read_text(encoding="utf-8"))
         ref = job_from(written["job"]).ref
         changed = [name for name in ("facts", "seconds", "created") if written[name] != getattr(stage, name)]
+        changed += ["peak_memory"] if written.get("peak_memory") != stage.peak_memory else []
     except (ValueError, KeyError, TypeError):
         yield f"{where}: its {MANIFEST} is damaged, or of another version"
         return
