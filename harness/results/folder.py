@@ -45,8 +45,9 @@ from harness.results.schema import (
     TrainedFacts,
     TrainingFacts,
 )
+from harness.run.evaluating import Evaluation
 from harness.run.jobs import LEFT_OUT, RESPONSES, VERDICTS, PruneJob, RespondJob
-from harness.run.road import Evaluation, Road, run_digest
+from harness.run.road import Road, run_digest
 from harness.run.rows import TEACHER, Entry
 from harness.statistics.panel import SUMMARIES
 from harness.store import Store
