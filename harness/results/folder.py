@@ -31,6 +31,7 @@ from harness.core.records import (
 from harness.judging import Judge
 from harness.prompts import PromptSet
 from harness.prompts.overlap import overlap
+from harness.results.costs import costs_of
 from harness.results.figures import Declared, RunRows, figures
 from harness.results.schema import (
     EvaluationFacts,
@@ -45,8 +46,9 @@ from harness.results.schema import (
     TrainedFacts,
     TrainingFacts,
 )
+from harness.run.evaluating import Evaluation
 from harness.run.jobs import LEFT_OUT, RESPONSES, VERDICTS, PruneJob, RespondJob
-from harness.run.road import Evaluation, Road, run_digest
+from harness.run.road import Road, run_digest
 from harness.run.rows import TEACHER, Entry
 from harness.statistics.panel import SUMMARIES
 from harness.store import Store
@@ -167,6 +169,7 @@ def collect(road: Road, store: Store, command: str) -> tuple[Results, RunRows]:
             for entry in road.entries
             for ref in [road.trainings[entry.name]]
         ),
+        costs=costs_of(road, manifests),
         **{
             **dict(found),
             "prompt_sets": tuple(SetFacts(**dict(e), **_set_facts(road, e.name, store)) for e in found.prompt_sets),

@@ -14,6 +14,7 @@ from harness.core.errors import UserError
 from harness.core.files import canonical_hash
 from harness.core.records import Verdict, plain
 from harness.methods import shaping
+from harness.results.costs import mean_costs
 from harness.results.figures import Declared, RunRows, figures
 from harness.results.folder import declared_in, read_made
 from harness.results.reading import read_results
@@ -80,6 +81,7 @@ def pooled(runs: Sequence[Results], made: Sequence[RunRows], rank_incomplete: bo
             "name": ", ".join(run.name for run in runs),
             "runs": tuple(one for run in runs for one in run.runs),
             "methods": tuple(methods.values()),
+            "costs": mean_costs(runs, names),
             **dict(found),
             "prompt_sets": tuple(
                 said[entry.name].model_copy(update={**dict(entry), **_said_of(left_out[entry.name])})

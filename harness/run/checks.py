@@ -15,6 +15,7 @@ from harness.models.reference import Model
 from harness.prompts import PromptSet
 from harness.run.fitting import unaskable, unreadable
 from harness.run.loadable import unloadable
+from harness.run.measuring import unmeasurable
 from harness.run.rows import Entry, contrasts_of, entries_of, entry_of
 from harness.run.sources import Sources
 from harness.store import Store
@@ -36,11 +37,12 @@ def check(config: Config, sources: Sources, store: Store, to_be_asked: bool) -> 
         *_trainings(config, sources, store),
         *sources.unopened,
         *unaskable(sources, store),
+        *unmeasurable(config, evaluation, sources.incomparable),
     ]
     for judge, _ in sources.judges:
         refusals += unready(judge, sources.evaluation_prompts, to_be_asked)
         if judge.name in config.judge.names:  # its parts measure no more than it does
-            refusals += _unmeasurable(judge, evaluation)
+            refusals += _unread(judge, evaluation)
     if refusals:
         raise RefusedError(refusals)
 
@@ -122,7 +124,7 @@ def unready(judge: Judge, prompts: Sequence[Prompt], to_be_asked: bool) -> list[
     return _refused(lambda: judge.check(prompts)) + (_refused(judge.require_key) if to_be_asked else [])
 
 
-def _unmeasurable(judge: Judge, evaluation: Sequence[PromptSet]) -> Iterator[str]:
+def _unread(judge: Judge, evaluation: Sequence[PromptSet]) -> Iterator[str]:
     """What is measured is measured of single answers, by what the harness makes."""
     for measure in judge.measures:
         if measure not in measures:

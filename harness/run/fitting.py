@@ -22,6 +22,7 @@ from harness.methods import TokenSettings, methods
 from harness.models.folders import has_tokenizer
 from harness.models.rendering import Rendered, positions_of, rendered
 from harness.prompts import PromptSet
+from harness.run.measuring import compared
 from harness.run.rows import entries_of, entry_of
 from harness.run.sources import FoundModel, Sources
 from harness.store import Store
@@ -116,11 +117,11 @@ def _too_long(name: str, reading: Reading, read: Rendered, positions: int | None
 def _budgets(config: Config, sources: Sources, student: bool, training: bool) -> dict[str, int]:
     """By setting, how many tokens of a set's prompts with their responses the student (else the teacher) reads at once,
     as far as it trains on them or says their log-probs. A server has limits of its own."""
-    entries = entries_of(config)
+    entries, compares = entries_of(config), compared(config, sources.incomparable)
     signals = {signal for entry in entries for signal in methods.get(entry.method).signals}
     budgets = {}
     if student:
-        scored = training and "reference_log_probs" in signals
+        scored = "reference_log_probs" in signals if training else compares
         if training:
             trained = [*entries, entry_of(config, "sft")]
             budgets["micro_batch_tokens"] = min(entry.settings.micro_batch_tokens for entry in trained)
@@ -129,7 +130,7 @@ def _budgets(config: Config, sources: Sources, student: bool, training: bool) ->
         scored = stored or "teacher_log_probs" in signals
     else:
         asked = {name for judge, _ in sources.judges for name in judge.measures if name in measures}
-        scored = any(measures.get(name).reads == "log_probs" for name in asked)
+        scored = compares or any(measures.get(name).reads == "log_probs" for name in asked)
     if scored and (student or not config.teacher_server):
         budgets["scoring_batch_tokens"] = config.scoring_batch_tokens
     return budgets

@@ -22,6 +22,7 @@ from harness.models.shapes import Shape
 from harness.models.specs import ModelSpec, Pair, Prune, model_spec, models, resolve_pair
 from harness.prompts import Library, MissingPromptsError, PromptSet, evaluation_set, training_set
 from harness.run.jobs import ConvertJob
+from harness.run.measuring import wanted
 from harness.store import Store
 
 # A pruned student is one model, whatever run it is in: its importance is measured on the unpruned model's own
@@ -63,7 +64,8 @@ class Sources:
     gives verdicts of its own; unopened: why others cannot be asked. measuring: by measure, the model that it is taken
     with, where that is not the teacher. generator: the one that is here. shapes: sizes of models by digest, as their
     entries say. absent: the models that are not here and cannot be had now, but whose sizes are known. incomplete:
-    models are not here yet. notes: lines for people."""
+    models are not here yet. notes: lines for people. incomparable: why student and teacher cannot be compared token by
+    token; empty where they can."""
 
     pair: Pair
     train: PromptSet
@@ -80,6 +82,7 @@ class Sources:
     absent: MissingModelError | None = None
     incomplete: bool = False
     notes: tuple[str, ...] = ()
+    incomparable: str = ""
 
     @property
     def evaluation_prompts(self) -> list[Prompt]:
@@ -109,7 +112,9 @@ def find(config: Config, store: Store, download: bool) -> Sources:
         remote_code=config.trust_remote_code,
         pair=pair,
         tokenizers=alone,
+        measured=wanted(config),
     )
+    read = [*_measures(config.judge), *wanted(config)]
     train, evaluation, missing = _prompt_sets(config)
     if train is None or missing:
         raise MissingPromptsError("; ".join([*missing, *_missing_models(locate)]))
@@ -127,7 +132,7 @@ def find(config: Config, store: Store, download: bool) -> Sources:
         generator=fastest_backend(config.vllm) if config.generator == "auto" else config.generator,
         judges=opened,
         unopened=unopened,
-        measuring={found.name: located[found.model][1] for found in _measures(config.judge) if found.model},
+        measuring={found.name: located[found.model][1] for found in read if found.model},
         prune=prune,
         calibration=calibration,
         shapes={str(model.digest): spec.shape for spec, model in located.values() if spec.shape},
@@ -188,6 +193,7 @@ def locate_all(
     pair: Pair | None = None,
     absent: list[MissingModelError] | None = None,
     tokenizers: frozenset[str] = frozenset(),
+    measured: Sequence[Measure] = (),
 ) -> Located:
     """Every model that a road starts from, its judges' too, found at once: all that is missing is named together."""
     known = pair.specs if pair else {}
@@ -200,7 +206,7 @@ def locate_all(
         needed = checkpoint_of(name)
         if needed:
             specs[needed[0]], families[needed[0]] = model_spec(needed[0], "judge's model"), needed[1]
-    for measure in _measures(judging):
+    for measure in [*_measures(judging), *measured]:
         if measure.model:
             specs[measure.model], families[measure.model] = models.get(measure.model), measure.model_types
     return locate_models(specs, store, download, remote_code, families, absent, tokenizers)

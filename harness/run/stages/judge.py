@@ -19,7 +19,7 @@ from harness.measures import measures
 from harness.measures.encoder import embed
 from harness.models.locate import model_folder
 from harness.run.jobs import EMBEDDINGS, UNANSWERED, VERDICTS, EmbedJob, JudgeJob
-from harness.run.reading import MEASURING
+from harness.run.reading import LOADERS
 from harness.run.stages.inputs import (
     joined,
     load_prompts,
@@ -80,6 +80,6 @@ def _measured(name: str, ref: str, responses: str, store: Store) -> list[tuple[s
     """(prompt id, the measure's values) of each response."""
     measure, keys = measures.get(name), list(responses_by_key(responses, store))
     require_made_of(ref, [responses], store)
-    rows = MEASURING[measure.reads].rows(store.read(ref).path, keys)
+    rows = LOADERS[measure.reads]([store.read(ref).path], keys)
     require_same_keys(ref, rows, responses, keys)
     return [(key[0], measure.values(rows[key])) for key in keys]

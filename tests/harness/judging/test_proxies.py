@@ -31,7 +31,7 @@ from harness.judging.proxies import (
 from harness.logprobs.batching import Example
 from harness.logprobs.model import LogProbModel
 from harness.logprobs.scoring import sequence_log_probs
-from harness.measures.embedding import embed
+from harness.measures.encoder import embed
 from harness.models import chat, convert, loading, tokenizers
 from harness.models.hub import MissingModelError
 from harness.models.locate import locate
