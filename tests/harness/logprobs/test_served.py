@@ -241,6 +241,7 @@ def test_other_log_probs_than_were_asked_for_are_refused(k: int, vocabulary: int
     ids=lambda reply: reply.name,
 )
 def test_a_server_that_gives_no_likeliest_ids_is_one_line_that_says_what_to_do(reply: Reply) -> None:
-    with Server(lambda call: reply) as server, pytest.raises(UserError, match=r"prompt_logprobs.* or set measures") as e:
+    said = r"prompt_logprobs.* or set measures"
+    with Server(lambda call: reply) as server, pytest.raises(UserError, match=said) as caught:
         served_top(at(server), TAKEN, 20, 512)
-    assert "\n" not in str(e.value) and "daDPO" not in str(e.value)
+    assert "\n" not in str(caught.value) and "daDPO" not in str(caught.value)
