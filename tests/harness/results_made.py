@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from harness.results.figures import RANKABLE_PROMPTS
-from harness.results.schema import Results
+from harness.results.schema import RESULTS_SCHEMA, Results
 
 FIXED = ["teacher (second sample)", "kd", "dadpo", "ddpo-beta0.15", "untrained"]
 RANKED = ["teacher (second sample)", "dadpo", "ddpo-beta0.15", "kd", "untrained"]
@@ -86,7 +86,7 @@ def make_run(n: int = 32, proxy: bool = True) -> dict[str, Any]:
         for judge, part in (("both", 0.0), ("part-one", 0.01), ("part-two", 0.02))
     ]
     return {
-        "schema": 2,
+        "schema": RESULTS_SCHEMA,
         "name": "small-seed4-abc",
         "runs": [
             {
@@ -136,6 +136,7 @@ def make_run(n: int = 32, proxy: bool = True) -> dict[str, Any]:
                 "controls": "",
                 "token_matched": False,
                 "why": "",
+                "minimises": [],
                 "settings": {**TRAINING, "start": "student", "learning_rate": 2e-4, "epochs": 3, "batch_size": 16},
                 "artifact": "train/1",
                 "facts": {"steps": 120, "tokens": 98765},
@@ -146,6 +147,7 @@ def make_run(n: int = 32, proxy: bool = True) -> dict[str, Any]:
                 "controls": "",
                 "token_matched": False,
                 "why": "",
+                "minimises": [],
                 "settings": {**TRAINING, "beta_reference": 0.1, "beta_teacher": 0.05, "teacher_margin": "own"},
                 "artifact": "train/2",
                 "facts": {"steps": 160, "tokens": 123456},
@@ -156,6 +158,7 @@ def make_run(n: int = 32, proxy: bool = True) -> dict[str, Any]:
                 "controls": "dadpo",
                 "token_matched": False,
                 "why": "the larger beta alone",
+                "minimises": [],
                 "settings": {**TRAINING, "beta": 0.15},
                 "artifact": "train/3",
                 "facts": {"steps": 161, "tokens": 123457},
@@ -166,6 +169,7 @@ def make_run(n: int = 32, proxy: bool = True) -> dict[str, Any]:
         "agreement": [],
         "contrasts": [],
         "length": [],
+        **{name: [] for name in ("measures", "measure_contrasts", "disagreements", "measured", "costs", "retention")},
         "config": {
             "student": "small",
             "teacher": "large",
