@@ -65,18 +65,23 @@ def _end_of_turn(tokenizer: Any) -> str:
     return "no token" if end is None else repr(tokenizer.convert_ids_to_tokens(end))
 
 
+def two_tokenizers(student: Any, teacher: Any, prompts: Iterable[Prompt]) -> str:
+    """Why a teacher's distributions are over other tokens than the student's, or after other ones: what of the
+    tokenizers differs, or that the chat templates make other ids of any of a run's prompts. Empty where neither does."""
+    if tokenizer_fingerprint(student) != tokenizer_fingerprint(teacher):
+        return tokenizer_difference(student, teacher)
+    odd = templates_differ_on(student, teacher, prompts)
+    return f"the vocabularies agree, but the chat templates differ on {odd}" if odd else ""
+
+
 def require_one_tokenizer(student: Any, teacher: Any, prompts: Iterable[Prompt]) -> None:
-    """Refuse a teacher whose distributions are over other tokens than the student's, or after other ones: whose chat
-    template makes other ids of any of a run's prompts.
+    """Refuse a teacher of `two_tokenizers`.
 
     Raises:
         UserError: saying what differs.
     """
-    if tokenizer_fingerprint(student) != tokenizer_fingerprint(teacher):
-        difference = tokenizer_difference(student, teacher)
-    elif odd := templates_differ_on(student, teacher, prompts):
-        difference = f"the vocabularies agree, but the chat templates differ on {odd}"
-    else:
+    difference = two_tokenizers(student, teacher, prompts)
+    if not difference:
         return
     raise UserError(
         f"token-level methods need one tokenizer for student and teacher, but {student.name_or_path} and "

@@ -191,7 +191,7 @@ class Evaluating:
         says of them; the teacher's pass is shared."""
         if measure.reads == "responses":
             return responses
-        if measure.model is None and responses in self.read:
+        if measure.reads == "log_probs" and measure.model is None and responses in self.read:
             return self.read[responses]
         model = self.sources.measuring[measure.name] if measure.model else self.teacher
         where = f"{who}, {self.found.name}"

@@ -10,12 +10,25 @@ from pathlib import Path
 from typing import Any
 
 from harness.config import layers
-from harness.core.records import METRICS, SHORT, Prompt, Response, Verdict, plain, write_jsonl
+from harness.core.records import METRICS, SHORT, Measured, Prompt, Response, Verdict, plain, read_records, write_jsonl
 from harness.reports import board
 from harness.results.folder import as_json, collect, write_run
 from harness.results.manifest import make_manifest
 from harness.results.schema import Results
-from harness.run.jobs import LEFT_OUT, PROMPTS, RESPONSES, VERDICTS, Job, JudgeJob, PromptsJob, RespondJob, TrainJob
+from harness.run.jobs import (
+    LEFT_OUT,
+    MEASURED,
+    PROMPTS,
+    RESPONSES,
+    VERDICTS,
+    Job,
+    JudgeJob,
+    MeasureJob,
+    PromptsJob,
+    RespondJob,
+    ScoreJob,
+    TrainJob,
+)
 from harness.run.road import Road, build_road
 from harness.store import MANIFEST, Store
 from tests.conftest import tiny_model, trained_tokenizer
@@ -26,6 +39,7 @@ Said = tuple[float | None, ...]  # a preference in both orders, or in none; None
 Say = Callable[[str, int], Said]  # candidate and number of the prompt → what the judge said
 REASON = "refused by its moderator (400: no)"
 COMMAND = "python -m harness run --student small"
+READ = 40  # tokens of each scoring
 FACTS: dict[str, Any] = {"steps": 3, "tokens": 1234, "prompts_cut": 0, "retokenised": False}
 
 
@@ -127,6 +141,9 @@ def _make(job: Job, road: Road, store: Store, say: Say, left_out: Mapping[str, s
                 write_jsonl(work / RESPONSES, rows)
                 facts = {"responses": len(rows), "tokens": sum(len(row.token_ids) for row in rows), "cut": 1}
                 facts |= {LEFT_OUT: {none: REASON}} if none else {}
+            case MeasureJob():
+                rows = list(read_records(store.read(job.responses).path / RESPONSES, Response))
+                write_jsonl(work / MEASURED, [_measured(job, n, row) for n, row in enumerate(rows)])
             case TrainJob():
                 write_jsonl(work / METRICS, [{"step": step, "loss": 1 / step} for step in (1, 2, 3)])
                 facts = FACTS
@@ -138,6 +155,9 @@ def _make(job: Job, road: Road, store: Store, say: Say, left_out: Mapping[str, s
                 facts = {"input_tokens": 100 * len(rows), "output_tokens": len(rows)}
                 if any(row.unanswered for row in rows):
                     return  # what failed keeps it from being an artifact
+            case ScoreJob():
+                (work / "made").write_text(job.label)
+                facts = {"tokens": READ}
             case _:
                 (work / "made").write_text(job.label)
         environment = {"python": "3.11", "cores": 2}
@@ -148,6 +168,13 @@ def _response(job: RespondJob, number: int, prompt: Prompt) -> Response:
     """3, 4, 5, … tokens; the first one was cut."""
     ids, finish = tuple(range(3 + number)), "length" if number == 0 else "stop"
     return Response(prompt_id=prompt.id, token_ids=ids, text=f"{job.label}: {number} {job.seed}", finish=finish)
+
+
+def _measured(job: MeasureJob, number: int, row: Response) -> Measured:
+    """Of as many values as the response has tokens, by its number and the length of the job's label."""
+    n = len(row.token_ids)
+    values = {name: (n * (len(job.label) + number + place) / 100, n) for place, name in enumerate(job.measures)}
+    return Measured(prompt_id=row.prompt_id, values=values)
 
 
 def _verdicts(job: JudgeJob, prompts: Sequence[Prompt], say: Say) -> list[Verdict]:

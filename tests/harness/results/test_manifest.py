@@ -18,7 +18,15 @@ from tests.harness.runs_made import COMMAND, FACTS, Run, Said, by_number, make_f
 
 Data = dict[str, Any]
 PRICES = {"prices": {"input": 2.0, "output": 10.0}}
-FILES = ["results.json", "verdicts.jsonl", "responses.jsonl", "prompts.jsonl", "config.yaml", "leaderboard.md"]
+FILES = [
+    "results.json",
+    "verdicts.jsonl",
+    "responses.jsonl",
+    "prompts.jsonl",
+    "measures.jsonl",
+    "config.yaml",
+    "leaderboard.md",
+]
 
 
 def manifest_of(run: Run) -> Data:
