@@ -117,7 +117,8 @@
     : Math.abs(value) >= 1e4 ? `${+(value / 1e3).toPrecision(4)}k` : String(+value.toPrecision(4))).replace("-", "−");
   const costChart = (title, costs, points, untrained, [, head, unit, percent], colours) => {
     const [width, height, left, right, top, bottom] = [290, 195, 46, 280, 10, 159];
-    const known = Object.entries(points).filter(([name]) => own(costs, name) !== undefined);
+    const known = [...colours.keys()].filter((name) => own(points, name) && own(costs, name) !== undefined)
+      .map((name) => [name, points[name]]);
     const apart = new Set(known.map(([name]) => costs[name])).size; // a cost that all rows share tells nothing
     if (!known.length || (apart === 1 && known.length > 1)) return null;
     const factor = percent ? 100 : 1;
