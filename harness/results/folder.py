@@ -34,6 +34,7 @@ from harness.judging import Judge
 from harness.methods import methods
 from harness.prompts import PromptSet
 from harness.prompts.overlap import overlap
+from harness.results.costs import costs_of
 from harness.results.figures import Declared, RunRows, figures
 from harness.results.schema import (
     EvaluationFacts,
@@ -200,6 +201,7 @@ def collect(road: Road, store: Store, command: str) -> tuple[Results, RunRows]:
             for ref in [road.trainings[entry.name]]
         ),
         measured=tuple(measures_of(road)),
+        costs=costs_of(road, manifests),
         **{
             **dict(found),
             "prompt_sets": tuple(SetFacts(**dict(e), **_set_facts(road, e.name, store)) for e in found.prompt_sets),

@@ -37,6 +37,9 @@ class Stage(Partial):
     made: bool = Field(description="whether it is there")
     created: str = Field(default="", description="when it was made, ISO 8601")
     seconds: float = Field(default=0.0, description="how long that took")
+    peak_memory: int | None = Field(
+        default=None, description="bytes of its device that it took at most; null where unknown"
+    )
     environment: int = Field(default=0, description="what it was made with: a place in `environments`")
     facts: dict[str, JsonValue] = Field(default={}, description="what the stage says of its work")
     cost: float | None = Field(default=None, description="of a judging paid by tokens; null where prices are unknown")
@@ -111,6 +114,7 @@ def make_manifest(road: Road, store: Store, results: Results, out: Path) -> Mani
                 made=True,
                 created=manifest["created"],
                 seconds=manifest["seconds"],
+                peak_memory=manifest.get("peak_memory"),
                 environment=environments.index(made_with),
                 facts=manifest["facts"],
                 **job.recorded(manifest),

@@ -15,6 +15,7 @@ from harness.core.errors import UserError
 from harness.core.files import canonical_hash
 from harness.core.records import RunMeasured, Verdict, plain
 from harness.methods import shaping
+from harness.results.costs import mean_costs
 from harness.results.figures import Declared, RunRows, figures
 from harness.results.folder import declared_in, read_made
 from harness.results.reading import read_results
@@ -91,6 +92,7 @@ def pooled(runs: Sequence[Results], made: Sequence[RunRows], rank_incomplete: bo
             "runs": tuple(one for run in runs for one in run.runs),
             "methods": tuple(methods.values()),
             "measured": tuple(measured),
+            "costs": mean_costs(runs, names),
             **dict(found),
             "prompt_sets": tuple(
                 said[entry.name].model_copy(

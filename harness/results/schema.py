@@ -384,7 +384,9 @@ class _Heading(Record):
     evaluation: EvaluationFacts = Field(description="how responses to judge were drawn")
     methods: tuple[MethodFacts, ...] = Field(description="the rows that were trained")
     measured: tuple[MeasureFacts, ...] = Field(default=(), description="the measures that are shown, in their order")
-    costs: tuple[CostFacts, ...] = Field(default=(), description="what each of these took; of several runs the mean")
+    costs: tuple[CostFacts, ...] = Field(
+        default=(), description="what each of these took; of several runs the mean, of memory the most"
+    )
     retention: tuple[RetentionFacts, ...] = Field(default=(), description="what models still can, where it was asked")
 
 

@@ -18,6 +18,7 @@ from harness.core.records import (
     Facts,
     Measured,
     Prompt,
+    Ref,
     Response,
     RunMeasured,
     RunPrompt,
@@ -30,6 +31,7 @@ from harness.core.records import (
 )
 from harness.core.section import parse_yaml
 from harness.methods import shaping
+from harness.results.costs import Made, costs, rests_on
 from harness.results.figures import figures
 from harness.results.folder import (
     BOARD,
@@ -45,7 +47,7 @@ from harness.results.folder import (
 )
 from harness.results.manifest import Manifest, Stage, changed_files, from_results, read_manifest, sums
 from harness.results.reading import is_older, read_results
-from harness.results.schema import Figures, Results
+from harness.results.schema import CostFacts, Figures, Results
 from harness.run.jobs import LEFT_OUT, MEASURED, RESPONSES, VERDICTS, JudgeJob, MeasureJob, job_from
 from harness.run.rows import TEACHER
 from harness.store import MANIFEST, Store
@@ -282,6 +284,8 @@ def _artifacts(
             f"{VERDICTS}, {RUN_RESPONSES} and {RUN_MEASURED}" if results.measured else f"{VERDICTS} and {RUN_RESPONSES}"
         )
         found.add(f"{rows} from the artifacts", _rows(folder, results, whole, every, store))
+    if results.costs and (again := _costs_again(results, whole, store)):
+        found.add(f"what {len(again)} rows took, from their artifacts", _costs(results, again))
 
 
 def _artifact(stage: Stage, store: Store) -> Iterator[str]:
@@ -296,6 +300,7 @@ def _artifact(stage: Stage, store: Store) -> Iterator[str]:
         written = json.loads((store.path(stage.ref) / MANIFEST).read_text(encoding="utf-8"))
         ref = job_from(written["job"]).ref
         changed = [name for name in ("facts", "seconds", "created") if written[name] != getattr(stage, name)]
+        changed += ["peak_memory"] if written.get("peak_memory") != stage.peak_memory else []
     except (ValueError, KeyError, TypeError):
         yield f"{where}: its {MANIFEST} is damaged, or of another version"
         return
@@ -303,6 +308,25 @@ def _artifact(stage: Stage, store: Store) -> Iterator[str]:
         yield f"{where}: {', '.join(changed)} of the artifact are not those of {MANIFEST}"
     if ref != stage.ref:
         yield f"{where}: its key does not follow from its job (changed, or of another version)"
+
+
+def _costs_again(results: Results, stages: Sequence[Stage], store: Store) -> tuple[CostFacts, ...]:
+    """What each row took whose training, and all that this rests on, is here."""
+    made: dict[Ref, Made] = {}
+    for stage in stages:
+        manifest = store.read(stage.ref).manifest
+        made[stage.ref] = Made(job_from(manifest["job"]), manifest)
+    jobs = {ref: one.job for ref, one in made.items()}
+    trainings = {one.name: one.artifact for one in results.methods}
+    here = {row: ref for row, ref in trainings.items() if jobs.keys() >= set(rests_on(ref, jobs))}
+    return costs(here, results.pair.weights.get("teacher"), made)
+
+
+def _costs(results: Results, again: Iterable[CostFacts]) -> Iterator[str]:
+    was = {cost.method: plain(cost) for cost in results.costs}
+    for cost in again:
+        for path, one, other in differences(was.get(cost.method, {}), plain(cost), f"costs / {cost.method}"):
+            yield f"{RESULTS}: {path} is {_short(one)}; of its artifacts it is {_short(other)}"
 
 
 def _rows(folder: Path, results: Results, stages: Sequence[Stage], every: bool, store: Store) -> Iterator[str]:

@@ -26,6 +26,7 @@ from harness.run.jobs import (
     MeasureJob,
     PromptsJob,
     RespondJob,
+    ScoreJob,
     TrainJob,
 )
 from harness.run.road import Road, build_road
@@ -38,6 +39,7 @@ Said = tuple[float | None, ...]  # a preference in both orders, or in none; None
 Say = Callable[[str, int], Said]  # candidate and number of the prompt → what the judge said
 REASON = "refused by its moderator (400: no)"
 COMMAND = "python -m harness run --student small"
+READ = 40  # tokens of each scoring
 FACTS: dict[str, Any] = {"steps": 3, "tokens": 1234, "prompts_cut": 0, "retokenised": False}
 
 
@@ -153,6 +155,9 @@ def _make(job: Job, road: Road, store: Store, say: Say, left_out: Mapping[str, s
                 facts = {"input_tokens": 100 * len(rows), "output_tokens": len(rows)}
                 if any(row.unanswered for row in rows):
                     return  # what failed keeps it from being an artifact
+            case ScoreJob():
+                (work / "made").write_text(job.label)
+                facts = {"tokens": READ}
             case _:
                 (work / "made").write_text(job.label)
         environment = {"python": "3.11", "cores": 2}

@@ -79,8 +79,26 @@ def test_a_run_as_it_was_made_follows_with_all_its_artifacts(made: Run) -> None:
         "leaderboard.md from results.json",
         f"{len(made.road.jobs)} artifacts of the store",
         "verdicts.jsonl, responses.jsonl and measures.jsonl from the artifacts",
+        "what 2 rows took, from their artifacts",
     ):
         assert what in text
+
+
+def test_what_rows_took_is_held_against_the_artifacts_that_are_here(folder: Path, copied: Store, made: Run) -> None:
+    assert [(cost.trained_tokens, cost.seconds) for cost in made.results.costs] == [
+        (1234, {"respond": 1.5, "train": 1.5}),
+        (2468, {"respond": 3.0, "score": 1.5, "train": 3.0}),
+    ]
+    sft, ddpo = 0, 1
+    rewrite(folder / "results.json", lambda results: results["costs"][ddpo].update(trained_tokens=7))
+    rewrite(folder / "results.json", lambda results: results["costs"][sft]["seconds"].update(train=7.5))
+    found = verify(folder, copied, board_markdown, quiet)
+    assert_said(found, "costs / sft: seconds: train is 7.5; of its artifacts it is 1.5")
+    assert_said(found, "costs / ddpo: trained_tokens is 7; of its artifacts it is 2468")
+    copied.discard(made.ref("log-probs: reference"))  # on which dDPO alone rests
+    found = verify(folder, copied, board_markdown, quiet)
+    assert "what 1 rows took, from their artifacts" in found.checked
+    assert not any("costs / ddpo" in line for line in found.wrong)
 
 
 def test_figures_follow_without_any_artifact(folder: Path, made: Run, empty: Store) -> None:
