@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from harness.core.section import Names, Section
+from harness.core.section import NamesIfAny, Section
 
 
 class MeasureSettings(Section):
     """Which measures a run shows."""
 
-    measures: Names | None = Field(
+    measures: NamesIfAny | None = Field(
         default=None, description="those that are shown (list measures); all that can be measured where this is not set"
     )

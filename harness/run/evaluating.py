@@ -188,7 +188,7 @@ class Evaluating:
 
     def alone(self, measure: Measure, responses: Ref, who: str) -> Ref:
         """What a measure is read from that needs no other model's responses; the teacher's pass is shared."""
-        if measure.model is None and responses in self.read:
+        if measure.reads == "log_probs" and measure.model is None and responses in self.read:
             return self.read[responses]
         model = self.sources.measuring[measure.name] if measure.model else self.teacher
         where = f"{who}, {self.found.name}"

@@ -653,3 +653,5 @@ TOKENS, PIECES, DEPARTURES, STATES, MEASURED = (
 LEFT_OUT, WITHOUT = "left_out", "without"
 # the fact that keeps an artifact from being made: verdicts that failed, to be asked for again by the next run
 UNANSWERED = "unanswered"
+# what is said beside a stage's facts, and stands in the artifact's manifest beside its seconds
+PEAK_MEMORY = "peak_memory"

@@ -10,24 +10,22 @@ import numpy as np
 
 from harness.core.errors import UserError
 from harness.core.progress import Tick
-from harness.core.records import Facts, Measured, Prompt, Response, read_records, write_jsonl
+from harness.core.records import Facts, Measured, Prompt, Response, write_jsonl
 from harness.measures import Answered, Measure, Values, measures
-from harness.run.jobs import FURTHER, MEASURED, MeasureJob
+from harness.run.jobs import MEASURED, MeasureJob
 from harness.run.reading import LOADERS
-from harness.run.stages.inputs import load_prompts, load_responses
+from harness.run.stages.inputs import load_drawn, load_prompts, load_responses
 from harness.store import Store
 
 
 def measure_stage(job: MeasureJob, store: Store, work: Path, tick: Tick) -> Facts:
     shown = [measures.get(name) for name in job.measures]
-    responses = load_responses(job.responses, store)
-    keys = [(row.prompt_id, row.sample) for row in responses]
+    keys = [(row.prompt_id, row.sample) for row in load_responses(job.responses, store)]
     read = {
         reads: _by_prompt(LOADERS[reads]([store.read(ref).path for ref in refs], keys))
         for reads, refs in job.readings.items()
     }
-    further = read_records(store.read(job.responses).path / FURTHER, Response)
-    answered = _answered(load_prompts(job.prompts, store), [*responses, *further])
+    answered = _answered(load_prompts(job.prompts, store), load_drawn(store.read(job.responses).path))
     rows = []
     for number, (name, said) in enumerate(answered.items()):
         tick(number, len(answered))

@@ -19,7 +19,7 @@ from harness.models import chat, tokenizers
 from harness.models.locate import model_folder
 from harness.models.settings import TEACHER_SERVER
 from harness.run.jobs import FURTHER, LEFT_OUT, NAMED_AT_MOST, RESPONSES, WITHOUT, RespondJob
-from harness.run.stages.inputs import load_prompts, tokenizer_of
+from harness.run.stages.inputs import load_drawn, load_prompts, tokenizer_of
 from harness.store import Store
 
 SOME = ".some.jsonl"  # what of a batch arrived before a call of it failed
@@ -33,8 +33,7 @@ def respond_stage(job: RespondJob, store: Store, work: Path, tick: Tick) -> Fact
     tokenizer = tokenizer_of(job.model, folder)
     if (work / RESPONSES).is_file():  # a kill after the last batch, before the artifact was committed
         undone = json.loads((work / UNDONE).read_text()) if (work / UNDONE).is_file() else {}
-        drawn_before = [row for name in (RESPONSES, FURTHER) for row in read_records(work / name, Response)]
-        return _sampled(job, drawn_before, tokenizer, work, undone)
+        return _sampled(job, load_drawn(work), tokenizer, work, undone)
     prompts = load_prompts(job.prompts, store)
     generator = open_generator(job.generator, job.model, folder, tokenizer, job.vllm)
     answers: dict[tuple[int, int], list[Drawn]] = {
@@ -77,7 +76,8 @@ def respond_stage(job: RespondJob, store: Store, work: Path, tick: Tick) -> Fact
     if undone:
         write_atomically(work / UNDONE, json.dumps(undone, ensure_ascii=False) + "\n")
     responses = [_answered(prompts[index], sample, said) for (index, sample), said in kept.items()]
-    write_jsonl(work / FURTHER, [row for row in responses if row.sample >= job.samples])
+    if job.further:
+        write_jsonl(work / FURTHER, [row for row in responses if row.sample >= job.samples])
     write_jsonl(work / RESPONSES, [row for row in responses if row.sample < job.samples])
     return _sampled(job, responses, tokenizer, work, {**generator.versions, **undone})
 

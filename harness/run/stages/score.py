@@ -23,7 +23,7 @@ from harness.serving.settings import ModelServer
 from harness.store import Store
 
 
-def _reader(job: ReadingJob, responses: Sequence[str], store: Store) -> tuple[Path, Any, ReadExamples, LogProbModel]:
+def reader(job: ReadingJob, responses: Sequence[str], store: Store) -> tuple[Path, Any, ReadExamples, LogProbModel]:
     """A frozen model with its folder and tokenizer, and what it is to read."""
     folder = model_folder(job.model, store)
     tokenizer = tokenizer_of(job.model, folder)
@@ -36,18 +36,27 @@ def _reader(job: ReadingJob, responses: Sequence[str], store: Store) -> tuple[Pa
 def score_stage(job: ScoreJob, store: Store, work: Path, tick: Tick) -> Facts:
     if job.model.served is not None:
         return _score_served(job, job.model.served, store, work, tick)
-    folder, _, data, model = _reader(job, job.responses, store)
+    folder, _, data, model = reader(job, job.responses, store)
     sums = sequence_log_probs(model, data.examples, job.precision, job.batch_tokens, tick)
+    require_finite(sums, data, folder)
+    write_scores(work, data, sums)
+    return {**data.facts, "responses": sums.size, "padded": why_padded(model.causal_lm)}
+
+
+def require_finite(sums: NDArray[np.float64], data: ReadExamples, folder: Path) -> None:
+    """Refuse what broken weights say.
+
+    Raises:
+        UserError: naming the first prompt.
+    """
     for key, row in zip(data.keys, sums, strict=True):
         if not np.isfinite(row).all():
             raise UserError(
                 f"the log-probs of prompt {key[0]} under {folder} are {row.tolist()}; its weights are broken"
             )
-    _write_scores(work, data, sums)
-    return {**data.facts, "responses": sums.size, "padded": why_padded(model.causal_lm)}
 
 
-def _write_scores(work: Path, data: ReadExamples, sums: NDArray[np.float64]) -> None:
+def write_scores(work: Path, data: ReadExamples, sums: NDArray[np.float64]) -> None:
     write_jsonl(
         work / SCORES,
         (
@@ -79,14 +88,14 @@ def _score_served(job: ScoreJob, server: ModelServer, store: Store, work: Path, 
                 np.save(file, sums)
             (work / "part.tmp").replace(part)
         parts.append(np.load(part))
-    _write_scores(work, data, np.concatenate(parts))
+    write_scores(work, data, np.concatenate(parts))
     for part in work.glob("part-*.npy"):
         part.unlink()
     return {**data.facts, "responses": sum(part.size for part in parts), "server": server.public_url}
 
 
 def distributions_stage(job: DistributionsJob, store: Store, work: Path, tick: Tick) -> Facts:
-    folder, tokenizer, data, model = _reader(job, [job.responses], store)
+    folder, tokenizer, data, model = reader(job, [job.responses], store)
     vocabulary = chat.vocabulary_size(tokenizer)
     if job.top_k > vocabulary:
         raise UserError(f"top_k = {job.top_k} is more than the vocabulary's {vocabulary} tokens")

@@ -14,6 +14,7 @@ from harness.core.errors import UserError
 from harness.core.records import Verdict, plain, write_jsonl
 from harness.judging.proxies import EMBEDDING, TYPICALITY
 from harness.judging.settings import Judging
+from harness.methods import methods
 from harness.results import folder
 from harness.results.figures import Declared, RunRows, figures
 from harness.results.folder import as_json, declared, declared_in, read_made, write_run
@@ -136,6 +137,7 @@ def test_figures_can_be_made_again_from_a_folder_alone(made: Run) -> None:
     again = figures(declared_in(found), {found.name: read_made(made.folder)})
     for section in Figures.model_fields:
         assert getattr(found, section) == getattr(again, section) or section == "prompt_sets"
+    assert [one.name for one in found.measured][:2] == ["forward_kl", "reverse_kl"] and len(found.measures) > 2 * 5
     assert declared_in(found) == Declared(
         sets={"near": True, "far": False},
         candidates={
@@ -147,6 +149,8 @@ def test_figures_can_be_made_again_from_a_folder_alone(made: Run) -> None:
         judges=["openai:m"],
         parts=["openai:m"],
         contrasts=(("ddpo", "sft"),),
+        measures=found.measured,
+        own_losses={name: methods.get(name).minimises for name in ("sft", "ddpo")},
     )
 
 
@@ -156,6 +160,7 @@ def test_what_a_results_file_declares_is_what_its_road_did(made: Run, tmp_path: 
         ours, theirs = declared_in(read_results(run.folder)), declared(run.road)
         assert (ours.sets, ours.candidates, ours.judges_shown) == (theirs.sets, theirs.candidates, theirs.judges_shown)
         assert [tuple(pair) for pair in theirs.contrasts] == list(ours.contrasts)
+        assert (list(ours.measures), ours.own_losses) == (theirs.measures, theirs.own_losses)
     assert panel.data["judge"] == MAJORITY
     assert [judge["name"] for judge in panel.data["judges"]] == [MAJORITY, MEAN, "openai:m", "openai:n"]
 
