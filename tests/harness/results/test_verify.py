@@ -73,12 +73,13 @@ def test_a_run_as_it_was_made_follows_with_all_its_artifacts(made: Run) -> None:
     assert (found.wrong, found.absent) == ([], [])
     text = "\n".join(found.checked)
     for what in (
-        "9 files of the folder by their sha256",
+        "10 files of the folder by their sha256",
         "8 rows of figures from verdicts.jsonl and responses.jsonl, ",
         "prompts of 2 sets",
         "leaderboard.md from results.json",
         f"{len(made.road.jobs)} artifacts of the store",
         "verdicts.jsonl, responses.jsonl and measures.jsonl from the artifacts",
+        "tokens.json from the artifacts",
         "what 2 rows took, from their artifacts",
     ):
         assert what in text
