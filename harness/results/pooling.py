@@ -91,8 +91,8 @@ def pooled(runs: Sequence[Results], made: Sequence[RunRows], rank_incomplete: bo
             "name": ", ".join(run.name for run in runs),
             "runs": tuple(one for run in runs for one in run.runs),
             "methods": tuple(methods.values()),
-            "costs": mean_costs(runs, names),
             "measured": tuple(measured),
+            "costs": mean_costs(runs, names),
             **dict(found),
             "prompt_sets": tuple(
                 said[entry.name].model_copy(

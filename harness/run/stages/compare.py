@@ -125,7 +125,7 @@ def _require_one_tokenizer(job: CompareJob, tokenizer: Any, data: ReadExamples, 
         teacher = Model.model_validate(store.read(job.distributions).manifest["job"]["model"])
     assert teacher is not None
     theirs = tokenizer_of(teacher, model_folder(teacher, store))
-    if difference := tokenizers.two_tokenizers(tokenizer, theirs, load_prompts(job.prompts, store)):
+    if difference := tokenizers.why_two(tokenizer, theirs, load_prompts(job.prompts, store)):
         raise UserError(
             f"{tokenizer.name_or_path} and {theirs.name_or_path} cannot be compared token by token, as their "
             f"tokenizers differ: {difference}"
