@@ -23,6 +23,14 @@ pytestmark = pytest.mark.anew
 
 
 @pytest.fixture
+def sources(checkpoints: dict[str, Path]) -> Sources:
+    _, made = made_sources()
+    return replace(
+        made, student=found_at(checkpoints["llama"], "s"), teacher=found_at(checkpoints["llama-teacher"], "t")
+    )
+
+
+@pytest.fixture
 def foreign(tmp_path: Path, other_tokenizer: Any) -> FoundModel:
     other_tokenizer.save_pretrained(tmp_path / "foreign")
     return found_at(tmp_path / "foreign", "f")
