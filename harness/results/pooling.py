@@ -18,6 +18,7 @@ from harness.results.costs import mean_costs
 from harness.results.figures import Declared, RunRows, figures
 from harness.results.folder import declared_in, read_made
 from harness.results.reading import read_results
+from harness.results.retention import mean_retention
 from harness.results.schema import MethodFacts, Results
 from harness.run.rows import TEACHER, Kind
 
@@ -82,6 +83,7 @@ def pooled(runs: Sequence[Results], made: Sequence[RunRows], rank_incomplete: bo
             "runs": tuple(one for run in runs for one in run.runs),
             "methods": tuple(methods.values()),
             "costs": mean_costs(runs, names),
+            "retention": mean_retention(runs, names),
             **dict(found),
             "prompt_sets": tuple(
                 said[entry.name].model_copy(update={**dict(entry), **_said_of(left_out[entry.name])})
