@@ -243,6 +243,26 @@ CHANGES: dict[str, tuple[Change, list[list[str]]]] = {
         in_results(lambda r: r["contrasts"].append({**r["contrasts"][0], "first": "sft", "second": "ddpo"})),
         [["contrasts / near, sft, ddpo, openai:m is {", "it is not there"]],
     ),
+    "what was measured": (
+        in_row("measures.jsonl", 0, values={"nll": [9.0, 1]}),
+        [["results.json: measures / nll, near, teacher: value is ", "; from measures.jsonl it is"]],
+    ),
+    "a measure's value": (
+        in_results(lambda r: r["measures"][0].update(value=9.0)),
+        [["measures / forward_kl, near, student (untrained): value is 9; from measures.jsonl"]],
+    ),
+    "what a measure finds better": (
+        in_results(lambda r: r["measure_contrasts"][0].update(better="sft", distinguishable=True)),
+        [["measure_contrasts / forward_kl, near, ddpo, sft: better is sft; from measures.jsonl"]],
+    ),
+    "a loss that is not marked": (
+        in_results(lambda r: r["methods"][0].update(minimises=[])),
+        [["measures / nll, near, sft: own_loss is True; from measures.jsonl it is False"]],
+    ),
+    "a measure that is left out": (
+        in_results(lambda r: r.update(measured=r["measured"][1:])),
+        [["measures / forward_kl, near, sft is {"]],
+    ),
     "facts of a training": (
         in_results(lambda r: r["methods"][0]["facts"].update(steps=30)),
         [["results.json: methods / sft: steps is 30; manifest.json has 3"]],
