@@ -22,12 +22,12 @@ from tests.harness.run.test_fitting import found_at
 pytestmark = pytest.mark.anew
 
 
-@pytest.mark.anew
-def test_a_model_beside_itself_loads_no_tokenizer(
-    sources: Sources, store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tokenizers, "load_tokenizer", lambda *_: pytest.fail("a tokenizer is loaded"))
-    assert said(replace(sources, teacher=sources.student), store) == ""
+@pytest.fixture
+def sources(checkpoints: dict[str, Path]) -> Sources:
+    _, made = made_sources()
+    return replace(
+        made, student=found_at(checkpoints["llama"], "s"), teacher=found_at(checkpoints["llama-teacher"], "t")
+    )
 
 
 @pytest.fixture
