@@ -36,6 +36,7 @@ from harness.prompts import PromptSet
 from harness.prompts.overlap import overlap
 from harness.results.costs import costs_of
 from harness.results.figures import Declared, RunRows, figures
+from harness.results.retention import retention_of
 from harness.results.schema import (
     EvaluationFacts,
     JudgeFacts,
@@ -50,6 +51,7 @@ from harness.results.schema import (
     TrainedFacts,
     TrainingFacts,
 )
+from harness.results.tokens import TOKENS_SCHEMA, Compared, TokenViews, as_compact_json, token_views
 from harness.run.evaluating import Evaluation
 from harness.run.jobs import LEFT_OUT, MEASURED, RESPONSES, VERDICTS, PruneJob, RespondJob
 from harness.run.road import Road, run_digest
@@ -60,6 +62,7 @@ from harness.store import Store
 RESULTS, CONFIG, BOARD = "results.json", "config.yaml", "leaderboard.md"
 P = TypeVar("P", bound=Record)
 RUN_PROMPTS, RUN_RESPONSES, RUN_MEASURED, CURVES = "prompts.jsonl", "responses.jsonl", "measures.jsonl", "metrics"
+RUN_TOKENS = "tokens.json"
 
 
 def as_file_name(model: str) -> str:
@@ -200,8 +203,9 @@ def collect(road: Road, store: Store, command: str) -> tuple[Results, RunRows]:
             for entry in road.entries
             for ref in [road.trainings[entry.name]]
         ),
-        costs=costs_of(road, manifests),
         measured=tuple(measures_of(road)),
+        costs=costs_of(road, manifests),
+        retention=retention_of(road, store),
         **{
             **dict(found),
             "prompt_sets": tuple(SetFacts(**dict(e), **_set_facts(road, e.name, store)) for e in found.prompt_sets),
@@ -302,8 +306,32 @@ def write_run(out: Path, road: Road, store: Store, results: Results, made: RunRo
     write_jsonl(out / RUN_RESPONSES, made.responses)
     write_jsonl(out / VERDICTS, made.verdicts)
     write_jsonl(out / RUN_MEASURED, made.measured)
+    write_atomically(out / RUN_TOKENS, as_compact_json(_token_views(road, store)))
     write_atomically(out / RESULTS, as_json(results))
     write_atomically(out / BOARD, board)
+
+
+def _token_views(road: Road, store: Store) -> TokenViews:
+    compared, prompts = [], {}
+    for evaluation in road.evaluations:
+        left_out = left_out_of(road, evaluation.prompt_set, store)
+        prompts[evaluation.name] = [one.id for one in evaluation.prompt_set.prompts if one.id not in left_out]
+        for candidate in evaluation.candidates:
+            for reads, ref in candidate.tokens.items():
+                writer = TEACHER if reads == "teacher_tokens" else candidate.name
+                compared.append(Compared(evaluation.name, candidate.name, writer, store.read(ref).path))
+    return token_views(compared, prompts, road.config.eval_sampling.max_new_tokens)
+
+
+def read_tokens(folder: Path) -> TokenViews:
+    """What a run's folder has to show token by token: nothing where an older version did not.
+
+    Raises:
+        UserError: it is damaged, or of another version.
+    """
+    if not (folder / RUN_TOKENS).is_file():
+        return TokenViews()
+    return read_part(folder, RUN_TOKENS, "token views", TokenViews, TOKENS_SCHEMA)
 
 
 def read_made(folder: Path) -> RunRows:

@@ -11,15 +11,25 @@ from pydantic import Field, JsonValue
 from harness.core.files import file_sha256
 from harness.core.records import Partial, Record
 from harness.models.hub import hub_origin
-from harness.results.folder import BOARD, CONFIG, CURVES, RESULTS, RUN_MEASURED, RUN_PROMPTS, RUN_RESPONSES, read_part
+from harness.results.folder import (
+    BOARD,
+    CONFIG,
+    CURVES,
+    RESULTS,
+    RUN_MEASURED,
+    RUN_PROMPTS,
+    RUN_RESPONSES,
+    RUN_TOKENS,
+    read_part,
+)
 from harness.results.schema import Results
 from harness.run.jobs import VERDICTS, TrainJob
 from harness.run.road import TEACHER_SEED, Road
 from harness.store import MANIFEST, Store
 
 MANIFEST_SCHEMA = 1
-FILES = (RESULTS, VERDICTS, RUN_RESPONSES, RUN_PROMPTS, RUN_MEASURED, CONFIG, BOARD)
-LATER = (RUN_MEASURED,)  # that older versions did not write
+FILES = (RESULTS, VERDICTS, RUN_RESPONSES, RUN_PROMPTS, RUN_MEASURED, RUN_TOKENS, CONFIG, BOARD)
+LATER = (RUN_MEASURED, RUN_TOKENS)  # that older versions did not write
 
 
 class FileFacts(Record):

@@ -41,15 +41,20 @@ from harness.results.folder import (
     RUN_MEASURED,
     RUN_PROMPTS,
     RUN_RESPONSES,
+    RUN_TOKENS,
     declared_in,
     lengths_in,
     read_made,
+    read_tokens,
 )
 from harness.results.manifest import Manifest, Stage, changed_files, from_results, read_manifest, sums
 from harness.results.reading import is_older, read_results
+from harness.results.retention import said
 from harness.results.schema import CostFacts, Figures, Results
-from harness.run.jobs import LEFT_OUT, MEASURED, RESPONSES, VERDICTS, JudgeJob, MeasureJob, job_from
-from harness.run.rows import TEACHER
+from harness.results.tokens import Compared, token_views
+from harness.run.jobs import LEFT_OUT, MEASURED, RESPONSES, VERDICTS, Job, JudgeJob, MeasureJob, RetentionJob, job_from
+from harness.run.measuring import TOKENS_READ
+from harness.run.rows import TEACHER, UNTRAINED
 from harness.store import MANIFEST, Store
 
 # what stands in a row, a contrast or a length control that says which one it is
@@ -284,6 +289,11 @@ def _artifacts(
             f"{VERDICTS}, {RUN_RESPONSES} and {RUN_MEASURED}" if results.measured else f"{VERDICTS} and {RUN_RESPONSES}"
         )
         found.add(f"{rows} from the artifacts", _rows(folder, results, whole, every, store))
+        if every and all((folder / name).is_file() for name in (RUN_TOKENS, RUN_PROMPTS)):
+            jobs = [job_from(store.read(stage.ref).manifest["job"]) for stage in whole]
+            found.add(f"{RUN_TOKENS} from the artifacts", _tokens(folder, results, jobs, store))
+    if results.retention:
+        found.add("what models still can, from their artifacts", _retention(results, whole, store))
     if results.costs and (again := _costs_again(results, whole, store)):
         found.add(f"what {len(again)} rows took, from their artifacts", _costs(results, again))
 
@@ -308,6 +318,22 @@ def _artifact(stage: Stage, store: Store) -> Iterator[str]:
         yield f"{where}: {', '.join(changed)} of the artifact are not those of {MANIFEST}"
     if ref != stage.ref:
         yield f"{where}: its key does not follow from its job (changed, or of another version)"
+
+
+def _retention(results: Results, stages: Sequence[Stage], store: Store) -> Iterator[str]:
+    """What models still can is what the artifacts that are here say."""
+    pair, kinds = results.pair.weights, {one.method: one.kind for one in results.retention}
+    whose = {TEACHER: pair.get("teacher"), UNTRAINED: pair.get("student")}
+    whose |= {one.name: one.artifact for one in results.methods}
+    for stage in stages:
+        artifact = store.read(stage.ref)
+        job = job_from(artifact.manifest["job"])
+        if not isinstance(job, RetentionJob):
+            continue
+        for row in (row for row, weights in whose.items() if weights == job.model.weights):
+            was = [one for one in results.retention if one.method == row]
+            if was != said(row, kinds.get(row, "method"), artifact.path):
+                yield f"{RESULTS}: what {row} still can is not what its artifact {stage.ref} says"
 
 
 def _costs_again(results: Results, stages: Sequence[Stage], store: Store) -> tuple[CostFacts, ...]:
@@ -375,6 +401,32 @@ def _rows(folder: Path, results: Results, stages: Sequence[Stage], every: bool, 
         if expected.get(key) != told.get(key):
             yield f"{RUN_RESPONSES}: what {key[2]} answered to {key[1]} of {key[0]} is not what its artifact holds"
     yield from _measured(folder, results, measurings, answers, left_out, every, store)
+
+
+def _tokens(folder: Path, results: Results, jobs: Sequence[Job], store: Store) -> Iterator[str]:
+    """tokens.json again, of all of the run's measurings and comparisons."""
+    left_out = {(entry.name, name) for entry in results.prompt_sets for name in entry.left_out}
+    prompts: dict[str, list[str]] = {entry.name: [] for entry in results.prompt_sets}
+    for row in read_records(folder / RUN_PROMPTS, RunPrompt):
+        if (row.prompt_set, row.id) not in left_out:
+            prompts[row.prompt_set].append(row.id)
+    readings = {
+        (judging.prompt_set, judging.candidate_name): job.readings
+        for job in jobs
+        if isinstance(job, MeasureJob) and not job.of_teacher
+        for judging in jobs
+        if isinstance(judging, JudgeJob) and judging.candidate == job.responses
+    }
+    compared = [
+        Compared(prompt_set, name, TEACHER if reads == "teacher_tokens" else name, store.path(ref))
+        for prompt_set in prompts
+        for name in declared_in(results).candidates
+        for reads in TOKENS_READ
+        for ref in readings.get((prompt_set, name), {}).get(reads, ())
+    ]
+    longest = results.evaluation.sampling.max_new_tokens
+    if read_tokens(folder) != token_views(compared, prompts, longest):
+        yield f"{RUN_TOKENS}: it is not what the comparisons of the artifacts say"
 
 
 def _measured(

@@ -163,11 +163,12 @@ def _rendered(found: FoundModel, prompts: PromptSet, store: Store) -> Rendered |
         "made by": [job.ref for job in found.conversions],
         "prompts": prompts.digest,
     }
-    kept = store.recall("rendered", key, lambda: rendered(tokenizer_in(found, place), prompts.prompts).model_dump())
+    kept = store.recall("rendered", key, lambda: rendered(tokenizer_there(found, place), prompts.prompts).model_dump())
     return Rendered.model_validate(kept)
 
 
 def libraries() -> dict[str, Any]:
+    """What else the ids of a text follow from."""
     return {"version": VERSION, "libraries": [version(name) for name in ("transformers", "tokenizers")]}
 
 
@@ -177,7 +178,7 @@ def _refusal(found: FoundModel, place: Path, judge: str, asked: Sequence[Sequenc
     def find_out() -> str:
         from harness.models.chat import encode_chat
 
-        tokenizer = tokenizer_in(found, place)
+        tokenizer = tokenizer_there(found, place)
         for messages in asked:
             try:
                 encode_chat(tokenizer, messages)
@@ -202,7 +203,8 @@ def tokenizer_at(found: FoundModel, store: Store) -> Path | None:
     return tokenizer_at(found.base, store) if found.base else None
 
 
-def tokenizer_in(found: FoundModel, place: Path) -> Any:
+def tokenizer_there(found: FoundModel, place: Path) -> Any:
+    """Of a model, in such a place."""
     from harness.models.convert import gguf_tokenizer
     from harness.models.tokenizers import load_tokenizer
 

@@ -25,6 +25,7 @@ FILES = {
     "responses.jsonl",
     "prompts.jsonl",
     "measures.jsonl",
+    "tokens.json",
     "config.yaml",
     "leaderboard.md",
 }

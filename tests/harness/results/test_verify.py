@@ -73,12 +73,13 @@ def test_a_run_as_it_was_made_follows_with_all_its_artifacts(made: Run) -> None:
     assert (found.wrong, found.absent) == ([], [])
     text = "\n".join(found.checked)
     for what in (
-        "9 files of the folder by their sha256",
+        "10 files of the folder by their sha256",
         "8 rows of figures from verdicts.jsonl and responses.jsonl, ",
         "prompts of 2 sets",
         "leaderboard.md from results.json",
         f"{len(made.road.jobs)} artifacts of the store",
         "verdicts.jsonl, responses.jsonl and measures.jsonl from the artifacts",
+        "tokens.json from the artifacts",
         "what 2 rows took, from their artifacts",
     ):
         assert what in text
@@ -241,6 +242,26 @@ CHANGES: dict[str, tuple[Change, list[list[str]]]] = {
     "a contrast that is made up": (
         in_results(lambda r: r["contrasts"].append({**r["contrasts"][0], "first": "sft", "second": "ddpo"})),
         [["contrasts / near, sft, ddpo, openai:m is {", "it is not there"]],
+    ),
+    "what was measured": (
+        in_row("measures.jsonl", 0, values={"nll": [9.0, 1]}),
+        [["results.json: measures / nll, near, teacher: value is ", "; from measures.jsonl it is"]],
+    ),
+    "a measure's value": (
+        in_results(lambda r: r["measures"][0].update(value=9.0)),
+        [["measures / forward_kl, near, student (untrained): value is 9; from measures.jsonl"]],
+    ),
+    "what a measure finds better": (
+        in_results(lambda r: r["measure_contrasts"][0].update(better="sft", distinguishable=True)),
+        [["measure_contrasts / forward_kl, near, ddpo, sft: better is sft; from measures.jsonl"]],
+    ),
+    "a loss that is not marked": (
+        in_results(lambda r: r["methods"][0].update(minimises=[])),
+        [["measures / nll, near, sft: own_loss is True; from measures.jsonl it is False"]],
+    ),
+    "a measure that is left out": (
+        in_results(lambda r: r.update(measured=r["measured"][1:])),
+        [["measures / forward_kl, near, sft is {"]],
     ),
     "facts of a training": (
         in_results(lambda r: r["methods"][0]["facts"].update(steps=30)),
