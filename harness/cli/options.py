@@ -154,6 +154,11 @@ class RunRequest(Options):
     ] = None
     template: Template = None
     max_cost: MaxCost = None
+    measures: Annotated[
+        str | None,
+        typer.Option(metavar="NAME,NAME", help="What is measured without a judge; see `list measures`. Default: all."),
+        Sets("measures", several=True),
+    ] = None
     controls: Annotated[
         str | None,
         typer.Option(help="none, basic or full: rows that a method's claim travels with."),

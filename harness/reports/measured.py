@@ -17,6 +17,8 @@ from harness.results.schema import (
 )
 from harness.run.rows import TEACHER
 
+GROUPS: tuple[Group, ...] = ("fidelity", "text")
+
 
 @dataclass(frozen=True)
 class Measured:

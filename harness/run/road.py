@@ -26,6 +26,7 @@ from harness.models.shapes import Shape
 from harness.models.specs import Pair
 from harness.prompts import PromptSet
 from harness.run.checks import check
+from harness.run.comparable import why_not
 from harness.run.evaluating import Evaluating, Evaluation
 from harness.run.jobs import (
     Job,
@@ -75,14 +76,19 @@ def build_road(config: Config, store: Store, download: bool) -> Road:
         UserError: anything wrong with names, files or settings; nothing has been computed or written then.
         MissingModelError: all models that are missing, named together.
     """
-    sources = find(config, store, download=False)
+    sources = _found(config, store, download=False)
     check(config, sources, store, to_be_asked=download)
     if download and sources.absent:
         raise sources.absent
     if download and sources.incomplete:  # gigabytes are fetched for nothing that would be refused
-        sources = find(config, store, download=True)
+        sources = _found(config, store, download=True)
         check(config, sources, store, to_be_asked=True)
     return lay(config, sources)
+
+
+def _found(config: Config, store: Store, download: bool) -> Sources:
+    sources = find(config, store, download)
+    return replace(sources, incomparable=why_not(config, sources, store))
 
 
 def lay(config: Config, sources: Sources) -> Road:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from harness.results.figures import RANKABLE_PROMPTS
@@ -136,6 +136,7 @@ def make_run(n: int = 32, proxy: bool = True) -> dict[str, Any]:
                 "controls": "",
                 "token_matched": False,
                 "why": "",
+                "minimises": [],
                 "settings": {**TRAINING, "start": "student", "learning_rate": 2e-4, "epochs": 3, "batch_size": 16},
                 "artifact": "train/1",
                 "facts": {"steps": 120, "tokens": 98765},
@@ -146,6 +147,7 @@ def make_run(n: int = 32, proxy: bool = True) -> dict[str, Any]:
                 "controls": "",
                 "token_matched": False,
                 "why": "",
+                "minimises": [],
                 "settings": {**TRAINING, "beta_reference": 0.1, "beta_teacher": 0.05, "teacher_margin": "own"},
                 "artifact": "train/2",
                 "facts": {"steps": 160, "tokens": 123456},
@@ -156,6 +158,7 @@ def make_run(n: int = 32, proxy: bool = True) -> dict[str, Any]:
                 "controls": "dadpo",
                 "token_matched": False,
                 "why": "the larger beta alone",
+                "minimises": [],
                 "settings": {**TRAINING, "beta": 0.15},
                 "artifact": "train/3",
                 "facts": {"steps": 161, "tokens": 123457},
@@ -166,6 +169,7 @@ def make_run(n: int = 32, proxy: bool = True) -> dict[str, Any]:
         "agreement": [],
         "contrasts": [],
         "length": [],
+        **{name: [] for name in ("measures", "measure_contrasts", "disagreements", "measured", "costs", "retention")},
         "config": {
             "student": "small",
             "teacher": "large",
@@ -398,3 +402,41 @@ def retention(method: str, kind: str, task: str = "sums", **values: Any) -> dict
         "higher_is_better": True,
         **values,
     }
+
+
+def token_data(texts: Sequence[str] = ("Once", " upon", " a", " time", ".\n", "The", " end")) -> dict[str, Any]:
+    """What a run keeps token by token: every text is a token of every response."""
+    methods = ("kd", "dadpo")
+    kl = {
+        name: [round(0.013 * 2.1**place + shift, 4) for place in range(len(texts))]
+        for shift, name in enumerate(methods)
+    }
+    views = [
+        {"prompt_set": name, "prompt_id": key, "sample": 0, "writer": "teacher", "pieces": list(texts), "kl": kl}
+        for name in ("near", "far")
+        for key in ("p0", "p1")
+    ]
+    views += [{**views[0], "writer": name, "kl": {name: kl[name]}} for name in methods]
+    who = [("kd", "teacher"), ("dadpo", "teacher"), ("kd", "kd")]
+    positions = [
+        {"prompt_set": "near", "method": method, "writer": writer, "kl": kl[method], "n": [9] * len(texts)}
+        for method, writer in who
+    ]
+    departures = [
+        {
+            "prompt_set": "near",
+            "method": method,
+            "writer": writer,
+            "prompt_id": "p1",
+            "sample": 0,
+            "position": place,
+            "kl": 5.5 - place,
+            "before": "".join(texts[:place]),
+            "token": texts[place],
+            "teacher_top": texts[0],
+            "student_top": texts[-1],
+        }
+        for method, writer in who
+        for place in range(min(3, len(texts)))
+    ]
+    return {"views": views, "positions": positions, "departures": departures}

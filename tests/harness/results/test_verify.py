@@ -73,12 +73,13 @@ def test_a_run_as_it_was_made_follows_with_all_its_artifacts(made: Run) -> None:
     assert (found.wrong, found.absent) == ([], [])
     text = "\n".join(found.checked)
     for what in (
-        "8 files of the folder by their sha256",
-        "8 rows of figures from verdicts.jsonl and responses.jsonl",
+        "10 files of the folder by their sha256",
+        "8 rows of figures from verdicts.jsonl and responses.jsonl, ",
         "prompts of 2 sets",
         "leaderboard.md from results.json",
         f"{len(made.road.jobs)} artifacts of the store",
-        "verdicts.jsonl and responses.jsonl from the artifacts",
+        "verdicts.jsonl, responses.jsonl and measures.jsonl from the artifacts",
+        "tokens.json from the artifacts",
         "what 2 rows took, from their artifacts",
     ):
         assert what in text
@@ -242,6 +243,26 @@ CHANGES: dict[str, tuple[Change, list[list[str]]]] = {
         in_results(lambda r: r["contrasts"].append({**r["contrasts"][0], "first": "sft", "second": "ddpo"})),
         [["contrasts / near, sft, ddpo, openai:m is {", "it is not there"]],
     ),
+    "what was measured": (
+        in_row("measures.jsonl", 0, values={"nll": [9.0, 1]}),
+        [["results.json: measures / nll, near, teacher: value is ", "; from measures.jsonl it is"]],
+    ),
+    "a measure's value": (
+        in_results(lambda r: r["measures"][0].update(value=9.0)),
+        [["measures / forward_kl, near, student (untrained): value is 9; from measures.jsonl"]],
+    ),
+    "what a measure finds better": (
+        in_results(lambda r: r["measure_contrasts"][0].update(better="sft", distinguishable=True)),
+        [["measure_contrasts / forward_kl, near, ddpo, sft: better is sft; from measures.jsonl"]],
+    ),
+    "a loss that is not marked": (
+        in_results(lambda r: r["methods"][0].update(minimises=[])),
+        [["measures / nll, near, sft: own_loss is True; from measures.jsonl it is False"]],
+    ),
+    "a measure that is left out": (
+        in_results(lambda r: r.update(measured=r["measured"][1:])),
+        [["measures / forward_kl, near, sft is {"]],
+    ),
     "facts of a training": (
         in_results(lambda r: r["methods"][0]["facts"].update(steps=30)),
         [["results.json: methods / sft: steps is 30; manifest.json has 3"]],
@@ -308,7 +329,7 @@ def test_what_was_changed_in_a_folder_is_named(
     ("change", "said"),
     [
         (lambda m: m.update(name="another"), ["manifest.json: name is another; results.json has small-seed0-"]),
-        (lambda m: m.update(seconds=9.0), ["manifest.json: seconds is 9; of its stages it is 39"]),
+        (lambda m: m.update(seconds=9.0), ["manifest.json: seconds is 9; of its stages it is "]),
         (lambda m: m.update(cost=9.0), ["manifest.json: cost is 9; of its stages it is None"]),
         (lambda m: m["prompts"].update(near="0"), ["manifest.json: prompts.near is 0; results.json has"]),
         (lambda m: m["files"].pop("config.yaml"), ["manifest.json does not vouch for config.yaml"]),
