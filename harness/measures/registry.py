@@ -9,7 +9,7 @@ from harness.core.errors import UserError
 from harness.core.registry import Registry
 from harness.measures.measure import READS, Measure
 
-APART = ("encoder", "measure", "registry", "settings")  # files that hold none
+APART = ("encoder", "measure", "registry", "settings", "tasks")  # files that hold none
 
 
 class MeasureRegistry(Registry[Measure]):

@@ -7,7 +7,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -18,16 +18,17 @@ from markupsafe import Markup
 
 from harness.core import escape
 from harness.core.records import RunPrompt, RunResponse, Verdict, read_jsonl, read_records
-from harness.reports import charts, tables
+from harness.reports import charts, tables, tokens
 from harness.reports import measured as m
 from harness.reports.cells import disagreement_words, facts, warnings
 from harness.reports.charts import Deciding, Metrics
 from harness.reports.panels import Panel, panels
 from harness.reports.quality import quality
 from harness.reports.tables import Table
-from harness.results.folder import CONFIG, CURVES, RUN_PROMPTS, RUN_RESPONSES
+from harness.results.folder import CONFIG, CURVES, RUN_PROMPTS, RUN_RESPONSES, read_tokens
 from harness.results.reading import read_results
 from harness.results.schema import Results, SetFacts
+from harness.results.tokens import TokenViews
 from harness.run.jobs import VERDICTS
 from harness.run.rows import TEACHER
 from harness.statistics.agreement import both_orders
@@ -45,6 +46,7 @@ class ReportData:
     prompts: Sequence[RunPrompt] | None = None
     responses: Sequence[RunResponse] | None = None
     config: str | None = None
+    tokens: TokenViews = field(default_factory=TokenViews)
 
 
 def read_run(folder: Path) -> ReportData:
@@ -62,6 +64,7 @@ def read_run(folder: Path) -> ReportData:
         prompts=read_records(prompts, RunPrompt) if prompts.is_file() else None,
         responses=read_records(responses, RunResponse) if responses.is_file() else None,
         config=config.read_text(encoding="utf-8") if config.is_file() else None,
+        tokens=read_tokens(folder),
     )
 
 
@@ -81,8 +84,8 @@ def report_html(run: ReportData) -> str:
         config=run.config,
         without=[name for name, part in (("prompts", run.prompts), ("responses", run.responses)) if part is None],
         island=_island(run, prompts, deciding),
-        tokens=None,
-        positions=[],
+        tokens=tokens.token_island(results, run.tokens),
+        positions=tokens.positions(results, run.tokens),
         quality=quality(results),
     )
 

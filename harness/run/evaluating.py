@@ -187,7 +187,10 @@ class Evaluating:
         return self.laid.add(job)
 
     def alone(self, measure: Measure, responses: Ref, who: str) -> Ref:
-        """What a measure is read from that needs no other model's responses; the teacher's pass is shared."""
+        """What a measure is read from that needs no other model's responses: the responses themselves, or what a model
+        says of them; the teacher's pass is shared."""
+        if measure.reads == "responses":
+            return responses
         if measure.reads == "log_probs" and measure.model is None and responses in self.read:
             return self.read[responses]
         model = self.sources.measuring[measure.name] if measure.model else self.teacher

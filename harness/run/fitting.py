@@ -74,7 +74,7 @@ def unaskable(sources: Sources, store: Store) -> Iterator[str]:
     prompts = reversed(sources.evaluation_prompts)
     kinds = {(bool(prompt.reference), len(prompt.messages), len(prompt.turns)): prompt for prompt in prompts}
     for judge, found in sources.judges:
-        place = _tokenizer_at(found, store) if found else None
+        place = tokenizer_at(found, store) if found else None
         if found is None or place is None:
             continue
         try:
@@ -154,20 +154,21 @@ def _too_large(
 # ---- what is found out once
 def _rendered(found: FoundModel, prompts: PromptSet, store: Store) -> Rendered | None:
     """None where the model's tokenizer is not here yet."""
-    place = _tokenizer_at(found, store)
+    place = tokenizer_at(found, store)
     if place is None:
         return None
     key = {
-        **_libraries(),
+        **libraries(),
         **found.here.in_key,
         "made by": [job.ref for job in found.conversions],
         "prompts": prompts.digest,
     }
-    kept = store.recall("rendered", key, lambda: rendered(_tokenizer(found, place), prompts.prompts).model_dump())
+    kept = store.recall("rendered", key, lambda: rendered(tokenizer_there(found, place), prompts.prompts).model_dump())
     return Rendered.model_validate(kept)
 
 
-def _libraries() -> dict[str, Any]:
+def libraries() -> dict[str, Any]:
+    """What else the ids of a text follow from."""
     return {"version": VERSION, "libraries": [version(name) for name in ("transformers", "tokenizers")]}
 
 
@@ -177,7 +178,7 @@ def _refusal(found: FoundModel, place: Path, judge: str, asked: Sequence[Sequenc
     def find_out() -> str:
         from harness.models.chat import encode_chat
 
-        tokenizer = _tokenizer(found, place)
+        tokenizer = tokenizer_there(found, place)
         for messages in asked:
             try:
                 encode_chat(tokenizer, messages)
@@ -188,21 +189,22 @@ def _refusal(found: FoundModel, place: Path, judge: str, asked: Sequence[Sequenc
     if not asked:
         return ""
     said = [[(message.role, message.content) for message in messages] for messages in asked]
-    why: str = store.recall("asked", {**_libraries(), "judge": judge, "asked": said}, find_out)
+    why: str = store.recall("asked", {**libraries(), "judge": judge, "asked": said}, find_out)
     return why
 
 
-def _tokenizer_at(found: FoundModel, store: Store) -> Path | None:
+def tokenizer_at(found: FoundModel, store: Store) -> Path | None:
     """A folder with the model's tokenizer, or the GGUF file that it is in. An adapter may leave it to its base."""
     if found.conversion is not None and store.has(found.conversion.ref):
         return store.path(found.conversion.ref)
     place = Path(str(found.here.path))
     if place.is_file() or has_tokenizer(place):
         return place
-    return _tokenizer_at(found.base, store) if found.base else None
+    return tokenizer_at(found.base, store) if found.base else None
 
 
-def _tokenizer(found: FoundModel, place: Path) -> Any:
+def tokenizer_there(found: FoundModel, place: Path) -> Any:
+    """Of a model, in such a place."""
     from harness.models.convert import gguf_tokenizer
     from harness.models.tokenizers import load_tokenizer
 

@@ -11,7 +11,7 @@ from harness.prompts import PromptSet
 
 # what needs both models' distributions over one tokenizer's tokens
 TOKENS_READ = ("teacher_tokens", "own_tokens")
-SEVERAL_TURNS = "its prompts have several turns, and what is measured is measured of single answers"
+SEVERAL_TURNS = "its prompts have several turns, and what models say of tokens is measured in single answers"
 
 
 @dataclass(frozen=True)
@@ -45,11 +45,13 @@ _PLACE = {
 
 def shown(config: Config, found: PromptSet, incomparable: str) -> Shown:
     """What is measured on a set. incomparable: why student and teacher cannot be compared token by token."""
-    asked = wanted(config)
-    if any(prompt.turns for prompt in found.prompts):
-        return Shown((), SEVERAL_TURNS if asked else "")
-    kept = tuple(measure for measure in asked if not (incomparable and measure.reads in TOKENS_READ))
-    return Shown(kept, incomparable if len(kept) < len(asked) else "")
+    asked, several = wanted(config), any(prompt.turns for prompt in found.prompts)
+    kept = tuple(
+        measure
+        for measure in asked
+        if not (several and measure.reads != "responses") and not (incomparable and measure.reads in TOKENS_READ)
+    )
+    return Shown(kept, (SEVERAL_TURNS if several else incomparable) if len(kept) < len(asked) else "")
 
 
 def compared(config: Config, incomparable: str) -> bool:
@@ -70,7 +72,7 @@ def unmeasurable(config: Config, evaluation: Sequence[PromptSet], incomparable: 
             )
         elif incomparable and measure.reads in TOKENS_READ:
             yield f"measures: '{name}' cannot be measured: {incomparable}"
-    if config.measures:
-        for found in evaluation:
-            if any(prompt.turns for prompt in found.prompts):
-                yield f"measures: nothing can be measured on '{found.name}': {SEVERAL_TURNS}"
+    of_tokens = [name for name in config.measures or () if measures.get(name).reads != "responses"]
+    for found in evaluation:
+        if of_tokens and any(prompt.turns for prompt in found.prompts):
+            yield f"measures: '{of_tokens[0]}' cannot be measured on '{found.name}': {SEVERAL_TURNS}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from harness.results.figures import RANKABLE_PROMPTS
@@ -275,6 +275,7 @@ def measure_facts(name: str, **values: Any) -> dict[str, Any]:
     """A measure as results have it."""
     (_, head, group, unit, better, _, _) = next(one for one in MEASURES if one[0] == name)
     said = {"name": name, "head": head, "group": group, "unit": unit, "better": better, "bound": "exact"}
+    said["digest"] = f"digest of {name}"
     return {**said, "summary": f"what {head} is", "misses": f"what {head} does not see", **values}
 
 
@@ -402,3 +403,49 @@ def retention(method: str, kind: str, task: str = "sums", **values: Any) -> dict
         "higher_is_better": True,
         **values,
     }
+
+
+def token_views(texts: Sequence[str] = ("Once", " upon", " a", " time", ".\n", "The", " end")) -> dict[str, Any]:
+    """What a run keeps token by token: every text is a token of every response."""
+    methods = ("kd", "dadpo")
+    kl = {
+        name: [round(0.013 * 2.1**place + shift, 4) for place in range(len(texts))]
+        for shift, name in enumerate(methods)
+    }
+    response = {"sample": 0, "tokens": len(texts), "pieces": list(texts)}
+    views = [
+        {"prompt_set": name, "prompt_id": key, "writer": "teacher", **response, "kl": kl}
+        for name in ("near", "far")
+        for key in ("p0", "p1")
+    ]
+    views += [{**views[0], "writer": name, "kl": {name: kl[name]}} for name in methods]
+    who = [("kd", "teacher"), ("dadpo", "teacher"), ("kd", "kd")]
+    positions = [
+        {
+            "prompt_set": "near",
+            "method": method,
+            "writer": writer,
+            "width": 1,
+            "total": [9 * value for value in kl[method]],
+            "count": [9] * len(texts),
+        }
+        for method, writer in who
+    ]
+    departures = [
+        {
+            "prompt_set": "near",
+            "method": method,
+            "writer": writer,
+            "prompt_id": "p1",
+            "sample": 0,
+            "position": place,
+            "kl": 5.5 - place,
+            "before": "".join(texts[:place]),
+            "token": texts[place],
+            "teacher_top": texts[0],
+            "student_top": texts[-1],
+        }
+        for method, writer in who
+        for place in range(min(3, len(texts)))
+    ]
+    return {"views": views, "positions": positions, "departures": departures}

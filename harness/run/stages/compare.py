@@ -120,12 +120,19 @@ def _require_one_tokenizer(job: CompareJob, tokenizer: Any, data: ReadExamples, 
     Raises:
         UserError: saying what differs.
     """
-    if job.teacher is not None:
-        theirs = tokenizer_of(job.teacher, model_folder(job.teacher, store))
-        tokenizers.require_one_tokenizer(tokenizer, theirs, load_prompts(job.prompts, store))
+    teacher = job.teacher
+    if job.distributions is not None:
+        teacher = Model.model_validate(store.read(job.distributions).manifest["job"]["model"])
+    assert teacher is not None
+    theirs = tokenizer_of(teacher, model_folder(teacher, store))
+    if difference := tokenizers.why_two(tokenizer, theirs, load_prompts(job.prompts, store)):
+        raise UserError(
+            f"{tokenizer.name_or_path} and {theirs.name_or_path} cannot be compared token by token, as their "
+            f"tokenizers differ: {difference}"
+        )
     if data.retokenised:
         raise UserError(
-            f"{job.responses} is of another tokenizer than {tokenizer.name_or_path}, and cannot be compared"
+            f"{job.responses} has ids of another tokenizer than {tokenizer.name_or_path}, and cannot be compared"
         )
 
 

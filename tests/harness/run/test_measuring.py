@@ -63,9 +63,11 @@ def test_without_a_common_tokenizer_texts_are_measured_and_the_board_says_why() 
     assert compared(config(), "") and not compared(config(), WHY) and not compared(config(measures=["length"]), "")
 
 
-def test_answers_to_several_turns_are_not_measured() -> None:
-    assert shown(config(), turned(), "") == shown(config(), turned(), WHY)
-    assert shown(config(), turned(), "").unmeasured == SEVERAL_TURNS and not shown(config(), turned(), "").measures
+def test_of_answers_to_several_turns_the_texts_are_measured() -> None:
+    found = shown(config(), turned(), "")
+    assert found == shown(config(), turned(), WHY)
+    assert found.unmeasured == SEVERAL_TURNS and {measure.reads for measure in found.measures} == {"responses"}
+    assert shown(config(measures=["length"]), turned(), "").unmeasured == ""
     assert shown(config(measures=[]), turned(), "").unmeasured == ""
 
 
@@ -82,6 +84,7 @@ def test_what_cannot_be_measured_is_refused_where_it_is_named() -> None:
     assert said(measures=["embedding"]) == [
         "measures: 'embedding' is no measure of its own, a judge reads it; leave it out"
     ]
-    assert said(measures=["length"], found=turned()) == [
-        f"measures: nothing can be measured on 'near': {SEVERAL_TURNS}"
+    assert said(measures=["length"], found=turned()) == []
+    assert said(measures=["length", "margin_accuracy"], found=turned()) == [
+        f"measures: 'margin_accuracy' cannot be measured on 'near': {SEVERAL_TURNS}"
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,13 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from harness.core.errors import UserError
+from harness.core.records import Response
+from harness.logprobs.model import LogProbModel
 from harness.models.reference import Model
 from harness.models.tokenizers import load_tokenizer
 from harness.run.jobs import DEPARTURES, PIECES, SCORES, STATES, TOKENS
+from harness.run.stages import score
+from harness.serving.settings import ModelServer
 from harness.store import Store
 from tests.conftest import tiny_model
 from tests.harness.making import (
@@ -39,6 +43,7 @@ from tests.harness.making import (
     states_job,
     stock,
 )
+from tests.serving import Call, Reply, Server, prompt_logprobs
 
 # of other lengths, and in another order than the prompts; 2 ends a turn
 ROWS: Rows = {"p2": [8, 9, 10, 300, 2], "p0": [5, 6, 2], "p1": [7, 2], "p3": [400, 401, 402, 403, 404, 405, 2]}
@@ -145,8 +150,6 @@ def test_stored_states_add_no_forward_pass_of_the_teacher(
     assert stored.shape == (COUNT, 48) and stored.dtype == torch.float32
     assert store.read(states).facts["states"] is True
     read: list[int] = []
-    from harness.logprobs.model import LogProbModel
-
     hidden = LogProbModel.hidden
     monkeypatch.setattr(
         LogProbModel, "hidden", lambda self, batch: (read.append(len(self.head[0])), hidden(self, batch))[1]
@@ -194,8 +197,6 @@ def test_embeddings_that_are_padded_otherwise_are_compared_on_the_tokenizer_s_id
 def test_the_text_of_every_token(store: Store, student: Model, teacher: Model, prompts: str, tokenizer: Any) -> None:
     said = "Why, it’s 7 o’clock 🙂!"
     ids = [*tokenizer(said, add_special_tokens=False).input_ids, 2]
-    from harness.core.records import Response
-
     own = put(store, "b", [Response(prompt_id="p0", token_ids=tuple(ids), text=said, finish="stop")], tokenizer)
     made = make(store, compare_job(student, teacher, prompts, own))
     for ref in (made, make(store, states_job(teacher, prompts, own))):
@@ -242,7 +243,7 @@ def test_another_tokenizer_is_refused(
 ) -> None:
     foreign = model_at(saved(tmp_path / "other", tiny_model("llama", seed=2, vocabulary=400), other_tokenizer), store)
     job = compare_job(student, foreign, prompts, ref)
-    with pytest.raises(UserError, match=r"need one tokenizer for student and teacher, but .* 512 tokens against 400"):
+    with pytest.raises(UserError, match=r"token by token, as their tokenizers differ: 512 tokens against 400$"):
         make(store, job)
     assert not store.has(job.ref)
 
@@ -250,10 +251,8 @@ def test_another_tokenizer_is_refused(
 def test_responses_of_another_tokenizer_are_refused(
     store: Store, student: Model, teacher: Model, other_tokenizer: Any, prompts: str
 ) -> None:
-    from harness.core.records import Response
-
     ref = put(store, "b", [Response(prompt_id="p0", token_ids=(5, 2), text="x", finish="stop")], other_tokenizer)
-    with pytest.raises(UserError, match=r"^respond/b is of another tokenizer than .*llama"):
+    with pytest.raises(UserError, match=r"^respond/b has ids of another tokenizer than .*llama, and"):
         make(store, compare_job(student, teacher, prompts, ref))
 
 
@@ -294,3 +293,101 @@ def test_a_top_k_without_the_responses_own_tokens_is_refused(
     stored = make(store, distributions_job(teacher, prompts, ref))
     with pytest.raises(UserError, match=f"^{stored} has no log-probs of the responses' own tokens$"):
         make(store, compare_job(student, None, prompts, ref, distributions=stored))
+
+
+# ---- a teacher behind a server
+
+
+def says(folder: Path, calls: list[int]) -> Callable[[Call], Reply]:
+    """A server that has this checkpoint: of each token of a prompt the likeliest ids and the token's own, as vLLM."""
+    causal_lm = stock(folder)
+
+    @torch.no_grad()
+    def answering(call: Call) -> Reply:
+        ids, k = call.body["prompt"], call.body["prompt_logprobs"]
+        calls.append(k)
+        rows = torch.log_softmax(causal_lm(input_ids=torch.tensor([ids])).logits[0].double(), -1)
+        said: list[Any] = [None]
+        for row, token in zip(rows, ids[1:], strict=False):
+            kept = {*row.topk(k).indices.tolist(), token} if k else {token}
+            said.append({str(i): {"logprob": row[i].item(), "rank": 1, "decoded_token": "x"} for i in sorted(kept)})
+        return prompt_logprobs(said)
+
+    return answering
+
+
+@pytest.fixture
+def served(checkpoints: dict[str, Path], teacher: Model) -> Iterator[tuple[Model, list[int]]]:
+    """The teacher behind a server, and what it was asked for."""
+    calls: list[int] = []
+    with Server(says(checkpoints[TEACHER], calls)) as server:
+        at = ModelServer(base_url=server.base_url, model="teacher", tokenizer="teacher", tries=1)
+        yield teacher.model_copy(update={"served": at}), calls
+
+
+def test_a_served_teacher_is_compared_by_its_top_k(
+    store: Store,
+    checkpoints: dict[str, Path],
+    student: Model,
+    teacher: Model,
+    served: tuple[Model, list[int]],
+    prompts: str,
+    ref: str,
+) -> None:
+    whole = tokens(store, make(store, compare_job(student, teacher, prompts, ref)))
+    stored = make(store, distributions_job(served[0], prompts, ref, top_k=20))
+    made = make(store, compare_job(student, None, prompts, ref, distributions=stored))
+    found = tokens(store, made)
+    assert store.read(made).facts["top_k"] == 20 and not (store.read(made).path / SCORES).exists()
+    for name in ("teacher_log_prob", "student_log_prob"):
+        np.testing.assert_allclose(found[name], whole[name], rtol=0, atol=1e-4, err_msg=name)
+    for name in ("teacher_top", "student_top", "prompt_ids", "lengths", "ended"):
+        assert found[name].tolist() == whole[name].tolist()
+    for name, sign in {"forward_kl": 1, "reverse_kl": 1, "overlap": -1, "teacher_entropy": 1}.items():
+        assert (sign * (whole[name] - found[name])).min() > -1e-4, name
+    p, q = (dense(checkpoints[name]) for name in (TEACHER, LLAMA))
+    top = p.topk(20).indices
+    a, b = (
+        torch.cat([x, (1 - x.sum(-1, keepdim=True))], -1) for x in (p.exp().gather(-1, top), q.exp().gather(-1, top))
+    )
+    np.testing.assert_allclose(found["forward_kl"], (a * (a / b).log()).sum(-1).numpy(), rtol=0, atol=1e-4)
+    # its sums are there, as a scoring has them
+    wanted = scored(store, make(store, score_job(served[0], prompts, ref)))
+    for key, row in scored(store, stored).items():
+        assert row["log_probs"] == pytest.approx(wanted[key]["log_probs"], abs=1e-5)
+        assert row["tokens"] == wanted[key]["tokens"]
+
+
+def test_what_a_server_said_before_a_kill_is_not_asked_for_again(
+    store: Store, served: tuple[Model, list[int]], prompts: str, ref: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(score, "SERVED_TOP_AT_ONCE", 2)
+    ask, parts = score.served_top, []
+
+    def asking(*arguments: Any) -> Any:
+        if len(parts) == 1:
+            raise KeyboardInterrupt
+        parts.append(1)
+        return ask(*arguments)
+
+    job, calls = distributions_job(served[0], prompts, ref, top_k=5), served[1]
+    with monkeypatch.context() as patch:
+        patch.setattr(score, "served_top", asking)
+        with pytest.raises(KeyboardInterrupt):
+            make(store, job)
+    assert not store.has(job.ref) and calls == [5, 5]
+    artifact = store.read(make(store, job))
+    assert calls == [5] * 4 and sorted(path.name for path in artifact.path.iterdir()) == [
+        "manifest.json",
+        "scores.jsonl",
+        "top_k.npz",
+    ]
+    assert artifact.facts["response_tokens"] == COUNT and 0 < artifact.facts["mass"] < 1
+
+
+def test_a_top_k_stands_at_temperature_1_alone(
+    store: Store, student: Model, served: tuple[Model, list[int]], prompts: str, ref: str
+) -> None:
+    stored = make(store, distributions_job(served[0], prompts, ref, top_k=5))
+    with pytest.raises(UserError, match=r"^a stored top k is the teacher's at temperature 1, and not at 0\.7$"):
+        make(store, compare_job(student, None, prompts, ref, distributions=stored, temperature=0.7))
