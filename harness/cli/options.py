@@ -154,6 +154,11 @@ class RunRequest(Options):
     ] = None
     template: Template = None
     max_cost: MaxCost = None
+    measures: Annotated[
+        str | None,
+        typer.Option(metavar="NAME,NAME", help="What is measured without a judge; see `list measures`. Default: all."),
+        Sets("measures", several=True),
+    ] = None
     controls: Annotated[
         str | None,
         typer.Option(help="none, basic or full: rows that a method's claim travels with."),
@@ -170,6 +175,13 @@ class RunRequest(Options):
             metavar="SET,SET", help="Prompt sets of `list`, or files; a file is out-of-domain unless in:PATH."
         ),
         Sets("eval", several=True),
+    ] = None
+    retention: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TASK,TASK", help="Tasks of lm-evaluation-harness, or YAML files of yours; docs/measures.md."
+        ),
+        Sets("retention", several=True),
     ] = None
     limit: Annotated[
         int | None,

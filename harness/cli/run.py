@@ -164,16 +164,20 @@ def show_example(
         console.print(text, highlight=False, soft_wrap=not console.is_terminal)
 
 
+_GROUPS = ("fidelity", "text", None)
+
+
 def list_names(
     kind: Annotated[
         str | None,
-        typer.Argument(metavar="[methods|models|pairs|judges|prompts|presets]", show_default=False),
+        typer.Argument(metavar="[methods|models|pairs|judges|measures|prompts|presets]", show_default=False),
     ] = None,
 ) -> None:
     """What there is, by kind; everything without one."""
     from harness.config import preset_words, presets
     from harness.core.registry import did_you_mean
     from harness.judging import judges
+    from harness.measures import measures
     from harness.methods import methods
     from harness.models.specs import models, pairs
     from harness.prompts import prompt_sets
@@ -185,8 +189,16 @@ def list_names(
         "judges": lambda: {
             name: judge.summary for name, judge in sorted(judges.items(), key=lambda item: item[1].takes_model)
         },
+        "measures": lambda: {
+            name: measure.summary
+            for name, measure in sorted(measures.items(), key=lambda item: _GROUPS.index(item[1].group))
+        },
         "prompts": lambda: {name: found.summary for name, found in prompt_sets.items()},
         "presets": lambda: {name: str(layer.get("summary", "")) for name, layer in presets.items()},
+    }
+    beneath: dict[str, Callable[[str], list[str]]] = {
+        "measures": lambda name: [measures.get(name).terms],
+        "presets": lambda name: list(preset_words(name)[1:]),
     }
     if kind is not None and kind not in known:
         raise UserError(f"unknown kind '{kind}'{did_you_mean(kind, known)}")
@@ -196,7 +208,7 @@ def list_names(
         width = max(map(len, summaries))
         for name, summary in summaries.items():
             print(f"  {name:{width}}  {summary}")
-            for line in preset_words(name)[1:] if title == "presets" else ():
+            for line in beneath[title](name) if title in beneath else ():
                 print(f"  {'':{width}}  - {line}")
 
 

@@ -45,14 +45,19 @@ def machine_settings(kind: type[Section], prefix: str = "") -> frozenset[str]:
 
 
 def _each_once(names: tuple[str, ...]) -> tuple[str, ...]:
-    if not names:
-        raise ValueError("at least one is needed")
     if len(set(names)) < len(names):
         raise ValueError("one is named twice")
     return names
 
 
-Names = Annotated[tuple[str, ...], AfterValidator(_each_once)]
+def _some(names: tuple[str, ...]) -> tuple[str, ...]:
+    if not names:
+        raise ValueError("at least one is needed")
+    return names
+
+
+NamesIfAny = Annotated[tuple[str, ...], AfterValidator(_each_once)]
+Names = Annotated[NamesIfAny, AfterValidator(_some)]
 
 
 def packaged_yaml(folder: str) -> dict[str, Layer]:

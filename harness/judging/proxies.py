@@ -13,6 +13,7 @@ from typing import Any
 
 from harness.core.records import Order
 from harness.judging.protocol import NO_ORDER, Answer, Arrived, Comparison, Judge, Measurement, Question
+from harness.measures import measures
 from harness.measures.embedding import EMBEDDING as EMBEDDING_MEASURE
 from harness.measures.teacher_nll import TEACHER_NLL
 
@@ -28,6 +29,11 @@ def prefer(candidate: float, reference: float) -> float:
     return 0.5 if candidate == reference else float(candidate > reference)
 
 
+def unmeasured(measured: Measurement) -> bool:
+    """Whether a measure says nothing of what is to be compared, as of a response without words."""
+    return not all(len(values) for values in (measured.candidate, measured.reference, measured.samples))
+
+
 def plain_preference(comparison: Comparison) -> float | None:
     """What needs no measure: equal responses tie, an empty one loses; None elsewhere."""
     if comparison.candidate.text == comparison.reference.text:
@@ -37,8 +43,8 @@ def plain_preference(comparison: Comparison) -> float | None:
 
 
 def typicality(measured: Measurement) -> float:
-    """Preference for the candidate by typicality: minus the distance between a response's mean negative
-    log-prob a token under the teacher (nats) and the mean of the teacher's further samples on the prompt."""
+    """Preference for the candidate by typicality: minus the distance between a response's value, such as its mean
+    negative log-prob a token under the teacher, and the mean of the teacher's further samples on the prompt."""
     centre = float(measured.samples.mean())
     return prefer(-abs(float(measured.candidate[0]) - centre), -abs(float(measured.reference[0]) - centre))
 
@@ -53,8 +59,10 @@ def similarity(measured: Measurement) -> float:
 
 @dataclass(frozen=True)
 class MeasureJudge(Judge):
-    """A proxy of one measure. version: raised by hand when `decide`, or what is said without a measure, changes what
-    it says."""
+    """A proxy of one measure, of those that single responses have (Measure.reads: responses, log_probs, embedding).
+
+    decide: a preference for the candidate, 0 to 1, from the measure's values of both responses and of the teacher's
+    further samples. version: raised by hand when `decide`, or what is said without a measure, changes what it says."""
 
     name: str
     summary: str
@@ -67,7 +75,7 @@ class MeasureJudge(Judge):
     def identity(self) -> dict[str, Any]:
         return {
             "name": self.name,
-            "measure": self.measure,
+            "measure": [self.measure, measures.get(self.measure).digest if self.measure in measures else ""],
             "orders": self.orders,
             "members": self.members,
             "version": self.version,
@@ -77,13 +85,22 @@ class MeasureJudge(Judge):
     def measures(self) -> tuple[str, ...]:
         return (self.measure,)
 
-    def preference(self, comparison: Comparison) -> float:
+    def preference(self, comparison: Comparison) -> float | None:
+        """None where its measure says nothing of what is compared."""
         plain = plain_preference(comparison)
-        return self.decide(comparison.measured[self.measure]) if plain is None else plain
+        if plain is not None:
+            return plain
+        measured = comparison.measured[self.measure]
+        return None if unmeasured(measured) else self.decide(measured)
 
     def answer(self, questions: Iterable[Question], arrived: Arrived) -> None:
         for question in questions:
-            arrived(question, Answer("ok", self.preference(question.comparison)))
+            found = self.preference(question.comparison)
+            arrived(question, _unsaid(self.measure) if found is None else Answer("ok", found))
+
+
+def _unsaid(measure: str) -> Answer:
+    return Answer("unparsable", detail=f"the measure '{measure}' says nothing of one of the responses")
 
 
 @dataclass(frozen=True)
@@ -113,9 +130,10 @@ class Unanimous(Judge):
 
     def answer(self, questions: Iterable[Question], arrived: Arrived) -> None:
         for question in questions:
-            preferences = {part.preference(question.comparison) for part in self.parts}
-            unanimous = preferences if preferences in ({0.0}, {1.0}) else {0.5}
-            arrived(question, Answer("ok", unanimous.pop()))
+            preferences = {part.measure: part.preference(question.comparison) for part in self.parts}
+            silent = [measure for measure, preference in preferences.items() if preference is None]
+            unanimous = next((side for side in (0.0, 1.0) if set(preferences.values()) == {side}), 0.5)
+            arrived(question, _unsaid(silent[0]) if silent else Answer("ok", unanimous))
 
 
 TYPICALITY = MeasureJudge(

@@ -21,6 +21,7 @@ from harness.models.families import FAMILIES, has_own_code, windowed
 # numbers in a chunk of logits: 128 MiB of float32
 CHUNK_NUMBERS = 2**25
 TokenLoss = Callable[[Tensor, Tensor], Tensor]
+LogitRows = Callable[[slice], Tensor]  # of a batch's T response tokens those in a slice: [n, V] float32
 
 
 def chunks(total: int, vocabulary: int) -> list[slice]:
@@ -147,6 +148,12 @@ def summed_token_loss(hidden: Tensor, weight: Tensor, token_loss: TokenLoss, tar
     return result
 
 
+def log_probs_of(logits: Tensor, vocabulary: int, temperature: float = 1.0) -> Tensor:
+    """Logits [n, V] → log-probs over the first `vocabulary` ids alone, [n, vocabulary]."""
+    shared = logits[:, :vocabulary]
+    return torch.log_softmax(shared if temperature == 1 else shared / temperature, -1)
+
+
 def _shared(own: int, target: Target) -> int:
     """One tokenizer may come with embeddings padded to different sizes; the ids that both have are the first."""
     return own if target.vocabulary is None else min(own, target.vocabulary)
@@ -205,19 +212,35 @@ class LogProbModel(nn.Module):
         return summed_token_loss(hidden, self.head, token_loss, target)
 
     @torch.no_grad()
-    def target(self, batch: Batch, vocabulary: int | None = None) -> DenseTarget:
-        """This model as the teacher of a batch in its own layout, over all ids or the first `vocabulary`."""
-        known = min(vocabulary or len(self.head), len(self.head))
-        if self.layout == "padded":
-            logits = self.logits(batch)
-            return DenseTarget(lambda part, size: torch.log_softmax(logits[part, :size], -1), known)
-        hidden, head = _operands(self.hidden(batch), self.head)
+    def rows(self, batch: Batch) -> LogitRows:
+        """Logits of a batch in its own layout, a chunk at a time."""
+        if self.layout == "packed":
+            return self.rows_of(self.hidden(batch))
+        logits = self.logits(batch)
+        return lambda part: logits[part]
+
+    @torch.no_grad()
+    def rows_of(self, hidden: Tensor) -> LogitRows:
+        """The same from `hidden` states; packed only."""
+        states, head = _operands(hidden, self.head)
+
+        @torch.no_grad()
+        def rows(part: slice) -> Tensor:
+            return _product(states[part], head)
+
+        return rows
+
+    @torch.no_grad()
+    def target(self, batch: Batch, vocabulary: int | None = None, temperature: float = 1.0) -> DenseTarget:
+        """This model at a temperature as the teacher of a batch in its own layout, over all ids or the first
+        `vocabulary`."""
+        logits = self.rows(batch)
 
         @torch.no_grad()
         def rows(part: slice, size: int) -> Tensor:
-            return torch.log_softmax(_product(hidden[part], head)[:, :size], -1)
+            return log_probs_of(logits(part), size, temperature)
 
-        return DenseTarget(rows, known)
+        return DenseTarget(rows, min(vocabulary or len(self.head), len(self.head)))
 
 
 class _WideHead(nn.Linear):

@@ -16,7 +16,7 @@ def acceptance(tokens: Tokens) -> Values:
 
 
 def accepted_length(tokens: Tokens, drafted: int = DRAFTED) -> Values:
-    """[starts]: Σ_{k=1..drafted} Π_{i≤k} min(1, q(y_i) / p(y_i)) along the teacher's own response y, from each token on.
+    """[starts]: Σ_{k=1..drafted} Π_{i≤k} min(1, q(y_i) / p(y_i)) along the teacher's own response y, from each token.
 
     As y is drawn from p, the mean of the k-th product over y is the probability that the first k drafted tokens are all
     taken, whatever tokens depend on one another; the formula (1 − α^{γ+1}) / (1 − α) of the paper takes them for

@@ -12,6 +12,7 @@ EMBEDDING = Measure(
     values=np.asarray,
     summary="the all-MiniLM-L6-v2 embedding of a response, of unit length",
     misses="grammar, facts, order and style, and what follows the first 256 word pieces",
+    unit="a vector of length 1",
     model="all-minilm-l6-v2",
     model_types=frozenset({"bert"}),
 )

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from harness.core.files import canonical_hash
-from harness.core.records import Prompt, Response
+from harness.core.records import Prompt, Response, answers_in
 from harness.core.sources import sources
+from harness.core.words import words
 
 Values = NDArray[Any]
 # which of a system's artifacts a value follows from
@@ -23,14 +25,39 @@ Reads = Literal["responses", "teacher_tokens", "own_tokens", "pairs", "log_probs
 Group = Literal["fidelity", "text"]
 Better = Literal["lower", "higher", "neither"]
 Bound = Literal["exact", "lower", "upper"]
+READS: dict[Reads, str] = {  # in plain words
+    "responses": "responses alone",
+    "teacher_tokens": "both distributions at each token of the teacher's responses",
+    "own_tokens": "both distributions at each token of the student's own responses",
+    "pairs": "log-probs of the teacher's and the SFT student's response, under the student and under its reference",
+    "log_probs": "the log-prob of a response under the teacher",
+    "embedding": "the embedding of a response under a model of its own",
+}
 
 
 @dataclass(frozen=True)
 class Answered:
-    """`responses`: all that a system answered to one prompt, sample by sample."""
+    """`responses`: all that a system answered to one prompt, sample by sample.
+
+    A response to a prompt of several turns has an answer to each of them, any other has one."""
 
     prompt: Prompt
     responses: tuple[Response, ...]
+
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """What each answer is an answer to: the user's last message, and further turns."""
+        return (self.prompt.messages[-1].content, *self.prompt.turns)
+
+    @cached_property
+    def answers(self) -> tuple[tuple[str, ...], ...]:
+        """Of each response, the text of each answer, without the user's turns between them."""
+        return tuple(tuple(answers_in(response.text, self.prompt.turns)) for response in self.responses)
+
+    @cached_property
+    def words(self) -> tuple[tuple[list[str], ...], ...]:
+        """Of each response, the words of each answer (see harness.core.words)."""
+        return tuple(tuple(map(words, answers)) for answers in self.answers)
 
 
 @dataclass(frozen=True)
@@ -98,6 +125,14 @@ class Measure:
     model: str | None = None
     model_types: frozenset[str] = frozenset()
     version: int = 1
+
+    @property
+    def terms(self) -> str:
+        """Its unit, its direction and what it reads, in plain words."""
+        better = f"{self.better} is better" if self.better != "neither" else "to be held against the teacher's own"
+        direction = better if self.group else "for proxy judges alone"
+        few = f"; needs {self.samples} samples a prompt" if self.samples > 1 else ""
+        return f"{self.unit}; {direction}; reads {READS[self.reads]}{few}"
 
     @property
     def digest(self) -> str:

@@ -7,9 +7,28 @@ import pkgutil
 
 from harness.core.errors import UserError
 from harness.core.registry import Registry
-from harness.measures.measure import Measure
+from harness.measures.measure import READS, Measure
 
-APART = ("encoder", "measure", "registry", "settings")  # files that hold none
+APART = ("encoder", "measure", "registry", "settings", "tasks")  # files that hold none
+
+
+class MeasureRegistry(Registry[Measure]):
+    def add(self, name: str, entry: Measure) -> None:
+        """Register a measure."""
+        if not isinstance(entry, Measure):
+            raise UserError(f"measure '{name}' of a plug-in is no harness.measures.Measure")
+        if wrong := fault(entry):
+            raise UserError(f"measure '{name}' of a plug-in {wrong}")
+        super().add(name, entry)
+
+
+def fault(measure: Measure) -> str:
+    """What tables, and the jobs that make what it is read from, lack of it; empty where all is there."""
+    if lacking := [word for word in ("summary", "misses", "unit") if not getattr(measure, word).strip()]:
+        return f"has no {lacking[0]}, which every table says beside its values"
+    if measure.reads not in READS:
+        return f"reads '{measure.reads}', which is none of {', '.join(READS)}"
+    return ""
 
 
 def load_measures() -> dict[str, Measure]:
@@ -19,9 +38,14 @@ def load_measures() -> dict[str, Measure]:
         if module.name in APART:
             continue
         for value in vars(importlib.import_module(f"harness.measures.{module.name}")).values():
-            if isinstance(value, Measure) and found.setdefault(value.name, value) is not value:
-                raise UserError(f"harness/measures/{module.name}.py: the measure '{value.name}' is defined twice")
+            if not isinstance(value, Measure):
+                continue
+            where = f"harness/measures/{module.name}.py: the measure '{value.name}'"
+            if wrong := fault(value):
+                raise UserError(f"{where} {wrong}")
+            if found.setdefault(value.name, value) is not value:
+                raise UserError(f"{where} is defined twice")
     return found
 
 
-measures: Registry[Measure] = Registry("measure", load_measures)
+measures: MeasureRegistry = MeasureRegistry("measure", load_measures)

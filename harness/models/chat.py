@@ -6,7 +6,7 @@ the ids are those of `apply_chat_template(tokenize=True)`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal
 
 from harness.core.errors import UserError
@@ -14,6 +14,7 @@ from harness.core.records import Message, Prompt
 from harness.models.quoting import quoted, restored
 from harness.models.turns import FAILURES, Turn, end_of_turn, rendered, turn_of
 
+PARTIAL = "\N{REPLACEMENT CHARACTER}"  # what bytes decode to that are no whole character
 # what two templates are compared on beside a run's own conversations
 _USER = Message(role="user", content="Hello!")
 MADE_UP = {
@@ -118,6 +119,23 @@ def decode_response(tokenizer: Any, ids: Sequence[int], stops: Iterable[int]) ->
     ended = len(ids) > 0 and ids[-1] in stops
     text: str = tokenizer.decode(list(ids[:-1] if ended else ids), skip_special_tokens=True)
     return text, "stop" if ended else "length"
+
+
+def pieces(tokenizer: Any, ids: Sequence[int]) -> Iterator[tuple[int, str]]:
+    """The place behind each token with the text that it adds; tokens that make one character together are one piece."""
+    before = start = 0  # a token's text depends on the one before it: a space, a part of a character
+    for end in range(1, len(ids) + 1):
+        known, text = (decoded(tokenizer, ids[before:place]) for place in (start, end))
+        if text.endswith(PARTIAL) and end < len(ids) and PARTIAL in decoded(tokenizer, ids[end : end + 1]):
+            continue  # the next token goes on with the same character
+        yield end, text[len(known) :]
+        before, start = start, end
+
+
+def decoded(tokenizer: Any, ids: Sequence[int]) -> str:
+    """All of their text, that of control tokens too."""
+    text: str = tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)
+    return text
 
 
 def vocabulary_size(tokenizer: Any) -> int:

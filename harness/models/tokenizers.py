@@ -65,20 +65,24 @@ def _end_of_turn(tokenizer: Any) -> str:
     return "no token" if end is None else repr(tokenizer.convert_ids_to_tokens(end))
 
 
+def why_two(student: Any, teacher: Any, prompts: Iterable[Prompt]) -> str:
+    """Why a teacher's distributions are over other tokens than the student's, or after other ones: its chat template
+    makes other ids of any of a run's prompts. Empty where the two are one."""
+    if tokenizer_fingerprint(student) != tokenizer_fingerprint(teacher):
+        return tokenizer_difference(student, teacher)
+    if odd := templates_differ_on(student, teacher, prompts):
+        return f"the vocabularies agree, but the chat templates differ on {odd}"
+    return ""
+
+
 def require_one_tokenizer(student: Any, teacher: Any, prompts: Iterable[Prompt]) -> None:
-    """Refuse a teacher whose distributions are over other tokens than the student's, or after other ones: whose chat
-    template makes other ids of any of a run's prompts.
+    """Refuse a teacher that no token-level method can work with.
 
     Raises:
         UserError: saying what differs.
     """
-    if tokenizer_fingerprint(student) != tokenizer_fingerprint(teacher):
-        difference = tokenizer_difference(student, teacher)
-    elif odd := templates_differ_on(student, teacher, prompts):
-        difference = f"the vocabularies agree, but the chat templates differ on {odd}"
-    else:
-        return
-    raise UserError(
-        f"token-level methods need one tokenizer for student and teacher, but {student.name_or_path} and "
-        f"{teacher.name_or_path} differ: {difference}; sequence-level methods (sft, ddpo, dadpo) work with both"
-    )
+    if difference := why_two(student, teacher, prompts):
+        raise UserError(
+            f"token-level methods need one tokenizer for student and teacher, but {student.name_or_path} and "
+            f"{teacher.name_or_path} differ: {difference}; sequence-level methods (sft, ddpo, dadpo) work with both"
+        )

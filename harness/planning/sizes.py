@@ -13,6 +13,7 @@ from harness.models.locate import folder_of
 from harness.models.reference import Model
 from harness.models.shapes import Shape, shape_of, weight_type
 from harness.models.speed import Speed
+from harness.run.jobs import RespondJob
 from harness.run.road import Road
 from harness.store import Store
 
@@ -49,9 +50,10 @@ class RoadSizes:
         return round(sum(map(len, found)) / ENGLISH_CHARACTERS_PER_TOKEN) + TEMPLATE_TOKENS * len(self._prompts[ref])
 
     def responses(self, ref: Ref) -> int:
-        if self._store.intact(ref):
-            return int(self._store.read(ref).facts["tokens"])
-        return self._road.jobs[ref].tokens(self)
+        job = self._road.jobs[ref]
+        drawn = int(self._store.read(ref).facts["tokens"]) if self._store.intact(ref) else job.tokens(self)
+        # the further ones are read by nothing that takes time
+        return round(drawn * job.samples / job.each) if isinstance(job, RespondJob) else drawn
 
     # ---- models and judges
     def shape(self, model: Model) -> Shape | None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from harness.core.records import Prompt
+from harness.core.words import n_grams, words
 
-WORD = re.compile(r"\w+")
 EXAMPLES = 5
 
 
@@ -61,15 +60,15 @@ def overlap(train: Sequence[Prompt], evaluation: Sequence[Prompt], n: int = 8) -
 def _turns(prompt: Prompt) -> list[list[str]]:
     """The words of each of the user's turns, those that are still to be sent last."""
     texts = [message.content for message in prompt.messages if message.role == "user"]
-    return [WORD.findall(text.casefold()) for text in (*texts, *prompt.turns)]
+    return [words(text) for text in (*texts, *prompt.turns)]
 
 
 def _text(turns: list[list[str]], prompt: Prompt) -> str:
     """What a prompt asks first, by its words; its further turns make it no other prompt."""
     first = turns[: len(turns) - len(prompt.turns)]
-    return "\n".join(" ".join(words) for words in first)
+    return "\n".join(map(" ".join, first))
 
 
-def _grams(words: list[str], n: int) -> Iterable[int]:
+def _grams(turn: list[str], n: int) -> Iterable[int]:
     """Hashes of 64 bits: two of some millions of n-grams share one by chance once in millions of reports."""
-    return map(hash, zip(*(words[start:] for start in range(n)), strict=False))
+    return map(hash, n_grams(turn, n))

@@ -3,25 +3,53 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness.core.records import plain
+from harness.measures.measure import Group
 from harness.reports import columns as c
-from harness.reports.cells import facts, lengths, provenance, setup_text, warnings
+from harness.reports import measured as m
+from harness.reports.cells import (
+    KINDS,
+    OWN_LOSS,
+    difference_short,
+    difference_unit,
+    disagreement_words,
+    facts,
+    is_share,
+    lengths,
+    measure_cell,
+    provenance,
+    retention_cell,
+    setup_text,
+    warnings,
+)
 from harness.reports.columns import Column, markdown
-from harness.results.schema import Results, Row, SetFacts
+from harness.reports.measured import Measured
+from harness.results.schema import MeasureContrast, MeasureFacts, Results, RetentionFacts, Row, SetFacts
+
+WITH_ENDS = 3  # fidelity columns that have their intervals on the board; all have them in the report
+AT_MOST: Mapping[Group, int] = {"fidelity": 7, "text": 6}  # columns of measures on the board; the report has them all
+NEARLY_SAID = ("ended", "distinct_1")  # measures that others of the board nearly say: in the report alone
+TASKS_AT_MOST = 6  # columns of a table of retention
 
 _LEGEND = """\
 Students against their teacher on prompts that training never saw. **Preference rate** is (wins − losses) / N, ties
-counting 0: 0 is parity with the teacher, negative is worse. **Win rate** is wins / N, ties are not wins. Brackets hold
-95% intervals: a bootstrap over prompts, or Wilson's where all outcomes are alike; they do not cover another seed or
-judge. *Missing* prompts have a failed or unparsable verdict and are not in N.
-*Flips* are prompts where the judge contradicts itself when the responses change places: they are ties. *Identical*
-responses are ties that no judge was asked about.
-*Rank* is a range where no row can be told from the next; its first and last may well differ: the contrasts say.
-*Tokens* is the mean response length, *cut* the share of responses cut at the length limit.
-Formulas: [docs/statistics.md](docs/statistics.md).
+counting 0: 0 is parity with the teacher, negative is worse. Brackets hold 95% intervals: a bootstrap over prompts, or
+Wilson's where all outcomes are alike; they do not cover another seed or judge. *Missing* prompts have a failed or
+unparsable verdict and are not in N. *Flips* are prompts where the judge contradicts itself when the responses change
+places: they are ties. *Rank* is a range where no row can be told from the next; its first and last may well differ: the
+contrasts say. Formulas: [docs/statistics.md](docs/statistics.md).
+"""
+_MEASURED = f"""\
+**Fidelity** asks no judge: at each token of a held-out response, how far is the student's distribution from the
+teacher's? Both are read at the temperature that drew the responses. The teacher itself would have a KL of 0 and agree
+with itself in 100%; its own NLL is its entropy, below which no student comes on average. {OWN_LOSS} marks a row whose
+training minimises that very measure, on other prompts: it is at home there. ≥ and ≤ mark bounds, where a server gave
+the teacher's likeliest tokens alone. **Text and cost**: what the responses are like, the teacher's own first, and what
+a row took with all that it rests on, as if nothing were shared. Each measure, what it misses and how to read it beside
+a judge: [docs/measures.md](docs/measures.md).
 """
 
 
@@ -30,7 +58,8 @@ def board_markdown(runs: Sequence[Results]) -> str:
     head = "# Leaderboard\n\n"
     if not runs:
         return head + "No run is recorded yet: `python -m harness record RUN_DIR`.\n"
-    return head + _LEGEND + "\n" + "\n".join(_section(Results.model_validate(_in_lines(plain(run)))) for run in runs)
+    legend = _LEGEND + (f"\n{_MEASURED}" if any(run.measures for run in runs) else "")
+    return head + legend + "\n" + "\n".join(_section(Results.model_validate(_in_lines(plain(run)))) for run in runs)
 
 
 def _in_lines(data: Any) -> Any:
@@ -52,7 +81,8 @@ def _section(run: Results) -> str:
     pair = run.pair
     parts = [f"## {pair.student}, taught by {pair.teacher}", _banner(run), _facts(run)]
     parts += [_prompt_set(run, entry) for entry in run.prompt_sets]
-    parts += [_contrasts(run), _length(run), _other_rates(run), _judges(run), _methods(run)]
+    parts += [_contrasts(run), _measure_contrasts(run), _disagreements(run), _retention(run), _length(run)]
+    parts += [_other_rates(run), _judges(run), _measures(run), _methods(run)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -72,12 +102,15 @@ def _prompt_set(run: Results, entry: SetFacts) -> str:
     tokens, cut = (column.cell(entry.teacher).text or "?" for column in (c.TOKENS, c.CUT))
     setup = f" ({setup_text(judge)})" if judge.setup else ""
     misses = f", a proxy: it misses {judge.misses}" if judge.misses else ""
-    return (
-        f"### {entry.name} ({domain}, {entry.prompts} prompts)\n\n"
-        f"Judge: {judge.name}{setup}{misses}. The teacher's responses: "
-        f"{tokens} tokens, {cut} cut.{_origin(entry)}\n\n"
-        f"{_set_table(run, run.rows_of(entry.name))}"
-    )
+    parts = [
+        f"### {entry.name} ({domain}, {entry.prompts} prompts)",
+        f"Judge: {judge.name}{setup}{misses}. The teacher's responses: {tokens} tokens, {cut} cut.{_origin(entry)}",
+        _set_table(run, run.rows_of(entry.name)),
+        f"No fidelity here: {entry.unmeasured}." if entry.unmeasured else "",
+        _fidelity(run, entry),
+        _text(run, entry),
+    ]
+    return "\n\n".join(part for part in parts if part)
 
 
 def _origin(entry: SetFacts) -> str:
@@ -93,18 +126,68 @@ def _set_table(run: Results, rows: Sequence[Row]) -> str:
             c.METHOD,
             c.PREFERENCE,
             *([c.SPREAD] if len(run.runs) > 1 else []),
-            c.WIN,
             c.OUTCOMES,
             c.N_AND_PROMPTS,
             c.MISSING,
-            c.FAILED,
             *([c.FLIPS] if any(row.flips.n for row in rows) else []),
-            c.IDENTICAL,
-            c.TOKENS,
-            c.CUT,
+            *([] if m.of_group(run, "text") else [c.TOKENS, c.CUT]),
         ],
         rows,
     )
+
+
+def _fidelity(run: Results, entry: SetFacts) -> str:
+    rows = m.students(run, entry.name, "fidelity")
+    shown, more = _shown(run, "fidelity", rows)
+    if not shown:
+        return ""
+    first, teacher = shown[0], m.of_teacher(run, entry, "fidelity")
+    most = max((row.values[first.name] for row in rows if first.name in row.values), key=lambda row: row.count)
+    own = [f"{one.head} {measure_cell(teacher[one.name], one)}" for one in shown if one.name in teacher]
+    said = [
+        f"Fidelity to the teacher, both at temperature {run.evaluation.sampling.temperature:g}{_units(shown)}",
+        f"A row's {first.head} is a mean over {most.count:,} tokens of {most.prompts} prompts",
+        *([f"The teacher's own {', '.join(own)}"] if own else []),
+        *more,
+    ]
+    columns: list[Column[Any]] = [c.measure(one, ends=place < WITH_ENDS) for place, one in enumerate(shown)]
+    if len(run.runs) > 1:
+        columns.insert(1, c.measure_spread(first))
+    return f"{'. '.join(said)}.\n\n{markdown([_KIND, c.METHOD, *columns], rows)}"
+
+
+def _shown(run: Results, group: Group, rows: Sequence[Measured]) -> tuple[list[MeasureFacts], list[str]]:
+    """The measures of a group that have a column on the board, and in words which others there are."""
+    found = m.present(m.of_group(run, group), rows)
+    shown = [one for one in found if one.name not in NEARLY_SAID][: AT_MOST[group]] or found
+    more = [one.head for one in found if one not in shown]
+    return shown, [f"In the report too: {', '.join(more)}"] if more else []
+
+
+def _units(shown: Sequence[MeasureFacts]) -> str:
+    """The units that no sign in a cell says, each with what is in it."""
+    heads: dict[str, list[str]] = {}
+    for one in shown:
+        if one.unit and not is_share(one.unit):
+            heads.setdefault(one.unit, []).append(one.head)
+    return "".join(f"; {', '.join(names)} in {unit}" for unit, names in heads.items())
+
+
+_KIND: Column[Row | Measured] = c.KIND.named("")
+
+
+def _text(run: Results, entry: SetFacts) -> str:
+    rows = m.systems(run, entry.name, "text")
+    shown, more = _shown(run, "text", rows)
+    costs = [column for column in _COSTS if any(column.cell(row).text for row in rows)]
+    if not shown and not costs:
+        return ""
+    said = [" and ".join([*(["text"] if shown else []), *(["cost"] if costs else [])]).capitalize(), *more]
+    columns = [c.measure(one, ends=False) for one in shown]
+    return f"{'. '.join(said)}.\n\n{markdown([_KIND, c.METHOD, *columns, *costs], rows)}"
+
+
+_COSTS = [c.of_cost(column) for column in (c.TRAINED_IN_ALL, c.SECONDS, c.PEAK_MEMORY)]
 
 
 def _contrasts(run: Results) -> str:
@@ -119,6 +202,103 @@ def _contrasts(run: Results) -> str:
     )
 
 
+def _measure_contrasts(run: Results) -> str:
+    """The first measure's contrasts whole, those of the other fidelity measures in a table of a line each."""
+    compared = m.compared(run)
+    if not compared:
+        return ""
+    first, others = compared[0], [one for one in compared[1:] if one.group == "fidelity"]
+    columns: list[Column[Any]] = [
+        *(c.PAIR, c.SCOPE, c.measure_difference(first), c.P, c.P_HOLM),
+        *(c.JUDGED, c.LEFT_OUT, c.measure_finding(first)),
+    ]
+    rows = m.contrasts_of(run, first.name)
+    parts = [
+        f"The same pairs by {first.head}, the measure that was declared as the first ({first.unit}, "
+        f"{_better(first)}; in its test the two change places prompt by prompt):",
+        markdown(columns, rows),
+    ]
+    if others:
+        parts.append(
+            "And by the others: first − second, in bold where the two are told apart (each measure is a family of "
+            f"Holm's of its own). {_ways(others)}. Intervals, and what is "
+            "measured of texts, are in the report."
+        )
+        parts.append(markdown([c.PAIR, c.SCOPE, *(_found(run, one) for one in others)], rows))
+    return "\n\n".join(parts)
+
+
+def _ways(shown: Sequence[MeasureFacts]) -> str:
+    """Each unit and direction, with the measures of it."""
+    heads: dict[str, list[str]] = {}
+    for one in shown:
+        heads.setdefault(f"{difference_unit(one)}, {_better(one)}", []).append(one.head)
+    return "; ".join(f"{', '.join(names)}: {way}" for way, names in heads.items())
+
+
+def _better(facts: MeasureFacts) -> str:
+    if facts.better == "neither":
+        return "no way is better"
+    return f"{facts.better} is {'nearer to the teacher' if facts.group == 'fidelity' else 'better'}"
+
+
+def _found(run: Results, facts: MeasureFacts) -> Column[MeasureContrast]:
+    """What a measure has of another one's contrast."""
+    known = {(one.first, one.second, one.scope): one for one in m.contrasts_of(run, facts.name)}
+
+    def said(row: MeasureContrast) -> str:
+        found = known.get((row.first, row.second, row.scope))
+        return "" if found is None else difference_short(found, facts)
+
+    return c.column(facts.head, said)
+
+
+def _disagreements(run: Results) -> str:
+    if not run.disagreements:
+        return ""
+    lines = "\n".join(f"- {disagreement_words(found, run)}" for found in run.disagreements)
+    return (
+        "### Where measures disagree\n\n"
+        "Pairs that two instruments tell apart, each the other way round: they ask different things, and neither "
+        f"order is the methods' order.\n\n{lines}"
+    )
+
+
+def _retention(run: Results) -> str:
+    """What models still can: a row a model, a column a task and metric."""
+    if not run.retention:
+        return ""
+    by_model: dict[str, dict[tuple[str, str], RetentionFacts]] = {}
+    for found in run.retention:
+        by_model.setdefault(found.method, {})[found.task, found.metric] = found
+    tasks = {(found.task, found.metric): found for found in run.retention}
+    parts = [
+        "### What the models still can\n\n"
+        "By tasks of lm-evaluation-harness, with its standard errors over their documents; the teacher and the "
+        "untrained student beside."
+    ]
+    for start in range(0, len(tasks), TASKS_AT_MOST):
+        columns = [_task(found) for found in list(tasks.values())[start : start + TASKS_AT_MOST]]
+        parts.append(markdown([_RETAINED_KIND, _RETAINED, *columns], list(by_model.values())))
+    return "\n\n".join(parts)
+
+
+def _task(task: RetentionFacts) -> Column[Mapping[tuple[str, str], RetentionFacts]]:
+    way = {True: ", higher is better", False: ", lower is better", None: ""}[task.higher_is_better]
+    key = (task.task, task.metric)
+    return c.column(
+        f"{task.task}: {task.metric} (n = {task.n}{way})", lambda row: retention_cell(row[key]) if key in row else ""
+    )
+
+
+_RETAINED_KIND: Column[Mapping[tuple[str, str], RetentionFacts]] = c.column(
+    "", lambda row: KINDS[next(iter(row.values())).kind]
+)
+_RETAINED: Column[Mapping[tuple[str, str], RetentionFacts]] = c.column(
+    "method", lambda row: next(iter(row.values())).method
+)
+
+
 def _length(run: Results) -> str:
     controlled, reasons = lengths(run.length)
     parts = ["### How much of it is length"]
@@ -131,11 +311,16 @@ def _length(run: Results) -> str:
 
 def _other_rates(run: Results) -> str:
     rows = [row for entry in run.prompt_sets for row in run.rows_of(entry.name)]
-    columns: list[Column[Any]] = [c.METHOD, c.PROMPT_SET, c.HALF_TIE, c.MEAN_PREFERENCE, c.ORDERS]
+    columns: list[Column[Any]] = [
+        *(c.METHOD, c.PROMPT_SET, c.WIN, c.HALF_TIE, c.MEAN_PREFERENCE),
+        *(c.ORDERS, c.FAILED, c.IDENTICAL),
+    ]
     return (
         "### The same verdicts by other rates\n\n"
-        "The half-tie win rate is (wins + ties / 2) / N, the mean preference that of the judge's own strengths: 50% is "
-        f"parity. Orders: *both* were judged, or the judge sees *none*.\n\n{markdown(columns, rows)}"
+        "The win rate is wins / N: ties are not wins. The half-tie win rate is (wins + ties / 2) / N, the mean "
+        "preference that of the judge's own strengths: 50% is parity. Orders: *both* were judged, or the judge sees "
+        "*none*. Identical responses are ties that no judge was asked about.\n\n"
+        f"{markdown(columns, rows)}"
     )
 
 
@@ -176,6 +361,18 @@ def _alone_table(run: Results, judges: list[str]) -> str:
 
     columns: list[Column[Row]] = [c.METHOD, *(by(judge, name) for name in sets for judge in judges)]
     return markdown(columns, run.rows_of(sets[0]))
+
+
+def _measures(run: Results) -> str:
+    if not run.measured:
+        return ""
+    lines = [f"- **{one.head}** ({_reading(one)}): {one.summary}. It misses {one.misses}." for one in run.measured]
+    return "### The measures\n\n" + "\n".join(lines)
+
+
+def _reading(facts: MeasureFacts) -> str:
+    bound = {"exact": "", "lower": "; here a lower bound", "upper": "; here an upper bound"}[facts.bound]
+    return f"{facts.unit}; {_better(facts)}{bound}" if facts.unit else f"{_better(facts)}{bound}"
 
 
 def _methods(run: Results) -> str:

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import floor, log10
 
 from harness.core.units import first_named
 from harness.generation.protocol import Sampling
+from harness.measures.measure import Bound
 from harness.results.figures import RANKABLE_PROMPTS
 from harness.results.schema import (
     ContrastFigures,
+    Disagreement,
     JudgeFacts,
     LengthFigures,
+    MeasureContrast,
+    MeasureFacts,
+    MeasureRow,
     Results,
+    RetentionFacts,
     Row,
     SetFacts,
 )
@@ -20,7 +27,9 @@ from harness.statistics.agreement import Agreement
 from harness.statistics.length import LengthControl
 from harness.statistics.summary import Ranked, SetContrast
 
-KINDS = {"ceiling": "ceiling", "untrained": "start", "control": "control", "method": "method"}
+KINDS = {"ceiling": "ceiling", "untrained": "start", "control": "control", "method": "method", "teacher": "teacher"}
+BOUNDS: dict[Bound, str] = {"exact": "", "lower": "≥ ", "upper": "≤ "}
+OWN_LOSS = "†"  # a row that was trained to minimise the very measure
 
 
 def rate_cell(rate: float | None, interval: Sequence[float] | None, signed: bool = False) -> str:
@@ -60,8 +69,21 @@ def rank_cell(row: Row | Ranked) -> str:
 
 def spread_cell(row: Row) -> str:
     """Standard deviation of the preference rate between runs, in points, and how many runs there are."""
-    counted = f"({row.judged_in} run{'' if row.judged_in == 1 else 's'})"
-    return counted if row.spread is None else f"{100 * row.spread:.1f} {counted}"
+    return _spread(None if row.spread is None else f"{100 * row.spread:.1f}", row.judged_in)
+
+
+def spread_words(row: MeasureRow, facts: MeasureFacts) -> str:
+    """The same of a measure, in its unit; of a share in points."""
+    runs = sum(value is not None for value in row.by_run)
+    if row.spread is None:
+        return _spread(None, runs)
+    size = row.spread * (100 if is_share(facts.unit) else 1)
+    return _spread(f"{size:.{_two_figures(size) if size else 1}f}", runs)
+
+
+def _spread(shown: str | None, runs: int) -> str:
+    counted = f"({runs} run{'' if runs == 1 else 's'})"
+    return counted if shown is None else f"{shown} {counted}"
 
 
 def kappa_cell(pair: Agreement) -> str:
@@ -69,6 +91,87 @@ def kappa_cell(pair: Agreement) -> str:
         return "undefined"
     interval = pair.kappa_interval
     return f"{pair.kappa:.2f}" + ("" if interval is None else f" [{interval[0]:.2f}, {interval[1]:.2f}]")
+
+
+def is_share(unit: str) -> bool:
+    """Whether a measure's values are shown in percent."""
+    return unit.startswith("share")
+
+
+def measure_value(value: float, interval: Sequence[float] | None, unit: str, sign: str = "", ends: bool = True) -> str:
+    """A value with its interval, or without, with as many digits as say two figures of the interval's width."""
+    factor, percent = (100.0, "" if sign else "%") if is_share(unit) else (1.0, "")
+    digits = 1 if is_share(unit) else 3
+    if interval is not None and interval[1] > interval[0]:
+        digits = max(_two_figures(factor * (interval[1] - interval[0])), 1 if is_share(unit) else 0)
+    shown = f"{factor * value:{sign}z.{digits}f}{percent}"
+    if interval is None or not ends:
+        return shown
+    low, high = (f"{factor * end:{sign}z.{digits}f}" for end in interval)
+    return f"{shown} [{low}, {high}]"
+
+
+def _two_figures(size: float) -> int:
+    """The decimals that say two figures of a size above zero."""
+    return min(6, max(0, 1 - floor(log10(size))))
+
+
+def measure_cell(row: MeasureRow | None, facts: MeasureFacts, ends: bool = True) -> str:
+    """A measure of a system; with a mark where it is a bound, and where the system was trained on it."""
+    if row is None or row.value is None:
+        return ""
+    bound = BOUNDS[facts.bound] if row.kind != "teacher" else ""
+    own = f" {OWN_LOSS}" if row.own_loss else ""
+    return f"{bound}{measure_value(row.value, row.interval, facts.unit, ends=ends)}{own}"
+
+
+def difference_unit(facts: MeasureFacts) -> str:
+    """What the difference of two values is in."""
+    return "points" if is_share(facts.unit) else facts.unit
+
+
+def difference_cell(contrast: MeasureContrast, facts: MeasureFacts) -> str:
+    """first − second; of shares in points of a hundred."""
+    if contrast.difference is None:
+        return "none measured"
+    return measure_value(contrast.difference, contrast.interval, facts.unit, "+")
+
+
+def difference_short(contrast: MeasureContrast, facts: MeasureFacts) -> str:
+    """The same in Markdown without its interval: in bold where the two are told apart."""
+    if contrast.difference is None:
+        return "none measured"
+    said = measure_value(contrast.difference, contrast.interval, facts.unit, "+", ends=False)
+    return f"**{said}**" if contrast.distinguishable else said
+
+
+def measure_words(contrast: MeasureContrast, facts: MeasureFacts) -> str:
+    """What a declared contrast found in a measure."""
+    if contrast.difference is None:
+        return "no prompt was measured for both"
+    if not contrast.distinguishable:
+        return "not told apart"
+    if not contrast.better:
+        return f"{contrast.first if contrast.difference > 0 else contrast.second} has more"
+    return f"{contrast.better} is {'nearer to the teacher' if facts.group == 'fidelity' else 'better'}"
+
+
+def disagreement_words(found: Disagreement, results: Results) -> str:
+    """Two rows, and by which measures, or the judge, each is the better one."""
+    heads = {facts.name: facts.head for facts in results.measured}
+
+    def listed(names: Sequence[str]) -> str:
+        return ", ".join(heads.get(name, f"the judge ({name})") for name in names)
+
+    return (
+        f"{found.first} against {found.second} on {found.scope}: {found.first} is better by "
+        f"{listed(found.for_first)}; {found.second} by {listed(found.for_second)}"
+    )
+
+
+def retention_cell(found: RetentionFacts) -> str:
+    error = "" if found.standard_error is None else f" ± {found.standard_error:.3f}"
+    return f"{found.value:.3f}{error}"
 
 
 def contrast_words(contrast: ContrastFigures | SetContrast) -> str:
@@ -123,7 +226,7 @@ def warnings(run: Results) -> list[tuple[str, str]]:
             (
                 "Too small to rank.",
                 f"The smallest set has {smallest} judged prompts and there {_seeds(seeds)}: differences of tens of "
-                f"points are noise. This run demonstrates the road; {rows} in a fixed order.",
+                f"points in the judge's rates are noise. This run demonstrates the road; {rows} in a fixed order.",
             )
         )
     for entry in run.prompt_sets:

@@ -120,8 +120,8 @@ def chart(
         title,
         x_label,
         y_label,
-        [(across(tick), _tick(tick)) for tick in ticks(x_low, x_high)],
-        [(down(tick / factor), _tick(tick)) for tick in ticks(y_low * factor, y_high * factor)],
+        [(across(tick), tick_text(tick)) for tick in ticks(x_low, x_high)],
+        [(down(tick / factor), tick_text(tick)) for tick in ticks(y_low * factor, y_high * factor)],
         [_drawn(one, across, down) for one in kept],
         zero=down(0) if y_low < 0 < y_high else "",
         rule=across(rule[0]) if rule else "",
@@ -175,7 +175,7 @@ def ticks(low: float, high: float, about: int = 5) -> list[float]:
     return [round(i * step, 12) for i in range(ceil(low / step - 1e-9), floor(high / step + 1e-9) + 1)]
 
 
-def _tick(value: float) -> str:
+def tick_text(value: float) -> str:
     if value == 0:
         return "0"
     return f"{value:,.10g}".replace("-", "−") if 1e-4 <= abs(value) < 1e7 else f"{value:.4g}".replace("-", "−")

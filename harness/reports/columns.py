@@ -13,23 +13,41 @@ from typing import Any, Generic, TypeVar
 from tabulate import tabulate
 
 from harness.core.records import Status
+from harness.core.units import in_bytes
 from harness.reports.cells import (
     KINDS,
     contrast_words,
+    difference_cell,
+    difference_unit,
     kappa_cell,
+    measure_cell,
+    measure_words,
     p_cell,
     points_cell,
     rank_cell,
     rate_cell,
     slope_cell,
     spread_cell,
+    spread_words,
 )
-from harness.results.schema import ContrastFigures, JudgingFigures, LengthFigures, Lengths, MethodFacts, Row
+from harness.reports.measured import Measured
+from harness.results.schema import (
+    ContrastFigures,
+    CostFacts,
+    JudgingFigures,
+    LengthFigures,
+    Lengths,
+    MeasureContrast,
+    MeasureFacts,
+    MethodFacts,
+    Row,
+)
 from harness.statistics.agreement import JudgeAgreement
 from harness.statistics.contrasts import Candidates, Difference
 from harness.statistics.length import LengthControl
 from harness.statistics.outcomes import STATUSES
 from harness.statistics.rates import Rates
+from harness.statistics.ratios import RatioDifference
 from harness.statistics.summary import ComparisonRates, Ranked, SetContrast
 
 Ends = Sequence[float] | None
@@ -179,13 +197,13 @@ RANK: Column[Row | Ranked] = Column("rank", lambda row: Cell(rank_cell(row), flo
 SPREAD: Column[Row] = Column(
     "SD of runs", lambda row: Cell(spread_cell(row), "" if row.spread is None else float(row.spread))
 )
-KIND: Column[Row] = column("kind", lambda row: KINDS[row.kind])
+KIND: Column[Row | Measured] = column("kind", lambda row: KINDS[row.kind])
 IDENTICAL: Column[Row] = counts("identical", lambda row: row.identical)
 PROMPT_SET: Column[Row | LengthFigures] = column("on", lambda row: row.prompt_set)
 JUDGE: Column[Row | LengthFigures | JudgingFigures | ComparisonRates] = column("judge", lambda row: row.judge)
 
 
-def method(colours: Mapping[str, str] | None = None) -> Column[Row | LengthFigures]:
+def method(colours: Mapping[str, str] | None = None) -> Column[Row | LengthFigures | Measured]:
     """Who was judged, in the colour of its system on a page."""
     return Column("method", lambda row: text(row.method, _swatch(colours, row.method)))
 
@@ -200,13 +218,13 @@ def _swatch(colours: Mapping[str, str] | None, name: str) -> str:
 # ---- method against method
 
 PAIR: Column[Candidates] = column("first − second", lambda row: f"{row.first} − {row.second}")
-SCOPE: Column[ContrastFigures] = column("on", lambda row: row.scope)
-P: Column[Difference] = Column("p", lambda row: Cell(p_cell(row.p), "" if row.p is None else row.p))
-P_HOLM: Column[Difference] = Column(
+SCOPE: Column[ContrastFigures | MeasureContrast] = column("on", lambda row: row.scope)
+P: Column[Difference | RatioDifference] = Column("p", lambda row: Cell(p_cell(row.p), "" if row.p is None else row.p))
+P_HOLM: Column[Difference | RatioDifference] = Column(
     "p (Holm)", lambda row: Cell(p_cell(row.p_holm), "" if row.p_holm is None else row.p_holm)
 )
-JUDGED: Column[Difference] = counts("N", lambda row: row.n)
-LEFT_OUT: Column[Difference] = counts("left out", lambda row: row.left_out)
+JUDGED: Column[Difference | RatioDifference] = counts("N", lambda row: row.n)
+LEFT_OUT: Column[Difference | RatioDifference] = counts("left out", lambda row: row.left_out)
 FINDING: Column[ContrastFigures | SetContrast] = column("finding", contrast_words)
 
 
@@ -221,6 +239,61 @@ def difference(most: float = 2.0) -> Column[Difference]:
         return Cell(said, row.difference, drawn, (-most, most))
 
     return Column("difference in points", cell)
+
+
+# ---- measures
+
+
+def measure(facts: MeasureFacts, ends: bool = True) -> Column[Measured]:
+    """A measure of each system. ends: with its interval."""
+
+    def cell(row: Measured) -> Cell:
+        found = row.values.get(facts.name)
+        if found is None or found.value is None:
+            return BLANK
+        return number(found.value, measure_cell(found, facts, ends))
+
+    return Column(facts.head, cell)
+
+
+def measure_spread(facts: MeasureFacts) -> Column[Measured]:
+    """Standard deviation of a measure between runs, in points where it is a share."""
+
+    def cell(row: Measured) -> Cell:
+        found = row.values.get(facts.name)
+        return (
+            BLANK if found is None else Cell(spread_words(found, facts), "" if found.spread is None else found.spread)
+        )
+
+    return Column("SD of runs", cell)
+
+
+def measure_difference(facts: MeasureFacts) -> Column[MeasureContrast]:
+    def cell(row: MeasureContrast) -> Cell:
+        said = difference_cell(row, facts)
+        return Cell(said, "" if row.difference is None else row.difference)
+
+    return Column(f"difference in {difference_unit(facts)}", cell)
+
+
+def measure_finding(facts: MeasureFacts) -> Column[MeasureContrast]:
+    return column("finding", lambda row: measure_words(row, facts))
+
+
+TRAINED_IN_ALL: Column[CostFacts] = Column("tokens trained", lambda row: known(row.trained_tokens, ",d"))
+READ: Column[CostFacts] = Column("the teacher read", lambda row: known(row.teacher_read_tokens, ",d"))
+SAMPLED: Column[CostFacts] = Column("the teacher wrote", lambda row: known(row.teacher_sampled_tokens, ",d"))
+ROLLED: Column[CostFacts] = Column("the student wrote", lambda row: known(row.student_sampled_tokens, ",d"))
+SECONDS: Column[CostFacts] = Column("seconds", lambda row: known(sum(row.seconds.values()), ",.0f"))
+PEAK_MEMORY: Column[CostFacts] = Column(
+    "peak memory", lambda row: BLANK if row.peak_memory is None else number(row.peak_memory, in_bytes(row.peak_memory))
+)
+DEVICE: Column[CostFacts] = column("device", lambda row: row.device)
+
+
+def of_cost(found: Column[CostFacts]) -> Column[Measured]:
+    """What a row took; blank for one that was not trained."""
+    return Column(found.head, lambda row: BLANK if row.cost is None else found.cell(row.cost))
 
 
 # ---- length

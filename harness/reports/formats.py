@@ -10,14 +10,18 @@ import pandas as pd
 
 from harness.core.errors import UserError
 from harness.core.files import leads_to_stdout
+from harness.core.records import plain
 from harness.reports import board
 from harness.results.folder import as_json
 from harness.results.schema import Results, Row
 
 
 def as_csv(runs: Sequence[Results]) -> str:
-    """A row for each row and judge of each board; intervals are two columns, rates are shares of one."""
-    rows = [_flat(run, row) for run in runs for row in run.rows]
+    """A row for each row and judge of each board; intervals are two columns, rates are shares of one.
+
+    What was measured of a row, and what it took, stand where the judge is the one that decides.
+    """
+    rows = [_flat(run, row) | _measured(run, row) for run in runs for row in run.rows]
     return str(pd.DataFrame(rows).to_csv(index=False, lineterminator="\n"))
 
 
@@ -41,6 +45,21 @@ def _flat(run: Results, row: Row) -> dict[str, Any]:
             flat["runs"] = row.judged_in
         else:
             flat[name] = value
+    return flat
+
+
+def _measured(run: Results, row: Row) -> dict[str, Any]:
+    if row.judge != run.judge:
+        return {}
+    known = {one.measure: one for one in run.measures if (one.prompt_set, one.method) == (row.prompt_set, row.method)}
+    flat: dict[str, Any] = {}
+    for facts in run.measured:
+        found = known.get(facts.name)
+        low, high = (found and found.interval) or (None, None)
+        flat |= {facts.name: found and found.value, f"{facts.name}_low": low, f"{facts.name}_high": high}
+    cost = next((one for one in run.costs if one.method == row.method), None)
+    if cost is not None:
+        flat |= plain(cost) | {"seconds": sum(cost.seconds.values())}
     return flat
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -18,12 +18,17 @@ from markupsafe import Markup
 
 from harness.core import escape
 from harness.core.records import RunPrompt, RunResponse, Verdict, read_jsonl, read_records
-from harness.reports import charts, tables
-from harness.reports.cells import facts, warnings
+from harness.reports import charts, tables, tokens
+from harness.reports import measured as m
+from harness.reports.cells import disagreement_words, facts, warnings
 from harness.reports.charts import Deciding, Metrics
-from harness.results.folder import CONFIG, CURVES, RUN_PROMPTS, RUN_RESPONSES
+from harness.reports.panels import Panel, panels
+from harness.reports.quality import quality
+from harness.reports.tables import Table
+from harness.results.folder import CONFIG, CURVES, RUN_PROMPTS, RUN_RESPONSES, read_tokens
 from harness.results.reading import read_results
-from harness.results.schema import Results
+from harness.results.schema import Results, SetFacts
+from harness.results.tokens import TokenViews
 from harness.run.jobs import VERDICTS
 from harness.run.rows import TEACHER
 from harness.statistics.agreement import both_orders
@@ -41,6 +46,7 @@ class ReportData:
     prompts: Sequence[RunPrompt] | None = None
     responses: Sequence[RunResponse] | None = None
     config: str | None = None
+    tokens: TokenViews = field(default_factory=TokenViews)
 
 
 def read_run(folder: Path) -> ReportData:
@@ -58,6 +64,7 @@ def read_run(folder: Path) -> ReportData:
         prompts=read_records(prompts, RunPrompt) if prompts.is_file() else None,
         responses=read_records(responses, RunResponse) if responses.is_file() else None,
         config=config.read_text(encoding="utf-8") if config.is_file() else None,
+        tokens=read_tokens(folder),
     )
 
 
@@ -77,6 +84,9 @@ def report_html(run: ReportData) -> str:
         config=run.config,
         without=[name for name, part in (("prompts", run.prompts), ("responses", run.responses)) if part is None],
         island=_island(run, prompts, deciding),
+        tokens=tokens.token_island(results, run.tokens),
+        positions=tokens.positions(results, run.tokens),
+        quality=quality(results),
     )
 
 
@@ -100,12 +110,30 @@ def _run_parts(results: Results) -> dict[str, Any]:
         "pooled": len(results.runs) > 1,
         "bars": [(name, tables.bars(results, name)) for name in sets],
         "contrasts": tables.contrasts(results),
+        "measured": _measured(results),
+        "own_losses": any(row.own_loss for row in results.measures),
+        "bounded": any(facts.bound != "exact" for facts in results.measured),
+        "measure_contrasts": tables.measure_contrasts(results),
+        "first_measure": next((facts.head for facts in m.compared(results)), ""),
+        "disagreements": [disagreement_words(found, results) for found in results.disagreements],
+        "costs": tables.costs(results),
+        "retention": tables.retention(results),
         "lengths": charts.lengths(results),
         "controls": tables.length_controls(results),
         "no_control": tables.no_control(results),
         "judges": tables.judges(results),
         "trained": tables.trained(results),
     }
+
+
+def _measured(results: Results) -> list[tuple[SetFacts, Sequence[Panel], Sequence[Table]]]:
+    """Each set with its panels and tables; nothing where nothing was measured, or to be measured, at all."""
+    if not results.measures and not any(entry.unmeasured for entry in results.prompt_sets):
+        return []
+    return [
+        (entry, panels(results, entry.name) if results.measures else [], tables.measures(results, entry))
+        for entry in results.prompt_sets
+    ]
 
 
 # The page

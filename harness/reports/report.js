@@ -52,17 +52,7 @@
     button.addEventListener("click", () => sortBy(button.closest("th")));
   }
 
-  // The browser of prompts; a page of boards has none.
-  if (!byId("data")) return;
-  const data = JSON.parse(byId("data").textContent);
-  const colours = new Map(data.systems);
-  const form = byId("filters");
-  const list = byId("list");
-  const more = byId("more");
-  const KINDS = { win: "wins", tie: "ties", loss: "losses", missing: "missing", flip: "orders disagree" };
-  let matching = [];
-  let listed = 0;
-
+  // What both a page's views need.
   const own = (object, key) => (Object.hasOwn(object, key) ? object[key] : undefined);
 
   // Appends text with unseen characters written out and the words searched for marked.
@@ -92,6 +82,206 @@
     select.append(new Option(all, ""), ...values.map((value) => new Option(label(value), value)));
     select.parentElement.hidden = values.length === 0;
   };
+  // A list to choose from, keeping what was chosen where it is still there: [value, label] each.
+  const offer = (select, values) => {
+    const before = select.value;
+    select.replaceChildren(...values.map(([value, label]) => new Option(fill(make("span", ""), label).textContent, value)));
+    if (values.some(([value]) => String(value) === before)) select.value = before;
+    select.parentElement.hidden = values.length < 2;
+  };
+  const island = (id) => (byId(id) ? JSON.parse(byId(id).textContent) : null);
+  const data = island("data");
+
+  // Quality against cost: a chart a cost, of the set and the measure that are chosen.
+  const SVG = "http://www.w3.org/2000/svg";
+  const draw = (tag, attributes, text) => {
+    const node = document.createElementNS(SVG, tag);
+    for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
+    if (text !== undefined) node.textContent = text;
+    return node;
+  };
+  const range = (values) => {
+    const [low, high] = [Math.min(...values), Math.max(...values)];
+    const margin = 0.08 * (high - low) || 0.1 * Math.abs(high) || 1;
+    return [low - margin, high + margin];
+  };
+  const roundNumbers = (low, high, about) => {
+    const rough = (high - low) / about;
+    const power = 10 ** Math.floor(Math.log10(rough));
+    const step = [1, 2, 5, 10].map((base) => base * power).find((base) => rough <= base * 1.0001);
+    const found = [];
+    for (let n = Math.ceil(low / step - 1e-9); n <= high / step + 1e-9; n += 1) found.push(n * step);
+    return found;
+  };
+  const short = (value) => (Math.abs(value) >= 1e6 ? `${+(value / 1e6).toPrecision(3)}M`
+    : Math.abs(value) >= 1e4 ? `${+(value / 1e3).toPrecision(4)}k` : String(+value.toPrecision(4))).replace("-", "−");
+  const costChart = (title, costs, points, untrained, [, head, unit, percent], colours) => {
+    const [width, height, left, right, top, bottom] = [290, 195, 46, 280, 10, 159];
+    const known = [...colours.keys()].filter((name) => own(points, name) && own(costs, name) !== undefined)
+      .map((name) => [name, points[name]]);
+    const apart = new Set(known.map(([name]) => costs[name])).size; // a cost that all rows share tells nothing
+    if (!known.length || (apart === 1 && known.length > 1)) return null;
+    const factor = percent ? 100 : 1;
+    const [xLow, xHigh] = range(known.map(([name]) => costs[name]));
+    const [yLow, yHigh] = range([...known.map(([, value]) => value), ...(untrained ? [untrained] : [])].flat());
+    const across = (x) => left + (right - left) * (x - xLow) / (xHigh - xLow);
+    const down = (y) => top + (bottom - top) * (yHigh - y) / (yHigh - yLow);
+    const svg = draw("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `${head} by ${title}` });
+    for (const tick of roundNumbers(yLow * factor, yHigh * factor, 5)) {
+      const y = down(tick / factor);
+      svg.append(draw("line", { class: "grid", x1: left, x2: right, y1: y, y2: y }),
+        draw("text", { x: left - 5, y, dy: "0.35em", "text-anchor": "end" }, short(tick)));
+    }
+    for (const tick of roundNumbers(xLow, xHigh, 3)) {
+      svg.append(draw("text", { x: across(tick), y: bottom + 14, "text-anchor": "middle" }, short(tick)));
+    }
+    svg.append(draw("text", { x: (left + right) / 2, y: bottom + 31, "text-anchor": "middle" }, title));
+    if (untrained) {
+      const line = draw("line", { class: "rule", x1: left, x2: right, y1: down(untrained[0]), y2: down(untrained[0]) });
+      line.append(draw("title", {}, "the untrained student"));
+      svg.append(line);
+    }
+    for (const [name, [value, low, high]] of known) {
+      const group = draw("g", { class: colours.get(name) ?? "start" });
+      const x = across(costs[name]);
+      const mark = draw("circle", { cx: x, cy: down(value), r: 3.5 });
+      mark.append(draw("title", {}, `${name}: ${short(value * factor)}${percent ? "%" : ` ${unit}`}, ${short(costs[name])}`));
+      group.append(draw("line", { class: "whisker", x1: x, x2: x, y1: down(low), y2: down(high) }), mark);
+      svg.append(group);
+    }
+    return make("figure", "chart", fill(make("figcaption", ""), title), svg);
+  };
+  const quality = island("cost-data");
+  if (quality) {
+    const chosen = byId("cost-filters");
+    const colours = new Map(quality.systems);
+    const redraw = () => {
+      const points = own(quality.points, chosen.elements.set.value) ?? {};
+      offer(chosen.elements.measure, quality.measures.filter(([name]) => own(points, name)).map(([name, head]) => [name, head]));
+      const measure = quality.measures.find(([name]) => name === chosen.elements.measure.value);
+      if (!measure) return byId("cost-charts").replaceChildren();
+      const known = points[measure[0]];
+      const untrained = quality.untrained.map((name) => own(known, name))[0];
+      const charts = quality.costs.map(([title, costs]) => costChart(title, costs, known, untrained, measure, colours));
+      const named = quality.systems.filter(([name]) => own(known, name) && own(quality.costs[0][1], name) !== undefined);
+      const legend = named.map(([name, colour]) => make("li", "", make("i", `swatch ${colour}`), fill(make("span", ""), name)));
+      if (untrained) legend.push(make("li", "", make("i", "key start"), "the untrained student"));
+      byId("cost-legend").replaceChildren(...legend);
+      return byId("cost-charts").replaceChildren(...charts.filter(Boolean));
+    };
+    offer(chosen.elements.set, quality.sets.map((name) => [name, name]));
+    chosen.hidden = false;
+    chosen.addEventListener("submit", (event) => event.preventDefault());
+    chosen.addEventListener("input", redraw);
+    redraw();
+  }
+
+  // Token by token: one response, coloured by the KL of the student that is chosen.
+  const LEVELS = [0.05, 0.2, 0.5, 1, 2, 4]; // nats from which on a token has the next colour
+  const level = (kl) => LEVELS.filter((least) => kl >= least).length;
+  const nats = (kl) => `${kl.toFixed(kl < 10 ? 3 : 1)} nats`;
+  const tokens = island("token-data");
+  const piece = (text) => {
+    const node = make("span", "piece");
+    const lines = text.split("\n");
+    lines.forEach((line, place) => {
+      fill(node, line);
+      if (place < lines.length - 1) node.append(make("span", "end", "↵"), "\n");
+    });
+    return node;
+  };
+  const colouredText = (pieces, kl) => {
+    const said = make("p", "said note", "");
+    said.setAttribute("role", "status");
+    const text = make("p", "tokens", ...pieces.map((part, place) => {
+      const node = piece(part);
+      node.className = `t k${level(kl[place])}`;
+      node.title = `token ${place + 1}: ${nats(kl[place])}`;
+      node.tabIndex = place ? -1 : 0; // one stop; arrows go on from there
+      return node;
+    }));
+    const show = (node) => {
+      if (node) said.textContent = node.title;
+    };
+    text.addEventListener("pointerover", (event) => show(event.target.closest(".t")));
+    text.addEventListener("focusin", (event) => show(event.target.closest(".t")));
+    text.addEventListener("keydown", (event) => {
+      const next = { ArrowRight: "nextElementSibling", ArrowLeft: "previousElementSibling" }[event.key];
+      const to = next && document.activeElement[next];
+      if (!to) return;
+      document.activeElement.tabIndex = -1;
+      to.tabIndex = 0;
+      to.focus();
+      event.preventDefault();
+    });
+    return [text, said];
+  };
+  const scale = () => make("ul", "scale", ...[0, ...LEVELS].map((least, place) =>
+    make("li", `k${place}`, place ? `≥ ${least}` : `< ${LEVELS[0]} nats`)));
+  const departureRow = (one) => {
+    const row = make("tr", "", make("td", "number", nats(one.kl)), fill(make("td", "before"), `…${one.before}`));
+    for (const key of ["token", "teacher_top", "student_top"]) row.append(make("td", "", piece(one[key])));
+    row.append(fill(make("td", "note"), `${one.prompt_set} · ${one.prompt_id}, token ${one.position + 1}`));
+    return row;
+  };
+  const departureTable = (rows) => {
+    const heads = ["KL", "before it", "the token", "the teacher's likeliest", "the student's likeliest", "where"];
+    const head = make("tr", "", ...heads.map((text) => Object.assign(make("th", text === "KL" ? "number" : "", text), { scope: "col" })));
+    const table = make("table", "departures", make("thead", "", head), make("tbody", "", ...rows.map(departureRow)));
+    const region = make("div", "scroll", table);
+    for (const [name, value] of [["tabindex", "0"], ["role", "region"], ["aria-label", "where it departs most"]]) {
+      region.setAttribute(name, value);
+    }
+    return region;
+  };
+  if (tokens) {
+    const chosen = byId("token-filters");
+    const { set, student, writer, prompt } = chosen.elements;
+    const askedOf = (view) => data.prompts.find((one) => one.set === view.prompt_set && one.id === view.prompt_id)?.messages ?? [];
+    const named = (view) => {
+      const last = askedOf(view).at(-1)?.[1] ?? "";
+      const again = view.sample ? `, sample ${view.sample + 1}` : "";
+      return `${view.prompt_id}${again}${last ? `: ${last.length > 90 ? `${last.slice(0, 90)}…` : last}` : ""}`;
+    };
+    const redraw = () => {
+      const distinct = (values) => [...new Set(values)].map((value) => [value, value]);
+      offer(set, distinct(tokens.views.map((view) => view.prompt_set)));
+      const inSet = tokens.views.filter((view) => view.prompt_set === set.value);
+      offer(student, tokens.systems.filter(([name]) => inSet.some((view) => own(view.kl, name))).map(([name]) => [name, name]));
+      const its = inSet.filter((view) => own(view.kl, student.value));
+      const whose = (name) => (name === tokens.teacher ? "the teacher's" : "its own");
+      offer(writer, distinct(its.map((view) => view.writer)).map(([name]) => [whose(name), whose(name)]));
+      const views = its.filter((view) => whose(view.writer) === writer.value);
+      offer(prompt, views.map((view, place) => [`${view.prompt_id} ${view.sample}`, named(view), place]));
+      const view = views.find((one) => `${one.prompt_id} ${one.sample}` === prompt.value);
+      const card = make("div", "token-card");
+      if (view) {
+        for (const [role, content] of askedOf(view)) card.append(make("p", "role", role), fill(make("p", "text"), content));
+        const whoseIsIt = view.writer === tokens.teacher ? "the teacher's response" : `the response of ${view.writer}`;
+        const cut = view.tokens > view.pieces.length ? `, its first ${view.pieces.length} tokens of ${view.tokens}` : "";
+        card.append(fill(make("p", "role"), whoseIsIt + cut), ...colouredText(view.pieces, view.kl[student.value]));
+      }
+      const most = tokens.departures.filter((one) => one.method === student.value && whose(one.writer) === writer.value);
+      const parts = [scale(), card];
+      if (most.length) parts.push(fill(make("h3", ""), `Where ${student.value} departs most, on all sets`), departureTable(most));
+      byId("token-view").replaceChildren(...parts);
+    };
+    chosen.hidden = false;
+    chosen.addEventListener("submit", (event) => event.preventDefault());
+    chosen.addEventListener("input", redraw);
+    redraw();
+  }
+
+  // The browser of prompts; a page of boards has none.
+  if (!data) return;
+  const colours = new Map(data.systems);
+  const form = byId("filters");
+  const list = byId("list");
+  const more = byId("more");
+  const KINDS = { win: "wins", tie: "ties", loss: "losses", missing: "missing", flip: "orders disagree" };
+  let matching = [];
+  let listed = 0;
+
   const distinct = (key) => [...new Set(data.prompts.map((prompt) => prompt[key]))].filter(Boolean).sort();
   const flipped = data.prompts.some((prompt) => prompt.flips.length);
   choices(form.elements.set, "all sets", distinct("set"));

@@ -10,10 +10,21 @@ import numpy as np
 
 from harness.core.records import Prompt
 from harness.reports import columns as c
-from harness.reports.cells import provenance
+from harness.reports import measured as m
+from harness.reports.cells import OWN_LOSS, difference_unit, provenance, retention_cell
 from harness.reports.charts import Deciding, colours, systems
 from harness.reports.columns import Cell, Column, rate, text
-from harness.results.schema import ContrastFigures, MethodFacts, Results, SetFacts
+from harness.reports.measured import Measured
+from harness.results.schema import (
+    ContrastFigures,
+    CostFacts,
+    MeasureContrast,
+    MeasureFacts,
+    MethodFacts,
+    Results,
+    RetentionFacts,
+    SetFacts,
+)
 from harness.statistics.outcomes import Outcomes, from_records, outcomes
 from harness.statistics.panel import SUMMARIES
 from harness.statistics.rates import rates_of
@@ -159,6 +170,129 @@ def _within(judged: Outcomes | None, ids: set[str]) -> Cell:
         return cell
     low, value, high = (100 * end for end in cell.drawn)
     return replace(cell, text=f"{value:+.0f}% [{low:+.0f}, {high:+.0f}]")
+
+
+# Measures
+def measures(results: Results, prompt_set: SetFacts) -> list[Table]:
+    """Every measure of a set with its intervals, a table a group."""
+    known, found = colours(results), []
+    for group, caption in zip(m.GROUPS, ("Fidelity to the teacher", "What the responses are like"), strict=True):
+        rows = [row for row in m.systems(results, prompt_set.name, group) if row.values]
+        shown = m.present(m.of_group(results, group), rows)
+        pooled = len(results.runs) > 1 and group == "fidelity"
+        columns: list[Column[Any]] = [c.method(known)]
+        for one in shown:
+            columns += [
+                drawn_measure(one, rows),
+                *where(pooled, c.measure_spread(one).named(f"{one.head}: SD of runs")),
+            ]
+        temperature = (
+            f"; both at temperature {results.evaluation.sampling.temperature:g}" if group == "fidelity" else ""
+        )
+        own = any(value.own_loss for row in rows for value in row.values.values())
+        found.append(
+            table(
+                f"{caption}: {prompt_set.name}",
+                columns,
+                rows,
+                note=f"each column drawn over its own range{temperature}",
+                remark=f"{OWN_LOSS} the row's training minimises this very measure." if own else "",
+            )
+        )
+    return [one for one in found if one.rows]
+
+
+def drawn_measure(facts: MeasureFacts, rows: Sequence[Measured]) -> Column[Measured]:
+    """A measure of each system with its interval, drawn over the range that the rows have."""
+    known = [row.values[facts.name] for row in rows if facts.name in row.values]
+    ends = [end for one in known for end in one.interval or ()]
+    span = (min(ends), max(ends)) if ends and max(ends) > min(ends) else None
+    plain = c.measure(facts)
+
+    def cell(row: Measured) -> Cell:
+        found = row.values.get(facts.name)
+        if found is None or found.value is None or found.interval is None or span is None:
+            return plain.cell(row)
+        return replace(plain.cell(row), drawn=(found.interval[0], found.value, found.interval[1]), span=span)
+
+    return replace(plain, cell=cell)
+
+
+def costs(results: Results) -> Table:
+    stages = dict.fromkeys(stage for cost in results.costs for stage in cost.seconds)
+
+    def seconds(stage: str) -> Column[CostFacts]:
+        return Column(f"{stage}, s", lambda row: c.known(row.seconds.get(stage), ",.1f"))
+
+    name: Column[CostFacts] = Column("method", lambda row: text(row.method, colours(results).get(row.method, "start")))
+    return table(
+        "What each row took",
+        [
+            name,
+            *(c.TRAINED_IN_ALL, c.READ, c.SAMPLED, c.ROLLED),
+            c.SECONDS.named("seconds in all"),
+            *map(seconds, stages),
+            *(c.PEAK_MEMORY, c.DEVICE),
+        ],
+        results.costs,
+        note="tokens, seconds by stage and memory of its training, with all that the row rests on, as if nothing were "
+        "shared with others",
+    )
+
+
+def measure_contrasts(results: Results) -> list[Table]:
+    """Each measure's declared contrasts, a table a measure; the first one is open."""
+    found = []
+    for place, facts in enumerate(m.compared(results)):
+        rows = m.contrasts_of(results, facts.name)
+        ends = [abs(end) for row in rows for end in row.interval or ()]
+        most = max(ends, default=0.0) or 1.0
+        better = "" if facts.better == "neither" else f"; {facts.better} is better"
+        found.append(
+            table(
+                f"Differences of {facts.head}",
+                [
+                    *(c.PAIR, c.SCOPE, _drawn_difference(facts, most), c.P, c.P_HOLM),
+                    *(c.JUDGED, c.LEFT_OUT, c.measure_finding(facts).named("in words")),
+                ],
+                rows,
+                note=f"{difference_unit(facts)}{better}; corrected over the contrasts of this measure",
+                folded=place > 0,
+            )
+        )
+    return found
+
+
+def _drawn_difference(facts: MeasureFacts, most: float) -> Column[MeasureContrast]:
+    plain = c.measure_difference(facts)
+
+    def cell(row: MeasureContrast) -> Cell:
+        if row.difference is None or row.interval is None:
+            return plain.cell(row)
+        low, high = row.interval
+        return replace(plain.cell(row), drawn=(low, row.difference, high), span=(-most, most))
+
+    return replace(plain, cell=cell)
+
+
+def retention(results: Results) -> Table:
+    """What models still can: a row a model and task."""
+    name: Column[RetentionFacts] = Column(
+        "model", lambda row: text(row.method, colours(results).get(row.method, "start"))
+    )
+    value: Column[RetentionFacts] = Column("value", lambda row: c.number(row.value, retention_cell(row)))
+    better: Column[RetentionFacts] = c.column(
+        "better", lambda row: {True: "higher", False: "lower", None: ""}[row.higher_is_better]
+    )
+    task: Column[RetentionFacts] = c.column("task", lambda row: row.task)
+    metric: Column[RetentionFacts] = c.column("metric", lambda row: row.metric)
+    n: Column[RetentionFacts] = c.counts("documents", lambda row: row.n)
+    return table(
+        "What the models still can",
+        [name, task, metric, value, better, n],
+        results.retention,
+        note="by lm-evaluation-harness, ± its standard error over documents",
+    )
 
 
 # Method against method, and length

@@ -1,4 +1,4 @@
-"""Every figure of a board: a pure function of what was declared, of verdicts, and of responses.
+"""Every figure of a board: a pure function of what was declared, of verdicts, of responses and of what was measured.
 
 `run` makes its results with it, `leaderboard` the pooled ones of several runs, and `verify` holds results against it.
 """
@@ -7,17 +7,20 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import stdev
 from typing import Any
 
-from harness.core.records import IDENTICAL, RunResponse, Verdict
+from harness.core.records import IDENTICAL, RunMeasured, RunResponse, Verdict
+from harness.results.measured import disagreements, measure_contrasts, measure_rows, sums_by_set
 from harness.results.schema import (
     ContrastFigures,
     Figures,
     JudgingFigures,
     LengthFigures,
     Lengths,
+    MeasuredKind,
+    MeasureFacts,
     Row,
     SetFigures,
 )
@@ -39,7 +42,8 @@ class Declared:
     """What a board was to show before anything was judged.
 
     sets: each prompt set, and whether it is in-domain. candidates: each row's kind. judges: those named; several are a
-    panel. parts: judges that are shown beside them. contrasts: rows that are tested against each other.
+    panel. parts: judges that are shown beside them. contrasts: rows that are tested against each other. measures: those
+    that are shown. own_losses: of each row, the measures that it was trained to minimise.
     """
 
     sets: Mapping[str, bool]
@@ -47,6 +51,8 @@ class Declared:
     judges: Sequence[str]
     parts: Sequence[str]
     contrasts: Sequence[tuple[str, str]]
+    measures: Sequence[MeasureFacts] = ()
+    own_losses: Mapping[str, Collection[str]] = field(default_factory=dict)
 
     @property
     def judge(self) -> str:
@@ -62,16 +68,19 @@ class Declared:
 
 @dataclass(frozen=True)
 class RunRows:
-    """What one run made: the verdicts that were given (a panel's follow from them), and the responses."""
+    """What one run made: the verdicts that were given (a panel's follow from them), the responses, and what was
+    measured of them."""
 
     verdicts: Sequence[Verdict]
     responses: Sequence[RunResponse]
+    measured: Sequence[RunMeasured] = ()
 
     def without(self, left_out: Mapping[str, Collection[str]]) -> RunRows:
         """The same without some prompts of a set, whoever answered them."""
         return RunRows(
             [row for row in self.verdicts if row.prompt_id not in left_out.get(row.prompt_set, ())],
             [row for row in self.responses if row.prompt_id not in left_out.get(row.prompt_set, ())],
+            [row for row in self.measured if row.prompt_id not in left_out.get(row.prompt_set, ())],
         )
 
 
@@ -134,6 +143,13 @@ def figures(declared: Declared, runs: Mapping[str, RunRows], rank_incomplete: bo
         for name, wanted in (("in-domain", True), ("out-of-domain", False))
     }
     controls = length_controls(deciding)
+    tested = tuple(
+        ContrastFigures(**dict(made), distinguishable=made.distinguishable)
+        for made in contrasts(deciding, declared.contrasts, domains)
+    )
+    systems: dict[str, MeasuredKind] = {TEACHER: "teacher", **declared.candidates}
+    by_set = sums_by_set(declared.measures, list(systems), declared.sets, [made.measured for made in runs.values()])
+    compared = measure_contrasts(declared.measures, declared.contrasts, domains, by_set)
     return Figures(
         prompt_sets=tuple(sets),
         rows=tuple(rows),
@@ -141,16 +157,16 @@ def figures(declared: Declared, runs: Mapping[str, RunRows], rank_incomplete: bo
             _judging(judge, groups, known, rows) for judge in declared.judges_shown if judge not in SUMMARIES
         ),
         agreement=tuple(agreements(found, declared.judges)),
-        contrasts=tuple(
-            ContrastFigures(**dict(made), distinguishable=made.distinguishable)
-            for made in contrasts(deciding, declared.contrasts, domains)
-        ),
+        contrasts=tested,
         length=tuple(
             LengthFigures(prompt_set=prompt_set, method=candidate, judge=declared.judge, **dict(controls[key]))
             for prompt_set in declared.sets
             for candidate in declared.candidates
             if (key := (prompt_set, candidate, TEACHER, declared.judge)) in controls
         ),
+        measures=tuple(measure_rows(declared.measures, declared.sets, systems, declared.own_losses, by_set)),
+        measure_contrasts=tuple(compared),
+        disagreements=tuple(disagreements(tested, compared)),
     )
 
 

@@ -18,9 +18,11 @@ from harness.core.parsing import parse_json
 from harness.core.records import (
     METRICS,
     Facts,
+    Measured,
     Record,
     Ref,
     Response,
+    RunMeasured,
     RunPrompt,
     RunResponse,
     Verdict,
@@ -29,12 +31,16 @@ from harness.core.records import (
     write_jsonl,
 )
 from harness.judging import Judge
+from harness.methods import methods
 from harness.prompts import PromptSet
 from harness.prompts.overlap import overlap
+from harness.results.costs import costs_of
 from harness.results.figures import Declared, RunRows, figures
+from harness.results.retention import retention_of
 from harness.results.schema import (
     EvaluationFacts,
     JudgeFacts,
+    MeasureFacts,
     MethodFacts,
     PairFacts,
     PruningFacts,
@@ -45,15 +51,18 @@ from harness.results.schema import (
     TrainedFacts,
     TrainingFacts,
 )
-from harness.run.jobs import LEFT_OUT, RESPONSES, VERDICTS, PruneJob, RespondJob
-from harness.run.road import Evaluation, Road, run_digest
+from harness.results.tokens import TOKENS_SCHEMA, Compared, TokenViews, as_compact_json, token_views
+from harness.run.evaluating import Evaluation
+from harness.run.jobs import LEFT_OUT, MEASURED, RESPONSES, VERDICTS, PruneJob, RespondJob
+from harness.run.road import Road, run_digest
 from harness.run.rows import TEACHER, Entry
 from harness.statistics.panel import SUMMARIES
 from harness.store import Store
 
 RESULTS, CONFIG, BOARD = "results.json", "config.yaml", "leaderboard.md"
 P = TypeVar("P", bound=Record)
-RUN_PROMPTS, RUN_RESPONSES, CURVES = "prompts.jsonl", "responses.jsonl", "metrics"
+RUN_PROMPTS, RUN_RESPONSES, RUN_MEASURED, CURVES = "prompts.jsonl", "responses.jsonl", "measures.jsonl", "metrics"
+RUN_TOKENS = "tokens.json"
 
 
 def as_file_name(model: str) -> str:
@@ -70,7 +79,24 @@ def declared(road: Road) -> Declared:
         judges=config.judge.names,
         parts=[judge.name for judge, _ in road.judges],
         contrasts=config.contrasts or (),
+        measures=measures_of(road),
+        own_losses={entry.name: methods.get(entry.method).minimises for entry in road.entries},
     )
+
+
+def measures_of(road: Road) -> list[MeasureFacts]:
+    """The measures that are shown on any set, and what they are of this teacher."""
+    shown = {measure.name: measure for evaluation in road.evaluations for measure in evaluation.shown.measures}
+    served = road.weights["teacher"].served
+    return [
+        MeasureFacts(
+            **{name: getattr(one, name) for name in ("name", "digest", "summary", "misses", "unit", "better")},
+            head=one.head or one.name,
+            group=one.group or "text",
+            bound=one.bound if served else "exact",
+        )
+        for one in shown.values()
+    ]
 
 
 def declared_in(results: Results) -> Declared:
@@ -81,22 +107,27 @@ def declared_in(results: Results) -> Declared:
         judges=results.configured.judge.names,
         parts=[judge.name for judge in results.judges if judge.name not in SUMMARIES],
         contrasts=results.configured.contrasts or (),
+        measures=results.measured,
+        own_losses={one.name: one.minimises for one in results.methods},
     )
 
 
 def made_by(road: Road, store: Store) -> RunRows:
-    """The verdicts and responses of a finished road, as its folder keeps them: without the prompts that the teacher's
-    server gave no answer to, whoever else answered them.
+    """The verdicts and responses of a finished road, and what was measured of them, as its folder keeps them: without
+    the prompts that the teacher's server gave no answer to, whoever else answered them.
 
     Raises:
         UserError: there is no other in a set.
     """
     verdicts: list[Verdict] = []
     responses: list[RunResponse] = []
+    measured: list[RunMeasured] = []
     for evaluation in road.evaluations:
         responses += _responses(evaluation, TEACHER, evaluation.reference, store)
+        measured += _measured(evaluation, TEACHER, evaluation.measured, store)
         for candidate in evaluation.candidates:
             responses += _responses(evaluation, candidate.name, candidate.responses, store)
+            measured += _measured(evaluation, candidate.name, candidate.measured, store)
             for ref in candidate.verdicts.values():
                 verdicts += judged(ref, store)
     left_out = {evaluation.name: left_out_of(road, evaluation.prompt_set, store) for evaluation in road.evaluations}
@@ -105,7 +136,7 @@ def made_by(road: Road, store: Store) -> RunRows:
             raise UserError(
                 f"every prompt of {evaluation.name} lacks some answer of the teacher's server: none is left"
             )
-    return RunRows(verdicts, responses).without(left_out)
+    return RunRows(verdicts, responses, measured).without(left_out)
 
 
 def left_out_of(road: Road, found: PromptSet, store: Store) -> dict[str, str]:
@@ -130,6 +161,11 @@ def _responses(evaluation: Evaluation, system: str, ref: Ref, store: Store) -> I
                 tokens=len(row.token_ids),
                 finish=row.finish,
             )
+
+
+def _measured(evaluation: Evaluation, system: str, ref: Ref | None, store: Store) -> Iterable[RunMeasured]:
+    for row in read_records(store.read(ref).path / MEASURED, Measured) if ref else ():
+        yield RunMeasured(prompt_set=evaluation.name, system=system, **dict(row))
 
 
 def collect(road: Road, store: Store, command: str) -> tuple[Results, RunRows]:
@@ -167,6 +203,9 @@ def collect(road: Road, store: Store, command: str) -> tuple[Results, RunRows]:
             for entry in road.entries
             for ref in [road.trainings[entry.name]]
         ),
+        measured=tuple(measures_of(road)),
+        costs=costs_of(road, manifests),
+        retention=retention_of(road, store),
         **{
             **dict(found),
             "prompt_sets": tuple(SetFacts(**dict(e), **_set_facts(road, e.name, store)) for e in found.prompt_sets),
@@ -185,6 +224,7 @@ def described_entry(entry: Entry, artifact: Ref, facts: Facts) -> MethodFacts:
         token_matched=entry.match_tokens,
         why=entry.why,
         settings=RecordedSettings.model_validate(entry.shaping),
+        minimises=methods.get(entry.method).minimises,
         artifact=artifact,
         facts=TrainedFacts.model_validate(facts),
     )
@@ -192,10 +232,12 @@ def described_entry(entry: Entry, artifact: Ref, facts: Facts) -> MethodFacts:
 
 def _set_facts(road: Road, name: str, store: Store) -> dict[str, Any]:
     """What a board says of an evaluation set beside its figures: where it is from, and what training saw of it."""
-    found = next(evaluation.prompt_set for evaluation in road.evaluations if evaluation.name == name)
+    evaluation = next(evaluation for evaluation in road.evaluations if evaluation.name == name)
+    found, unmeasured = evaluation.prompt_set, evaluation.shown.unmeasured
     return {
         "digest": found.digest,
         **_source(road, found, store),
+        **({"unmeasured": unmeasured} if unmeasured else {}),
         "overlap": overlap(road.train.prompts, found.prompts),
     }
 
@@ -263,12 +305,38 @@ def write_run(out: Path, road: Road, store: Store, results: Results, made: RunRo
     write_jsonl(out / RUN_PROMPTS, prompts)
     write_jsonl(out / RUN_RESPONSES, made.responses)
     write_jsonl(out / VERDICTS, made.verdicts)
+    write_jsonl(out / RUN_MEASURED, made.measured)
+    write_atomically(out / RUN_TOKENS, as_compact_json(_token_views(road, store)))
     write_atomically(out / RESULTS, as_json(results))
     write_atomically(out / BOARD, board)
 
 
+def _token_views(road: Road, store: Store) -> TokenViews:
+    compared, prompts = [], {}
+    for evaluation in road.evaluations:
+        left_out = left_out_of(road, evaluation.prompt_set, store)
+        prompts[evaluation.name] = [one.id for one in evaluation.prompt_set.prompts if one.id not in left_out]
+        for candidate in evaluation.candidates:
+            for reads, ref in candidate.tokens.items():
+                writer = TEACHER if reads == "teacher_tokens" else candidate.name
+                compared.append(Compared(evaluation.name, candidate.name, writer, store.read(ref).path))
+    return token_views(compared, prompts, road.config.eval_sampling.max_new_tokens)
+
+
+def read_tokens(folder: Path) -> TokenViews:
+    """What a run's folder has to show token by token: nothing where an older version did not.
+
+    Raises:
+        UserError: it is damaged, or of another version.
+    """
+    if not (folder / RUN_TOKENS).is_file():
+        return TokenViews()
+    return read_part(folder, RUN_TOKENS, "token views", TokenViews, TOKENS_SCHEMA)
+
+
 def read_made(folder: Path) -> RunRows:
-    """The verdicts and responses in a run's folder.
+    """The verdicts and responses in a run's folder, and what was measured of them: nothing where an older version did
+    not measure.
 
     Raises:
         UserError: a file is not there, or a line of it is none of these.
@@ -276,7 +344,12 @@ def read_made(folder: Path) -> RunRows:
     for name in (VERDICTS, RUN_RESPONSES):
         if not (folder / name).is_file():
             raise UserError(f"{folder} holds no {name}; run it again (nothing is computed twice)")
-    return RunRows(read_records(folder / VERDICTS, Verdict), read_records(folder / RUN_RESPONSES, RunResponse))
+    measured = folder / RUN_MEASURED
+    return RunRows(
+        read_records(folder / VERDICTS, Verdict),
+        read_records(folder / RUN_RESPONSES, RunResponse),
+        read_records(measured, RunMeasured) if measured.is_file() else (),
+    )
 
 
 def read_part(folder: Path, name: str, what: str, kind: type[P], schema: int) -> P:

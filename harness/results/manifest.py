@@ -11,14 +11,25 @@ from pydantic import Field, JsonValue
 from harness.core.files import file_sha256
 from harness.core.records import Partial, Record
 from harness.models.hub import hub_origin
-from harness.results.folder import BOARD, CONFIG, CURVES, RESULTS, RUN_PROMPTS, RUN_RESPONSES, read_part
+from harness.results.folder import (
+    BOARD,
+    CONFIG,
+    CURVES,
+    RESULTS,
+    RUN_MEASURED,
+    RUN_PROMPTS,
+    RUN_RESPONSES,
+    RUN_TOKENS,
+    read_part,
+)
 from harness.results.schema import Results
 from harness.run.jobs import VERDICTS, TrainJob
 from harness.run.road import TEACHER_SEED, Road
 from harness.store import MANIFEST, Store
 
 MANIFEST_SCHEMA = 1
-FILES = (RESULTS, VERDICTS, RUN_RESPONSES, RUN_PROMPTS, CONFIG, BOARD)
+FILES = (RESULTS, VERDICTS, RUN_RESPONSES, RUN_PROMPTS, RUN_MEASURED, RUN_TOKENS, CONFIG, BOARD)
+LATER = (RUN_MEASURED, RUN_TOKENS)  # that older versions did not write
 
 
 class FileFacts(Record):
@@ -36,6 +47,9 @@ class Stage(Partial):
     made: bool = Field(description="whether it is there")
     created: str = Field(default="", description="when it was made, ISO 8601")
     seconds: float = Field(default=0.0, description="how long that took")
+    peak_memory: int | None = Field(
+        default=None, description="bytes of its device that it took at most; null where unknown"
+    )
     environment: int = Field(default=0, description="what it was made with: a place in `environments`")
     facts: dict[str, JsonValue] = Field(default={}, description="what the stage says of its work")
     cost: float | None = Field(default=None, description="of a judging paid by tokens; null where prices are unknown")
@@ -110,6 +124,7 @@ def make_manifest(road: Road, store: Store, results: Results, out: Path) -> Mani
                 made=True,
                 created=manifest["created"],
                 seconds=manifest["seconds"],
+                peak_memory=manifest.get("peak_memory"),
                 environment=environments.index(made_with),
                 facts=manifest["facts"],
                 **job.recorded(manifest),
@@ -194,5 +209,6 @@ def changed_files(folder: Path) -> list[str]:
             found.append(f"{name} is missing")
         elif file_sha256(path) != known.sha256:
             found.append(f"{name} is not the file that the run wrote: its sha256 is not that of {MANIFEST}")
-    others = [name for name in dict.fromkeys([*FILES, *files_in(folder)]) if name not in vouched]
+    always = [name for name in FILES if name not in LATER]
+    others = [name for name in dict.fromkeys([*always, *files_in(folder)]) if name not in vouched]
     return found + [f"{MANIFEST} does not vouch for {name}" for name in others]

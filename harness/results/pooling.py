@@ -1,7 +1,8 @@
 """Several runs on one board: those of one kind (pair, judge, template, prompt sets, sampling) share tables.
 
 A method that was trained alike in several runs is one row, whose prompts have an outcome from each run: prompts are
-still what intervals resample, and the spread between runs stands apart. Trainings that differ are rows of their own.
+still what intervals resample, and the spread between runs stands apart. Trainings that differ are rows of their own. A
+measure is shown where it is the same one in all of them.
 """
 
 from __future__ import annotations
@@ -12,12 +13,14 @@ from typing import Any
 
 from harness.core.errors import UserError
 from harness.core.files import canonical_hash
-from harness.core.records import Verdict, plain
+from harness.core.records import RunMeasured, Verdict, plain
 from harness.methods import shaping
+from harness.results.costs import mean_costs
 from harness.results.figures import Declared, RunRows, figures
 from harness.results.folder import declared_in, read_made
 from harness.results.reading import read_results
-from harness.results.schema import MethodFacts, Results
+from harness.results.retention import mean_retention
+from harness.results.schema import MeasureFacts, MethodFacts, Results, SetFacts
 from harness.run.rows import TEACHER, Kind
 
 
@@ -71,7 +74,16 @@ def pooled(runs: Sequence[Results], made: Sequence[RunRows], rank_incomplete: bo
         methods |= {known[one.name]: one.model_copy(update={"name": known[one.name]}) for one in run.methods}
         contrasts |= dict.fromkeys((known[first], known[second]) for first, second in declared.contrasts)
     first = declared_in(runs[0])
-    together = Declared(first.sets, _in_order(kinds), first.judges, first.parts, list(contrasts))
+    measured, unmeasured = _measures(runs)
+    together = Declared(
+        first.sets,
+        _in_order(kinds),
+        first.judges,
+        first.parts,
+        list(contrasts),
+        measured,
+        {name: one.minimises for name, one in methods.items()},
+    )
     rows = _renamed(runs, names, made)
     found = figures(together, rows, rank_incomplete)
     said = {entry.name: entry for entry in runs[0].prompt_sets}
@@ -80,9 +92,18 @@ def pooled(runs: Sequence[Results], made: Sequence[RunRows], rank_incomplete: bo
             "name": ", ".join(run.name for run in runs),
             "runs": tuple(one for run in runs for one in run.runs),
             "methods": tuple(methods.values()),
+            "measured": tuple(measured),
+            "costs": mean_costs(runs, names),
+            "retention": mean_retention(runs, names),
             **dict(found),
             "prompt_sets": tuple(
-                said[entry.name].model_copy(update={**dict(entry), **_said_of(left_out[entry.name])})
+                said[entry.name].model_copy(
+                    update={
+                        **dict(entry),
+                        **_said_of(left_out[entry.name]),
+                        **_unmeasured([_set_of(run, entry.name) for run in runs], unmeasured),
+                    }
+                )
                 for entry in found.prompt_sets
             ),
         }
@@ -100,6 +121,37 @@ def _left_out(runs: Sequence[Results]) -> dict[str, dict[str, str]]:
 
 def _said_of(left_out: dict[str, str]) -> dict[str, Any]:
     return {"left_out": left_out} if left_out else {}
+
+
+def _measures(runs: Sequence[Results]) -> tuple[list[MeasureFacts], str]:
+    """The measures that are the same in all runs; and, in words, those that are not, which nothing is pooled of."""
+    known = [{one.name: one for one in run.measured} for run in runs]
+    every = list(dict.fromkeys(name for found in known for name in found))
+    same = []
+    for name in every:
+        read = [_read(found[name], run) for found, run in zip(known, runs, strict=True) if name in found]
+        if len(read) == len(runs) and all(one == read[0] for one in read):
+            same.append(name)
+    others = ", ".join(name for name in every if name not in same)
+    return [known[0][name] for name in same], f"not the same in all runs: {others}" if others else ""
+
+
+def _read(measure: MeasureFacts, run: Results) -> list[Any]:
+    """What a measure's values follow from, beside the responses: what several say of a prompt depends on how many they
+    are, and what models say of them on how it is read."""
+    config = run.configured
+    how = [config.samples] if measure.group == "text" else [config.max_prompt_tokens, config.scoring_precision]
+    return [measure.digest, measure.bound, *how]
+
+
+def _set_of(run: Results, name: str) -> SetFacts:
+    return next(entry for entry in run.prompt_sets if entry.name == name)
+
+
+def _unmeasured(of_runs: Sequence[SetFacts], of_pool: str) -> dict[str, str]:
+    """Why a set lacks measures, by any of the runs, and by their being together."""
+    reasons = dict.fromkeys(reason for reason in (*(entry.unmeasured for entry in of_runs), of_pool) if reason)
+    return {"unmeasured": "; ".join(reasons)} if reasons else {}
 
 
 def _in_order(kinds: Mapping[str, Kind]) -> dict[str, Kind]:
@@ -150,7 +202,7 @@ def _renamed(
     for run, known, rows in zip(runs, names, made, strict=True):
         artifacts = {one.name: one.artifact for one in run.methods}
         seed = run.runs[0].seed
-        marks = {name: (known[name], seed, artifacts.get(name)) for name in known}
+        marks = {name: (known[name], seed, artifacts.get(name)) for name in known} | {TEACHER: (TEACHER, seed, None)}
         new = {name for name, mark in marks.items() if mark not in seen}
         seen |= set(marks.values())
         verdicts = [_as(row, known[row.candidate]) for row in rows.verdicts if row.candidate in new]
@@ -159,8 +211,13 @@ def _renamed(
             for row in rows.responses
             if row.system in new or row.system == TEACHER
         ]
-        found[run.name] = RunRows(verdicts, responses)
+        measured = [_measured_as(row, known.get(row.system, row.system)) for row in rows.measured if row.system in new]
+        found[run.name] = RunRows(verdicts, responses, measured)
     return found
+
+
+def _measured_as(row: RunMeasured, name: str) -> RunMeasured:
+    return row if row.system == name else row.model_copy(update={"system": name})
 
 
 def _as(verdict: Verdict, name: str) -> Verdict:

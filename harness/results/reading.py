@@ -1,8 +1,9 @@
 """The results of a run's folder: as written where this version wrote them, computed again where an older one did.
 
-Every figure follows from the verdicts and responses; what stands beside the figures is in the manifest and in the
-configuration. Only a little is nowhere else than in the older file, and is taken from there: what a judge misses in
-words, whether a prompt set is in-domain, where prompts are from and their overlap with the training set.
+Every figure follows from the verdicts, the responses and what was measured; what stands beside the figures is in the
+manifest and in the configuration. Only a little is nowhere else than in the older file, and is taken from there: what a
+judge misses in words, which measures are shown, whether a prompt set is in-domain, where prompts are from and their
+overlap with the training set.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ from harness.results.schema import (
     Configured,
     EvaluationFacts,
     JudgeFacts,
+    MeasureFacts,
     MethodFacts,
     PairFacts,
     PruningFacts,
@@ -123,15 +125,19 @@ def _kept(folder: Path, old: Older, made: RunRows, manifest: Manifest) -> _Kept:
     plain_config = _config(folder, old)
     config = Configured.model_validate(plain_config)
     judges = _judges(old, manifest, config.judge.names)
+    stages = [stage for stage in manifest.stages if stage.made]
+    labelled = {stage.label: stage for stage in stages}
+    methods = _methods(old, plain_config, labelled)
+    measured = [MeasureFacts.model_validate(row) for row in _rows(old, "measured")]
     declared = Declared(
         sets=_sets(old, made),
         candidates=_candidates(config, made),
         judges=config.judge.names,
         parts=[judge.name for judge in judges if judge.name not in SUMMARIES],
         contrasts=config.contrasts or (),
+        measures=measured,
+        own_losses={one.name: one.minimises for one in methods},
     )
-    stages = [stage for stage in manifest.stages if stage.made]
-    labelled = {stage.label: stage for stage in stages}
     run = _named(_rows(old, "runs"), manifest.name)
     pruned = next((stage.facts for stage in stages if stage.ref.startswith("prune/")), None)
     sets = {
@@ -162,7 +168,8 @@ def _kept(folder: Path, old: Older, made: RunRows, manifest: Manifest) -> _Kept:
         "judge_samples": config.judge.samples if any(label.startswith(_SAMPLES) for label in labelled) else 0,
         "training": _training(old, config, manifest, labelled[_TEACHER].facts),
         "evaluation": EvaluationFacts.model_validate({"sampling": config.eval_sampling}),
-        "methods": tuple(_methods(old, plain_config, labelled)),
+        "methods": tuple(methods),
+        "measured": tuple(measured),
         "config": plain_config,
     }
     return _Kept(declared, sets, parts)
@@ -232,10 +239,11 @@ def _training(old: Older, config: Configured, manifest: Manifest, facts: Facts) 
 
 def _methods(old: Older, config: dict[str, Any], labelled: Mapping[str, Stage]) -> list[MethodFacts]:
     """The rows that were trained, each with its training's artifact and facts: as the older file has them where it says
-    all that is needed (the defaults of then were in force), else as the configuration asks for them."""
-    said = [name for name in MethodFacts.model_fields if name not in ("artifact", "facts")]
+    all that is needed (the defaults of then were in force), else as the configuration asks for them. Before there were
+    measures, none was said to be minimised."""
+    said = {name for name in MethodFacts.model_fields if name not in ("artifact", "facts")}
     rows = [{key: row[key] for key in said if key in row} for row in _rows(old, "methods")]
-    if not rows or any(len(row) < len(said) for row in rows):
+    if not rows or any(said - row.keys() - {"minimises"} for row in rows):
         entries = entries_of(Config.model_validate(config))
         return [described_entry(entry, s.ref, s.facts) for entry in entries for s in [labelled[_TRAINING + entry.name]]]
     trained = [labelled[_TRAINING + row["name"]] for row in rows]
@@ -247,7 +255,7 @@ def _methods(old: Older, config: dict[str, Any], labelled: Mapping[str, Stage]) 
 
 def _beside(entry: Any) -> dict[str, Any]:
     """Where prompts are from, and what training saw of them, as far as it is known."""
-    keys = ("source", "license", "duplicates", "left_out", "overlap")
+    keys = ("source", "license", "duplicates", "left_out", "unmeasured", "overlap")
     return {key: entry[key] for key in keys if key in entry} if isinstance(entry, Mapping) else {}
 
 

@@ -284,6 +284,7 @@ class _Said(Record):
     token_matched: bool = Field(description="whether it was trained for as many tokens as that row")
     why: str = Field(description="what a control is for")
     settings: RecordedSettings = Field(description="its settings, but those that say only how it is computed")
+    minimises: tuple[str, ...] = Field(default=(), description="the measures that its loss is")
 
 
 class MethodFacts(_Said):
@@ -297,6 +298,7 @@ class MeasureFacts(Record):
     """A measure that is shown."""
 
     name: str = Field(description="as `list measures` has it")
+    digest: str = Field(description="of what its values follow from")
     head: str = Field(description="a column's head")
     group: Group = Field(description="the table that it stands in")
     summary: str = Field(description="what it is")
@@ -382,7 +384,9 @@ class _Heading(Record):
     evaluation: EvaluationFacts = Field(description="how responses to judge were drawn")
     methods: tuple[MethodFacts, ...] = Field(description="the rows that were trained")
     measured: tuple[MeasureFacts, ...] = Field(default=(), description="the measures that are shown, in their order")
-    costs: tuple[CostFacts, ...] = Field(default=(), description="what each of these took; of several runs the mean")
+    costs: tuple[CostFacts, ...] = Field(
+        default=(), description="what each of these took; of several runs the mean, of memory the most"
+    )
     retention: tuple[RetentionFacts, ...] = Field(default=(), description="what models still can, where it was asked")
 
 

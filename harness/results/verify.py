@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isclose
 from pathlib import Path
@@ -16,8 +16,11 @@ from harness.core.records import (
     METRICS,
     SHORT,
     Facts,
+    Measured,
     Prompt,
+    Ref,
     Response,
+    RunMeasured,
     RunPrompt,
     RunResponse,
     Verdict,
@@ -28,28 +31,36 @@ from harness.core.records import (
 )
 from harness.core.section import parse_yaml
 from harness.methods import shaping
+from harness.results.costs import Made, costs, rests_on
 from harness.results.figures import figures
 from harness.results.folder import (
     BOARD,
     CONFIG,
     CURVES,
     RESULTS,
+    RUN_MEASURED,
     RUN_PROMPTS,
     RUN_RESPONSES,
+    RUN_TOKENS,
     declared_in,
     lengths_in,
     read_made,
+    read_tokens,
 )
 from harness.results.manifest import Manifest, Stage, changed_files, from_results, read_manifest, sums
 from harness.results.reading import is_older, read_results
-from harness.results.schema import Figures, Results
-from harness.run.jobs import LEFT_OUT, RESPONSES, VERDICTS, JudgeJob, job_from
-from harness.run.rows import TEACHER
+from harness.results.retention import said
+from harness.results.schema import CostFacts, Figures, Results
+from harness.results.tokens import Compared, token_views
+from harness.run.jobs import LEFT_OUT, MEASURED, RESPONSES, VERDICTS, Job, JudgeJob, MeasureJob, RetentionJob, job_from
+from harness.run.measuring import TOKENS_READ
+from harness.run.rows import TEACHER, UNTRAINED
 from harness.store import MANIFEST, Store
 
 # what stands in a row, a contrast or a length control that says which one it is
-_NAMES = ("name", "prompt_set", "scope", "method", "first", "second", "judge")
+_NAMES = ("name", "measure", "prompt_set", "scope", "method", "first", "second", "judge")
 _FROM_RESPONSES = ("mean_tokens", "cut_share", "prompts", "teacher")
+_FROM_MEASURED = ("measures", "measure_contrasts", "disagreements")
 _SAME = 1e-9  # relative: figures are made again by the same sums
 
 
@@ -85,6 +96,8 @@ def verify(folder: Path, store: Store, board: Callable[[list[Results]], str], ti
         found.checked.append(f"{rows}, as {RESULTS} is of an older version")
     elif all((folder / name).is_file() for name in (VERDICTS, RUN_RESPONSES)):  # else it is said above
         rows = f"{len(results.rows)} rows of figures from {VERDICTS} and {RUN_RESPONSES}"
+        if results.measures:
+            rows += f", {len(results.measures)} from {RUN_MEASURED}"
         found.add(rows, _figures(folder, results))
     if all((folder / name).is_file() for name in (RUN_PROMPTS, RUN_RESPONSES)):
         found.add(f"prompts of {len(results.prompt_sets)} sets", _prompts(folder, results))
@@ -105,6 +118,7 @@ def _figures(folder: Path, results: Results) -> Iterator[str]:
     for section in Figures.model_fields:
         for path, one, other in differences(was[section], again[section], section):
             file = RUN_RESPONSES if path.split(": ")[-1].split(".")[0] in _FROM_RESPONSES else VERDICTS
+            file = RUN_MEASURED if section in _FROM_MEASURED else file
             yield f"{RESULTS}: {path} is {_short(one)}; from {file} it is {_short(other)}"
 
 
@@ -271,7 +285,17 @@ def _artifacts(
     found.add(f"{len(here)} artifacts of the store, every file by its sha256 and every key by its job", wrong)
     if len(here) == len(made):
         every = len(whole) == len(manifest.stages)
-        found.add(f"{VERDICTS} and {RUN_RESPONSES} from the artifacts", _rows(folder, results, whole, every, store))
+        rows = (
+            f"{VERDICTS}, {RUN_RESPONSES} and {RUN_MEASURED}" if results.measured else f"{VERDICTS} and {RUN_RESPONSES}"
+        )
+        found.add(f"{rows} from the artifacts", _rows(folder, results, whole, every, store))
+        if every and all((folder / name).is_file() for name in (RUN_TOKENS, RUN_PROMPTS)):
+            jobs = [job_from(store.read(stage.ref).manifest["job"]) for stage in whole]
+            found.add(f"{RUN_TOKENS} from the artifacts", _tokens(folder, results, jobs, store))
+    if results.retention:
+        found.add("what models still can, from their artifacts", _retention(results, whole, store))
+    if results.costs and (again := _costs_again(results, whole, store)):
+        found.add(f"what {len(again)} rows took, from their artifacts", _costs(results, again))
 
 
 def _artifact(stage: Stage, store: Store) -> Iterator[str]:
@@ -286,6 +310,7 @@ def _artifact(stage: Stage, store: Store) -> Iterator[str]:
         written = json.loads((store.path(stage.ref) / MANIFEST).read_text(encoding="utf-8"))
         ref = job_from(written["job"]).ref
         changed = [name for name in ("facts", "seconds", "created") if written[name] != getattr(stage, name)]
+        changed += ["peak_memory"] if written.get("peak_memory") != stage.peak_memory else []
     except (ValueError, KeyError, TypeError):
         yield f"{where}: its {MANIFEST} is damaged, or of another version"
         return
@@ -295,15 +320,51 @@ def _artifact(stage: Stage, store: Store) -> Iterator[str]:
         yield f"{where}: its key does not follow from its job (changed, or of another version)"
 
 
+def _retention(results: Results, stages: Sequence[Stage], store: Store) -> Iterator[str]:
+    """What models still can is what the artifacts that are here say."""
+    pair, kinds = results.pair.weights, {one.method: one.kind for one in results.retention}
+    whose = {TEACHER: pair.get("teacher"), UNTRAINED: pair.get("student")}
+    whose |= {one.name: one.artifact for one in results.methods}
+    for stage in stages:
+        artifact = store.read(stage.ref)
+        job = job_from(artifact.manifest["job"])
+        if not isinstance(job, RetentionJob):
+            continue
+        for row in (row for row, weights in whose.items() if weights == job.model.weights):
+            was = [one for one in results.retention if one.method == row]
+            if was != said(row, kinds.get(row, "method"), artifact.path):
+                yield f"{RESULTS}: what {row} still can is not what its artifact {stage.ref} says"
+
+
+def _costs_again(results: Results, stages: Sequence[Stage], store: Store) -> tuple[CostFacts, ...]:
+    """What each row took whose training, and all that this rests on, is here."""
+    made: dict[Ref, Made] = {}
+    for stage in stages:
+        manifest = store.read(stage.ref).manifest
+        made[stage.ref] = Made(job_from(manifest["job"]), manifest)
+    jobs = {ref: one.job for ref, one in made.items()}
+    trainings = {one.name: one.artifact for one in results.methods}
+    here = {row: ref for row, ref in trainings.items() if jobs.keys() >= set(rests_on(ref, jobs))}
+    return costs(here, results.pair.weights.get("teacher"), made)
+
+
+def _costs(results: Results, again: Iterable[CostFacts]) -> Iterator[str]:
+    was = {cost.method: plain(cost) for cost in results.costs}
+    for cost in again:
+        for path, one, other in differences(was.get(cost.method, {}), plain(cost), f"costs / {cost.method}"):
+            yield f"{RESULTS}: {path} is {_short(one)}; of its artifacts it is {_short(other)}"
+
+
 def _rows(folder: Path, results: Results, stages: Sequence[Stage], every: bool, store: Store) -> Iterator[str]:
-    """The folder's rows are those of the judgings, and of the responses that those judged, but for prompts that were
-    left out.
+    """The folder's rows are those of the judgings, of the responses that those judged, and of what was measured of
+    them, but for prompts that were left out.
 
     every: the stages are all of the run's. Else some are damaged or not made, and rows that they had are passed over.
     """
     verdicts: Counter[str] = Counter()
     judgings: set[tuple[str, str, str]] = set()
     answers: dict[tuple[str, str], str] = {}
+    measurings: list[MeasureJob] = []
     sound = {stage.ref for stage in stages}
     left_out = {(entry.name, name) for entry in results.prompt_sets for name in entry.left_out}
     for ref in sound:
@@ -315,6 +376,8 @@ def _rows(folder: Path, results: Results, stages: Sequence[Stage], every: bool, 
             judgings.add((job.prompt_set, job.candidate_name, job.judge))
             systems = {job.candidate_name: job.candidate, TEACHER: job.reference}
             answers |= {(job.prompt_set, name): found for name, found in systems.items() if found in sound}
+        elif isinstance(job, MeasureJob):
+            measurings.append(job)
     written = Counter(
         _canonical(row)
         for _, row in read_jsonl(folder / VERDICTS)
@@ -337,6 +400,70 @@ def _rows(folder: Path, results: Results, stages: Sequence[Stage], every: bool, 
     for key in dict.fromkeys([*expected, *told]):
         if expected.get(key) != told.get(key):
             yield f"{RUN_RESPONSES}: what {key[2]} answered to {key[1]} of {key[0]} is not what its artifact holds"
+    yield from _measured(folder, results, measurings, answers, left_out, every, store)
+
+
+def _tokens(folder: Path, results: Results, jobs: Sequence[Job], store: Store) -> Iterator[str]:
+    """tokens.json again, of all of the run's measurings and comparisons."""
+    left_out = {(entry.name, name) for entry in results.prompt_sets for name in entry.left_out}
+    prompts: dict[str, list[str]] = {entry.name: [] for entry in results.prompt_sets}
+    for row in read_records(folder / RUN_PROMPTS, RunPrompt):
+        if (row.prompt_set, row.id) not in left_out:
+            prompts[row.prompt_set].append(row.id)
+    readings = {
+        (judging.prompt_set, judging.candidate_name): job.readings
+        for job in jobs
+        if isinstance(job, MeasureJob) and not job.of_teacher
+        for judging in jobs
+        if isinstance(judging, JudgeJob) and judging.candidate == job.responses
+    }
+    compared = [
+        Compared(prompt_set, name, TEACHER if reads == "teacher_tokens" else name, store.path(ref))
+        for prompt_set in prompts
+        for name in declared_in(results).candidates
+        for reads in TOKENS_READ
+        for ref in readings.get((prompt_set, name), {}).get(reads, ())
+    ]
+    longest = results.evaluation.sampling.max_new_tokens
+    if read_tokens(folder) != token_views(compared, prompts, longest):
+        yield f"{RUN_TOKENS}: it is not what the comparisons of the artifacts say"
+
+
+def _measured(
+    folder: Path,
+    results: Results,
+    jobs: Sequence[MeasureJob],
+    answers: Mapping[tuple[str, str], str],
+    left_out: Collection[tuple[str, str]],
+    every: bool,
+    store: Store,
+) -> Iterator[str]:
+    """answers: by prompt set and system, the artifact of its responses, which a job says that it measured."""
+    refs = {
+        place: job.ref
+        for job in jobs
+        for place, found in answers.items()
+        if found == job.responses and (place[1] == TEACHER) == job.of_teacher
+    }
+    digests = {one.name: one.digest for one in results.measured}
+    for name in sorted({name for job in jobs for name, digest in job.measures.items() if digests.get(name) != digest}):
+        yield f"{RESULTS}: the measure {name} is not the one that was measured by its digest"
+    expected = {
+        (prompt_set, row.prompt_id, system): row.values
+        for (prompt_set, system), ref in refs.items()
+        for row in read_records(store.path(ref) / MEASURED, Measured)
+        if (prompt_set, row.prompt_id) not in left_out
+    }
+    path = folder / RUN_MEASURED
+    told = {
+        (row.prompt_set, row.prompt_id, row.system): row.values
+        for row in (read_records(path, RunMeasured) if path.is_file() else ())
+        if every or (row.prompt_set, row.system) in refs
+    }
+    for key in dict.fromkeys([*expected, *told]):
+        if expected.get(key) != told.get(key):
+            what = f"what was measured of {key[2]} on {key[1]} of {key[0]}"
+            yield f"{RUN_MEASURED}: {what} is not what its artifact holds"
 
 
 def _canonical(row: dict[str, Any]) -> str:

@@ -9,12 +9,14 @@ from harness.config import Config
 from harness.core.errors import RefusedError, UserError
 from harness.core.records import Prompt
 from harness.judging import Judge
-from harness.measures import measures
+from harness.measures import READS, measures, tasks
 from harness.methods import methods
 from harness.models.reference import Model
 from harness.prompts import PromptSet
 from harness.run.fitting import unaskable, unreadable
 from harness.run.loadable import unloadable
+from harness.run.measuring import unmeasurable
+from harness.run.reading import ALONE
 from harness.run.rows import Entry, contrasts_of, entries_of, entry_of
 from harness.run.sources import Sources
 from harness.store import Store
@@ -36,11 +38,13 @@ def check(config: Config, sources: Sources, store: Store, to_be_asked: bool) -> 
         *_trainings(config, sources, store),
         *sources.unopened,
         *unaskable(sources, store),
+        *unmeasurable(config, evaluation, sources.incomparable),
+        *tasks.unloadable(sources.retention, store),
     ]
     for judge, _ in sources.judges:
         refusals += unready(judge, sources.evaluation_prompts, to_be_asked)
         if judge.name in config.judge.names:  # its parts measure no more than it does
-            refusals += _unmeasurable(judge, evaluation)
+            refusals += _unread(judge, evaluation)
     if refusals:
         raise RefusedError(refusals)
 
@@ -122,11 +126,17 @@ def unready(judge: Judge, prompts: Sequence[Prompt], to_be_asked: bool) -> list[
     return _refused(lambda: judge.check(prompts)) + (_refused(judge.require_key) if to_be_asked else [])
 
 
-def _unmeasurable(judge: Judge, evaluation: Sequence[PromptSet]) -> Iterator[str]:
-    """What is measured is measured of single answers, by what the harness makes."""
-    for measure in judge.measures:
-        if measure not in measures:
-            yield f"judge '{judge.name}' asks for the measure '{measure}', which the harness does not make"
+def _unread(judge: Judge, evaluation: Sequence[PromptSet]) -> Iterator[str]:
+    """What is measured is measured of single answers, by what the harness makes: of the candidate's, the teacher's, and
+    the teacher's further samples alike."""
+    for name in judge.measures:
+        asks = f"judge '{judge.name}' asks for the measure '{name}', which"
+        if name not in measures:
+            yield f"{asks} the harness does not make"
+        elif (measure := measures.get(name)).reads not in ("responses", *ALONE):
+            yield f"{asks} reads {READS[measure.reads]}, and so has no value of the teacher's samples; name another"
+        elif measure.samples > 1:
+            yield f"{asks} compares the samples of a prompt, and a judge is given single responses; name another"
     for found in evaluation:
         if judge.measures and any(prompt.turns for prompt in found.prompts):
             yield (

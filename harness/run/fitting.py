@@ -22,6 +22,7 @@ from harness.methods import TokenSettings, methods
 from harness.models.folders import has_tokenizer
 from harness.models.rendering import Rendered, positions_of, rendered
 from harness.prompts import PromptSet
+from harness.run.measuring import compared
 from harness.run.rows import entries_of, entry_of
 from harness.run.sources import FoundModel, Sources
 from harness.store import Store
@@ -73,7 +74,7 @@ def unaskable(sources: Sources, store: Store) -> Iterator[str]:
     prompts = reversed(sources.evaluation_prompts)
     kinds = {(bool(prompt.reference), len(prompt.messages), len(prompt.turns)): prompt for prompt in prompts}
     for judge, found in sources.judges:
-        place = _tokenizer_at(found, store) if found else None
+        place = tokenizer_at(found, store) if found else None
         if found is None or place is None:
             continue
         try:
@@ -116,11 +117,11 @@ def _too_long(name: str, reading: Reading, read: Rendered, positions: int | None
 def _budgets(config: Config, sources: Sources, student: bool, training: bool) -> dict[str, int]:
     """By setting, how many tokens of a set's prompts with their responses the student (else the teacher) reads at once,
     as far as it trains on them or says their log-probs. A server has limits of its own."""
-    entries = entries_of(config)
+    entries, compares = entries_of(config), compared(config, sources.incomparable)
     signals = {signal for entry in entries for signal in methods.get(entry.method).signals}
     budgets = {}
     if student:
-        scored = training and "reference_log_probs" in signals
+        scored = "reference_log_probs" in signals if training else compares
         if training:
             trained = [*entries, entry_of(config, "sft")]
             budgets["micro_batch_tokens"] = min(entry.settings.micro_batch_tokens for entry in trained)
@@ -129,7 +130,7 @@ def _budgets(config: Config, sources: Sources, student: bool, training: bool) ->
         scored = stored or "teacher_log_probs" in signals
     else:
         asked = {name for judge, _ in sources.judges for name in judge.measures if name in measures}
-        scored = any(measures.get(name).reads == "log_probs" for name in asked)
+        scored = compares or any(measures.get(name).reads == "log_probs" for name in asked)
     if scored and (student or not config.teacher_server):
         budgets["scoring_batch_tokens"] = config.scoring_batch_tokens
     return budgets
@@ -153,20 +154,21 @@ def _too_large(
 # ---- what is found out once
 def _rendered(found: FoundModel, prompts: PromptSet, store: Store) -> Rendered | None:
     """None where the model's tokenizer is not here yet."""
-    place = _tokenizer_at(found, store)
+    place = tokenizer_at(found, store)
     if place is None:
         return None
     key = {
-        **_libraries(),
+        **libraries(),
         **found.here.in_key,
         "made by": [job.ref for job in found.conversions],
         "prompts": prompts.digest,
     }
-    kept = store.recall("rendered", key, lambda: rendered(_tokenizer(found, place), prompts.prompts).model_dump())
+    kept = store.recall("rendered", key, lambda: rendered(tokenizer_there(found, place), prompts.prompts).model_dump())
     return Rendered.model_validate(kept)
 
 
-def _libraries() -> dict[str, Any]:
+def libraries() -> dict[str, Any]:
+    """What else the ids of a text follow from."""
     return {"version": VERSION, "libraries": [version(name) for name in ("transformers", "tokenizers")]}
 
 
@@ -176,7 +178,7 @@ def _refusal(found: FoundModel, place: Path, judge: str, asked: Sequence[Sequenc
     def find_out() -> str:
         from harness.models.chat import encode_chat
 
-        tokenizer = _tokenizer(found, place)
+        tokenizer = tokenizer_there(found, place)
         for messages in asked:
             try:
                 encode_chat(tokenizer, messages)
@@ -187,21 +189,22 @@ def _refusal(found: FoundModel, place: Path, judge: str, asked: Sequence[Sequenc
     if not asked:
         return ""
     said = [[(message.role, message.content) for message in messages] for messages in asked]
-    why: str = store.recall("asked", {**_libraries(), "judge": judge, "asked": said}, find_out)
+    why: str = store.recall("asked", {**libraries(), "judge": judge, "asked": said}, find_out)
     return why
 
 
-def _tokenizer_at(found: FoundModel, store: Store) -> Path | None:
+def tokenizer_at(found: FoundModel, store: Store) -> Path | None:
     """A folder with the model's tokenizer, or the GGUF file that it is in. An adapter may leave it to its base."""
     if found.conversion is not None and store.has(found.conversion.ref):
         return store.path(found.conversion.ref)
     place = Path(str(found.here.path))
     if place.is_file() or has_tokenizer(place):
         return place
-    return _tokenizer_at(found.base, store) if found.base else None
+    return tokenizer_at(found.base, store) if found.base else None
 
 
-def _tokenizer(found: FoundModel, place: Path) -> Any:
+def tokenizer_there(found: FoundModel, place: Path) -> Any:
+    """Of a model, in such a place."""
     from harness.models.convert import gguf_tokenizer
     from harness.models.tokenizers import load_tokenizer
 

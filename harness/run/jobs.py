@@ -12,6 +12,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Union
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
@@ -260,13 +261,14 @@ class PruneJob(Job):
 
 
 class RespondJob(Job):
-    """`samples` responses to each prompt. `purpose` and `seed` set the random numbers. generator: what draws them.
+    """`samples` responses to each prompt, and `further` ones in a file of their own, which only measures of diversity
+    read. `purpose` and `seed` set the random numbers. generator: what draws them.
     engine: what vLLM is told that may change its text; vllm: how it is started."""
 
     version: ClassVar[int] = 4
     work: ClassVar[str] = "harness.run.stages.respond:respond_stage"
     not_in_key: ClassVar[Mapping[str, str]] = {**Job.not_in_key, "vllm": "what of it shapes a text is in `engine`"}
-    added_later: ClassVar[frozenset[str]] = frozenset({"generator", "engine"})
+    added_later: ClassVar[frozenset[str]] = frozenset({"generator", "engine", "further"})
     order: ClassVar[int] = 1
     less_memory: ClassVar[str] = f"lower generation_batch_size or the sampling's max_new_tokens, or {SMALLER_MODEL}"
     stage: Literal["respond"] = "respond"
@@ -277,9 +279,15 @@ class RespondJob(Job):
     prompts: Ref
     sampling: Sampling
     samples: int = 1
+    further: int = 0
     batch_size: int
     purpose: str
     seed: int
+
+    @property
+    def each(self) -> int:
+        """All responses that are drawn to a prompt."""
+        return self.samples + self.further
 
     @property
     def apart(self) -> bool:
@@ -299,7 +307,7 @@ class RespondJob(Job):
         return "; ".join(notes)
 
     def tokens(self, sizes: Sizes) -> int:
-        return sizes.answers(self.prompts) * self.samples * self.sampling.max_new_tokens
+        return sizes.answers(self.prompts) * self.each * self.sampling.max_new_tokens
 
     def needs(self, sizes: Sizes) -> Needs:
         tokens, shape = self.tokens(sizes), sizes.shape(self.model)
@@ -307,9 +315,9 @@ class RespondJob(Job):
         # what is drawn elsewhere, or by an engine that takes all the memory there is, has no figure here
         if shape is None or self.generator != "transformers":
             return Needs(tokens, disk=disk)
-        rows, new = sizes.prompts(self.prompts) * self.samples, self.sampling.max_new_tokens
+        rows, new = sizes.prompts(self.prompts) * self.each, self.sampling.max_new_tokens
         parts = memory.generation(shape, min(rows, self.batch_size), sizes.longest_prompt(self.prompts), new)
-        read = sizes.read(self.prompts, ()) * self.samples
+        read = sizes.read(self.prompts, ()) * self.each
         took = sizes.speed.generation(shape, rows, self.batch_size, read, new) if sizes.speed else None
         return Needs(tokens, took, sum(parts.values()), disk)
 
@@ -362,9 +370,10 @@ class DistributionsJob(ReadingJob):
 
 
 class StatesJob(ReadingJob):
-    """The teacher's last hidden states at each token of its own responses, from which its distributions follow for every
-    student that is compared with it: no student adds a forward pass of the teacher's body. Of a teacher whose head is
-    more than a product there are none, and comparisons read it anew. Its log-probs of the responses are there too."""
+    """The teacher's last hidden states at each token of its own responses, from which its distributions follow for
+    every student that is compared with it: no student adds a forward pass of the teacher's body. Of a teacher whose
+    head is more than a product there are none, and comparisons read it anew. Its log-probs of the responses are there
+    too."""
 
     version: ClassVar[int] = 1
     work: ClassVar[str] = "harness.run.stages.compare:states_stage"
@@ -453,6 +462,25 @@ class EmbedJob(Job):
             return Needs(tokens)
         took = sizes.speed.reading(shape, tokens) if sizes.speed else None
         return Needs(tokens, took, shape.parameters * memory.FP32)
+
+
+class RetentionJob(Job):
+    """What a model reaches in tasks of lm-evaluation-harness: at most `limit` documents of each.
+
+    tasks: by name, a digest of what each is. files: of those that are in files of the user's."""
+
+    version: ClassVar[int] = 1
+    work: ClassVar[str] = "harness.run.stages.retention:retention_stage"
+    not_in_key: ClassVar[Mapping[str, str]] = {**Job.not_in_key, "files": BY_DIGEST}
+    order: ClassVar[int] = 5
+    less_memory: ClassVar[str] = f"lower generation_batch_size, or {SMALLER_MODEL}"
+    stage: Literal["retention"] = "retention"
+    model: Model
+    tasks: dict[str, str]
+    files: dict[str, Path] = {}
+    limit: int | None
+    batch_size: int
+    precision: str
 
 
 class TrainJob(Job):
@@ -622,9 +650,10 @@ def _any_job(known: tuple[type[Job], ...]) -> TypeAdapter[Job]:
 
 
 # the files that stages write and others read
-PROMPTS, RESPONSES, SCORES, TOP_K, VERDICTS, EMBEDDINGS = (
+PROMPTS, RESPONSES, FURTHER, SCORES, TOP_K, VERDICTS, EMBEDDINGS = (
     "prompts.jsonl",
     "responses.jsonl",
+    "further.jsonl",
     "scores.jsonl",
     "top_k.npz",
     "verdicts.jsonl",
@@ -639,8 +668,11 @@ TOKENS, PIECES, DEPARTURES, STATES, MEASURED = (
     "states.safetensors",
     "measured.jsonl",
 )
+RETENTION = "retention.json"  # TaskScore records
 # facts of responses from a server: prompts that it gives no answer to, by id with the reason, and which every stage
 # leaves out; and what of the sampling it was not told, as it does not take it
 LEFT_OUT, WITHOUT = "left_out", "without"
 # the fact that keeps an artifact from being made: verdicts that failed, to be asked for again by the next run
 UNANSWERED = "unanswered"
+# what is said beside a stage's facts, and stands in the artifact's manifest beside its seconds
+PEAK_MEMORY = "peak_memory"

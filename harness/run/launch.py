@@ -9,7 +9,7 @@ from rich.console import Console
 
 from harness.core.environment import environment
 from harness.core.progress import StageView, Tick, plain_console
-from harness.run.jobs import UNANSWERED, Job
+from harness.run.jobs import PEAK_MEMORY, UNANSWERED, Job
 from harness.run.launchers import Perform, inline
 from harness.store import Store
 
@@ -22,13 +22,14 @@ def run_job(job: Job, store: Store, tick: Tick, perform: Perform = inline, conso
         if store.has(job.ref):  # the other process has just finished
             work.rmdir()
             return False
-        resumed = any(work.iterdir())  # then the seconds are those of the last attempt alone
+        resumed = any(work.iterdir())  # then the seconds and the memory are those of the last attempt alone
         began = time.monotonic()
         facts = perform(job, store, work, tick) | ({"resumed": True} if resumed else {})
+        peak = facts.pop(PEAK_MEMORY, None)
         if facts.get(UNANSWERED):
             return False  # a failed call is never an artifact; the workspace keeps what was answered
         seconds = time.monotonic() - began
-        store.commit(job.ref, work, job.model_dump(mode="json"), facts, seconds, environment())
+        store.commit(job.ref, work, job.model_dump(mode="json"), facts, seconds, environment(), peak)
     return True
 
 

@@ -17,6 +17,7 @@ from harness.measures import measures
 from harness.methods import methods
 from harness.models.locate import is_language_model
 from harness.models.quantised import require_readable, untrainable
+from harness.run.measuring import compared
 from harness.run.sources import FoundModel, OpenedJudge, Sources
 from harness.store import Store
 
@@ -57,6 +58,7 @@ def _teacher_is_read(config: Config, sources: Sources) -> bool:
         sources.generator != "vllm"
         or any(method.level == "token" or "teacher_log_probs" in method.signals for method in used)
         or any(measure.model is None for measure in read)
+        or compared(config, sources.incomparable)
     )
 
 

@@ -15,7 +15,6 @@ from harness.run.jobs import LEFT_OUT, PruneJob, TrainJob
 from harness.run.road import Road
 from harness.store import Store
 
-PARTIAL = "\N{REPLACEMENT CHARACTER}"  # what bytes decode to that are no whole character
 ROLES = {"responses": ("response",), "pairs": ("chosen", "rejected")}
 
 
@@ -31,17 +30,15 @@ class Piece:
 
 def pieces(tokenizer: Any, ids: Sequence[int], in_loss: Sequence[bool]) -> tuple[Piece, ...]:
     """Tokens as the text that each adds; those that make one character together are one piece."""
+    from harness.models import chat
     from harness.models.turns import turn_of
 
     control = set(turn_of(tokenizer).control.values())
     found: list[Piece] = []
-    before = start = 0  # a token's text depends on the one before it: a space, a part of a character
-    for end in range(1, len(ids) + 1):
-        known, text = (_decoded(tokenizer, ids[before:place]) for place in (start, end))
-        if text.endswith(PARTIAL) and end < len(ids) and PARTIAL in _decoded(tokenizer, ids[end : end + 1]):
-            continue  # the next token goes on with the same character
-        found.append(Piece(text[len(known) :], end - start, ids[end - 1] in control, in_loss[end - 1]))
-        before, start = start, end
+    start = 0
+    for end, text in chat.pieces(tokenizer, ids):
+        found.append(Piece(text, end - start, ids[end - 1] in control, in_loss[end - 1]))
+        start = end
     return tuple(found)
 
 
@@ -130,7 +127,7 @@ def _preview(road: Road, store: Store, prompt: Prompt, names: Sequence[str], tok
 
     whole = chat.encode_chat(tokenizer, prompt.messages)
     ids = whole[-job.max_prompt_tokens :] if job.max_prompt_tokens else whole
-    text = tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+    text = chat.decoded(tokenizer, ids)
     found = [_response(store, ref, prompt, tokenizer) for ref in made if not left_out]
     masks = loss_masks(ids, [row for row, _, _ in found])
     roles = [role for role in ROLES[data] if role not in missing]
@@ -167,8 +164,3 @@ def loss_masks(prompt: Sequence[int], responses: Sequence[Sequence[int]]) -> lis
         [row * width + len(prompt) + place in labelled for place in range(len(response))]
         for row, response in enumerate(responses)
     ]
-
-
-def _decoded(tokenizer: Any, ids: Sequence[int]) -> str:
-    text: str = tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)
-    return text

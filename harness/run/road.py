@@ -11,67 +11,41 @@ Every job's key follows from the jobs before it, so the whole road is known befo
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Literal
 
 from harness.config import Config
 from harness.core.files import canonical_hash
 from harness.core.records import Ref
-from harness.generation.backends import Backend
 from harness.generation.protocol import Sampling
 from harness.judging import Judge
-from harness.measures import measures
 from harness.methods import Method, TokenSettings, methods
 from harness.models.reference import Model
 from harness.models.shapes import Shape
 from harness.models.specs import Pair
 from harness.prompts import PromptSet
 from harness.run.checks import check
+from harness.run.comparable import why_not
+from harness.run.evaluating import Evaluating, Evaluation
 from harness.run.jobs import (
     Job,
     JudgeJob,
-    PromptsJob,
     PruneJob,
-    RespondJob,
     TrainJob,
     by_model,
 )
-from harness.run.reading import MEASURING, distributions_job, score_job
-from harness.run.rows import CEILING, TEACHER, UNTRAINED, Entry, Kind, contrasts_of, entries_of, entry_of
-from harness.run.sources import FoundModel, Sources, find
+from harness.run.laying import Laid, respond_job
+from harness.run.reading import distributions_job, score_job
+from harness.run.retention import SERVED, retention_jobs
+from harness.run.rows import TEACHER, UNTRAINED, Entry, contrasts_of, entries_of, entry_of
+from harness.run.sources import Sources, find
 from harness.store import Store
 
 # The teacher's responses on the training prompts are shared by every seed of a run.
 TEACHER_SEED = 0
 # How the responses that a student is pruned by are drawn, whatever the run.
 CALIBRATION_SAMPLING, CALIBRATION_BATCH = Sampling(max_new_tokens=96), 16
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """Something judged against the teacher."""
-
-    name: str
-    kind: Kind
-    entry: Entry | None
-    responses: Ref
-    verdicts: dict[str, Ref]
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """A prompt set with what everyone answered to it. reference: the teacher's responses."""
-
-    prompt_set: PromptSet
-    in_domain: bool
-    reference: Ref
-    candidates: tuple[Candidate, ...]
-
-    @property
-    def name(self) -> str:
-        return self.prompt_set.name
 
 
 @dataclass(frozen=True)
@@ -89,6 +63,7 @@ class Road:
     teacher_responses: Ref
     evaluations: tuple[Evaluation, ...]
     judges: tuple[tuple[Judge, Model | None], ...]
+    retention: Mapping[str, Ref]
     weights: Mapping[str, Model]
     shapes: Mapping[str, Shape]
     notes: tuple[str, ...]
@@ -101,40 +76,19 @@ def build_road(config: Config, store: Store, download: bool) -> Road:
         UserError: anything wrong with names, files or settings; nothing has been computed or written then.
         MissingModelError: all models that are missing, named together.
     """
-    sources = find(config, store, download=False)
+    sources = _found(config, store, download=False)
     check(config, sources, store, to_be_asked=download)
     if download and sources.absent:
         raise sources.absent
     if download and sources.incomplete:  # gigabytes are fetched for nothing that would be refused
-        sources = find(config, store, download=True)
+        sources = _found(config, store, download=True)
         check(config, sources, store, to_be_asked=True)
     return lay(config, sources)
 
 
-@dataclass
-class _Laid:
-    """The jobs of a road that is being laid."""
-
-    config: Config
-    entries: tuple[Entry, ...]
-    jobs: dict[Ref, Job] = field(default_factory=dict)
-    prompts: dict[Ref, PromptSet] = field(default_factory=dict)
-
-    def add(self, job: Job) -> Ref:
-        return self.jobs.setdefault(job.ref, job).ref
-
-    def read(self, found: PromptSet) -> Ref:
-        """The prompts of a set."""
-        label = f"read {found.name}"
-        ref = self.add(PromptsJob(label=label, source=found.read_from, limit=found.limit, digest=found.digest))
-        self.prompts.setdefault(ref, found)
-        return ref
-
-    def checkpoint(self, found: FoundModel) -> Model:
-        """A plain checkpoint, converted where it is none."""
-        for job in found.conversions:
-            self.add(job)
-        return found.model
+def _found(config: Config, store: Store, download: bool) -> Sources:
+    sources = find(config, store, download)
+    return replace(sources, incomparable=why_not(config, sources, store))
 
 
 def lay(config: Config, sources: Sources) -> Road:
@@ -149,14 +103,14 @@ def lay(config: Config, sources: Sources) -> Road:
             "generator": sources.generator,
         }
     )
-    laid = _Laid(config, entries)
+    laid = Laid(config, entries)
     prompts = laid.read(sources.train)
     # conversions come first: what is wrong with a checkpoint is known before anything is sampled
     teacher = laid.checkpoint(sources.teacher).model_copy(update={"served": config.teacher_server})
     laid.checkpoint(sources.student)
     judges = tuple((judge, laid.checkpoint(found) if found else None) for judge, found in sources.judges)
     teacher_responses = laid.add(
-        _respond(
+        respond_job(
             config,
             teacher,
             prompts,
@@ -171,7 +125,7 @@ def lay(config: Config, sources: Sources) -> Road:
     student_responses: Ref | None = None
     if any(methods.get(entry.method).data == "pairs" or entry.match_tokens for entry in entries):
         student_responses = laid.add(
-            _respond(
+            respond_job(
                 config,
                 sft,
                 prompts,
@@ -187,9 +141,12 @@ def lay(config: Config, sources: Sources) -> Road:
     }
     before = dict(laid.jobs)
     evaluations = tuple(
-        _evaluate(laid, found, in_domain, teacher, student, trainings, judges, sources.measuring)
+        Evaluating(laid, found, teacher, sources).evaluate(in_domain, student, sft, trainings, judges)
         for found, in_domain in sources.evaluation
     )
+    trained = {row: student.made(ref) for row, ref in trainings.items()}
+    asked = retention_jobs(config, sources.retention, {TEACHER: teacher, UNTRAINED: student, **trained})
+    retention = {row: laid.add(job) for row, job in asked.items()}
     evaluating = by_model(job for ref, job in laid.jobs.items() if ref not in before)
     return Road(
         config=config,
@@ -202,23 +159,25 @@ def lay(config: Config, sources: Sources) -> Road:
         teacher_responses=teacher_responses,
         evaluations=evaluations,
         judges=judges,
+        retention=MappingProxyType(retention),
         weights=MappingProxyType({"student": student, "teacher": teacher}),
         shapes=MappingProxyType(dict(sources.shapes)),
         notes=(
             *sources.notes,
             *(note for judge, _ in judges for note in judge.notes(sources.evaluation_prompts)),
             *([str(sources.absent)] if sources.absent else ()),
+            *([SERVED] if retention and teacher.served else ()),
         ),
     )
 
 
-def _student(laid: _Laid, sources: Sources) -> Model:
+def _student(laid: Laid, sources: Sources) -> Model:
     """The student before training: as it comes, or pruned as its entry or the configuration says."""
     base = laid.checkpoint(sources.student)
     if sources.prune is None or sources.calibration is None:
         return base
     prompts = laid.read(sources.calibration)
-    calibration = _respond(
+    calibration = respond_job(
         laid.config,
         base,
         prompts,
@@ -235,34 +194,7 @@ def _student(laid: _Laid, sources: Sources) -> Model:
     return base.made(laid.add(job))
 
 
-def _respond(
-    config: Config,
-    model: Model,
-    prompts: Ref,
-    sampling: Sampling,
-    purpose: str,
-    seed: int,
-    who: str,
-    samples: int = 1,
-) -> RespondJob:
-    assert config.generator != "auto"
-    generator: Literal["server"] | Backend = "server" if model.served else config.generator
-    return RespondJob(
-        label=f"responses: {who}",
-        model=model,
-        generator=generator,
-        engine=config.vllm.engine if generator == "vllm" else {},
-        vllm=config.vllm,
-        prompts=prompts,
-        sampling=sampling,
-        samples=samples,
-        batch_size=config.generation_batch_size,
-        purpose=purpose,
-        seed=seed,
-    )
-
-
-def _sft(laid: _Laid, student: Model, prompts: Ref, teacher_responses: Ref) -> Model:
+def _sft(laid: Laid, student: Model, prompts: Ref, teacher_responses: Ref) -> Model:
     """The SFT student: π_ref, the start of the pair methods, and the one that samples the rejected responses."""
     entry = entry_of(laid.config, "sft")
     needed = any(
@@ -280,7 +212,7 @@ def _sft(laid: _Laid, student: Model, prompts: Ref, teacher_responses: Ref) -> M
 
 
 def _train(
-    laid: _Laid,
+    laid: Laid,
     entry: Entry,
     student: Model,
     sft: Model,
@@ -346,73 +278,6 @@ def _train_job(
     )
 
 
-def _evaluate(
-    laid: _Laid,
-    found: PromptSet,
-    in_domain: bool,
-    teacher: Model,
-    student: Model,
-    trainings: Mapping[str, Ref],
-    judges: Sequence[tuple[Judge, Model | None]],
-    measuring: Mapping[str, Model],
-) -> Evaluation:
-    """Responses of everyone on one prompt set, and every judge's verdicts on them against the teacher's."""
-    config, name = laid.config, found.name
-    prompts = laid.read(found)
-
-    def respond(model: Model, purpose: str, who: str, samples: int = 1) -> Ref:
-        job = _respond(config, model, prompts, config.eval_sampling, purpose, config.seed, f"{who}, {name}", samples)
-        return laid.add(job)
-
-    def measured(kind: str, responses: Ref, who: str) -> Ref:
-        measure = measures.get(kind)
-        model = measuring[kind] if measure.model else teacher
-        return laid.add(MEASURING[measure.reads].job(config, model, prompts, responses, f"{who}, {name}"))
-
-    reference = respond(teacher, "reference", TEACHER)
-    # drawn for proxy judges alone: a judge that reads needs none
-    sampled = any(judge.measures for judge, _ in judges)
-    samples = respond(teacher, "judging", "teacher for judging", config.judge.samples) if sampled else None
-    answers: list[tuple[str, Kind, Entry | None, Ref]] = [
-        (CEILING, "ceiling", None, respond(teacher, "second", CEILING)),
-        (UNTRAINED, "untrained", None, respond(student, "candidate", UNTRAINED)),
-    ]
-    for entry in laid.entries:
-        trained = student.made(trainings[entry.name])
-        answers.append((entry.name, entry.kind, entry, respond(trained, "candidate", entry.name)))
-
-    candidates = []
-    for who, kind, maybe_entry, responses in answers:
-        roles = {"candidate": (responses, who), "reference": (reference, TEACHER)}
-        if samples:
-            roles["samples"] = (samples, "teacher for judging")
-        verdicts = {}
-        for judge, checkpoint in judges:
-            job = JudgeJob(
-                label=f"judge {judge.name}: {who}, {name}",
-                judge=judge.name,
-                judge_source=judge.digest,
-                judging=config.judge,
-                vllm=config.vllm,
-                checkpoint=checkpoint,
-                prompt_set=name,
-                candidate_name=who,
-                reference_name=TEACHER,
-                prompts=prompts,
-                candidate=responses,
-                reference=reference,
-                samples=samples if judge.measures else None,
-                measures={
-                    f"{kind_}/{role}": measured(kind_, ref, whose)
-                    for kind_ in judge.measures
-                    for role, (ref, whose) in roles.items()
-                },
-            )
-            verdicts[judge.name] = laid.add(job)
-        candidates.append(Candidate(who, kind, maybe_entry, responses, verdicts))
-    return Evaluation(found, in_domain, reference, tuple(candidates))
-
-
 def ask_again(road: Road, store: Store) -> Road:
     """The road on which every judge that reads is asked anew: its judgings are discarded, and its cache is not looked
     into."""
@@ -428,5 +293,8 @@ def ask_again(road: Road, store: Store) -> Road:
 def run_digest(road: Road) -> str:
     """A digest of everything that the board is made of."""
     return canonical_hash(
-        [[c.responses, c.verdicts] for evaluation in road.evaluations for c in evaluation.candidates]
+        [
+            [evaluation.measured, *([c.responses, c.verdicts, c.measured] for c in evaluation.candidates)]
+            for evaluation in road.evaluations
+        ]
     )[:12]

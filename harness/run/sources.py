@@ -14,6 +14,7 @@ from harness.generation.backends import Backend, fastest_backend
 from harness.judging import Judge, Judging, open_judge
 from harness.judging.registry import checkpoint_at, checkpoint_of, factory_of
 from harness.measures import Measure, measures
+from harness.measures.tasks import Task, find_tasks
 from harness.models import folders
 from harness.models.hub import MissingModelError, all_missing
 from harness.models.locate import Located, base_of, locate_models, without_template
@@ -22,6 +23,7 @@ from harness.models.shapes import Shape
 from harness.models.specs import ModelSpec, Pair, Prune, model_spec, models, resolve_pair
 from harness.prompts import Library, MissingPromptsError, PromptSet, evaluation_set, training_set
 from harness.run.jobs import ConvertJob
+from harness.run.measuring import wanted
 from harness.store import Store
 
 # A pruned student is one model, whatever run it is in: its importance is measured on the unpruned model's own
@@ -63,7 +65,8 @@ class Sources:
     gives verdicts of its own; unopened: why others cannot be asked. measuring: by measure, the model that it is taken
     with, where that is not the teacher. generator: the one that is here. shapes: sizes of models by digest, as their
     entries say. absent: the models that are not here and cannot be had now, but whose sizes are known. incomplete:
-    models are not here yet. notes: lines for people."""
+    models are not here yet. notes: lines for people. incomparable: why student and teacher cannot be compared token by
+    token; empty where they can. retention: the tasks that models are asked, by name."""
 
     pair: Pair
     train: PromptSet
@@ -80,6 +83,8 @@ class Sources:
     absent: MissingModelError | None = None
     incomplete: bool = False
     notes: tuple[str, ...] = ()
+    incomparable: str = ""
+    retention: Mapping[str, Task] = field(default_factory=dict)
 
     @property
     def evaluation_prompts(self) -> list[Prompt]:
@@ -109,7 +114,9 @@ def find(config: Config, store: Store, download: bool) -> Sources:
         remote_code=config.trust_remote_code,
         pair=pair,
         tokenizers=alone,
+        measured=wanted(config),
     )
+    read = [*_measures(config.judge), *wanted(config)]
     train, evaluation, missing = _prompt_sets(config)
     if train is None or missing:
         raise MissingPromptsError("; ".join([*missing, *_missing_models(locate)]))
@@ -127,7 +134,7 @@ def find(config: Config, store: Store, download: bool) -> Sources:
         generator=fastest_backend(config.vllm) if config.generator == "auto" else config.generator,
         judges=opened,
         unopened=unopened,
-        measuring={found.name: located[found.model][1] for found in _measures(config.judge) if found.model},
+        measuring={found.name: located[found.model][1] for found in read if found.model},
         prune=prune,
         calibration=calibration,
         shapes={str(model.digest): spec.shape for spec, model in located.values() if spec.shape},
@@ -137,6 +144,7 @@ def find(config: Config, store: Store, download: bool) -> Sources:
             *without_template(located),
             *dict.fromkeys(note for found in (train, *(one for one, _ in evaluation)) for note in found.notes),
         ),
+        retention=find_tasks(config.retention),
     )
 
 
@@ -188,6 +196,7 @@ def locate_all(
     pair: Pair | None = None,
     absent: list[MissingModelError] | None = None,
     tokenizers: frozenset[str] = frozenset(),
+    measured: Sequence[Measure] = (),
 ) -> Located:
     """Every model that a road starts from, its judges' too, found at once: all that is missing is named together."""
     known = pair.specs if pair else {}
@@ -200,7 +209,7 @@ def locate_all(
         needed = checkpoint_of(name)
         if needed:
             specs[needed[0]], families[needed[0]] = model_spec(needed[0], "judge's model"), needed[1]
-    for measure in _measures(judging):
+    for measure in [*_measures(judging), *measured]:
         if measure.model:
             specs[measure.model], families[measure.model] = models.get(measure.model), measure.model_types
     return locate_models(specs, store, download, remote_code, families, absent, tokenizers)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from typing import Any, Protocol, Self, TypeVar
 
 import numpy as np
 from pydantic import Field
@@ -33,6 +34,18 @@ class Candidates(Record):
 
 class Scope(Candidates):
     scope: str = Field(description="a prompt set, or a domain of several")
+
+
+class Tested(Protocol):
+    """A record with a `p`, and a `p_holm` beside it."""
+
+    @property
+    def p(self) -> float | None: ...
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None) -> Self: ...
+
+
+T = TypeVar("T", bound=Tested)
 
 
 class Difference(Record):
@@ -151,8 +164,8 @@ def holm(values: Sequence[float]) -> list[float]:
     return [float(p) for p in adjusted]
 
 
-def corrected(family: Sequence[Contrast]) -> list[Contrast]:
-    """The contrasts with p_holm over all of them that have a p."""
+def corrected(family: Sequence[T]) -> list[T]:
+    """The same with p_holm over all of them that have a p."""
     adjusted = iter(holm([made.p for made in family if made.p is not None]))
     return [made if made.p is None else made.model_copy(update={"p_holm": next(adjusted)}) for made in family]
 

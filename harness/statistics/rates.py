@@ -27,6 +27,7 @@ Z = 1.959963984540054  # the normal distribution's 97.5% point
 Interval = tuple[float, float]
 MAX_MISSING = 0.10  # share of missing prompts above which a table is not ranked: they are seldom missing at random
 _DRAWN_AT_ONCE = 2_500_000  # prompts drawn in one piece: 20 MB
+NO_WIDTH = 1e-12
 _FEW = 6  # drawing a count takes about six times as long as drawing a prompt
 
 
@@ -77,12 +78,12 @@ def resampled_sums(values: Floats, seed: int, resamples: int = RESAMPLES) -> Flo
     """
     kinds, counts = np.unique(values, axis=0, return_counts=True)
     if _FEW * len(kinds) > len(values):
-        return _drawn_sums(values, seed, resamples)
+        return drawn_sums(values, seed, resamples)
     rng = np.random.default_rng(seed)
     return np.asarray(rng.multinomial(len(values), counts / len(values), size=resamples) @ kinds)
 
 
-def _drawn_sums(values: Floats, seed: int, resamples: int = RESAMPLES) -> Floats:
+def drawn_sums(values: Floats, seed: int, resamples: int = RESAMPLES) -> Floats:
     """As above, row by row. What is drawn depends on the number of rows and the seed alone: columns that are summed
     together have the sums that each would have alone."""
     n, rng = len(values), np.random.default_rng(seed)
@@ -98,14 +99,15 @@ def _drawn_sums(values: Floats, seed: int, resamples: int = RESAMPLES) -> Floats
 
 
 def interval(drawn: Floats, centre: float, prompts: int, bounds: Interval) -> Interval:
-    """Percentiles of a resampled rate, or, where they have no width, what Wilson's interval leaves open.
+    """Percentiles of a resampled rate, or, where they have no width, what Wilson's interval leaves open."""
+    low, high = np.nanquantile(drawn, [0.025, 0.975]).tolist()
+    return (low, high) if high - low > NO_WIDTH else left_open(centre, prompts, bounds)
 
-    All `prompts` are alike there, as far as the rate goes: the share of prompts that may be otherwise is at most
-    1 − Wilson's lower end of prompts of prompts, and those are supposed to be at one bound or the other.
-    """
-    low, high = np.nanquantile(drawn, [0.025, 0.975])
-    if high - low > 1e-12:
-        return float(low), float(high)
+
+def left_open(centre: float, prompts: int, bounds: Interval) -> Interval:
+    """What Wilson's interval leaves open of a rate for which all `prompts` are alike: the share of prompts that may be
+    otherwise is at most 1 − Wilson's lower end of prompts of prompts, and those are supposed to be at one bound or the
+    other."""
     rest = 1 - wilson(prompts, prompts)[0]
     return centre - rest * (centre - bounds[0]), centre + rest * (bounds[1] - centre)
 
@@ -134,7 +136,7 @@ def rates_of(groups: Sequence[Outcomes], seed: int = 0) -> list[Rates]:
     wide = [i for i, found in enumerate(sums) if _FEW * len(np.unique(found[:, 3])) > len(found)]
     drawn = {i: resampled_sums(sums[i][:, [0, 3]], seed) for i in range(len(groups)) if i not in wide and len(prompts)}
     if wide:
-        together = _drawn_sums(np.concatenate([sums[i][:, [0, 3]] for i in wide], axis=1), seed)
+        together = drawn_sums(np.concatenate([sums[i][:, [0, 3]] for i in wide], axis=1), seed)
         drawn |= {i: together[:, 2 * place : 2 * place + 2] for place, i in enumerate(wide)}
     return [_rates(group, sums[i], drawn.get(i), seed) for i, group in enumerate(groups)]
 

@@ -41,8 +41,8 @@ STORE_VARIABLE = "DADPO_HARNESS_STORE"
 
 @dataclass(frozen=True)
 class Artifact:
-    """A finished artifact. `manifest` holds the job, what it was made with, sizes and digests of files, date, seconds
-    and facts."""
+    """A finished artifact. `manifest` holds the job, what it was made with, sizes and digests of files, date, seconds,
+    peak_memory (not in older ones) and facts."""
 
     ref: str
     path: Path
@@ -152,8 +152,10 @@ class Store:
         facts: dict[str, Any],
         seconds: float,
         environment: dict[str, Any] | None = None,
+        peak_memory: int | None = None,
     ) -> None:
-        """Turn a workspace into the artifact: manifest last, then one rename. environment: what it was made with."""
+        """Turn a workspace into the artifact: manifest last, then one rename. environment: what it was made with.
+        peak_memory: the most bytes that it took of its device; None where that is not known."""
         (work / MANIFEST).unlink(missing_ok=True)  # of an attempt that was killed before the rename
         target = self.path(ref)
         files = {}
@@ -167,6 +169,7 @@ class Store:
             "job": job,
             "facts": facts,
             "seconds": round(seconds, 3),
+            "peak_memory": peak_memory,
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "environment": environment,
             "files": files,

@@ -20,9 +20,11 @@ from harness.core import records
 from harness.core.escape import block, literal, plain
 from harness.core.section import parse_yaml
 from harness.reports import columns as c
-from harness.reports.cells import facts, sampling_text, warnings
+from harness.reports import measured
+from harness.reports.cells import OWN_LOSS, facts, sampling_text, warnings
 from harness.reports.columns import Column, column, markdown
-from harness.results.schema import JudgeFacts, MethodFacts, Results, Row
+from harness.reports.measured import Measured
+from harness.results.schema import JudgeFacts, MeasureFacts, MethodFacts, Results, Row
 
 # licences that the hub knows by these ids; any other is `other` there, with a name
 HUB_LICENSES = frozenset(
@@ -30,6 +32,7 @@ HUB_LICENSES = frozenset(
     | {"cc-by-4.0", "cc-by-nc-4.0", "cc-by-nc-sa-4.0", "cc-by-sa-4.0", "cc0-1.0", "gemma", "gpl-3.0", "llama2"}
     | {"llama3", "llama3.1", "llama3.2", "llama3.3", "llama4", "mit", "mpl-2.0", "openrail", "unlicense"}
 )
+FIDELITY = ("forward_kl", "acceptance")  # the measures of a card: what distillation is for, and what drafting needs
 LEGEND = """\
 Judged against the teacher's responses. **Preference rate** is (wins − losses) / N, ties counting 0: 0 is parity with
 the teacher, negative is worse. **Win rate** is wins / N. Brackets hold 95% intervals over prompts; they do not cover
@@ -99,6 +102,7 @@ def card_markdown(results: Results, name: str, origin: Origin) -> str:
         *(f"> **{plain(title)}** {plain(text)}" for title, text in warnings(results)),
         LEGEND,
         _figures(results, name),
+        *_fidelity(results, name),
         "\n".join(f"- {plain(what)}: {plain(text)}" for what, text in facts(results)),
         "## To reproduce",
         *(block(one.command, "bash") for one in results.runs),
@@ -161,6 +165,37 @@ def _figures(results: Results, name: str) -> str:
         *(c.PREFERENCE, c.WIN, c.OUTCOMES, c.N, c.LACKING, c.TOKENS, c.CUT),
     ]
     return markdown(columns, shown)
+
+
+def _fidelity(results: Results, name: str) -> list[str]:
+    """How near the student's distribution is to its teacher's, beside the untrained one's; nothing if unmeasured."""
+    shown = [facts for facts in results.measured if facts.name in FIDELITY]
+    rows = [
+        (entry.name, row)
+        for entry in results.prompt_sets
+        for row in sorted(measured.students(results, entry.name, "fidelity"), key=lambda row: row.method != name)
+        if row.method == name or row.kind == "untrained"
+    ]
+    if not shown or not rows:
+        return []
+    columns: list[Column[tuple[str, Measured]]] = [
+        column("prompt set", lambda row: literal(row[0])),
+        column("student", lambda row: literal(row[1].method)),
+        *map(_of_set, shown),
+    ]
+    temperature = f"{results.evaluation.sampling.temperature:g}"
+    lines = [f"- {literal(facts.head)} ({plain(facts.unit)}): {plain(facts.summary)}" for facts in shown]
+    said = f"Fidelity to the teacher, both at temperature {temperature}, with 95% intervals over prompts:"
+    own = f"{OWN_LOSS} its training minimises that very measure." if any(_own(row, shown) for _, row in rows) else ""
+    return [said, markdown(columns, rows), "\n".join(lines), *([own] if own else [])]
+
+
+def _of_set(facts: MeasureFacts) -> Column[tuple[str, Measured]]:
+    return c.measure(facts).of(lambda row: row[1])
+
+
+def _own(row: Measured, shown: Sequence[MeasureFacts]) -> bool:
+    return any(row.values[facts.name].own_loss for facts in shown if facts.name in row.values)
 
 
 def _settings(entry: MethodFacts) -> dict[str, Any]:

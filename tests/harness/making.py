@@ -23,7 +23,18 @@ from harness.models.tokenizers import tokenizer_fingerprint
 from harness.models.weights import fault
 from harness.prompts import read_set
 from harness.prompts.settings import PromptSource
-from harness.run.jobs import RESPONSES, SCORES, DistributionsJob, Job, PromptsJob, RespondJob, ScoreJob, TrainJob
+from harness.run.jobs import (
+    RESPONSES,
+    SCORES,
+    CompareJob,
+    DistributionsJob,
+    Job,
+    PromptsJob,
+    RespondJob,
+    ScoreJob,
+    StatesJob,
+    TrainJob,
+)
 from harness.run.launch import run_job, run_jobs
 from harness.run.road import Road
 from harness.store import Store
@@ -92,6 +103,16 @@ def score_job(model: Model, prompts: str, *responses: str, **others: Any) -> Sco
 def distributions_job(model: Model, prompts: str, responses: str, **others: Any) -> DistributionsJob:
     fields = {"top_k": 8, "precision": "fp32", "batch_tokens": 256, "max_prompt_tokens": None, **others}
     return DistributionsJob(model=model, prompts=prompts, responses=responses, **fields)
+
+
+def states_job(model: Model, prompts: str, responses: str, **others: Any) -> StatesJob:
+    fields = {"precision": "fp32", "batch_tokens": 256, "max_prompt_tokens": None, **others}
+    return StatesJob(model=model, prompts=prompts, responses=responses, **fields)
+
+
+def compare_job(student: Model, teacher: Model | None, prompts: str, responses: str, **others: Any) -> CompareJob:
+    fields: dict[str, Any] = {"precision": "fp32", "batch_tokens": 256, "max_prompt_tokens": None, "temperature": 1.0}
+    return CompareJob(model=student, teacher=teacher, prompts=prompts, responses=responses, **{**fields, **others})
 
 
 def train_job(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from harness.results.figures import RANKABLE_PROMPTS
-from harness.results.schema import Results
+from harness.results.schema import RESULTS_SCHEMA, Results
 
 FIXED = ["teacher (second sample)", "kd", "dadpo", "ddpo-beta0.15", "untrained"]
 RANKED = ["teacher (second sample)", "dadpo", "ddpo-beta0.15", "kd", "untrained"]
@@ -86,7 +86,7 @@ def make_run(n: int = 32, proxy: bool = True) -> dict[str, Any]:
         for judge, part in (("both", 0.0), ("part-one", 0.01), ("part-two", 0.02))
     ]
     return {
-        "schema": 2,
+        "schema": RESULTS_SCHEMA,
         "name": "small-seed4-abc",
         "runs": [
             {
@@ -136,6 +136,7 @@ def make_run(n: int = 32, proxy: bool = True) -> dict[str, Any]:
                 "controls": "",
                 "token_matched": False,
                 "why": "",
+                "minimises": [],
                 "settings": {**TRAINING, "start": "student", "learning_rate": 2e-4, "epochs": 3, "batch_size": 16},
                 "artifact": "train/1",
                 "facts": {"steps": 120, "tokens": 98765},
@@ -146,6 +147,7 @@ def make_run(n: int = 32, proxy: bool = True) -> dict[str, Any]:
                 "controls": "",
                 "token_matched": False,
                 "why": "",
+                "minimises": [],
                 "settings": {**TRAINING, "beta_reference": 0.1, "beta_teacher": 0.05, "teacher_margin": "own"},
                 "artifact": "train/2",
                 "facts": {"steps": 160, "tokens": 123456},
@@ -156,6 +158,7 @@ def make_run(n: int = 32, proxy: bool = True) -> dict[str, Any]:
                 "controls": "dadpo",
                 "token_matched": False,
                 "why": "the larger beta alone",
+                "minimises": [],
                 "settings": {**TRAINING, "beta": 0.15},
                 "artifact": "train/3",
                 "facts": {"steps": 161, "tokens": 123457},
@@ -166,6 +169,7 @@ def make_run(n: int = 32, proxy: bool = True) -> dict[str, Any]:
         "agreement": [],
         "contrasts": [],
         "length": [],
+        **{name: [] for name in ("measures", "measure_contrasts", "disagreements", "measured", "costs", "retention")},
         "config": {
             "student": "small",
             "teacher": "large",
@@ -240,3 +244,208 @@ def with_rows(run: dict[str, Any], method: str, **values: Any) -> dict[str, Any]
         if found["method"] == method:
             found.update(values)
     return run
+
+
+# ---- measures
+
+# name, head, group, unit, better, bound that it has where a server gives the top k; the value of `untrained` on `near`
+MEASURES: tuple[tuple[str, str, str, str, str, str, float], ...] = (
+    ("forward_kl", "forward KL", "fidelity", "nats a token", "lower", "lower", 0.4831),
+    ("reverse_kl", "reverse KL", "fidelity", "nats a token", "lower", "lower", 0.5217),
+    ("acceptance", "acceptance", "fidelity", "share of tokens", "higher", "upper", 0.7012),
+    ("accepted_length", "accepted of 4", "fidelity", "tokens of 4 drafted", "higher", "exact", 2.113),
+    ("top1", "same top token", "fidelity", "share of tokens", "higher", "exact", 0.7424),
+    ("nll", "NLL", "fidelity", "nats a token", "lower", "exact", 1.7321),
+    ("margin_accuracy", "pairs ranked right", "fidelity", "share of pairs", "higher", "exact", 0.5),
+    ("length", "tokens", "text", "tokens a response", "neither", "exact", 40.25),
+    ("cut", "cut", "text", "share of responses", "neither", "exact", 0.375),
+    ("ended", "ended by itself", "text", "share of responses", "neither", "exact", 0.5625),
+    ("distinct_1", "distinct-1", "text", "share of words", "neither", "exact", 0.6321),
+    ("distinct_2", "distinct-2", "text", "share of word pairs", "neither", "exact", 0.8734),
+    ("repetition", "in loops", "text", "share of words", "lower", "exact", 0.0912),
+    ("self_bleu", "self-BLEU", "text", "BLEU points (0 to 100)", "neither", "exact", 11.25),
+    ("prompt_repetition", "repeats the prompt", "text", "share of responses", "neither", "exact", 0.0312),
+)
+# how far from `untrained` a row is, in the direction that the measure has for it
+MEASURED = {"teacher (second sample)": 0.06, "kd": -0.162, "dadpo": -0.151, "ddpo-beta0.15": -0.1485, "untrained": 0.0}
+PAIRS_OF_DPO = ("dadpo", "ddpo-beta0.15")
+
+
+def measure_facts(name: str, **values: Any) -> dict[str, Any]:
+    """A measure as results have it."""
+    (_, head, group, unit, better, _, _) = next(one for one in MEASURES if one[0] == name)
+    said = {"name": name, "head": head, "group": group, "unit": unit, "better": better, "bound": "exact"}
+    said["digest"] = f"digest of {name}"
+    return {**said, "summary": f"what {head} is", "misses": f"what {head} does not see", **values}
+
+
+def measure_row(measure: str, method: str, kind: str, prompt_set: str, value: float, **values: Any) -> dict[str, Any]:
+    return {
+        "measure": measure,
+        "prompt_set": prompt_set,
+        "in_domain": prompt_set == "near",
+        "method": method,
+        "kind": kind,
+        "value": value,
+        "interval": [value * 0.95, value * 1.05],
+        "count": 5904,
+        "prompts": 48,
+        "by_run": [value],
+        "spread": None,
+        "own_loss": False,
+        **values,
+    }
+
+
+def measure_contrast(
+    measure: str = "forward_kl", first: str = "dadpo", second: str = "kd", scope: str = "near", **values: Any
+) -> dict[str, Any]:
+    found = {
+        "measure": measure,
+        "first": first,
+        "second": second,
+        "scope": scope,
+        "n": 48,
+        "left_out": 0,
+        "differing": 47,
+        "difference": 0.0025,
+        "interval": [0.0014, 0.0036],
+        "p": 0.0001,
+        "p_holm": 0.0004,
+        "better": second,
+        **values,
+    }
+    return {"distinguishable": found["p_holm"] is not None and found["p_holm"] <= 0.05, **found}
+
+
+def cost_facts(method: str, **values: Any) -> dict[str, Any]:
+    return {
+        "method": method,
+        "trained_tokens": 98765,
+        "teacher_read_tokens": 45678,
+        "teacher_sampled_tokens": 6543,
+        "student_sampled_tokens": 5432,
+        "seconds": {"respond": 61.25, "train": 123.5},
+        "peak_memory": 1_234_567_890,
+        "device": "cpu",
+        **values,
+    }
+
+
+def with_measures(run: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """The same run measured: every measure of every system that has it, contrasts, costs; `far` a bit further off."""
+    kinds = {found["method"]: found["kind"] for found in run["rows"]}
+    rows = []
+    for prompt_set, further in (("near", 0.0), ("far", 0.05)):
+        for name, _, group, unit, better, _, untrained in MEASURES:
+            sign = 1 if better == "lower" else -1
+            top = 1.0 if unit.startswith("share") else float("inf")
+            for method, shift in MEASURED.items():
+                if group == "fidelity" and kinds[method] == "ceiling":
+                    continue
+                if name == "margin_accuracy" and method not in PAIRS_OF_DPO:
+                    continue
+                value = min(top, round(untrained * (1 + sign * (shift + further)), 5))
+                own = (name, method) == ("forward_kl", "kd")
+                rows.append(measure_row(name, method, kinds[method], prompt_set, value, own_loss=own))
+            if group == "text" or name == "nll":
+                value = round(untrained * (0.7 + further), 5)
+                rows.append(measure_row(name, "teacher", "teacher", prompt_set, value))
+    made = [
+        measure_contrast(name, "dadpo", second, scope, **found)
+        for name, _, _, unit, better, _, _ in MEASURES
+        for scope in ("near", "far")
+        for second, found in _CONTRASTS.items()
+        if name != "margin_accuracy" or second in PAIRS_OF_DPO
+    ]
+    return {
+        **run,
+        "measured": [measure_facts(name) for name, *_ in MEASURES],
+        "measures": rows,
+        "measure_contrasts": made,
+        "costs": [cost_facts(entry["name"]) for entry in run["methods"]],
+        **more,
+    }
+
+
+_CONTRASTS: dict[str, dict[str, Any]] = {
+    "kd": {},
+    "ddpo-beta0.15": {
+        "difference": -0.0007,
+        "interval": [-0.0021, 0.0008],
+        "p": 0.34,
+        "p_holm": 0.34,
+        "better": "",
+    },
+}
+
+
+def disagreement(**values: Any) -> dict[str, Any]:
+    return {
+        "first": "dadpo",
+        "second": "kd",
+        "scope": "near",
+        "for_first": ["both", "top1"],
+        "for_second": ["forward_kl"],
+        **values,
+    }
+
+
+def retention(method: str, kind: str, task: str = "sums", **values: Any) -> dict[str, Any]:
+    return {
+        "method": method,
+        "kind": kind,
+        "task": task,
+        "metric": "acc,none",
+        "value": 0.412,
+        "standard_error": 0.0156,
+        "n": 200,
+        "higher_is_better": True,
+        **values,
+    }
+
+
+def token_views(texts: Sequence[str] = ("Once", " upon", " a", " time", ".\n", "The", " end")) -> dict[str, Any]:
+    """What a run keeps token by token: every text is a token of every response."""
+    methods = ("kd", "dadpo")
+    kl = {
+        name: [round(0.013 * 2.1**place + shift, 4) for place in range(len(texts))]
+        for shift, name in enumerate(methods)
+    }
+    response = {"sample": 0, "tokens": len(texts), "pieces": list(texts)}
+    views = [
+        {"prompt_set": name, "prompt_id": key, "writer": "teacher", **response, "kl": kl}
+        for name in ("near", "far")
+        for key in ("p0", "p1")
+    ]
+    views += [{**views[0], "writer": name, "kl": {name: kl[name]}} for name in methods]
+    who = [("kd", "teacher"), ("dadpo", "teacher"), ("kd", "kd")]
+    positions = [
+        {
+            "prompt_set": "near",
+            "method": method,
+            "writer": writer,
+            "width": 1,
+            "total": [9 * value for value in kl[method]],
+            "count": [9] * len(texts),
+        }
+        for method, writer in who
+    ]
+    departures = [
+        {
+            "prompt_set": "near",
+            "method": method,
+            "writer": writer,
+            "prompt_id": "p1",
+            "sample": 0,
+            "position": place,
+            "kl": 5.5 - place,
+            "before": "".join(texts[:place]),
+            "token": texts[place],
+            "teacher_top": texts[0],
+            "student_top": texts[-1],
+        }
+        for method, writer in who
+        for place in range(min(3, len(texts)))
+    ]
+    return {"views": views, "positions": positions, "departures": departures}

@@ -9,13 +9,32 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from harness.config import layers
-from harness.core.records import METRICS, SHORT, Prompt, Response, Verdict, plain, write_jsonl
+from harness.core.records import METRICS, SHORT, Measured, Prompt, Response, Verdict, plain, read_records, write_jsonl
 from harness.reports import board
 from harness.results.folder import as_json, collect, write_run
 from harness.results.manifest import make_manifest
 from harness.results.schema import Results
-from harness.run.jobs import LEFT_OUT, PROMPTS, RESPONSES, VERDICTS, Job, JudgeJob, PromptsJob, RespondJob, TrainJob
+from harness.run.jobs import (
+    DEPARTURES,
+    LEFT_OUT,
+    MEASURED,
+    PIECES,
+    PROMPTS,
+    RESPONSES,
+    TOKENS,
+    VERDICTS,
+    CompareJob,
+    Job,
+    JudgeJob,
+    MeasureJob,
+    PromptsJob,
+    RespondJob,
+    ScoreJob,
+    TrainJob,
+)
 from harness.run.road import Road, build_road
 from harness.store import MANIFEST, Store
 from tests.conftest import tiny_model, trained_tokenizer
@@ -26,6 +45,7 @@ Said = tuple[float | None, ...]  # a preference in both orders, or in none; None
 Say = Callable[[str, int], Said]  # candidate and number of the prompt → what the judge said
 REASON = "refused by its moderator (400: no)"
 COMMAND = "python -m harness run --student small"
+READ = 40  # tokens of each scoring
 FACTS: dict[str, Any] = {"steps": 3, "tokens": 1234, "prompts_cut": 0, "retokenised": False}
 
 
@@ -127,6 +147,12 @@ def _make(job: Job, road: Road, store: Store, say: Say, left_out: Mapping[str, s
                 write_jsonl(work / RESPONSES, rows)
                 facts = {"responses": len(rows), "tokens": sum(len(row.token_ids) for row in rows), "cut": 1}
                 facts |= {LEFT_OUT: {none: REASON}} if none else {}
+            case CompareJob():
+                rows = list(read_records(store.read(job.responses).path / RESPONSES, Response))
+                write_comparison(work, [(row.prompt_id, len(row.token_ids)) for row in rows], len(job.label) / 100)
+            case MeasureJob():
+                rows = list(read_records(store.read(job.responses).path / RESPONSES, Response))
+                write_jsonl(work / MEASURED, [_measured(job, n, row) for n, row in enumerate(rows)])
             case TrainJob():
                 write_jsonl(work / METRICS, [{"step": step, "loss": 1 / step} for step in (1, 2, 3)])
                 facts = FACTS
@@ -138,6 +164,9 @@ def _make(job: Job, road: Road, store: Store, say: Say, left_out: Mapping[str, s
                 facts = {"input_tokens": 100 * len(rows), "output_tokens": len(rows)}
                 if any(row.unanswered for row in rows):
                     return  # what failed keeps it from being an artifact
+            case ScoreJob():
+                (work / "made").write_text(job.label)
+                facts = {"tokens": READ}
             case _:
                 (work / "made").write_text(job.label)
         environment = {"python": "3.11", "cores": 2}
@@ -148,6 +177,34 @@ def _response(job: RespondJob, number: int, prompt: Prompt) -> Response:
     """3, 4, 5, … tokens; the first one was cut."""
     ids, finish = tuple(range(3 + number)), "length" if number == 0 else "stop"
     return Response(prompt_id=prompt.id, token_ids=ids, text=f"{job.label}: {number} {job.seed}", finish=finish)
+
+
+def write_comparison(folder: Path, responses: Sequence[tuple[str, int]], kl: float) -> None:
+    """What a comparison writes. responses: (prompt id, tokens) of each. Its forward KL is `kl` at the first token, and
+    0.01 more at each after it; its reverse KL 1 more."""
+    lengths = [tokens for _, tokens in responses]
+    places = np.concatenate([np.arange(n) for n in lengths])
+    forward = (kl + places / 100).astype(np.float32)
+    np.savez(
+        folder / TOKENS,
+        forward_kl=forward,
+        reverse_kl=forward + 1,
+        prompt_ids=np.array([name for name, _ in responses]),
+        samples=np.zeros(len(lengths), np.int32),
+        lengths=np.array(lengths, np.int32),
+    )
+    pieces = [{"prompt_id": name, "sample": 0, "pieces": [f"{name}.{i}" for i in range(n)]} for name, n in responses]
+    write_jsonl(folder / PIECES, pieces)
+    words = {"before": "…", "token": "a", "teacher_top": "b", "student_top": "c"}
+    last = [{"prompt_id": name, "sample": 0, "position": n - 1, "kl": kl + (n - 1) / 100} for name, n in responses if n]
+    write_jsonl(folder / DEPARTURES, [{**row, **words} for row in sorted(last, key=lambda row: -row["kl"])])
+
+
+def _measured(job: MeasureJob, number: int, row: Response) -> Measured:
+    """Of as many values as the response has tokens, by its number and the length of the job's label."""
+    n = len(row.token_ids)
+    values = {name: (n * (len(job.label) + number + place) / 100, n) for place, name in enumerate(job.measures)}
+    return Measured(prompt_id=row.prompt_id, values=values)
 
 
 def _verdicts(job: JudgeJob, prompts: Sequence[Prompt], say: Say) -> list[Verdict]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,16 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.core.progress import Tick
-from harness.core.records import Facts, Verdict, write_jsonl
+from harness.core.records import Facts, Prompt, Verdict, write_jsonl
 from harness.judging import Comparison, Measurement, open_judge
 from harness.judging.cache import CACHE, VerdictCache
 from harness.judging.collect import Place, ask_for_verdicts
 from harness.judging.registry import checkpoint_in
-from harness.measures import measures
+from harness.measures import Answered, measures
 from harness.measures.encoder import embed
 from harness.models.locate import model_folder
 from harness.run.jobs import EMBEDDINGS, UNANSWERED, VERDICTS, EmbedJob, JudgeJob
-from harness.run.reading import MEASURING
+from harness.run.reading import LOADERS
 from harness.run.stages.inputs import (
     joined,
     load_prompts,
@@ -43,7 +44,7 @@ def judge_stage(job: JudgeJob, store: Store, work: Path, tick: Tick) -> Facts:
     prompts = {prompt.id: prompt for prompt in load_prompts(job.prompts, store)}
     samples = [job.samples] if job.samples else []  # of these, a prompt has several
     candidates, references = joined([job.candidate, job.reference], store, beside=samples)
-    measured = {name: _measurements(job, name, store) for name in judge.measures}
+    measured = {name: _measurements(job, name, prompts, store) for name in judge.measures}
     comparisons = [
         Comparison(prompts[key[0]], row, references[key], {name: table[key[0]] for name, table in measured.items()})
         for key, row in candidates.items()
@@ -60,26 +61,38 @@ def judge_stage(job: JudgeJob, store: Store, work: Path, tick: Tick) -> Facts:
     return {**counts, "spent": tally.spent, UNANSWERED: tally.unanswered}
 
 
-def _measurements(job: JudgeJob, name: str, store: Store) -> dict[str, Measurement]:
+def _measurements(job: JudgeJob, name: str, prompts: Mapping[str, Prompt], store: Store) -> dict[str, Measurement]:
     """By prompt id: one measure of the candidate, the reference and the teacher's samples."""
     tables = {}
     for role, ref in (("candidate", job.candidate), ("reference", job.reference), ("samples", job.samples)):
-        rows = _measured(name, job.measures[f"{name}/{role}"], str(ref), store)
+        rows = _measured(name, job.measures[f"{name}/{role}"], str(ref), prompts, store)
         table: dict[str, list[NDArray[Any]]] = {}
         for prompt_id, value in rows:
             table.setdefault(prompt_id, []).append(value)
         tables[role] = table
     return {
-        prompt_id: Measurement(values[0], tables["reference"][prompt_id][0], np.stack(tables["samples"][prompt_id]))
+        prompt_id: Measurement(values[0], tables["reference"][prompt_id][0], _stacked(tables["samples"][prompt_id]))
         for prompt_id, values in tables["candidate"].items()
         if prompt_id in tables["reference"] and prompt_id in tables["samples"]  # else it is left out
     }
 
 
-def _measured(name: str, ref: str, responses: str, store: Store) -> list[tuple[str, NDArray[Any]]]:
-    """(prompt id, the measure's values) of each response."""
-    measure, keys = measures.get(name), list(responses_by_key(responses, store))
+def _stacked(samples: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """[those of which the measure says something, width]."""
+    said = [values for values in samples if len(values)]
+    return np.stack(said) if said else np.zeros((0, 0))
+
+
+def _measured(
+    name: str, ref: str, responses: str, prompts: Mapping[str, Prompt], store: Store
+) -> list[tuple[str, NDArray[Any]]]:
+    """(prompt id, the measure's values) of each response; of those that responses alone have, their mean, or none."""
+    measure, said = measures.get(name), responses_by_key(responses, store)
+    if measure.reads == "responses":
+        found = [(key[0], measure.values(Answered(prompts[key[0]], (row,)))) for key, row in said.items()]
+        return [(prompt, values.mean(keepdims=True) if len(values) else values) for prompt, values in found]
+    keys = list(said)
     require_made_of(ref, [responses], store)
-    rows = MEASURING[measure.reads].rows(store.read(ref).path, keys)
+    rows = LOADERS[measure.reads]([store.read(ref).path], keys)
     require_same_keys(ref, rows, responses, keys)
     return [(key[0], measure.values(rows[key])) for key in keys]

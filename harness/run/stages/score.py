@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from harness.core.errors import UserError
 from harness.core.progress import Tick
 from harness.core.records import Facts, write_jsonl
+from harness.logprobs.batching import Example
 from harness.logprobs.model import LogProbModel, why_padded
-from harness.logprobs.scoring import sequence_log_probs, top_log_probs
-from harness.logprobs.served import served_log_probs
+from harness.logprobs.scoring import response_starts, sequence_log_probs, top_log_probs
+from harness.logprobs.served import served_log_probs, served_top
 from harness.models import chat, loading
 from harness.models.locate import model_folder
 from harness.run.jobs import SCORES, TOP_K, DistributionsJob, ReadingJob, ScoreJob
@@ -23,7 +24,7 @@ from harness.serving.settings import ModelServer
 from harness.store import Store
 
 
-def _reader(job: ReadingJob, responses: Sequence[str], store: Store) -> tuple[Path, Any, ReadExamples, LogProbModel]:
+def reader(job: ReadingJob, responses: Sequence[str], store: Store) -> tuple[Path, Any, ReadExamples, LogProbModel]:
     """A frozen model with its folder and tokenizer, and what it is to read."""
     folder = model_folder(job.model, store)
     tokenizer = tokenizer_of(job.model, folder)
@@ -36,18 +37,27 @@ def _reader(job: ReadingJob, responses: Sequence[str], store: Store) -> tuple[Pa
 def score_stage(job: ScoreJob, store: Store, work: Path, tick: Tick) -> Facts:
     if job.model.served is not None:
         return _score_served(job, job.model.served, store, work, tick)
-    folder, _, data, model = _reader(job, job.responses, store)
+    folder, _, data, model = reader(job, job.responses, store)
     sums = sequence_log_probs(model, data.examples, job.precision, job.batch_tokens, tick)
+    require_finite(sums, data, folder)
+    write_scores(work, data, sums)
+    return {**data.facts, "responses": sums.size, "padded": why_padded(model.causal_lm)}
+
+
+def require_finite(sums: NDArray[np.float64], data: ReadExamples, folder: Path) -> None:
+    """Refuse what broken weights say.
+
+    Raises:
+        UserError: naming the first prompt.
+    """
     for key, row in zip(data.keys, sums, strict=True):
         if not np.isfinite(row).all():
             raise UserError(
                 f"the log-probs of prompt {key[0]} under {folder} are {row.tolist()}; its weights are broken"
             )
-    _write_scores(work, data, sums)
-    return {**data.facts, "responses": sums.size, "padded": why_padded(model.causal_lm)}
 
 
-def _write_scores(work: Path, data: ReadExamples, sums: NDArray[np.float64]) -> None:
+def write_scores(work: Path, data: ReadExamples, sums: NDArray[np.float64]) -> None:
     write_jsonl(
         work / SCORES,
         (
@@ -62,31 +72,56 @@ def _write_scores(work: Path, data: ReadExamples, sums: NDArray[np.float64]) -> 
     )
 
 
-SERVED_AT_ONCE = 256  # examples whose log-probs are kept together as they arrive: a kill loses no more
+# examples whose log-probs are kept together as they arrive: a kill loses no more
+SERVED_AT_ONCE = 256
+SERVED_TOP_AT_ONCE = 64  # of those with the likeliest ids: a reply has kilobytes a token
 
 
 def _score_served(job: ScoreJob, server: ModelServer, store: Store, work: Path, tick: Tick) -> Facts:
-    """The same by a teacher that lives elsewhere; what arrived before a kill is not asked for again."""
+    """The same by a teacher that lives elsewhere."""
+    data, _ = _served_data(job, job.responses, store)
+    parts = _in_parts(data, SERVED_AT_ONCE, work, tick, lambda examples: {"sums": served_log_probs(server, examples)})
+    write_scores(work, data, parts["sums"])
+    _without_parts(work)
+    return {**data.facts, "responses": parts["sums"].size, "server": server.public_url}
+
+
+def _served_data(job: ReadingJob, responses: Sequence[str], store: Store) -> tuple[ReadExamples, Any]:
+    """What a server is to read, with the teacher's tokenizer."""
     tokenizer = tokenizer_of(job.model, model_folder(job.model, store))
-    data = data_of(job.prompts, job.responses, tokenizer, store, job.max_prompt_tokens)
-    parts = []
-    for start in range(0, len(data.examples), SERVED_AT_ONCE):
+    return data_of(job.prompts, responses, tokenizer, store, job.max_prompt_tokens), tokenizer
+
+
+Arrays = dict[str, NDArray[Any]]
+
+
+def _in_parts(
+    data: ReadExamples, at_once: int, work: Path, tick: Tick, ask: Callable[[Sequence[Example]], Arrays]
+) -> Arrays:
+    """What is asked of all examples, so many at once; what arrived before a kill is not asked for again."""
+    parts: list[Arrays] = []
+    for start in range(0, len(data.examples), at_once):
         tick(start, len(data.examples))
-        part = work / f"part-{start:07d}.npy"
+        part = work / f"part-{start:07d}.npz"
         if not part.is_file():
-            sums = served_log_probs(server, data.examples[start : start + SERVED_AT_ONCE])
+            found: Any = ask(data.examples[start : start + at_once])
             with (work / "part.tmp").open("wb") as file:
-                np.save(file, sums)
+                np.savez(file, **found)
             (work / "part.tmp").replace(part)
-        parts.append(np.load(part))
-    _write_scores(work, data, np.concatenate(parts))
-    for part in work.glob("part-*.npy"):
+        with np.load(part) as stored:
+            parts.append(dict(stored))
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _without_parts(work: Path) -> None:
+    for part in work.glob("part-*.npz"):
         part.unlink()
-    return {**data.facts, "responses": sum(part.size for part in parts), "server": server.public_url}
 
 
 def distributions_stage(job: DistributionsJob, store: Store, work: Path, tick: Tick) -> Facts:
-    folder, tokenizer, data, model = _reader(job, [job.responses], store)
+    if job.model.served is not None:
+        return _distributions_served(job, job.model.served, store, work, tick)
+    folder, tokenizer, data, model = reader(job, [job.responses], store)
     vocabulary = chat.vocabulary_size(tokenizer)
     if job.top_k > vocabulary:
         raise UserError(f"top_k = {job.top_k} is more than the vocabulary's {vocabulary} tokens")
@@ -94,9 +129,27 @@ def distributions_stage(job: DistributionsJob, store: Store, work: Path, tick: T
     if not np.isfinite(log_probs).all():
         raise UserError(f"some log-probs under {folder} are not finite; its weights are broken")
     np.savez(work / TOP_K, ids=ids, log_probs=log_probs)
-    return {
-        **data.facts,
-        "response_tokens": len(ids),
-        "mass": float(np.exp(log_probs).sum(1).mean()),
-        "padded": why_padded(model.causal_lm),
-    }
+    return {**data.facts, **_facts(ids, log_probs), "padded": why_padded(model.causal_lm)}
+
+
+def _distributions_served(job: DistributionsJob, server: ModelServer, store: Store, work: Path, tick: Tick) -> Facts:
+    """The same by a teacher that lives elsewhere, with those of the responses' own tokens, `labels`, and SCORES."""
+    data, tokenizer = _served_data(job, [job.responses], store)
+    vocabulary = chat.vocabulary_size(tokenizer)
+    found = _in_parts(
+        data,
+        SERVED_TOP_AT_ONCE,
+        work,
+        tick,
+        lambda examples: dict(vars(served_top(server, examples, job.top_k, vocabulary))),
+    )
+    arrays: dict[str, Any] = found
+    np.savez(work / TOP_K, **arrays)
+    starts = response_starts(data.examples)
+    write_scores(work, data, np.add.reduceat(found["labels"].astype(np.float64), starts[:-1])[:, None])
+    _without_parts(work)
+    return {**data.facts, **_facts(found["ids"], found["log_probs"]), "server": server.public_url}
+
+
+def _facts(ids: NDArray[np.int32], log_probs: NDArray[np.float32]) -> Facts:
+    return {"response_tokens": len(ids), "mass": float(np.exp(log_probs).sum(1).mean())}

@@ -31,7 +31,8 @@ from harness.judging.proxies import (
 from harness.logprobs.batching import Example
 from harness.logprobs.model import LogProbModel
 from harness.logprobs.scoring import sequence_log_probs
-from harness.measures.embedding import embed
+from harness.measures import measures
+from harness.measures.encoder import embed
 from harness.models import chat, convert, loading, tokenizers
 from harness.models.hub import MissingModelError
 from harness.models.locate import locate
@@ -176,6 +177,30 @@ def test_unanimity_takes_any_number_of_parts() -> None:
         assert preference(judge, compared(**measured)) == expected
 
 
+def test_a_measure_that_says_nothing_of_a_response_gives_no_verdict_and_no_tie() -> None:
+    nothing, said = np.zeros(0), np.ones(1)
+    for measured in (
+        Measurement(nothing, said, said[None]),
+        Measurement(said, nothing, said[None]),
+        Measurement(said, said, np.zeros((0, 1))),
+    ):
+        silent = compared(teacher_nll=measured, embedding=GOOD["embedding"])
+        for judge in (TYPICALITY, PROXY):
+            (verdict,) = verdicts_of(judge, [silent])
+            assert (verdict.status, verdict.preference) == ("unparsable", None)
+            assert verdict.detail == "the measure 'teacher_nll' says nothing of one of the responses"
+        same = compared("Same.", "Same.", teacher_nll=measured, embedding=GOOD["embedding"])
+        assert preference(TYPICALITY, same) == preference(PROXY, same) == 0.5
+
+
+def test_a_proxy_is_known_by_its_measure_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = (TYPICALITY.digest, PROXY.digest)
+    known = dict(measures.items())
+    newer = replace(known["teacher_nll"], version=known["teacher_nll"].version + 1)
+    monkeypatch.setattr(measures, "_entries", {**known, "teacher_nll": newer})
+    assert TYPICALITY.digest != before[0] and PROXY.digest != before[1]
+
+
 def test_each_comparison_gets_the_answer_to_its_own_measures_in_turn() -> None:
     for judge in JUDGES:
         asked = [compared(**KINDS[expected]) for expected in (1.0, 0.0, 0.5, 1.0)]
@@ -212,9 +237,9 @@ def test_a_part_s_version_is_the_proxy_s_too() -> None:
 
 # what runs are pooled by and verdicts are keyed by: a digest changes only with a version that was raised
 DIGESTS = {
-    "typicality": "d62e25e3e0d09d64",
-    "embedding": "ce77e2e1679de912",
-    "proxy": "62d84b73c5ca6454",
+    "typicality": "ff557f8e27971231",
+    "embedding": "4e5961096d165693",
+    "proxy": "47966c823a3102ed",
 }
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from harness.core.errors import UserError
 from harness.logprobs.batching import Example
-from harness.logprobs.served import response_log_prob, served_log_probs
+from harness.logprobs.served import response_log_prob, served_log_probs, served_top
 from harness.serving.settings import ModelServer
 from tests import serving
 from tests.serving import Call, Fault, Reply, Server, prompt_logprobs
@@ -183,3 +184,64 @@ def test_what_does_not_shape_a_log_prob_may_be_left_out() -> None:
     with Server(fixed) as server:
         assert served_log_probs(at(server), PAIRS[:1]).tolist() == [[-17.875, -34.5]]
     assert len(server.calls) == 3
+
+
+# ---- the likeliest ids
+
+
+TAKEN = [Example(0, [5, 6], ([8, 9],), "p0"), Example(1, [5], ([40],), "p1")]
+
+
+def with_likeliest(call: Call) -> Reply:
+    """What vLLM says where the likeliest ids are asked for: those of 30, 31, … and the token's own, in any order."""
+    k = call.body["prompt_logprobs"]
+    rows: list[Any] = [None]
+    for place, token in enumerate(call.body["prompt"][1:], 1):
+        said = {str(token): value(place, token), **{str(30 + i): -0.5 * (i + 1) for i in reversed(range(k))}}
+        rows.append({name: {"logprob": logprob, "rank": 1} for name, logprob in said.items()})
+    return prompt_logprobs(rows)
+
+
+def test_the_likeliest_ids_and_the_token_that_is_there() -> None:
+    with Server(with_likeliest) as server:
+        found = served_top(at(server, concurrency=1), TAKEN, 3, 512)
+    assert [call.body["prompt_logprobs"] for call in server.calls] == [3, 3]
+    assert found.ids.tolist() == [[30, 31, 32]] * 3 and found.log_probs.tolist() == [[-0.5, -1.0, -1.5]] * 3
+    assert found.labels.tolist() == [value(2, 8), value(3, 9), value(1, 40)]
+
+
+def test_a_token_that_is_among_the_likeliest_is_so_once() -> None:
+    with Server(with_likeliest) as server:
+        found = served_top(at(server), [Example(0, [5], ([31],))], 2, 512)
+    assert found.ids.tolist() == [[30, 31]] and found.labels.tolist() == [-1.0]
+
+
+@pytest.mark.parametrize(
+    ("k", "vocabulary", "message"),
+    [
+        (4, 512, r"gives 3 log-probs of a token where 4 were asked for \('p0'\): is its tokenizer teacher_server"),
+        (3, 31, r"gives token 31 \('p0'\): is its tokenizer teacher_server.tokenizer\?$"),
+    ],
+)
+def test_other_log_probs_than_were_asked_for_are_refused(k: int, vocabulary: int, message: str) -> None:
+    def fewer(call: Call) -> Reply:
+        return with_likeliest(replace(call, body={**call.body, "prompt_logprobs": 2 if k == 4 else k}))
+
+    with Server(fewer) as server, pytest.raises(UserError, match=message) as caught:
+        served_top(at(server), TAKEN, k, vocabulary)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        serving.to_json("plain", {"choices": [{"index": 0, "text": "x", "finish_reason": "length"}]}),
+        serving.status(400, "Requested prompt_logprobs of 20, which is greater than max allowed: 5"),
+    ],
+    ids=lambda reply: reply.name,
+)
+def test_a_server_that_gives_no_likeliest_ids_is_one_line_that_says_what_to_do(reply: Reply) -> None:
+    said = r"prompt_logprobs.* or set measures"
+    with Server(lambda call: reply) as server, pytest.raises(UserError, match=said) as caught:
+        served_top(at(server), TAKEN, 20, 512)
+    assert "\n" not in str(caught.value) and "daDPO" not in str(caught.value)

@@ -1,38 +1,140 @@
-"""Measures by name, and what becomes of a row."""
+"""Measures by name, all that is said of each, and those of plug-ins."""
 
 from __future__ import annotations
 
-import numpy as np
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
+from harness.core import registry as core
 from harness.core.errors import UserError
 from harness.judging.proxies import JUDGES
-from harness.measures import EMBEDDING, TEACHER_NLL, measures
+from harness.measures import Measure, measures
+from harness.measures.length import LENGTH
+from harness.measures.measure import READS
+from harness.measures.registry import MeasureRegistry, fault, load_measures
 from harness.models.specs import models
 
+FIDELITY = {
+    "forward_kl",
+    "reverse_kl",
+    "acceptance",
+    "accepted_length",
+    "top1",
+    "nll",
+    "margin_accuracy",
+}
+TEXT = {
+    "length",
+    "cut",
+    "ended",
+    "distinct_1",
+    "distinct_2",
+    "self_bleu",
+    "repetition",
+    "prompt_repetition",
+}
+FOR_PROXIES = {"teacher_nll", "embedding"}
 
-def test_the_likelihood_of_a_response_is_its_mean_a_token() -> None:
-    row = {"prompt_id": "a", "sample": 0, "log_probs": [-6.0], "tokens": [4]}
-    assert TEACHER_NLL.values(row).tolist() == [1.5]
+
+def test_every_file_s_measures_are_there_by_their_names() -> None:
+    by_group = {group: {n for n, m in measures.items() if m.group == group} for group in ("fidelity", "text", None)}
+    assert by_group == {"fidelity": FIDELITY, "text": TEXT, None: FOR_PROXIES}
+    assert all(name == measure.name for name, measure in measures.items())
 
 
-def test_an_embedding_is_taken_as_it_is() -> None:
-    row = np.array([0.6, 0.8], dtype=np.float32)
-    assert EMBEDDING.values(row) is row
+@pytest.mark.parametrize("name", sorted(FIDELITY | TEXT | FOR_PROXIES))
+def test_a_measure_has_all_of_its_words(name: str) -> None:
+    measure = measures.get(name)
+    assert fault(measure) == ""
+    for words in (measure.summary, measure.misses, measure.unit):
+        assert words == words.strip() and not words.endswith(".")
+    assert not (measure.bound != "exact" and measure.reads not in ("teacher_tokens", "own_tokens"))
+
+
+def test_a_bound_is_on_the_side_that_flatters_no_student() -> None:
+    assert {name: measure.bound for name, measure in measures.items() if measure.bound != "exact"} == {
+        "forward_kl": "lower",
+        "reverse_kl": "lower",
+        "acceptance": "upper",
+    }
 
 
 def test_a_measure_under_a_model_names_one_that_is_known() -> None:
-    assert [(name, measure.model) for name, measure in measures.items()] == [
-        ("embedding", "all-minilm-l6-v2"),
-        ("teacher_nll", None),
-    ]
+    assert [(name, m.model) for name, m in measures.items() if m.model] == [("embedding", "all-minilm-l6-v2")]
     assert all(measure.model in models for _, measure in measures.items() if measure.model)
 
 
 def test_proxies_read_measures_that_there_are() -> None:
-    assert {name for judge in JUDGES for name in judge.measures} == set(measures.names())
+    assert {name for judge in JUDGES for name in judge.measures} == FOR_PROXIES
 
 
 def test_a_measure_that_is_none_is_refused_with_the_nearest_name() -> None:
     with pytest.raises(UserError, match="unknown measure 'embeding'; did you mean 'embedding'"):
         measures.get("embeding")
+
+
+# ---- a file beside the others
+
+
+def test_a_name_is_one_measure_s_and_a_file_may_import_another_s(more_measures: Path) -> None:
+    (more_measures / "again.py").write_text("from harness.measures.length import LENGTH\n")
+    assert set(load_measures()) == set(measures.names())
+    code = "from dataclasses import replace\nfrom harness.measures.length import LENGTH\nOWN = replace(LENGTH)\n"
+    (more_measures / "other.py").write_text(code)
+    with pytest.raises(UserError, match=r"^harness/measures/other\.py: the measure 'length' is defined twice$"):
+        load_measures()
+
+
+def test_a_file_s_measure_is_looked_at_as_a_plug_in_s_is(more_measures: Path) -> None:
+    code = "from harness.measures import Measure\nOWN = Measure('own', 'responses', len, 'what', 'all')\n"
+    (more_measures / "own.py").write_text(code)
+    with pytest.raises(UserError, match=r"^harness/measures/own\.py: the measure 'own' has no unit, which every table"):
+        load_measures()
+
+
+# ---- those of plug-ins
+
+OWN = replace(LENGTH, name="own")
+
+
+def with_plug_in(monkeypatch: pytest.MonkeyPatch, name: str, entry: Any) -> MeasureRegistry:
+    """A registry as it is where a plug-in is installed."""
+
+    def entry_points(group: str) -> list[SimpleNamespace]:
+        assert group == "dadpo_harness.measures"
+        return [SimpleNamespace(name=name, load=lambda: entry)]
+
+    monkeypatch.setattr(core, "entry_points", entry_points)
+    return MeasureRegistry("measure", load_measures)
+
+
+def test_a_plug_in_s_measure_stands_beside_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = with_plug_in(monkeypatch, "own", OWN)
+    assert found.get("own") is OWN
+    assert set(found.names()) == {*measures.names(), "own"}
+
+
+@pytest.mark.parametrize(
+    ("name", "entry", "message"),
+    [
+        ("own", lambda: None, "measure 'own' of a plug-in is no harness.measures.Measure"),
+        ("own", Measure, "measure 'own' of a plug-in is no harness.measures.Measure"),
+        ("other", OWN, "the entry point 'other' of a plug-in holds the measure 'own'"),
+        ("length", LENGTH, "measure 'length' is registered twice"),
+        ("own", replace(OWN, unit=""), "measure 'own' of a plug-in has no unit, which every table says"),
+        ("own", replace(OWN, misses=" "), "measure 'own' of a plug-in has no misses, which every table says"),
+        ("own", replace(OWN, summary=""), "measure 'own' of a plug-in has no summary, which every table says"),
+        ("own", replace(OWN, reads="weights"), f"reads 'weights', which is none of {', '.join(READS)}"),  # type: ignore[arg-type]
+    ],
+)
+def test_what_is_no_measure_is_refused_in_one_line(
+    name: str, entry: Any, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(UserError) as refused:
+        with_plug_in(monkeypatch, name, entry).names()
+    assert message in str(refused.value)
+    assert "\n" not in str(refused.value)

@@ -16,9 +16,12 @@ from tests.harness.results_made import (
     all_results,
     contrast,
     control,
+    disagreement,
     judging,
     make_run,
     refused,
+    retention,
+    with_measures,
     with_rows,
 )
 
@@ -79,12 +82,9 @@ def test_every_figure_of_a_row_is_shown() -> None:
         "": "method",
         "method": "dadpo",
         "preference rate": "-25.3% [-37.8, -12.8]",
-        "win rate": "21.9% [10.0, 40.0]",
         "W / T / L": "7 / 11 / 13",
         "N": "32",
         "missing": "0",
-        "failed verdicts": "0",
-        "identical": "0",
         "tokens": "61",
         "cut": "25%",
     }
@@ -108,7 +108,9 @@ def test_missing_prompts_and_failed_verdicts_are_shown() -> None:
     more = {"n": 27, "prompts": 27, "missing": 5, "missing_share": 5 / 32, "failed_verdicts": 9}
     text = rendered([with_rows(make_run(), "kd", **more)])
     found = next(found for found in table(text, "### near") if found["method"] == "kd")
-    assert (found["N"], found["missing"], found["failed verdicts"]) == ("27", "5 (16%)", "9")
+    assert (found["N"], found["missing"]) == ("27", "5 (16%)")
+    found = next(found for found in table(text, "### The same verdicts by other rates") if found["method"] == "kd")
+    assert found["failed verdicts"] == "9"
 
 
 def test_outcomes_of_several_runs_are_no_further_prompts() -> None:
@@ -125,9 +127,12 @@ def test_the_same_verdicts_are_shown_by_other_rates() -> None:
     assert next(row for row in rows if (row["method"], row["on"]) == ("kd", "far")) == {
         "method": "kd",
         "on": "far",
+        "win rate": "21.9% [10.0, 40.0]",
         "half-tie win rate": "27.2% [21.0, 33.5]",
         "mean preference": "37.5% [25.0, 50.0]",
         "orders": "both",
+        "failed verdicts": "0",
+        "identical": "0",
     }
 
 
@@ -141,7 +146,7 @@ def test_a_method_that_was_never_judged_is_shown_as_such(n: int) -> None:
     for entry in run["prompt_sets"]:
         entry["unranked"] = "0 judged prompts"
     found = next(found for found in table(rendered([run]), "### near") if found["method"] == "kd")
-    assert found["preference rate"] == found["win rate"] == "none judged"
+    assert found["preference rate"] == "none judged"
     assert (found["N"], found["missing"]) == ("0", f"{n} (100%)")
 
 
@@ -214,8 +219,9 @@ def test_the_head_of_each_set_says_how_the_judge_was_asked() -> None:
 
 
 def test_flips_and_identical_responses_are_shown() -> None:
-    rows = {found["method"]: found for found in table(rendered([reading(make_run())]), "### far")}
-    assert {(found["flips"], found["identical"]) for found in rows.values()} == {("3 of 31", "4")}
+    text = rendered([reading(make_run())])
+    assert {found["flips"] for found in table(text, "### far")} == {"3 of 31"}
+    assert {found["identical"] for found in table(text, "### The same verdicts by other rates")} == {"4"}
 
 
 def test_a_row_that_was_never_judged_whole_has_its_flips_too() -> None:
@@ -260,6 +266,178 @@ def test_the_agreement_of_judges_is_shown() -> None:
     text = rendered([run])
     assert "| undefined | " in text and "no prompt was judged by both" in text
     assert "Agreement of the judges" not in rendered([make_run()])
+
+
+# ---- measures
+
+
+def measured_run(**more: Any) -> dict[str, Any]:
+    return with_measures(make_run(), **more)
+
+
+def changed_measures(run: dict[str, Any], measure: str, method: str, **values: Any) -> dict[str, Any]:
+    for found in run["measures"]:
+        if (found["measure"], found["method"]) == (measure, method):
+            found.update(values)
+    return run
+
+
+def test_a_set_has_a_table_of_rates_one_of_fidelity_and_one_of_text_and_cost() -> None:
+    text = rendered([measured_run()])
+    rates, fidelity, texts = ({row["method"]: row for row in table(text, "### near", place)} for place in range(3))
+    assert list(rates["kd"]) == ["", "method", "preference rate", "W / T / L", "N", "missing"]
+    assert fidelity["kd"] == {
+        "": "method",
+        "method": "kd",
+        "forward KL": "0.405 [0.385, 0.425] †",
+        "reverse KL": "0.437 [0.415, 0.459]",
+        "acceptance": "81.5% [77.4, 85.6]",
+        "accepted of 4": "2.46",
+        "same top token": "86.3%",
+        "NLL": "1.45",
+        "pairs ranked right": "",
+    }
+    assert list(fidelity) == ["kd", "dadpo", "ddpo-beta0.15", "untrained"]
+    assert fidelity["dadpo"]["pairs ranked right"] == "57.6%"
+    assert texts["teacher"] == {
+        "": "teacher",
+        "method": "teacher",
+        "tokens": "28.2",
+        "cut": "26.2%",
+        "distinct-2": "61.1%",
+        "in loops": "6.38%",
+        "self-BLEU": "7.88",
+        "repeats the prompt": "2.18%",
+        "tokens trained": "",
+        "seconds": "",
+        "peak memory": "",
+    }
+    assert list(texts) == ["teacher", *FIXED]
+    cost = [texts["kd"][name] for name in ("tokens trained", "seconds", "peak memory")]
+    assert cost == ["98,765", "185", "1.2 GB"]
+    assert "In the report too: ended by itself, distinct-1." in section(text, "### near")
+    assert all(line.count(" | ") < 11 for line in section(text, "### near").splitlines())
+
+
+def test_fidelity_says_its_temperature_its_tokens_and_the_teacher_s_own_entropy() -> None:
+    text = section(rendered([measured_run()]), "### near")
+    assert "Fidelity to the teacher, both at temperature 0.8; forward KL, reverse KL, NLL in nats a token;" in text
+    assert "A row's forward KL is a mean over 5,904 tokens of 48 prompts." in text
+    assert "The teacher's own NLL 1.21 [1.15, 1.27]." in text
+
+
+def test_an_interval_has_two_figures_of_its_width() -> None:
+    run = changed_measures(measured_run(), "forward_kl", "kd", value=0.0025, interval=[0.0014, 0.0036], own_loss=False)
+    run = changed_measures(run, "acceptance", "kd", value=0.99731, interval=[0.99712, 0.99752])
+    found = next(row for row in table(rendered([run]), "### near", 1) if row["method"] == "kd")
+    assert (found["forward KL"], found["acceptance"]) == ("0.0025 [0.0014, 0.0036]", "99.731% [99.712, 99.752]")
+
+
+def test_bounds_are_marked_and_explained() -> None:
+    run = measured_run()
+    run["measured"][0]["bound"], run["measured"][2]["bound"] = "lower", "upper"
+    text = rendered([run])
+    found = next(row for row in table(text, "### near", 1) if row["method"] == "dadpo")
+    assert (found["forward KL"], found["acceptance"]) == ("≥ 0.410 [0.390, 0.431]", "≤ 80.7% [76.7, 84.7]")
+    assert "- **forward KL** (nats a token; lower is nearer to the teacher; here a lower bound)" in text
+
+
+def test_the_spread_of_runs_stands_beside_the_first_measure() -> None:
+    run = changed_measures(measured_run(), "forward_kl", "dadpo", by_run=[0.40, 0.42], spread=0.01414)
+    assert "SD of runs" not in table(rendered([run]), "### near", 1)[0]
+    run["runs"] = [{**run["runs"][0], "seed": seed} for seed in (4, 5)]
+    found = {row["method"]: row["SD of runs"] for row in table(rendered([run]), "### near", 1)}
+    assert (found["dadpo"], found["kd"]) == ("0.014 (2 runs)", "(1 run)")
+
+
+def test_why_nothing_is_measured_is_said() -> None:
+    run = measured_run()
+    run["measures"] = [found for found in run["measures"] if found["prompt_set"] == "near"]
+    run["prompt_sets"][1]["unmeasured"] = "its prompts have several turns"
+    text = rendered([run])
+    assert "No fidelity here: its prompts have several turns." in section(text, "### far")
+    assert "Fidelity to the teacher" not in section(text, "### far")
+    assert "No fidelity" not in section(text, "### near")
+    assert [row["method"] for row in table(text, "### far", 1)] == ["kd", "dadpo", "ddpo-beta0.15"]  # what they took
+
+
+def test_the_first_measure_s_contrasts_are_shown_whole_and_the_others_in_short() -> None:
+    text = rendered([measured_run(contrasts=[contrast()])])
+    assert table(text, "### Method against method", 1)[:2] == [
+        {
+            "first − second": "dadpo − kd",
+            "on": "near",
+            "difference in nats a token": "+0.0025 [+0.0014, +0.0036]",
+            "p": "< 0.001",
+            "p (Holm)": "< 0.001",
+            "N": "48",
+            "left out": "0",
+            "finding": "kd is nearer to the teacher",
+        },
+        {
+            "first − second": "dadpo − ddpo-beta0.15",
+            "on": "near",
+            "difference in nats a token": "-0.0007 [-0.0021, +0.0008]",
+            "p": "0.340",
+            "p (Holm)": "0.340",
+            "N": "48",
+            "left out": "0",
+            "finding": "not told apart",
+        },
+    ]
+    assert "by forward KL, the measure that was declared as the first" in text
+    assert table(text, "### Method against method", 2)[:2] == [
+        {
+            "first − second": "dadpo − kd",
+            "on": "near",
+            "reverse KL": "**+0.0025**",
+            "acceptance": "**+0.25**",
+            "accepted of 4": "**+0.0025**",
+            "same top token": "**+0.25**",
+            "NLL": "**+0.0025**",
+            "pairs ranked right": "",
+        },
+        {
+            "first − second": "dadpo − ddpo-beta0.15",
+            "on": "near",
+            "reverse KL": "-0.0007",
+            "acceptance": "-0.07",
+            "accepted of 4": "-0.0007",
+            "same top token": "-0.07",
+            "NLL": "-0.0007",
+            "pairs ranked right": "-0.07",
+        },
+    ]
+
+
+def test_measures_that_disagree_are_named() -> None:
+    text = rendered([measured_run(disagreements=[disagreement()])])
+    assert (
+        "- dadpo against kd on near: dadpo is better by the judge (both), same top token; kd by forward KL"
+        in section(text, "### Where measures disagree")
+    )
+    assert "disagree" not in rendered([measured_run()])
+
+
+def test_what_models_still_can_is_shown_where_it_was_asked() -> None:
+    kept = [
+        retention("teacher", "teacher"),
+        retention("kd", "method", value=0.375, standard_error=None),
+        retention("kd", "method", "words", metric="perplexity", value=12.5, higher_is_better=False),
+    ]
+    rows = table(rendered([measured_run(retention=kept)]), "### What the models still can")
+    sums, words = "sums: acc,none (n = 200, higher is better)", "words: perplexity (n = 200, lower is better)"
+    assert rows == [
+        {"": "teacher", "method": "teacher", sums: "0.412 ± 0.016", words: ""},
+        {"": "method", "method": "kd", sums: "0.375", words: "12.500 ± 0.016"},
+    ]
+    assert "What the models still can" not in rendered([measured_run()])
+
+
+def test_a_run_without_measures_has_no_word_of_them() -> None:
+    text = rendered([make_run()])
+    assert "Fidelity" not in text and "docs/measures.md" not in text and "### The measures" not in text
+    assert "[docs/measures.md](docs/measures.md)" in rendered([make_run(), measured_run()])
 
 
 # ---- ranks, runs, contrasts, length
@@ -393,12 +571,19 @@ HOSTILE = ["a | b", "a\nb", "a\n\n# b", "`a`", "a``b", "a \\| b", "| --- |"]
 @pytest.mark.parametrize("text", HOSTILE)
 def test_hostile_names_add_no_line_and_no_column(text: str) -> None:
     def with_name(name: str) -> str:
-        plain = {**make_run(), "contrasts": [contrast()], "length": [control(), refused("few")]}
+        plain = measured_run(
+            contrasts=[contrast()],
+            length=[control(), refused("few")],
+            disagreements=[disagreement()],
+            retention=[retention("dadpo", "method")],
+        )
         run = json.loads(json.dumps(plain).replace('"dadpo"', json.dumps(name)).replace('"near"', json.dumps(name)))
         run["runs"][0] |= {"command": name, "name": name}
         run["pair"] |= {"student": name, "teacher": name}
         run["judges"][0] |= {"summary": name, "setup": {"template": name}}
         run["methods"][2]["why"] = run["training"]["prompt_set"] = name
+        run["prompt_sets"][1]["unmeasured"] = run["retention"][0]["task"] = run["retention"][0]["metric"] = name
+        run["measured"][0] |= {"head": name, "summary": name, "misses": name, "unit": name}
         return rendered([run])
 
     def shape(board_text: str) -> list[tuple[str, int]]:

@@ -13,7 +13,15 @@ import pytest
 from harness.core.errors import UserError
 from harness.reports import board
 from harness.reports.formats import WRITERS, as_csv, writer
-from tests.harness.results_made import all_results, make_run, with_rows
+from tests.harness.results_made import (
+    MEASURES,
+    all_results,
+    disagreement,
+    make_run,
+    retention,
+    with_measures,
+    with_rows,
+)
 
 COLUMNS = (
     "board,student,teacher,seeds,deciding,prompt_set,in_domain,method,kind,judge,n,wins,ties,losses,missing,"
@@ -60,6 +68,29 @@ def test_what_there_is_not_is_an_empty_cell() -> None:
         assert pd.isna(row[name])
 
 
+def test_measures_and_costs_stand_on_the_deciding_judge_s_row_with_intervals_in_two_columns() -> None:
+    frame = read(with_measures(make_run()))
+    names = [f"{name}{end}" for name, *_ in MEASURES for end in ("", "_low", "_high")]
+    assert [name for name in frame.columns if name not in COLUMNS.split(",")] == [
+        *names,
+        *("trained_tokens", "teacher_read_tokens", "teacher_sampled_tokens", "student_sampled_tokens"),
+        *("seconds", "peak_memory", "device"),
+    ]
+    row = one(frame, prompt_set="near", method="kd", judge="both")
+    figures = [row[name] for name in ("forward_kl", "forward_kl_low", "forward_kl_high", "trained_tokens", "seconds")]
+    assert figures == pytest.approx([0.40484, 0.384598, 0.425082, 98765, 184.75])
+    assert pd.isna(row["margin_accuracy"]) and row["device"] == "cpu"
+    other = one(frame, prompt_set="near", method="kd", judge="part-one")
+    assert pd.isna(other["forward_kl"]) and pd.isna(other["seconds"])
+    assert pd.isna(one(frame, prompt_set="near", method="untrained", judge="both")["seconds"])
+
+
+def test_boards_with_and_without_measures_share_a_file() -> None:
+    frame = read(make_run(), {**with_measures(make_run()), "name": "measured"})
+    known = {board: mine["forward_kl"].notna().sum() for board, mine in frame.groupby("board")}
+    assert known == {"small-seed4-abc": 0, "measured": 8}
+
+
 def test_seeds_are_listed_and_runs_counted_where_a_row_has_a_rate() -> None:
     run = with_rows(make_run(), "kd", by_run=[0.1, None, 0.3], spread=0.1)
     run["runs"] = [{**run["runs"][0], "seed": seed} for seed in (4, 5, 6)]
@@ -79,7 +110,7 @@ def test_no_run_is_an_empty_file() -> None:
 
 @pytest.mark.parametrize("name", ["board.json", "BOARD.JSON"])
 def test_json_holds_the_results_whole(name: str) -> None:
-    run = make_run()
+    run = with_measures(make_run(), disagreements=[disagreement()], retention=[retention("kd", "method")])
     run["pair"]["student"] = "é"
     text = writer(Path(name))(all_results([run]))
     assert json.loads(text) == [run] and "é" in text

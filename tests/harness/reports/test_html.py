@@ -8,6 +8,7 @@ import json
 import re
 from collections import Counter
 from dataclasses import replace
+from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -21,11 +22,24 @@ from harness.reports.charts import clouds
 from harness.reports.html import ReportData, read_run, render_leaderboard, report_html
 from harness.reports.tables import categories
 from harness.results.figures import Declared, RunRows, figures
+from harness.results.folder import RUN_TOKENS
 from harness.results.recording import recorded
+from harness.results.tokens import TokenViews, as_compact_json
 from harness.statistics.outcomes import outcomes_by_prompt
 from harness.statistics.panel import MAJORITY, MEAN, panel_verdicts
-from tests.harness.reports.test_tables import contrast, control, refused
-from tests.harness.results_made import all_results, as_results, make_run
+from tests.harness.results_made import (
+    MEASURES,
+    all_results,
+    as_results,
+    contrast,
+    control,
+    disagreement,
+    make_run,
+    refused,
+    retention,
+    token_views,
+    with_measures,
+)
 from tests.harness.tabular import BOTH, verdict
 
 METHODS = ("kd", "dadpo", "ddpo-beta0.15", "untrained", "teacher (second sample)")
@@ -82,11 +96,13 @@ def make_verdicts(ids: list[str], raw: str = "I prefer it.", sets: tuple[str, ..
     ]
 
 
-FULL = {  # with all that a run may have
-    **make_run(),
-    "contrasts": [contrast(), contrast("in-domain")],
-    "length": [control(), refused("too few", "kd")],
-}
+FULL = with_measures(  # with all that a run may have
+    make_run(),
+    contrasts=[contrast(), contrast("in-domain")],
+    length=[control(), refused("too few", "kd")],
+    disagreements=[disagreement()],
+    retention=[retention("teacher", "teacher"), retention("kd", "method")],
+)
 
 
 def make_hostile(results: dict[str, Any], text: str) -> None:
@@ -96,8 +112,17 @@ def make_hostile(results: dict[str, Any], text: str) -> None:
     results["contrasts"] = [contrast(first=text, second=text, scope=text, judge=text)]
     results["length"] = [control(unit=text, prompt_set=text, method=text, judge=text), refused(text)]
     results["prompt_sets"][0] |= {"name": text, "unranked": text}
-    for row in results["rows"]:
+    for row in [*results["rows"], *results["measures"]]:
         row["prompt_set"] = text if row["prompt_set"] == "near" else row["prompt_set"]
+    results["prompt_sets"][1]["unmeasured"] = text
+    for facts in results["measured"]:
+        facts |= {"head": text, "unit": text, "summary": text, "misses": text}
+    for made in results["measure_contrasts"]:
+        made |= {"first": text, "second": text, "scope": text, "better": text}
+    results["disagreements"] = [disagreement(first=text, second=text, scope=text, for_first=[text], for_second=["x"])]
+    results["retention"] = [retention(text, "method", text, metric=text)]
+    for cost in results["costs"]:
+        cost |= {"device": text, "seconds": {text: 1.5}}
 
 
 def make_data(texts: tuple[str, ...] = ("first", "second", "third", "fourth"), **results: Any) -> ReportData:
@@ -124,6 +149,7 @@ def make_data(texts: tuple[str, ...] = ("first", "second", "third", "fourth"), *
             for system in systems
         ],
         config="seed: 4\n",
+        tokens=TokenViews.model_validate(token_views(texts)),
     )
 
 
@@ -137,6 +163,7 @@ def write_run(folder: Path, run: ReportData) -> Path:
     for name, curve in (run.metrics or {}).items():
         (folder / "metrics").mkdir(exist_ok=True)
         write_jsonl(folder / "metrics" / f"{name}.jsonl", [dict(row) for row in curve])
+    (folder / RUN_TOKENS).write_text(as_compact_json(run.tokens))
     if run.config is not None:
         (folder / "config.yaml").write_text(run.config)
     return folder
@@ -210,6 +237,13 @@ def test_hostile_text_reaches_the_island_whole_and_no_markup() -> None:
     assert parsed.island["prompts"][0]["verdicts"]["dadpo"][0][5] == HOSTILE[0]
 
 
+@cache
+def ordinary_tags() -> list[set[str]]:
+    """Those of a report and of a leaderboard that nothing is wrong with."""
+    pages = (report_html(make_data()), render_leaderboard(all_results([FULL])))
+    return [{tag for tag, _ in Page(page).tags} for page in pages]
+
+
 @pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
 def test_hostile_names_stay_text(text: str) -> None:
     """Names of methods, judges, categories, prompt sets and settings, and commands, are in the HTML itself."""
@@ -220,13 +254,10 @@ def test_hostile_names_stay_text(text: str) -> None:
     changed = replace(
         run, results=as_results(results), prompts=prompts, metrics={text: [{"step": 1, "loss": 2.0}]}, config=text
     )
-    pages = (
-        (report_html(changed), report_html(make_data()), 2),
-        (render_leaderboard(all_results([results])), render_leaderboard(all_results([FULL])), 1),
-    )
-    for page, ordinary, scripts in pages:
+    pages = ((report_html(changed), 4), (render_leaderboard(all_results([results])), 1))
+    for (page, scripts), tags in zip(pages, ordinary_tags(), strict=True):
         parsed = Page(page)
-        assert {tag for tag, _ in parsed.tags} <= {tag for tag, _ in Page(ordinary).tags} | {"br"}
+        assert {tag for tag, _ in parsed.tags} <= tags | {"br"}
         assert [tag for tag, _ in parsed.tags].count("script") == scripts
         for _, attributes in parsed.tags:
             assert not any(name.startswith("on") or name in ("src", "style", "srcdoc") for name in attributes)
@@ -240,14 +271,15 @@ def test_the_policy_allows_the_page_s_own_style_and_script_alone() -> None:
     policy = next(a["content"] for _, a in parsed.tags if a.get("http-equiv") == "Content-Security-Policy")
     style, script = (
         base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-        for text in (parsed.raw["style"][0], parsed.raw["script"][1])
+        for text in (parsed.raw["style"][0], parsed.raw["script"][-1])
     )
     assert policy == (
         f"default-src 'none'; style-src 'sha256-{style}'; script-src 'sha256-{script}'; "
         "base-uri 'none'; form-action 'none'"
     )
-    assert "http" not in parsed.raw["style"][0] + parsed.raw["script"][1]
-    assert not re.search(r"innerHTML|outerHTML|insertAdjacent|document\.write|eval\(|fetch\(", parsed.raw["script"][1])
+    code = parsed.raw["script"][-1].replace("http://www.w3.org/2000/svg", "")  # a name of elements, never fetched
+    assert "http" not in parsed.raw["style"][0] + code
+    assert not re.search(r"innerHTML|outerHTML|insertAdjacent|document\.write|eval\(|fetch\(", code)
 
 
 def test_header_names_pair_judge_and_what_the_judge_misses() -> None:
@@ -284,7 +316,7 @@ def test_contrasts_and_length_have_places_of_their_own_where_they_are() -> None:
     length = section(page, "length")
     assert "At equal length" in length
     assert "too few" in length
-    bare = report_html(make_data(contrasts=[], length=[]))
+    bare = report_html(make_data(contrasts=[], measure_contrasts=[], length=[]))
     assert "Method against method" not in bare
     assert "equal length" not in bare
 
@@ -303,6 +335,57 @@ def test_a_pooled_run_lists_its_runs_in_the_details() -> None:
     for seed in (4, 5):
         assert f"<code>run --seed {seed}</code>" in details
     assert "to reproduce run 2" in details
+
+
+def test_measures_have_panels_tables_contrasts_costs_and_tokens() -> None:
+    page = report_html(make_data())
+    measures = section(page, "measures")
+    assert measures.count('class="chart panel"') == 2 * (1 + len(MEASURES))
+    assert "Fidelity to the teacher: near" in measures and "What the responses are like: far" in measures
+    assert "0.405 [0.385, 0.425] †" in measures and "minimises this very" in words(measures)
+    assert measures.count("Along a response") == 1
+    contrasts = section(page, "contrasts")
+    assert "kd is nearer to the teacher" in contrasts and "Differences of self-BLEU" in contrasts
+    assert "dadpo against kd on near: dadpo is better by the judge (both), same top token" in contrasts
+    assert "1.2 GB" in section(page, "cost") and "0.412 ± 0.016" in section(page, "retention")
+    assert 'id="token-data"' in page and "What each measure is and misses" in words(page)
+    assert "what forward KL does not see" in section(page, "details")
+
+
+def test_bounds_and_what_is_not_measured_are_said() -> None:
+    sets = plain(make_data().results)["prompt_sets"]
+    sets[1]["unmeasured"] = "its prompts have several turns"
+    near = [row for row in FULL["measures"] if row["prompt_set"] == "near"]
+    served = [{**facts, "bound": "lower"} for facts in FULL["measured"]]
+    page = report_html(make_data(prompt_sets=sets, measures=near, measured=served))
+    measures = section(page, "measures")
+    assert "No fidelity here: its prompts have several turns." in measures
+    assert "≥ 0.405 [0.385, 0.425]" in measures and "as a server gave the teacher" in words(measures)
+    assert "as a server gave" not in words(report_html(make_data()))
+
+
+def test_a_run_without_measures_has_no_place_for_them() -> None:
+    bare = report_html(replace(make_data(), results=as_results(make_run()), tokens=TokenViews()))
+    assert not re.search('id="(measures|tokens|token-data|cost|cost-data|retention)"', bare)
+    assert not re.search('href="#(measures|tokens|cost)"', bare)
+
+
+def test_the_view_of_tokens_reads_responses_in_tokens_with_each_student_s_kl() -> None:
+    found = Page(report_html(make_data(HOSTILE))).raw["script"]
+    island = json.loads(next(text for text in found if '"views"' in text))
+    assert island["views"][0]["pieces"] == list(HOSTILE)
+    assert island["views"][0]["kl"]["kd"][:3] == [0.013, 0.027, 0.057]
+    assert {one["method"] for one in island["departures"]} == {"kd", "dadpo"}
+
+
+def test_quality_is_set_against_each_cost_by_any_measure() -> None:
+    found = Page(report_html(make_data())).raw["script"]
+    island = json.loads(next(text for text in found if '"costs"' in text))
+    assert [name for name, *_ in island["measures"]] == [*(name for name, *_ in MEASURES), "preference rate"]
+    assert island["points"]["near"]["forward_kl"]["kd"] == pytest.approx([0.40484, 0.384598, 0.425082])
+    assert "teacher" not in island["points"]["near"]["nll"]
+    assert dict(island["costs"])["seconds"] == {"kd": 184.75, "dadpo": 184.75, "ddpo-beta0.15": 184.75}
+    assert island["untrained"] == ["untrained"]
 
 
 def test_a_sweep_has_a_section_where_there_is_one() -> None:

@@ -16,7 +16,7 @@ from harness.core.records import Message, RunPrompt, plain
 from harness.reports.html import ReportData, read_run, render_leaderboard, report_html
 from harness.results.recording import recorded
 from tests.harness.reports.test_html import FULL, HOSTILE, METHODS, make_data, make_hostile
-from tests.harness.results_made import all_results, as_results
+from tests.harness.results_made import all_results, as_results, cost_facts
 from tests.waiting import LIMIT
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -229,7 +229,92 @@ def test_prompts_are_filtered_and_searched(show: Open) -> None:
     assert filtered(page, 0) == []
     form.get_by_label("Search").fill("")
     form.get_by_label("Verdict").select_option("flip")
-    assert filtered(page, 1) == ["far · p3 · talk"]
+    playwright.expect(page.locator(".item .where")).to_have_text(["far · p3 · talk"])  # there was one before too
+    opened.sound()
+
+
+def test_a_response_is_shown_token_by_token_and_walked_by_keyboard(show: Open, tmp_path: Path) -> None:
+    opened = show(make_data(HOSTILE), size=PHONE)
+    page = opened.page
+    tokens = page.locator("#token-view .t")
+    assert tokens.count() == len(HOSTILE)
+    unseen = re.compile("[\u0000-\u0008\u000e-\u001f\u202a-\u202e\u2066-\u2069\ufeff]")
+    for text, expected in zip(tokens.all_text_contents(), HOSTILE, strict=True):
+        assert text == unseen.sub(lambda found: f"U+{ord(found.group()):04X}", expected.replace("\n", "↵\n"))
+    tags = page.evaluate("[...new Set([...document.querySelectorAll('#token-view *')].map((node) => node.tagName))]")
+    assert set(tags) <= {"UL", "LI", "DIV", "P", "SPAN", "H3", "TABLE", "THEAD", "TBODY", "TR", "TH", "TD"}
+    tokens.first.focus()
+    page.keyboard.press("ArrowRight")
+    assert page.evaluate("document.activeElement.title") == "token 2: 0.027 nats"
+    assert page.locator("#token-view .said").inner_text() == "token 2: 0.027 nats"
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("ArrowLeft")
+    assert page.evaluate("document.activeElement.title") == "token 1: 0.013 nats"
+    assert page.locator("#token-view .t[tabindex='0']").count() == 1
+    assert opened.overflow() <= 0
+    page.locator("#tokens").screenshot(path=tmp_path / "tokens.png")
+    opened.sound()
+
+
+def test_a_token_view_is_of_the_set_student_writer_and_prompt_that_are_chosen(show: Open) -> None:
+    opened = show(make_data())
+    page = opened.page
+    form = page.locator("#token-filters")
+    first = page.locator("#token-view .t").first
+    assert [option.inner_text() for option in form.get_by_label("Student").locator("option").all()] == ["kd", "dadpo"]
+    assert first.get_attribute("title") == "token 1: 0.013 nats"
+    form.get_by_label("Student").select_option("dadpo")
+    assert first.get_attribute("title") == "token 1: 1.013 nats"
+    assert "Where dadpo departs most, on all sets" in page.locator("#token-view").inner_text()
+    assert page.locator("#token-view tbody tr").count() == 3
+    form.get_by_label("Whose response").select_option("its own")
+    assert "the response of dadpo" in page.locator("#token-view").inner_text()
+    assert page.locator("#token-view tbody tr").count() == 0
+    form.get_by_label("Set").select_option("far")
+    assert not form.get_by_label("Whose response").is_visible()  # the teacher's alone
+    assert "the teacher's response" in page.locator("#token-view").inner_text()
+    form.get_by_label("Prompt").select_option("p1 0")
+    assert page.locator("#token-view .text").first.inner_text() == "second"
+    opened.sound()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_token_can_be_read_on_each_of_its_colours(show: Open, scheme: str) -> None:
+    page = show(make_data(), scheme=scheme).page
+    found = page.locator("#token-view .scale li").evaluate_all(
+        "nodes => nodes.map((node) => [getComputedStyle(node).color, getComputedStyle(node).backgroundColor])"
+    )
+    assert len(found) == 7 and len({ground for _, ground in found}) == 7
+    for ink, ground in found[1:]:
+        assert contrast(ink, ground) >= 4.5
+
+
+def contrast(ink: str, ground: str) -> float:
+    """Between two colours as a browser has them (WCAG 2.2)."""
+
+    def light(colour: str) -> float:
+        parts = [int(part) / 255 for part in re.findall(r"\d+", colour)[:3]]
+        red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+        return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+    low, high = sorted((light(ink), light(ground)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_quality_is_drawn_against_each_cost_of_the_measure_that_is_chosen(show: Open) -> None:
+    costs = [cost_facts(name, trained_tokens=1000 * place) for place, name in enumerate(METHODS[:3], 1)]
+    opened = show(make_data(costs=costs))
+    page = opened.page
+    charts = page.locator("#cost-charts figure")
+    assert charts.locator("figcaption").all_text_contents() == ["student tokens trained"]  # the others are all alike
+    titles = charts.locator("circle > title")
+    assert titles.first.text_content() == "kd: 0.4048 nats a token, 1000"
+    page.locator("#cost-filters").get_by_label("Quality").select_option("preference rate by both")
+    assert titles.first.text_content() == "kd: −40.6%, 1000"
+    page.locator("#cost-filters").get_by_label("Set").select_option("far")
+    assert titles.first.text_content() == "kd: −45.6%, 1000"
+    legend = page.locator("#cost-legend li").all_text_contents()
+    assert legend == ["kd", "dadpo", "ddpo-beta0.15", "the untrained student"]
     opened.sound()
 
 

@@ -10,7 +10,18 @@ import pytest
 from harness.reports import tables
 from harness.reports.columns import Cell
 from harness.reports.tables import Table
-from tests.harness.results_made import as_results, contrast, control, make_run, refused
+from tests.harness.results_made import (
+    MEASURES,
+    as_results,
+    contrast,
+    control,
+    cost_facts,
+    make_run,
+    measure_contrast,
+    refused,
+    retention,
+    with_measures,
+)
 
 
 def board(run: dict[str, Any], place: int = 0) -> Table:
@@ -256,3 +267,90 @@ def test_trainings_show_their_own_settings_and_what_they_control() -> None:
     found = tables.trained(as_results(make_run()))
     assert said(found, "settings") == ["", "beta_reference 0.1, beta_teacher 0.05, teacher_margin own", "beta 0.15"]
     assert said(found, "why")[2] == "control of dadpo: the larger beta alone"
+
+
+# ---- measures
+
+
+def measured(**more: Any) -> Any:
+    return as_results(with_measures(make_run(), **more))
+
+
+def test_a_measure_is_drawn_over_the_range_of_its_column() -> None:
+    results = measured()
+    fidelity, texts = tables.measures(results, results.prompt_sets[0])
+    assert fidelity.columns == ["method", *(head for _, head, group, *_ in MEASURES if group == "fidelity")]
+    cells = {row[0].text: row[1] for row in fidelity.rows}
+    assert list(cells) == ["teacher", "kd", "dadpo", "ddpo-beta0.15", "untrained"]
+    assert cells["kd"].text == "0.405 [0.385, 0.425] †" and cells["teacher"].text == ""
+    assert cells["kd"].span == cells["untrained"].span == pytest.approx((0.384598, 0.507255))
+    assert cells["kd"].place(0.384598) == "0.00%" and cells["kd"].sort == 0.40484
+    assert "minimises this very measure" in fidelity.remark and texts.remark == ""
+    assert "both at temperature 0.8" in fidelity.note and "temperature" not in texts.note
+    assert [row[0].text for row in texts.rows][:2] == ["teacher", "teacher (second sample)"]
+
+
+def test_every_measure_has_its_spread_between_seeds_where_there_are_several() -> None:
+    run = with_measures(make_run())
+    run["runs"] = run["runs"] * 2
+    run["measures"][0] |= {"by_run": [0.4, 0.42], "spread": 0.01414}
+    results = as_results(run)
+    found = tables.measures(results, results.prompt_sets[0])[0]
+    assert said(found, "forward KL: SD of runs") == ["", "0.014 (2 runs)", *["(1 run)"] * 3]
+    assert "NLL: SD of runs" in found.columns
+
+
+def test_a_set_that_nothing_was_measured_on_has_no_table() -> None:
+    results = measured(measures=[])
+    assert tables.measures(results, results.prompt_sets[0]) == []
+
+
+def test_each_measure_s_contrasts_are_a_table_and_the_first_is_open() -> None:
+    found = tables.measure_contrasts(measured())
+    assert [table.folded for table in found] == [False, *[True] * (len(MEASURES) - 1)]
+    first = found[0]
+    assert first.caption == "Differences of forward KL"
+    cell = column(first, "difference in nats a token")[0]
+    assert (cell.text, cell.drawn) == ("+0.0025 [+0.0014, +0.0036]", (0.0014, 0.0025, 0.0036))
+    assert cell.span == (-0.0036, 0.0036)
+    assert said(first, "in words")[:2] == ["kd is nearer to the teacher", "not told apart"]
+    shares = next(table for table in found if table.caption == "Differences of acceptance")
+    assert said(shares, "difference in points")[0] == "+0.25 [+0.14, +0.36]"
+
+
+def test_a_contrast_that_was_not_measured_or_has_no_better_one_says_so() -> None:
+    none = dict.fromkeys(("difference", "interval", "p", "p_holm"))
+    made = [measure_contrast(**none, better=""), measure_contrast("length", better=""), measure_contrast("repetition")]
+    kl, length, loops = tables.measure_contrasts(measured(measure_contrasts=made))
+    assert said(kl, "difference in nats a token") == ["none measured"]
+    assert said(kl, "in words") == ["no prompt was measured for both"]
+    assert said(length, "in words") == ["dadpo has more"]
+    assert said(loops, "in words") == ["kd is better"]
+
+
+def test_what_a_row_took_is_told_by_stage() -> None:
+    found = tables.costs(measured())
+    assert said(found, "method") == ["kd", "dadpo", "ddpo-beta0.15"]
+    row = dict(zip(found.columns, (cell.text for cell in found.rows[0]), strict=True))
+    assert row == {
+        "method": "kd",
+        "tokens trained": "98,765",
+        "the teacher read": "45,678",
+        "the teacher wrote": "6,543",
+        "the student wrote": "5,432",
+        "seconds in all": "185",
+        "respond, s": "61.2",
+        "train, s": "123.5",
+        "peak memory": "1.2 GB",
+        "device": "cpu",
+    }
+    unknown = tables.costs(measured(costs=[cost_facts("kd", peak_memory=None)]))
+    assert said(unknown, "peak memory") == [""]
+
+
+def test_what_models_still_can_is_a_row_a_model_and_task() -> None:
+    found = tables.retention(measured(retention=[retention("kd", "method"), retention("teacher", "teacher", "facts")]))
+    assert [[cell.text for cell in row] for row in found.rows] == [
+        ["kd", "sums", "acc,none", "0.412 ± 0.016", "higher", "200"],
+        ["teacher", "facts", "acc,none", "0.412 ± 0.016", "higher", "200"],
+    ]

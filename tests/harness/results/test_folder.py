@@ -14,11 +14,13 @@ from harness.core.errors import UserError
 from harness.core.records import Verdict, plain, write_jsonl
 from harness.judging.proxies import EMBEDDING, TYPICALITY
 from harness.judging.settings import Judging
+from harness.methods import methods
 from harness.results import folder
 from harness.results.figures import Declared, RunRows, figures
-from harness.results.folder import as_json, declared, declared_in, read_made, write_run
+from harness.results.folder import as_json, declared, declared_in, read_made, read_tokens, write_run
 from harness.results.reading import read_results
 from harness.results.schema import RESULTS_SCHEMA, Figures
+from harness.results.tokens import TokenViews
 from harness.run.jobs import VERDICTS
 from harness.run.sources import open_judges
 from harness.statistics.panel import MAJORITY, MEAN
@@ -136,6 +138,7 @@ def test_figures_can_be_made_again_from_a_folder_alone(made: Run) -> None:
     again = figures(declared_in(found), {found.name: read_made(made.folder)})
     for section in Figures.model_fields:
         assert getattr(found, section) == getattr(again, section) or section == "prompt_sets"
+    assert [one.name for one in found.measured][:2] == ["forward_kl", "reverse_kl"] and len(found.measures) > 2 * 5
     assert declared_in(found) == Declared(
         sets={"near": True, "far": False},
         candidates={
@@ -147,6 +150,8 @@ def test_figures_can_be_made_again_from_a_folder_alone(made: Run) -> None:
         judges=["openai:m"],
         parts=["openai:m"],
         contrasts=(("ddpo", "sft"),),
+        measures=found.measured,
+        own_losses={name: methods.get(name).minimises for name in ("sft", "ddpo")},
     )
 
 
@@ -156,6 +161,7 @@ def test_what_a_results_file_declares_is_what_its_road_did(made: Run, tmp_path: 
         ours, theirs = declared_in(read_results(run.folder)), declared(run.road)
         assert (ours.sets, ours.candidates, ours.judges_shown) == (theirs.sets, theirs.candidates, theirs.judges_shown)
         assert [tuple(pair) for pair in theirs.contrasts] == list(ours.contrasts)
+        assert (list(ours.measures), ours.own_losses) == (theirs.measures, theirs.own_losses)
     assert panel.data["judge"] == MAJORITY
     assert [judge["name"] for judge in panel.data["judges"]] == [MAJORITY, MEAN, "openai:m", "openai:n"]
 
@@ -178,6 +184,68 @@ def test_a_curve_of_what_is_not_trained_any_more_goes(made: Run, tmp_path: Path)
     old.write_text("")
     write_run(tmp_path / "run", made.road, made.store, made.results, RunRows([], []), "")
     assert sorted(path.name for path in old.parent.iterdir()) == ["ddpo.jsonl", "sft.jsonl"]
+
+
+# ---- what was measured
+
+
+def test_what_was_measured_is_in_the_folder_by_set_and_system(made: Run) -> None:
+    rows = jsonl(made.folder / "measures.jsonl")
+    systems = ["teacher", *declared(made.road).candidates]
+    assert [(row["prompt_set"], row["system"], row["prompt_id"]) for row in rows] == [
+        (name, system, f"p{number}") for name in ("near", "far") for system in systems for number in range(3)
+    ]
+    by_system = {row["system"]: set(row["values"]) for row in rows}
+    assert by_system["teacher"] & {"forward_kl", "nll"} == {"nll"}  # its entropy
+    assert {name for name, measured in by_system.items() if "forward_kl" in measured} == {
+        "student (untrained)",
+        "sft",
+        "ddpo",
+    }
+    assert [name for name, measured in by_system.items() if "margin_accuracy" in measured] == ["ddpo"]
+    (first,) = [r for r in made.results.measures if (r.measure, r.method, r.prompt_set) == ("nll", "teacher", "near")]
+    assert (first.kind, first.prompts, first.count, first.own_loss) == ("teacher", 3, 3 + 4 + 5, False)
+    assert {row.method for row in made.results.measures if row.own_loss} == {"sft"}
+
+
+def test_what_a_row_was_trained_to_minimise_is_said(made: Run) -> None:
+    assert {one.name: one.minimises for one in made.results.methods} == {"sft": ("nll",), "ddpo": ()}
+
+
+def test_measures_are_exact_but_where_the_teacher_is_served(made: Run, tmp_path: Path) -> None:
+    assert {one.bound for one in made.results.measured} == {"exact"}
+    served = make_folder(tmp_path, prompts=1, left_out={}).results
+    bounds = {one.name: one.bound for one in served.measured}
+    assert (bounds["forward_kl"], bounds["acceptance"], bounds["nll"]) == ("lower", "upper", "exact")
+
+
+def test_measures_that_were_not_asked_for_are_not_there(tmp_path: Path) -> None:
+    run = make_folder(tmp_path, prompts=1, measures=["length"])
+    assert [one.name for one in run.results.measured] == ["length"]
+    assert read_tokens(run.folder).positions == ()
+    assert "unmeasured" not in run.data["prompt_sets"][0]
+
+
+def test_tokens_are_those_of_every_row_beside_the_teacher(made: Run) -> None:
+    shown = read_tokens(made.folder)
+    rows = ["student (untrained)", "sft", "ddpo"]
+    assert [(one.prompt_set, one.method, one.writer) for one in shown.positions] == [
+        (name, row, writer) for name in ("near", "far") for row in rows for writer in ("teacher", row)
+    ]
+    theirs = [view for view in shown.views if view.writer == "teacher"]
+    assert [(view.prompt_set, view.prompt_id) for view in theirs] == [
+        (name, f"p{number}") for name in ("near", "far") for number in range(3)
+    ]
+    assert all(list(view.kl) == rows and len(view.kl["sft"]) == len(view.pieces) == view.tokens for view in theirs)
+
+
+def test_an_older_run_has_no_tokens_to_show_and_another_version_s_are_refused(made: Run, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(made.folder, tmp_path / "copy"))
+    rewrite(copy / "tokens.json", lambda found: found.update(schema=2))
+    with pytest.raises(UserError, match=r"tokens\.json: token views of a newer version \(2, this program knows 1\)"):
+        read_tokens(copy)
+    (copy / "tokens.json").unlink()
+    assert read_tokens(copy) == TokenViews()
 
 
 # ---- judges and their verdicts
@@ -247,9 +315,13 @@ def test_a_prompt_that_one_of_the_teacher_s_responses_lacks_counts_for_none(tmp_
     judged = {(row["prompt_set"], row["n"] + row["missing"]) for row in data["rows"]}
     assert judged == {("near", 2), ("far", 4)}
     assert {count["verdicts"] for count in data["judging"]} == {4 * 2 * (2 + 4)}
-    for name in ("responses.jsonl", "verdicts.jsonl"):
+    for name in ("responses.jsonl", "verdicts.jsonl", "measures.jsonl"):
         rows = [json.loads(line) for line in (tmp_path / "run" / name).read_text().splitlines()]
         assert {row["prompt_id"] for row in rows if row["prompt_set"] == "near"} == {"p2", "p3"}
+    assert {row["prompts"] for row in data["measures"] if row["prompt_set"] == "near"} == {2}
+    shown = read_tokens(tmp_path / "run")
+    named = (*shown.views, *shown.departures)
+    assert {row.prompt_id for row in named if row.prompt_set == "near"} == {"p2", "p3"}
     # the set is the same set, and its prompts are all there
     whole = make_folder(tmp_path, "whole", left_out={}, seed=1).data
     assert [one["digest"] for one in whole["prompt_sets"]] == [near["digest"], far["digest"]]

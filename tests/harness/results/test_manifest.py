@@ -18,7 +18,16 @@ from tests.harness.runs_made import COMMAND, FACTS, Run, Said, by_number, make_f
 
 Data = dict[str, Any]
 PRICES = {"prices": {"input": 2.0, "output": 10.0}}
-FILES = ["results.json", "verdicts.jsonl", "responses.jsonl", "prompts.jsonl", "config.yaml", "leaderboard.md"]
+FILES = [
+    "results.json",
+    "verdicts.jsonl",
+    "responses.jsonl",
+    "prompts.jsonl",
+    "measures.jsonl",
+    "tokens.json",
+    "config.yaml",
+    "leaderboard.md",
+]
 
 
 def manifest_of(run: Run) -> Data:
@@ -139,7 +148,7 @@ def test_no_credential_is_in_any_file_of_a_run(tmp_path: Path, monkeypatch: pyte
     own = {"openai:n": {"base_url": "https://you:pa55too@there/v1", "key_variable": "OTHER_KEY"}}
     run = make_folder(tmp_path, prompts=1, judge={"name": "openai:m,openai:n", "own": own})
     for path in (path for folder in (run.folder, run.store.root) for path in folder.rglob("*") if path.is_file()):
-        assert not re.search("pa55|0123456789", path.read_text()), path
+        assert not re.search(b"pa55|0123456789", path.read_bytes()), path
     assert "https://there/v1" in (run.folder / MANIFEST).read_text()
 
 

@@ -146,6 +146,78 @@ def test_a_folder_without_its_rows_cannot_be_pooled(make: Callable[..., Run], tm
         boards([run.folder, copy])
 
 
+# ---- measures
+
+
+def measured_in(found: Data, measure: str = "forward_kl") -> dict[str, Data]:
+    return {r["method"]: r for r in found["measures"] if (r["measure"], r["prompt_set"]) == (measure, "near")}
+
+
+def test_what_was_measured_is_pooled_by_run_and_what_two_runs_share_counts_once(make: Callable[..., Run]) -> None:
+    runs = [make(**FIRST), make(seed=1, prompts=3), make(**FIRST, methods=["sft", "kd"], contrasts=[])]
+    (found,) = boards([run.folder for run in runs])
+    assert found["measured"] == runs[0].data["measured"]
+    alone = [{name: row["value"] for name, row in measured_in(run.data).items()} for run in runs]
+    rows = measured_in(found)
+    assert rows["sft"]["by_run"] == [alone[0]["sft"], alone[1]["sft"], None]
+    assert rows["kd"]["by_run"] == [None, None, alone[2]["kd"]]
+    assert rows["sft"]["spread"] == pytest.approx(stdev([alone[0]["sft"], alone[1]["sft"]]))
+    assert (rows["sft"]["count"], rows["sft"]["prompts"]) == (2 * (3 + 4 + 5), 3)
+    assert {name: row["own_loss"] for name, row in rows.items() if row["own_loss"]} == {"kd": True}
+    teacher = measured_in(found, "length")["teacher"]
+    assert (teacher["by_run"][2], teacher["count"], teacher["kind"]) == (None, 24, "teacher")
+
+
+def test_rows_under_new_names_keep_what_was_measured_of_them(make: Callable[..., Run]) -> None:
+    runs = [make(**FIRST), make(**FIRST, settings={"sft": {"learning_rate": 3e-5}})]
+    (found,) = boards([run.folder for run in runs])
+    names = [f"sft ({run.data['name'].rsplit('-', 1)[-1]})" for run in runs]
+    assert set(names) < set(measured_in(found))
+    assert [row["own_loss"] for name, row in measured_in(found, "nll").items() if name in names] == [True, True]
+    contrasts = {(one["first"], one["second"]) for one in found["measure_contrasts"]}
+    assert {second for _, second in contrasts} == set(names)
+
+
+def changed(folder: Path, target: Path, change: Callable[[Data], None]) -> Path:
+    shutil.copytree(folder, target)
+    rewrite(target / "results.json", change)
+    return target
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda found: found["measured"][0].update(digest="another"),
+        lambda found: found["measured"][0].update(bound="lower"),
+        lambda found: found["measured"].pop(0),
+        lambda found: found["config"].update(max_prompt_tokens=64),
+    ],
+    ids=["digest", "bound", "none", "reading"],
+)
+def test_a_measure_that_is_another_in_some_run_is_pooled_of_none(
+    make: Callable[..., Run], tmp_path: Path, change: Callable[[Data], None]
+) -> None:
+    run, other = make(**FIRST), changed(make(seed=1, prompts=3).folder, tmp_path / "other", change)
+    (found,) = boards([run.folder, other])
+    assert "forward_kl" not in {row["measure"] for row in found["measures"]} and found["measures"]
+    assert {entry["unmeasured"].split(",")[0] for entry in found["prompt_sets"]} == {
+        "not the same in all runs: forward_kl"
+    }
+
+
+def test_text_is_pooled_of_equally_many_samples_alone(make: Callable[..., Run], tmp_path: Path) -> None:
+    other = changed(make(seed=1, prompts=3).folder, tmp_path / "other", lambda found: found["config"].update(samples=2))
+    (found,) = boards([make(**FIRST).folder, other])
+    assert {one["group"] for one in found["measured"]} == {"fidelity"}
+
+
+def test_a_run_that_measured_nothing_takes_the_measures_of_all(make: Callable[..., Run], tmp_path: Path) -> None:
+    other = changed(make(seed=1, prompts=3).folder, tmp_path / "other", lambda found: found.update(measured=[]))
+    (other / "measures.jsonl").unlink()
+    (found,) = boards([make(**FIRST).folder, other])
+    assert found["measures"] == found["measured"] == [] and "unmeasured" in found["prompt_sets"][0]
+
+
 # ---- rows
 
 

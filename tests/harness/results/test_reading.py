@@ -52,9 +52,11 @@ def bare(results: Data) -> None:
     """Only what follows from nothing else."""
     sets = [{"name": entry["name"], "in_domain": entry["in_domain"]} for entry in results["prompt_sets"]]
     judges = [{key: judge[key] for key in ("name", "summary", "misses")} for judge in results["judges"]]
-    kept = {"runs": results["runs"], "judges": judges, "training": results["training"]}
+    kept = {key: results[key] for key in ("runs", "training", "measured")} | {"judges": judges}
     for entry, known in zip(sets, results["prompt_sets"], strict=True):
-        entry |= {key: known[key] for key in ("source", "license", "duplicates", "overlap") if key in known}
+        entry |= {
+            key: known[key] for key in ("source", "license", "duplicates", "unmeasured", "overlap") if key in known
+        }
     results.clear()
     results |= {**kept, "prompt_sets": sets}
 

@@ -19,7 +19,16 @@ from harness.store import MANIFEST, Store
 from tests.harness.making import quiet
 from tests.harness.runs_made import Run, make_folder, rewrite
 
-FILES = {"results.json", "verdicts.jsonl", "responses.jsonl", "prompts.jsonl", "config.yaml", "leaderboard.md"}
+FILES = {
+    "results.json",
+    "verdicts.jsonl",
+    "responses.jsonl",
+    "prompts.jsonl",
+    "measures.jsonl",
+    "tokens.json",
+    "config.yaml",
+    "leaderboard.md",
+}
 
 
 @pytest.fixture

@@ -73,14 +73,33 @@ def test_a_run_as_it_was_made_follows_with_all_its_artifacts(made: Run) -> None:
     assert (found.wrong, found.absent) == ([], [])
     text = "\n".join(found.checked)
     for what in (
-        "8 files of the folder by their sha256",
-        "8 rows of figures from verdicts.jsonl and responses.jsonl",
+        "10 files of the folder by their sha256",
+        "8 rows of figures from verdicts.jsonl and responses.jsonl, ",
         "prompts of 2 sets",
         "leaderboard.md from results.json",
         f"{len(made.road.jobs)} artifacts of the store",
-        "verdicts.jsonl and responses.jsonl from the artifacts",
+        "verdicts.jsonl, responses.jsonl and measures.jsonl from the artifacts",
+        "tokens.json from the artifacts",
+        "what 2 rows took, from their artifacts",
     ):
         assert what in text
+
+
+def test_what_rows_took_is_held_against_the_artifacts_that_are_here(folder: Path, copied: Store, made: Run) -> None:
+    assert [(cost.trained_tokens, cost.seconds) for cost in made.results.costs] == [
+        (1234, {"respond": 1.5, "train": 1.5}),
+        (2468, {"respond": 3.0, "score": 1.5, "train": 3.0}),
+    ]
+    sft, ddpo = 0, 1
+    rewrite(folder / "results.json", lambda results: results["costs"][ddpo].update(trained_tokens=7))
+    rewrite(folder / "results.json", lambda results: results["costs"][sft]["seconds"].update(train=7.5))
+    found = verify(folder, copied, board_markdown, quiet)
+    assert_said(found, "costs / sft: seconds: train is 7.5; of its artifacts it is 1.5")
+    assert_said(found, "costs / ddpo: trained_tokens is 7; of its artifacts it is 2468")
+    copied.discard(made.ref("log-probs: reference"))  # on which dDPO alone rests
+    found = verify(folder, copied, board_markdown, quiet)
+    assert "what 1 rows took, from their artifacts" in found.checked
+    assert not any("costs / ddpo" in line for line in found.wrong)
 
 
 def test_figures_follow_without_any_artifact(folder: Path, made: Run, empty: Store) -> None:
@@ -224,6 +243,26 @@ CHANGES: dict[str, tuple[Change, list[list[str]]]] = {
         in_results(lambda r: r["contrasts"].append({**r["contrasts"][0], "first": "sft", "second": "ddpo"})),
         [["contrasts / near, sft, ddpo, openai:m is {", "it is not there"]],
     ),
+    "what was measured": (
+        in_row("measures.jsonl", 0, values={"nll": [9.0, 1]}),
+        [["results.json: measures / nll, near, teacher: value is ", "; from measures.jsonl it is"]],
+    ),
+    "a measure's value": (
+        in_results(lambda r: r["measures"][0].update(value=9.0)),
+        [["measures / forward_kl, near, student (untrained): value is 9; from measures.jsonl"]],
+    ),
+    "what a measure finds better": (
+        in_results(lambda r: r["measure_contrasts"][0].update(better="sft", distinguishable=True)),
+        [["measure_contrasts / forward_kl, near, ddpo, sft: better is sft; from measures.jsonl"]],
+    ),
+    "a loss that is not marked": (
+        in_results(lambda r: r["methods"][0].update(minimises=[])),
+        [["measures / nll, near, sft: own_loss is True; from measures.jsonl it is False"]],
+    ),
+    "a measure that is left out": (
+        in_results(lambda r: r.update(measured=r["measured"][1:])),
+        [["measures / forward_kl, near, sft is {"]],
+    ),
     "facts of a training": (
         in_results(lambda r: r["methods"][0]["facts"].update(steps=30)),
         [["results.json: methods / sft: steps is 30; manifest.json has 3"]],
@@ -290,7 +329,7 @@ def test_what_was_changed_in_a_folder_is_named(
     ("change", "said"),
     [
         (lambda m: m.update(name="another"), ["manifest.json: name is another; results.json has small-seed0-"]),
-        (lambda m: m.update(seconds=9.0), ["manifest.json: seconds is 9; of its stages it is 39"]),
+        (lambda m: m.update(seconds=9.0), ["manifest.json: seconds is 9; of its stages it is "]),
         (lambda m: m.update(cost=9.0), ["manifest.json: cost is 9; of its stages it is None"]),
         (lambda m: m["prompts"].update(near="0"), ["manifest.json: prompts.near is 0; results.json has"]),
         (lambda m: m["files"].pop("config.yaml"), ["manifest.json does not vouch for config.yaml"]),

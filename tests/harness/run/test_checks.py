@@ -15,6 +15,7 @@ from harness.judging.proxies import TYPICALITY
 from harness.judging.registry import whole
 from harness.models.hub import Hub, Wanted
 from harness.run.checks import check
+from harness.run.jobs import JudgeJob
 from harness.run.road import build_road
 from harness.store import Store
 from tests.harness.run.roads import SERVED, Build, jsonl, made_sources, read_by
@@ -109,6 +110,40 @@ def test_a_judge_with_an_unknown_measure_is_refused(build: Build, monkeypatch: p
     monkeypatch.setattr(judges, "_entries", {**dict(judges.items()), "odd": whole(odd)})
     with pytest.raises(UserError, match="judge 'odd' asks for the measure 'perplexity'"):
         build(judge="odd")
+
+
+@pytest.mark.parametrize(
+    ("measure", "why"),
+    [
+        ("forward_kl", "which reads both distributions at each token of the teacher's responses, and so has no value"),
+        ("reverse_kl", "which reads both distributions at each token of the student's own responses, and so has no"),
+        ("margin_accuracy", "which reads log-probs of the teacher's and the SFT student's response"),
+        ("self_bleu", "which compares the samples of a prompt, and a judge is given single responses; name another"),
+    ],
+)
+def test_a_judge_with_a_measure_that_single_responses_do_not_have_is_refused(
+    build: Build, monkeypatch: pytest.MonkeyPatch, measure: str, why: str
+) -> None:
+    odd = replace(TYPICALITY, name="odd", measure=measure)
+    monkeypatch.setattr(judges, "_entries", {**dict(judges.items()), "odd": whole(odd)})
+    with pytest.raises(UserError) as refused:
+        build(judge="odd")
+    assert f"judge 'odd' asks for the measure '{measure}', {why}" in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("measure", ["length", "cut", "distinct_1", "repetition", "teacher_nll"])
+def test_a_judge_may_be_of_any_measure_that_single_responses_have(
+    build: Build, monkeypatch: pytest.MonkeyPatch, measure: str
+) -> None:
+    odd = replace(TYPICALITY, name="odd", measure=measure)
+    monkeypatch.setattr(judges, "_entries", {**dict(judges.items()), "odd": whole(odd)})
+    jobs = [job for job in build(judge="odd").jobs.values() if isinstance(job, JudgeJob)]
+    assert jobs
+    for job in jobs:
+        read = {"candidate": job.candidate, "reference": job.reference, "samples": job.samples}
+        if measure != "teacher_nll":  # responses alone: no job makes anything of them
+            assert job.measures == {f"{measure}/{role}": ref for role, ref in read.items()}
 
 
 def test_a_refused_road_leaves_no_artifact(build: Build, own_store: Path) -> None:

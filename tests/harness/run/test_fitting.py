@@ -187,16 +187,18 @@ def test_only_who_says_log_probs_of_a_set_is_asked_whether_it_can(
     assert [who for who, setting in rows if setting == "micro_batch_tokens"] == ["student"]
 
 
-def test_an_evaluation_prompt_that_a_judge_has_scored_is_measured_too(sources: Sources, own_store: Path) -> None:
-    """By the teacher's log-probs, and by no other judge."""
+def test_an_evaluation_prompt_whose_responses_are_scored_is_measured_too(sources: Sources, own_store: Path) -> None:
+    """By the teacher's log-probs for a judge, and by both models' for what is compared; by no other judge."""
     long = replace(sources.evaluation[0][0], prompts=(asked("long", "No. " * 80),))
     found = replace(sources, evaluation=((long, True), sources.evaluation[1]))
-    small = {**SMALL, "methods": ["sft"]}
+    small = {**SMALL, "methods": ["sft"], "measures": []}
     rows = said(found, own_store, **small)
     assert too_large(rows) == [("teacher", "scoring_batch_tokens")] and "1 prompt of 'near'" in rows[0]
     assert said(found, own_store, **small, max_prompt_tokens=60) == []
     assert said(found, own_store, **small, teacher_server=SERVED) == []
     assert said(replace(found, judges=()), own_store, **small) == []
+    compared = said(replace(found, judges=()), own_store, **small | {"measures": ["reverse_kl"]})
+    assert too_large(compared) == [("teacher", "scoring_batch_tokens"), ("student", "scoring_batch_tokens")]
 
 
 def test_a_server_reads_by_its_own_limits(sources: Sources, own_store: Path) -> None:

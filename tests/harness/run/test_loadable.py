@@ -35,20 +35,22 @@ def packed(folder: Path) -> Model:
 
 
 @pytest.mark.parametrize(
-    ("methods", "judge", "generator", "read"),
+    ("methods", "judge", "generator", "shown", "read"),
     [
-        (["sft"], "openai:m", "vllm", False),
-        (["sft"], "openai:m", "transformers", True),
-        (["dadpo"], "openai:m", "vllm", True),
-        (["kd"], "openai:m", "vllm", True),
-        (["sft"], "typicality", "vllm", True),
-        (["sft"], "embedding", "vllm", False),
+        (["sft"], "openai:m", "vllm", ["length"], False),
+        (["sft"], "openai:m", "vllm", ["forward_kl"], True),
+        (["sft"], "openai:m", "transformers", [], True),
+        (["dadpo"], "openai:m", "vllm", [], True),
+        (["kd"], "openai:m", "vllm", [], True),
+        (["sft"], "typicality", "vllm", [], True),
+        (["sft"], "embedding", "vllm", [], False),
     ],
 )
 def test_a_quantised_teacher_needs_its_package_where_transformers_loads_it(
-    tmp_path: Path, store: Store, methods: list[str], judge: str, generator: Backend, read: bool
+    tmp_path: Path, store: Store, methods: list[str], judge: str, generator: Backend, shown: list[str], read: bool
 ) -> None:
-    config, found = made_sources(methods=methods, judge={"name": judge, "base_url": "http://127.0.0.1:9/v1"})
+    asked = {"name": judge, "base_url": "http://127.0.0.1:9/v1"}
+    config, found = made_sources(methods=methods, judge=asked, measures=shown)
     found = replace(found, teacher=FoundModel(packed(tmp_path / "teacher")), generator=generator)
     said = [
         line

@@ -81,7 +81,18 @@ def test_a_road_is_laid_without_store_network_or_models(monkeypatch: pytest.Monk
     assert one == two and list(one.jobs) == list(two.jobs) and run_digest(one) == run_digest(two)
     assert_in_order(one)
     stages = {job.stage for job in one.jobs.values()}
-    assert stages == {"prompts", "convert", "prune", "respond", "score", "train", "judge"}
+    assert stages == {
+        "prompts",
+        "convert",
+        "prune",
+        "respond",
+        "score",
+        "train",
+        "states",
+        "compare",
+        "measure",
+        "judge",
+    }
     assert {found.name for found in one.prompts.values()} == {"train", "near", "far", "calibration"}
     assert (config.generator, one.config.generator) == ("auto", "transformers")
 
@@ -296,7 +307,7 @@ def test_another_method_only_adds_its_own_jobs(build: Build, before: list[str], 
     one, two = build(methods=before), build(methods=[*before, added])
     assert set(one.jobs) <= set(two.jobs)
     new = [job for ref, job in two.jobs.items() if ref not in one.jobs]
-    assert {job.stage for job in new} <= {"train", "respond", "score", "embed", "judge"}
+    assert {job.stage for job in new} <= {"train", "respond", "score", "compare", "measure", "embed", "judge"}
     assert [job.label for job in new if isinstance(job, TrainJob) and job.method != "sft"] == [f"train {added}"]
     drawn = {job.purpose for job in new if isinstance(job, RespondJob)}
     assert drawn == ({"rejected", "candidate"} if (before, added) == (["sft"], "ddpo") else {"candidate"})

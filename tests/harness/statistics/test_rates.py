@@ -15,8 +15,8 @@ from harness.statistics.outcomes import Outcomes, from_records, outcomes
 from harness.statistics.rates import (
     MAX_MISSING,
     Rates,
-    _drawn_sums,
     comparison_rates,
+    drawn_sums,
     rates,
     rates_of,
     resampled_counts,
@@ -293,7 +293,7 @@ def test_every_bootstrap_of_few_rows_is_written_out(kinds: list[float]) -> None:
 
 def test_few_kinds_and_one_by_one_draw_from_the_same_distribution() -> None:
     values = np.repeat([[0.0, 1.0], [1.0, 2.0], [0.25, 1.0]], [20, 5, 15], axis=0)
-    few, one = resampled_sums(values, seed=1), _drawn_sums(values, seed=2)
+    few, one = resampled_sums(values, seed=1), drawn_sums(values, seed=2)
     for q in (0.025, 0.25, 0.5, 0.975):
         assert np.quantile(few, q, axis=0) == pytest.approx(np.quantile(one, q, axis=0), abs=1.01)
     assert np.cov(few.T) == pytest.approx(np.cov(one.T), rel=0.1)

@@ -11,6 +11,7 @@ import yaml
 
 from harness.results.schema import Results
 from harness.students.card import HUB_LICENSES, Origin, Source, card_markdown, known_terms, terms_of
+from tests.harness.results_made import measure_facts, measure_row
 from tests.harness.runs_made import COMMAND, Run, make_folder
 
 SMALL, LARGE = Source("small"), Source("large")
@@ -201,3 +202,32 @@ def front_matter_of_any(text: str) -> dict[str, Any]:
     assert match
     found: dict[str, Any] = yaml.safe_load(match[1])
     return found
+
+
+def measured(results: dict[str, Any]) -> dict[str, Any]:
+    """The same results with two measures of the student and of the untrained one on one set."""
+    prompt_set = results["prompt_sets"][0]["name"]
+    kinds = {"ddpo": "method", "student (untrained)": "untrained", "sft": "method"}
+    rows = [
+        measure_row(name, method, kind, prompt_set, value)
+        for name, value in (("forward_kl", 0.5), ("acceptance", 0.75), ("nll", 1.5))
+        for method, kind in kinds.items()
+    ]
+    facts = [measure_facts(name) for name in ("forward_kl", "acceptance", "nll")]
+    return {**results, "measured": facts, "measures": rows}
+
+
+def test_a_measured_student_s_card_has_its_fidelity_beside_the_untrained_one_s(run: Run) -> None:
+    assert "Fidelity" not in card(run.results)
+    text = card(measured(run.data))
+    found = text.split("Fidelity to the teacher, both at temperature ")[1].split("\n\n")
+    near = run.results.prompt_sets[0].name
+    assert [" ".join(line.split()) for line in found[1].splitlines()[2:]] == [
+        f"| `{near}` | `{method}` | 0.500 [0.475, 0.525] | 75.0% [71.2, 78.8] |"
+        for method in ("ddpo", "student (untrained)")
+    ]
+    assert found[2].startswith("- `forward KL` (nats a token): what forward KL is\n- `acceptance` (share of tokens)")
+    assert "minimises" not in text
+    data = measured(run.data)
+    data["measures"][0]["own_loss"] = True
+    assert "0.500 [0.475, 0.525] †" in card(data) and "† its training minimises that very measure." in card(data)

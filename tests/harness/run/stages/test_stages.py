@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,15 @@ import pytest
 import torch
 
 from harness.core.errors import UserError
-from harness.core.records import METRICS, write_jsonl
+from harness.core.records import METRICS, Response, Verdict, read_records, write_jsonl
 from harness.generation import sampler
 from harness.generation.protocol import Sampling
+from harness.judging import judges
+from harness.judging.proxies import TYPICALITY
+from harness.judging.registry import whole
 from harness.models.reference import Model
 from harness.models.tokenizers import load_tokenizer
-from harness.run.jobs import EMBEDDINGS, RESPONSES, SCORES, TOP_K, Job, JudgeJob, RespondJob
+from harness.run.jobs import EMBEDDINGS, RESPONSES, SCORES, TOP_K, VERDICTS, Job, JudgeJob, RespondJob
 from harness.run.stages.perform import perform
 from harness.store import MANIFEST, Store
 from tests.conftest import tiny_model
@@ -32,6 +36,7 @@ from tests.harness.making import (
     model_at,
     prompt_file,
     prompt_ids,
+    put,
     quiet,
     read_job,
     respond_job,
@@ -139,6 +144,30 @@ def test_a_measure_of_other_responses_is_refused(
 
 
 # ---- refusals: what changed under a job
+
+
+def test_a_judge_of_a_measure_of_responses_alone_reads_nothing_else(
+    store: Store, prompts: str, checkpoints: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = replace(TYPICALITY, name="as-distinct", measure="distinct_1")
+    monkeypatch.setattr(judges, "_entries", {**dict(judges.items()), "as-distinct": whole(own)})
+
+    def said(name: str, *rows: tuple[str, int, str]) -> str:
+        made = [Response(prompt_id=p, sample=n, token_ids=(5, 2), text=text, finish="stop") for p, n, text in rows]
+        return put(store, name, made, load_tokenizer(checkpoints["llama"]))
+
+    candidate = said("a", ("p0", 0, "all words differ"), ("p1", 0, "?!"))
+    reference = said("b", ("p0", 0, "so so so so"), ("p1", 0, "Fine."))
+    samples = said("c", ("p0", 0, "one more time"), ("p0", 1, "…"), ("p1", 0, "a"), ("p1", 1, "b"))
+    measures = {"distinct_1/candidate": candidate, "distinct_1/reference": reference, "distinct_1/samples": samples}
+    job = judge_job("as-distinct", prompts, candidate, reference, samples=samples, measures=measures)
+    first, second = read_records(store.read(make(store, job)).path / VERDICTS, Verdict)
+    # 1 against 1/4, where the samples with words have 1
+    assert (first.status, first.preference) == ("ok", 1.0)
+    assert (second.status, second.detail) == (
+        "unparsable",
+        "the measure 'distinct_1' says nothing of one of the responses",
+    )
 
 
 def test_a_prompt_file_that_changed_since_the_job_was_made_is_refused(store: Store, tmp_path: Path) -> None:

@@ -1,0 +1,88 @@
+"""What was measured, as rows of tables and charts: each system with its measures, and with what it took."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from harness.measures.measure import Group
+from harness.results.schema import (
+    CostFacts,
+    MeasureContrast,
+    MeasuredKind,
+    MeasureFacts,
+    MeasureRow,
+    Results,
+    SetFacts,
+)
+from harness.run.rows import TEACHER
+
+GROUPS: tuple[Group, ...] = ("fidelity", "text")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A row of the board, or the teacher. values: by measure, those that it has; cost: of a row that was trained."""
+
+    method: str
+    kind: MeasuredKind
+    values: Mapping[str, MeasureRow]
+    cost: CostFacts | None = None
+
+
+def of_group(results: Results, group: Group) -> list[MeasureFacts]:
+    """The measures that stand in a table, in their order."""
+    return [facts for facts in results.measured if facts.group == group]
+
+
+def systems(results: Results, prompt_set: str, group: Group) -> list[Measured]:
+    """What a set's rows have of a group, in the order of the board; the teacher's own values, if any, first.
+
+    What rows took stands beside texts: a row that has a cost is there.
+    """
+    names = {facts.name for facts in of_group(results, group)}
+    values: dict[str, dict[str, MeasureRow]] = {}
+    kinds: dict[str, MeasuredKind] = {TEACHER: "teacher"}
+    for row in results.measures:
+        if row.prompt_set == prompt_set and row.measure in names:
+            values.setdefault(row.method, {})[row.measure] = row
+            kinds.setdefault(row.method, row.kind)
+    costs = {cost.method: cost for cost in results.costs} if group == "text" else {}
+    board = {row.method: row.kind for row in results.rows_of(prompt_set)}
+    order = dict.fromkeys([TEACHER, *board, *values])
+    kinds |= board
+    return [
+        Measured(name, kinds[name], values.get(name, {}), costs.get(name))
+        for name in order
+        if name in values or (name in board and name in costs)
+    ]
+
+
+def students(results: Results, prompt_set: str, group: Group) -> list[Measured]:
+    """The same without the teacher, whose own values are another thing where the measure is a distance to it."""
+    return [row for row in systems(results, prompt_set, group) if row.kind != "teacher"]
+
+
+def of_teacher(results: Results, prompt_set: SetFacts, group: Group) -> Mapping[str, MeasureRow]:
+    """The teacher's own values on a set."""
+    found = (row for row in systems(results, prompt_set.name, group) if row.kind == "teacher")
+    return next(found, Measured(TEACHER, "teacher", {})).values
+
+
+def present(facts: Sequence[MeasureFacts], rows: Sequence[Measured]) -> list[MeasureFacts]:
+    """The measures that any of the rows has a value of."""
+    return [one for one in facts if any(one.name in row.values for row in rows)]
+
+
+def contrasts_of(results: Results, measure: str) -> list[MeasureContrast]:
+    return [contrast for contrast in results.measure_contrasts if contrast.measure == measure]
+
+
+def measure_named(results: Results, name: str) -> MeasureFacts:
+    return next(facts for facts in results.measured if facts.name == name)
+
+
+def compared(results: Results) -> list[MeasureFacts]:
+    """The measures that contrasts were made of, in their order: the first one was declared to be that."""
+    found = {contrast.measure for contrast in results.measure_contrasts}
+    return [facts for facts in results.measured if facts.name in found]

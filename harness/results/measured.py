@@ -1,0 +1,119 @@
+"""Figures of what was measured: rows, contrasts, and where measures and the judge disagree."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from statistics import stdev
+
+from harness.core.records import RunMeasured
+from harness.measures.measure import Better
+from harness.results.schema import (
+    ContrastFigures,
+    Disagreement,
+    MeasureContrast,
+    MeasuredKind,
+    MeasureFacts,
+    MeasureRow,
+)
+from harness.statistics.ratios import RatioContrast, Sums, ratio_contrasts, ratios
+
+
+def sums_by_set(
+    measures: Sequence[MeasureFacts],
+    systems: Sequence[str],
+    sets: Iterable[str],
+    runs: Sequence[Sequence[RunMeasured]],
+) -> dict[str, Sums]:
+    """What was measured on each prompt set on which anything was."""
+    found = {}
+    for name in sets:
+        cells = [{(row.prompt_id, row.system): row.values for row in rows if row.prompt_set == name} for rows in runs]
+        if any(cells):
+            found[name] = Sums.of([measure.name for measure in measures], systems, cells)
+    return found
+
+
+def measure_rows(
+    measures: Sequence[MeasureFacts],
+    sets: Mapping[str, bool],
+    kinds: Mapping[str, MeasuredKind],
+    own_losses: Mapping[str, Collection[str]],
+    by_set: Mapping[str, Sums],
+) -> list[MeasureRow]:
+    """Each system in each measure that it has, set by set. sets: whether each is in-domain. kinds: each system's."""
+    rows = []
+    for prompt_set, sums in by_set.items():
+        known = ratios(sums, shares(measures))
+        for measure in (measure.name for measure in measures):
+            for system, kind in kinds.items():
+                if not sums.has(measure, system):
+                    continue
+                by_run = sums.by_run(measure, system)
+                values = [value for value in by_run if value is not None]
+                rows.append(
+                    MeasureRow(
+                        measure=measure,
+                        prompt_set=prompt_set,
+                        in_domain=sets[prompt_set],
+                        method=system,
+                        kind=kind,
+                        **dict(known[measure, system]),
+                        by_run=tuple(by_run),
+                        spread=stdev(values) if len(values) > 1 else None,
+                        own_loss=measure in own_losses.get(system, ()),
+                    )
+                )
+    return rows
+
+
+def shares(measures: Iterable[MeasureFacts]) -> set[str]:
+    """Those whose values lie in 0..1."""
+    return {measure.name for measure in measures if measure.unit.startswith("share")}
+
+
+def measure_contrasts(
+    measures: Sequence[MeasureFacts],
+    pairs: Sequence[tuple[str, str]],
+    domains: Mapping[str, Sequence[str]],
+    by_set: Mapping[str, Sums],
+) -> list[MeasureContrast]:
+    """Each declared pair in each measure: on every set, and pooled over each domain of several, a family of its own."""
+    pools = {}
+    for name, sets in domains.items():
+        parts = [by_set[one] for one in sets if one in by_set]
+        if len(parts) > 1:
+            pools[name] = Sums.pooled(parts)
+    better = {measure.name: measure.better for measure in measures}
+    tested = [made for scopes in (by_set, pools) for made in ratio_contrasts(scopes, pairs, shares(measures))]
+    place = {name: place for place, name in enumerate(better)}
+    return [_figures(made, better[made.measure]) for made in sorted(tested, key=lambda made: place[made.measure])]
+
+
+def _figures(made: RatioContrast, better: Better) -> MeasureContrast:
+    found = ""
+    if made.distinguishable and made.difference and better != "neither":
+        found = made.first if (made.difference > 0) == (better == "higher") else made.second
+    return MeasureContrast(**dict(made), distinguishable=made.distinguishable, better=found)
+
+
+def disagreements(judged: Sequence[ContrastFigures], measured: Sequence[MeasureContrast]) -> list[Disagreement]:
+    """The contrasts that some tell apart with the first better, and others with the second; the judge by its name."""
+    better: dict[tuple[str, str, str], dict[str, str]] = {}
+    for one in judged:
+        if one.distinguishable and one.difference:
+            won = one.first if one.difference > 0 else one.second
+            better.setdefault((one.scope, one.first, one.second), {})[one.judge] = won
+    for other in measured:
+        if other.better:
+            better.setdefault((other.scope, other.first, other.second), {})[other.measure] = other.better
+    return [
+        Disagreement(
+            scope=scope,
+            first=first,
+            second=second,
+            for_first=tuple(name for name, won in found.items() if won == first),
+            for_second=tuple(name for name, won in found.items() if won == second),
+        )
+        for (scope, first, second), found in better.items()
+        if len(set(found.values())) > 1
+    ]

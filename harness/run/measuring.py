@@ -1,0 +1,78 @@
+"""Which measures a run shows, and why it cannot show others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from harness.config import Config
+from harness.measures import Measure, measures
+from harness.prompts import PromptSet
+
+# what needs both models' distributions over one tokenizer's tokens
+TOKENS_READ = ("teacher_tokens", "own_tokens")
+SEVERAL_TURNS = "its prompts have several turns, and what models say of tokens is measured in single answers"
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What is measured on one prompt set, and why not more."""
+
+    measures: tuple[Measure, ...]
+    unmeasured: str = ""
+
+
+def wanted(config: Config) -> list[Measure]:
+    """The measures that a run shows, as far as nothing stands against them: those that it names, or all that there are.
+
+    Raises:
+        UserError: it names one that there is not.
+    """
+    if config.measures is not None:
+        return [measures.get(name) for name in config.measures]
+    known = [measure for _, measure in measures.items() if measure.group and measure.samples <= config.samples]
+    return sorted(known, key=lambda measure: (measure.group != "fidelity", _PLACE.get(measure.name, len(_PLACE))))
+
+
+# the order of a board's columns: what decides first
+_PLACE = {
+    name: place
+    for place, name in enumerate(
+        ("forward_kl", "reverse_kl", "acceptance", "accepted_length", "top1", "nll", "margin_accuracy", "length")
+    )
+}
+
+
+def shown(config: Config, found: PromptSet, incomparable: str) -> Shown:
+    """What is measured on a set. incomparable: why student and teacher cannot be compared token by token."""
+    asked, several = wanted(config), any(prompt.turns for prompt in found.prompts)
+    kept = tuple(
+        measure
+        for measure in asked
+        if not (several and measure.reads != "responses") and not (incomparable and measure.reads in TOKENS_READ)
+    )
+    return Shown(kept, (SEVERAL_TURNS if several else incomparable) if len(kept) < len(asked) else "")
+
+
+def compared(config: Config, incomparable: str) -> bool:
+    """Whether student and teacher are compared token by token: then both read the responses to evaluation prompts."""
+    return not incomparable and any(measure.reads in TOKENS_READ for measure in wanted(config))
+
+
+def unmeasurable(config: Config, evaluation: Sequence[PromptSet], incomparable: str) -> Iterator[str]:
+    """What is wrong with measures that the configuration names, one line each."""
+    for name in config.measures or ():
+        measure = measures.get(name)
+        if measure.group is None:
+            yield f"measures: '{name}' is no measure of its own, a judge reads it; leave it out"
+        elif measure.samples > config.samples:
+            yield (
+                f"measures: '{name}' compares {measure.samples} responses to a prompt, and samples = {config.samples}; "
+                f"set samples={measure.samples}, or leave it out"
+            )
+        elif incomparable and measure.reads in TOKENS_READ:
+            yield f"measures: '{name}' cannot be measured: {incomparable}"
+    of_tokens = [name for name in config.measures or () if measures.get(name).reads != "responses"]
+    for found in evaluation:
+        if of_tokens and any(prompt.turns for prompt in found.prompts):
+            yield f"measures: '{of_tokens[0]}' cannot be measured on '{found.name}': {SEVERAL_TURNS}"

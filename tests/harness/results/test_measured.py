@@ -1,0 +1,200 @@
+"""Figures of what was measured, by hand: rows, contrasts, and what disagrees."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import stdev
+from typing import Any
+
+import pytest
+
+from harness.core.records import RunMeasured, Verdict, plain
+from harness.results.figures import Declared, RunRows, figures
+from harness.results.schema import MeasureFacts
+from harness.statistics.rates import wilson
+from tests.harness.runs_made import LOSS, WIN, judged
+
+Data = dict[str, Any]
+Values = Mapping[str, Sequence[float]]  # by system, each prompt's value
+
+
+def facts(name: str, better: str = "lower", unit: str = "nats a token") -> MeasureFacts:
+    words = {"digest": f"digest of {name}", "head": name, "summary": "", "misses": ""}
+    return MeasureFacts.model_validate(
+        {"name": name, "group": "fidelity", "unit": unit, "better": better, "bound": "exact", **words}
+    )
+
+
+KL, TOP1, LENGTH = facts("kl"), facts("top1", "higher", "share of tokens"), facts("length", "neither", "tokens")
+
+
+def rows(measure: str, values: Values, prompt_set: str = "near", count: int = 2) -> list[RunMeasured]:
+    """Of `count` values a prompt, whose mean is as given."""
+    return [
+        RunMeasured(prompt_set=prompt_set, prompt_id=f"p{i}", system=name, values={measure: (count * value, count)})
+        for name, every in values.items()
+        for i, value in enumerate(every)
+    ]
+
+
+def merged(*parts: Sequence[RunMeasured]) -> list[RunMeasured]:
+    """Rows of one prompt and system as one."""
+    found: dict[tuple[str, str, str], RunMeasured] = {}
+    for row in (row for part in parts for row in part):
+        key = (row.prompt_set, row.prompt_id, row.system)
+        values = {**found[key].values, **row.values} if key in found else row.values
+        found[key] = row.model_copy(update={"values": values})
+    return list(found.values())
+
+
+def declared(*measures: MeasureFacts, **fields: Any) -> Declared:
+    known: Data = {"sets": {"near": True}, "judges": ["judge"], "parts": [], "contrasts": [], "measures": measures}
+    return Declared(**{**known, "candidates": {"start": "untrained", "a": "method", "b": "method"}, **fields})
+
+
+def made(shown: Declared, *runs: Sequence[RunMeasured], verdicts: Sequence[Verdict] = ()) -> Data:
+    return plain(figures(shown, {f"run{i}": RunRows(verdicts, [], measured) for i, measured in enumerate(runs)}))
+
+
+def by_system(found: Data, measure: str = "kl", prompt_set: str = "near") -> dict[str, Data]:
+    return {r["method"]: r for r in found["measures"] if (r["measure"], r["prompt_set"]) == (measure, prompt_set)}
+
+
+# ---- rows
+
+
+def test_rows_stand_by_set_measure_and_system_the_teacher_first() -> None:
+    given = merged(
+        rows("kl", {"b": [0.2], "a": [0.1]}),
+        rows("length", {"a": [5], "teacher": [6], "nobody's": [7]}),
+        rows("not shown", {"a": [5]}),
+        rows("kl", {"a": [0.3]}, "far"),
+    )
+    found = made(declared(KL, LENGTH, sets={"near": True, "far": False, "empty": False}), given)
+    names = ("prompt_set", "in_domain", "measure", "method", "kind")
+    assert [tuple(row[name] for name in names) for row in found["measures"]] == [
+        ("near", True, "kl", "a", "method"),
+        ("near", True, "kl", "b", "method"),
+        ("near", True, "length", "teacher", "teacher"),
+        ("near", True, "length", "a", "method"),
+        ("far", False, "kl", "a", "method"),
+    ]
+
+
+def test_a_row_is_the_ratio_of_its_sums() -> None:
+    given = [*rows("kl", {"a": [0.1, 0.4]}, count=2), *rows("kl", {"b": [0.1, 0.4]}, count=2)]
+    given[1] = given[1].model_copy(update={"values": {"kl": (0.4 * 8, 8)}})
+    found = by_system(made(declared(KL), given))
+    assert (found["a"]["value"], found["a"]["count"], found["a"]["prompts"]) == (pytest.approx(3.4 / 10), 10, 2)
+    assert found["b"]["value"] == pytest.approx(0.25)
+    assert found["a"]["interval"] == pytest.approx([0.1, 0.4])
+
+
+def test_shares_alike_are_open_by_wilson_s_interval() -> None:
+    given = merged(rows("top1", {"a": [1.0] * 20}), rows("kl", {"a": [0.0] * 20}))
+    found = made(declared(KL, TOP1), given)
+    assert by_system(found, "top1")["a"]["interval"] == pytest.approx(wilson(20, 20))
+    assert by_system(found, "kl")["a"]["interval"] == [0.0, 0.0]
+
+
+def test_a_row_that_minimised_the_measure_is_marked() -> None:
+    given = merged(rows("kl", {"a": [0.1], "b": [0.2]}), rows("length", {"a": [5], "b": [5]}))
+    found = made(declared(KL, LENGTH, own_losses={"a": ("kl",)}), given)
+    assert [(r["measure"], r["method"]) for r in found["measures"] if r["own_loss"]] == [("kl", "a")]
+
+
+def test_several_runs_have_a_value_each_and_their_standard_deviation() -> None:
+    runs = [rows("kl", {"a": values, "b": values[:1]}) for values in ([0.1, 0.3], [0.3, 0.5])]
+    runs.append(rows("kl", {"b": [0.9]}))
+    found = by_system(made(declared(KL), *runs))
+    assert found["a"]["by_run"] == [pytest.approx(0.2), pytest.approx(0.4), None]
+    assert found["a"]["spread"] == pytest.approx(stdev([0.2, 0.4]))
+    assert found["a"]["value"] == pytest.approx(0.3) and found["a"]["prompts"] == 2
+    assert found["b"]["by_run"] == pytest.approx([0.1, 0.3, 0.9])
+
+
+def test_prompts_that_were_left_out_are_in_no_measure() -> None:
+    whole = RunRows([], [], rows("kl", {"a": [0.1, 9.0]}))
+    found = plain(figures(declared(KL), {"run": whole.without({"near": ["p1"]})}))
+    assert by_system(found)["a"]["value"] == pytest.approx(0.1)
+
+
+def test_without_measures_there_is_nothing() -> None:
+    found = made(declared(contrasts=[("a", "b")]), rows("kl", {"a": [0.1], "b": [0.2]}))
+    assert found["measures"] == found["measure_contrasts"] == found["disagreements"] == []
+    assert made(declared(KL, contrasts=[("a", "b")]), [])["measures"] == []
+
+
+# ---- contrasts
+
+LOW, HIGH = [0.1 + i / 100 for i in range(12)], [0.4 + i / 90 for i in range(12)]
+
+
+@pytest.mark.parametrize(("measure", "better"), [(KL, "a"), (facts("kl", "higher"), "b"), (facts("kl", "neither"), "")])
+def test_a_contrast_says_which_one_its_measure_finds_better(measure: MeasureFacts, better: str) -> None:
+    given = rows("kl", {"a": LOW, "b": HIGH})
+    (one,) = made(declared(measure, contrasts=[("a", "b")]), given)["measure_contrasts"]
+    assert (one["distinguishable"], one["better"], one["p"]) == (True, better, pytest.approx(2 / 2**12))
+    assert one["difference"] == pytest.approx(sum(LOW) / 12 - sum(HIGH) / 12)
+
+
+def test_what_is_not_told_apart_has_no_better_one() -> None:
+    given = rows("kl", {"a": [0.1, 0.3], "b": [0.2, 0.1]})
+    (one,) = made(declared(KL, contrasts=[("a", "b")]), given)["measure_contrasts"]
+    assert (one["distinguishable"], one["better"]) == (False, "")
+
+
+def test_contrasts_stand_by_measure_and_pools_are_a_family_of_their_own() -> None:
+    sets = {"home": True, "near": False, "far": False}
+    given = merged(
+        *(rows("kl", {"a": LOW[:6], "b": HIGH[:6]}, name) for name in sets),
+        *(rows("top1", {"a": [0.5] * 6, "b": [0.25] * 6}, name) for name in ("near", "home")),
+    )
+    found = made(declared(KL, TOP1, sets=sets, contrasts=[("a", "b")]), given)["measure_contrasts"]
+    assert [(one["measure"], one["scope"]) for one in found] == [
+        ("kl", "home"),
+        ("kl", "near"),
+        ("kl", "far"),
+        ("kl", "out-of-domain"),
+        ("top1", "home"),
+        ("top1", "near"),
+        ("top1", "out-of-domain"),
+    ]
+    # three tests of the smallest p, 2 / 2^6; and one of twelve prompts
+    assert [one["p_holm"] for one in found[:4]] == pytest.approx([6 / 64, 6 / 64, 6 / 64, 2 / 4096])
+    assert [one["p_holm"] for one in found[4:6]] == pytest.approx([4 / 64, 4 / 64])
+
+
+# ---- what disagrees
+
+
+def test_measures_that_decide_a_contrast_differently_are_named() -> None:
+    given = merged(
+        rows("kl", {"a": LOW, "b": HIGH}),
+        rows("top1", {"a": LOW, "b": HIGH}),
+        rows("other", {"a": LOW, "b": HIGH}),
+        rows("length", {"a": LOW, "b": HIGH}),
+    )
+    shown = declared(KL, TOP1, facts("other"), LENGTH, contrasts=[("a", "b")])
+    assert made(shown, given)["disagreements"] == [
+        {"scope": "near", "first": "a", "second": "b", "for_first": ["kl", "other"], "for_second": ["top1"]}
+    ]
+    assert made(declared(KL, LENGTH, contrasts=[("a", "b")]), given)["disagreements"] == []
+
+
+def test_the_judge_counts_as_one() -> None:
+    verdicts = [
+        *judged("a", [LOSS] * 12, prompt_set="near", judge="judge"),
+        *judged("b", [WIN] * 12, prompt_set="near", judge="judge"),
+    ]
+    given = rows("kl", {"a": LOW, "b": HIGH})
+    assert made(declared(KL, contrasts=[("a", "b")]), given, verdicts=verdicts)["disagreements"] == [
+        {"scope": "near", "first": "a", "second": "b", "for_first": ["kl"], "for_second": ["judge"]}
+    ]
+    agreed = rows("kl", {"a": HIGH, "b": LOW})
+    assert made(declared(KL, contrasts=[("a", "b")]), agreed, verdicts=verdicts)["disagreements"] == []
+
+
+def test_what_is_not_told_apart_disagrees_with_nothing() -> None:
+    given = merged(rows("kl", {"a": LOW, "b": HIGH}), rows("top1", {"a": [1.0, 0.9], "b": [0.9, 0.9]}))
+    assert made(declared(KL, TOP1, contrasts=[("a", "b")]), given)["disagreements"] == []

@@ -1,0 +1,90 @@
+"""Which measures a run shows, and why not others."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from harness.config import Config, resolve
+from harness.core.errors import UserError
+from harness.measures import measures
+from harness.prompts import PromptSet
+from harness.run.measuring import SEVERAL_TURNS, compared, shown, unmeasurable, wanted
+from tests.harness.run.roads import prompt_set
+
+FOUND = prompt_set("near", "Say four.")
+WHY = "their tokenizers differ"
+
+
+def config(**layer: Any) -> Config:
+    return resolve([{"student": "small", "teacher": "large", **layer}])
+
+
+def turned() -> PromptSet:
+    (prompt,) = FOUND.prompts
+    return replace(FOUND, prompts=(prompt.model_copy(update={"turns": ("And five?",)}),))
+
+
+def names(found: Any) -> list[str]:
+    return [measure.name for measure in found]
+
+
+def test_what_is_not_named_is_all_that_is_shown_fidelity_first() -> None:
+    one, two = wanted(config()), wanted(config(samples=2))
+    assert names(one)[:7] == [
+        "forward_kl",
+        "reverse_kl",
+        "acceptance",
+        "accepted_length",
+        "top1",
+        "nll",
+        "margin_accuracy",
+    ]
+    assert {measure.group for measure in one[7:]} == {"text"}
+    # those of diversity compare several responses to a prompt
+    assert set(names(two)) - set(names(one)) == {m.name for _, m in measures.items() if m.samples == 2}
+    assert not {"teacher_nll", "embedding"} & set(names(two))
+
+
+def test_what_is_named_is_shown_in_its_order() -> None:
+    asked = config(measures=["length", "reverse_kl"])
+    assert names(shown(asked, FOUND, "").measures) == ["length", "reverse_kl"]
+    assert shown(config(measures=[]), FOUND, "").measures == ()
+    with pytest.raises(UserError, match="unknown measure 'forward'; did you mean 'forward_kl'"):
+        wanted(config(measures=["forward"]))
+
+
+def test_without_a_common_tokenizer_texts_are_measured_and_the_board_says_why() -> None:
+    found = shown(config(), FOUND, WHY)
+    assert found.unmeasured == WHY and {measure.reads for measure in found.measures} == {"responses", "pairs"}
+    assert shown(config(measures=["length"]), FOUND, WHY).unmeasured == ""
+    assert compared(config(), "") and not compared(config(), WHY) and not compared(config(measures=["length"]), "")
+
+
+def test_of_answers_to_several_turns_the_texts_are_measured() -> None:
+    found = shown(config(), turned(), "")
+    assert found == shown(config(), turned(), WHY)
+    assert found.unmeasured == SEVERAL_TURNS and {measure.reads for measure in found.measures} == {"responses"}
+    assert shown(config(measures=["length"]), turned(), "").unmeasured == ""
+    assert shown(config(measures=[]), turned(), "").unmeasured == ""
+
+
+def test_what_cannot_be_measured_is_refused_where_it_is_named() -> None:
+    def said(incomparable: str = "", found: PromptSet = FOUND, **layer: Any) -> list[str]:
+        return list(unmeasurable(config(**layer), [found], incomparable))
+
+    assert said() == said(WHY) == said(found=turned()) == said(measures=["length", "forward_kl"]) == []
+    assert said(WHY, measures=["length", "forward_kl"]) == [f"measures: 'forward_kl' cannot be measured: {WHY}"]
+    assert said(measures=["self_bleu"]) == [
+        "measures: 'self_bleu' compares 2 responses to a prompt, and samples = 1; set samples=2, or leave it out"
+    ]
+    assert said(measures=["self_bleu"], samples=2) == []
+    assert said(measures=["embedding"]) == [
+        "measures: 'embedding' is no measure of its own, a judge reads it; leave it out"
+    ]
+    assert said(measures=["length"], found=turned()) == []
+    assert said(measures=["length", "margin_accuracy"], found=turned()) == [
+        f"measures: 'margin_accuracy' cannot be measured on 'near': {SEVERAL_TURNS}"
+    ]
