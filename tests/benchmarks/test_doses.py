@@ -10,10 +10,12 @@ from xml.etree import ElementTree
 import pytest
 
 from benchmarks.measures import doses
+from harness.config import resolve
 from harness.run.jobs import MeasureJob, TrainJob
-from harness.run.road import lay
+from harness.run.road import build_road, lay
 from harness.run.rows import UNTRAINED
-from tests.harness.run.roads import made_sources
+from harness.store import Store
+from tests.harness.run.roads import jsonl, made_sources
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -33,6 +35,29 @@ def test_what_a_measure_needs_is_no_training() -> None:
     assert not any(isinstance(job, TrainJob) for job in jobs) and isinstance(jobs[-1], MeasureJob)
     # in the road's order: whatever a job reads stands before it
     assert [job.ref for job in jobs] == [ref for ref in road.jobs if ref in {job.ref for job in jobs}]
+
+
+def test_a_tiny_model_beside_itself_has_a_row_a_measure(
+    own_store: Path, checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
+    layer = {
+        "student": str(checkpoints["llama"]),
+        "teacher": str(checkpoints["llama"]),
+        "methods": ["sft"],
+        "judge": "typicality",
+        "train_prompts": jsonl(tmp_path / "train.jsonl", ["Say one."]),
+        "eval": [jsonl(tmp_path / "near.jsonl", ["Say four.", "Hi!"]), jsonl(tmp_path / "far.jsonl", ["Sing!"])],
+        "eval_sampling": {"max_new_tokens": 8},
+        "measures": list(doses.MEASURES),
+    }
+    store = Store(own_store)
+    rows = doses.measured(build_road(resolve([layer]), store, download=False), store)
+    assert [row["measure"] for row in rows] == list(doses.MEASURES)
+    found = {row["measure"]: float(row["value"]) for row in rows}
+    exact = {"forward_kl": 0, "reverse_kl": 0, "acceptance": 1, "accepted_length": 4, "top1": 1}
+    assert {name: found[name] for name in exact} == pytest.approx(exact, abs=1e-5)
+    assert {row["prompts"] for row in rows} == {3} and rows[-1]["teacher"]
+    assert ElementTree.fromstring(doses.figure([{"pruned": 0.0, **row} for row in rows])) is not None
 
 
 def row(pruned: float, value: str, **more: Any) -> dict[str, Any]:
