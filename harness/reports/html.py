@@ -7,7 +7,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -25,10 +25,10 @@ from harness.reports.charts import Deciding, Metrics
 from harness.reports.panels import Panel, panels
 from harness.reports.quality import quality
 from harness.reports.tables import Table
-from harness.results.folder import CONFIG, CURVES, RUN_PROMPTS, RUN_RESPONSES
+from harness.results.folder import CONFIG, CURVES, RUN_PROMPTS, RUN_RESPONSES, read_tokens
 from harness.results.reading import read_results
 from harness.results.schema import Results, SetFacts
-from harness.results.tokens import TokenData, read_tokens
+from harness.results.tokens import TokenViews
 from harness.run.jobs import VERDICTS
 from harness.run.rows import TEACHER
 from harness.statistics.agreement import both_orders
@@ -46,7 +46,7 @@ class ReportData:
     prompts: Sequence[RunPrompt] | None = None
     responses: Sequence[RunResponse] | None = None
     config: str | None = None
-    tokens: TokenData | None = None
+    tokens: TokenViews = field(default_factory=TokenViews)
 
 
 def read_run(folder: Path) -> ReportData:
@@ -84,8 +84,8 @@ def report_html(run: ReportData) -> str:
         config=run.config,
         without=[name for name, part in (("prompts", run.prompts), ("responses", run.responses)) if part is None],
         island=_island(run, prompts, deciding),
-        tokens=None if run.tokens is None else tokens.token_island(results, run.tokens),
-        positions=[] if run.tokens is None else tokens.positions(results, run.tokens),
+        tokens=tokens.token_island(results, run.tokens),
+        positions=tokens.positions(results, run.tokens),
         quality=quality(results),
     )
 

@@ -221,7 +221,7 @@
   const departureRow = (one) => {
     const row = make("tr", "", make("td", "number", nats(one.kl)), fill(make("td", "before"), `…${one.before}`));
     for (const key of ["token", "teacher_top", "student_top"]) row.append(make("td", "", piece(one[key])));
-    row.append(fill(make("td", "note"), `${one.prompt_id}, token ${one.position + 1}`));
+    row.append(fill(make("td", "note"), `${one.prompt_set} · ${one.prompt_id}, token ${one.position + 1}`));
     return row;
   };
   const departureTable = (rows) => {
@@ -258,12 +258,12 @@
       if (view) {
         for (const [role, content] of askedOf(view)) card.append(make("p", "role", role), fill(make("p", "text"), content));
         const whoseIsIt = view.writer === tokens.teacher ? "the teacher's response" : `the response of ${view.writer}`;
-        card.append(fill(make("p", "role"), whoseIsIt), ...colouredText(view.pieces, view.kl[student.value]));
+        const cut = view.tokens > view.pieces.length ? `, its first ${view.pieces.length} tokens of ${view.tokens}` : "";
+        card.append(fill(make("p", "role"), whoseIsIt + cut), ...colouredText(view.pieces, view.kl[student.value]));
       }
-      const most = tokens.departures.filter((one) => one.prompt_set === set.value && one.method === student.value
-        && whose(one.writer) === writer.value);
+      const most = tokens.departures.filter((one) => one.method === student.value && whose(one.writer) === writer.value);
       const parts = [scale(), card];
-      if (most.length) parts.push(fill(make("h3", ""), `Where ${student.value} departs most`), departureTable(most));
+      if (most.length) parts.push(fill(make("h3", ""), `Where ${student.value} departs most, on all sets`), departureTable(most));
       byId("token-view").replaceChildren(...parts);
     };
     chosen.hidden = false;

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from harness.core.records import plain
 from harness.reports.charts import Chart, Point, Series, chart, colours, systems
 from harness.results.schema import Results
-from harness.results.tokens import Positions, TokenData
+from harness.results.tokens import Positions, TokenViews
 from harness.run.rows import TEACHER
 
-MOST_PLACES = 40  # points of a curve: further places of a response are taken together
 FEWEST = 5  # responses that reach a place which is drawn
 
 
-def positions(results: Results, found: TokenData) -> list[Chart]:
+def positions(results: Results, found: TokenViews) -> list[Chart]:
     """KL by the place in a response: a chart a set and whose responses these are, a line a row."""
     known, charts = colours(results), []
     for prompt_set in (entry.name for entry in results.prompt_sets):
@@ -35,20 +33,17 @@ def positions(results: Results, found: TokenData) -> list[Chart]:
     return charts
 
 
-def along(row: Positions, most: int = MOST_PLACES) -> list[Point]:
-    """At most so many points: means of runs of neighbours, each place by the number of responses that reach it."""
-    reached = [(place, kl, n) for place, (kl, n) in enumerate(zip(row.kl, row.n, strict=True), 1) if n >= FEWEST]
-    size = -(-len(reached) // most) or 1
-    groups = [reached[start : start + size] for start in range(0, len(reached), size)]
-    return [(_mean(group, 0), _mean(group, 1)) for group in groups]
+def along(row: Positions) -> list[Point]:
+    """The mean KL of each bin of positions, at its middle, the first token being 1; of those that enough reach."""
+    bins = enumerate(zip(row.total, row.count, strict=True))
+    return [((place + 0.5) * row.width + 0.5, total / n) for place, (total, n) in bins if n >= FEWEST * row.width]
 
 
-def _mean(group: Sequence[tuple[float, float, int]], part: int) -> float:
-    return sum(one[part] * one[2] for one in group) / sum(one[2] for one in group)
-
-
-def token_island(results: Results, found: TokenData) -> dict[str, Any]:
-    """What the page's script reads: responses in tokens with each student's KL, and where students depart most."""
+def token_island(results: Results, found: TokenViews) -> dict[str, Any] | None:
+    """What the page's script reads: responses in tokens with each student's KL, and where students depart most. None
+    where there is no response to show."""
+    if not found.views:
+        return None
     known = colours(results)
     return {
         "teacher": TEACHER,

@@ -275,6 +275,7 @@ def measure_facts(name: str, **values: Any) -> dict[str, Any]:
     """A measure as results have it."""
     (_, head, group, unit, better, _, _) = next(one for one in MEASURES if one[0] == name)
     said = {"name": name, "head": head, "group": group, "unit": unit, "better": better, "bound": "exact"}
+    said["digest"] = f"digest of {name}"
     return {**said, "summary": f"what {head} is", "misses": f"what {head} does not see", **values}
 
 
@@ -404,22 +405,30 @@ def retention(method: str, kind: str, task: str = "sums", **values: Any) -> dict
     }
 
 
-def token_data(texts: Sequence[str] = ("Once", " upon", " a", " time", ".\n", "The", " end")) -> dict[str, Any]:
+def token_views(texts: Sequence[str] = ("Once", " upon", " a", " time", ".\n", "The", " end")) -> dict[str, Any]:
     """What a run keeps token by token: every text is a token of every response."""
     methods = ("kd", "dadpo")
     kl = {
         name: [round(0.013 * 2.1**place + shift, 4) for place in range(len(texts))]
         for shift, name in enumerate(methods)
     }
+    response = {"sample": 0, "tokens": len(texts), "pieces": list(texts)}
     views = [
-        {"prompt_set": name, "prompt_id": key, "sample": 0, "writer": "teacher", "pieces": list(texts), "kl": kl}
+        {"prompt_set": name, "prompt_id": key, "writer": "teacher", **response, "kl": kl}
         for name in ("near", "far")
         for key in ("p0", "p1")
     ]
     views += [{**views[0], "writer": name, "kl": {name: kl[name]}} for name in methods]
     who = [("kd", "teacher"), ("dadpo", "teacher"), ("kd", "kd")]
     positions = [
-        {"prompt_set": "near", "method": method, "writer": writer, "kl": kl[method], "n": [9] * len(texts)}
+        {
+            "prompt_set": "near",
+            "method": method,
+            "writer": writer,
+            "width": 1,
+            "total": [9 * value for value in kl[method]],
+            "count": [9] * len(texts),
+        }
         for method, writer in who
     ]
     departures = [

@@ -22,8 +22,9 @@ from harness.reports.charts import clouds
 from harness.reports.html import ReportData, read_run, render_leaderboard, report_html
 from harness.reports.tables import categories
 from harness.results.figures import Declared, RunRows, figures
+from harness.results.folder import RUN_TOKENS
 from harness.results.recording import recorded
-from harness.results.tokens import RUN_TOKENS, TokenData
+from harness.results.tokens import TokenViews, as_compact_json
 from harness.statistics.outcomes import outcomes_by_prompt
 from harness.statistics.panel import MAJORITY, MEAN, panel_verdicts
 from tests.harness.results_made import (
@@ -36,7 +37,7 @@ from tests.harness.results_made import (
     make_run,
     refused,
     retention,
-    token_data,
+    token_views,
     with_measures,
 )
 from tests.harness.tabular import BOTH, verdict
@@ -148,7 +149,7 @@ def make_data(texts: tuple[str, ...] = ("first", "second", "third", "fourth"), *
             for system in systems
         ],
         config="seed: 4\n",
-        tokens=TokenData.model_validate(token_data(texts)),
+        tokens=TokenViews.model_validate(token_views(texts)),
     )
 
 
@@ -162,8 +163,7 @@ def write_run(folder: Path, run: ReportData) -> Path:
     for name, curve in (run.metrics or {}).items():
         (folder / "metrics").mkdir(exist_ok=True)
         write_jsonl(folder / "metrics" / f"{name}.jsonl", [dict(row) for row in curve])
-    if run.tokens is not None:
-        (folder / RUN_TOKENS).write_text(json.dumps(plain(run.tokens)))
+    (folder / RUN_TOKENS).write_text(as_compact_json(run.tokens))
     if run.config is not None:
         (folder / "config.yaml").write_text(run.config)
     return folder
@@ -359,18 +359,18 @@ def test_bounds_and_what_is_not_measured_are_said() -> None:
     served = [{**facts, "bound": "lower"} for facts in FULL["measured"]]
     page = report_html(make_data(prompt_sets=sets, measures=near, measured=served))
     measures = section(page, "measures")
-    assert "Not measured here: its prompts have several turns." in measures
+    assert "No fidelity here: its prompts have several turns." in measures
     assert "≥ 0.405 [0.385, 0.425]" in measures and "as a server gave the teacher" in words(measures)
     assert "as a server gave" not in words(report_html(make_data()))
 
 
 def test_a_run_without_measures_has_no_place_for_them() -> None:
-    bare = report_html(replace(make_data(), results=as_results(make_run()), tokens=None))
+    bare = report_html(replace(make_data(), results=as_results(make_run()), tokens=TokenViews()))
     assert not re.search('id="(measures|tokens|token-data|cost|cost-data|retention)"', bare)
     assert not re.search('href="#(measures|tokens|cost)"', bare)
 
 
-def test_the_token_view_reads_responses_in_tokens_with_each_student_s_kl() -> None:
+def test_the_view_of_tokens_reads_responses_in_tokens_with_each_student_s_kl() -> None:
     found = Page(report_html(make_data(HOSTILE))).raw["script"]
     island = json.loads(next(text for text in found if '"views"' in text))
     assert island["views"][0]["pieces"] == list(HOSTILE)

@@ -265,7 +265,7 @@ def test_a_token_view_is_of_the_set_student_writer_and_prompt_that_are_chosen(sh
     assert first.get_attribute("title") == "token 1: 0.013 nats"
     form.get_by_label("Student").select_option("dadpo")
     assert first.get_attribute("title") == "token 1: 1.013 nats"
-    assert "Where dadpo departs most" in page.locator("#token-view").inner_text()
+    assert "Where dadpo departs most, on all sets" in page.locator("#token-view").inner_text()
     assert page.locator("#token-view tbody tr").count() == 3
     form.get_by_label("Whose response").select_option("its own")
     assert "the response of dadpo" in page.locator("#token-view").inner_text()

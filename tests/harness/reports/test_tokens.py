@@ -4,34 +4,37 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
 from harness.reports.tokens import FEWEST, along, positions, token_island
-from harness.results.tokens import Positions, TokenData
-from tests.harness.results_made import as_results, make_run, token_data, with_measures
+from harness.results.tokens import Positions, TokenViews
+from tests.harness.results_made import as_results, make_run, token_views, with_measures
 
 RESULTS = as_results(with_measures(make_run()))
 
 
 def place(**values: Any) -> Positions:
-    found = {"prompt_set": "near", "method": "kd", "writer": "teacher", "kl": [1.0, 3.0, 2.0], "n": [9, 9, 9]}
+    found = {
+        "prompt_set": "near",
+        "method": "kd",
+        "writer": "teacher",
+        "width": 1,
+        "total": [10, 30, 20],
+        "count": [10] * 3,
+    }
     return Positions.model_validate({**found, **values})
 
 
 def test_a_curve_is_that_of_places_that_enough_responses_reach() -> None:
     assert along(place()) == [(1.0, 1.0), (2.0, 3.0), (3.0, 2.0)]
-    assert along(place(n=[9, FEWEST, FEWEST - 1])) == [(1.0, 1.0), (2.0, 3.0)]
-    assert along(place(n=[1, 1, 1])) == []
+    assert along(place(count=[10, FEWEST, FEWEST - 1])) == [(1.0, 1.0), (2.0, 6.0)]
+    assert along(place(count=[1, 1, 1])) == []
 
 
-def test_a_long_response_is_a_curve_of_means_by_the_number_of_responses() -> None:
-    found = along(place(kl=[1.0, 3.0, 2.0, 6.0], n=[30, 10, 10, 10]), most=2)
-    assert found == [pytest.approx((1.25, 1.5)), pytest.approx((3.5, 4.0))]
-    assert len(along(place(kl=[1.0] * 1000, n=[9] * 1000))) == 40
+def test_places_that_were_taken_together_stand_in_their_middle() -> None:
+    assert along(place(width=4, total=[60, 20], count=[40, 20])) == [(2.5, 1.5), (6.5, 1.0)]
 
 
 def test_the_teacher_s_responses_and_the_students_own_are_charts_apart() -> None:
-    charts = positions(RESULTS, TokenData.model_validate(token_data()))
+    charts = positions(RESULTS, TokenViews.model_validate(token_views()))
     assert [(chart.title, chart.y_label) for chart in charts] == [
         ("near: the teacher's responses", "forward KL, nats"),
         ("near: the students' own responses", "reverse KL, nats"),
@@ -40,13 +43,13 @@ def test_the_teacher_s_responses_and_the_students_own_are_charts_apart() -> None
         [("kd", "c0"), ("dadpo", "c1")],
         [("kd", "c0")],
     ]
-    assert positions(RESULTS, TokenData()) == []
+    assert positions(RESULTS, TokenViews()) == []
 
 
 def test_the_view_reads_values_in_three_digits_and_systems_in_their_colours() -> None:
-    data = token_data()
+    data = token_views()
     data["views"][0]["kl"] = {"kd": [0.12345] * 7}
-    island = token_island(RESULTS, TokenData.model_validate(data))
+    island = token_island(RESULTS, TokenViews.model_validate(data))
     assert island["views"][0]["kl"] == {"kd": [0.123] * 7}
     assert island["systems"][0] == ["kd", "c0"] and island["teacher"] == "teacher"
     assert len(island["departures"]) == 9
