@@ -106,7 +106,7 @@ def _prompt_set(run: Results, entry: SetFacts) -> str:
         f"### {entry.name} ({domain}, {entry.prompts} prompts)",
         f"Judge: {judge.name}{setup}{misses}. The teacher's responses: {tokens} tokens, {cut} cut.{_origin(entry)}",
         _set_table(run, run.rows_of(entry.name)),
-        f"Not measured here: {entry.unmeasured}." if entry.unmeasured else "",
+        f"No fidelity here: {entry.unmeasured}." if entry.unmeasured else "",
         _fidelity(run, entry),
         _text(run, entry),
     ]

@@ -355,9 +355,9 @@ def test_why_nothing_is_measured_is_said() -> None:
     run["measures"] = [found for found in run["measures"] if found["prompt_set"] == "near"]
     run["prompt_sets"][1]["unmeasured"] = "its prompts have several turns"
     text = rendered([run])
-    assert "Not measured here: its prompts have several turns." in section(text, "### far")
+    assert "No fidelity here: its prompts have several turns." in section(text, "### far")
     assert "Fidelity to the teacher" not in section(text, "### far")
-    assert "Not measured" not in section(text, "### near")
+    assert "No fidelity" not in section(text, "### near")
     assert [row["method"] for row in table(text, "### far", 1)] == ["kd", "dadpo", "ddpo-beta0.15"]  # what they took
 
 

@@ -359,7 +359,7 @@ def test_bounds_and_what_is_not_measured_are_said() -> None:
     served = [{**facts, "bound": "lower"} for facts in FULL["measured"]]
     page = report_html(make_data(prompt_sets=sets, measures=near, measured=served))
     measures = section(page, "measures")
-    assert "Not measured here: its prompts have several turns." in measures
+    assert "No fidelity here: its prompts have several turns." in measures
     assert "≥ 0.405 [0.385, 0.425]" in measures and "as a server gave the teacher" in words(measures)
     assert "as a server gave" not in words(report_html(make_data()))
 

@@ -22,22 +22,11 @@ from tests.harness.run.test_fitting import found_at
 pytestmark = pytest.mark.anew
 
 
-@pytest.mark.anew
-def test_a_model_beside_itself_loads_no_tokenizer(
-    own_store: Path, checkpoints: dict[str, Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tokenizers, "load_tokenizer", lambda *_: pytest.fail("a tokenizer is loaded"))
-    assert said(own_store, checkpoints["llama"], checkpoints["llama"]) == ""
-
-
-@pytest.mark.anew
-def test_prompts_of_several_turns_are_not_asked_about(own_store: Path, checkpoints: dict[str, Path]) -> None:
-    config, sources = made_sources()
-    (far, in_domain), *_ = sources.evaluation
-    turns = tuple(prompt.model_copy(update={"turns": ("And now?",)}) for prompt in far.prompts)
-    models = [FoundModel(Model(path=str(checkpoints[name]), digest=name)) for name in ("llama", "qwen2")]
-    sources = replace(
-        sources, student=models[0], teacher=models[1], evaluation=((replace(far, prompts=turns), in_domain),)
+@pytest.fixture
+def sources(checkpoints: dict[str, Path]) -> Sources:
+    _, made = made_sources()
+    return replace(
+        made, student=found_at(checkpoints["llama"], "s"), teacher=found_at(checkpoints["llama-teacher"], "t")
     )
 
 
