@@ -59,33 +59,33 @@ class TaskScore(Record):
 # ---- found
 
 
-def find_tasks(asked: Sequence[str]) -> dict[str, Task]:
-    """Tasks by their own names: each asked for as a name of the package's or as a YAML file.
+def find_tasks(asked: Sequence[str], digest: Callable[[Path], str] = file_sha256) -> dict[str, Task]:
+    """Tasks by their own names: each asked for as a name of the package's or as a YAML file. digest: of a file.
 
     Raises:
         UserError: the package is not installed; a file is none, or no task; two have one name.
     """
     found: dict[str, Task] = {}
     for text in asked:
-        task = _find_task(text)
+        task = _find_task(text, digest)
         if task.name in found:
             raise UserError(f"retention: two tasks are named '{task.name}'; rename one of them in its file")
         found[task.name] = task
     return found
 
 
-def _find_task(text: str) -> Task:
+def _find_task(text: str, digest: Callable[[Path], str]) -> Task:
     version = installed_version()
     path = Path(text).expanduser()
     if path.suffix not in (".yaml", ".yml"):
-        return Task(text, digest_of(None, version))
+        return Task(text, digest_of(None, version, digest))
     if not path.is_file():
         raise UserError(f"retention: there is no file {text}")
     named = _definition(path).get("task"), _definition(path).get("group")
     name = next((found for found in reversed(named) if isinstance(found, str)), None)
     if name is None:
         raise UserError(f"retention: {text} is no task of lm-evaluation-harness: it names neither a task nor a group")
-    return Task(name, digest_of(path, version), path.absolute())
+    return Task(name, digest_of(path, version, digest), path.absolute())
 
 
 def installed_version() -> str:
@@ -100,10 +100,10 @@ def installed_version() -> str:
         raise UserError(f"retention is measured by lm-evaluation-harness, which is not installed; {INSTALL}") from None
 
 
-def digest_of(file: Path | None, version: str) -> str:
+def digest_of(file: Path | None, version: str, digest: Callable[[Path], str]) -> str:
     """Of all that defines a task and is here: the package by its version; of a file the content, and that of the files,
     functions and data that it names. A data set of the hub is known by its name alone."""
-    return canonical_hash({PACKAGE: version, "files": [file_sha256(path) for path in _files(file)] if file else []})
+    return canonical_hash({PACKAGE: version, "files": [digest(path) for path in _files(file)] if file else []})
 
 
 class _TaskLoader(yaml.SafeLoader):
