@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 VLLM_VENV := .venv-vllm
 VLLM_READY := $(VLLM_VENV)/.ready
 
-.PHONY: help setup run test test-vllm lint clean
+.PHONY: help setup setup-vllm run test test-vllm lint clean
 
 help:
 	@echo "make setup       create $(VENV) and install (PYTHON=python3.12 picks another interpreter)"
@@ -39,7 +39,9 @@ $(VLLM_READY): requirements-vllm.txt
 	$(VLLM_VENV)/bin/python -m pip install --quiet --no-compile --no-deps --requirement requirements-vllm.txt
 	@touch $(VLLM_READY)
 
-test-vllm: setup $(VLLM_READY)
+setup-vllm: $(VLLM_READY)
+
+test-vllm: setup setup-vllm
 	VLLM_PYTHON=$(VLLM_VENV)/bin/python $(BIN)/python -m pytest tests/vllm
 
 lint: setup

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -124,8 +125,11 @@ def test_a_second_method_adds_no_forward_pass_of_the_teacher(
     assert on_teacher == (judged if judge == "proxy" else set())
 
 
-def test_the_full_set_of_controls_travels_the_whole_road(arguments: list[str], run: Run, tmp_path: Path) -> None:
-    run([*arguments, "--controls", "full"], tmp_path / "out", tmp_path / "s", "kd,dadpo")
+def test_the_full_set_of_controls_travels_the_whole_road(
+    arguments: list[str], undisturbed: Done, run: Run, tmp_path: Path
+) -> None:
+    store = shutil.copytree(undisturbed.store, tmp_path / "s")
+    run([*arguments, "--controls", "full"], tmp_path / "out", store, "kd,dadpo")
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     assert {row["method"] for row in results["rows"] if row["kind"] == "control"} == {
         *("kd-from-sft", "ddpo-beta0.15", "ddpo-beta0.142857", "dadpo-permuted", "dadpo-mean", "sft-continued")
@@ -136,10 +140,9 @@ def test_the_full_set_of_controls_travels_the_whole_road(arguments: list[str], r
 
 
 def test_a_seed_moves_the_students_but_not_the_teachers_training_responses(
-    arguments: list[str], run: Run, tmp_path: Path
+    arguments: list[str], undisturbed: Done, run: Run, tmp_path: Path
 ) -> None:
-    store = tmp_path / "s"
-    run(arguments, tmp_path / "out", store, "sft")
+    store = shutil.copytree(undisturbed.store, tmp_path / "s")
     before = jobs(store)
     run([*arguments, "--seed", "1"], tmp_path / "out1", store, "sft")
     new = [job["label"] for ref, job in jobs(store).items() if ref not in before]

@@ -176,6 +176,13 @@ class RunRequest(Options):
         ),
         Sets("eval", several=True),
     ] = None
+    retention: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TASK,TASK", help="Tasks of lm-evaluation-harness, or YAML files of yours; docs/results.md."
+        ),
+        Sets("retention", several=True),
+    ] = None
     limit: Annotated[
         int | None,
         typer.Option(min=1, help="Prompts per set, training included."),

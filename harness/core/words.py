@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterator, Sequence
-
-import regex
+from functools import cache
+from typing import Any
 
 # scripts that are written without spaces: each character counts as a word
 _UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
-_WORD = regex.compile(rf"(?V1)[{_UNSPACED}]\p{{M}}*|[\w--[{_UNSPACED}]]+")
+
+
+@cache
+def _word() -> Any:
+    import regex  # what only lists or plans does without it
+
+    return regex.compile(rf"(?V1)[{_UNSPACED}]\p{{M}}*|[\w--[{_UNSPACED}]]+")
 
 
 def words(text: str) -> list[str]:
     """The words of a text, in their order: runs of letters, digits, underscores and their combining marks, compared in
     Unicode's NFKC form and without case. In scripts that are written without spaces (Chinese, Japanese, Thai, Lao,
     Khmer, Burmese) each character, with its marks, is a word. Punctuation, symbols and emoji are none."""
-    found: list[str] = _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
+    found: list[str] = _word().findall(unicodedata.normalize("NFKC", text).casefold())
     return found
 
 

@@ -26,7 +26,7 @@ Columns = dict[str, NDArray[Any]]
 # columns that are ids; all others are float32, in nats or shares
 IDS = ("teacher_top", "student_top")
 SCORE = "score"  # the teacher's log-prob of the token as scoring has it: at temperature 1, over all of its ids
-CACHE_NUMBERS = 2**18  # of a piece's log-probs: 1 MiB of float32
+CACHE_NUMBERS = 2**17  # of a piece's log-probs, five arrays of which lie there at once: half a MiB of float32 each
 
 
 # ---- of two rows of log-probs
@@ -63,13 +63,17 @@ def compared(teacher: Tensor, student: Tensor, labels: Tensor) -> dict[str, Tens
         **divergences(teacher, student),
         "teacher_log_prob": _of(labels, teacher),
         "student_log_prob": _of(labels, student),
-        "teacher_top": teacher.argmax(-1),
-        "student_top": student.argmax(-1),
+        "teacher_top": _top(teacher),
+        "student_top": _top(student),
     }
 
 
 def _of(labels: Tensor, rows: Tensor) -> Tensor:
     return rows.gather(-1, labels[:, None]).squeeze(-1)
+
+
+def _top(rows: Tensor) -> Tensor:
+    return rows.max(-1).indices  # on a CPU three times as fast as argmax
 
 
 # ---- of models
@@ -158,7 +162,7 @@ class TopKTeacher:
                 "teacher_log_prob": own[here],
                 "student_log_prob": _of(batch.labels[here], rows),
                 "teacher_top": _of(likeliest, target.ids[here]),
-                "student_top": rows.argmax(-1),
+                "student_top": _top(rows),
             }
 
         return comparing

@@ -9,7 +9,7 @@ from harness.core.errors import UserError
 from harness.core.registry import Registry
 from harness.measures.measure import READS, Measure
 
-APART = ("encoder", "measure", "registry", "settings")  # files that hold none
+APART = ("encoder", "measure", "registry", "settings", "tasks")  # files that hold none
 
 
 class MeasureRegistry(Registry[Measure]):
@@ -38,8 +38,13 @@ def load_measures() -> dict[str, Measure]:
         if module.name in APART:
             continue
         for value in vars(importlib.import_module(f"harness.measures.{module.name}")).values():
-            if isinstance(value, Measure) and found.setdefault(value.name, value) is not value:
-                raise UserError(f"harness/measures/{module.name}.py: the measure '{value.name}' is defined twice")
+            if not isinstance(value, Measure):
+                continue
+            where = f"harness/measures/{module.name}.py: the measure '{value.name}'"
+            if wrong := fault(value):
+                raise UserError(f"{where} {wrong}")
+            if found.setdefault(value.name, value) is not value:
+                raise UserError(f"{where} is defined twice")
     return found
 
 

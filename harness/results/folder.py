@@ -36,6 +36,7 @@ from harness.prompts import PromptSet
 from harness.prompts.overlap import overlap
 from harness.results.costs import costs_of
 from harness.results.figures import Declared, RunRows, figures
+from harness.results.retention import retention_of
 from harness.results.schema import (
     EvaluationFacts,
     JudgeFacts,
@@ -204,6 +205,7 @@ def collect(road: Road, store: Store, command: str) -> tuple[Results, RunRows]:
         ),
         measured=tuple(measures_of(road)),
         costs=costs_of(road, manifests),
+        retention=retention_of(road, store),
         **{
             **dict(found),
             "prompt_sets": tuple(SetFacts(**dict(e), **_set_facts(road, e.name, store)) for e in found.prompt_sets),

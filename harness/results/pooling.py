@@ -19,6 +19,7 @@ from harness.results.costs import mean_costs
 from harness.results.figures import Declared, RunRows, figures
 from harness.results.folder import declared_in, read_made
 from harness.results.reading import read_results
+from harness.results.retention import mean_retention
 from harness.results.schema import MeasureFacts, MethodFacts, Results, SetFacts
 from harness.run.rows import TEACHER, Kind
 
@@ -93,6 +94,7 @@ def pooled(runs: Sequence[Results], made: Sequence[RunRows], rank_incomplete: bo
             "methods": tuple(methods.values()),
             "measured": tuple(measured),
             "costs": mean_costs(runs, names),
+            "retention": mean_retention(runs, names),
             **dict(found),
             "prompt_sets": tuple(
                 said[entry.name].model_copy(

@@ -49,11 +49,12 @@ from harness.results.folder import (
 )
 from harness.results.manifest import Manifest, Stage, changed_files, from_results, read_manifest, sums
 from harness.results.reading import is_older, read_results
+from harness.results.retention import said
 from harness.results.schema import CostFacts, Figures, Results
 from harness.results.tokens import Compared, token_views
-from harness.run.jobs import LEFT_OUT, MEASURED, RESPONSES, VERDICTS, Job, JudgeJob, MeasureJob, job_from
+from harness.run.jobs import LEFT_OUT, MEASURED, RESPONSES, VERDICTS, Job, JudgeJob, MeasureJob, RetentionJob, job_from
 from harness.run.measuring import TOKENS_READ
-from harness.run.rows import TEACHER
+from harness.run.rows import TEACHER, UNTRAINED
 from harness.store import MANIFEST, Store
 
 # what stands in a row, a contrast or a length control that says which one it is
@@ -291,6 +292,8 @@ def _artifacts(
         if every and all((folder / name).is_file() for name in (RUN_TOKENS, RUN_PROMPTS)):
             jobs = [job_from(store.read(stage.ref).manifest["job"]) for stage in whole]
             found.add(f"{RUN_TOKENS} from the artifacts", _tokens(folder, results, jobs, store))
+    if results.retention:
+        found.add("what models still can, from their artifacts", _retention(results, whole, store))
     if results.costs and (again := _costs_again(results, whole, store)):
         found.add(f"what {len(again)} rows took, from their artifacts", _costs(results, again))
 
@@ -315,6 +318,22 @@ def _artifact(stage: Stage, store: Store) -> Iterator[str]:
         yield f"{where}: {', '.join(changed)} of the artifact are not those of {MANIFEST}"
     if ref != stage.ref:
         yield f"{where}: its key does not follow from its job (changed, or of another version)"
+
+
+def _retention(results: Results, stages: Sequence[Stage], store: Store) -> Iterator[str]:
+    """What models still can is what the artifacts that are here say."""
+    pair, kinds = results.pair.weights, {one.method: one.kind for one in results.retention}
+    whose = {TEACHER: pair.get("teacher"), UNTRAINED: pair.get("student")}
+    whose |= {one.name: one.artifact for one in results.methods}
+    for stage in stages:
+        artifact = store.read(stage.ref)
+        job = job_from(artifact.manifest["job"])
+        if not isinstance(job, RetentionJob):
+            continue
+        for row in (row for row, weights in whose.items() if weights == job.model.weights):
+            was = [one for one in results.retention if one.method == row]
+            if was != said(row, kinds.get(row, "method"), artifact.path):
+                yield f"{RESULTS}: what {row} still can is not what its artifact {stage.ref} says"
 
 
 def _costs_again(results: Results, stages: Sequence[Stage], store: Store) -> tuple[CostFacts, ...]:

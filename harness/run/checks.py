@@ -9,7 +9,7 @@ from harness.config import Config
 from harness.core.errors import RefusedError, UserError
 from harness.core.records import Prompt
 from harness.judging import Judge
-from harness.measures import READS, measures
+from harness.measures import READS, measures, tasks
 from harness.methods import methods
 from harness.models.reference import Model
 from harness.prompts import PromptSet
@@ -39,6 +39,7 @@ def check(config: Config, sources: Sources, store: Store, to_be_asked: bool) -> 
         *sources.unopened,
         *unaskable(sources, store),
         *unmeasurable(config, evaluation, sources.incomparable),
+        *tasks.unloadable(sources.retention, store),
     ]
     for judge, _ in sources.judges:
         refusals += unready(judge, sources.evaluation_prompts, to_be_asked)

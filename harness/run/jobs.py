@@ -12,6 +12,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Union
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
@@ -463,6 +464,25 @@ class EmbedJob(Job):
         return Needs(tokens, took, shape.parameters * memory.FP32)
 
 
+class RetentionJob(Job):
+    """What a model reaches in tasks of lm-evaluation-harness: at most `limit` documents of each.
+
+    tasks: by name, a digest of what each is. files: of those that are in files of the user's."""
+
+    version: ClassVar[int] = 1
+    work: ClassVar[str] = "harness.run.stages.retention:retention_stage"
+    not_in_key: ClassVar[Mapping[str, str]] = {**Job.not_in_key, "files": BY_DIGEST}
+    order: ClassVar[int] = 5
+    less_memory: ClassVar[str] = f"lower generation_batch_size, or {SMALLER_MODEL}"
+    stage: Literal["retention"] = "retention"
+    model: Model
+    tasks: dict[str, str]
+    files: dict[str, Path] = {}
+    limit: int | None
+    batch_size: int
+    precision: str
+
+
 class TrainJob(Job):
     """One method's training: where it starts, what it reads, its settings and the sources that define it."""
 
@@ -648,6 +668,7 @@ TOKENS, PIECES, DEPARTURES, STATES, MEASURED = (
     "states.safetensors",
     "measured.jsonl",
 )
+RETENTION = "retention.json"  # TaskScore records
 # facts of responses from a server: prompts that it gives no answer to, by id with the reason, and which every stage
 # leaves out; and what of the sampling it was not told, as it does not take it
 LEFT_OUT, WITHOUT = "left_out", "without"

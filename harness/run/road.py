@@ -37,7 +37,8 @@ from harness.run.jobs import (
 )
 from harness.run.laying import Laid, respond_job
 from harness.run.reading import distributions_job, score_job
-from harness.run.rows import Entry, contrasts_of, entries_of, entry_of
+from harness.run.retention import SERVED, retention_jobs
+from harness.run.rows import TEACHER, UNTRAINED, Entry, contrasts_of, entries_of, entry_of
 from harness.run.sources import Sources, find
 from harness.store import Store
 
@@ -62,6 +63,7 @@ class Road:
     teacher_responses: Ref
     evaluations: tuple[Evaluation, ...]
     judges: tuple[tuple[Judge, Model | None], ...]
+    retention: Mapping[str, Ref]
     weights: Mapping[str, Model]
     shapes: Mapping[str, Shape]
     notes: tuple[str, ...]
@@ -142,6 +144,9 @@ def lay(config: Config, sources: Sources) -> Road:
         Evaluating(laid, found, teacher, sources).evaluate(in_domain, student, sft, trainings, judges)
         for found, in_domain in sources.evaluation
     )
+    trained = {row: student.made(ref) for row, ref in trainings.items()}
+    asked = retention_jobs(config, sources.retention, {TEACHER: teacher, UNTRAINED: student, **trained})
+    retention = {row: laid.add(job) for row, job in asked.items()}
     evaluating = by_model(job for ref, job in laid.jobs.items() if ref not in before)
     return Road(
         config=config,
@@ -154,12 +159,14 @@ def lay(config: Config, sources: Sources) -> Road:
         teacher_responses=teacher_responses,
         evaluations=evaluations,
         judges=judges,
+        retention=MappingProxyType(retention),
         weights=MappingProxyType({"student": student, "teacher": teacher}),
         shapes=MappingProxyType(dict(sources.shapes)),
         notes=(
             *sources.notes,
             *(note for judge, _ in judges for note in judge.notes(sources.evaluation_prompts)),
             *([str(sources.absent)] if sources.absent else ()),
+            *([SERVED] if retention and teacher.served else ()),
         ),
     )
 

@@ -14,6 +14,7 @@ from harness.generation.backends import Backend, fastest_backend
 from harness.judging import Judge, Judging, open_judge
 from harness.judging.registry import checkpoint_at, checkpoint_of, factory_of
 from harness.measures import Measure, measures
+from harness.measures.tasks import Task, find_tasks
 from harness.models import folders
 from harness.models.hub import MissingModelError, all_missing
 from harness.models.locate import Located, base_of, locate_models, without_template
@@ -65,7 +66,7 @@ class Sources:
     with, where that is not the teacher. generator: the one that is here. shapes: sizes of models by digest, as their
     entries say. absent: the models that are not here and cannot be had now, but whose sizes are known. incomplete:
     models are not here yet. notes: lines for people. incomparable: why student and teacher cannot be compared token by
-    token; empty where they can."""
+    token; empty where they can. retention: the tasks that models are asked, by name."""
 
     pair: Pair
     train: PromptSet
@@ -83,6 +84,7 @@ class Sources:
     incomplete: bool = False
     notes: tuple[str, ...] = ()
     incomparable: str = ""
+    retention: Mapping[str, Task] = field(default_factory=dict)
 
     @property
     def evaluation_prompts(self) -> list[Prompt]:
@@ -142,6 +144,7 @@ def find(config: Config, store: Store, download: bool) -> Sources:
             *without_template(located),
             *dict.fromkeys(note for found in (train, *(one for one, _ in evaluation)) for note in found.notes),
         ),
+        retention=find_tasks(config.retention),
     )
 
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from benchmarks.speed.generate import rows_of, up_to_stop
+from benchmarks.speed.generate import VARIABLE, main, rows_of, up_to_stop
 from harness.models.tokenizers import load_tokenizer
 
 
@@ -32,13 +30,15 @@ def test_what_follows_the_end_of_a_turn_is_not_counted(response: list[int], want
 
 
 @pytest.mark.slow
-def test_all_sides_but_vllm_draw_from_a_tiny_model(checkpoints: dict[str, Path], tmp_path: Path) -> None:
+def test_all_sides_but_vllm_draw_from_a_tiny_model(
+    checkpoints: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     out = tmp_path / "generate.json"
-    command = [sys.executable, "-m", "benchmarks.speed.generate", "--model", str(checkpoints["llama"])]
+    command = ["generate", "--model", str(checkpoints["llama"])]
     command += ["--prompts", "6", "--new-tokens", "4", "--batch-size", "4", "--rounds", "1", "--json", str(out)]
-    environment = {name: value for name, value in os.environ.items() if name != "VLLM_PYTHON"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
+    monkeypatch.setattr(sys, "argv", command)
+    monkeypatch.delenv(VARIABLE, raising=False)
+    main()
     found: dict[str, Any] = json.loads(out.read_text())
     assert [row["side"] for row in found["rows"]] == ["ours", "plain", "plain, memory kept"]
     assert {row["responses"] for row in found["rows"]} == {6}

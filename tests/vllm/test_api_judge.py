@@ -8,12 +8,12 @@ import sys
 from pathlib import Path
 
 from harness.judging.api import OpenAIJudge, open_api_judge
-from harness.judging.local import TransformersJudge
-from harness.judging.protocol import Answer
+from harness.judging.local import Precision
 from harness.judging.settings import Judging
 from harness.judging.templates import load_template
+from tests.vllm.asking import Answers, answers
 from tests.vllm.conftest import Served
-from tests.vllm.test_local_judge import TOLERANCE, questions
+from tests.vllm.test_local_judge import TOLERANCE
 
 
 def judge(served: Served, form: str, max_tokens: int = 100) -> OpenAIJudge:
@@ -23,18 +23,13 @@ def judge(served: Served, form: str, max_tokens: int = 100) -> OpenAIJudge:
     return open_api_judge("openai:m", served.model, settings, load_template("default"))
 
 
-def answers(asked: OpenAIJudge | TransformersJudge) -> dict[tuple[str, str], Answer]:
-    found: dict[tuple[str, str], Answer] = {}
-    asked.answer(questions(), lambda q, a: found.update({(q.comparison.prompt.id, q.order): a}))
-    assert len(found) == 8
-    return found
-
-
-def test_a_letter_is_read_as_from_the_same_model_here(vllm_server: Served, model_folder: Path) -> None:
+def test_a_letter_is_read_as_from_the_same_model_here(
+    vllm_server: Served, judged_here: dict[Precision, Answers]
+) -> None:
     """But where a text holds a control token: it is another text then, broken up for the server."""
     asked = judge(vllm_server, "auto")
     there = answers(asked)
-    here = answers(TransformersJudge("judge", "", load_template("default"), model_folder, "d"))
+    here = judged_here["bf16"]
     assert asked.form_now() == "letter" and not asked.session.known.without
     for key, answer in there.items():
         assert answer.status == "ok" and answer.output_tokens == 1, answer

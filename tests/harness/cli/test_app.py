@@ -529,7 +529,11 @@ def test_a_stage_in_a_workspace_that_is_held_commits_nothing(
     Path("work").mkdir()
     ended = cli("stage", "job.json", "--work", "work")
     assert (ended.status, ended.out, ended.err) == (0, "", "")
-    assert json.loads(Path("job.facts").read_text()) == {"prompts": 1}
+    facts = json.loads(Path("job.facts").read_text())
+    assert (
+        facts.pop("peak_memory", None) is None or Path("/proc/self").exists()
+    )  # whoever commits it takes it from here
+    assert facts == {"prompts": 1}
     assert [path.name for path in Path("work").iterdir()] == ["prompts.jsonl"]
     assert not own_store.exists()
     assert "--work" not in cli("stage", "--help").out  # no one's but the launcher's

@@ -24,6 +24,7 @@ SETS: dict[str, tuple[Any, dict[str, Any]]] = {
     "train_prompts": ("a", {"train_prompts": "a"}),
     "eval": ("a,in:b", {"eval": ["a", "in:b"]}),
     "limit": (3, {"limits": {"train": 3, "eval": 3}}),
+    "retention": ("arc_easy, mine.yaml", {"retention": ["arc_easy", "mine.yaml"]}),
     "seed": (0, {"seed": 0}),
 }
 # of those that set nothing: a value, and what of it stands in the command that reproduces a run

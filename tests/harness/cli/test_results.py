@@ -206,7 +206,7 @@ def test_a_run_that_follows_ends_with_status_0(
     assert ended.status == 0
     *lines, last = ended.out.splitlines()
     assert last == f"every figure of {runs[0].folder} follows"
-    assert len(lines) == 9 and all(line.startswith("checked: ") for line in lines)
+    assert len(lines) == 10 and all(line.startswith("checked: ") for line in lines)
 
 
 def test_a_run_that_does_not_follow_ends_with_status_3(cli: Any, folder: Path) -> None:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import re
-import sys
 import tomllib
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-import harness.measures
 from harness.core import registry as core
 from harness.judging.proxies import MeasureJudge
 from harness.measures import measures
@@ -43,17 +40,6 @@ def test_a_section_says_what_the_measure_s_own_words_are(name: str) -> None:
         assert "- To read it: " in section
     for bound, mark in (("lower", "Bound: ≥"), ("upper", "Bound: ≤")):
         assert (mark in section) == (measure.bound == bound)
-
-
-@pytest.fixture
-def more_measures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder whose files count as files of harness/measures/."""
-    monkeypatch.setattr(harness.measures, "__path__", [*harness.measures.__path__, str(tmp_path)])
-    known = set(sys.modules)
-    yield tmp_path
-    for name in [name for name in sys.modules if name.startswith("harness.measures.") and name not in known]:
-        del sys.modules[name]
-        delattr(harness.measures, name.removeprefix("harness.measures."))
 
 
 def block(page: str, language: str, begins: str) -> str:

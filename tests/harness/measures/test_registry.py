@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -74,6 +75,25 @@ def test_proxies_read_measures_that_there_are() -> None:
 def test_a_measure_that_is_none_is_refused_with_the_nearest_name() -> None:
     with pytest.raises(UserError, match="unknown measure 'embeding'; did you mean 'embedding'"):
         measures.get("embeding")
+
+
+# ---- a file beside the others
+
+
+def test_a_name_is_one_measure_s_and_a_file_may_import_another_s(more_measures: Path) -> None:
+    (more_measures / "again.py").write_text("from harness.measures.length import LENGTH\n")
+    assert set(load_measures()) == set(measures.names())
+    code = "from dataclasses import replace\nfrom harness.measures.length import LENGTH\nOWN = replace(LENGTH)\n"
+    (more_measures / "other.py").write_text(code)
+    with pytest.raises(UserError, match=r"^harness/measures/other\.py: the measure 'length' is defined twice$"):
+        load_measures()
+
+
+def test_a_file_s_measure_is_looked_at_as_a_plug_in_s_is(more_measures: Path) -> None:
+    code = "from harness.measures import Measure\nOWN = Measure('own', 'responses', len, 'what', 'all')\n"
+    (more_measures / "own.py").write_text(code)
+    with pytest.raises(UserError, match=r"^harness/measures/own\.py: the measure 'own' has no unit, which every table"):
+        load_measures()
 
 
 # ---- those of plug-ins

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from harness.config import Config
@@ -206,6 +207,18 @@ def test_what_was_measured_is_in_the_folder_by_set_and_system(made: Run) -> None
     (first,) = [r for r in made.results.measures if (r.measure, r.method, r.prompt_set) == ("nll", "teacher", "near")]
     assert (first.kind, first.prompts, first.count, first.own_loss) == ("teacher", 3, 3 + 4 + 5, False)
     assert {row.method for row in made.results.measures if row.own_loss} == {"sft"}
+
+
+def test_the_page_s_example_reads_what_was_measured(made: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "results.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.S)
+    (summed,) = re.findall(r"`(kl\.groupby[^`]*)`", page)
+    monkeypatch.chdir(made.folder)
+    known = {"pd": pd}
+    exec(code, known)
+    sums = eval(summed, known)
+    values = {(row.prompt_set, row.method): row.value for row in made.results.measures if row.measure == "forward_kl"}
+    assert (sums["sum"] / sums["count"]).to_dict() == pytest.approx(values)
 
 
 def test_what_a_row_was_trained_to_minimise_is_said(made: Run) -> None:

@@ -440,6 +440,18 @@ def test_files_and_artifacts_that_are_missing_are_told_apart(made: Run, copied: 
         (in_row("verdicts.jsonl", 3, detail="x"), ["verdicts.jsonl: 1 verdicts are not in the judgings of the store"]),
         (in_row("verdicts.jsonl", 3, detail="x"), ["verdicts.jsonl: 1 verdicts are lacking here"]),
         (
+            in_text("measures.jsonl", '"p1", "values": {', '"p1", "values": {"not shown": [1.0, 1], '),
+            ["measures.jsonl: what was measured of teacher on p1 of near is not what its artifact holds"],
+        ),
+        (
+            in_results(lambda r: r["measured"][0].update(digest="another")),
+            ["results.json: the measure forward_kl is not the one that was measured by its digest"],
+        ),
+        (
+            lambda folder: rewrite(folder / "tokens.json", lambda t: t["departures"][0].update(token="x")),
+            ["tokens.json: it is not what the comparisons of the artifacts say"],
+        ),
+        (
             in_row("responses.jsonl", 1, text="x"),
             ["responses.jsonl: what teacher answered to p1 of near is not what its artifact holds"],
         ),

@@ -128,7 +128,21 @@ def test_every_launcher_that_can_be_configured_is_there() -> None:
     ("kind", "elsewhere"),
     [
         ("inline", set()),
-        ("process", {"convert", "prune", "respond", "score", "distributions", "states", "compare", "embed", "train"}),
+        (
+            "process",
+            {
+                "convert",
+                "prune",
+                "respond",
+                "score",
+                "distributions",
+                "states",
+                "compare",
+                "embed",
+                "train",
+                "retention",
+            },
+        ),
         ("accelerate", {"train"}),
     ],
 )
