@@ -22,6 +22,7 @@ from harness.run.jobs import (
     PromptsJob,
     PruneJob,
     RespondJob,
+    RetentionJob,
     ScoreJob,
     StatesJob,
     TrainJob,
@@ -93,6 +94,14 @@ JOBS: list[Job] = [
         measures={"forward_kl": "sha"},
     ),
     EmbedJob(label="embed", model=OTHER, responses="respond/1"),
+    RetentionJob(
+        label="tasks",
+        model=MODEL,
+        tasks={"mine": "sha"},
+        limit=8,
+        batch_size=4,
+        precision="bf16",
+    ),
     TrainJob(
         label="train",
         method="dadpo",
@@ -132,6 +141,8 @@ CHANGES: dict[str, Any] = {
     "sampling": Sampling(max_new_tokens=8, temperature=0.5),
     "samples": "respond/4",
     "batch_size": 5,
+    "tasks": {"mine": "other"},
+    "limit": None,
     "further": 1,
     "states": "states/2",
     "temperature": 1.0,
@@ -177,7 +188,7 @@ OF_KIND: dict[tuple[str, str], Any] = {
     ("measure", "responses"): "respond/2",
     ("measure", "measures"): {"forward_kl": "other"},
 }
-FOR_PEOPLE = ("label", "path", "tracker")
+FOR_PEOPLE = ("label", "path", "tracker", "files")
 # what of it shapes an answer is in `judge_source`
 HOW_TO_ASK: dict[str, Any] = {
     "judging": Judging(name="openai:m", concurrency=3),
@@ -318,6 +329,7 @@ REFS = [
     "compare/638c03dc77d8c0c3e1d8de0b0a1e6782",
     "measure/7386d5fef67aa2bda8a213bd16375285",
     "embed/26cf5cd347dafe548df196a2591bbc12",
+    "retention/26ae1e82cf20c6ef558648b43275256c",
     "train/32900da63c502fea460b7a3e38d2da06",
     "judge/798f36cdcf325ffa2d2a4ff44daf20e2",
 ]
