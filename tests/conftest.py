@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 import signal
 import sys
@@ -35,11 +36,15 @@ SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 
 # The files that take longest, from the longest on.
 LONGEST = (
-    "test_end_to_end",
-    "test_proxies",
-    "test_embedded_pair",
-    "test_speed",
     "test_ranks",
+    "test_end_to_end",
+    "test_embedded_pair",
+    "test_proxies",
+    "test_api",
+    "test_attention",
+    "test_speed",
+    "test_speed_generate",
+    "test_launchers",
     "test_loop",
     "test_model",
 )
@@ -64,10 +69,18 @@ def signals() -> Iterator[None]:
         signal.signal(number, handler)
 
 
+@pytest.fixture(scope="session")
+def stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Folders that are yet to be made."""
+    folder = tmp_path_factory.mktemp("stores")
+    return (folder / str(number) for number in itertools.count())
+
+
 @pytest.fixture(autouse=True)
-def own_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Every test has its own artifact store."""
-    store = tmp_path / "store"
+def own_store(request: pytest.FixtureRequest, stores: Iterator[Path], monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Every test has its own artifact store, in its folder where it has one: most have none, and to make one takes
+    longer than many a test."""
+    store = request.getfixturevalue("tmp_path") / "store" if "tmp_path" in request.fixturenames else next(stores)
     monkeypatch.setenv("DADPO_HARNESS_STORE", str(store))
     return store
 

@@ -179,7 +179,7 @@ class RunRequest(Options):
     retention: Annotated[
         str | None,
         typer.Option(
-            metavar="TASK,TASK", help="Tasks of lm-evaluation-harness, or YAML files of yours; docs/measures.md."
+            metavar="TASK,TASK", help="Tasks of lm-evaluation-harness, or YAML files of yours; docs/results.md."
         ),
         Sets("retention", several=True),
     ] = None

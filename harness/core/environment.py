@@ -18,6 +18,7 @@ PACKAGES = (
     "accelerate",
     "gguf",
     "llm-blender",
+    "lm-eval",
     "numpy",
     "openai",
     "peft",

@@ -59,33 +59,33 @@ class TaskScore(Record):
 # ---- found
 
 
-def find_tasks(asked: Sequence[str]) -> dict[str, Task]:
-    """Tasks by their own names: each asked for as a name of the package's or as a YAML file.
+def find_tasks(asked: Sequence[str], digest: Callable[[Path], str] = file_sha256) -> dict[str, Task]:
+    """Tasks by their own names: each asked for as a name of the package's or as a YAML file. digest: of a file.
 
     Raises:
         UserError: the package is not installed; a file is none, or no task; two have one name.
     """
     found: dict[str, Task] = {}
     for text in asked:
-        task = _find_task(text)
+        task = _find_task(text, digest)
         if task.name in found:
             raise UserError(f"retention: two tasks are named '{task.name}'; rename one of them in its file")
         found[task.name] = task
     return found
 
 
-def _find_task(text: str) -> Task:
+def _find_task(text: str, digest: Callable[[Path], str]) -> Task:
     version = installed_version()
     path = Path(text).expanduser()
     if path.suffix not in (".yaml", ".yml"):
-        return Task(text, digest_of(None, version))
+        return Task(text, digest_of(None, version, digest))
     if not path.is_file():
         raise UserError(f"retention: there is no file {text}")
     named = _definition(path).get("task"), _definition(path).get("group")
     name = next((found for found in reversed(named) if isinstance(found, str)), None)
     if name is None:
         raise UserError(f"retention: {text} is no task of lm-evaluation-harness: it names neither a task nor a group")
-    return Task(name, digest_of(path, version), path.absolute())
+    return Task(name, digest_of(path, version, digest), path.absolute())
 
 
 def installed_version() -> str:
@@ -100,10 +100,10 @@ def installed_version() -> str:
         raise UserError(f"retention is measured by lm-evaluation-harness, which is not installed; {INSTALL}") from None
 
 
-def digest_of(file: Path | None, version: str) -> str:
+def digest_of(file: Path | None, version: str, digest: Callable[[Path], str]) -> str:
     """Of all that defines a task and is here: the package by its version; of a file the content, and that of the files,
     functions and data that it names. A data set of the hub is known by its name alone."""
-    return canonical_hash({PACKAGE: version, "files": [file_sha256(path) for path in _files(file)] if file else []})
+    return canonical_hash({PACKAGE: version, "files": [digest(path) for path in _files(file)] if file else []})
 
 
 class _TaskLoader(yaml.SafeLoader):
@@ -188,6 +188,10 @@ def _located(data: Mapping[str, Any], beside: Path) -> tuple[list[Path], dict[st
     path = settings.get("dataset_path")
     if isinstance(path, str) and "/" in path:  # others are kinds of files, or of the hub
         settings["dataset_path"] = full(path)
+    if isinstance(settings.get("task"), list):  # a group, which may define tasks of its own
+        members = [_located(one, beside) if isinstance(one, dict) else ([], one) for one in settings["task"]]
+        files += [file for found, _ in members for file in found]
+        settings["task"] = [one for _, one in members]
     return [file for file in files if file.is_file()], settings
 
 
@@ -210,7 +214,11 @@ def _try(task: Task) -> bool:
         UserError: it cannot be.
     """
     with _without_bars(lambda done, total, note="": None), _reported(task):
-        for leaf in _loaded(task)["tasks"].values():
+        for name, leaf in _loaded(task)["tasks"].items():
+            if getattr(leaf, "UNSAFE_CODE", False):
+                raise UserError(f"retention: task '{name}' runs code that models write, and nobody is asked it here")
+            if getattr(leaf, "MULTIMODAL", False):
+                raise UserError(f"retention: task '{name}' shows pictures or plays sounds; name tasks of text")
             leaf.build_all_requests(limit=1, rank=0, world_size=1)
     return True
 
@@ -233,12 +241,21 @@ def _loaded(task: Task) -> dict[str, Any]:
             raise UserError(f"retention: lm-evaluation-harness has no task '{task.name}'{advice}")
         spec: Any = task.name
     else:
+        from lm_eval.tasks._index import TaskIndex
         from lm_eval.tasks._yaml_loader import load_yaml
 
-        _, spec = _located(load_yaml(task.file), task.file.parent)
-        manager = _manager("group" in spec)
+        _, settings = _located(load_yaml(task.file), task.file.parent)
+        manager = _manager(_names_others(settings))
+        entry = TaskIndex.entry_from_config(settings)
+        spec = manager._factory.build(entry, overrides=None, registry=manager.task_index)
     loaded: dict[str, Any] = manager.load([spec])
     return loaded
+
+
+def _names_others(settings: Mapping[str, Any]) -> bool:
+    """Whether a group has members that it does not define itself."""
+    members = settings["task"] if isinstance(settings.get("task"), list) else []
+    return any(isinstance(one, str) or not ("dataset_path" in one or "group" in one) for one in members)
 
 
 @contextlib.contextmanager

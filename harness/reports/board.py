@@ -237,9 +237,7 @@ def _ways(shown: Sequence[MeasureFacts]) -> str:
 
 
 def _better(facts: MeasureFacts) -> str:
-    if facts.better == "neither":
-        return "no way is better"
-    return f"{facts.better} is {'nearer to the teacher' if facts.group == 'fidelity' else 'better'}"
+    return "no way is better" if facts.better == "neither" else f"{facts.better} is better"
 
 
 def _found(run: Results, facts: MeasureFacts) -> Column[MeasureContrast]:
@@ -366,7 +364,7 @@ def _alone_table(run: Results, judges: list[str]) -> str:
 def _measures(run: Results) -> str:
     if not run.measured:
         return ""
-    lines = [f"- **{one.head}** ({_reading(one)}): {one.summary}. It misses {one.misses}." for one in run.measured]
+    lines = [f"- **{one.head}** ({_reading(one)}): {one.summary}. Misses: {one.misses}." for one in run.measured]
     return "### The measures\n\n" + "\n".join(lines)
 
 

@@ -99,11 +99,12 @@ def is_share(unit: str) -> bool:
 
 
 def measure_value(value: float, interval: Sequence[float] | None, unit: str, sign: str = "", ends: bool = True) -> str:
-    """A value with its interval, or without, with as many digits as say two figures of the interval's width."""
+    """A value with its interval, or without, with as many digits as say two figures of the interval's width; nats have
+    three decimals at least, all else has one."""
     factor, percent = (100.0, "" if sign else "%") if is_share(unit) else (1.0, "")
-    digits = 1 if is_share(unit) else 3
+    digits = 3 if unit.startswith("nats") else 1
     if interval is not None and interval[1] > interval[0]:
-        digits = max(_two_figures(factor * (interval[1] - interval[0])), 1 if is_share(unit) else 0)
+        digits = max(_two_figures(factor * (interval[1] - interval[0])), digits)
     shown = f"{factor * value:{sign}z.{digits}f}{percent}"
     if interval is None or not ends:
         return shown
@@ -153,7 +154,8 @@ def measure_words(contrast: MeasureContrast, facts: MeasureFacts) -> str:
         return "not told apart"
     if not contrast.better:
         return f"{contrast.first if contrast.difference > 0 else contrast.second} has more"
-    return f"{contrast.better} is {'nearer to the teacher' if facts.group == 'fidelity' else 'better'}"
+    near = facts.group == "fidelity" and "token" in facts.unit  # a distance, or an agreement, token by token
+    return f"{contrast.better} is {'nearer to the teacher' if near else 'better'}"
 
 
 def disagreement_words(found: Disagreement, results: Results) -> str:

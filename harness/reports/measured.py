@@ -78,10 +78,6 @@ def contrasts_of(results: Results, measure: str) -> list[MeasureContrast]:
     return [contrast for contrast in results.measure_contrasts if contrast.measure == measure]
 
 
-def measure_named(results: Results, name: str) -> MeasureFacts:
-    return next(facts for facts in results.measured if facts.name == name)
-
-
 def compared(results: Results) -> list[MeasureFacts]:
     """The measures that contrasts were made of, in their order: the first one was declared to be that."""
     found = {contrast.measure for contrast in results.measure_contrasts}

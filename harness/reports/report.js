@@ -190,6 +190,8 @@
     });
     return node;
   };
+  // A token on its own: one of blanks alone, or of nothing, is seen too.
+  const seen = (text) => (text.trim() ? piece(text) : make("span", "piece end", text.replaceAll(" ", "␣").replaceAll("\n", "↵") || "no text"));
   const colouredText = (pieces, kl) => {
     const said = make("p", "said note", "");
     said.setAttribute("role", "status");
@@ -219,8 +221,8 @@
   const scale = () => make("ul", "scale", ...[0, ...LEVELS].map((least, place) =>
     make("li", `k${place}`, place ? `≥ ${least}` : `< ${LEVELS[0]} nats`)));
   const departureRow = (one) => {
-    const row = make("tr", "", make("td", "number", nats(one.kl)), fill(make("td", "before"), `…${one.before}`));
-    for (const key of ["token", "teacher_top", "student_top"]) row.append(make("td", "", piece(one[key])));
+    const row = make("tr", "", make("td", "number", nats(one.kl)), fill(make("td", "before"), one.before ? `…${one.before}` : ""));
+    for (const key of ["token", "teacher_top", "student_top"]) row.append(make("td", "", seen(one[key])));
     row.append(fill(make("td", "note"), `${one.prompt_set} · ${one.prompt_id}, token ${one.position + 1}`));
     return row;
   };

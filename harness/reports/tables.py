@@ -252,7 +252,7 @@ def measure_contrasts(results: Results) -> list[Table]:
             table(
                 f"Differences of {facts.head}",
                 [
-                    *(c.PAIR, c.SCOPE, _drawn_difference(facts, most), c.P, c.P_HOLM),
+                    *(c.PAIR, _scope(results), _drawn_difference(facts, most), c.P, c.P_HOLM),
                     *(c.JUDGED, c.LEFT_OUT, c.measure_finding(facts).named("in words")),
                 ],
                 rows,
@@ -296,21 +296,22 @@ def retention(results: Results) -> Table:
 
 
 # Method against method, and length
+def _scope(results: Results) -> Column[ContrastFigures | MeasureContrast]:
+    """On what; a domain of several sets is told from a set of its name."""
+    sets = {prompt_set.name for prompt_set in results.prompt_sets}
+    return c.column("on", lambda row: row.scope if row.scope in sets else f"{row.scope}, sets pooled")
+
+
 def contrasts(results: Results) -> Table:
     rows = results.contrasts
-    sets = {prompt_set.name for prompt_set in results.prompt_sets}
     ends = [abs(end) for row in rows if row.interval for end in row.interval]
     # as wide as what is there needs: most differences are small, and would be dots in −200 … +200
     most = next(bound for bound in (0.25, 0.5, 1.0, 2.0) if max(ends, default=0.0) <= bound)
-
-    scope: Column[ContrastFigures] = c.column(
-        "on", lambda row: row.scope if row.scope in sets else f"{row.scope}, sets pooled"
-    )
     return table(
         "Differences of preference rates",
         [
             c.PAIR,
-            scope,
+            _scope(results),
             c.difference(most).named("difference, points"),
             c.P,
             c.P_HOLM,

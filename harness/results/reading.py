@@ -2,8 +2,8 @@
 
 Every figure follows from the verdicts, the responses and what was measured; what stands beside the figures is in the
 manifest and in the configuration. Only a little is nowhere else than in the older file, and is taken from there: what a
-judge misses in words, which measures are shown, whether a prompt set is in-domain, where prompts are from and their
-overlap with the training set.
+judge misses in words, which measures are shown, what rows took, what models still can, whether a prompt set is
+in-domain, where prompts are from and their overlap with the training set.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ from harness.results.manifest import Manifest, Stage, read_manifest
 from harness.results.schema import (
     RESULTS_SCHEMA,
     Configured,
+    CostFacts,
     EvaluationFacts,
     JudgeFacts,
     MeasureFacts,
@@ -44,6 +45,7 @@ from harness.results.schema import (
     PairFacts,
     PruningFacts,
     Results,
+    RetentionFacts,
     RunFacts,
     SetFacts,
     TrainingFacts,
@@ -170,6 +172,8 @@ def _kept(folder: Path, old: Older, made: RunRows, manifest: Manifest) -> _Kept:
         "evaluation": EvaluationFacts.model_validate({"sampling": config.eval_sampling}),
         "methods": tuple(methods),
         "measured": tuple(measured),
+        "costs": tuple(CostFacts.model_validate(row) for row in _rows(old, "costs")),
+        "retention": tuple(RetentionFacts.model_validate(row) for row in _rows(old, "retention")),
         "config": plain_config,
     }
     return _Kept(declared, sets, parts)

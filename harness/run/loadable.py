@@ -59,6 +59,7 @@ def _teacher_is_read(config: Config, sources: Sources) -> bool:
         or any(method.level == "token" or "teacher_log_probs" in method.signals for method in used)
         or any(measure.model is None for measure in read)
         or compared(config, sources.incomparable)
+        or bool(config.retention)
     )
 
 

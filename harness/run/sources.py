@@ -144,7 +144,7 @@ def find(config: Config, store: Store, download: bool) -> Sources:
             *without_template(located),
             *dict.fromkeys(note for found in (train, *(one for one, _ in evaluation)) for note in found.notes),
         ),
-        retention=find_tasks(config.retention),
+        retention=find_tasks(config.retention, store.digest),
     )
 
 

@@ -159,7 +159,7 @@ def _resampled(items: Sequence[Sequence[Floats]], seed: int) -> list[Interval]:
     if not places:
         return []
     columns = np.frombuffer(b"".join(places)).reshape(len(places), -1).T
-    sums = np.ascontiguousarray(drawn_sums(columns, seed).T)
+    sums = np.ascontiguousarray(drawn_sums(columns, seed, RESAMPLES).T)
     found = []
     with np.errstate(invalid="ignore"):  # a resample may hold none of a system's prompts; it has no ratio
         for total, count, *other in where:

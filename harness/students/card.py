@@ -191,7 +191,7 @@ def _fidelity(results: Results, name: str) -> list[str]:
 
 
 def _of_set(facts: MeasureFacts) -> Column[tuple[str, Measured]]:
-    return c.measure(facts).of(lambda row: row[1])
+    return c.measure(facts).named(plain(facts.head)).of(lambda row: row[1])
 
 
 def _own(row: Measured, shown: Sequence[MeasureFacts]) -> bool:

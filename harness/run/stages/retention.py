@@ -24,7 +24,7 @@ def retention_stage(job: RetentionJob, store: Store, work: Path, tick: Tick) -> 
     asked = [tasks.Task(name, digest, job.files.get(name)) for name, digest in job.tasks.items()]
     for task in asked:
         where = str(task.file or f"task {task.name} of lm-evaluation-harness")
-        unchanged(where, tasks.digest_of(task.file, version), task.digest)
+        unchanged(where, tasks.digest_of(task.file, version, store.digest), task.digest)
     tokenizer = tokenizer_of(job.model, folder)
     # as log-probs are read: in autocast's type on the checkpoint's weights, or in float32
     dtype = torch.float32 if job.precision == "fp32" else getattr(torch, weight_type(folder) or "float32")

@@ -278,7 +278,7 @@ def test_typicality_does_not_reward_a_student_that_is_only_more_likely() -> None
 
 # ---- on a real teacher
 
-PROMPTS = 32
+PROMPTS, LENGTH = 32, 40
 TEACHER, EMBEDDER = "smollm2-135m", "all-minilm-l6-v2"
 LIKELIHOOD = MeasureJudge(  # what typicality must not be
     "likelihood", "", "", "teacher_nll", lambda m: prefer(-float(m.candidate[0]), -float(m.reference[0]))
@@ -313,12 +313,12 @@ class Teacher:
         stops, vocabulary = chat.stop_ids(model, self.tokenizer), chat.vocabulary_size(self.tokenizer)
         made: dict[tuple[str, int], Response] = {}
         for temperature in sorted(set(wanted.values())):
-            sampling = Sampling(temperature=temperature, max_new_tokens=64)
+            sampling = Sampling(temperature=temperature, max_new_tokens=LENGTH)
             names = [name for name, own in wanted.items() if own == temperature]
             rows = [(name, index) for name in names for index in range(len(self.prompts))]
             for batch in sampler.form_batches([len(self.encoded[index]) for _, index in rows], 64):
                 here = [rows[row] for row in batch]
-                uniforms = [sampler.row_uniforms(seed, name, self.prompts[i].id, 64) for name, i in here]
+                uniforms = [sampler.row_uniforms(seed, name, self.prompts[i].id, LENGTH) for name, i in here]
                 encoded = [self.encoded[index] for _, index in here]
                 decoded = sampler.decode_batch(model, encoded, torch.stack(uniforms), sampling, stops, vocabulary)
                 for row, tokens in zip(here, decoded, strict=True):

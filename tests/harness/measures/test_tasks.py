@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from tqdm.auto import tqdm
 
 from harness.core.errors import UserError
@@ -18,7 +19,7 @@ from harness.measures import tasks
 from harness.measures.tasks import TaskScore, find_tasks, unloadable
 from harness.store import Store
 from tests.harness.making import quiet
-from tests.harness.measures.task_files import DOCUMENTS, task_file
+from tests.harness.measures.task_files import DOCUMENTS, TASK, task_file
 
 
 @pytest.fixture(autouse=True)
@@ -159,6 +160,15 @@ def test_a_task_that_cannot_be_asked_is_refused_before_any_work(
     assert line.startswith(f"retention: task {file} cannot be asked (") and said in line
 
 
+@pytest.mark.parametrize(("mark", "said"), [("UNSAFE_CODE", "runs code that models write"), ("MULTIMODAL", "pictures")])
+def test_a_task_that_is_asked_of_no_model_here_is_refused_too(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mark: str, said: str
+) -> None:
+    loaded = {"tasks": {"sums": SimpleNamespace(**{mark: True})}}
+    monkeypatch.setattr(tasks, "_loaded", lambda task: loaded)
+    assert said in refusal(store, task_file(tmp_path, description=mark))
+
+
 @pytest.mark.parametrize(
     ("variable", "why"),
     [("HF_HUB_OFFLINE", "HF_HUB_OFFLINE is set; load it once"), (None, "the hub cannot be reached; load it once")],
@@ -270,6 +280,22 @@ def test_asking_is_silent_shows_its_progress_and_leaves_random_numbers_alone(
     assert random.getstate() == before[0] and torch.equal(torch.get_rng_state(), before[1])
     list(tqdm(range(2)))
     assert "2/2" in capfd.readouterr().err
+
+
+def test_a_group_of_ones_own_is_one_row_and_its_data_are_in_its_digest(
+    model: tuple[Any, Any], store: Store, tmp_path: Path
+) -> None:
+    member = {**TASK, "task": "member"}
+    mean = {"metric": "acc", "aggregation": "mean", "weight_by_size": True}
+    file = task_file(tmp_path, "all.yaml", **dict.fromkeys(TASK), group="all", aggregate_metric_list=[mean])
+    file.write_text(file.read_text() + yaml.safe_dump({"task": [member, {**member, "task": "other"}]}))
+    assert list(unloadable(find_tasks([str(file)]), store)) == []
+    (score,), how = ask(model, file)
+    assert (score.task, score.metric, score.n) == ("all", "acc", 12)
+    assert how["documents"] == {"all::member": 6, "all::other": 6}
+    before = find_tasks([str(file)])["all"].digest
+    (tmp_path / "sums.jsonl").write_text(json.dumps(DOCUMENTS[0]) + "\n")
+    assert find_tasks([str(file)])["all"].digest != before
 
 
 def test_of_a_group_its_own_figure_is_shown_and_else_each_task_s() -> None:

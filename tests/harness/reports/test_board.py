@@ -294,7 +294,7 @@ def test_a_set_has_a_table_of_rates_one_of_fidelity_and_one_of_text_and_cost() -
         "acceptance": "81.5% [77.4, 85.6]",
         "accepted of 4": "2.46",
         "same top token": "86.3%",
-        "NLL": "1.45",
+        "NLL": "1.452",
         "pairs ranked right": "",
     }
     assert list(fidelity) == ["kd", "dadpo", "ddpo-beta0.15", "untrained"]
@@ -323,7 +323,7 @@ def test_fidelity_says_its_temperature_its_tokens_and_the_teacher_s_own_entropy(
     text = section(rendered([measured_run()]), "### near")
     assert "Fidelity to the teacher, both at temperature 0.8; forward KL, reverse KL, NLL in nats a token;" in text
     assert "A row's forward KL is a mean over 5,904 tokens of 48 prompts." in text
-    assert "The teacher's own NLL 1.21 [1.15, 1.27]." in text
+    assert "The teacher's own NLL 1.212 [1.152, 1.273]." in text
 
 
 def test_an_interval_has_two_figures_of_its_width() -> None:
@@ -339,7 +339,7 @@ def test_bounds_are_marked_and_explained() -> None:
     text = rendered([run])
     found = next(row for row in table(text, "### near", 1) if row["method"] == "dadpo")
     assert (found["forward KL"], found["acceptance"]) == ("≥ 0.410 [0.390, 0.431]", "≤ 80.7% [76.7, 84.7]")
-    assert "- **forward KL** (nats a token; lower is nearer to the teacher; here a lower bound)" in text
+    assert "- **forward KL** (nats a token; lower is better; here a lower bound)" in text
 
 
 def test_the_spread_of_runs_stands_beside_the_first_measure() -> None:

@@ -7,9 +7,19 @@ from typing import Any
 import pytest
 
 from harness.reports import cells
-from harness.results.schema import ContrastFigures, LengthFigures, Row
+from harness.results.schema import ContrastFigures, LengthFigures, MeasureContrast, MeasureFacts, MeasureRow, Row
 from harness.statistics.agreement import agreement
-from tests.harness.results_made import as_results, contrast, control, judging, make_run, refused
+from tests.harness.results_made import (
+    as_results,
+    contrast,
+    control,
+    judging,
+    make_run,
+    measure_contrast,
+    measure_facts,
+    measure_row,
+    refused,
+)
 
 Data = dict[str, Any]
 
@@ -207,3 +217,75 @@ def test_prompts_without_an_answer_are_said_before_any_figure() -> None:
     assert "p0, p1, p2, p3, p4 and 4 more" in cells.left_out_text(many, 1, "near", "row")
     plain = as_results(make_run())
     assert "left out" not in str([*cells.warnings(plain), *cells.facts(plain)])
+
+
+# ---- measures
+
+
+@pytest.mark.parametrize(
+    ("value", "interval", "unit", "said"),
+    [
+        (0.3519, (0.3214, 0.3826), "nats a token", "0.352 [0.321, 0.383]"),
+        (3.541, (3.37, 3.72), "nats a token", "3.541 [3.370, 3.720]"),
+        (0.0025, (0.0014, 0.0036), "nats a token", "0.0025 [0.0014, 0.0036]"),
+        (0.0, (0.0, 0.0), "nats a token", "0.000 [0.000, 0.000]"),
+        (0.8421, (0.8214, 0.8629), "share of tokens", "84.2% [82.1, 86.3]"),
+        (1.0, (1.0, 1.0), "share of tokens", "100.0% [100.0, 100.0]"),
+        (61.4, (57.1, 65.2), "tokens a response", "61.4 [57.1, 65.2]"),
+        (2.914, (2.852, 2.971), "tokens of 4 drafted", "2.91 [2.85, 2.97]"),
+        (1e-9, (-1e-9, 3e-9), "nats a token", "0.000000 [0.000000, 0.000000]"),
+        (0.352, None, "nats a token", "0.352"),
+    ],
+)
+def test_a_measure_has_the_digits_that_its_interval_needs(
+    value: float, interval: tuple[float, float] | None, unit: str, said: str
+) -> None:
+    assert cells.measure_value(value, interval, unit) == said
+
+
+def test_a_difference_of_shares_is_in_points_with_a_sign() -> None:
+    assert cells.measure_value(-0.0712, (-0.0934, -0.0490), "share of tokens", "+") == "-7.1 [-9.3, -4.9]"
+    assert cells.measure_value(0.0, (-0.01, 0.01), "nats a token", "+") == "+0.000 [-0.010, +0.010]"
+
+
+def facts_of(name: str = "forward_kl", **values: Any) -> MeasureFacts:
+    return MeasureFacts.model_validate(measure_facts(name, **values))
+
+
+def test_bounds_and_own_losses_are_marked_but_no_value_of_the_teacher_is_a_bound() -> None:
+    row = MeasureRow.model_validate(measure_row("forward_kl", "kd", "method", "near", 0.4, own_loss=True))
+    assert cells.measure_cell(row, facts_of(bound="lower")) == "≥ 0.400 [0.380, 0.420] †"
+    assert cells.measure_cell(row, facts_of(), ends=False) == "0.400 †"
+    teacher = row.model_copy(update={"kind": "teacher", "own_loss": False})
+    assert cells.measure_cell(teacher, facts_of(bound="lower")) == "0.400 [0.380, 0.420]"
+    assert cells.measure_cell(None, facts_of()) == ""
+    assert cells.measure_cell(row.model_copy(update={"value": None, "interval": None}), facts_of()) == ""
+
+
+@pytest.mark.parametrize(
+    ("measure", "values", "said"),
+    [
+        ("forward_kl", {}, "kd is nearer to the teacher"),
+        ("margin_accuracy", {}, "kd is better"),
+        ("repetition", {}, "kd is better"),
+        ("length", {"better": ""}, "dadpo has more"),
+        ("length", {"better": "", "difference": -3.0}, "kd has more"),
+        ("forward_kl", {"p_holm": 0.2, "better": ""}, "not told apart"),
+        (
+            "forward_kl",
+            dict.fromkeys(("difference", "interval", "p", "p_holm")) | {"better": ""},
+            "no prompt was measured for both",
+        ),
+    ],
+)
+def test_a_finding_of_a_measure_is_said_in_words(measure: str, values: Data, said: str) -> None:
+    found = MeasureContrast.model_validate(measure_contrast(measure, **values))
+    assert cells.measure_words(found, facts_of(measure)) == said
+
+
+def test_a_spread_between_runs_has_two_figures() -> None:
+    row = MeasureRow.model_validate(measure_row("top1", "kd", "method", "near", 0.8, by_run=[0.8, None, 0.9]))
+    assert cells.spread_words(row, facts_of("top1")) == "(2 runs)"
+    assert cells.spread_words(row.model_copy(update={"spread": 0.0123}), facts_of("top1")) == "1.2 (2 runs)"
+    assert cells.spread_words(row.model_copy(update={"spread": 0.000123}), facts_of()) == "0.00012 (2 runs)"
+    assert cells.spread_words(row.model_copy(update={"spread": 0.0}), facts_of()) == "0.0 (2 runs)"

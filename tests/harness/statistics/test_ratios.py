@@ -227,8 +227,9 @@ def test_two_that_are_alike_do_not_differ() -> None:
     assert (made.difference, made.interval, made.p, made.differing) == (0.0, (0.0, 0.0), 1.0, 0)
 
 
-def test_p_is_uniform_where_the_two_are_alike() -> None:
+def test_p_is_uniform_where_the_two_are_alike(monkeypatch: pytest.MonkeyPatch) -> None:
     """Harder prompts are harder for both, and each writes responses of its own length. 300 data sets of 30."""
+    monkeypatch.setattr("harness.statistics.ratios.RESAMPLES", 1000)
     rng = np.random.default_rng(5)
     found = []
     for seed in range(300):
@@ -241,9 +242,10 @@ def test_p_is_uniform_where_the_two_are_alike() -> None:
         assert abs(np.mean(np.array(found) <= level) - level) < 3.5 * np.sqrt(level * (1 - level) / 300)
 
 
-def test_intervals_of_ratios_and_of_differences_cover() -> None:
+def test_intervals_of_ratios_and_of_differences_cover(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tokens of a prompt share its level. 200 data sets of 60 prompts; two standard errors are 3 points,
     and a percentile interval of 60 skewed prompts errs a little towards too narrow."""
+    monkeypatch.setattr("harness.statistics.ratios.RESAMPLES", 1000)
     rng = np.random.default_rng(6)
     held: Floats = np.zeros(2)
     for seed in range(200):

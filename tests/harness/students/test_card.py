@@ -69,7 +69,7 @@ def test_a_licence_that_the_hub_does_not_know_is_another_one(run: Run, license: 
 
 def test_each_figure_stands_with_its_interval_judge_and_n(run: Run) -> None:
     rows = [row for row in run.data["rows"] if row["method"] in ("ddpo", "student (untrained)")]
-    lines = [line for line in card(run.results).splitlines() if line.startswith("| `")]
+    lines = [line for line in card(run.results).splitlines() if line.startswith("| `") and line.count("|") == 11]
     assert len(lines) == len(rows) == 4
     for row in rows:
         interval = row["preference_interval"]
@@ -182,6 +182,8 @@ def test_a_hostile_name_is_text(run: Run, name: str) -> None:
         **run.data,
         "methods": methods,
         "rows": rows,
+        "measures": [{**row, "method": name} for row in run.data["measures"] if row["method"] == "ddpo"],
+        "measured": [{**facts, "head": name, "unit": name, "summary": name} for facts in run.data["measured"]],
         "runs": runs,
         "pair": {"student": name, "teacher": name, "weights": {}},
     }
@@ -193,7 +195,7 @@ def test_a_hostile_name_is_text(run: Run, name: str) -> None:
     for markup in ("<script", "](javascript", "\n# big", "{{ 7", "\u202e", "\u001b", "\n---", "\n# out"):
         assert not re.search(r"(?<!\\)" + re.escape(markup), outside), markup
     tables = [line for line in text.splitlines() if line.startswith("| ")]
-    assert {len(re.findall(r"(?<!\\)\|", line)) for line in tables} == {11}
+    assert {len(re.findall(r"(?<!\\)\|", line)) for line in tables} == {11, 5}
 
 
 def front_matter_of_any(text: str) -> dict[str, Any]:
@@ -218,7 +220,7 @@ def measured(results: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_a_measured_student_s_card_has_its_fidelity_beside_the_untrained_one_s(run: Run) -> None:
-    assert "Fidelity" not in card(run.results)
+    assert "Fidelity" not in card({**run.data, "measured": [], "measures": []})
     text = card(measured(run.data))
     found = text.split("Fidelity to the teacher, both at temperature ")[1].split("\n\n")
     near = run.results.prompt_sets[0].name

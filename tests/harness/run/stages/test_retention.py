@@ -18,6 +18,7 @@ from harness.results.schema import Results, RetentionFacts
 from harness.run.jobs import RETENTION, RetentionJob
 from harness.run.retention import retention_jobs
 from harness.run.road import Road
+from harness.serving.settings import ModelServer
 from harness.store import Store
 from tests.harness.making import make, model_at
 from tests.harness.measures.task_files import task_file
@@ -26,7 +27,8 @@ from tests.harness.tiny_runs import request, road_of
 
 def job_of(store: Store, file: Path, checkpoint: Path, **changed: Any) -> RetentionJob:
     tasks = find_tasks([str(file)])
-    given: Mapping[str, Any] = {"student": "s", "scoring_precision": "fp32", "generation_batch_size": 2, **changed}
+    short = {"scoring_precision": "fp32", "generation_batch_size": 2}
+    given: Mapping[str, Any] = {"student": "s", "retention": [str(file)], **short, **changed}
     found = retention_jobs(layers.resolve([given]), tasks, {"sft": model_at(checkpoint, store)})
     return found["sft"]
 
@@ -104,6 +106,13 @@ def test_the_teacher_the_untrained_student_and_every_trained_row_are_asked(asked
         **road.trainings,
     }
     assert [job.stage for job in list(road.jobs.values())[-4:]] == ["retention"] * 4
+
+
+def test_a_teacher_behind_a_server_is_not_asked(store: Store, tmp_path: Path, checkpoints: dict[str, Path]) -> None:
+    teacher = model_at(checkpoints["llama-teacher"], store)
+    served = teacher.model_copy(update={"served": ModelServer(base_url="http://host/v1", model="m")})
+    tasks, config = find_tasks([str(task_file(tmp_path))]), layers.resolve([{"student": "s"}])
+    assert list(retention_jobs(config, tasks, {"teacher": served, "sft": teacher})) == ["sft"]
 
 
 def test_a_run_that_names_no_task_asks_nobody(tmp_path: Path, checkpoints: dict[str, Path]) -> None:
