@@ -209,7 +209,7 @@ def test_a_run_that_follows_ends_with_status_0(
     assert len(lines) == 11 and all(line.startswith("checked: ") for line in lines)
 
 
-def test_a_run_that_does_not_follow_ends_with_status_3(cli: Any, folder: Path) -> None:
+def test_a_run_that_does_not_follow_ends_with_status_3(cli: Any, runs: list[Run], folder: Path) -> None:
     rewrite(folder / "results.json", lambda results: results["rows"][0].update(wins=9))
     ended = cli("verify", folder)
     assert ended.status == 3

@@ -227,9 +227,20 @@ def test_what_a_row_was_trained_to_minimise_is_said(made: Run) -> None:
 
 def test_measures_are_exact_but_where_the_teacher_is_served(made: Run, tmp_path: Path) -> None:
     assert {one.bound for one in made.results.measured} == {"exact"}
-    served = make_folder(tmp_path, prompts=1, left_out={}).results
-    bounds = {one.name: one.bound for one in served.measured}
-    assert (bounds["forward_kl"], bounds["acceptance"], bounds["nll"]) == ("lower", "upper", "exact")
+    server = {"base_url": "http://host/v1", "model": str(tmp_path / "large")}
+    server["tokenizer"] = server["model"]
+    asked = {"measures": ["forward_kl", "acceptance", "nll"], "eval_sampling": {"temperature": 1}}
+    run = make_folder(tmp_path, prompts=2, left_out={"teacher, near": "p0"}, teacher_server=server, **asked)
+    bounds = {one.name: one.bound for one in run.results.measured}
+    assert bounds == {"forward_kl": "lower", "acceptance": "upper", "nll": "exact"}
+    views = read_tokens(run.folder).views
+    assert {(view.prompt_set, view.prompt_id) for view in views} == {("near", "p1"), ("far", "p0"), ("far", "p1")}
+
+
+def test_a_set_says_why_its_students_are_not_compared(tmp_path: Path) -> None:
+    data = make_folder(tmp_path, prompts=1, left_out={}).data
+    assert "only where a run names it" in data["prompt_sets"][0]["unmeasured"]
+    assert not {"forward_kl", "reverse_kl"} & {one["name"] for one in data["measured"]}
 
 
 def test_measures_that_were_not_asked_for_are_not_there(tmp_path: Path) -> None:
@@ -332,9 +343,6 @@ def test_a_prompt_that_one_of_the_teacher_s_responses_lacks_counts_for_none(tmp_
         rows = [json.loads(line) for line in (tmp_path / "run" / name).read_text().splitlines()]
         assert {row["prompt_id"] for row in rows if row["prompt_set"] == "near"} == {"p2", "p3"}
     assert {row["prompts"] for row in data["measures"] if row["prompt_set"] == "near"} == {2}
-    shown = read_tokens(tmp_path / "run")
-    named = (*shown.views, *shown.departures)
-    assert {row.prompt_id for row in named if row.prompt_set == "near"} == {"p2", "p3"}
     # the set is the same set, and its prompts are all there
     whole = make_folder(tmp_path, "whole", left_out={}, seed=1).data
     assert [one["digest"] for one in whole["prompt_sets"]] == [near["digest"], far["digest"]]
