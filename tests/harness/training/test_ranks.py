@@ -6,8 +6,6 @@ import dataclasses
 import json
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -27,6 +25,7 @@ from harness.logprobs.model import LogProbModel
 from harness.methods import methods
 from harness.training import loop
 from harness.training.loop import CHECKPOINT, plan_steps, shares
+from tests.conftest import Run
 from tests.harness.training.trainings import (
     KINDS,
     ONE_BY_ONE,
@@ -424,16 +423,8 @@ def jsonl(path: Path, prompts: list[str]) -> Path:
     return path
 
 
-def harness(store: Path, out: Path, *arguments: str) -> dict[str, dict[str, Any]]:
-    """A run through the real command: its trainings' manifests with their metrics, by label."""
-    done = subprocess.run(
-        [sys.executable, "-m", "harness", "run", *arguments, "--out", str(out)],
-        env={**os.environ, "DADPO_HARNESS_STORE": str(store)},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "| dadpo " in (out / "leaderboard.md").read_text()
+def trainings(store: Path) -> dict[str, dict[str, Any]]:
+    """Their manifests with their metrics, by label."""
     found = {}
     for path in store.glob("train/*/manifest.json"):
         manifest = json.loads(path.read_text())
@@ -442,53 +433,51 @@ def harness(store: Path, out: Path, *arguments: str) -> dict[str, dict[str, Any]
     return found
 
 
-def without_trainings(store: Path, copy: Path, kept: tuple[str, ...] = ()) -> Path:
-    """A copy of a store without its trainings and what only the last student made."""
+def without_trainings(store: Path, copy: Path) -> Path:
+    """A copy of a store without its trainings, but for SFT where the others begin, and what only the last student
+    made."""
     shutil.copytree(store, copy)
     manifests = {path.parent: json.loads(path.read_text()) for path in copy.glob("*/*/manifest.json")}
     trained = {path: manifest for path, manifest in manifests.items() if path.parent.name == "train"}
     assert trained
     last = next(f"train/{path.name}" for path, manifest in trained.items() if manifest["job"]["method"] == "dadpo")
     for path, manifest in manifests.items():
-        gone = path in trained and manifest["job"]["method"] not in kept
+        gone = path in trained and manifest["job"]["method"] != "sft"
         if gone or last in json.dumps(manifest["job"]):
             shutil.rmtree(path)
     return copy
 
 
 @pytest.mark.slow
-def test_the_real_command_trains_the_same_on_two_ranks(tmp_path: Path, checkpoints: dict[str, Path]) -> None:
+def test_the_real_command_trains_the_same_on_two_ranks(tmp_path: Path, checkpoints: dict[str, Path], run: Run) -> None:
+    """What SFT reads, KD reads too: the ranks leave it as it is."""
     train_prompts = jsonl(tmp_path / "train.jsonl", [f"Tell me about the number {n}, please." for n in range(17)])
     arguments = [
         *("--student", str(checkpoints["llama"]), "--teacher", str(checkpoints["llama-teacher"])),
         *("--train-prompts", str(train_prompts), "--eval", str(jsonl(tmp_path / "far.jsonl", ["Sing!", "Why?"]))),
-        *("--methods", "sft,kd,dadpo", "--controls", "none", "--seed", "0"),
+        *("--controls", "none", "--seed", "0"),
         *("--set", "train_sampling.max_new_tokens=12", "--set", "eval_sampling.max_new_tokens=6"),
         *("--set", "training.precision=fp32", "--set", "scoring_precision=fp32", "--set", "training.batch_size=8"),
         *("--set", "training.epochs=1"),
     ]
     one_by_one = ["--set", "training.micro_batch_tokens=40"]
-    alone = harness(tmp_path / "alone", tmp_path / "board", *arguments, *one_by_one)
-    ranks = harness(
-        without_trainings(tmp_path / "alone", tmp_path / "ranks"),
-        tmp_path / "board of ranks",
-        *arguments,
-        *one_by_one,
-        *("--set", "launcher=accelerate", "--set", "processes=2"),
-    )
-    # SFT stays as it is: the others begin there, and on its samples
     at_once = ["--set", "settings.kd.micro_batch_tokens=4096", "--set", "settings.dadpo.micro_batch_tokens=4096"]
-    eights = harness(
-        without_trainings(tmp_path / "alone", tmp_path / "eights", ("sft",)),
-        tmp_path / "board of eights",
-        *arguments,
-        *("--set", "settings.sft.micro_batch_tokens=40"),
-        *at_once,
-    )
+
+    def made(name: str, *more: str) -> dict[str, dict[str, Any]]:
+        out, store = tmp_path / f"board of {name}", tmp_path / name
+        run([*arguments, *more], out, store, "sft,kd,dadpo")
+        assert "| dadpo " in (out / "leaderboard.md").read_text()
+        return trainings(store)
+
+    alone = made("alone", *one_by_one)
+    for name in ("ranks", "eights"):
+        without_trainings(tmp_path / "alone", tmp_path / name)
+    ranks = made("ranks", *one_by_one, "--set", "launcher=accelerate", "--set", "processes=2")
+    eights = made("eights", "--set", "settings.sft.micro_batch_tokens=40", *at_once)
     assert alone.keys() == ranks.keys() == eights.keys() == {f"train {method}" for method in ("sft", "kd", "dadpo")}
     for label, want in alone.items():
         assert want["facts"]["ranks"] == 1
-        assert ranks[label]["facts"] == {**want["facts"], "ranks": 2}
+        assert ranks[label]["facts"] == {**want["facts"], "ranks": 1 if label == "train sft" else 2}
         assert len(want["metrics"]) == 3  # batches of 8, 8 and 1
         for other in (ranks, eights):
             assert [row["loss"] for row in other[label]["metrics"]] == pytest.approx(
