@@ -20,6 +20,7 @@ SETS: dict[str, tuple[Any, dict[str, Any]]] = {
     "judge": ("a,b", {"judge": {"name": "a,b"}}),
     "template": ("mine.yaml", {"judge": {"template": "mine.yaml"}}),
     "max_cost": (2.5, {"judge": {"max_cost": 2.5}}),
+    "measures": ("forward_kl, length", {"measures": ["forward_kl", "length"]}),
     "controls": ("none", {"controls": "none"}),
     "train_prompts": ("a", {"train_prompts": "a"}),
     "eval": ("a,in:b", {"eval": ["a", "in:b"]}),

@@ -36,8 +36,9 @@ def test_a_peak_is_of_what_was_watched_alone() -> None:
             block[place] = 1
     first, second = watched(), watch_memory()()
     assert before is not None and first is not None and second is not None
-    assert first >= before + 0.9 * SIZE
-    assert second <= first - 0.9 * SIZE
+    # half of it: a system that is short of memory takes pages back meanwhile
+    assert first >= before + 0.5 * SIZE
+    assert second <= first - 0.5 * SIZE
 
 
 @pytest.mark.usefixtures("no_gpu")
