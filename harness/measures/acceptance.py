@@ -51,5 +51,5 @@ ACCEPTED_LENGTH = Measure(
     unit=f"tokens of {DRAFTED} drafted",
     better="higher",
     group="fidelity",
-    head=f"accepted of {DRAFTED}",
+    head="accepted length",
 )

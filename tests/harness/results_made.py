@@ -253,7 +253,7 @@ MEASURES: tuple[tuple[str, str, str, str, str, str, float], ...] = (
     ("forward_kl", "forward KL", "fidelity", "nats a token", "lower", "lower", 0.4831),
     ("reverse_kl", "reverse KL", "fidelity", "nats a token", "lower", "lower", 0.5217),
     ("acceptance", "acceptance", "fidelity", "share of tokens", "higher", "upper", 0.7012),
-    ("accepted_length", "accepted of 4", "fidelity", "tokens of 4 drafted", "higher", "exact", 2.113),
+    ("accepted_length", "accepted length", "fidelity", "tokens of 4 drafted", "higher", "exact", 2.113),
     ("top1", "same top token", "fidelity", "share of tokens", "higher", "exact", 0.7424),
     ("nll", "NLL", "fidelity", "nats a token", "lower", "exact", 1.7321),
     ("margin_accuracy", "pairs ranked right", "fidelity", "share of pairs", "higher", "exact", 0.5),

@@ -76,7 +76,7 @@ def test_the_best_that_can_be_is_drawn_where_it_is_near() -> None:
     assert (best.label, bool(best.place)) == ("at best: 0", True)
     labels = {found.title: [line.label for line in found.lines] for found in panels(as_results(run), "near")}
     assert any(label.startswith("at best: 100%") for label in labels["acceptance"])
-    assert not any(label.startswith("at best") for label in labels["accepted of 4"] + labels["tokens"])
+    assert not any(label.startswith("at best") for label in labels["accepted length"] + labels["tokens"])
 
 
 def test_a_value_without_width_still_has_a_range() -> None:
