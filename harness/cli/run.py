@@ -164,9 +164,6 @@ def show_example(
         console.print(text, highlight=False, soft_wrap=not console.is_terminal)
 
 
-_GROUPS = ("fidelity", "text", None)
-
-
 def list_names(
     kind: Annotated[
         str | None,
@@ -189,10 +186,7 @@ def list_names(
         "judges": lambda: {
             name: judge.summary for name, judge in sorted(judges.items(), key=lambda item: item[1].takes_model)
         },
-        "measures": lambda: {
-            name: measure.summary
-            for name, measure in sorted(measures.items(), key=lambda item: _GROUPS.index(item[1].group))
-        },
+        "measures": lambda: {measure.name: measure.summary for measure in measures.in_order()},
         "prompts": lambda: {name: found.summary for name, found in prompt_sets.items()},
         "presets": lambda: {name: str(layer.get("summary", "")) for name, layer in presets.items()},
     }

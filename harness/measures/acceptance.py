@@ -41,6 +41,7 @@ ACCEPTANCE = Measure(
     better="higher",
     group="fidelity",
     bound="upper",
+    place=2,
 )
 ACCEPTED_LENGTH = Measure(
     name="accepted_length",
@@ -52,4 +53,5 @@ ACCEPTED_LENGTH = Measure(
     better="higher",
     group="fidelity",
     head="accepted length",
+    place=3,
 )

@@ -21,4 +21,5 @@ CUT = Measure(
     unit="share of responses",
     group="text",
     head="cut",
+    place=1,
 )

@@ -34,6 +34,7 @@ DISTINCT_1 = Measure(
     unit="share of words",
     group="text",
     head="distinct-1",
+    aside=True,
 )
 DISTINCT_2 = Measure(
     name="distinct_2",
@@ -44,4 +45,5 @@ DISTINCT_2 = Measure(
     unit="share of word pairs",
     group="text",
     head="distinct-2",
+    place=2,
 )

@@ -25,4 +25,5 @@ ENDED = Measure(
     unit="share of responses",
     group="text",
     head="ended by itself",
+    aside=True,
 )

@@ -21,4 +21,5 @@ FORWARD_KL = Measure(
     group="fidelity",
     head="forward KL",
     bound="lower",
+    place=0,
 )

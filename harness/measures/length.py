@@ -23,4 +23,5 @@ LENGTH = Measure(
     unit="tokens a response",
     group="text",
     head="tokens",
+    place=0,
 )

@@ -24,5 +24,5 @@ MARGIN_ACCURACY = Measure(
     better="higher",
     group="fidelity",
     head="pairs ranked right",
-    pairs_only=True,
+    place=6,
 )

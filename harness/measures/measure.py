@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,7 @@ Reads = Literal["responses", "teacher_tokens", "own_tokens", "pairs", "log_probs
 Group = Literal["fidelity", "text"]
 Better = Literal["lower", "higher", "neither"]
 Bound = Literal["exact", "lower", "upper"]
+GROUPS: tuple[Group, ...] = get_args(Group)  # in the order of tables
 READS: dict[Reads, str] = {  # in plain words
     "responses": "responses alone",
     "teacher_tokens": "both distributions at each token of the teacher's responses",
@@ -90,6 +91,11 @@ class PairLogProbs:
     reference: Values
 
 
+def is_share(unit: str) -> bool:
+    """Whether values of this unit lie in 0..1, and are shown in percent."""
+    return unit.startswith("share")
+
+
 @dataclass(frozen=True)
 class Measure:
     """One number of what systems say.
@@ -102,9 +108,10 @@ class Measure:
     better: which way is nearer to the teacher, or otherwise wanted; `neither` where only the teacher's own value says.
     misses: what it cannot see.
     group: the table that it stands in; None for what only proxy judges read: it is not shown.
+    place: in its table, from the left. aside: whether it is in the report alone, as another measure nearly says it.
     bound: what it is where the teacher's distribution is known by its top k and the rest (a served teacher's).
-    teacher: the teacher's own value, of the same reading. samples: of a prompt, how many it takes at least.
-    pairs_only: whether only methods that train on pairs have it.
+    teacher: the teacher's own value, of the same reading; teacher_bound: what that is there.
+    samples: of a prompt, how many it takes at least.
     model: the name of a model other than the teacher; model_types: those that its checkpoint may have.
     version: raised by hand when `values` says something else; a plug-in's is known by its sources too.
     """
@@ -118,10 +125,12 @@ class Measure:
     better: Better = "neither"
     group: Group | None = None
     head: str = ""
+    place: int = 100
+    aside: bool = False
     bound: Bound = "exact"
     teacher: Callable[[Any], Values] | None = None
+    teacher_bound: Bound = "exact"
     samples: int = 1
-    pairs_only: bool = False
     model: str | None = None
     model_types: frozenset[str] = frozenset()
     version: int = 1

@@ -26,4 +26,6 @@ NLL = Measure(
     group="fidelity",
     head="NLL",
     teacher=entropy,
+    teacher_bound="lower",
+    place=5,
 )

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from collections.abc import Sequence
+from typing import get_args
 
 from harness.core.errors import UserError
 from harness.core.registry import Registry
-from harness.measures.measure import READS, Measure
+from harness.measures.measure import GROUPS, READS, Better, Bound, Measure
 
 APART = ("encoder", "measure", "registry", "settings", "tasks")  # files that hold none
 
@@ -21,13 +23,26 @@ class MeasureRegistry(Registry[Measure]):
             raise UserError(f"measure '{name}' of a plug-in {wrong}")
         super().add(name, entry)
 
+    def in_order(self) -> list[Measure]:
+        """All of them as tables have them, fidelity first; those that proxy judges alone read last."""
+        places = {group: place for place, group in enumerate((*GROUPS, None))}
+        return sorted((one for _, one in self.items()), key=lambda one: (places[one.group], one.place, one.name))
+
 
 def fault(measure: Measure) -> str:
     """What tables, and the jobs that make what it is read from, lack of it; empty where all is there."""
     if lacking := [word for word in ("summary", "misses", "unit") if not getattr(measure, word).strip()]:
         return f"has no {lacking[0]}, which every table says beside its values"
-    if measure.reads not in READS:
-        return f"reads '{measure.reads}', which is none of {', '.join(READS)}"
+    known: dict[str, Sequence[str | None]] = {
+        "reads": tuple(READS),
+        "group": (*GROUPS, None),
+        "better": get_args(Better),
+        "bound": get_args(Bound),
+        "teacher_bound": get_args(Bound),
+    }
+    for field, words in known.items():
+        if (said := getattr(measure, field)) not in words:
+            return f"has {field} = {said!r}, which is none of {', '.join(map(repr, words))}"
     return ""
 
 

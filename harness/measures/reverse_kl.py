@@ -21,4 +21,5 @@ REVERSE_KL = Measure(
     group="fidelity",
     head="reverse KL",
     bound="lower",
+    place=1,
 )

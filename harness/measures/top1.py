@@ -22,4 +22,5 @@ TOP1 = Measure(
     better="higher",
     group="fidelity",
     head="same top token",
+    place=4,
 )

@@ -54,6 +54,7 @@ from harness.results.schema import (
 from harness.results.tokens import TOKENS_SCHEMA, Compared, TokenViews, as_compact_json, token_views
 from harness.run.evaluating import Evaluation
 from harness.run.jobs import LEFT_OUT, MEASURED, RESPONSES, VERDICTS, PruneJob, RespondJob
+from harness.run.measuring import declared_first
 from harness.run.road import Road, run_digest
 from harness.run.rows import TEACHER, Entry
 from harness.statistics.panel import SUMMARIES
@@ -90,13 +91,16 @@ def measures_of(road: Road) -> list[MeasureFacts]:
     served = road.weights["teacher"].served
     return [
         MeasureFacts(
-            **{name: getattr(one, name) for name in ("name", "digest", "summary", "misses", "unit", "better")},
+            **{name: getattr(one, name) for name in _SAID_OF_A_MEASURE},
             head=one.head or one.name,
-            group=one.group or "text",
             bound=one.bound if served else "exact",
+            teacher_bound=one.teacher_bound if served else "exact",
         )
         for one in shown.values()
     ]
+
+
+_SAID_OF_A_MEASURE = ("name", "digest", "group", "aside", "reads", "summary", "misses", "unit", "better")
 
 
 def declared_in(results: Results) -> Declared:
@@ -204,6 +208,7 @@ def collect(road: Road, store: Store, command: str) -> tuple[Results, RunRows]:
             for ref in [road.trainings[entry.name]]
         ),
         measured=tuple(measures_of(road)),
+        first_measure=declared_first(road.config),
         costs=costs_of(road, manifests),
         retention=retention_of(road, store),
         **{

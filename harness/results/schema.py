@@ -21,7 +21,7 @@ from pydantic import (
 
 from harness.core.records import Partial, Record
 from harness.generation.protocol import Sampling
-from harness.measures.measure import Better, Bound, Group
+from harness.measures.measure import Better, Bound, Group, Reads, is_share
 from harness.methods import MethodSettings, shaping
 from harness.prompts.overlap import Overlap
 from harness.run.rows import Kind
@@ -301,11 +301,24 @@ class MeasureFacts(Record):
     digest: str = Field(description="of what its values follow from")
     head: str = Field(description="a column's head")
     group: Group = Field(description="the table that it stands in")
+    aside: bool = Field(description="whether it is in the report alone, as another measure nearly says it")
+    reads: Reads = Field(description="which artifacts its values follow from")
     summary: str = Field(description="what it is")
     misses: str = Field(description="what it cannot see")
     unit: str = Field(description="of its values; one that begins with `share` is shown in percent")
     better: Better = Field(description="which way is better")
     bound: Bound = Field(description="what it is here: exact, or a bound where a server gave the teacher's top k alone")
+    teacher_bound: Bound = Field(description="the same of the teacher's own value")
+
+    @property
+    def share(self) -> bool:
+        """Whether its values lie in 0..1, and are shown in percent."""
+        return is_share(self.unit)
+
+    @property
+    def by_token(self) -> bool:
+        """Whether it reads both distributions, at the temperature of the evaluation."""
+        return self.reads in ("teacher_tokens", "own_tokens")
 
 
 class CostFacts(Record):
@@ -327,6 +340,7 @@ class RetentionFacts(Record):
     method: str = Field(description="a row of the board, or the teacher")
     kind: MeasuredKind = Field(description="which of these it is")
     task: str = Field(description="the task")
+    digest: str = Field(description="of what the task is")
     metric: str = Field(description="the task's metric, with its filter")
     value: float = Field(description="its value")
     standard_error: float | None = Field(description="as the task has it; null where it has none")
@@ -337,7 +351,12 @@ class RetentionFacts(Record):
 class SetFacts(_From, SetFigures):
     """A prompt set that candidates were judged on, where it is from, and what training saw of it."""
 
-    unmeasured: str = Field(default="", description="why nothing, or no fidelity, was measured on it; empty if it was")
+    unmeasured: str = Field(
+        default="", description="why not all that was asked for was measured; empty if it was"
+    )
+    unpooled: tuple[str, ...] = Field(
+        default=(), description="measures that several runs do not have alike, and that are not pooled"
+    )
     overlap: Overlap | None = Field(default=None, description="what it has in common with the training prompts")
 
 
@@ -384,6 +403,9 @@ class _Heading(Record):
     evaluation: EvaluationFacts = Field(description="how responses to judge were drawn")
     methods: tuple[MethodFacts, ...] = Field(description="the rows that were trained")
     measured: tuple[MeasureFacts, ...] = Field(default=(), description="the measures that are shown, in their order")
+    first_measure: str = Field(
+        default="", description="the one that was declared to be looked at before the others; empty where none was"
+    )
     costs: tuple[CostFacts, ...] = Field(
         default=(), description="what each of these took; of several runs the mean, of memory the most"
     )

@@ -30,17 +30,13 @@ def wanted(config: Config) -> list[Measure]:
     """
     if config.measures is not None:
         return [measures.get(name) for name in config.measures]
-    known = [measure for _, measure in measures.items() if measure.group and measure.samples <= config.samples]
-    return sorted(known, key=lambda measure: (measure.group != "fidelity", _PLACE.get(measure.name, len(_PLACE))))
+    return [measure for measure in measures.in_order() if measure.group and measure.samples <= config.samples]
 
 
-# the order of a board's columns: what decides first
-_PLACE = {
-    name: place
-    for place, name in enumerate(
-        ("forward_kl", "reverse_kl", "acceptance", "accepted_length", "top1", "nll", "margin_accuracy", "length")
-    )
-}
+def declared_first(config: Config) -> str:
+    """The measure that is to be looked at before the others, said before the run: the first that it names, else
+    `forward_kl`. Empty where nothing is to be measured."""
+    return next((measure.name for measure in wanted(config)), "")
 
 
 def shown(config: Config, found: PromptSet, incomparable: str) -> Shown:
