@@ -29,7 +29,7 @@ def load_responses(ref: str, store: Store) -> list[Response]:
 
 
 def load_drawn(folder: Path) -> list[Response]:
-    """All that was drawn, the further responses that only measures of diversity read last."""
+    """All that was drawn, the further responses that only text measures read last."""
     files = [folder / name for name in (RESPONSES, FURTHER) if (folder / name).is_file()]
     return [row for file in files for row in read_records(file, Response)]
 

@@ -9,9 +9,10 @@ import pytest
 
 from harness.config import Config, resolve
 from harness.core.errors import UserError
+from harness.judging.proxies import JUDGES
 from harness.measures import measures
 from harness.prompts import PromptSet
-from harness.run.measuring import SEVERAL_TURNS, compared, shown, unmeasurable, wanted
+from harness.run.measuring import SEVERAL_TURNS, declared_first, read_in_evaluation, shown, unmeasurable, wanted
 from tests.harness.run.roads import prompt_set
 
 FOUND = prompt_set("near", "Say four.")
@@ -60,7 +61,19 @@ def test_without_a_common_tokenizer_texts_are_measured_and_the_board_says_why() 
     found = shown(config(), FOUND, WHY)
     assert found.unmeasured == WHY and {measure.reads for measure in found.measures} == {"responses", "pairs"}
     assert shown(config(measures=["length"]), FOUND, WHY).unmeasured == ""
-    assert compared(config(), "") and not compared(config(), WHY) and not compared(config(measures=["length"]), "")
+
+
+def test_what_is_read_in_evaluation_is_for_measures_and_judges() -> None:
+    every = {"responses", "teacher_tokens", "own_tokens", "pairs"}
+    assert read_in_evaluation(config(), [], "") == every
+    assert read_in_evaluation(config(), [], WHY) == {"responses", "pairs"}
+    assert read_in_evaluation(config(measures=["length"]), JUDGES, WHY) == {"responses", "log_probs", "embedding"}
+
+
+def test_the_first_measure_is_said_before_the_run() -> None:
+    assert declared_first(config()) == "forward_kl"
+    assert declared_first(config(measures=["length", "forward_kl"])) == "length"
+    assert declared_first(config(measures=[])) == ""
 
 
 def test_of_answers_to_several_turns_the_texts_are_measured() -> None:
