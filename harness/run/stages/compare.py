@@ -18,7 +18,7 @@ from harness.logprobs.comparing import SCORE, Columns, LiveTeacher, StoredStates
 from harness.logprobs.model import LogProbModel, why_padded
 from harness.logprobs.scoring import hidden_states, response_starts, sequence_log_probs
 from harness.logprobs.targets import StoredTopK
-from harness.models import chat, loading, tokenizers
+from harness.models import chat, loading
 from harness.models.locate import model_folder
 from harness.models.reference import Model
 from harness.run.jobs import DEPARTURES, PIECES, STATES, TOKENS, TOP_K, CompareJob, StatesJob
@@ -28,6 +28,7 @@ from harness.run.stages.inputs import (
     require_made_of,
     responses_by_key,
     tokenizer_of,
+    why_two,
 )
 from harness.run.stages.score import reader, require_finite, write_scores
 from harness.store import Store
@@ -124,7 +125,7 @@ def _require_one_tokenizer(job: CompareJob, tokenizer: Any, data: ReadExamples, 
         teacher = Model.model_validate(store.read(job.distributions).manifest["job"]["model"])
     assert teacher is not None
     theirs = tokenizer_of(teacher, model_folder(teacher, store))
-    if difference := tokenizers.why_two(tokenizer, theirs, load_prompts(job.prompts, store)):
+    if difference := why_two(tokenizer, theirs, tuple(load_prompts(job.prompts, store))):
         raise UserError(
             f"{tokenizer.name_or_path} and {theirs.name_or_path} cannot be compared token by token, as their "
             f"tokenizers differ: {difference}"

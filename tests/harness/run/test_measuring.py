@@ -65,9 +65,11 @@ def test_without_a_common_tokenizer_texts_are_measured_and_the_board_says_why() 
 
 def test_what_is_read_in_evaluation_is_for_measures_and_judges() -> None:
     every = {"responses", "teacher_tokens", "own_tokens", "pairs"}
-    assert read_in_evaluation(config(), [], "") == every
-    assert read_in_evaluation(config(), [], WHY) == {"responses", "pairs"}
-    assert read_in_evaluation(config(measures=["length"]), JUDGES, WHY) == {"responses", "log_probs", "embedding"}
+    assert read_in_evaluation(config(), FOUND, [], "") == every
+    assert read_in_evaluation(config(), FOUND, [], WHY) == {"responses", "pairs"}
+    assert read_in_evaluation(config(), turned(), [], "") == {"responses"}
+    by_judges = {"log_probs", "embedding"}
+    assert read_in_evaluation(config(measures=["length"]), FOUND, JUDGES, WHY) == {"responses", *by_judges}
 
 
 def test_the_first_measure_is_said_before_the_run() -> None:
@@ -94,6 +96,10 @@ def test_what_cannot_be_measured_is_refused_where_it_is_named() -> None:
         "measures: 'self_bleu' compares 2 responses to a prompt, and samples = 1; set samples=2, or leave it out"
     ]
     assert said(measures=["self_bleu"], samples=2) == []
+    alone = said(methods=["sft", "kd"], measures=["margin_accuracy"])
+    assert alone == [
+        "measures: 'margin_accuracy' is of methods that train on pairs, and none is compared; leave it out"
+    ]
     assert said(measures=["embedding"]) == [
         "measures: 'embedding' is no measure of its own, a judge reads it; leave it out"
     ]
