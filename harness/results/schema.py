@@ -351,9 +351,7 @@ class RetentionFacts(Record):
 class SetFacts(_From, SetFigures):
     """A prompt set that candidates were judged on, where it is from, and what training saw of it."""
 
-    unmeasured: str = Field(
-        default="", description="why not all that was asked for was measured; empty if it was"
-    )
+    unmeasured: str = Field(default="", description="why not all that was asked for was measured; empty if it was")
     unpooled: tuple[str, ...] = Field(
         default=(), description="measures that several runs do not have alike, and that are not pooled"
     )

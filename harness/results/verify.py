@@ -332,7 +332,7 @@ def _retention(results: Results, stages: Sequence[Stage], store: Store) -> Itera
             continue
         for row in (row for row, weights in whose.items() if weights == job.model.weights):
             was = [one for one in results.retention if one.method == row]
-            if was != said(row, kinds.get(row, "method"), artifact.path):
+            if was != said(row, kinds.get(row, "method"), artifact):
                 yield f"{RESULTS}: what {row} still can is not what its artifact {stage.ref} says"
 
 

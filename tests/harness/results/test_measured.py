@@ -21,7 +21,17 @@ Values = Mapping[str, Sequence[float]]  # by system, each prompt's value
 def facts(name: str, better: str = "lower", unit: str = "nats a token") -> MeasureFacts:
     words = {"digest": f"digest of {name}", "head": name, "summary": "", "misses": ""}
     return MeasureFacts.model_validate(
-        {"name": name, "group": "fidelity", "unit": unit, "better": better, "bound": "exact", **words}
+        {
+            "name": name,
+            "group": "fidelity",
+            "aside": False,
+            "reads": "teacher_tokens",
+            "unit": unit,
+            "better": better,
+            "bound": "exact",
+            "teacher_bound": "exact",
+            **words,
+        }
     )
 
 

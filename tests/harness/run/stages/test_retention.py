@@ -33,6 +33,10 @@ def job_of(store: Store, file: Path, checkpoint: Path, **changed: Any) -> Retent
     return found["sft"]
 
 
+def jobs_of(road: Road) -> list[RetentionJob]:
+    return [job for job in road.jobs.values() if isinstance(job, RetentionJob)]
+
+
 def rows(store: Store, ref: str) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = json.loads((store.read(ref).path / RETENTION).read_text())
     return found
@@ -134,14 +138,16 @@ def test_results_say_what_each_row_reached(asked: tuple[Road, Store]) -> None:
         ("sft", "method", 0.5),
         ("ddpo", "method", 0.75),
     ]
+    assert {one.digest for one in found} == {job.tasks["sums"] for job in jobs_of(road)}
 
 
 def test_of_several_runs_it_is_the_mean_over_the_same_documents() -> None:
-    def run(method: str, value: float, error: float | None, n: int = 4) -> Results:
+    def run(method: str, value: float, error: float | None, n: int = 4, digest: str = "d") -> Results:
         one = RetentionFacts(
             method=method,
             kind="method",
             task="sums",
+            digest=digest,
             metric="acc",
             value=value,
             standard_error=error,
@@ -151,10 +157,11 @@ def test_of_several_runs_it_is_the_mean_over_the_same_documents() -> None:
         return Results.model_construct(retention=(one,))
 
     runs = [run("a", 0.25, 0.125), run("b", 0.75, 0.25), run("b", 0.5, 0.5, n=8), run("teacher", 1.0, None)]
-    runs.append(Results.model_construct(retention=()))
-    found = mean_retention(runs, [{"a": "b"}, {"b": "b"}, {"b": "b"}, {}, {}])
+    runs += [run("b", 0.0, 0.5, digest="another task"), Results.model_construct(retention=())]
+    found = mean_retention(runs, [{"a": "b"}, {"b": "b"}, {"b": "b"}, {}, {"b": "b"}, {}])
     assert [(one.method, one.n, one.value, one.standard_error) for one in found] == [
         ("b", 4, 0.5, 0.1875),
         ("b", 8, 0.5, 0.5),
         ("teacher", 4, 1.0, None),
+        ("b", 4, 0.0, 0.5),
     ]
