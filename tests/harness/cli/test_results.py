@@ -229,13 +229,12 @@ def test_a_folder_without_a_manifest_ends_with_status_2(cli: Any, folder: Path) 
 
 
 def test_none_of_these_commands_imports_torch(runs: list[Run], annotations: Path, cwd: Path) -> None:
-    run, store = str(runs[0].folder), str(runs[0].store.root)
+    run = str(runs[0].folder)
     commands = [
         ["leaderboard", run, str(runs[1].folder), "--out", "board.html"],
         ["report", run],
         ["import", "alpaca-eval", str(annotations), "--out", "verdicts.jsonl"],
         ["stats", "verdicts.jsonl"],
-        ["verify", run, "--store", store],
     ]
     code = (
         "import sys\n"
