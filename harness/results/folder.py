@@ -90,17 +90,22 @@ def measures_of(road: Road) -> list[MeasureFacts]:
     """The measures that are shown on any set, and what they are of this teacher."""
     shown = {measure.name: measure for evaluation in road.evaluations for measure in evaluation.shown.measures}
     served = road.weights["teacher"].served is not None
-    return [measure_facts(one, served) for one in shown.values()]
+    return [
+        MeasureFacts(
+            **{name: getattr(one, name) for name in _SAID_OF_A_MEASURE},
+            **bounds(one, served),
+            head=one.head or one.name,
+        )
+        for one in shown.values()
+    ]
 
 
-def measure_facts(measure: Measure, served: bool) -> MeasureFacts:
-    """What a board says of a measure. served: whether the teacher is behind a server."""
-    return MeasureFacts(
-        **{name: getattr(measure, name) for name in _SAID_OF_A_MEASURE},
-        head=measure.head or measure.name,
-        bound=measure.bound if served else "exact",
-        teacher_bound=measure.teacher_bound if served else "exact",
-    )
+def bounds(measure: Measure, served: bool) -> dict[str, Any]:
+    """What its values, and the teacher's own, are. served: whether the teacher is behind a server."""
+    return {
+        "bound": measure.bound if served else "exact",
+        "teacher_bound": measure.teacher_bound if served else "exact",
+    }
 
 
 _SAID_OF_A_MEASURE = ("name", "digest", "group", "aside", "reads", "summary", "misses", "unit", "better")

@@ -43,9 +43,9 @@ from harness.results.folder import (
     RUN_PROMPTS,
     RUN_RESPONSES,
     RUN_TOKENS,
+    bounds,
     declared_in,
     lengths_in,
-    measure_facts,
     read_made,
     read_tokens,
 )
@@ -64,7 +64,7 @@ _NAMES = ("name", "measure", "prompt_set", "scope", "method", "first", "second",
 _FROM_RESPONSES = ("mean_tokens", "cut_share", "prompts", "teacher")
 _FROM_MEASURED = ("measures", "measure_contrasts", "disagreements")
 # of a measure, what figures are read by; its words may be put otherwise in another version
-_OF_A_MEASURE = ("group", "reads", "unit", "better", "bound", "teacher_bound")
+_OF_A_MEASURE = ("group", "reads", "unit", "better")
 _RETENTION = "retention/"
 _SAME = 1e-9  # relative: figures are made again by the same sums
 
@@ -258,14 +258,15 @@ def _declared(results: Results, manifest: Manifest) -> Iterator[str]:
 
 
 def _known(results: Results) -> Iterator[str]:
-    """Measures of a name and digest, and methods of a name, that are known here are what is said of them."""
+    """Measures of a name and digest, and methods of a name, that are known here are what is said of them; of a teacher
+    that is not behind a server no measure is a bound."""
     served = results.config.get("teacher_server") is not None
     for one in results.measured:
-        if one.name not in measures or measures.get(one.name).digest != one.digest:
-            continue
-        known = measure_facts(measures.get(one.name), served)
-        for name in _OF_A_MEASURE:
-            if (was := getattr(one, name)) != (now := getattr(known, name)):
+        wanted = {} if served else {"bound": "exact", "teacher_bound": "exact"}
+        if one.name in measures and (known := measures.get(one.name)).digest == one.digest:
+            wanted = {name: getattr(known, name) for name in _OF_A_MEASURE} | bounds(known, served)
+        for name, now in wanted.items():
+            if (was := getattr(one, name)) != now:
                 yield f"{RESULTS}: {name} of the measure {one.name} is {was}; it is {now}"
     for row in results.methods:
         if row.method in methods and set(row.minimises) != set(methods.get(row.method).minimises):

@@ -37,7 +37,7 @@ class Ratio(Record):
 
     value: float | None = Field(description="sum of the measure's values / count")
     interval: Interval | None = Field(
-        description="its 95% interval; of what is no share without a width where all prompts are alike, null of one alone"
+        description="its 95% interval; but of a share without a width where prompts are alike, and null of one alone"
     )
     count: int = Field(description="tokens or responses that it is the mean of")
     prompts: int = Field(description="different prompts in it")

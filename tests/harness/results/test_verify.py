@@ -208,11 +208,13 @@ def test_a_run_whose_tokens_were_compared_has_them_to_show(folder: Path, empty: 
 
 def test_a_measure_of_another_digest_is_held_against_none_of_its_name(folder: Path, empty: Store) -> None:
     def another(results: Data) -> None:
-        results["measured"][0].update(digest="another", unit="bits", better="neither")
+        results["measured"][0].update(digest="another", unit="bits", better="neither", bound="lower")
 
     rewrite(folder / "results.json", another)
     found = verify(folder, empty, board_markdown, quiet)
-    assert not any("of the measure forward_kl is" in line for line in found.wrong)
+    assert [line for line in found.wrong if "of the measure forward_kl is" in line] == [
+        "results.json: bound of the measure forward_kl is lower; it is exact"
+    ]
 
 
 def test_bounds_are_those_of_a_teacher_behind_a_server(tmp_path: Path, empty: Store) -> None:
