@@ -244,6 +244,8 @@ def _declared(results: Results, manifest: Manifest) -> Iterator[str]:
         "eval_sampling": (plain(results.evaluation.sampling), config.eval_sampling),
         "settings": (settings, {name: shaping(config.settings[name]) for name in settings if name in config.settings}),
     }
+    if isinstance(named := results.config.get("measures"), list) and named:
+        said["first_measure"] = results.first_measure, named[0]
     for key, (value, wanted) in said.items():
         for path, was, now in differences(value, wanted, key):
             yield f"{RESULTS}: {path} is {_short(was)}; its configuration has {_short(now)}"

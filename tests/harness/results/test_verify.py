@@ -217,12 +217,12 @@ def test_a_measure_of_another_digest_is_held_against_none_of_its_name(folder: Pa
     ]
 
 
-def test_bounds_are_those_of_a_teacher_behind_a_server(tmp_path: Path, empty: Store) -> None:
-    run = make_folder(tmp_path, left_out=LEFT_OUT, prompts=3)
-    assert {one.name: one.bound for one in run.results.measured}["forward_kl"] == "lower"
-    rewrite(run.folder / "results.json", lambda results: results["measured"][0].update(bound="exact"))
-    found = verify(run.folder, empty, board_markdown, quiet)
+def test_bounds_are_those_of_a_teacher_behind_a_server(folder: Path, empty: Store) -> None:
+    server = {"base_url": "http://host/v1", "model": "m"}
+    rewrite(folder / "results.json", lambda results: results["config"].update(teacher_server=server))
+    found = verify(folder, empty, board_markdown, quiet)
     assert_said(found, "bound of the measure forward_kl is exact; it is lower")
+    assert not any("bound of the measure nll" in line for line in found.wrong if "teacher_bound" not in line)
 
 
 def test_rows_of_a_set_that_is_none_stop_nothing(made: Run, folder: Path) -> None:
@@ -612,10 +612,11 @@ def test_differences_are_named_by_where_they_are(was: Any, now: Any, found: list
         (("evaluation", "sampling", "temperature"), 0.1, "eval_sampling.temperature is 0.1"),
         (("methods", 0, "settings", "learning_rate"), 9.0, "learning_rate is 9"),
         (("training", "mean_tokens"), 1.5, "the lengths of the training responses"),
+        (("config", "measures"), ["nll"], "first_measure is forward_kl; its configuration has nll"),
     ],
 )
 def test_what_stands_beside_the_figures_is_held_against_the_configuration(
-    folder: Path, empty: Store, where: tuple[Any, ...], value: float, said: str
+    folder: Path, empty: Store, where: tuple[Any, ...], value: Any, said: str
 ) -> None:
     results = json.loads((folder / "results.json").read_text())
     place = results
