@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import stdev
 from typing import Any
+
+import numpy as np
 
 from harness.core.records import IDENTICAL, RunMeasured, RunResponse, Verdict
 from harness.results.measured import disagreements, measure_contrasts, measure_rows, sums_by_set
@@ -87,16 +89,23 @@ class RunRows:
 CandidateKey = tuple[str, str, str, str]  # run, prompt set, candidate, judge
 
 
-def figures(declared: Declared, runs: Mapping[str, RunRows], rank_incomplete: bool = False) -> Figures:
+def figures(
+    declared: Declared,
+    runs: Mapping[str, RunRows],
+    rank_incomplete: bool = False,
+    seeds: Mapping[str, int] | None = None,
+) -> Figures:
     """All that follows, from one run or several of the same kind.
 
-    rank_incomplete: rank a set where more than MAX_MISSING of a row's prompts are missing.
+    rank_incomplete: rank a set where more than MAX_MISSING of a row's prompts are missing. seeds: of each of several
+    runs; where rows are set against each other, runs of one seed are one, which has the rows of all of them.
     """
+    marks = [seeds[run] if seeds else place for place, run in enumerate(runs)]
     groups = _groups(declared, runs)
     by_run = {run: [v for key in groups if key[0] == run for v in groups[key]] for run in runs}
     verdicts = from_runs(by_run, one_of_a_name=True)  # runs are pooled by their judges' digests
     found = outcomes(verdicts)
-    deciding = found.where(judge=declared.judge)
+    deciding = _by_seed(found.where(judge=declared.judge), dict(zip(runs, marks, strict=True)))
     known = comparisons(verdicts, found)
     answered = _responses(runs)
     rows = [
@@ -149,7 +158,8 @@ def figures(declared: Declared, runs: Mapping[str, RunRows], rank_incomplete: bo
     )
     systems: dict[str, MeasuredKind] = {TEACHER: "teacher", **declared.candidates}
     by_set = sums_by_set(declared.measures, list(systems), declared.sets, [made.measured for made in runs.values()])
-    compared = measure_contrasts(declared.measures, declared.contrasts, domains, by_set)
+    joined = {name: sums.joined(marks) for name, sums in by_set.items()}
+    compared = measure_contrasts(declared.measures, declared.contrasts, domains, joined)
     return Figures(
         prompt_sets=tuple(sets),
         rows=tuple(rows),
@@ -168,6 +178,13 @@ def figures(declared: Declared, runs: Mapping[str, RunRows], rank_incomplete: bo
         measure_contrasts=tuple(compared),
         disagreements=tuple(disagreements(tested, compared)),
     )
+
+
+def _by_seed(found: Outcomes, seeds: Mapping[str, int]) -> Outcomes:
+    """The same with runs of one seed as one. seeds: of each run."""
+    names = tuple(map(str, dict.fromkeys(seeds.values())))
+    codes = np.array([names.index(str(seeds[run])) for run in found.names.run], dtype=np.int64)
+    return replace(found, names=replace(found.names, run=names), run=codes[found.run])
 
 
 def _orders(

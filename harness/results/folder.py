@@ -31,6 +31,7 @@ from harness.core.records import (
     write_jsonl,
 )
 from harness.judging import Judge
+from harness.measures import Measure
 from harness.methods import methods
 from harness.prompts import PromptSet
 from harness.prompts.overlap import overlap
@@ -88,16 +89,23 @@ def declared(road: Road) -> Declared:
 def measures_of(road: Road) -> list[MeasureFacts]:
     """The measures that are shown on any set, and what they are of this teacher."""
     shown = {measure.name: measure for evaluation in road.evaluations for measure in evaluation.shown.measures}
-    served = road.weights["teacher"].served
+    served = road.weights["teacher"].served is not None
     return [
         MeasureFacts(
             **{name: getattr(one, name) for name in _SAID_OF_A_MEASURE},
+            **bounds(one, served),
             head=one.head or one.name,
-            bound=one.bound if served else "exact",
-            teacher_bound=one.teacher_bound if served else "exact",
         )
         for one in shown.values()
     ]
+
+
+def bounds(measure: Measure, served: bool) -> dict[str, Any]:
+    """What its values, and the teacher's own, are. served: whether the teacher is behind a server."""
+    return {
+        "bound": measure.bound if served else "exact",
+        "teacher_bound": measure.teacher_bound if served else "exact",
+    }
 
 
 _SAID_OF_A_MEASURE = ("name", "digest", "group", "aside", "reads", "summary", "misses", "unit", "better")

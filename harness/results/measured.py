@@ -68,7 +68,7 @@ def measure_rows(
 
 def shares(measures: Iterable[MeasureFacts]) -> set[str]:
     """Those whose values lie in 0..1."""
-    return {measure.name for measure in measures if measure.unit.startswith("share")}
+    return {measure.name for measure in measures if measure.share}
 
 
 def measure_contrasts(
@@ -77,16 +77,22 @@ def measure_contrasts(
     domains: Mapping[str, Sequence[str]],
     by_set: Mapping[str, Sums],
 ) -> list[MeasureContrast]:
-    """Each declared pair in each measure: on every set, and pooled over each domain of several, a family of its own."""
-    pools = {}
-    for name, sets in domains.items():
-        parts = [by_set[one] for one in sets if one in by_set]
-        if len(parts) > 1:
-            pools[name] = Sums.pooled(parts)
+    """Each declared pair in each measure: on every set; and, a family of its own, over each domain of several sets that
+    have the measure. Of a single one the pool would be that set again, in a smaller family."""
+    names = [measure.name for measure in measures]
+    tested = ratio_contrasts(by_set, pairs, shares(measures))
+    together: dict[tuple[tuple[str, tuple[str, ...]], ...], list[str]] = {}
+    for name in names:
+        parts = {
+            domain: tuple(one for one in sets if one in by_set and by_set[one].has_any(name))
+            for domain, sets in domains.items()
+        }
+        together.setdefault(tuple((domain, sets) for domain, sets in parts.items() if len(sets) > 1), []).append(name)
+    for pools, alike in together.items():
+        scopes = {domain: Sums.pooled([by_set[one].only(alike) for one in sets]) for domain, sets in pools}
+        tested += ratio_contrasts(scopes, pairs, shares(measures))
     better = {measure.name: measure.better for measure in measures}
-    tested = [made for scopes in (by_set, pools) for made in ratio_contrasts(scopes, pairs, shares(measures))]
-    place = {name: place for place, name in enumerate(better)}
-    return [_figures(made, better[made.measure]) for made in sorted(tested, key=lambda made: place[made.measure])]
+    return [_figures(made, better[made.measure]) for made in sorted(tested, key=lambda made: names.index(made.measure))]
 
 
 def _figures(made: RatioContrast, better: Better) -> MeasureContrast:

@@ -74,7 +74,7 @@ def pooled(runs: Sequence[Results], made: Sequence[RunRows], rank_incomplete: bo
         methods |= {known[one.name]: one.model_copy(update={"name": known[one.name]}) for one in run.methods}
         contrasts |= dict.fromkeys((known[first], known[second]) for first, second in declared.contrasts)
     first = declared_in(runs[0])
-    measured, unmeasured = _measures(runs)
+    measured, unpooled = _measures(runs)
     together = Declared(
         first.sets,
         _in_order(kinds),
@@ -85,7 +85,7 @@ def pooled(runs: Sequence[Results], made: Sequence[RunRows], rank_incomplete: bo
         {name: one.minimises for name, one in methods.items()},
     )
     rows = _renamed(runs, names, made)
-    found = figures(together, rows, rank_incomplete)
+    found = figures(together, rows, rank_incomplete, {run.name: run.runs[0].seed for run in runs})
     said = {entry.name: entry for entry in runs[0].prompt_sets}
     return runs[0].model_copy(
         update={
@@ -93,6 +93,7 @@ def pooled(runs: Sequence[Results], made: Sequence[RunRows], rank_incomplete: bo
             "runs": tuple(one for run in runs for one in run.runs),
             "methods": tuple(methods.values()),
             "measured": tuple(measured),
+            "first_measure": runs[0].first_measure if len({run.first_measure for run in runs}) == 1 else "",
             "costs": mean_costs(runs, names),
             "retention": mean_retention(runs, names),
             **dict(found),
@@ -101,7 +102,7 @@ def pooled(runs: Sequence[Results], made: Sequence[RunRows], rank_incomplete: bo
                     update={
                         **dict(entry),
                         **_said_of(left_out[entry.name]),
-                        **_unmeasured([_set_of(run, entry.name) for run in runs], unmeasured),
+                        **_unmeasured([_set_of(run, entry.name) for run in runs], unpooled),
                     }
                 )
                 for entry in found.prompt_sets
@@ -123,8 +124,8 @@ def _said_of(left_out: dict[str, str]) -> dict[str, Any]:
     return {"left_out": left_out} if left_out else {}
 
 
-def _measures(runs: Sequence[Results]) -> tuple[list[MeasureFacts], str]:
-    """The measures that are the same in all runs; and, in words, those that are not, which nothing is pooled of."""
+def _measures(runs: Sequence[Results]) -> tuple[list[MeasureFacts], list[str]]:
+    """The measures that are the same in all runs; and the names of those that are not, which nothing is pooled of."""
     known = [{one.name: one for one in run.measured} for run in runs]
     every = list(dict.fromkeys(name for found in known for name in found))
     same = []
@@ -132,26 +133,29 @@ def _measures(runs: Sequence[Results]) -> tuple[list[MeasureFacts], str]:
         read = [_read(found[name], run) for found, run in zip(known, runs, strict=True) if name in found]
         if len(read) == len(runs) and all(one == read[0] for one in read):
             same.append(name)
-    others = ", ".join(name for name in every if name not in same)
-    return [known[0][name] for name in same], f"not the same in all runs: {others}" if others else ""
+    return [known[0][name] for name in same], [name for name in every if name not in same]
 
 
 def _read(measure: MeasureFacts, run: Results) -> list[Any]:
-    """What a measure's values follow from, beside the responses: what several say of a prompt depends on how many they
-    are, and what models say of them on how it is read."""
+    """What a measure's values follow from, beside the responses: what all samples say of a prompt depends on how many
+    they are, and what models say of one on how it is read."""
     config = run.configured
-    how = [config.samples] if measure.group == "text" else [config.max_prompt_tokens, config.scoring_precision]
-    return [measure.digest, measure.bound, *how]
+    of_all_samples = measure.reads == "responses"
+    how = [config.samples] if of_all_samples else [config.max_prompt_tokens, config.scoring_precision]
+    return [measure.digest, measure.bound, measure.teacher_bound, *how]
 
 
 def _set_of(run: Results, name: str) -> SetFacts:
     return next(entry for entry in run.prompt_sets if entry.name == name)
 
 
-def _unmeasured(of_runs: Sequence[SetFacts], of_pool: str) -> dict[str, str]:
-    """Why a set lacks measures, by any of the runs, and by their being together."""
-    reasons = dict.fromkeys(reason for reason in (*(entry.unmeasured for entry in of_runs), of_pool) if reason)
-    return {"unmeasured": "; ".join(reasons)} if reasons else {}
+def _unmeasured(of_runs: Sequence[SetFacts], unpooled: Sequence[str]) -> dict[str, Any]:
+    """Why a set lacks measures, by any of the runs; and those that it lacks by their being together."""
+    reasons = dict.fromkeys(entry.unmeasured for entry in of_runs if entry.unmeasured)
+    return {
+        **({"unmeasured": "; ".join(reasons)} if reasons else {}),
+        **({"unpooled": tuple(unpooled)} if unpooled else {}),
+    }
 
 
 def _in_order(kinds: Mapping[str, Kind]) -> dict[str, Kind]:
@@ -196,7 +200,8 @@ def _trainings(run: Results) -> dict[str, str]:
 def _renamed(
     runs: Sequence[Results], names: Sequence[Mapping[str, str]], made: Sequence[RunRows]
 ) -> dict[str, RunRows]:
-    """Each run's rows under their common names; what two runs share (one seed, one training) counts once."""
+    """Each run's rows under their common names; what two runs share (one seed, one training) is in the first of them
+    alone, and counts once."""
     seen: set[tuple[str, int, str | None]] = set()
     found = {}
     for run, known, rows in zip(runs, names, made, strict=True):

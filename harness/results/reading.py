@@ -2,8 +2,8 @@
 
 Every figure follows from the verdicts, the responses and what was measured; what stands beside the figures is in the
 manifest and in the configuration. Only a little is nowhere else than in the older file, and is taken from there: what a
-judge misses in words, which measures are shown, what rows took, what models still can, whether a prompt set is
-in-domain, where prompts are from and their overlap with the training set.
+judge misses in words, which measures are shown and which was declared first, what rows took, what models still can,
+whether a prompt set is in-domain, where prompts are from and their overlap with the training set.
 """
 
 from __future__ import annotations
@@ -172,6 +172,7 @@ def _kept(folder: Path, old: Older, made: RunRows, manifest: Manifest) -> _Kept:
         "evaluation": EvaluationFacts.model_validate({"sampling": config.eval_sampling}),
         "methods": tuple(methods),
         "measured": tuple(measured),
+        "first_measure": old.get("first_measure") or "",
         "costs": tuple(CostFacts.model_validate(row) for row in _rows(old, "costs")),
         "retention": tuple(RetentionFacts.model_validate(row) for row in _rows(old, "retention")),
         "config": plain_config,

@@ -137,7 +137,8 @@ class MeasureRow(Ratio, _Measuring):
 
 
 class MeasureContrast(RatioDifference, Scope):
-    """A contrast that was declared before the run, in one measure. A measure's contrasts are a family of Holm's."""
+    """A contrast that was declared before the run, in one measure. A measure's contrasts are two families of Holm's: on
+    single sets, and over domains of several."""
 
     measure: str = Field(description="the measure")
     distinguishable: bool = Field(description="whether p_holm is at most 0.05")

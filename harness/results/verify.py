@@ -30,6 +30,7 @@ from harness.core.records import (
     read_records,
 )
 from harness.core.section import parse_yaml
+from harness.measures import measures
 from harness.methods import shaping
 from harness.results.costs import Made, costs, rests_on
 from harness.results.figures import figures
@@ -42,6 +43,7 @@ from harness.results.folder import (
     RUN_PROMPTS,
     RUN_RESPONSES,
     RUN_TOKENS,
+    bounds,
     declared_in,
     lengths_in,
     read_made,
@@ -61,6 +63,9 @@ from harness.store import MANIFEST, Store
 _NAMES = ("name", "measure", "prompt_set", "scope", "method", "first", "second", "judge")
 _FROM_RESPONSES = ("mean_tokens", "cut_share", "prompts", "teacher")
 _FROM_MEASURED = ("measures", "measure_contrasts", "disagreements")
+# of a measure, what figures are read by; its words may be put otherwise in another version
+_OF_A_MEASURE = ("group", "reads", "unit", "better")
+_RETENTION = "retention/"
 _SAME = 1e-9  # relative: figures are made again by the same sums
 
 
@@ -106,10 +111,14 @@ def verify(folder: Path, store: Store, board: Callable[[list[Results]], str], ti
     found.add(
         f"what {RESULTS} says of settings, sampling and seed, from its configuration", _declared(results, manifest)
     )
-    if not older:  # an older version's board is of its own words
+    if not older:  # an older version says less, and its board is of its own words
+        found.add(f"what {RESULTS} says of measures and of losses, from those that are known here", _known(results))
+        found.add(f"what rows took and models still can, by the stages of {MANIFEST}", _stages_said(results, manifest))
+        if any(one.by_token for one in results.measured):
+            found.add(f"{RUN_TOKENS}, where tokens were compared", _has_tokens(folder))
         found.add(f"{BOARD} from {RESULTS}", _board(folder, results, board))
     found.add(f"{CONFIG} and {RESULTS} from {MANIFEST}", _settings(folder, results, manifest))
-    _artifacts(folder, results, manifest, store, found, tick)
+    _artifacts(folder, results, manifest, store, found, older, tick)
     return found
 
 
@@ -170,6 +179,9 @@ def _prompts(folder: Path, results: Results) -> Iterator[str]:
     answered: dict[str, set[str]] = {}
     for response in read_records(folder / RUN_RESPONSES, RunResponse):
         answered.setdefault(response.prompt_set, set()).add(response.prompt_id)
+    names = {entry.name for entry in results.prompt_sets}
+    for file, sets in ((RUN_PROMPTS, by_set), (RUN_RESPONSES, answered)):
+        yield from (f"{file}: '{name}' is no prompt set of {RESULTS}" for name in sets if name not in names)
     for entry in results.prompt_sets:
         prompts = by_set.get(entry.name, [])
         if prompts_digest(prompts) != entry.digest:
@@ -232,6 +244,8 @@ def _declared(results: Results, manifest: Manifest) -> Iterator[str]:
         "eval_sampling": (plain(results.evaluation.sampling), config.eval_sampling),
         "settings": (settings, {name: shaping(config.settings[name]) for name in settings if name in config.settings}),
     }
+    if isinstance(named := results.config.get("measures"), list) and named:
+        said["first_measure"] = results.first_measure, named[0]
     for key, (value, wanted) in said.items():
         for path, was, now in differences(value, wanted, key):
             yield f"{RESULTS}: {path} is {_short(was)}; its configuration has {_short(now)}"
@@ -243,6 +257,50 @@ def _declared(results: Results, manifest: Manifest) -> Iterator[str]:
     training = results.training
     if {"mean_tokens": training.mean_tokens, "cut_share": training.cut_share} not in lengths:
         yield f"{RESULTS}: the lengths of the training responses are not what any stage of {MANIFEST} says"
+
+
+def _known(results: Results) -> Iterator[str]:
+    """Measures of a name and digest that are known here are what is said of them; of a teacher that is not behind a
+    server no measure is a bound."""
+    served = results.config.get("teacher_server") is not None
+    for one in results.measured:
+        wanted = {} if served else {"bound": "exact", "teacher_bound": "exact"}
+        if one.name in measures and (known := measures.get(one.name)).digest == one.digest:
+            wanted = {name: getattr(known, name) for name in _OF_A_MEASURE} | bounds(known, served)
+        for name, now in wanted.items():
+            if (was := getattr(one, name)) != now:
+                yield f"{RESULTS}: {name} of the measure {one.name} is {was}; it is {now}"
+
+
+def _stages_said(results: Results, manifest: Manifest) -> Iterator[str]:
+    """Every training has its costs, every model that was asked tasks what it reached, and nothing else has any."""
+    trained, whose = [one.name for one in results.methods], _weights(results)
+    asked = {
+        whose.get(stage.label.partition(": ")[2], "")  # models of the same weights are asked once
+        for stage in manifest.stages
+        if stage.made and stage.ref.startswith(_RETENTION)
+    }
+    of_costs, of_tasks = {cost.method for cost in results.costs}, {one.method for one in results.retention}
+    expected = {row for row, weights in whose.items() if weights in asked}
+    for what, told, wanted in ((_TOOK, of_costs, set(trained)), (_STILL_CAN, of_tasks, expected)):
+        for row in sorted(told ^ wanted):
+            has, of = ("has", "no stage") if row in told else ("does not have", "a stage")
+            yield f"{RESULTS} {has} {what.format(row)}, and {MANIFEST} has {of} of it"
+
+
+_TOOK, _STILL_CAN = "what {} took", "what {} still can"
+
+
+def _weights(results: Results) -> dict[str, str | None]:
+    """The artifact or digest of the model of each row, and of the teacher."""
+    pair = results.pair.weights
+    whose = {TEACHER: pair.get("teacher"), UNTRAINED: pair.get("student")}
+    return whose | {one.name: one.artifact for one in results.methods}
+
+
+def _has_tokens(folder: Path) -> Iterator[str]:
+    if not (folder / RUN_TOKENS).is_file():
+        yield f"{RUN_TOKENS} is missing, and {RESULTS} has measures of tokens"
 
 
 def _left_out(results: Results, facts: Sequence[Facts]) -> Iterator[str]:
@@ -266,7 +324,7 @@ def _config(path: Path, results: Results) -> Iterator[str]:
 
 
 def _artifacts(
-    folder: Path, results: Results, manifest: Manifest, store: Store, found: Verification, tick: Tick
+    folder: Path, results: Results, manifest: Manifest, store: Store, found: Verification, older: bool, tick: Tick
 ) -> None:
     """Every file of every artifact that is here is read again, whatever is remembered of it."""
     made = [stage for stage in manifest.stages if stage.made]
@@ -292,9 +350,9 @@ def _artifacts(
         if every and all((folder / name).is_file() for name in (RUN_TOKENS, RUN_PROMPTS)):
             jobs = [job_from(store.read(stage.ref).manifest["job"]) for stage in whole]
             found.add(f"{RUN_TOKENS} from the artifacts", _tokens(folder, results, jobs, store))
-    if results.retention:
+    if any(stage.ref.startswith(_RETENTION) for stage in whole):
         found.add("what models still can, from their artifacts", _retention(results, whole, store))
-    if results.costs and (again := _costs_again(results, whole, store)):
+    if not older and (again := _costs_again(results, whole, store)):
         found.add(f"what {len(again)} rows took, from their artifacts", _costs(results, again))
 
 
@@ -322,9 +380,7 @@ def _artifact(stage: Stage, store: Store) -> Iterator[str]:
 
 def _retention(results: Results, stages: Sequence[Stage], store: Store) -> Iterator[str]:
     """What models still can is what the artifacts that are here say."""
-    pair, kinds = results.pair.weights, {one.method: one.kind for one in results.retention}
-    whose = {TEACHER: pair.get("teacher"), UNTRAINED: pair.get("student")}
-    whose |= {one.name: one.artifact for one in results.methods}
+    kinds, whose = {one.method: one.kind for one in results.retention}, _weights(results)
     for stage in stages:
         artifact = store.read(stage.ref)
         job = job_from(artifact.manifest["job"])
@@ -332,7 +388,7 @@ def _retention(results: Results, stages: Sequence[Stage], store: Store) -> Itera
             continue
         for row in (row for row, weights in whose.items() if weights == job.model.weights):
             was = [one for one in results.retention if one.method == row]
-            if was != said(row, kinds.get(row, "method"), artifact.path):
+            if was and was != said(row, kinds.get(row, "method"), artifact):
                 yield f"{RESULTS}: what {row} still can is not what its artifact {stage.ref} says"
 
 
@@ -350,8 +406,8 @@ def _costs_again(results: Results, stages: Sequence[Stage], store: Store) -> tup
 
 def _costs(results: Results, again: Iterable[CostFacts]) -> Iterator[str]:
     was = {cost.method: plain(cost) for cost in results.costs}
-    for cost in again:
-        for path, one, other in differences(was.get(cost.method, {}), plain(cost), f"costs / {cost.method}"):
+    for cost in (cost for cost in again if cost.method in was):  # else it is said above
+        for path, one, other in differences(was[cost.method], plain(cost), f"costs / {cost.method}"):
             yield f"{RESULTS}: {path} is {_short(one)}; of its artifacts it is {_short(other)}"
 
 
@@ -408,7 +464,7 @@ def _tokens(folder: Path, results: Results, jobs: Sequence[Job], store: Store) -
     left_out = {(entry.name, name) for entry in results.prompt_sets for name in entry.left_out}
     prompts: dict[str, list[str]] = {entry.name: [] for entry in results.prompt_sets}
     for row in read_records(folder / RUN_PROMPTS, RunPrompt):
-        if (row.prompt_set, row.id) not in left_out:
+        if row.prompt_set in prompts and (row.prompt_set, row.id) not in left_out:  # of another set it is said above
             prompts[row.prompt_set].append(row.id)
     readings = {
         (judging.prompt_set, judging.candidate_name): job.readings

@@ -1,8 +1,10 @@
 """Measures as ratios, Σ of values / how many, with 95% intervals that resample prompts, and their paired differences.
 
     r           Σ_p s_p / Σ_p c_p; s_p, c_p: the sum of a prompt's values in all its runs, and how many they are
-    interval    percentile bootstrap over prompts: one draw moves all systems, contrasts and measures of a set
-    difference  r(first) − r(second) over the prompts, and the runs of each, that both have
+    interval    percentile bootstrap over prompts: one draw moves all systems, contrasts and measures of a set; none of
+                one prompt alone, but of a share
+    difference  r(first) − r(second) over the prompts, and the runs of each, that both have; where they have no run in
+                common, over all runs of each
     p           two-sided, by letting the two change places on each prompt with a coin: were they alike, whose values
                 are whose would be as likely either way. With equal counts it is the sign-flip test of `contrasts`
 
@@ -35,22 +37,23 @@ class Ratio(Record):
 
     value: float | None = Field(description="sum of the measure's values / count")
     interval: Interval | None = Field(
-        description="its 95% interval; without a width where all prompts are alike, but of a share"
+        description="its 95% interval; but of a share without a width where prompts are alike, and null of one alone"
     )
     count: int = Field(description="tokens or responses that it is the mean of")
     prompts: int = Field(description="different prompts in it")
 
 
 class RatioDifference(Record):
-    """first − second, in the measure's unit, on the same prompts."""
+    """first − second, in the measure's unit, on the same prompts. Two families of Holm's a measure: on single sets, and
+    over pooled domains."""
 
     n: int = Field(description="prompts measured for both")
     left_out: int = Field(description="prompts of either that were not measured for both")
     differing: int = Field(description="prompts on which the two differ")
     difference: float | None = Field(description="difference of the ratios over these; null where there are none")
-    interval: Interval | None = Field(description="its 95% interval")
+    interval: Interval | None = Field(description="its 95% interval; null of one prompt alone, but of a share")
     p: float | None = Field(description="of a two-sided test in which the two change places prompt by prompt")
-    p_holm: float | None = Field(description="p corrected (Holm) over the measure's family")
+    p_holm: float | None = Field(description="p corrected (Holm) over the measure's family: single sets, or domains")
 
 
 class RatioContrast(RatioDifference, Scope):
@@ -105,6 +108,25 @@ class Sums:
         """Several sets of prompts as one; measures, systems and runs are the same."""
         total, count = (np.concatenate([getattr(one, name) for one in parts], axis=2) for name in ("total", "count"))
         return replace(parts[0], total=total, count=count)
+
+    def only(self, measures: Collection[str]) -> Self:
+        """Some of the measures, in their order."""
+        places = [place for place, name in enumerate(self.measures) if name in measures]
+        kept = tuple(self.measures[place] for place in places)
+        return replace(self, measures=kept, total=self.total[places], count=self.count[places])
+
+    def joined(self, marks: Sequence[object]) -> Self:
+        """Runs of one mark as one run, which has the values of all of them. marks: of each run."""
+        where = {mark: [place for place, one in enumerate(marks) if one == mark] for mark in marks}
+        total, count = (
+            np.stack([found[..., places].sum(axis=-1) for places in where.values()], axis=-1)
+            for found in (self.total, self.count)
+        )
+        return replace(self, total=total, count=count)
+
+    def has_any(self, measure: str) -> bool:
+        """Whether any system has a value."""
+        return bool(self.count[self.measures.index(measure)].any())
 
     def has(self, measure: str, system: str) -> bool:
         """Whether any value is there."""
@@ -182,10 +204,13 @@ def _ends(drawn: Floats) -> Interval:
     return ends[0], ends[1]
 
 
-def _interval(ends: Interval, centre: float, prompts: int, bounds: Interval | None) -> Interval:
-    """Where percentiles have no width: what Wilson's interval leaves open of a bounded value, else the value itself."""
+def _interval(ends: Interval, centre: float, prompts: int, bounds: Interval | None) -> Interval | None:
+    """Where percentiles have no width: what Wilson's interval leaves open of a bounded value, else the value itself,
+    and nothing of one prompt alone, which says nothing of another."""
     if bounds is not None:
         return ends if ends[1] - ends[0] > NO_WIDTH else left_open(centre, prompts, bounds)
+    if prompts == 1:
+        return None
     return ends if ends[1] - ends[0] > NO_WIDTH * abs(centre) else (centre, centre)
 
 
@@ -208,8 +233,8 @@ def ratio_contrasts(
 
 @dataclass(frozen=True)
 class _Pair:
-    """Of the first and the second, over the runs that both have: totals and counts [2, prompts], 0 where they share
-    none. left_out: prompts of either that they do not share."""
+    """Of the first and the second, over the runs that both have, or all where they share none: totals and counts [2,
+    prompts], 0 where one was not measured. left_out: prompts of either that are not there for both."""
 
     totals: Floats
     counts: Floats
@@ -238,10 +263,13 @@ class _Pair:
 
 
 def _pair(sums: Sums, measure: int, first: int, second: int) -> _Pair:
-    known = sums.count[measure, [first, second]] > 0
+    totals, counts = (of[measure, [first, second]] for of in (sums.total, sums.count))
+    if not (counts.any(axis=1).all(axis=0)).any():  # no run in common: all runs of each, as if they were one
+        totals, counts = (of.sum(axis=2, keepdims=True) for of in (totals, counts))
+    known = counts > 0
     both = np.all(known, axis=0)
-    totals, counts = (np.where(both, of[measure, [first, second]], 0).sum(axis=2) for of in (sums.total, sums.count))
     either, shared = np.any(known, axis=(0, 2)), np.any(both, axis=1)
+    totals, counts = (np.where(both, of, 0).sum(axis=2) for of in (totals, counts))
     return _Pair(totals, counts, int(np.count_nonzero(either & ~shared)))
 
 

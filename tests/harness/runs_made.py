@@ -24,6 +24,7 @@ from harness.run.jobs import (
     PIECES,
     PROMPTS,
     RESPONSES,
+    RETENTION,
     TOKENS,
     VERDICTS,
     CompareJob,
@@ -32,6 +33,7 @@ from harness.run.jobs import (
     MeasureJob,
     PromptsJob,
     RespondJob,
+    RetentionJob,
     ScoreJob,
     TrainJob,
 )
@@ -164,6 +166,10 @@ def _make(job: Job, road: Road, store: Store, say: Say, left_out: Mapping[str, s
                 facts = {"input_tokens": 100 * len(rows), "output_tokens": len(rows)}
                 if any(row.unanswered for row in rows):
                     return  # what failed keeps it from being an artifact
+            case RetentionJob():
+                score = {"metric": "acc", "value": len(job.label) / 100, "standard_error": None, "n": 4}
+                rows = [{"task": name, **score, "higher_is_better": True} for name in job.tasks]
+                (work / RETENTION).write_text(json.dumps(rows), encoding="utf-8")
             case ScoreJob():
                 (work / "made").write_text(job.label)
                 facts = {"tokens": READ}

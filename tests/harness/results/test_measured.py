@@ -21,7 +21,17 @@ Values = Mapping[str, Sequence[float]]  # by system, each prompt's value
 def facts(name: str, better: str = "lower", unit: str = "nats a token") -> MeasureFacts:
     words = {"digest": f"digest of {name}", "head": name, "summary": "", "misses": ""}
     return MeasureFacts.model_validate(
-        {"name": name, "group": "fidelity", "unit": unit, "better": better, "bound": "exact", **words}
+        {
+            "name": name,
+            "group": "fidelity",
+            "aside": False,
+            "reads": "teacher_tokens",
+            "unit": unit,
+            "better": better,
+            "bound": "exact",
+            "teacher_bound": "exact",
+            **words,
+        }
     )
 
 
@@ -145,6 +155,7 @@ def test_what_is_not_told_apart_has_no_better_one() -> None:
 
 
 def test_contrasts_stand_by_measure_and_pools_are_a_family_of_their_own() -> None:
+    """A domain of which one set alone has the measure is no pool: it would be that set again, without its family."""
     sets = {"home": True, "near": False, "far": False}
     given = merged(
         *(rows("kl", {"a": LOW[:6], "b": HIGH[:6]}, name) for name in sets),
@@ -158,11 +169,45 @@ def test_contrasts_stand_by_measure_and_pools_are_a_family_of_their_own() -> Non
         ("kl", "out-of-domain"),
         ("top1", "home"),
         ("top1", "near"),
-        ("top1", "out-of-domain"),
     ]
     # three tests of the smallest p, 2 / 2^6; and one of twelve prompts
     assert [one["p_holm"] for one in found[:4]] == pytest.approx([6 / 64, 6 / 64, 6 / 64, 2 / 4096])
     assert [one["p_holm"] for one in found[4:6]] == pytest.approx([4 / 64, 4 / 64])
+
+
+def test_a_pool_is_of_the_sets_that_have_the_measure() -> None:
+    """What is drawn are their prompts alone: another set would leave the figures, and change their intervals."""
+    sets = {"near": False, "far": False, "turns": False}
+    of_two = [rows("kl", {"a": LOW, "b": HIGH}, name) for name in ("near", "far")]
+    given = merged(*of_two, rows("length", {"a": LOW, "b": HIGH}, "turns"), rows("length", {"a": LOW, "b": HIGH}))
+    found = made(declared(KL, LENGTH, sets=sets, contrasts=[("a", "b")]), given)["measure_contrasts"]
+    alone = made(declared(KL, sets=sets, contrasts=[("a", "b")]), merged(*of_two))["measure_contrasts"]
+    assert [one["scope"] for one in found] == ["near", "far", "out-of-domain", "near", "turns", "out-of-domain"]
+    assert found[:3] == alone and found[2]["n"] == 24
+
+
+def test_runs_of_one_seed_are_one_where_rows_are_set_against_each_other() -> None:
+    runs = {
+        "one": merged(rows("kl", {"a": LOW})),
+        "same seed": merged(rows("kl", {"b": HIGH})),
+        "other seed": merged(rows("kl", {"a": HIGH})),
+    }
+    shown, seeds = declared(KL, contrasts=[("a", "b")]), {"one": 0, "same seed": 0, "other seed": 1}
+    found = plain(figures(shown, {name: RunRows([], [], given) for name, given in runs.items()}, seeds=seeds))
+    together = made(shown, merged(runs["one"], runs["same seed"]))
+    assert found["measure_contrasts"] == together["measure_contrasts"]
+    assert [value is None for value in by_system(found)["a"]["by_run"]] == [False, True, False]
+
+
+def test_so_they_are_for_the_judge() -> None:
+    def by_judge(name: str, said: Sequence[Any]) -> RunRows:
+        return RunRows(judged(name, said, prompt_set="near", judge="judge"), [])
+
+    runs = {"one": by_judge("a", [WIN] * 8), "same seed": by_judge("b", [LOSS] * 8)}
+    runs["other seed"] = by_judge("a", [LOSS] * 8)
+    seeds = {"one": 0, "same seed": 0, "other seed": 1}
+    (one,) = figures(declared(contrasts=[("a", "b")]), runs, seeds=seeds).contrasts
+    assert (one.n, one.difference) == (8, 2.0)
 
 
 # ---- what disagrees

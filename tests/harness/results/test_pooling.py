@@ -189,10 +189,11 @@ def changed(folder: Path, target: Path, change: Callable[[Data], None]) -> Path:
     [
         lambda found: found["measured"][0].update(digest="another"),
         lambda found: found["measured"][0].update(bound="lower"),
+        lambda found: found["measured"][0].update(teacher_bound="lower"),
         lambda found: found["measured"].pop(0),
         lambda found: found["config"].update(max_prompt_tokens=64),
     ],
-    ids=["digest", "bound", "none", "reading"],
+    ids=["digest", "bound", "the teacher's", "none", "reading"],
 )
 def test_a_measure_that_is_another_in_some_run_is_pooled_of_none(
     make: Callable[..., Run], tmp_path: Path, change: Callable[[Data], None]
@@ -200,22 +201,64 @@ def test_a_measure_that_is_another_in_some_run_is_pooled_of_none(
     run, other = make(**FIRST), changed(make(seed=1, prompts=3).folder, tmp_path / "other", change)
     (found,) = boards([run.folder, other])
     assert "forward_kl" not in {row["measure"] for row in found["measures"]} and found["measures"]
-    assert {entry["unmeasured"].split(",")[0] for entry in found["prompt_sets"]} == {
-        "not the same in all runs: forward_kl"
-    }
+    assert {entry["unpooled"][0] for entry in found["prompt_sets"]} == {"forward_kl"}
+    assert not any("unmeasured" in entry for entry in found["prompt_sets"])
 
 
 def test_text_is_pooled_of_equally_many_samples_alone(make: Callable[..., Run], tmp_path: Path) -> None:
     other = changed(make(seed=1, prompts=3).folder, tmp_path / "other", lambda found: found["config"].update(samples=2))
     (found,) = boards([make(**FIRST).folder, other])
-    assert {one["group"] for one in found["measured"]} == {"fidelity"}
+    assert {one["reads"] for one in found["measured"]} == {"teacher_tokens", "own_tokens", "pairs"}
+
+
+def test_what_reads_all_samples_is_what_depends_on_how_many_they_are(make: Callable[..., Run], tmp_path: Path) -> None:
+    """Whatever table it stands in: a text measure may well be of one response, read by a model."""
+
+    def by_a_model(found: Data) -> None:
+        for one in found["measured"]:
+            if one["name"] == "length":
+                one["reads"] = "log_probs"
+
+    folders = [changed(make(**{**FIRST, "seed": seed}).folder, tmp_path / f"{seed}", by_a_model) for seed in (0, 1)]
+    rewrite(folders[1] / "results.json", lambda found: found["config"].update(samples=2))
+    (found,) = boards(folders)
+    assert [one["name"] for one in found["measured"] if one["group"] == "text"] == ["length"]
+    assert "length" not in found["prompt_sets"][0]["unpooled"] and "cut" in found["prompt_sets"][0]["unpooled"]
+
+
+@pytest.mark.parametrize(("other", "first"), [("forward_kl", "forward_kl"), ("nll", ""), ("", "")])
+def test_a_measure_is_the_first_of_several_runs_where_all_declared_it(
+    make: Callable[..., Run], tmp_path: Path, other: str, first: str
+) -> None:
+    folder = changed(
+        make(seed=1, prompts=3).folder, tmp_path / "other", lambda found: found.update(first_measure=other)
+    )
+    (found,) = boards([make(**FIRST).folder, folder])
+    assert found["first_measure"] == first
 
 
 def test_a_run_that_measured_nothing_takes_the_measures_of_all(make: Callable[..., Run], tmp_path: Path) -> None:
     other = changed(make(seed=1, prompts=3).folder, tmp_path / "other", lambda found: found.update(measured=[]))
     (other / "measures.jsonl").unlink()
     (found,) = boards([make(**FIRST).folder, other])
-    assert found["measures"] == found["measured"] == [] and "unmeasured" in found["prompt_sets"][0]
+    assert found["measures"] == found["measured"] == [] and "forward_kl" in found["prompt_sets"][0]["unpooled"]
+
+
+@pytest.mark.parametrize("seeds", [(0, 1, 2), (0,)], ids=str)
+def test_rows_of_one_seed_are_pairs_whichever_runs_they_are_in(make: Callable[..., Run], seeds: Sequence[int]) -> None:
+    """SFT is in the first runs alone, being the same one; a run of all three methods says the same."""
+    apart = [make(seed=seed, prompts=3) for seed in seeds]
+    apart += [make(seed=seed, prompts=3, methods=["sft", "kd"], contrasts=[["kd", "sft"]]) for seed in seeds]
+    whole = [
+        make(seed=seed, prompts=3, methods=["sft", "ddpo", "kd"], contrasts=[["ddpo", "sft"], ["kd", "sft"]])
+        for seed in seeds
+    ]
+    for contrasts in ("measure_contrasts", "contrasts"):
+        found, expected = (
+            [one for one in boards([run.folder for run in runs])[0][contrasts] if one["first"] == "kd"]
+            for runs in (apart, whole)
+        )
+        assert found == expected and all(one["n"] == 3 and one["difference"] is not None for one in found)
 
 
 # ---- rows

@@ -52,7 +52,8 @@ def bare(results: Data) -> None:
     """Only what follows from nothing else."""
     sets = [{"name": entry["name"], "in_domain": entry["in_domain"]} for entry in results["prompt_sets"]]
     judges = [{key: judge[key] for key in ("name", "summary", "misses")} for judge in results["judges"]]
-    kept = {key: results[key] for key in ("runs", "training", "measured", "costs", "retention")} | {"judges": judges}
+    nowhere_else = ("runs", "training", "measured", "first_measure", "costs", "retention")
+    kept = {key: results[key] for key in nowhere_else} | {"judges": judges}
     for entry, known in zip(sets, results["prompt_sets"], strict=True):
         entry |= {
             key: known[key] for key in ("source", "license", "duplicates", "unmeasured", "overlap") if key in known

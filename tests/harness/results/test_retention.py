@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
-from harness.results.retention import mean_retention, retention_of
+from harness.core.files import canonical_hash
+from harness.results.retention import mean_retention, retention_of, said
 from harness.results.schema import Results, RetentionFacts
-from harness.run.jobs import RETENTION
+from harness.run.jobs import RETENTION, RetentionJob
+from harness.store.artifacts import Artifact
 from tests.harness.measures.task_files import task_file
 from tests.harness.tiny_runs import request, road_of
 
@@ -26,14 +29,33 @@ def test_results_say_what_each_row_reached(tmp_path: Path, checkpoints: dict[str
         ("sft", "method", 0.5),
         ("ddpo", "method", 0.75),
     ]
+    asked = [road.jobs[ref] for ref in road.retention.values()]
+    assert {one.digest for one in found} == {job.tasks["sums"] for job in asked if isinstance(job, RetentionJob)}
+
+
+def test_a_row_says_which_task_was_asked_for_by_its_digest(tmp_path: Path) -> None:
+    """A task of a group is known by the group's; what is in a group of a group, by all that was asked for."""
+    score = {"metric": "acc", "value": 0.5, "standard_error": None, "n": 4, "higher_is_better": True}
+    rows = [{"task": name, **score} for name in ("alone", "leaf", "inner")]
+    (tmp_path / RETENTION).write_text(json.dumps(rows), encoding="utf-8")
+    tasks = {"alone": "digest of alone", "group": "digest of group"}
+    asked = {"alone": {"documents": {"alone": 4}}, "group": {"documents": {"leaf": 4}}}
+    manifest: dict[str, Any] = {"job": {"tasks": tasks}, "facts": {"asked": asked}}
+    found = said("sft", "method", Artifact("retention/1", tmp_path, manifest))
+    assert [(one.method, one.kind, one.task, one.digest) for one in found] == [
+        ("sft", "method", "alone", "digest of alone"),
+        ("sft", "method", "leaf", "digest of group"),
+        ("sft", "method", "inner", canonical_hash(tasks)),
+    ]
 
 
 def test_of_several_runs_it_is_the_mean_over_the_same_documents() -> None:
-    def run(method: str, value: float, error: float | None, n: int = 4) -> Results:
+    def run(method: str, value: float, error: float | None, n: int = 4, digest: str = "d") -> Results:
         one = RetentionFacts(
             method=method,
             kind="method",
             task="sums",
+            digest=digest,
             metric="acc",
             value=value,
             standard_error=error,
@@ -43,10 +65,11 @@ def test_of_several_runs_it_is_the_mean_over_the_same_documents() -> None:
         return Results.model_construct(retention=(one,))
 
     runs = [run("a", 0.25, 0.125), run("b", 0.75, 0.25), run("b", 0.5, 0.5, n=8), run("teacher", 1.0, None)]
-    runs.append(Results.model_construct(retention=()))
-    found = mean_retention(runs, [{"a": "b"}, {"b": "b"}, {"b": "b"}, {}, {}])
+    runs += [run("b", 0.0, 0.5, digest="another task"), Results.model_construct(retention=())]
+    found = mean_retention(runs, [{"a": "b"}, {"b": "b"}, {"b": "b"}, {}, {"b": "b"}, {}])
     assert [(one.method, one.n, one.value, one.standard_error) for one in found] == [
         ("b", 4, 0.5, 0.1875),
         ("b", 8, 0.5, 0.5),
         ("teacher", 4, 1.0, None),
+        ("b", 4, 0.0, 0.5),
     ]

@@ -18,6 +18,8 @@ from harness.reports.board import board_markdown
 from harness.results.verify import Verification, differences, verify
 from harness.store import MANIFEST, Store
 from tests.harness.making import quiet
+from tests.harness.measures.task_files import task_file
+from tests.harness.results_made import retention
 from tests.harness.runs_made import Run, Said, by_number, make_folder, rewrite, rewrite_line
 
 Data = dict[str, Any]
@@ -163,6 +165,73 @@ def test_a_run_whose_judge_failed_follows_and_says_what_was_never_made(tmp_path:
     )
 
 
+@pytest.fixture(scope="module")
+def asked(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run whose models were asked a task."""
+    root = tmp_path_factory.mktemp("asked")
+    return make_folder(root, retention=[str(task_file(root / "tasks"))])
+
+
+def test_what_models_still_can_follows_from_the_artifacts_of_all_that_were_asked(asked: Run, tmp_path: Path) -> None:
+    assert [one.method for one in asked.results.retention] == ["teacher", "student (untrained)", "sft", "ddpo"]
+    found = verify(asked.folder, asked.store, board_markdown, quiet)
+    assert found.wrong == [] and "what models still can, from their artifacts" in found.checked
+    folder = Path(shutil.copytree(asked.folder, tmp_path / "copy"))
+    rewrite(folder / "results.json", lambda results: results["retention"][2].update(value=0.75))
+    found = verify(folder, asked.store, board_markdown, quiet)
+    assert_said(found, f"what sft still can is not what its artifact {asked.ref('retention: sft')} says")
+
+
+@pytest.mark.parametrize("row", ["sft", "teacher", ""])
+def test_a_run_whose_models_were_asked_says_what_they_can(asked: Run, tmp_path: Path, empty: Store, row: str) -> None:
+    """Of one, or of all: with and without the artifacts."""
+    folder = Path(shutil.copytree(asked.folder, tmp_path / "copy"))
+
+    def left_out(results: Data) -> None:
+        results["retention"] = [one for one in results["retention"] if row and one["method"] != row]
+
+    rewrite(folder / "results.json", left_out)
+    for store in (empty, asked.store):
+        found = verify(folder, store, board_markdown, quiet)
+        said = f"results.json does not have what {row or 'ddpo'} still can, and manifest.json has a stage of it"
+        assert_said(found, said)
+
+
+def test_a_run_whose_tokens_were_compared_has_them_to_show(folder: Path, empty: Store) -> None:
+    """Also where nothing vouches for them any more."""
+    (folder / "tokens.json").unlink()
+    rewrite(folder / MANIFEST, lambda manifest: manifest["files"].pop("tokens.json"))
+    assert verify(folder, empty, board_markdown, quiet).wrong == [
+        "tokens.json is missing, and results.json has measures of tokens"
+    ]
+
+
+def test_a_measure_of_another_digest_is_held_against_none_of_its_name(folder: Path, empty: Store) -> None:
+    def another(results: Data) -> None:
+        results["measured"][0].update(digest="another", unit="bits", better="neither", bound="lower")
+
+    rewrite(folder / "results.json", another)
+    found = verify(folder, empty, board_markdown, quiet)
+    assert [line for line in found.wrong if "of the measure forward_kl is" in line] == [
+        "results.json: bound of the measure forward_kl is lower; it is exact"
+    ]
+
+
+def test_bounds_are_those_of_a_teacher_behind_a_server(folder: Path, empty: Store) -> None:
+    server = {"base_url": "http://host/v1", "model": "m"}
+    rewrite(folder / "results.json", lambda results: results["config"].update(teacher_server=server))
+    found = verify(folder, empty, board_markdown, quiet)
+    assert_said(found, "bound of the measure forward_kl is exact; it is lower")
+    assert not any("bound of the measure nll" in line for line in found.wrong if "teacher_bound" not in line)
+
+
+def test_rows_of_a_set_that_is_none_stop_nothing(made: Run, folder: Path) -> None:
+    """Every artifact is here, so that tokens.json is made again from prompts.jsonl."""
+    rewrite_line(folder / "prompts.jsonl", -1, prompt_set="elsewhere")
+    found = verify(folder, made.store, board_markdown, quiet)
+    assert_said(found, "prompts.jsonl: 'elsewhere' is no prompt set of results.json")
+
+
 # ---- files of the folder
 
 
@@ -259,6 +328,41 @@ CHANGES: dict[str, tuple[Change, list[list[str]]]] = {
         in_results(lambda r: r["methods"][0].update(minimises=[])),
         [["measures / nll, near, sft: own_loss is True; from measures.jsonl it is False"]],
     ),
+    "what a measure finds better, wherever it is said": (
+        in_results(lambda r: r["measured"][0].update(better="higher")),
+        [["results.json: better of the measure forward_kl is higher; it is lower"]],
+    ),
+    "what a measure is a bound of": (
+        in_results(lambda r: r["measured"][0].update(bound="lower", teacher_bound="upper")),
+        [
+            ["results.json: bound of the measure forward_kl is lower; it is exact"],
+            ["results.json: teacher_bound of the measure forward_kl is upper; it is exact"],
+        ],
+    ),
+    "a measure's unit, and what it reads": (
+        in_results(lambda r: r["measured"][0].update(unit="bits", reads="pairs", group="text")),
+        [
+            ["unit of the measure forward_kl is bits; it is nats a token"],
+            ["reads of the measure forward_kl is pairs"],
+            ["group of the measure forward_kl is text"],
+        ],
+    ),
+    "a loss": (
+        in_results(lambda r: r["methods"][1].update(minimises=["forward_kl"])),
+        [["results.json: measures that ddpo minimises: forward_kl; its method ddpo has none"]],
+    ),
+    "costs that are left out": (
+        in_results(lambda r: r["costs"].pop(0)),
+        [["results.json does not have what sft took, and manifest.json has a stage of it"]],
+    ),
+    "costs of nobody": (
+        in_results(lambda r: r["costs"].append({**r["costs"][0], "method": "kd"})),
+        [["results.json has what kd took, and manifest.json has no stage of it"]],
+    ),
+    "tasks that nobody was asked": (
+        in_results(lambda r: r["retention"].append(retention("sft", "method"))),
+        [["results.json has what sft still can, and manifest.json has no stage of it"]],
+    ),
     "a measure that is left out": (
         in_results(lambda r: r.update(measured=r["measured"][1:])),
         [["measures / forward_kl, near, sft is {"]],
@@ -298,6 +402,14 @@ CHANGES: dict[str, tuple[Change, list[list[str]]]] = {
     "a prompt": (
         in_row("prompts.jsonl", 4, category="hard"),
         [["prompts.jsonl: the prompts of far are not those that results.json has the digest of"]],
+    ),
+    "the prompt set of a prompt": (
+        in_row("prompts.jsonl", 4, prompt_set="elsewhere"),
+        [["prompts.jsonl: 'elsewhere' is no prompt set of results.json"]],
+    ),
+    "the prompt set of an answer": (
+        in_row("responses.jsonl", 0, prompt_set="elsewhere"),
+        [["responses.jsonl: 'elsewhere' is no prompt set of results.json"]],
     ),
     "an answer to no prompt": (
         in_row("responses.jsonl", 0, prompt_id="p9"),
@@ -500,10 +612,11 @@ def test_differences_are_named_by_where_they_are(was: Any, now: Any, found: list
         (("evaluation", "sampling", "temperature"), 0.1, "eval_sampling.temperature is 0.1"),
         (("methods", 0, "settings", "learning_rate"), 9.0, "learning_rate is 9"),
         (("training", "mean_tokens"), 1.5, "the lengths of the training responses"),
+        (("config", "measures"), ["nll"], "first_measure is forward_kl; its configuration has nll"),
     ],
 )
 def test_what_stands_beside_the_figures_is_held_against_the_configuration(
-    folder: Path, empty: Store, where: tuple[Any, ...], value: float, said: str
+    folder: Path, empty: Store, where: tuple[Any, ...], value: Any, said: str
 ) -> None:
     results = json.loads((folder / "results.json").read_text())
     place = results

@@ -122,6 +122,18 @@ def test_where_all_prompts_are_alike_a_share_s_interval_is_open_and_another_s_th
     assert made.interval == (1.0, 1.0)
 
 
+def test_one_prompt_alone_has_no_interval_but_of_a_share() -> None:
+    """It says nothing of another prompt: [v, v] would say that it says all."""
+    sums = sums_of({"a": [(1.0, 2), (2.0, 2)], "b": [(1.0, 2), None]})
+    free, shares = ratios(sums), ratios(sums, shares={"kl"})
+    assert (free["kl", "b"].value, free["kl", "b"].interval) == (0.5, None) and free["kl", "a"].interval is not None
+    low, high = shares["kl", "b"].interval or (1, 0)
+    assert low < 0.5 < high
+    (made,), (share,) = (differences(sums, [("a", "b")], shares=of).values() for of in ((), {"kl"}))
+    assert (made.n, made.difference, made.interval, made.p) == (1, 0.0, None, 1.0)
+    assert share.interval is not None and share.interval[0] < 0 < share.interval[1]
+
+
 def test_each_run_has_a_ratio_of_its_own() -> None:
     sums = sums_of({"a": [(1.0, 2), (1.0, 2)]}, {"a": [(3.0, 1)], "b": [(1.0, 1)]})
     assert sums.by_run("kl", "a") == [0.5, 3.0] and sums.by_run("kl", "b") == [None, 1.0]
@@ -156,6 +168,27 @@ def test_a_difference_worked_by_hand() -> None:
     assert made.p == made.p_holm == 1.0  # of the two patterns both are as far from 0
     none = difference_of([(1.0, 1), None], [None, (1.0, 1)])
     assert (none.n, none.left_out, none.difference, none.interval, none.p, none.p_holm) == (0, 2, *[None] * 4)
+
+
+def test_where_the_two_have_no_run_in_common_all_runs_of_each_are_compared() -> None:
+    first, second = gamma_rows(10), gamma_rows(10, mean=0.4)
+    apart = sums_of({"a": first}, {"a": first, "c": first}, {"b": second})
+    (made,) = differences(apart, [("a", "b")]).values()
+    doubled: list[Cell] = [(2 * total, 2 * count) for total, count in first]
+    assert made == difference_of(doubled, second)
+    (alone,) = differences(sums_of({"a": first}, {"a": second, "b": second}), [("a", "b")]).values()
+    assert (alone.n, alone.difference) == (10, 0.0)  # the run that both have, and no other
+
+
+def test_runs_that_are_joined_have_the_values_of_all_of_them() -> None:
+    first, second = gamma_rows(10), gamma_rows(10, mean=0.4)
+    apart = sums_of({"a": first}, {"a": second}, {"b": second})
+    joined = apart.joined(["seed 0", "seed 1", "seed 0"])
+    assert joined.by_run("kl", "a") == apart.by_run("kl", "a")[:2]
+    assert joined.by_run("kl", "b") == [pytest.approx(ratio(second)), None]
+    assert ratios(joined) == ratios(apart)
+    (made,) = differences(joined, [("a", "b")]).values()
+    assert made == difference_of(first, second)
 
 
 def changed_places(first: Sequence[Cell], second: Sequence[Cell]) -> float:
