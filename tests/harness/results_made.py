@@ -170,6 +170,7 @@ def make_run(n: int = 32, proxy: bool = True) -> dict[str, Any]:
         "contrasts": [],
         "length": [],
         **{name: [] for name in ("measures", "measure_contrasts", "disagreements", "measured", "costs", "retention")},
+        "first_measure": "",
         "config": {
             "student": "small",
             "teacher": "large",
@@ -266,6 +267,12 @@ MEASURES: tuple[tuple[str, str, str, str, str, str, float], ...] = (
     ("self_bleu", "self-BLEU", "text", "BLEU points (0 to 100)", "neither", "exact", 11.25),
     ("prompt_repetition", "repeats the prompt", "text", "share of responses", "neither", "exact", 0.0312),
 )
+READS = {
+    **dict.fromkeys(("forward_kl", "acceptance", "accepted_length", "top1", "nll"), "teacher_tokens"),
+    "reverse_kl": "own_tokens",
+    "margin_accuracy": "pairs",
+}
+ASIDE = ("ended", "distinct_1")
 # how far from `untrained` a row is, in the direction that the measure has for it
 MEASURED = {"teacher (second sample)": 0.06, "kd": -0.162, "dadpo": -0.151, "ddpo-beta0.15": -0.1485, "untrained": 0.0}
 PAIRS_OF_DPO = ("dadpo", "ddpo-beta0.15")
@@ -275,7 +282,8 @@ def measure_facts(name: str, **values: Any) -> dict[str, Any]:
     """A measure as results have it."""
     (_, head, group, unit, better, _, _) = next(one for one in MEASURES if one[0] == name)
     said = {"name": name, "head": head, "group": group, "unit": unit, "better": better, "bound": "exact"}
-    said["digest"] = f"digest of {name}"
+    said |= {"digest": f"digest of {name}", "aside": name in ASIDE, "reads": READS.get(name, "responses")}
+    said["teacher_bound"] = "exact"
     return {**said, "summary": f"what {head} is", "misses": f"what {head} does not see", **values}
 
 
@@ -361,6 +369,7 @@ def with_measures(run: dict[str, Any], **more: Any) -> dict[str, Any]:
     return {
         **run,
         "measured": [measure_facts(name) for name, *_ in MEASURES],
+        "first_measure": "forward_kl",
         "measures": rows,
         "measure_contrasts": made,
         "costs": [cost_facts(entry["name"]) for entry in run["methods"]],
@@ -396,6 +405,7 @@ def retention(method: str, kind: str, task: str = "sums", **values: Any) -> dict
         "method": method,
         "kind": kind,
         "task": task,
+        "digest": f"digest of {task}",
         "metric": "acc,none",
         "value": 0.412,
         "standard_error": 0.0156,
