@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 
+from harness.reports.board import board_markdown
+from harness.results.reading import read_results
 from tests.conftest import ALL, Run
 
 pytestmark = pytest.mark.slow
@@ -78,7 +80,7 @@ def test_a_second_run_computes_nothing_and_writes_the_same_bytes(
     arguments: list[str], undisturbed: Done, run: Run, tmp_path: Path
 ) -> None:
     out, store = undisturbed.out, undisturbed.store
-    files = ("leaderboard.md", "results.json", "verdicts.jsonl", "config.yaml")
+    files = ("leaderboard.md", "results.json", "verdicts.jsonl", "measures.jsonl", "tokens.json", "config.yaml")
     before = {name: (out / name).read_bytes() for name in files}
     assert "\n0 of " in "\n" + run(arguments, out, store)
     assert {name: (out / name).read_bytes() for name in files} == before
@@ -119,10 +121,16 @@ def test_a_second_method_adds_no_forward_pass_of_the_teacher(
     run(arguments, tmp_path / "out", store, "dadpo,ddpo,sft")
     new = {ref: job for ref, job in jobs(store).items() if ref not in before}
     assert [job["label"] for job in new.values() if job["stage"] == "train"] == ["train ddpo"]
-    on_teacher = {job["label"] for job in new.values() if teacher in (job.get("model"), job.get("teacher"))}
-    # the judge that reads the teacher's likelihood reads the new responses, and that is all
-    judged = {f"teacher's log-probs: {who}, {name}" for who in ("ddpo", "sft") for name in ("near", "far")}
-    assert on_teacher == (judged if judge == "proxy" else set())
+    with_teacher = [job for job in new.values() if teacher in (job.get("model"), job.get("teacher"))]
+    # its body reads the new responses once, for comparisons and for the judge that takes its likelihood, and that is
+    # all: on its own responses its hidden states are there
+    read = {job["label"] for job in with_teacher if not job.get("states")}
+    rows = ("ddpo", "sft")
+    assert read == {f"compare {who} with the teacher: its own, {name}" for who in rows for name in ("near", "far")}
+    assert {job["states"] for job in with_teacher if job.get("states")} <= before.keys()
+    if judge == "proxy":
+        judged = [job for job in new.values() if job["stage"] == "judge" and job["judge"] == "typicality"]
+        assert {job["measures"]["teacher_nll/candidate"].split("/")[0] for job in judged} == {"compare"}
 
 
 def test_the_full_set_of_controls_travels_the_whole_road(
@@ -161,14 +169,18 @@ def test_killed_at_any_moment_it_ends_with_the_board_of_an_undisturbed_run(
         kill_before(second, ["run", *arguments, "--methods", ALL, "--out", str(out)], store)
         assert not (out / "leaderboard.md").exists()
     run(arguments, out, store)
-    for name in ("leaderboard.md", "verdicts.jsonl"):
-        assert undated(out / name) == undated(undisturbed.out / name)
+    for name in ("verdicts.jsonl", "measures.jsonl", "tokens.json"):
+        assert (out / name).read_text() == (undisturbed.out / name).read_text()
+    assert board_without_costs(out) == board_without_costs(undisturbed.out)
     assert not any((store / "work").iterdir())
 
 
-def undated(path: Path) -> str:
-    """A file's text without the day on which it was computed: midnight may fall between two runs."""
-    return re.sub(r"\d{4}-\d{2}-\d{2}", "date", path.read_text())
+def board_without_costs(out: Path) -> str:
+    """A run's board without what is of the machine: the seconds and the memory that it took, and the day, as midnight
+    may fall between two runs."""
+    results = read_results(out)
+    board = board_markdown([results.model_copy(update={"costs": ()})])
+    return re.sub(r"\d{4}-\d{2}-\d{2}", "date", board)
 
 
 KILLED = """

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 import csv
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from harness.config import resolve
 from harness.core.progress import plain_console
 from harness.core.records import Measured, Ref, read_records
 from harness.measures import measures
+from harness.results.costs import rests_on
 from harness.run.jobs import MEASURED, Job
 from harness.run.launch import run_jobs
 from harness.run.road import Road, build_road
@@ -56,21 +57,8 @@ def road_of(ratio: float, prompts: int, store: Store) -> Road:
 
 def needed(road: Road, refs: Collection[Ref]) -> list[Job]:
     """The jobs of a road that make these artifacts, with all that those read, in its order."""
-    left, found = set(refs), set[Ref]()
-    while left:
-        ref = left.pop()
-        found.add(ref)
-        left |= set(_read(road.jobs[ref].model_dump())) & road.jobs.keys() - found
+    found = {one for ref in refs for one in rests_on(ref, road.jobs)}
     return [job for ref, job in road.jobs.items() if ref in found]
-
-
-def _read(value: Any) -> Iterator[str]:
-    """All texts in plain data; an artifact's ref is one."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict | list | tuple):
-        for part in value.values() if isinstance(value, dict) else value:
-            yield from _read(part)
 
 
 def measured(road: Road, store: Store) -> list[Row]:

@@ -10,8 +10,8 @@ from harness.measures.measure import Answered, Measure, Values
 def values(answered: Answered) -> Values:
     """[responses]: the tokens of each, the end of the turn included where it was generated. A response with text whose
     tokens are not known has no value."""
-    known = [(response, texts) for response, texts in zip(answered.responses, answered.answers, strict=True)]
-    return np.array([float(len(r.token_ids)) for r, texts in known if r.token_ids or not "".join(texts).strip()])
+    said = zip(answered.responses, answered.answers, strict=True)
+    return np.array([float(len(r.token_ids)) for r, texts in said if r.token_ids or not "".join(texts).strip()])
 
 
 LENGTH = Measure(

@@ -43,6 +43,8 @@ def fault(measure: Measure) -> str:
     for field, words in known.items():
         if (said := getattr(measure, field)) not in words:
             return f"has {field} = {said!r}, which is none of {', '.join(map(repr, words))}"
+    if measure.reads == "embedding" and not measure.model:
+        return "reads embeddings and names no model that makes them"
     return ""
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from harness.config import Config
 from harness.core.errors import UserError
 from harness.run.fitting import libraries, tokenizer_at, tokenizer_there
-from harness.run.measuring import TOKENS_READ, compared, wanted
+from harness.run.measuring import TOKENS_READ, wanted
 from harness.run.sources import FoundModel, Sources
 from harness.store import Store
 
@@ -13,7 +13,7 @@ from harness.store import Store
 def why_not(config: Config, sources: Sources, store: Store) -> str:
     """What keeps the distributions of a run's student and teacher from being compared, in a few words; empty where
     nothing does, or where it is not known yet, as a model's tokenizer is not here."""
-    if not compared(config, ""):
+    if not any(measure.reads in TOKENS_READ for measure in wanted(config)):
         return ""
     return _of_sampling(config) or _of_a_server(config) or _of_tokenizers(sources, store)
 

@@ -58,6 +58,8 @@ class Evaluating:
     def __init__(self, laid: Laid, found: PromptSet, teacher: Model, sources: Sources) -> None:
         self.laid, self.found, self.teacher, self.sources = laid, found, teacher, sources
         self.config, self.prompts = laid.config, laid.read(found)
+        # responses to judge are drawn after whole prompts, and read after them
+        self.whole = self.config.model_copy(update={"max_prompt_tokens": None})
         self.shown = shown(self.config, found, sources.incomparable)
         # the artifact with the teacher's log-probs of these responses, where something has it beside its own
         self.read: dict[Ref, Ref] = {}
@@ -85,14 +87,16 @@ class Evaluating:
         for entry in laid.entries:
             responses = self.respond(models[entry.name], "candidate", entry.name, further=True)
             answers.append((entry.name, entry.kind, entry, responses))
-        states = self.teacher_read(reference) if self.compares else None
+        kinds = {measure.reads for measure in self.shown.measures}
+        states = self.teacher_read(reference) if "teacher_tokens" in kinds else None
         pairs: dict[str, tuple[Ref, Ref]] = {}
-        if any(measure.reads == "pairs" for measure in self.shown.measures):
+        if "pairs" in kinds:
             pairs = self.pairs_read(reference, sft, models)
         tokens = {name: self.compared(name, models[name], ref, reference, states) for name, _, _, ref in answers[1:]}
         candidates = []
         for name, kind, maybe_entry, responses in answers:
-            readings = {**tokens.get(name, {}), **({"pairs": pairs[name]} if name in pairs else {})}
+            compared = tokens.get(name, {})
+            readings = _each_alone(compared) | ({"pairs": pairs[name]} if name in pairs else {})
             candidates.append(
                 Candidate(
                     name,
@@ -101,16 +105,11 @@ class Evaluating:
                     responses,
                     {j.name: self.judged(j, at, name, responses, reference, samples) for j, at in judges},
                     self.measured(name, responses, readings),
-                    {reads: ref for reads, (ref,) in tokens.get(name, {}).items()},
+                    compared,
                 )
             )
-        theirs = {reads: refs for reads, refs in tokens[UNTRAINED].items() if reads == "teacher_tokens"}
-        measured = self.measured(TEACHER, reference, theirs, of_teacher=True)
+        measured = self.measured(TEACHER, reference, _each_alone(tokens[UNTRAINED]), of_teacher=True)
         return Evaluation(self.found, in_domain, reference, tuple(candidates), self.shown, measured)
-
-    @property
-    def compares(self) -> bool:
-        return any(measure.reads in TOKENS_READ for measure in self.shown.measures)
 
     def respond(self, model: Model, purpose: str, who: str, samples: int = 1, further: bool = False) -> Ref:
         config, label = self.config, f"{who}, {self.found.name}"
@@ -121,16 +120,14 @@ class Evaluating:
         """What is kept of the teacher's distributions on responses, for comparisons and for its log-probs."""
         where = f"{whose}, {self.found.name}"
         if self.teacher.served:
-            job: Job = distributions_job(self.config, self.teacher, self.prompts, responses, SERVED_TOP_K, where)
+            job: Job = distributions_job(self.whole, self.teacher, self.prompts, responses, SERVED_TOP_K, where)
         else:
-            job = states_job(self.config, self.teacher, self.prompts, responses, where)
+            job = states_job(self.whole, self.teacher, self.prompts, responses, where)
         return self.read.setdefault(responses, self.laid.add(job))
 
-    def compared(
-        self, name: str, student: Model, responses: Ref, reference: Ref, states: Ref | None
-    ) -> dict[str, tuple[Ref, ...]]:
+    def compared(self, name: str, student: Model, responses: Ref, reference: Ref, states: Ref | None) -> dict[str, Ref]:
         """A student beside its teacher, on the teacher's responses and on its own."""
-        found: dict[str, tuple[Ref, ...]] = {}
+        found: dict[str, Ref] = {}
         asked = {measure.reads for measure in self.shown.measures}
         for reads in (kind for kind in TOKENS_READ if kind in asked):
             of, read = (reference, states) if reads == "teacher_tokens" else (responses, None)
@@ -139,10 +136,10 @@ class Evaluating:
             label = (
                 f"compare {name} with the teacher: {'the teacher' if of == reference else 'its own'}, {self.found.name}"
             )
-            ref = self.laid.add(compare_job(self.config, student, self.teacher, self.prompts, of, read, label))
+            ref = self.laid.add(compare_job(self.whole, student, self.teacher, self.prompts, of, read, label))
             if read is None:
                 self.read[of] = ref
-            found[reads] = (ref,)
+            found[reads] = ref
         return found
 
     def pairs_read(self, reference: Ref, sft: Model, models: Mapping[str, Model]) -> dict[str, tuple[Ref, Ref]]:
@@ -150,11 +147,13 @@ class Evaluating:
         rows = [entry for entry in self.laid.entries if methods.get(entry.method).data == "pairs"]
         if not rows:
             return {}
-        pair = (reference, self.respond(sft, "candidate", "SFT student", further=True))
+        # the row's own responses, where it is one
+        row = any(model.artifact == sft.artifact for model in models.values())
+        pair = (reference, self.respond(sft, "candidate", "SFT student", further=row))
 
         def read(model: Model, whose: str) -> Ref:
             label = f"log-probs of held-out pairs: {whose}, {self.found.name}"
-            return self.laid.add(score_job(self.config, model, self.prompts, pair, label))
+            return self.laid.add(score_job(self.whole, model, self.prompts, pair, label))
 
         under_reference = read(sft, "reference")
         return {entry.name: (read(models[entry.name], entry.name), under_reference) for entry in rows}
@@ -195,7 +194,7 @@ class Evaluating:
             return self.read[responses]
         model = self.sources.measuring[measure.name] if measure.model else self.teacher
         where = f"{who}, {self.found.name}"
-        return self.laid.add(ALONE[measure.reads](self.config, model, self.prompts, responses, where))
+        return self.laid.add(ALONE[measure.reads](self.whole, model, self.prompts, responses, where))
 
     def judged(
         self, judge: Judge, checkpoint: Model | None, who: str, responses: Ref, reference: Ref, samples: Ref | None
@@ -224,3 +223,7 @@ class Evaluating:
             },
         )
         return self.laid.add(job)
+
+
+def _each_alone(refs: Mapping[str, Ref]) -> dict[str, tuple[Ref, ...]]:
+    return {reads: (ref,) for reads, ref in refs.items()}

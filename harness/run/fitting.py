@@ -17,12 +17,12 @@ from harness.config import Config
 from harness.core.errors import UserError
 from harness.core.records import Message
 from harness.core.units import first_named
-from harness.measures import measures
+from harness.measures.measure import Reads
 from harness.methods import TokenSettings, methods
 from harness.models.folders import has_tokenizer
 from harness.models.rendering import Rendered, positions_of, rendered
 from harness.prompts import PromptSet
-from harness.run.measuring import compared
+from harness.run.measuring import TOKENS_READ, read_in_evaluation
 from harness.run.rows import entries_of, entry_of
 from harness.run.sources import FoundModel, Sources
 from harness.store import Store
@@ -33,11 +33,13 @@ NAMED = 20  # ids in one line; of more, how many
 
 @dataclass(frozen=True)
 class Reading:
-    """A prompt set, and the sampling's setting for how long an answer to it may be."""
+    """A prompt set, and the sampling's setting for how long an answer to it may be. cut: to how many tokens its prompts
+    are, from the left, where models read responses to them; responses to judge are read after whole prompts."""
 
     prompts: PromptSet
     section: str
     new_tokens: int
+    cut: int | None = None
 
     @property
     def limit(self) -> str:
@@ -48,7 +50,7 @@ def unreadable(config: Config, sources: Sources, store: Store) -> Iterator[str]:
     """What is wrong with prompts, one line for each model, set and reason. A model that is not here yet is passed over:
     it is asked again once it is."""
     readings = [
-        Reading(sources.train, "train_sampling", config.train_sampling.max_new_tokens),
+        Reading(sources.train, "train_sampling", config.train_sampling.max_new_tokens, config.max_prompt_tokens),
         *(Reading(found, "eval_sampling", config.eval_sampling.max_new_tokens) for found, _ in sources.evaluation),
     ]
     teacher, student = f"teacher {sources.pair.teacher}", f"student {sources.pair.student}"
@@ -61,10 +63,10 @@ def unreadable(config: Config, sources: Sources, store: Store) -> Iterator[str]:
         for reading in readings:
             if (read := _rendered(found, reading.prompts, store)) is None:
                 continue
-            budgets = _budgets(config, sources, found is sources.student, reading.prompts is sources.train)
+            budgets = _budgets(config, sources, found is sources.student, reading.prompts)
             yield from _refused(name, reading, read)
             yield from _too_long(name, reading, read, positions)
-            yield from _too_large(name, config, reading, read, budgets)
+            yield from _too_large(name, reading, read, budgets)
 
 
 def unaskable(sources: Sources, store: Store) -> Iterator[str]:
@@ -114,14 +116,18 @@ def _too_long(name: str, reading: Reading, read: Rendered, positions: int | None
         )
 
 
-def _budgets(config: Config, sources: Sources, student: bool, training: bool) -> dict[str, int]:
+def _budgets(config: Config, sources: Sources, student: bool, found: PromptSet) -> dict[str, int]:
     """By setting, how many tokens of a set's prompts with their responses the student (else the teacher) reads at once,
     as far as it trains on them or says their log-probs. A server has limits of its own."""
-    entries, compares = entries_of(config), compared(config, sources.incomparable)
+    entries, training = entries_of(config), found is sources.train
+    kinds = set[Reads]()
+    if not training:
+        kinds = read_in_evaluation(config, found, sources.opened, sources.incomparable)
     signals = {signal for entry in entries for signal in methods.get(entry.method).signals}
     budgets = {}
     if student:
-        scored = "reference_log_probs" in signals if training else compares
+        pairs = "pairs" in kinds and any(methods.get(entry.method).data == "pairs" for entry in entries)
+        scored = "reference_log_probs" in signals if training else pairs or bool(kinds & set(TOKENS_READ))
         if training:
             trained = [*entries, entry_of(config, "sft")]
             budgets["micro_batch_tokens"] = min(entry.settings.micro_batch_tokens for entry in trained)
@@ -129,25 +135,23 @@ def _budgets(config: Config, sources: Sources, student: bool, training: bool) ->
         stored = any(isinstance(e.settings, TokenSettings) and e.settings.teacher_signal == "top_k" for e in entries)
         scored = stored or "teacher_log_probs" in signals
     else:
-        asked = {name for judge, _ in sources.judges for name in judge.measures if name in measures}
-        scored = compares or any(measures.get(name).reads == "log_probs" for name in asked)
+        scored = bool(kinds & {"log_probs", *TOKENS_READ})
     if scored and (student or not config.teacher_server):
         budgets["scoring_batch_tokens"] = config.scoring_batch_tokens
     return budgets
 
 
-def _too_large(
-    name: str, config: Config, reading: Reading, read: Rendered, budgets: Mapping[str, int]
-) -> Iterator[str]:
+def _too_large(name: str, reading: Reading, read: Rendered, budgets: Mapping[str, int]) -> Iterator[str]:
     """Prompts that fill a micro-batch alone, after they were cut: where there is room for no response."""
-    kept = {id_: min(tokens, config.max_prompt_tokens or tokens) for id_, tokens in read.tokens.items()}
+    kept = {id_: min(tokens, reading.cut or tokens) for id_, tokens in read.tokens.items()}
+    training = reading.section == "train_sampling"
+    otherwise = "set max_prompt_tokens to cut long prompts from the left" if training else "take these out"
     for setting, budget in budgets.items():
         if ids := [id_ for id_, tokens in kept.items() if tokens > budget]:
             most = max(ids, key=kept.__getitem__)
             yield (
                 f"{name} reads {_counted(ids)} of '{reading.prompts.name}' as more than {setting} = {budget:,} "
-                f"('{most}': {kept[most]:,} tokens): {_named(ids)}; raise {setting}, or set max_prompt_tokens to cut "
-                "long prompts from the left"
+                f"('{most}': {kept[most]:,} tokens): {_named(ids)}; raise {setting}, or {otherwise}"
             )
 
 

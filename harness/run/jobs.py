@@ -261,7 +261,7 @@ class PruneJob(Job):
 
 
 class RespondJob(Job):
-    """`samples` responses to each prompt, and `further` ones in a file of their own, which only measures of diversity
+    """`samples` responses to each prompt, and `further` ones in a file of their own, which only text measures
     read. `purpose` and `seed` set the random numbers. generator: what draws them.
     engine: what vLLM is told that may change its text; vllm: how it is started."""
 
@@ -341,6 +341,15 @@ class ReadingJob(Job):
         return Needs(tokens, sizes.speed.reading(shape, tokens) if sizes.speed else None, sum(parts.values()))
 
 
+class ReadingOneJob(ReadingJob):
+    """The same of one response a prompt."""
+
+    responses: Ref
+
+    def tokens(self, sizes: Sizes) -> int:
+        return sizes.read(self.prompts, (self.responses,))
+
+
 class ScoreJob(ReadingJob):
     """Sequence log-probs of each prompt's responses, one column a response file, under a frozen model."""
 
@@ -353,23 +362,19 @@ class ScoreJob(ReadingJob):
         return sizes.read(self.prompts, self.responses)
 
 
-class DistributionsJob(ReadingJob):
+class DistributionsJob(ReadingOneJob):
     """A frozen model's `top_k` largest log-probs at each response token: what token-level losses read in its stead."""
 
     version: ClassVar[int] = 2
     work: ClassVar[str] = "harness.run.stages.score:distributions_stage"
     stage: Literal["distributions"] = "distributions"
-    responses: Ref
     top_k: int
-
-    def tokens(self, sizes: Sizes) -> int:
-        return sizes.read(self.prompts, (self.responses,))
 
     def needs(self, sizes: Sizes) -> Needs:
         return replace(super().needs(sizes), disk=sizes.responses(self.responses) * self.top_k * TOP_K_BYTES)
 
 
-class StatesJob(ReadingJob):
+class StatesJob(ReadingOneJob):
     """The teacher's last hidden states at each token of its own responses, from which its distributions follow for
     every student that is compared with it: no student adds a forward pass of the teacher's body. Of a teacher whose
     head is more than a product there are none, and comparisons read it anew. Its log-probs of the responses are there
@@ -378,10 +383,6 @@ class StatesJob(ReadingJob):
     version: ClassVar[int] = 1
     work: ClassVar[str] = "harness.run.stages.compare:states_stage"
     stage: Literal["states"] = "states"
-    responses: Ref
-
-    def tokens(self, sizes: Sizes) -> int:
-        return sizes.read(self.prompts, (self.responses,))
 
     def needs(self, sizes: Sizes) -> Needs:
         shape = sizes.shape(self.model)
@@ -389,7 +390,7 @@ class StatesJob(ReadingJob):
         return replace(super().needs(sizes), disk=sizes.responses(self.responses) * wide)
 
 
-class CompareJob(ReadingJob):
+class CompareJob(ReadingOneJob):
     """What a student (`model`) and its teacher say at each token of responses, which either of them wrote: both
     distributions at `temperature`, over the ids that both have. The teacher's are from its `states`, from the top k of
     its `distributions`, or, without either, from a forward pass; then its log-probs of the responses are there too."""
@@ -399,13 +400,9 @@ class CompareJob(ReadingJob):
     order: ClassVar[int] = 3
     stage: Literal["compare"] = "compare"
     teacher: Model | None
-    responses: Ref
     states: Ref | None = None
     distributions: Ref | None = None
     temperature: float
-
-    def tokens(self, sizes: Sizes) -> int:
-        return sizes.read(self.prompts, (self.responses,))
 
     def needs(self, sizes: Sizes) -> Needs:
         alone = super().needs(sizes)

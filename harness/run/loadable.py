@@ -13,11 +13,10 @@ from pathlib import Path
 from harness.config import Config
 from harness.core.errors import UserError
 from harness.judging.registry import factory_of
-from harness.measures import measures
 from harness.methods import methods
 from harness.models.locate import is_language_model
 from harness.models.quantised import require_readable, untrainable
-from harness.run.measuring import compared
+from harness.run.measuring import TOKENS_READ, read_in_evaluation
 from harness.run.sources import FoundModel, OpenedJudge, Sources
 from harness.store import Store
 
@@ -53,12 +52,15 @@ def unloadable_judges(judges: Iterable[OpenedJudge], store: Store) -> Iterator[s
 def _teacher_is_read(config: Config, sources: Sources) -> bool:
     """Whether transformers loads the teacher: to sample, or for its log-probs."""
     used = [methods.get(name) for name in config.methods if name in methods]
-    read = [measures.get(name) for judge, _ in sources.judges for name in judge.measures if name in measures]
+    kinds = {
+        kind
+        for found, _ in sources.evaluation
+        for kind in read_in_evaluation(config, found, sources.opened, sources.incomparable)
+    }
     return (
         sources.generator != "vllm"
         or any(method.level == "token" or "teacher_log_probs" in method.signals for method in used)
-        or any(measure.model is None for measure in read)
-        or compared(config, sources.incomparable)
+        or bool(kinds & {"log_probs", *TOKENS_READ})
         or bool(config.retention)
     )
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from harness.config import Config
+from harness.judging import Judge
 from harness.measures import Measure, measures
+from harness.measures.measure import Reads
+from harness.methods import methods
 from harness.prompts import PromptSet
 
 # what needs both models' distributions over one tokenizer's tokens
-TOKENS_READ = ("teacher_tokens", "own_tokens")
+TOKENS_READ: tuple[Reads, ...] = ("teacher_tokens", "own_tokens")
 SEVERAL_TURNS = "its prompts have several turns, and what models say of tokens is measured in single answers"
 
 
@@ -50,9 +53,10 @@ def shown(config: Config, found: PromptSet, incomparable: str) -> Shown:
     return Shown(kept, (SEVERAL_TURNS if several else incomparable) if len(kept) < len(asked) else "")
 
 
-def compared(config: Config, incomparable: str) -> bool:
-    """Whether student and teacher are compared token by token: then both read the responses to evaluation prompts."""
-    return not incomparable and any(measure.reads in TOKENS_READ for measure in wanted(config))
+def read_in_evaluation(config: Config, found: PromptSet, judges: Iterable[Judge], incomparable: str) -> set[Reads]:
+    """What of responses to a set's prompts is read for what is shown, and for judges that decide by measures."""
+    asked = (measures.get(name) for judge in judges for name in judge.measures if name in measures)
+    return {measure.reads for measure in (*shown(config, found, incomparable).measures, *asked)}
 
 
 def unmeasurable(config: Config, evaluation: Sequence[PromptSet], incomparable: str) -> Iterator[str]:
@@ -66,6 +70,8 @@ def unmeasurable(config: Config, evaluation: Sequence[PromptSet], incomparable: 
                 f"measures: '{name}' compares {measure.samples} responses to a prompt, and samples = {config.samples}; "
                 f"set samples={measure.samples}, or leave it out"
             )
+        elif measure.reads == "pairs" and not any(methods.get(one).data == "pairs" for one in config.methods):
+            yield f"measures: '{name}' is of methods that train on pairs, and none is compared; leave it out"
         elif incomparable and measure.reads in TOKENS_READ:
             yield f"measures: '{name}' cannot be measured: {incomparable}"
     of_tokens = [name for name in config.measures or () if measures.get(name).reads != "responses"]

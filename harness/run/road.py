@@ -297,4 +297,5 @@ def run_digest(road: Road) -> str:
             [evaluation.measured, *([c.responses, c.verdicts, c.measured] for c in evaluation.candidates)]
             for evaluation in road.evaluations
         ]
+        + ([sorted(road.retention.items())] if road.retention else [])
     )[:12]

@@ -87,6 +87,11 @@ class Sources:
     retention: Mapping[str, Task] = field(default_factory=dict)
 
     @property
+    def opened(self) -> list[Judge]:
+        """The judges that give verdicts of their own."""
+        return [judge for judge, _ in self.judges]
+
+    @property
     def evaluation_prompts(self) -> list[Prompt]:
         """Of all evaluation sets."""
         return [prompt for found, _ in self.evaluation for prompt in found.prompts]

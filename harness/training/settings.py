@@ -13,6 +13,6 @@ class TrainingSettings(Section):
     """What all trainings of a run read and report to."""
 
     max_prompt_tokens: int | None = Field(
-        default=None, ge=1, description="longer prompts lose their beginning, in training and scoring"
+        default=None, ge=1, description="longer training prompts lose their beginning, in training and its scoring"
     )
     tracker: Literal["tensorboard", "wandb", "trackio"] | None = None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +16,9 @@ from harness.core.records import Facts, write_jsonl
 from harness.logprobs import comparing
 from harness.logprobs.comparing import SCORE, Columns, LiveTeacher, StoredStates, Teacher, TopKTeacher
 from harness.logprobs.model import LogProbModel, why_padded
-from harness.logprobs.scoring import hidden_states, sequence_log_probs
+from harness.logprobs.scoring import hidden_states, response_starts, sequence_log_probs
 from harness.logprobs.targets import StoredTopK
-from harness.models import chat, loading, tokenizers
+from harness.models import chat, loading
 from harness.models.locate import model_folder
 from harness.models.reference import Model
 from harness.run.jobs import DEPARTURES, PIECES, STATES, TOKENS, TOP_K, CompareJob, StatesJob
@@ -29,6 +28,7 @@ from harness.run.stages.inputs import (
     require_made_of,
     responses_by_key,
     tokenizer_of,
+    why_two,
 )
 from harness.run.stages.score import reader, require_finite, write_scores
 from harness.store import Store
@@ -38,9 +38,9 @@ BEFORE = 60  # characters that are shown before such a token
 
 
 def states_stage(job: StatesJob, store: Store, work: Path, tick: Tick) -> Facts:
-    """SCORES, PIECES and STATES: `states` [T, H], T counting the response tokens of all responses in their order. Of a
+    """SCORES and STATES: `states` [T, H], T counting the response tokens of all responses in their order. Of a
     padded teacher there are no states, as the artifact's facts say."""
-    folder, tokenizer, data, model = reader(job, [job.responses], store)
+    folder, _, data, model = reader(job, [job.responses], store)
     padded = why_padded(model.causal_lm)
     if padded is None:
         states, sums = hidden_states(model, data.examples, job.precision, job.batch_tokens, tick)
@@ -49,7 +49,6 @@ def states_stage(job: StatesJob, store: Store, work: Path, tick: Tick) -> Facts:
         sums = sequence_log_probs(model, data.examples, job.precision, job.batch_tokens, tick)
     require_finite(sums, data, folder)
     write_scores(work, data, sums)
-    _write_pieces(work, data, tokenizer)
     return {**data.facts, "responses": sums.size, "padded": padded, "states": padded is None}
 
 
@@ -62,28 +61,29 @@ def compare_stage(job: CompareJob, store: Store, work: Path, tick: Tick) -> Fact
     columns = comparing.compare(
         student, teacher, data.examples, vocabulary, job.temperature, job.precision, job.batch_tokens, tick
     )
-    lengths = _lengths(data)
-    _require_sound(columns, data, lengths, folder)
+    starts = response_starts(data.examples)
+    lengths = np.diff(starts)
+    _require_sound(columns, data, starts, folder)
     if SCORE in columns:
-        sums = np.add.reduceat(columns.pop(SCORE).astype(np.float64), _starts(lengths)[:-1])
+        sums = np.add.reduceat(columns.pop(SCORE).astype(np.float64), starts[:-1])
         write_scores(work, data, sums[:, None])
     written = responses_by_key(job.responses, store)
     arrays: dict[str, Any] = dict(
         columns,
         prompt_ids=np.array([prompt_id for prompt_id, _ in data.keys]),
         samples=np.array([sample for _, sample in data.keys], np.int32),
-        lengths=np.array(lengths, np.int32),
+        lengths=lengths.astype(np.int32),
         ended=np.array([written[key].finish == "stop" for key in data.keys]),
     )
     np.savez(work / TOKENS, **arrays)
     pieces = _write_pieces(work, data, tokenizer)
-    kl = columns["reverse_kl" if _wrote(job.model, job.responses, store) else "forward_kl"]
+    kl = columns["reverse_kl" if _wrote(job, store) else "forward_kl"]
     write_jsonl(work / DEPARTURES, _departures(kl, columns, data, pieces, tokenizer))
     return {
         **data.facts,
         "temperature": job.temperature,
         "vocabulary": vocabulary,
-        "response_tokens": sum(lengths),
+        "response_tokens": int(starts[-1]),
         "padded": why_padded(student.causal_lm),
         **facts,
     }
@@ -101,7 +101,7 @@ def _teacher(job: CompareJob, data: ReadExamples, store: Store) -> tuple[Teacher
             raise UserError(f"{job.distributions} has no log-probs of the responses' own tokens")
         if job.temperature != 1:
             raise UserError(f"a stored top k is the teacher's at temperature 1, and not at {job.temperature:g}")
-        top = StoredTopK(stored["ids"], stored["log_probs"], _starts(_lengths(data)), tail=True)
+        top = StoredTopK(stored["ids"], stored["log_probs"], response_starts(data.examples), tail=True)
         return TopKTeacher(top, stored["labels"]), [], {"top_k": stored["ids"].shape[1]}
     assert job.teacher is not None
     folder = model_folder(job.teacher, store)
@@ -110,7 +110,7 @@ def _teacher(job: CompareJob, data: ReadExamples, store: Store) -> tuple[Teacher
     if job.states is not None and store.read(job.states).facts["states"]:
         require_made_of(job.states, [job.responses], store)
         states = load_file(store.read(job.states).path / STATES)["states"]
-        return StoredStates(model, states, _starts(_lengths(data))), known, {}
+        return StoredStates(model, states, response_starts(data.examples)), known, {}
     return LiveTeacher(model), known, {}
 
 
@@ -125,7 +125,7 @@ def _require_one_tokenizer(job: CompareJob, tokenizer: Any, data: ReadExamples, 
         teacher = Model.model_validate(store.read(job.distributions).manifest["job"]["model"])
     assert teacher is not None
     theirs = tokenizer_of(teacher, model_folder(teacher, store))
-    if difference := tokenizers.why_two(tokenizer, theirs, load_prompts(job.prompts, store)):
+    if difference := why_two(tokenizer, theirs, tuple(load_prompts(job.prompts, store))):
         raise UserError(
             f"{tokenizer.name_or_path} and {theirs.name_or_path} cannot be compared token by token, as their "
             f"tokenizers differ: {difference}"
@@ -136,24 +136,19 @@ def _require_one_tokenizer(job: CompareJob, tokenizer: Any, data: ReadExamples, 
         )
 
 
-def _wrote(model: Model, responses: str, store: Store) -> bool:
-    """Whether it is this model's own responses."""
-    author = store.read(responses).manifest["job"].get("model")
-    return author is not None and Model.model_validate(author).in_key == model.in_key
+def _wrote(job: CompareJob, store: Store) -> bool:
+    """Whether the student wrote the responses, and not the teacher, which may be the same model."""
+    author = store.read(job.responses).manifest["job"].get("model")
+    if author is None:
+        return False
+    known = Model.model_validate(author).in_key
+    return known == job.model.in_key and (job.teacher is None or known != job.teacher.in_key)
 
 
 # ---- what is written
 
 
-def _lengths(data: ReadExamples) -> list[int]:
-    return [len(example.responses[0]) for example in data.examples]
-
-
-def _starts(lengths: Sequence[int]) -> NDArray[np.int64]:
-    return np.array([0, *accumulate(lengths)], np.int64)
-
-
-def _require_sound(columns: Columns, data: ReadExamples, lengths: Sequence[int], student: Path) -> None:
+def _require_sound(columns: Columns, data: ReadExamples, starts: NDArray[np.int64], student: Path) -> None:
     """No figure of a broken model is kept.
 
     Raises:
@@ -162,7 +157,7 @@ def _require_sound(columns: Columns, data: ReadExamples, lengths: Sequence[int],
     for name, values in columns.items():
         odd = np.flatnonzero(~np.isfinite(values))
         if len(odd):
-            response = int(np.searchsorted(_starts(lengths), odd[0], "right")) - 1
+            response = int(np.searchsorted(starts, odd[0], "right")) - 1
             prompt_id, value = data.keys[response][0], float(values[odd[0]])
             why = (
                 "one of the two gives no probability to a token that the other may say"
@@ -191,7 +186,7 @@ def _departures(
     kl: NDArray[np.float32], columns: Columns, data: ReadExamples, pieces: Sequence[Sequence[str]], tokenizer: Any
 ) -> list[Facts]:
     """The tokens with the largest KL, the largest first."""
-    starts = _starts(list(map(len, pieces)))
+    starts = response_starts(data.examples)
     rows = []
     for place in np.argsort(-kl, kind="stable")[:SHOWN].tolist():
         response = int(np.searchsorted(starts, place, "right")) - 1

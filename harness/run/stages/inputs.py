@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +15,12 @@ from harness.core.errors import UserError
 from harness.core.records import Facts, Prompt, Response, read_records
 from harness.logprobs.batching import Example
 from harness.models import chat, tokenizers
-from harness.models.reference import Model
+from harness.models.reference import ChatTemplate, Model
 from harness.run.jobs import FURTHER, LEFT_OUT, PROMPTS, RESPONSES
 from harness.run.reading import ResponseKey, load_scores
 from harness.store import Store
+
+KEPT = 4  # tokenizers: a student's and a teacher's, and those of the job before
 
 
 def load_prompts(ref: str, store: Store) -> list[Prompt]:
@@ -29,7 +32,7 @@ def load_responses(ref: str, store: Store) -> list[Response]:
 
 
 def load_drawn(folder: Path) -> list[Response]:
-    """All that was drawn, the further responses that only measures of diversity read last."""
+    """All that was drawn, the further responses that only text measures read last."""
     files = [folder / name for name in (RESPONSES, FURTHER) if (folder / name).is_file()]
     return [row for file in files for row in read_records(file, Response)]
 
@@ -80,7 +83,7 @@ def data_of(
     without an answer are left out (`joined`).
     """
     encoded = {prompt.id: chat.encode_chat(tokenizer, prompt.messages) for prompt in load_prompts(prompts, store)}
-    own = tokenizers.tokenizer_fingerprint(tokenizer)
+    own = fingerprint_of(tokenizer)
     foreign = [store.read(ref).facts["tokenizer"] != own for ref in responses]
     tables = [
         {key: response_ids(tokenizer, row, other) for key, row in table.items()}
@@ -127,4 +130,20 @@ def read_signal(ref: str, keys: Sequence[ResponseKey], responses: Sequence[str],
 
 
 def tokenizer_of(model: Model, folder: Path) -> Any:
-    return tokenizers.load_tokenizer(folder, model.chat_template, model.remote_code)
+    """A model's tokenizer, which jobs that follow one another load once: nobody changes it."""
+    return _loaded(folder, model.digest or model.artifact, model.chat_template, model.remote_code)
+
+
+@functools.lru_cache(maxsize=KEPT)
+def _loaded(folder: Path, _content: str | None, template: ChatTemplate | None, remote_code: bool) -> Any:
+    return tokenizers.load_tokenizer(folder, template, remote_code)
+
+
+# of a tokenizer as `tokenizer_of` gives it
+fingerprint_of = functools.lru_cache(maxsize=KEPT)(tokenizers.tokenizer_fingerprint)
+
+
+@functools.lru_cache(maxsize=KEPT)
+def why_two(student: Any, teacher: Any, prompts: tuple[Prompt, ...]) -> str:
+    """`tokenizers.why_two` of such."""
+    return tokenizers.why_two(student, teacher, prompts)

@@ -15,11 +15,11 @@ from harness.core.units import first_named
 from harness.generation.backends import open_generator
 from harness.generation.protocol import Draw, Drawn, Generator, Request, UnfinishedError
 from harness.generation.sampler import form_batches
-from harness.models import chat, tokenizers
+from harness.models import chat
 from harness.models.locate import model_folder
 from harness.models.settings import TEACHER_SERVER
 from harness.run.jobs import FURTHER, LEFT_OUT, NAMED_AT_MOST, RESPONSES, WITHOUT, RespondJob
-from harness.run.stages.inputs import load_drawn, load_prompts, tokenizer_of
+from harness.run.stages.inputs import fingerprint_of, load_drawn, load_prompts, tokenizer_of
 from harness.store import Store
 
 SOME = ".some.jsonl"  # what of a batch arrived before a call of it failed
@@ -151,7 +151,7 @@ def _sampled(
         "responses": len(responses),
         "tokens": sum(len(response.token_ids) for response in responses),
         "cut": sum(response.finish == "length" for response in responses),
-        "tokenizer": tokenizers.tokenizer_fingerprint(tokenizer),
+        "tokenizer": fingerprint_of(tokenizer),
         **({"chat_template": job.model.chat_template.name} if job.model.chat_template else {}),
         **said,
     }

@@ -11,11 +11,10 @@ from harness.core.files import write_atomically
 from harness.core.progress import Tick
 from harness.core.records import Facts, plain
 from harness.measures import tasks
-from harness.models import loading
+from harness.models import loading, tokenizers
 from harness.models.locate import model_folder, unchanged
 from harness.models.shapes import weight_type
 from harness.run.jobs import RETENTION, RetentionJob
-from harness.run.stages.inputs import tokenizer_of
 from harness.store import Store
 
 
@@ -25,7 +24,8 @@ def retention_stage(job: RetentionJob, store: Store, work: Path, tick: Tick) -> 
     for task in asked:
         where = str(task.file or f"task {task.name} of lm-evaluation-harness")
         unchanged(where, tasks.digest_of(task.file, version, store.digest), task.digest)
-    tokenizer = tokenizer_of(job.model, folder)
+    # one of its own: lm-evaluation-harness sets what it needs on it
+    tokenizer = tokenizers.load_tokenizer(folder, job.model.chat_template, job.model.remote_code)
     # as log-probs are read: in autocast's type on the checkpoint's weights, or in float32
     dtype = torch.float32 if job.precision == "fp32" else getattr(torch, weight_type(folder) or "float32")
     model = loading.frozen_model(folder, dtype, remote_code=job.model.remote_code)

@@ -15,6 +15,7 @@ import pytest
 
 import baselines
 from harness.core.errors import UserError
+from harness.measures import measures
 from harness.methods import Control, Method, MethodSettings, TokenSettings, methods, selected_controls
 from harness.methods.registry import MethodRegistry, load_methods
 
@@ -142,6 +143,12 @@ def test_token_level_methods_say_where_the_teacher_s_distributions_are_from(name
     method = methods.get(name)
     assert issubclass(method.settings, TokenSettings) is (method.level == "token")
     assert issubclass(method.settings, MethodSettings)
+
+
+@pytest.mark.parametrize("name", methods.names())
+def test_a_method_minimises_measures_that_there_are_and_that_tables_show(name: str) -> None:
+    for measure in methods.get(name).minimises:
+        assert measures.get(measure).group, measure
 
 
 # ---- what a run needs

@@ -9,9 +9,10 @@ import pytest
 
 from harness.config import Config, resolve
 from harness.core.errors import UserError
+from harness.judging.proxies import JUDGES
 from harness.measures import measures
 from harness.prompts import PromptSet
-from harness.run.measuring import SEVERAL_TURNS, compared, shown, unmeasurable, wanted
+from harness.run.measuring import SEVERAL_TURNS, declared_first, read_in_evaluation, shown, unmeasurable, wanted
 from tests.harness.run.roads import prompt_set
 
 FOUND = prompt_set("near", "Say four.")
@@ -60,7 +61,21 @@ def test_without_a_common_tokenizer_texts_are_measured_and_the_board_says_why() 
     found = shown(config(), FOUND, WHY)
     assert found.unmeasured == WHY and {measure.reads for measure in found.measures} == {"responses", "pairs"}
     assert shown(config(measures=["length"]), FOUND, WHY).unmeasured == ""
-    assert compared(config(), "") and not compared(config(), WHY) and not compared(config(measures=["length"]), "")
+
+
+def test_what_is_read_in_evaluation_is_for_measures_and_judges() -> None:
+    every = {"responses", "teacher_tokens", "own_tokens", "pairs"}
+    assert read_in_evaluation(config(), FOUND, [], "") == every
+    assert read_in_evaluation(config(), FOUND, [], WHY) == {"responses", "pairs"}
+    assert read_in_evaluation(config(), turned(), [], "") == {"responses"}
+    by_judges = {"log_probs", "embedding"}
+    assert read_in_evaluation(config(measures=["length"]), FOUND, JUDGES, WHY) == {"responses", *by_judges}
+
+
+def test_the_first_measure_is_said_before_the_run() -> None:
+    assert declared_first(config()) == "forward_kl"
+    assert declared_first(config(measures=["length", "forward_kl"])) == "length"
+    assert declared_first(config(measures=[])) == ""
 
 
 def test_of_answers_to_several_turns_the_texts_are_measured() -> None:
@@ -81,6 +96,10 @@ def test_what_cannot_be_measured_is_refused_where_it_is_named() -> None:
         "measures: 'self_bleu' compares 2 responses to a prompt, and samples = 1; set samples=2, or leave it out"
     ]
     assert said(measures=["self_bleu"], samples=2) == []
+    alone = said(methods=["sft", "kd"], measures=["margin_accuracy"])
+    assert alone == [
+        "measures: 'margin_accuracy' is of methods that train on pairs, and none is compared; leave it out"
+    ]
     assert said(measures=["embedding"]) == [
         "measures: 'embedding' is no measure of its own, a judge reads it; leave it out"
     ]

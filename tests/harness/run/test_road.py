@@ -18,6 +18,7 @@ from harness.core.section import parse_yaml
 from harness.methods import Control, methods
 from harness.prompts import read_set
 from harness.run.jobs import (
+    CompareJob,
     ConvertJob,
     DistributionsJob,
     Job,
@@ -26,6 +27,7 @@ from harness.run.jobs import (
     PruneJob,
     RespondJob,
     ScoreJob,
+    StatesJob,
     TrainJob,
 )
 from harness.run.road import Road, ask_again, lay, run_digest
@@ -438,12 +440,21 @@ def test_where_metrics_are_shown_changes_no_key(build: Build) -> None:
     assert {job.tracker for job in of(two, TrainJob)} == {"wandb"}
 
 
-def test_a_limit_of_prompts_reaches_everything_that_reads_them_with_responses(build: Build) -> None:
+def test_a_limit_of_prompts_reaches_everything_that_reads_them_for_training(build: Build) -> None:
     one, two = (build(**STORED, methods=["sft", "kd", "dadpo"], max_prompt_tokens=limit) for limit in (None, 300))
+
+    def in_training(road: Road, kind: Any) -> list[Any]:
+        trainings = of(road, TrainJob)
+        signals = {ref for job in trainings for ref in (*job.signals.values(), job.distributions)}
+        return [job for job in of(road, kind) if kind is TrainJob or job.ref in signals]
+
     for kind in (ScoreJob, DistributionsJob, TrainJob):
-        assert {job.max_prompt_tokens for job in of(one, kind)} == {None}
-        assert {job.max_prompt_tokens for job in of(two, kind)} == {300}
-        assert {job.ref for job in of(one, kind)}.isdisjoint(job.ref for job in of(two, kind))
+        assert {job.max_prompt_tokens for job in in_training(one, kind)} == {None}
+        assert {job.max_prompt_tokens for job in in_training(two, kind)} == {300}
+        assert {job.ref for job in in_training(one, kind)}.isdisjoint(job.ref for job in in_training(two, kind))
+    # responses to judge are drawn after whole prompts, and read after them
+    in_evaluation = [job for kind in (ScoreJob, StatesJob, CompareJob) for job in of(two, kind)]
+    assert {job.max_prompt_tokens for job in in_evaluation if job not in in_training(two, ScoreJob)} == {None}
     assert draws(one, "chosen") == draws(two, "chosen") and draws(one, "reference") == draws(two, "reference")
     assert draws(one, "rejected").isdisjoint(draws(two, "rejected"))  # of another SFT student
 
