@@ -272,7 +272,6 @@ READS = {
     "reverse_kl": "own_tokens",
     "margin_accuracy": "pairs",
 }
-ASIDE = ("ended", "distinct_1")
 # how far from `untrained` a row is, in the direction that the measure has for it
 MEASURED = {"teacher (second sample)": 0.06, "kd": -0.162, "dadpo": -0.151, "ddpo-beta0.15": -0.1485, "untrained": 0.0}
 PAIRS_OF_DPO = ("dadpo", "ddpo-beta0.15")
@@ -282,8 +281,8 @@ def measure_facts(name: str, **values: Any) -> dict[str, Any]:
     """A measure as results have it."""
     (_, head, group, unit, better, _, _) = next(one for one in MEASURES if one[0] == name)
     said = {"name": name, "head": head, "group": group, "unit": unit, "better": better, "bound": "exact"}
-    said |= {"digest": f"digest of {name}", "aside": name in ASIDE, "reads": READS.get(name, "responses")}
-    said["teacher_bound"] = "exact"
+    said |= {"digest": f"digest of {name}", "teacher_bound": "exact", "reads": READS.get(name, "responses")}
+    said["aside"] = name in ("ended", "distinct_1")
     return {**said, "summary": f"what {head} is", "misses": f"what {head} does not see", **values}
 
 
