@@ -3,27 +3,37 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from harness.core.escape import plain as as_text
 from harness.core.records import plain
 from harness.measures.measure import Group
 from harness.reports import columns as c
 from harness.reports import measured as m
 from harness.reports.cells import (
-    KINDS,
+    BOUNDS_SAID,
+    NO_BOUND,
+    NOWHERE,
     OWN_LOSS,
+    by_the_bound,
     difference_short,
     difference_unit,
+    direction,
     disagreement_words,
     facts,
-    is_share,
+    first_words,
     lengths,
     measure_cell,
+    measure_terms,
     provenance,
     retention_cell,
     setup_text,
+    temperatures,
+    unpooled_words,
     warnings,
+    whom,
 )
 from harness.reports.columns import Column, markdown
 from harness.reports.measured import Measured
@@ -31,7 +41,6 @@ from harness.results.schema import MeasureContrast, MeasureFacts, Results, Reten
 
 WITH_ENDS = 3  # fidelity columns that have their intervals on the board; all have them in the report
 AT_MOST: Mapping[Group, int] = {"fidelity": 7, "text": 6}  # columns of measures on the board; the report has them all
-NEARLY_SAID = ("ended", "distinct_1")  # measures that others of the board nearly say: in the report alone
 TASKS_AT_MOST = 6  # columns of a table of retention
 
 _LEGEND = """\
@@ -42,15 +51,24 @@ unparsable verdict and are not in N. *Flips* are prompts where the judge contrad
 places: they are ties. *Rank* is a range where no row can be told from the next; its first and last may well differ: the
 contrasts say. Formulas: [docs/statistics.md](docs/statistics.md).
 """
-_MEASURED = f"""\
-**Fidelity** asks no judge: at each token of a held-out response, how far is the student's distribution from the
-teacher's? Both are read at the temperature that drew the responses. The teacher itself would have a KL of 0 and agree
-with itself in 100%; its own NLL is its entropy, below which no student comes on average. {OWN_LOSS} marks a row whose
-training minimises that very measure, on other prompts: it is at home there. ≥ and ≤ mark bounds, where a server gave
-the teacher's likeliest tokens alone. **Text and cost**: what the responses are like, the teacher's own first, and what
-a row took with all that it rests on, as if nothing were shared. Each measure, what it misses and how to read it beside
-a judge: [docs/measures.md](docs/measures.md).
-"""
+_FIDELITY = (
+    "**Fidelity** asks no judge: at each token of a held-out response, how far is the student's distribution from the "
+    "teacher's? Both are read at the temperature that drew the responses. The teacher itself would have a KL of 0 and "
+    "agree with itself in 100%; its own NLL is its entropy, below which no student comes on average."
+)
+_OWN_LOSS = (
+    f"{OWN_LOSS} marks a row whose training minimises this measure, at temperature 1, on other prompts: it is at home "
+    "there."
+)
+_TEXT = "**Text**: what the responses are like, the teacher's own first."
+_COST = (
+    "**Cost**: what a row took with all that it rests on, as if nothing were shared; peak memory is of its own "
+    "training alone, on a CPU of the whole process."
+)
+_FINDINGS = (
+    "Findings follow p after Holm, which may say less than an interval; percentile intervals of few prompts are narrow."
+)
+_PAGE = "Each measure, what it misses and how to read it beside a judge: [docs/measures.md](docs/measures.md)."
 
 
 def board_markdown(runs: Sequence[Results]) -> str:
@@ -58,17 +76,48 @@ def board_markdown(runs: Sequence[Results]) -> str:
     head = "# Leaderboard\n\n"
     if not runs:
         return head + "No run is recorded yet: `python -m harness record RUN_DIR`.\n"
-    legend = _LEGEND + (f"\n{_MEASURED}" if any(run.measures for run in runs) else "")
-    return head + legend + "\n" + "\n".join(_section(Results.model_validate(_in_lines(plain(run)))) for run in runs)
+    shown = [Results.model_validate(_as_data(plain(run))) for run in runs]
+    several = len(shown) > 1
+    parts = [_LEGEND, *([_measured_legend(shown)] if any(run.measures for run in shown) else [])]
+    parts += [_section(run, definitions=not several) for run in shown]
+    if several and (defined := _measures(shown, "##")):
+        parts.append(f"{defined}\n")
+    return head + "\n".join(parts)
 
 
-def _in_lines(data: Any) -> Any:
-    """The same, with no line break in any text: a name cannot add a line to the board."""
+def _measured_legend(runs: Sequence[Results]) -> str:
+    """What a reader of tables of measures must know: of what is there."""
+    facts, rows = [one for run in runs for one in run.measured], [row for run in runs for row in run.measures]
+    said = {
+        _FIDELITY: any(one.group == "fidelity" for one in facts),
+        _OWN_LOSS: any(row.own_loss for row in rows),
+        f"{BOUNDS_SAID}.": any({one.bound, one.teacher_bound} != {"exact"} for one in facts),
+        _TEXT: any(one.group == "text" for one in facts),
+        _COST: any(run.costs for run in runs),
+        _FINDINGS: any(run.measure_contrasts for run in runs),
+        _PAGE: True,
+    }
+    text = " ".join(sentence for sentence, true in said.items() if true)
+    return textwrap.fill(text, 120, break_long_words=False, break_on_hyphens=False) + "\n"
+
+
+# what measures, their plug-ins and tasks say in sentences: it holds names, and texts of tokens
+_TEXTS = ("unmeasured", "head", "unit", "summary", "misses", "task", "metric", "device")
+
+
+def _as_data(data: Any, of: str = "") -> Any:
+    """The same, with no line break in any text, and no tag: a name cannot add a line to the board, nor hide one.
+
+    of: the field that it is of.
+    """
     if isinstance(data, str):
-        return " ".join(data.splitlines())
+        line = " ".join(data.splitlines())
+        if of in _TEXTS:
+            return as_text(line)
+        return line if of == "command" else line.replace("<", "\\<")  # a command stands in backticks
     if isinstance(data, dict):
-        return {_in_lines(key): _in_lines(value) for key, value in data.items()}
-    return [_in_lines(value) for value in data] if isinstance(data, list | tuple) else data
+        return {_as_data(key): _as_data(value, key) for key, value in data.items()}
+    return [_as_data(value, of) for value in data] if isinstance(data, list | tuple) else data
 
 
 def _code(text: str) -> str:
@@ -77,12 +126,13 @@ def _code(text: str) -> str:
     return f"{ticks} {text} {ticks}" if "`" in text else f"`{text}`"
 
 
-def _section(run: Results) -> str:
+def _section(run: Results, definitions: bool) -> str:
+    """definitions: whether what each measure is stands here, and not once for all runs."""
     pair = run.pair
     parts = [f"## {pair.student}, taught by {pair.teacher}", _banner(run), _facts(run)]
     parts += [_prompt_set(run, entry) for entry in run.prompt_sets]
     parts += [_contrasts(run), _measure_contrasts(run), _disagreements(run), _retention(run), _length(run)]
-    parts += [_other_rates(run), _judges(run), _measures(run), _methods(run)]
+    parts += [_other_rates(run), _judges(run), _measures([run]) if definitions else "", _methods(run)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -99,14 +149,21 @@ def _facts(run: Results) -> str:
 def _prompt_set(run: Results, entry: SetFacts) -> str:
     domain = "in-domain" if entry.in_domain else "out-of-domain"
     judge = run.judge_named(run.judge)
-    tokens, cut = (column.cell(entry.teacher).text or "?" for column in (c.TOKENS, c.CUT))
+    # of all samples there is a row of the table of texts
+    known = [
+        f"{column.cell(entry.teacher).text or '?'}{unit}"
+        for column, unit, name in ((c.TOKENS, " tokens", "length"), (c.CUT, " cut", "cut"))
+        if not m.is_measured(run, entry.name, name)
+    ]
+    teacher = f" The teacher's responses: {', '.join(known)}." if known else ""
     setup = f" ({setup_text(judge)})" if judge.setup else ""
     misses = f", a proxy: it misses {judge.misses}" if judge.misses else ""
     parts = [
         f"### {entry.name} ({domain}, {entry.prompts} prompts)",
-        f"Judge: {judge.name}{setup}{misses}. The teacher's responses: {tokens} tokens, {cut} cut.{_origin(entry)}",
-        _set_table(run, run.rows_of(entry.name)),
-        f"No fidelity here: {entry.unmeasured}." if entry.unmeasured else "",
+        f"Judge: {judge.name}{setup}{misses}.{teacher}{_origin(entry)}",
+        _set_table(run, entry.name),
+        f"Not everything is measured here: {entry.unmeasured}." if entry.unmeasured else "",
+        unpooled_words(entry, run),
         _fidelity(run, entry),
         _text(run, entry),
     ]
@@ -118,7 +175,8 @@ def _origin(entry: SetFacts) -> str:
     return f" The prompts: {said}." if said else ""
 
 
-def _set_table(run: Results, rows: Sequence[Row]) -> str:
+def _set_table(run: Results, prompt_set: str) -> str:
+    rows = run.rows_of(prompt_set)
     return markdown(
         [
             *([c.RANK] if any(row.rank for row in rows) else []),
@@ -130,7 +188,8 @@ def _set_table(run: Results, rows: Sequence[Row]) -> str:
             c.N_AND_PROMPTS,
             c.MISSING,
             *([c.FLIPS] if any(row.flips.n for row in rows) else []),
-            *([] if m.of_group(run, "text") else [c.TOKENS, c.CUT]),
+            *([] if m.is_measured(run, prompt_set, "length") else [c.TOKENS]),
+            *([] if m.is_measured(run, prompt_set, "cut") else [c.CUT]),
         ],
         rows,
     )
@@ -144,22 +203,38 @@ def _fidelity(run: Results, entry: SetFacts) -> str:
     first, teacher = shown[0], m.of_teacher(run, entry, "fidelity")
     most = max((row.values[first.name] for row in rows if first.name in row.values), key=lambda row: row.count)
     own = [f"{one.head} {measure_cell(teacher[one.name], one)}" for one in shown if one.name in teacher]
+    counted = "tokens" if first.by_token else "pairs" if first.reads == "pairs" else "responses"
+    read = temperatures(shown, run)
     said = [
-        f"Fidelity to the teacher, both at temperature {run.evaluation.sampling.temperature:g}{_units(shown)}",
-        f"A row's {first.head} is a mean over {most.count:,} tokens of {most.prompts} prompts",
+        f"Fidelity to the teacher{f', {read}' if read else ''}{_units(shown)}",
+        f"A row's {first.head} is a mean over {most.count:,} {counted} of {most.prompts} prompts",
         *([f"The teacher's own {', '.join(own)}"] if own else []),
         *more,
     ]
-    columns: list[Column[Any]] = [c.measure(one, ends=place < WITH_ENDS) for place, one in enumerate(shown)]
+    # the first ones decide; and what is no mean over tokens is one of few values
+    columns: list[Column[Any]] = [
+        c.measure(one, rows, ends=place < WITH_ENDS or not one.by_token) for place, one in enumerate(shown)
+    ]
     if len(run.runs) > 1:
         columns.insert(1, c.measure_spread(first))
-    return f"{'. '.join(said)}.\n\n{markdown([_KIND, c.METHOD, *columns], rows)}"
+    return f"{'. '.join(said)}.\n\n{markdown([_KIND, c.METHOD, *columns], rows)}\n\n{_counted(run, rows)}"
+
+
+def _counted(run: Results, rows: Sequence[Measured]) -> str:
+    """How much the figures of a table are made of, and where their intervals are."""
+    prompts = max((one.prompts for row in rows for one in row.values.values()), default=0)
+    samples = run.configured.samples
+    each = f"{samples} sample{'' if samples == 1 else 's'} a prompt"
+    runs = f" in each of {len(run.runs)} runs" if len(run.runs) > 1 else ""
+    return (
+        f"Read of a row: {prompts * samples} responses of {prompts} prompts ({each}){runs}. All intervals: the report."
+    )
 
 
 def _shown(run: Results, group: Group, rows: Sequence[Measured]) -> tuple[list[MeasureFacts], list[str]]:
     """The measures of a group that have a column on the board, and in words which others there are."""
     found = m.present(m.of_group(run, group), rows)
-    shown = [one for one in found if one.name not in NEARLY_SAID][: AT_MOST[group]] or found
+    shown = [one for one in found if not one.aside][: AT_MOST[group]] or found
     more = [one.head for one in found if one not in shown]
     return shown, [f"In the report too: {', '.join(more)}"] if more else []
 
@@ -168,7 +243,7 @@ def _units(shown: Sequence[MeasureFacts]) -> str:
     """The units that no sign in a cell says, each with what is in it."""
     heads: dict[str, list[str]] = {}
     for one in shown:
-        if one.unit and not is_share(one.unit):
+        if one.unit and not one.share:
             heads.setdefault(one.unit, []).append(one.head)
     return "".join(f"; {', '.join(names)} in {unit}" for unit, names in heads.items())
 
@@ -182,9 +257,17 @@ def _text(run: Results, entry: SetFacts) -> str:
     costs = [column for column in _COSTS if any(column.cell(row).text for row in rows)]
     if not shown and not costs:
         return ""
+    devices = list(dict.fromkeys(row.cost.device for row in rows if row.cost is not None and row.cost.device))
     said = [" and ".join([*(["text"] if shown else []), *(["cost"] if costs else [])]).capitalize(), *more]
-    columns = [c.measure(one, ends=False) for one in shown]
-    return f"{'. '.join(said)}.\n\n{markdown([_KIND, c.METHOD, *columns, *costs], rows)}"
+    if len(devices) == 1:
+        said.append(f"Trained on {devices[0]}")
+    if any(m.SEVERAL in device for device in devices):
+        said.append("Seconds of runs on different devices have no mean")
+    columns = [c.measure(one, rows, ends=False) for one in shown]
+    if len(devices) > 1:
+        costs.append(c.of_cost(c.DEVICE))
+    parts = [f"{'. '.join(said)}.", markdown([_KIND, c.METHOD, *columns, *costs], rows)]
+    return "\n\n".join([*parts, *([_counted(run, rows)] if shown else [])])
 
 
 _COSTS = [c.of_cost(column) for column in (c.TRAINED_IN_ALL, c.SECONDS, c.PEAK_MEMORY)]
@@ -198,7 +281,7 @@ def _contrasts(run: Results) -> str:
         "### Method against method\n\n"
         "Declared before the run: differences of preference rate on the same prompts, with a sign-flip test. p is "
         "corrected (Holm) over all contrasts on single sets, and over those on whole domains; left out are prompts "
-        f"that were not judged for both.\n\n{markdown(columns, run.contrasts)}"
+        f"that were not judged for both. {whom(run)}\n\n{markdown(columns, run.contrasts)}"
     )
 
 
@@ -210,21 +293,28 @@ def _measure_contrasts(run: Results) -> str:
     first, others = compared[0], [one for one in compared[1:] if one.group == "fidelity"]
     columns: list[Column[Any]] = [
         *(c.PAIR, c.SCOPE, c.measure_difference(first), c.P, c.P_HOLM),
-        *(c.JUDGED, c.LEFT_OUT, c.measure_finding(first)),
+        *(c.JUDGED, c.LEFT_OUT, c.measure_finding(first, m.own_losses(run, first.name))),
     ]
     rows = m.contrasts_of(run, first.name)
+    declared = ", the measure that was declared as the first" if first.name == run.first_measure else ""
+    missing = f" {said}" if (said := first_words(run)) else ""
     parts = [
-        f"The same pairs by {first.head}, the measure that was declared as the first ({first.unit}, "
-        f"{_better(first)}; in its test the two change places prompt by prompt):",
+        *([] if run.contrasts else ["### Method against method"]),
+        f"The same pairs by {first.head}{declared} ({difference_unit(first)}; {direction(first)}).{missing} In the "
+        "test the two change places prompt by prompt; a measure's p are corrected (Holm) in two families: its single "
+        f"sets, and its pooled domains; left out are prompts that were not measured for both. {whom(run)}",
         markdown(columns, rows),
     ]
     if others:
         parts.append(
-            "And by the others: first − second, in bold where the two are told apart (each measure is a family of "
-            f"Holm's of its own). {_ways(others)}. Intervals, and what is "
-            "measured of texts, are in the report."
+            f"And by the others: first − second, in bold where the two are told apart. {_ways(others)}. Intervals, and "
+            "what is measured of texts, are in the report."
         )
         parts.append(markdown([c.PAIR, c.SCOPE, *(_found(run, one) for one in others)], rows))
+    if any(one.bound != "exact" for one in [first, *others]):
+        parts.append(NO_BOUND)
+    if not run.disagreements:
+        parts.append(NOWHERE)
     return "\n\n".join(parts)
 
 
@@ -232,23 +322,20 @@ def _ways(shown: Sequence[MeasureFacts]) -> str:
     """Each unit and direction, with the measures of it."""
     heads: dict[str, list[str]] = {}
     for one in shown:
-        heads.setdefault(f"{difference_unit(one)}, {_better(one)}", []).append(one.head)
+        heads.setdefault(f"{difference_unit(one)}, {direction(one)}", []).append(one.head)
     return "; ".join(f"{', '.join(names)}: {way}" for way, names in heads.items())
-
-
-def _better(facts: MeasureFacts) -> str:
-    return "no way is better" if facts.better == "neither" else f"{facts.better} is better"
 
 
 def _found(run: Results, facts: MeasureFacts) -> Column[MeasureContrast]:
     """What a measure has of another one's contrast."""
     known = {(one.first, one.second, one.scope): one for one in m.contrasts_of(run, facts.name)}
+    own = m.own_losses(run, facts.name)
 
     def said(row: MeasureContrast) -> str:
         found = known.get((row.first, row.second, row.scope))
-        return "" if found is None else difference_short(found, facts)
+        return "" if found is None else difference_short(found, facts, own)
 
-    return c.column(facts.head, said)
+    return c.column(f"{facts.head}{by_the_bound(facts)}", said)
 
 
 def _disagreements(run: Results) -> str:
@@ -282,19 +369,19 @@ def _retention(run: Results) -> str:
 
 
 def _task(task: RetentionFacts) -> Column[Mapping[tuple[str, str], RetentionFacts]]:
-    way = {True: ", higher is better", False: ", lower is better", None: ""}[task.higher_is_better]
+    better = c.BETTER_BY_TASK[task.higher_is_better]
+    way = f", {better} is better" if better else ""
     key = (task.task, task.metric)
     return c.column(
         f"{task.task}: {task.metric} (n = {task.n}{way})", lambda row: retention_cell(row[key]) if key in row else ""
     )
 
 
-_RETAINED_KIND: Column[Mapping[tuple[str, str], RetentionFacts]] = c.column(
-    "", lambda row: KINDS[next(iter(row.values())).kind]
-)
-_RETAINED: Column[Mapping[tuple[str, str], RetentionFacts]] = c.column(
-    "method", lambda row: next(iter(row.values())).method
-)
+def _any(row: Mapping[tuple[str, str], RetentionFacts]) -> RetentionFacts:
+    return next(iter(row.values()))
+
+
+_RETAINED_KIND, _RETAINED = c.KIND.named("").of(_any), c.METHOD.of(_any)
 
 
 def _length(run: Results) -> str:
@@ -361,16 +448,15 @@ def _alone_table(run: Results, judges: list[str]) -> str:
     return markdown(columns, run.rows_of(sets[0]))
 
 
-def _measures(run: Results) -> str:
-    if not run.measured:
-        return ""
-    lines = [f"- **{one.head}** ({_reading(one)}): {one.summary}. Misses: {one.misses}." for one in run.measured]
-    return "### The measures\n\n" + "\n".join(lines)
-
-
-def _reading(facts: MeasureFacts) -> str:
-    bound = {"exact": "", "lower": "; here a lower bound", "upper": "; here an upper bound"}[facts.bound]
-    return f"{facts.unit}; {_better(facts)}{bound}" if facts.unit else f"{_better(facts)}{bound}"
+def _measures(runs: Iterable[Results], heading: str = "###") -> str:
+    """What each measure is, once; that it is a bound is said with the one run that it is one of."""
+    runs = list(runs)
+    lines = dict.fromkeys(
+        f"- **{one.head}** ({measure_terms(one, bound=len(runs) == 1)}): {one.summary}. Misses: {one.misses}."
+        for run in runs
+        for one in run.measured
+    )
+    return f"{heading} The measures\n\n" + "\n".join(lines) if lines else ""
 
 
 def _methods(run: Results) -> str:

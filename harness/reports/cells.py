@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from math import floor, log10
 
 from harness.core.units import first_named
 from harness.generation.protocol import Sampling
-from harness.measures.measure import Bound
+from harness.measures.measure import Bound, is_share
+from harness.reports.measured import own_losses
 from harness.results.figures import RANKABLE_PROMPTS
 from harness.results.schema import (
     ContrastFigures,
@@ -25,32 +26,44 @@ from harness.results.schema import (
 from harness.run.jobs import NAMED_AT_MOST
 from harness.statistics.agreement import Agreement
 from harness.statistics.length import LengthControl
+from harness.statistics.rates import Interval
 from harness.statistics.summary import Ranked, SetContrast
 
 KINDS = {"ceiling": "ceiling", "untrained": "start", "control": "control", "method": "method", "teacher": "teacher"}
 BOUNDS: dict[Bound, str] = {"exact": "", "lower": "≥ ", "upper": "≤ "}
 OWN_LOSS = "†"  # a row that was trained to minimise the very measure
+OWN_LOSS_SAID = f"{OWN_LOSS} its training minimises this measure, at temperature 1, on other prompts."
+BOUNDS_SAID = "≥ and ≤ mark bounds, as a server gave the teacher's likeliest tokens alone"
+NO_BOUND = "A difference of two bounds is no bound of the difference."
+NOWHERE = "No declared pair is told apart in opposite orders, by measures or by a measure and the judge."
+MOST_DIGITS = 6  # decimals; a width that asks for more is rounding
 
 
 def rate_cell(rate: float | None, interval: Sequence[float] | None, signed: bool = False) -> str:
     if rate is None or interval is None:
         return "none judged"
-    return _points(rate, interval, "+" if signed else "", "%")
+    return _figure(rate, interval, _hundredths(interval), 100.0, "+" if signed else "", "%")
 
 
 def points_cell(difference: float | None, interval: Sequence[float] | None) -> str:
     """A difference of two rates, in points of a hundred."""
     if difference is None or interval is None:
         return "none judged"
-    return _points(difference, interval, "+", "")
+    return _figure(difference, interval, _hundredths(interval), 100.0, "+")
 
 
-def _points(value: float, interval: Sequence[float], sign: str, unit: str) -> str:
-    """In hundredths, with as many digits as it takes for the interval to have a width."""
-    digits = next((d for d in (1, 2, 3) if f"{100 * interval[0]:.{d}f}" != f"{100 * interval[1]:.{d}f}"), 4)
+def _hundredths(interval: Sequence[float]) -> int:
+    """As many digits as it takes for a rate's interval to have a width in hundredths."""
+    return next((d for d in (1, 2, 3) if f"{100 * interval[0]:.{d}f}" != f"{100 * interval[1]:.{d}f}"), 4)
+
+
+def _figure(
+    value: float, interval: Sequence[float] | None, digits: int, factor: float = 1.0, sign: str = "", unit: str = ""
+) -> str:
+    """A number with its interval, if it has one: the same digits in both. sign: "+" for a difference."""
     # z: what rounds to zero has no minus
-    shown, low, high = (f"{100 * number:{sign}z.{digits}f}" for number in (value, *interval))
-    return f"{shown}{unit} [{low}, {high}]"
+    shown, *ends = (f"{factor * number:{sign}z.{digits}f}" for number in (value, *(interval or ())))
+    return f"{shown}{unit}" + (f" [{', '.join(ends)}]" if ends else "")
 
 
 def p_cell(p: float | None) -> str:
@@ -77,8 +90,8 @@ def spread_words(row: MeasureRow, facts: MeasureFacts) -> str:
     runs = sum(value is not None for value in row.by_run)
     if row.spread is None:
         return _spread(None, runs)
-    size = row.spread * (100 if is_share(facts.unit) else 1)
-    return _spread(f"{size:.{_two_figures(size) if size else 1}f}", runs)
+    size = row.spread * (100 if facts.share else 1)
+    return _spread(f"{size:.{min(MOST_DIGITS, _two_figures(size)) if size else 1}f}", runs)
 
 
 def _spread(shown: str | None, runs: int) -> str:
@@ -93,42 +106,106 @@ def kappa_cell(pair: Agreement) -> str:
     return f"{pair.kappa:.2f}" + ("" if interval is None else f" [{interval[0]:.2f}, {interval[1]:.2f}]")
 
 
-def is_share(unit: str) -> bool:
-    """Whether a measure's values are shown in percent."""
-    return unit.startswith("share")
-
-
-def measure_value(value: float, interval: Sequence[float] | None, unit: str, sign: str = "", ends: bool = True) -> str:
-    """A value with its interval, or without, with as many digits as say two figures of the interval's width; nats have
-    three decimals at least, all else has one."""
+def measure_value(
+    value: float,
+    interval: Interval | None,
+    unit: str,
+    sign: str = "",
+    ends: bool = True,
+    digits: int | None = None,
+) -> str:
+    """A value with its interval, or without. digits: those of its column; else those that its own interval asks for.
+    What rounds to zero in all of them has no more than its unit has at least."""
     factor, percent = (100.0, "" if sign else "%") if is_share(unit) else (1.0, "")
-    digits = 3 if unit.startswith("nats") else 1
-    if interval is not None and interval[1] > interval[0]:
-        digits = max(_two_figures(factor * (interval[1] - interval[0])), digits)
-    shown = f"{factor * value:{sign}z.{digits}f}{percent}"
-    if interval is None or not ends:
-        return shown
-    low, high = (f"{factor * end:{sign}z.{digits}f}" for end in interval)
-    return f"{shown} [{low}, {high}]"
+    if digits is None:
+        digits = measure_digits([interval], unit, sign)
+    if not any(round(factor * number, digits) for number in (value, *(interval or ()))):
+        digits = min(digits, _least_digits(unit))
+    return _figure(value, interval if ends else None, digits, factor, sign, percent)
+
+
+def measure_digits(intervals: Iterable[Interval | None], unit: str, sign: str = "") -> int:
+    """As many digits as say two figures of each interval's width. A mean of whole numbers a response has one decimal; a
+    width that is rounding alone asks for none."""
+    factor, least = 100.0 if is_share(unit) else 1.0, _least_digits(unit)
+    if not sign and unit.endswith(" a response"):
+        return least
+    widths = (factor * (ends[1] - ends[0]) for ends in intervals if ends is not None and ends[1] > ends[0])
+    return max([least, *(digits for width in widths if (digits := _two_figures(width)) <= MOST_DIGITS)])
+
+
+def _least_digits(unit: str) -> int:
+    return 3 if unit.startswith("nats") else 1
 
 
 def _two_figures(size: float) -> int:
     """The decimals that say two figures of a size above zero."""
-    return min(6, max(0, 1 - floor(log10(size))))
+    return max(0, 1 - floor(log10(size)))
 
 
-def measure_cell(row: MeasureRow | None, facts: MeasureFacts, ends: bool = True) -> str:
+def measure_cell(row: MeasureRow | None, facts: MeasureFacts, ends: bool = True, digits: int | None = None) -> str:
     """A measure of a system; with a mark where it is a bound, and where the system was trained on it."""
     if row is None or row.value is None:
         return ""
-    bound = BOUNDS[facts.bound] if row.kind != "teacher" else ""
+    bound = BOUNDS[facts.teacher_bound if row.kind == "teacher" else facts.bound]
     own = f" {OWN_LOSS}" if row.own_loss else ""
-    return f"{bound}{measure_value(row.value, row.interval, facts.unit, ends=ends)}{own}"
+    return f"{bound}{measure_value(row.value, row.interval, facts.unit, ends=ends, digits=digits)}{own}"
+
+
+def direction(facts: MeasureFacts) -> str:
+    """Which way of a measure is better, in the words of `list measures`."""
+    return "to be held against the teacher's own" if facts.better == "neither" else f"{facts.better} is better"
+
+
+def measure_terms(facts: MeasureFacts, bound: bool = True) -> str:
+    """A measure's unit and direction; and what it is here where it is no exact value."""
+    here = (
+        f"here {'a lower' if facts.bound == 'lower' else 'an upper'} bound" if bound and facts.bound != "exact" else ""
+    )
+    return "; ".join(part for part in (facts.unit, direction(facts), here) if part)
+
+
+def by_the_bound(facts: MeasureFacts) -> str:
+    """What is said of a comparison of two bounds; nothing of one of exact values."""
+    return "" if facts.bound == "exact" else " by the bound"
+
+
+def temperatures(shown: Sequence[MeasureFacts], results: Results) -> str:
+    """The temperature at which these measures read student and teacher; empty where none reads them."""
+    drawn = f"{results.evaluation.sampling.temperature:g}"
+    tempered = any(facts.by_token for facts in shown)
+    pairs = [facts.head for facts in shown if facts.reads == "pairs"]
+    said = [f"both at temperature {drawn}"] if tempered else []
+    if pairs and not (tempered and drawn == "1"):
+        said.append(f"{', '.join(pairs)} at temperature 1")
+    return ", ".join(said)
+
+
+def whom(results: Results) -> str:
+    """Whom contrasts speak of."""
+    seeds = len({one.seed for one in results.runs})
+    if seeds == 1:
+        return "One seed: these are checkpoints, not methods."
+    return f"What is found is of these {seeds} seeds, which the test holds fixed."
+
+
+def unpooled_words(entry: SetFacts, results: Results) -> str:
+    """The measures that several runs do not have alike; empty where there are none."""
+    heads = {facts.name: facts.head for facts in results.measured}
+    named = ", ".join(heads.get(name, name) for name in entry.unpooled)
+    return f"Not pooled, as the runs do not have them alike: {named}." if named else ""
+
+
+def first_words(results: Results) -> str:
+    """What was declared as the first measure, where it is not on the board; else empty."""
+    name = results.first_measure
+    missing = name and all(facts.name != name for facts in results.measured)
+    return f"{name}, declared as the first, is not measured here." if missing else ""
 
 
 def difference_unit(facts: MeasureFacts) -> str:
     """What the difference of two values is in."""
-    return "points" if is_share(facts.unit) else facts.unit
+    return "points" if facts.share else facts.unit
 
 
 def difference_cell(contrast: MeasureContrast, facts: MeasureFacts) -> str:
@@ -138,36 +215,40 @@ def difference_cell(contrast: MeasureContrast, facts: MeasureFacts) -> str:
     return measure_value(contrast.difference, contrast.interval, facts.unit, "+")
 
 
-def difference_short(contrast: MeasureContrast, facts: MeasureFacts) -> str:
-    """The same in Markdown without its interval: in bold where the two are told apart."""
+def difference_short(contrast: MeasureContrast, facts: MeasureFacts, own: Collection[str] = ()) -> str:
+    """The same in Markdown without its interval: in bold where the two are told apart. own: as for measure_words."""
     if contrast.difference is None:
         return "none measured"
     said = measure_value(contrast.difference, contrast.interval, facts.unit, "+", ends=False)
-    return f"**{said}**" if contrast.distinguishable else said
+    mark = f" {OWN_LOSS}" if contrast.better in own else ""
+    return f"**{said}**{mark}" if contrast.distinguishable else said
 
 
-def measure_words(contrast: MeasureContrast, facts: MeasureFacts) -> str:
-    """What a declared contrast found in a measure."""
+def measure_words(contrast: MeasureContrast, facts: MeasureFacts, own: Collection[str] = ()) -> str:
+    """What a declared contrast found in a measure. own: the rows whose training minimises it."""
     if contrast.difference is None:
         return "no prompt was measured for both"
     if not contrast.distinguishable:
-        return "not told apart"
+        return f"not told apart{by_the_bound(facts)}"
     if not contrast.better:
-        return f"{contrast.first if contrast.difference > 0 else contrast.second} has more"
-    near = facts.group == "fidelity" and "token" in facts.unit  # a distance, or an agreement, token by token
-    return f"{contrast.better} is {'nearer to the teacher' if near else 'better'}"
+        return f"{contrast.first if contrast.difference > 0 else contrast.second} has more{by_the_bound(facts)}"
+    near = facts.group == "fidelity" and facts.by_token  # a distance, or an agreement, token by token
+    mark = f" ({OWN_LOSS})" if contrast.better in own else ""
+    return f"{contrast.better} is {'nearer to the teacher' if near else 'better'}{by_the_bound(facts)}{mark}"
 
 
 def disagreement_words(found: Disagreement, results: Results) -> str:
     """Two rows, and by which measures, or the judge, each is the better one."""
     heads = {facts.name: facts.head for facts in results.measured}
 
-    def listed(names: Sequence[str]) -> str:
-        return ", ".join(heads.get(name, f"the judge ({name})") for name in names)
+    def listed(names: Sequence[str], row: str) -> str:
+        said = [heads.get(name, f"the judge ({name})") for name in names]
+        own = [f" {OWN_LOSS}" if row in own_losses(results, name) else "" for name in names]
+        return ", ".join(map("".join, zip(said, own, strict=True)))
 
     return (
         f"{found.first} against {found.second} on {found.scope}: {found.first} is better by "
-        f"{listed(found.for_first)}; {found.second} by {listed(found.for_second)}"
+        f"{listed(found.for_first, found.first)}; {found.second} by {listed(found.for_second, found.second)}"
     )
 
 

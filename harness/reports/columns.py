@@ -6,7 +6,7 @@ rates: a row of results, a comparison of `stats`. Markdown writes a cell's text,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
@@ -21,16 +21,18 @@ from harness.reports.cells import (
     difference_unit,
     kappa_cell,
     measure_cell,
+    measure_digits,
     measure_words,
     p_cell,
     points_cell,
     rank_cell,
     rate_cell,
+    retention_cell,
     slope_cell,
     spread_cell,
     spread_words,
 )
-from harness.reports.measured import Measured
+from harness.reports.measured import SEVERAL, Measured, seconds
 from harness.results.schema import (
     ContrastFigures,
     CostFacts,
@@ -40,6 +42,7 @@ from harness.results.schema import (
     MeasureContrast,
     MeasureFacts,
     MethodFacts,
+    RetentionFacts,
     Row,
 )
 from harness.statistics.agreement import JudgeAgreement
@@ -51,6 +54,7 @@ from harness.statistics.ratios import RatioDifference
 from harness.statistics.summary import ComparisonRates, Ranked, SetContrast
 
 Ends = Sequence[float] | None
+BETTER_BY_TASK = {True: "higher", False: "lower", None: ""}
 R_contra = TypeVar("R_contra", contravariant=True)
 Whole = TypeVar("Whole")
 
@@ -197,14 +201,17 @@ RANK: Column[Row | Ranked] = Column("rank", lambda row: Cell(rank_cell(row), flo
 SPREAD: Column[Row] = Column(
     "SD of runs", lambda row: Cell(spread_cell(row), "" if row.spread is None else float(row.spread))
 )
-KIND: Column[Row | Measured] = column("kind", lambda row: KINDS[row.kind])
+KIND: Column[Row | Measured | RetentionFacts] = column("kind", lambda row: KINDS[row.kind])
 IDENTICAL: Column[Row] = counts("identical", lambda row: row.identical)
 PROMPT_SET: Column[Row | LengthFigures] = column("on", lambda row: row.prompt_set)
 JUDGE: Column[Row | LengthFigures | JudgingFigures | ComparisonRates] = column("judge", lambda row: row.judge)
 
 
-def method(colours: Mapping[str, str] | None = None) -> Column[Row | LengthFigures | Measured]:
-    """Who was judged, in the colour of its system on a page."""
+Named = Row | LengthFigures | Measured | CostFacts | RetentionFacts
+
+
+def method(colours: Mapping[str, str] | None = None) -> Column[Named]:
+    """Whom a row is of, in the colour of its system on a page."""
     return Column("method", lambda row: text(row.method, _swatch(colours, row.method)))
 
 
@@ -244,14 +251,15 @@ def difference(most: float = 2.0) -> Column[Difference]:
 # ---- measures
 
 
-def measure(facts: MeasureFacts, ends: bool = True) -> Column[Measured]:
-    """A measure of each system. ends: with its interval."""
+def measure(facts: MeasureFacts, rows: Sequence[Measured], ends: bool = True) -> Column[Measured]:
+    """A measure of each of the rows, in the digits that all of their intervals need. ends: with its interval."""
+    digits = measure_digits([row.values[facts.name].interval for row in rows if facts.name in row.values], facts.unit)
 
     def cell(row: Measured) -> Cell:
         found = row.values.get(facts.name)
         if found is None or found.value is None:
             return BLANK
-        return number(found.value, measure_cell(found, facts, ends))
+        return number(found.value, measure_cell(found, facts, ends, digits))
 
     return Column(facts.head, cell)
 
@@ -276,25 +284,38 @@ def measure_difference(facts: MeasureFacts) -> Column[MeasureContrast]:
     return Column(f"difference in {difference_unit(facts)}", cell)
 
 
-def measure_finding(facts: MeasureFacts) -> Column[MeasureContrast]:
-    return column("finding", lambda row: measure_words(row, facts))
+def measure_finding(facts: MeasureFacts, own: Collection[str]) -> Column[MeasureContrast]:
+    """own: the rows whose training minimises the measure."""
+    return column("finding", lambda row: measure_words(row, facts, own))
 
 
 TRAINED_IN_ALL: Column[CostFacts] = Column("tokens trained", lambda row: known(row.trained_tokens, ",d"))
 READ: Column[CostFacts] = Column("the teacher read", lambda row: known(row.teacher_read_tokens, ",d"))
 SAMPLED: Column[CostFacts] = Column("the teacher wrote", lambda row: known(row.teacher_sampled_tokens, ",d"))
 ROLLED: Column[CostFacts] = Column("the student wrote", lambda row: known(row.student_sampled_tokens, ",d"))
-SECONDS: Column[CostFacts] = Column("seconds", lambda row: known(sum(row.seconds.values()), ",.0f"))
+SECONDS: Column[CostFacts] = Column("seconds", lambda row: known(seconds(row), ",.0f"))
 PEAK_MEMORY: Column[CostFacts] = Column(
     "peak memory", lambda row: BLANK if row.peak_memory is None else number(row.peak_memory, in_bytes(row.peak_memory))
 )
 DEVICE: Column[CostFacts] = column("device", lambda row: row.device)
 
 
+def stage_seconds(stage: str) -> Column[CostFacts]:
+    return Column(f"{stage}, s", lambda row: known(None if SEVERAL in row.device else row.seconds.get(stage), ",.1f"))
+
+
 def of_cost(found: Column[CostFacts]) -> Column[Measured]:
     """What a row took; blank for one that was not trained."""
     return Column(found.head, lambda row: BLANK if row.cost is None else found.cell(row.cost))
 
+
+# ---- what models still can
+
+TASK: Column[RetentionFacts] = column("task", lambda row: row.task)
+METRIC: Column[RetentionFacts] = column("metric", lambda row: row.metric)
+RETAINED: Column[RetentionFacts] = Column("value", lambda row: number(row.value, retention_cell(row)))
+RETAINED_BETTER: Column[RetentionFacts] = column("better", lambda row: BETTER_BY_TASK[row.higher_is_better])
+DOCUMENTS: Column[RetentionFacts] = counts("documents", lambda row: row.n)
 
 # ---- length
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,28 +12,59 @@ from harness.core.errors import UserError
 from harness.core.files import leads_to_stdout
 from harness.core.records import plain
 from harness.reports import board
+from harness.reports.measured import is_measured, seconds
 from harness.results.folder import as_json
-from harness.results.schema import Results, Row
+from harness.results.schema import CostFacts, MeasureRow, Results, Row, SetFacts
+from harness.run.rows import TEACHER
 
 
 def as_csv(runs: Sequence[Results]) -> str:
     """A row for each row and judge of each board; intervals are two columns, rates are shares of one.
 
-    What was measured of a row, and what it took, stand where the judge is the one that decides.
+    What was measured of a row, and what it took, stand where the judge is the one that decides; what was measured of
+    the teacher itself stands in rows of kind `teacher`, without a judge.
     """
-    rows = [_flat(run, row) | _measured(run, row) for run in runs for row in run.rows]
-    return str(pd.DataFrame(rows).to_csv(index=False, lineterminator="\n"))
+    rows = [_flat(run, row) for run in runs for row in run.rows]
+    known = {name for row in rows for name in row} | set(CostFacts.model_fields)
+    names = _names([facts.name for run in runs for facts in run.measured], known)
+    found = []
+    for run in runs:
+        found += [_flat(run, row) | _measured(run, row, names) for row in run.rows]
+        found += [_teacher(run, entry, names) for entry in run.prompt_sets if _of(run, entry.name, TEACHER)]
+    return str(pd.DataFrame(found).to_csv(index=False, lineterminator="\n"))
 
 
-def _flat(run: Results, row: Row) -> dict[str, Any]:
-    flat: dict[str, Any] = {
+ENDS = ("", "_low", "_high", "_own_loss", "_bound")  # a measure's columns
+
+
+def _names(measures: Iterable[str], taken: Collection[str]) -> dict[str, str]:
+    """What each measure's columns begin with: its name, or `measure_NAME` where one of them is another column."""
+    taken, names = set(taken), dict[str, str]()
+    for measure in dict.fromkeys(measures):
+        name = measure
+        while any(f"{name}{end}" in taken for end in ENDS):
+            name = f"measure_{name}"
+        names[measure] = name
+        taken |= {f"{name}{end}" for end in ENDS}
+    return names
+
+
+def _board(run: Results, deciding: bool) -> dict[str, Any]:
+    return {
         "board": run.name,
         "student": run.pair.student,
         "teacher": run.pair.teacher,
         "seeds": " ".join(str(one.seed) for one in run.runs),
-        "deciding": row.judge == run.judge,
+        "deciding": deciding,
     }
+
+
+def _flat(run: Results, row: Row) -> dict[str, Any]:
+    flat = _board(run, row.judge == run.judge)
+    again = {"mean_tokens": "length", "cut_share": "cut"}  # of the first sample; these are of all
     for name, value in row:
+        if name in again and is_measured(run, row.prompt_set, again[name]):
+            continue
         if name.endswith("_interval"):
             low, high = value or (None, None)
             flat |= {name.replace("_interval", "_low"): low, name.replace("_interval", "_high"): high}
@@ -48,18 +79,38 @@ def _flat(run: Results, row: Row) -> dict[str, Any]:
     return flat
 
 
-def _measured(run: Results, row: Row) -> dict[str, Any]:
+def _measured(run: Results, row: Row, names: Mapping[str, str]) -> dict[str, Any]:
     if row.judge != run.judge:
         return {}
-    known = {one.measure: one for one in run.measures if (one.prompt_set, one.method) == (row.prompt_set, row.method)}
-    flat: dict[str, Any] = {}
-    for facts in run.measured:
-        found = known.get(facts.name)
-        low, high = (found and found.interval) or (None, None)
-        flat |= {facts.name: found and found.value, f"{facts.name}_low": low, f"{facts.name}_high": high}
+    flat = _values(run, _of(run, row.prompt_set, row.method), names)
     cost = next((one for one in run.costs if one.method == row.method), None)
     if cost is not None:
-        flat |= plain(cost) | {"seconds": sum(cost.seconds.values())}
+        flat |= plain(cost) | {"seconds": seconds(cost)}
+    return flat
+
+
+def _teacher(run: Results, entry: SetFacts, names: Mapping[str, str]) -> dict[str, Any]:
+    who = {"prompt_set": entry.name, "in_domain": entry.in_domain, "method": TEACHER, "kind": "teacher"}
+    return _board(run, deciding=False) | who | _values(run, _of(run, entry.name, TEACHER), names)
+
+
+def _of(run: Results, prompt_set: str, method: str) -> dict[str, MeasureRow]:
+    """A system's measures on a set."""
+    return {one.measure: one for one in run.measures if (one.prompt_set, one.method) == (prompt_set, method)}
+
+
+def _values(run: Results, known: Mapping[str, MeasureRow], names: Mapping[str, str]) -> dict[str, Any]:
+    own = {one.measure for one in run.measures if one.own_loss}
+    flat: dict[str, Any] = {}
+    for facts in run.measured:
+        name, found = names[facts.name], known.get(facts.name)
+        low, high = (found and found.interval) or (None, None)
+        flat |= {name: found and found.value, f"{name}_low": low, f"{name}_high": high}
+        if facts.name in own:
+            flat[f"{name}_own_loss"] = found and found.own_loss
+        if {facts.bound, facts.teacher_bound} != {"exact"}:
+            bound = facts.teacher_bound if found and found.kind == "teacher" else facts.bound
+            flat[f"{name}_bound"] = found and bound
     return flat
 
 

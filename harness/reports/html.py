@@ -20,7 +20,18 @@ from harness.core import escape
 from harness.core.records import RunPrompt, RunResponse, Verdict, read_jsonl, read_records
 from harness.reports import charts, tables, tokens
 from harness.reports import measured as m
-from harness.reports.cells import disagreement_words, facts, warnings
+from harness.reports.cells import (
+    BOUNDS_SAID,
+    NOWHERE,
+    OWN_LOSS_SAID,
+    disagreement_words,
+    facts,
+    first_words,
+    measure_terms,
+    unpooled_words,
+    warnings,
+    whom,
+)
 from harness.reports.charts import Deciding, Metrics
 from harness.reports.panels import Panel, panels
 from harness.reports.quality import quality
@@ -92,7 +103,8 @@ def report_html(run: ReportData) -> str:
 
 def render_leaderboard(runs: Sequence[Results]) -> str:
     """The boards of several runs on one page, each in a section of its own: rows of different runs share no table."""
-    return _page("leaderboard.html.j2", runs=[_run_parts(run) for run in runs])
+    defined = {line: None for run in runs for line in _definitions(run, bound=len(runs) == 1)}
+    return _page("leaderboard.html.j2", runs=[_run_parts(run) for run in runs], definitions=list(defined))
 
 
 def _run_parts(results: Results) -> dict[str, Any]:
@@ -111,10 +123,14 @@ def _run_parts(results: Results) -> dict[str, Any]:
         "bars": [(name, tables.bars(results, name)) for name in sets],
         "contrasts": tables.contrasts(results),
         "measured": _measured(results),
-        "own_losses": any(row.own_loss for row in results.measures),
-        "bounded": any(facts.bound != "exact" for facts in results.measured),
+        "own_losses": OWN_LOSS_SAID if any(row.own_loss for row in results.measures) else "",
+        "bounded": f"{BOUNDS_SAID}." if any({f.bound, f.teacher_bound} != {"exact"} for f in results.measured) else "",
+        "groups": {facts.group for facts in results.measured},
+        "definitions": _definitions(results),
         "measure_contrasts": tables.measure_contrasts(results),
-        "first_measure": next((facts.head for facts in m.compared(results)), ""),
+        "first_measure": _first(results),
+        "whom": whom(results),
+        "nowhere": NOWHERE if results.measure_contrasts and not results.disagreements else "",
         "disagreements": [disagreement_words(found, results) for found in results.disagreements],
         "costs": tables.costs(results),
         "retention": tables.retention(results),
@@ -126,12 +142,32 @@ def _run_parts(results: Results) -> dict[str, Any]:
     }
 
 
-def _measured(results: Results) -> list[tuple[SetFacts, Sequence[Panel], Sequence[Table]]]:
-    """Each set with its panels and tables; nothing where nothing was measured, or to be measured, at all."""
+def _first(results: Results) -> str:
+    """What was declared as the first measure to look at, and whether it is here."""
+    heads = (facts.head for facts in m.compared(results) if facts.name == results.first_measure)
+    head = next(heads, "")
+    return f"{head} was declared as the one to look at first." if head else first_words(results)
+
+
+def _definitions(results: Results, bound: bool = True) -> list[tuple[str, str]]:
+    """Each measure's head, and what it is. bound: whether that it is one here is part of it."""
+    return [
+        (facts.head, f"{facts.summary} ({measure_terms(facts, bound)}). Misses: {facts.misses}.")
+        for facts in results.measured
+    ]
+
+
+def _measured(results: Results) -> list[tuple[SetFacts, str, Sequence[Panel], Sequence[Table]]]:
+    """Each set with what is not pooled, panels and tables; nothing where nothing was, or was to be, measured at all."""
     if not results.measures and not any(entry.unmeasured for entry in results.prompt_sets):
         return []
     return [
-        (entry, panels(results, entry.name) if results.measures else [], tables.measures(results, entry))
+        (
+            entry,
+            unpooled_words(entry, results),
+            panels(results, entry.name) if results.measures else [],
+            tables.measures(results, entry),
+        )
         for entry in results.prompt_sets
     ]
 

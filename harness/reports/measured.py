@@ -17,7 +17,7 @@ from harness.results.schema import (
 )
 from harness.run.rows import TEACHER
 
-GROUPS: tuple[Group, ...] = ("fidelity", "text")
+SEVERAL = "; "  # between the devices of runs that were not trained on the same one
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,22 @@ def contrasts_of(results: Results, measure: str) -> list[MeasureContrast]:
 
 
 def compared(results: Results) -> list[MeasureFacts]:
-    """The measures that contrasts were made of, in their order: the first one was declared to be that."""
+    """The measures that contrasts were made of, in their order, behind the one that was declared to be the first."""
     found = {contrast.measure for contrast in results.measure_contrasts}
-    return [facts for facts in results.measured if facts.name in found]
+    known = [facts for facts in results.measured if facts.name in found]
+    return sorted(known, key=lambda facts: facts.name != results.first_measure)
+
+
+def own_losses(results: Results, measure: str) -> set[str]:
+    """The rows whose training minimises a measure."""
+    return {row.method for row in results.measures if row.measure == measure and row.own_loss}
+
+
+def is_measured(results: Results, prompt_set: str, measure: str) -> bool:
+    """Whether anyone's responses to a set have a value of a measure."""
+    return any((row.prompt_set, row.measure) == (prompt_set, measure) for row in results.measures)
+
+
+def seconds(cost: CostFacts) -> float | None:
+    """Of all stages; None where runs were trained on different devices, whose seconds have no mean."""
+    return None if SEVERAL in cost.device else sum(cost.seconds.values())

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from harness.measures.measure import GROUPS
 from harness.reports import measured as m
-from harness.reports.cells import is_share, measure_value, rate_cell
+from harness.reports.cells import OWN_LOSS, direction, measure_cell, rate_cell
 from harness.reports.charts import WIDTH, colours, tick_text, ticks
 from harness.reports.measured import Measured
 from harness.results.schema import MeasureFacts, Results
@@ -68,12 +69,13 @@ class _Value:
     value: float
     interval: Interval
     said: str
+    own_loss: bool = False
 
 
 def panels(results: Results, prompt_set: str) -> list[Panel]:
     """The panels of a set: the judge's first, then those of fidelity, then those of texts."""
     found = [_preference(results, prompt_set)]
-    for group in m.GROUPS:
+    for group in GROUPS:
         rows = m.systems(results, prompt_set, group)
         found += [_measure(results, facts, rows) for facts in m.present(m.of_group(results, group), rows)]
     return [panel for panel in found if panel is not None]
@@ -104,25 +106,31 @@ def _measure(results: Results, facts: MeasureFacts, rows: Sequence[Measured]) ->
         found = row.values.get(facts.name)
         if found is None or found.value is None:
             continue
-        said = measure_value(found.value, found.interval, facts.unit)
+        said = measure_cell(found, facts)
         if row.kind == "teacher":
             lines.append(("teacher", f"the teacher's own: {said}", found.value, found.interval))
         else:
             interval = found.interval or (found.value, found.value)
-            values[row.method] = (row.kind, _Value(row.method, found.value, interval, said))
+            values[row.method] = (row.kind, _Value(row.method, found.value, interval, said, found.own_loss))
     best = _best(facts)
     if not lines and best is not None:
-        lines.append(("teacher", f"at best: {f'{best:.0%}' if is_share(facts.unit) else f'{best:g}'}", best, None))
-    way = {"lower": "; lower is better", "higher": "; higher is better", "neither": ""}[facts.better]
-    unit = f"{facts.unit}, %" if is_share(facts.unit) else facts.unit
-    return _panel(results, facts.head, f"{unit}{way}", values, lines, percent=is_share(facts.unit))
+        lines.append(("teacher", f"at best: {f'{best:.0%}' if facts.share else f'{best:g}'}", best, None))
+    unit = f"{facts.unit}, %" if facts.share else facts.unit
+    return _panel(results, facts.head, f"{unit}; {direction(facts)}", values, lines, percent=facts.share)
+
+
+def _short(found: _Value) -> str:
+    """Its name, cut to what there is room for; with a mark where its training minimises the measure."""
+    mark = f" {OWN_LOSS}" if found.own_loss else ""
+    room = LONGEST - len(mark)
+    return (found.name if len(found.name) <= room else f"{found.name[: room - 1]}…") + mark
 
 
 def _best(facts: MeasureFacts) -> float | None:
     """The best that a distance or an agreement can be; a text measure has none."""
     if facts.group != "fidelity" or facts.better == "neither":
         return None
-    return 0.0 if facts.better == "lower" else 1.0 if is_share(facts.unit) else None
+    return 0.0 if facts.better == "lower" else 1.0 if facts.share else None
 
 
 def _panel(
@@ -176,7 +184,7 @@ def _panel(
         rows=[
             PanelRow(
                 found.name,
-                found.name if len(found.name) <= LONGEST else f"{found.name[: LONGEST - 1]}…",
+                _short(found),
                 known.get(found.name, "start"),
                 f"{found.name}: {found.said}",
                 f"{TOP + ROW * (place + 0.5):.1f}",

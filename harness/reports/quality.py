@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from harness.reports.cells import is_share
+from harness.reports.cells import OWN_LOSS
 from harness.reports.charts import colours, systems
-from harness.results.schema import CostFacts, Results
+from harness.reports.measured import own_losses, seconds
+from harness.results.schema import CostFacts, MeasureFacts, Results
 from harness.statistics.rates import Interval
 
 PREFERENCE = "preference rate"  # beside the measures: no measure has a blank in its name
@@ -16,7 +17,7 @@ COSTS: Mapping[str, Callable[[CostFacts], float | None]] = {
     "tokens that the teacher read": lambda cost: cost.teacher_read_tokens,
     "tokens that the teacher wrote": lambda cost: cost.teacher_sampled_tokens,
     "tokens that the student wrote": lambda cost: cost.student_sampled_tokens,
-    "seconds": lambda cost: sum(cost.seconds.values()),
+    "seconds": seconds,
     "peak memory, MB": lambda cost: None if cost.peak_memory is None else cost.peak_memory / 1e6,
 }
 
@@ -36,7 +37,7 @@ def quality(results: Results) -> dict[str, Any]:
     return {
         "sets": [entry.name for entry in results.prompt_sets],
         "measures": [
-            *([one.name, one.head, one.unit, is_share(one.unit)] for one in results.measured),
+            *([one.name, _label(results, one), one.unit, one.share] for one in results.measured),
             [PREFERENCE, f"preference rate by {results.judge}", "", True],
         ],
         "points": points,
@@ -47,6 +48,13 @@ def quality(results: Results) -> dict[str, Any]:
         ],
         "systems": [[name, known[name]] for name in systems(results)],
     }
+
+
+def _label(results: Results, facts: MeasureFacts) -> str:
+    """A measure's head, with the rows whose training minimises it."""
+    own = own_losses(results, facts.name)
+    named = ", ".join(name for name in systems(results) if name in own)
+    return f"{facts.head} ({OWN_LOSS} {named})" if named else facts.head
 
 
 def _point(value: float, interval: Interval | None) -> list[float]:

@@ -9,20 +9,26 @@ from typing import Any
 import numpy as np
 
 from harness.core.records import Prompt
+from harness.measures.measure import GROUPS, Group
 from harness.reports import columns as c
 from harness.reports import measured as m
-from harness.reports.cells import OWN_LOSS, difference_unit, provenance, retention_cell
+from harness.reports.cells import (
+    NO_BOUND,
+    OWN_LOSS_SAID,
+    difference_unit,
+    direction,
+    provenance,
+    temperatures,
+)
 from harness.reports.charts import Deciding, colours, systems
 from harness.reports.columns import Cell, Column, rate, text
 from harness.reports.measured import Measured
 from harness.results.schema import (
     ContrastFigures,
-    CostFacts,
     MeasureContrast,
     MeasureFacts,
     MethodFacts,
     Results,
-    RetentionFacts,
     SetFacts,
 )
 from harness.statistics.outcomes import Outcomes, from_records, outcomes
@@ -86,8 +92,9 @@ def board(results: Results, prompt_set: SetFacts) -> Table:
         *where(len(orders) > 1, c.ORDERS),
         *where(any(row.flips.n for row in rows), c.FLIPS),
         *where(any(row.identical for row in rows), c.IDENTICAL),
-        c.TOKENS,
-        c.CUT,
+        # of all samples there is a table of texts
+        *where(not m.is_measured(results, prompt_set.name, "length"), c.TOKENS),
+        *where(not m.is_measured(results, prompt_set.name, "cut"), c.CUT),
         c.HALF_TIE,
         c.MEAN_PREFERENCE,
     ]
@@ -109,7 +116,7 @@ def _board_note(results: Results, prompt_set: SetFacts, orders: Sequence[str]) -
     ]
     if len(orders) == 1 and judge.name not in SUMMARIES:  # a panel sees no order, but its judges may
         parts.append(ORDERS[orders[0]])
-    if teacher.mean_tokens is not None:
+    if teacher.mean_tokens is not None and not m.is_measured(results, prompt_set.name, "length"):
         parts.append(f"the teacher's responses: {teacher.mean_tokens:.0f} tokens, {teacher.cut_share:.0%} cut")
     if said := provenance(prompt_set):
         parts.append(said)
@@ -173,10 +180,13 @@ def _within(judged: Outcomes | None, ids: set[str]) -> Cell:
 
 
 # Measures
+_CAPTIONS: Mapping[Group, str] = {"fidelity": "Fidelity to the teacher", "text": "What the responses are like"}
+
+
 def measures(results: Results, prompt_set: SetFacts) -> list[Table]:
     """Every measure of a set with its intervals, a table a group."""
     known, found = colours(results), []
-    for group, caption in zip(m.GROUPS, ("Fidelity to the teacher", "What the responses are like"), strict=True):
+    for group in GROUPS:
         rows = [row for row in m.systems(results, prompt_set.name, group) if row.values]
         shown = m.present(m.of_group(results, group), rows)
         pooled = len(results.runs) > 1 and group == "fidelity"
@@ -186,17 +196,15 @@ def measures(results: Results, prompt_set: SetFacts) -> list[Table]:
                 drawn_measure(one, rows),
                 *where(pooled, c.measure_spread(one).named(f"{one.head}: SD of runs")),
             ]
-        temperature = (
-            f"; both at temperature {results.evaluation.sampling.temperature:g}" if group == "fidelity" else ""
-        )
+        read = temperatures(shown, results)
         own = any(value.own_loss for row in rows for value in row.values.values())
         found.append(
             table(
-                f"{caption}: {prompt_set.name}",
+                f"{_CAPTIONS[group]}: {prompt_set.name}",
                 columns,
                 rows,
-                note=f"each column drawn over its own range{temperature}",
-                remark=f"{OWN_LOSS} the row's training minimises this very measure." if own else "",
+                note=f"each column drawn over its own range{f'; {read}' if read else ''}",
+                remark=OWN_LOSS_SAID if own else "",
             )
         )
     return [one for one in found if one.rows]
@@ -207,7 +215,7 @@ def drawn_measure(facts: MeasureFacts, rows: Sequence[Measured]) -> Column[Measu
     known = [row.values[facts.name] for row in rows if facts.name in row.values]
     ends = [end for one in known for end in one.interval or ()]
     span = (min(ends), max(ends)) if ends and max(ends) > min(ends) else None
-    plain = c.measure(facts)
+    plain = c.measure(facts, rows)
 
     def cell(row: Measured) -> Cell:
         found = row.values.get(facts.name)
@@ -220,23 +228,21 @@ def drawn_measure(facts: MeasureFacts, rows: Sequence[Measured]) -> Column[Measu
 
 def costs(results: Results) -> Table:
     stages = dict.fromkeys(stage for cost in results.costs for stage in cost.seconds)
-
-    def seconds(stage: str) -> Column[CostFacts]:
-        return Column(f"{stage}, s", lambda row: c.known(row.seconds.get(stage), ",.1f"))
-
-    name: Column[CostFacts] = Column("method", lambda row: text(row.method, colours(results).get(row.method, "start")))
     return table(
         "What each row took",
         [
-            name,
+            c.method(colours(results)),
             *(c.TRAINED_IN_ALL, c.READ, c.SAMPLED, c.ROLLED),
             c.SECONDS.named("seconds in all"),
-            *map(seconds, stages),
+            *map(c.stage_seconds, stages),
             *(c.PEAK_MEMORY, c.DEVICE),
         ],
         results.costs,
-        note="tokens, seconds by stage and memory of its training, with all that the row rests on, as if nothing were "
-        "shared with others",
+        note="tokens, and seconds by stage, with all that the row rests on, as if nothing were shared with others; "
+        "peak memory is of its own training alone, on a CPU of the whole process",
+        remark="Seconds of runs on different devices have no mean."
+        if any(m.SEVERAL in cost.device for cost in results.costs)
+        else "",
     )
 
 
@@ -247,16 +253,21 @@ def measure_contrasts(results: Results) -> list[Table]:
         rows = m.contrasts_of(results, facts.name)
         ends = [abs(end) for row in rows for end in row.interval or ()]
         most = max(ends, default=0.0) or 1.0
-        better = "" if facts.better == "neither" else f"; {facts.better} is better"
         found.append(
             table(
                 f"Differences of {facts.head}",
                 [
                     *(c.PAIR, _scope(results), _drawn_difference(facts, most), c.P, c.P_HOLM),
-                    *(c.JUDGED, c.LEFT_OUT, c.measure_finding(facts).named("in words")),
+                    *(
+                        c.JUDGED,
+                        c.LEFT_OUT,
+                        c.measure_finding(facts, m.own_losses(results, facts.name)).named("in words"),
+                    ),
                 ],
                 rows,
-                note=f"{difference_unit(facts)}{better}; corrected over the contrasts of this measure",
+                note=f"{difference_unit(facts)}; {direction(facts)}; corrected in two families: this measure's single "
+                "sets, and its pooled domains; left out: not measured for both",
+                remark="" if facts.bound == "exact" else NO_BOUND,
                 folded=place > 0,
             )
         )
@@ -277,19 +288,9 @@ def _drawn_difference(facts: MeasureFacts, most: float) -> Column[MeasureContras
 
 def retention(results: Results) -> Table:
     """What models still can: a row a model and task."""
-    name: Column[RetentionFacts] = Column(
-        "model", lambda row: text(row.method, colours(results).get(row.method, "start"))
-    )
-    value: Column[RetentionFacts] = Column("value", lambda row: c.number(row.value, retention_cell(row)))
-    better: Column[RetentionFacts] = c.column(
-        "better", lambda row: {True: "higher", False: "lower", None: ""}[row.higher_is_better]
-    )
-    task: Column[RetentionFacts] = c.column("task", lambda row: row.task)
-    metric: Column[RetentionFacts] = c.column("metric", lambda row: row.metric)
-    n: Column[RetentionFacts] = c.counts("documents", lambda row: row.n)
     return table(
         "What the models still can",
-        [name, task, metric, value, better, n],
+        [c.method(colours(results)).named("model"), c.TASK, c.METRIC, c.RETAINED, c.RETAINED_BETTER, c.DOCUMENTS],
         results.retention,
         note="by lm-evaluation-harness, ± its standard error over documents",
     )

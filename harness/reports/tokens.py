@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from math import ceil
 from typing import Any
 
 from harness.core.records import plain
@@ -29,8 +31,20 @@ def positions(results: Results, found: TokenViews) -> list[Chart]:
                 whose, kl = (
                     ("the students' own responses", "reverse") if own else ("the teacher's responses", "forward")
                 )
-                charts.append(chart(f"{prompt_set}: {whose}", "token of the response", f"{kl} KL, nats", series))
+                charts.append(
+                    chart(f"{prompt_set}: {whose}", "token of the response", f"{kl} KL, nats; {reaching(rows)}", series)
+                )
     return charts
+
+
+def reaching(rows: Sequence[Positions]) -> str:
+    """How many responses the first and the last place that is drawn are the mean of."""
+    drawn = [[n / row.width for n in row.count if n >= FEWEST * row.width] for row in rows]
+    ends = [(ceil(counts[0]), ceil(counts[-1])) for counts in drawn if counts]
+    first, last = (
+        f"{min(found)}" if len(set(found)) == 1 else f"{min(found)}–{max(found)}" for found in zip(*ends, strict=True)
+    )
+    return f"{first} responses at the first place, {last} at the last"
 
 
 def along(row: Positions) -> list[Point]:

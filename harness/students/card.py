@@ -21,7 +21,7 @@ from harness.core.escape import block, literal, plain
 from harness.core.section import parse_yaml
 from harness.reports import columns as c
 from harness.reports import measured
-from harness.reports.cells import OWN_LOSS, facts, sampling_text, warnings
+from harness.reports.cells import BOUNDS_SAID, OWN_LOSS_SAID, facts, sampling_text, temperatures, warnings
 from harness.reports.columns import Column, column, markdown
 from harness.reports.measured import Measured
 from harness.results.schema import JudgeFacts, MeasureFacts, MethodFacts, Results, Row
@@ -181,17 +181,18 @@ def _fidelity(results: Results, name: str) -> list[str]:
     columns: list[Column[tuple[str, Measured]]] = [
         column("prompt set", lambda row: literal(row[0])),
         column("student", lambda row: literal(row[1].method)),
-        *map(_of_set, shown),
+        *(_of_set(facts, [row for _, row in rows]) for facts in shown),
     ]
-    temperature = f"{results.evaluation.sampling.temperature:g}"
     lines = [f"- {literal(facts.head)} ({plain(facts.unit)}): {plain(facts.summary)}" for facts in shown]
-    said = f"Fidelity to the teacher, both at temperature {temperature}, with 95% intervals over prompts:"
-    own = f"{OWN_LOSS} its training minimises that very measure." if any(_own(row, shown) for _, row in rows) else ""
-    return [said, markdown(columns, rows), "\n".join(lines), *([own] if own else [])]
+    read = temperatures(shown, results)
+    said = f"Fidelity to the teacher{f', {read}' if read else ''}, with 95% intervals over prompts:"
+    own = [OWN_LOSS_SAID] if any(_own(row, shown) for _, row in rows) else []
+    bounds = [f"{BOUNDS_SAID}."] if any(facts.bound != "exact" for facts in shown) else []
+    return [said, markdown(columns, rows), "\n".join(lines), *own, *bounds]
 
 
-def _of_set(facts: MeasureFacts) -> Column[tuple[str, Measured]]:
-    return c.measure(facts).named(plain(facts.head)).of(lambda row: row[1])
+def _of_set(facts: MeasureFacts, rows: Sequence[Measured]) -> Column[tuple[str, Measured]]:
+    return c.measure(facts, rows).named(plain(facts.head)).of(lambda row: row[1])
 
 
 def _own(row: Measured, shown: Sequence[MeasureFacts]) -> bool:

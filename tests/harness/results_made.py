@@ -368,6 +368,7 @@ def with_measures(run: dict[str, Any], **more: Any) -> dict[str, Any]:
     return {
         **run,
         "measured": [measure_facts(name) for name, *_ in MEASURES],
+        "first_measure": "forward_kl",
         "measures": rows,
         "measure_contrasts": made,
         "costs": [cost_facts(entry["name"]) for entry in run["methods"]],

@@ -298,7 +298,7 @@ def test_a_set_has_a_table_of_rates_one_of_fidelity_and_one_of_text_and_cost() -
         "pairs ranked right": "",
     }
     assert list(fidelity) == ["kd", "dadpo", "ddpo-beta0.15", "untrained"]
-    assert fidelity["dadpo"]["pairs ranked right"] == "57.6%"
+    assert fidelity["dadpo"]["pairs ranked right"] == "57.6% [54.7, 60.4]"  # of few values
     assert texts["teacher"] == {
         "": "teacher",
         "method": "teacher",
@@ -315,15 +315,34 @@ def test_a_set_has_a_table_of_rates_one_of_fidelity_and_one_of_text_and_cost() -
     assert list(texts) == ["teacher", *FIXED]
     cost = [texts["kd"][name] for name in ("tokens trained", "seconds", "peak memory")]
     assert cost == ["98,765", "185", "1.2 GB"]
-    assert "In the report too: ended by itself, distinct-1." in section(text, "### near")
+    assert "In the report too: ended by itself, distinct-1. Trained on cpu." in section(text, "### near")
     assert all(line.count(" | ") < 11 for line in section(text, "### near").splitlines())
 
 
 def test_fidelity_says_its_temperature_its_tokens_and_the_teacher_s_own_entropy() -> None:
     text = section(rendered([measured_run()]), "### near")
-    assert "Fidelity to the teacher, both at temperature 0.8; forward KL, reverse KL, NLL in nats a token;" in text
+    assert "both at temperature 0.8, pairs ranked right at temperature 1; forward KL, reverse KL, NLL in nats" in text
     assert "A row's forward KL is a mean over 5,904 tokens of 48 prompts." in text
     assert "The teacher's own NLL 1.212 [1.152, 1.273]." in text
+
+
+def test_a_measure_of_pairs_or_responses_that_comes_first_is_no_mean_over_tokens() -> None:
+    for name, said in (("margin_accuracy", "5,904 pairs of 48 prompts"), ("reads_text", "5,904 responses of 48")):
+        run = measured_run()
+        run["measured"] = [found for found in run["measured"] if found["name"] == "margin_accuracy"]
+        run["measured"][0] |= {"reads": "pairs" if name == "margin_accuracy" else "responses"}
+        run["measures"] = [found for found in run["measures"] if found["measure"] == "margin_accuracy"]
+        text = rendered([run | {"measure_contrasts": []}])
+        assert f"A row's pairs ranked right is a mean over {said}" in text
+        assert "both at temperature" not in text
+
+
+def test_how_many_responses_were_read_stands_under_the_tables() -> None:
+    run = measured_run()
+    assert rendered([run]).count("Read of a row: 48 responses of 48 prompts (1 sample a prompt). All intervals:") == 4
+    run["config"]["samples"] = 2
+    run["runs"] = [{**run["runs"][0], "seed": seed} for seed in (4, 5)]
+    assert "Read of a row: 96 responses of 48 prompts (2 samples a prompt) in each of 2 runs." in rendered([run])
 
 
 def test_an_interval_has_two_figures_of_its_width() -> None:
@@ -340,6 +359,61 @@ def test_bounds_are_marked_and_explained() -> None:
     found = next(row for row in table(text, "### near", 1) if row["method"] == "dadpo")
     assert (found["forward KL"], found["acceptance"]) == ("≥ 0.410 [0.390, 0.431]", "≤ 80.7% [76.7, 84.7]")
     assert "- **forward KL** (nats a token; lower is better; here a lower bound)" in text
+    assert "≥ and ≤ mark bounds" in text and "≥ and ≤ mark bounds" not in rendered([measured_run()])
+
+
+def test_differences_of_bounds_are_said_to_be_none() -> None:
+    run = measured_run()
+    run["measured"][0]["bound"], run["measured"][2]["bound"] = "lower", "upper"
+    text = section(rendered([run]), "### Method against method")
+    assert "kd is nearer to the teacher by the bound (†)" in text and "not told apart by the bound" in text
+    assert "acceptance by the bound" in text and text.count("A difference of two bounds is no bound") == 1
+    assert "bound" not in section(rendered([measured_run()]), "### Method against method")
+
+
+def test_the_teacher_s_own_value_may_be_a_bound() -> None:
+    run = measured_run()
+    next(found for found in run["measured"] if found["name"] == "nll")["teacher_bound"] = "lower"
+    assert "The teacher's own NLL ≥ 1.212 [1.152, 1.273]." in rendered([run])
+
+
+def test_a_figure_of_the_first_sample_does_not_stand_beside_that_of_all() -> None:
+    run = measured_run()
+    assert "The teacher's responses:" not in rendered([run])
+    run["measures"] = [found for found in run["measures"] if found["measure"] != "cut"]
+    text = rendered([run])
+    assert "The teacher's responses: 34% cut." in section(text, "### near")
+    assert "cut" in table(text, "### near")[0] and "tokens" not in table(text, "### near")[0]
+
+
+def test_devices_are_named_once_or_row_by_row_and_their_seconds_have_no_mean() -> None:
+    run = measured_run()
+    run["costs"][0]["device"] = "H200"
+    text = rendered([run])
+    found = {row["method"]: row for row in table(text, "### near", 2)}
+    assert (found["kd"]["device"], found["dadpo"]["device"]) == ("H200", "cpu") and "Trained on" not in text
+    run["costs"][0]["device"] = "H200; cpu"
+    text = rendered([run])
+    found = {row["method"]: row for row in table(text, "### near", 2)}
+    assert (found["kd"]["seconds"], found["dadpo"]["seconds"]) == ("", "185")
+    assert "Seconds of runs on different devices have no mean." in text
+
+
+def test_the_legend_says_what_there_is() -> None:
+    run = measured_run()
+    said = ("**Fidelity**", "† marks a row", "**Text**", "**Cost**", "Findings follow p after Holm")
+    assert all(words in rendered([run]) for words in said)
+    bare = [found for found in run["measures"] if found["measure"] == "length"]
+    facts = [found for found in run["measured"] if found["name"] == "length"]
+    text = rendered([run | {"measures": bare, "measured": facts, "measure_contrasts": [], "costs": []}])
+    assert [words for words in said if words in text] == ["**Text**"]
+
+
+def test_measures_are_explained_once_for_all_runs() -> None:
+    run = measured_run()
+    text = rendered([run, run | {"name": "other"}])
+    assert text.count("- **reverse KL** (") == 1 and text.count("## The measures\n") == 1
+    assert text.index("## The measures\n") > text.rindex("### What was trained")
 
 
 def test_the_spread_of_runs_stands_beside_the_first_measure() -> None:
@@ -355,10 +429,40 @@ def test_why_nothing_is_measured_is_said() -> None:
     run["measures"] = [found for found in run["measures"] if found["prompt_set"] == "near"]
     run["prompt_sets"][1]["unmeasured"] = "its prompts have several turns"
     text = rendered([run])
-    assert "No fidelity here: its prompts have several turns." in section(text, "### far")
+    assert "Not everything is measured here: its prompts have several turns." in section(text, "### far")
     assert "Fidelity to the teacher" not in section(text, "### far")
-    assert "No fidelity" not in section(text, "### near")
+    assert "Not everything" not in section(text, "### near")
     assert [row["method"] for row in table(text, "### far", 1)] == ["kd", "dadpo", "ddpo-beta0.15"]  # what they took
+
+
+def test_measures_that_runs_do_not_have_alike_are_named() -> None:
+    run = measured_run()
+    run["prompt_sets"][1]["unpooled"] = ["acceptance", "of_a_plugin"]
+    said = "Not pooled, as the runs do not have them alike: acceptance, of_a_plugin."
+    assert said in section(rendered([run]), "### far") and said not in section(rendered([run]), "### near")
+
+
+def test_the_first_measure_is_said_of_the_declared_one_alone() -> None:
+    nll = section(rendered([measured_run(first_measure="nll")]), "### Method against method")
+    assert "The same pairs by NLL, the measure that was declared as the first (nats a token;" in nll
+    assert "forward KL" in nll.split("And by the others")[1]
+    text = section(rendered([measured_run(first_measure="of_a_plugin")]), "### Method against method")
+    assert "by forward KL (nats a token; lower is better). of_a_plugin, declared as the first, is not measured" in text
+    assert "declared as the first" not in rendered([measured_run(first_measure="")])
+
+
+def test_whom_contrasts_speak_of_is_said_in_both_sections() -> None:
+    run = measured_run(contrasts=[contrast()])
+    assert rendered([run]).count("One seed: these are checkpoints, not methods.") == 2
+    run["runs"] = [{**run["runs"][0], "seed": seed} for seed in (4, 5)]
+    assert rendered([run]).count("What is found is of these 2 seeds, which the test holds fixed.") == 2
+
+
+def test_a_measure_s_families_and_what_is_left_out_of_it_are_said() -> None:
+    text = " ".join(section(rendered([measured_run()]), "### Method against method").split())
+    assert (
+        "two families: its single sets, and its pooled domains; left out are prompts that were not measured for" in text
+    )
 
 
 def test_the_first_measure_s_contrasts_are_shown_whole_and_the_others_in_short() -> None:
@@ -372,7 +476,7 @@ def test_the_first_measure_s_contrasts_are_shown_whole_and_the_others_in_short()
             "p (Holm)": "< 0.001",
             "N": "48",
             "left out": "0",
-            "finding": "kd is nearer to the teacher",
+            "finding": "kd is nearer to the teacher (†)",
         },
         {
             "first − second": "dadpo − ddpo-beta0.15",
@@ -413,10 +517,11 @@ def test_the_first_measure_s_contrasts_are_shown_whole_and_the_others_in_short()
 def test_measures_that_disagree_are_named() -> None:
     text = rendered([measured_run(disagreements=[disagreement()])])
     assert (
-        "- dadpo against kd on near: dadpo is better by the judge (both), same top token; kd by forward KL"
+        "- dadpo against kd on near: dadpo is better by the judge (both), same top token; kd by forward KL †"
         in section(text, "### Where measures disagree")
     )
-    assert "disagree" not in rendered([measured_run()])
+    text = rendered([measured_run()])
+    assert "disagree" not in text and "No declared pair is told apart in opposite orders" in text
 
 
 def test_what_models_still_can_is_shown_where_it_was_asked() -> None:
@@ -565,7 +670,7 @@ def test_rendering_is_deterministic_and_leaves_the_results_alone() -> None:
     assert run == before
 
 
-HOSTILE = ["a | b", "a\nb", "a\n\n# b", "`a`", "a``b", "a \\| b", "| --- |"]
+HOSTILE = ["a | b", "a\nb", "a\n\n# b", "`a`", "a``b", "a \\| b", "| --- |", "<!-- x", "</s>"]
 
 
 @pytest.mark.parametrize("text", HOSTILE)
@@ -583,6 +688,7 @@ def test_hostile_names_add_no_line_and_no_column(text: str) -> None:
         run["judges"][0] |= {"summary": name, "setup": {"template": name}}
         run["methods"][2]["why"] = run["training"]["prompt_set"] = name
         run["prompt_sets"][1]["unmeasured"] = run["retention"][0]["task"] = run["retention"][0]["metric"] = name
+        run["prompt_sets"][1]["unpooled"], run["first_measure"], run["costs"][0]["device"] = [name], name, name
         run["measured"][0] |= {"head": name, "summary": name, "misses": name, "unit": name}
         return rendered([run])
 
@@ -593,7 +699,9 @@ def test_hostile_names_add_no_line_and_no_column(text: str) -> None:
             for line in board_text.splitlines()
         ]
 
-    assert shape(with_name(text)) == shape(with_name("name"))
+    shown = with_name(text)
+    assert shape(shown) == shape(with_name("name"))
+    assert not re.search(r"(?<!\\)<[!/]", re.sub("to reproduce: .*", "", shown))  # the command is code
 
 
 def test_a_command_with_backticks_is_still_code() -> None:

@@ -233,7 +233,10 @@ def test_prompts_without_an_answer_are_said_before_any_figure() -> None:
         (1.0, (1.0, 1.0), "share of tokens", "100.0% [100.0, 100.0]"),
         (61.4, (57.1, 65.2), "tokens a response", "61.4 [57.1, 65.2]"),
         (2.914, (2.852, 2.971), "tokens of 4 drafted", "2.91 [2.85, 2.97]"),
-        (1e-9, (-1e-9, 3e-9), "nats a token", "0.000000 [0.000000, 0.000000]"),
+        (1e-9, (-1e-9, 3e-9), "nats a token", "0.000 [0.000, 0.000]"),
+        (8.000000000002, (8.0, 8.000000000004), "tokens a response", "8.0 [8.0, 8.0]"),
+        (61.42, (61.41, 61.43), "tokens a response", "61.4 [61.4, 61.4]"),
+        (0.0, (0.0, 0.0000004), "tokens of 4 drafted", "0.0 [0.0, 0.0]"),
         (0.352, None, "nats a token", "0.352"),
     ],
 )
@@ -248,16 +251,24 @@ def test_a_difference_of_shares_is_in_points_with_a_sign() -> None:
     assert cells.measure_value(0.0, (-0.01, 0.01), "nats a token", "+") == "+0.000 [-0.010, +0.010]"
 
 
+def test_the_digits_of_a_column_are_those_that_one_of_its_intervals_needs() -> None:
+    assert cells.measure_digits([(0.32, 0.38), (0.4001, 0.4013), None, (1.0, 1.0)], "nats a token") == 4
+    assert cells.measure_value(0.35, (0.32, 0.38), "nats a token", digits=4) == "0.3500 [0.3200, 0.3800]"
+    assert cells.measure_value(0.0, (0.0, 0.0), "nats a token", digits=6) == "0.000 [0.000, 0.000]"
+
+
 def facts_of(name: str = "forward_kl", **values: Any) -> MeasureFacts:
     return MeasureFacts.model_validate(measure_facts(name, **values))
 
 
-def test_bounds_and_own_losses_are_marked_but_no_value_of_the_teacher_is_a_bound() -> None:
+def test_bounds_and_own_losses_are_marked_and_the_teacher_s_own_value_has_a_bound_of_its_own() -> None:
     row = MeasureRow.model_validate(measure_row("forward_kl", "kd", "method", "near", 0.4, own_loss=True))
     assert cells.measure_cell(row, facts_of(bound="lower")) == "≥ 0.400 [0.380, 0.420] †"
     assert cells.measure_cell(row, facts_of(), ends=False) == "0.400 †"
     teacher = row.model_copy(update={"kind": "teacher", "own_loss": False})
     assert cells.measure_cell(teacher, facts_of(bound="lower")) == "0.400 [0.380, 0.420]"
+    assert cells.measure_cell(teacher, facts_of(teacher_bound="lower")) == "≥ 0.400 [0.380, 0.420]"
+    assert cells.measure_cell(row, facts_of(teacher_bound="lower")) == "0.400 [0.380, 0.420] †"
     assert cells.measure_cell(None, facts_of()) == ""
     assert cells.measure_cell(row.model_copy(update={"value": None, "interval": None}), facts_of()) == ""
 
@@ -281,6 +292,42 @@ def test_bounds_and_own_losses_are_marked_but_no_value_of_the_teacher_is_a_bound
 def test_a_finding_of_a_measure_is_said_in_words(measure: str, values: Data, said: str) -> None:
     found = MeasureContrast.model_validate(measure_contrast(measure, **values))
     assert cells.measure_words(found, facts_of(measure)) == said
+
+
+def test_a_finding_on_a_row_s_own_loss_or_by_a_bound_says_so() -> None:
+    found = MeasureContrast.model_validate(measure_contrast())
+    assert cells.measure_words(found, facts_of(), {"kd"}) == "kd is nearer to the teacher (†)"
+    assert cells.measure_words(found, facts_of(), {"dadpo"}) == "kd is nearer to the teacher"
+    assert cells.measure_words(found, facts_of(bound="lower")) == "kd is nearer to the teacher by the bound"
+    alike = MeasureContrast.model_validate(measure_contrast(p_holm=0.2, better=""))
+    assert cells.measure_words(alike, facts_of(bound="lower"), {"kd"}) == "not told apart by the bound"
+    assert cells.difference_short(found, facts_of(), {"kd"}) == "**+0.0025** †"
+    assert cells.difference_short(alike, facts_of(), {"kd"}) == "+0.0025"
+
+
+def test_a_direction_is_said_in_the_words_of_the_list_of_measures() -> None:
+    assert cells.measure_terms(facts_of()) == "nats a token; lower is better"
+    assert cells.measure_terms(facts_of("length")) == "tokens a response; to be held against the teacher's own"
+    served = facts_of("acceptance", bound="upper")
+    assert cells.measure_terms(served) == "share of tokens; higher is better; here an upper bound"
+    assert cells.measure_terms(served, bound=False) == "share of tokens; higher is better"
+    assert cells.measure_terms(facts_of(unit="")) == "lower is better"
+
+
+def test_pairs_are_read_at_temperature_1_and_texts_at_none() -> None:
+    results = as_results(make_run())
+    kl, pairs, length = facts_of(), facts_of("margin_accuracy"), facts_of("length")
+    assert cells.temperatures([kl, length], results) == "both at temperature 0.8"
+    assert cells.temperatures([kl, pairs], results) == "both at temperature 0.8, pairs ranked right at temperature 1"
+    assert cells.temperatures([pairs], results) == "pairs ranked right at temperature 1"
+    assert cells.temperatures([length], results) == ""
+
+
+def test_contrasts_are_of_checkpoints_where_there_is_one_seed() -> None:
+    run = make_run()
+    assert cells.whom(as_results(run)) == "One seed: these are checkpoints, not methods."
+    run["runs"] = [{**run["runs"][0], "seed": seed} for seed in (4, 5, 6)]
+    assert cells.whom(as_results(run)) == "What is found is of these 3 seeds, which the test holds fixed."
 
 
 def test_a_spread_between_runs_has_two_figures() -> None:

@@ -70,7 +70,8 @@ def test_what_there_is_not_is_an_empty_cell() -> None:
 
 def test_measures_and_costs_stand_on_the_deciding_judge_s_row_with_intervals_in_two_columns() -> None:
     frame = read(with_measures(make_run()))
-    names = [f"{name}{end}" for name, *_ in MEASURES for end in ("", "_low", "_high")]
+    own = ("", "_low", "_high", "_own_loss")
+    names = [f"{name}{end}" for name, *_ in MEASURES for end in (own if name == "forward_kl" else own[:3])]
     assert [name for name in frame.columns if name not in COLUMNS.split(",")] == [
         *names,
         *("trained_tokens", "teacher_read_tokens", "teacher_sampled_tokens", "student_sampled_tokens"),
@@ -79,10 +80,37 @@ def test_measures_and_costs_stand_on_the_deciding_judge_s_row_with_intervals_in_
     row = one(frame, prompt_set="near", method="kd", judge="both")
     figures = [row[name] for name in ("forward_kl", "forward_kl_low", "forward_kl_high", "trained_tokens", "seconds")]
     assert figures == pytest.approx([0.40484, 0.384598, 0.425082, 98765, 184.75])
+    assert row["forward_kl_own_loss"] is True and "mean_tokens" not in frame and "cut_share" not in frame
     assert pd.isna(row["margin_accuracy"]) and row["device"] == "cpu"
     other = one(frame, prompt_set="near", method="kd", judge="part-one")
     assert pd.isna(other["forward_kl"]) and pd.isna(other["seconds"])
     assert pd.isna(one(frame, prompt_set="near", method="untrained", judge="both")["seconds"])
+
+
+def test_the_teacher_s_own_values_and_bounds_stand_in_the_csv() -> None:
+    run = with_measures(make_run())
+    run["measured"][0]["bound"] = "lower"
+    next(facts for facts in run["measured"] if facts["name"] == "nll")["teacher_bound"] = "lower"
+    frame = read(run)
+    teacher = one(frame, prompt_set="near", kind="teacher")
+    assert (teacher["method"], teacher["nll_bound"], teacher["deciding"]) == ("teacher", "lower", False)
+    assert teacher["nll"] == pytest.approx(1.21247) and pd.isna(teacher["judge"]) and pd.isna(teacher["forward_kl"])
+    row = one(frame, prompt_set="near", method="kd", judge="both")
+    assert (row["forward_kl_bound"], row["nll_bound"]) == ("lower", "exact") and "top1_bound" not in frame
+
+
+@pytest.mark.parametrize("name", ["n", "seconds", "win", "board", "forward_kl_low", "device"])
+def test_a_measure_overwrites_no_other_column(name: str) -> None:
+    run = with_measures(make_run())
+    for found in (*run["measures"], *run["measured"]):
+        for field in ("measure", "name"):
+            found.update({field: name} if found.get(field) == "top1" else {})
+    row, plain = (
+        one(read(each), prompt_set="near", method="kd", judge="both") for each in (run, with_measures(make_run()))
+    )
+    assert row[f"measure_{name}"] == plain["top1"] and row[f"measure_{name}_low"] == plain["top1_low"]
+    kept = {key: value for key, value in row.items() if not key.startswith("measure_")}
+    assert kept == pytest.approx({key: plain[key] for key in kept}, nan_ok=True)
 
 
 def test_boards_with_and_without_measures_share_a_file() -> None:

@@ -114,7 +114,8 @@ def make_hostile(results: dict[str, Any], text: str) -> None:
     results["prompt_sets"][0] |= {"name": text, "unranked": text}
     for row in [*results["rows"], *results["measures"]]:
         row["prompt_set"] = text if row["prompt_set"] == "near" else row["prompt_set"]
-    results["prompt_sets"][1]["unmeasured"] = text
+    results["prompt_sets"][1] |= {"unmeasured": text, "unpooled": [text]}
+    results["first_measure"] = text
     for facts in results["measured"]:
         facts |= {"head": text, "unit": text, "summary": text, "misses": text}
     for made in results["measure_contrasts"]:
@@ -342,24 +343,43 @@ def test_measures_have_panels_tables_contrasts_costs_and_tokens() -> None:
     measures = section(page, "measures")
     assert measures.count('class="chart panel"') == 2 * (1 + len(MEASURES))
     assert "Fidelity to the teacher: near" in measures and "What the responses are like: far" in measures
-    assert "0.405 [0.385, 0.425] †" in measures and "minimises this very" in words(measures)
+    assert "0.405 [0.385, 0.425] †" in measures and "minimises this measure, at temperature 1" in words(measures)
     assert measures.count("Along a response") == 1
     contrasts = section(page, "contrasts")
-    assert "kd is nearer to the teacher" in contrasts and "Differences of self-BLEU" in contrasts
+    assert words(contrasts).count("One seed: these are checkpoints, not methods.") == 2
+    assert "forward KL was declared as the one to look at first." in words(contrasts)
+    assert "kd is nearer to the teacher (†)" in contrasts and "Differences of self-BLEU" in contrasts
     assert "dadpo against kd on near: dadpo is better by the judge (both), same top token" in contrasts
     assert "1.2 GB" in section(page, "cost") and "0.412 ± 0.016" in section(page, "retention")
     assert 'id="token-data"' in page and "What each measure is and misses" in words(page)
-    assert "what forward KL does not see" in section(page, "details")
+    assert "stands under Details." in words(page)
+    said = "what forward KL is (nats a token; lower is better). Misses: what forward KL does not see."
+    assert said in words(section(page, "details"))
+
+
+def test_a_leaderboard_explains_measures_once_and_says_where() -> None:
+    page = render_leaderboard(all_results([FULL, {**FULL, "name": "other"}]))
+    assert "stands under The measures, at the end of this page." in words(page)
+    assert page.count("what forward KL does not see") == 1 and "under Details" not in words(page)
+    assert "what forward KL does not see" in section(page, "definitions")
+
+
+def test_a_declared_first_measure_that_is_not_there_is_named_and_none_is_none() -> None:
+    page = words(section(report_html(make_data(first_measure="of_a_plugin")), "contrasts"))
+    assert "of_a_plugin, declared as the first, is not measured here." in page and "look at first" not in page
+    assert "declared as the" not in words(report_html(make_data(first_measure="")))
 
 
 def test_bounds_and_what_is_not_measured_are_said() -> None:
     sets = plain(make_data().results)["prompt_sets"]
-    sets[1]["unmeasured"] = "its prompts have several turns"
+    sets[1] |= {"unmeasured": "its prompts have several turns", "unpooled": ["top1"]}
     near = [row for row in FULL["measures"] if row["prompt_set"] == "near"]
     served = [{**facts, "bound": "lower"} for facts in FULL["measured"]]
     page = report_html(make_data(prompt_sets=sets, measures=near, measured=served))
     measures = section(page, "measures")
-    assert "No fidelity here: its prompts have several turns." in measures
+    assert "Not everything is measured here: its prompts have several turns." in measures
+    assert "Not pooled, as the runs do not have them alike: same top token." in measures
+    assert words(page).count("A difference of two bounds is no bound of the difference.") == len(MEASURES)
     assert "≥ 0.405 [0.385, 0.425]" in measures and "as a server gave the teacher" in words(measures)
     assert "as a server gave" not in words(report_html(make_data()))
 

@@ -34,5 +34,11 @@ def test_measures_are_those_that_a_row_has_and_contrasts_those_of_a_measure() ->
     text = m.of_group(results, "text")
     assert m.present(text, m.systems(results, "near", "fidelity")) == []
     assert [facts.name for facts in m.compared(results)] == [name for name, *_ in MEASURES]
+    declared = results.model_copy(update={"first_measure": "nll"})
+    assert [facts.name for facts in m.compared(declared)][:2] == ["nll", "forward_kl"]
+    assert m.own_losses(results, "forward_kl") == {"kd"} and m.own_losses(results, "nll") == set()
+    assert m.is_measured(results, "near", "length") and not m.is_measured(results, "nowhere", "length")
+    assert m.seconds(results.costs[0]) == 184.75
+    assert m.seconds(results.costs[0].model_copy(update={"device": "a; b"})) is None
     assert {found.measure for found in m.contrasts_of(results, "nll")} == {"nll"}
     assert dict(m.of_teacher(as_results(make_run()), results.prompt_sets[0], "text")) == {}

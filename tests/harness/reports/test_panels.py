@@ -32,7 +32,7 @@ def test_a_set_has_a_panel_of_the_judge_s_rates_and_one_a_measure() -> None:
 def test_each_method_is_a_row_with_its_interval_and_its_words() -> None:
     found = panel(with_measures(make_run()), "forward KL")
     assert [(row.name, row.colour, row.title) for row in found.rows] == [
-        ("kd", "c0", "kd: 0.405 [0.385, 0.425]"),
+        ("kd", "c0", "kd: 0.405 [0.385, 0.425] †"),
         ("dadpo", "c1", "dadpo: 0.410 [0.390, 0.431]"),
         ("ddpo-beta0.15", "c2", "ddpo-beta0.15: 0.411 [0.391, 0.432]"),
     ]
@@ -41,7 +41,17 @@ def test_each_method_is_a_row_with_its_interval_and_its_words() -> None:
     assert float(found.rows[0].x) < float(found.rows[1].x)  # a smaller value lies further left
     assert found.note == "nats a token; lower is better"
     assert panel(with_measures(make_run()), "acceptance").note == "share of tokens, %; higher is better"
-    assert found.said.startswith("kd 0.405 [0.385, 0.425]; dadpo")
+    assert found.said.startswith("kd 0.405 [0.385, 0.425] †; dadpo")
+    assert [row.short for row in found.rows] == ["kd †", "dadpo", "ddpo-beta0.15"]  # it is its own loss
+    assert panel(with_measures(make_run()), "tokens").note.endswith("; to be held against the teacher's own")
+
+
+def test_a_bound_is_one_in_a_panel_too() -> None:
+    run = with_measures(make_run())
+    run["measured"][0]["bound"] = "lower"
+    found = panel(run, "forward KL")
+    assert found.rows[1].title == "dadpo: ≥ 0.410 [0.390, 0.431]"
+    assert found.lines[0].label.startswith("the untrained student: ≥ 0.483")
 
 
 def test_the_untrained_student_and_the_teacher_are_lines() -> None:
@@ -98,4 +108,4 @@ def test_a_long_name_is_cut_and_said_whole_in_its_title() -> None:
     for found in [*run["rows"], *run["measures"]]:
         found["method"] = name if found["method"] == "kd" else found["method"]
     row = panel(run, "forward KL").rows[0]
-    assert len(row.short) == LONGEST and row.short.endswith("…") and row.title.startswith(f"{name}: ")
+    assert len(row.short) == LONGEST and row.short.endswith("… †") and row.title.startswith(f"{name}: ")

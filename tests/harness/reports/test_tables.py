@@ -285,8 +285,9 @@ def test_a_measure_is_drawn_over_the_range_of_its_column() -> None:
     assert cells["kd"].text == "0.405 [0.385, 0.425] †" and cells["teacher"].text == ""
     assert cells["kd"].span == cells["untrained"].span == pytest.approx((0.384598, 0.507255))
     assert cells["kd"].place(0.384598) == "0.00%" and cells["kd"].sort == 0.40484
-    assert "minimises this very measure" in fidelity.remark and texts.remark == ""
-    assert "both at temperature 0.8" in fidelity.note and "temperature" not in texts.note
+    assert "minimises this measure, at temperature 1" in fidelity.remark and texts.remark == ""
+    assert fidelity.note.endswith("; both at temperature 0.8, pairs ranked right at temperature 1")
+    assert "temperature" not in texts.note
     assert [row[0].text for row in texts.rows][:2] == ["teacher", "teacher (second sample)"]
 
 
@@ -313,9 +314,27 @@ def test_each_measure_s_contrasts_are_a_table_and_the_first_is_open() -> None:
     cell = column(first, "difference in nats a token")[0]
     assert (cell.text, cell.drawn) == ("+0.0025 [+0.0014, +0.0036]", (0.0014, 0.0025, 0.0036))
     assert cell.span == (-0.0036, 0.0036)
-    assert said(first, "in words")[:2] == ["kd is nearer to the teacher", "not told apart"]
+    assert said(first, "in words")[:2] == ["kd is nearer to the teacher (†)", "not told apart"]
+    assert "two families" in first.note and "not measured for both" in first.note and first.remark == ""
     shares = next(table for table in found if table.caption == "Differences of acceptance")
     assert said(shares, "difference in points")[0] == "+0.25 [+0.14, +0.36]"
+
+
+def test_a_bound_s_contrasts_are_said_to_be_of_bounds_and_a_declared_first_one_is_open() -> None:
+    run = with_measures(make_run(), first_measure="nll")
+    run["measured"][0]["bound"] = "lower"
+    first, second, *_ = tables.measure_contrasts(as_results(run))
+    assert (first.caption, first.folded, second.folded) == ("Differences of NLL", False, True)
+    assert second.remark == "A difference of two bounds is no bound of the difference."
+    assert said(second, "in words")[0] == "kd is nearer to the teacher by the bound (†)"
+
+
+def test_a_board_leaves_out_lengths_that_a_measure_has_of_all_samples() -> None:
+    results = measured()
+    found = tables.board(results, results.prompt_sets[0])
+    assert "tokens" not in found.columns and "cut" not in found.columns and "the teacher's responses" not in found.note
+    plain = as_results(make_run())
+    assert "tokens" in tables.board(plain, plain.prompt_sets[0]).columns
 
 
 def test_a_contrast_that_was_not_measured_or_has_no_better_one_says_so() -> None:
@@ -344,6 +363,9 @@ def test_what_a_row_took_is_told_by_stage() -> None:
         "peak memory": "1.2 GB",
         "device": "cpu",
     }
+    assert "of its own training alone" in found.note and found.remark == ""
+    apart = tables.costs(measured(costs=[cost_facts("kd", device="H200; cpu")]))
+    assert said(apart, "seconds in all") == said(apart, "train, s") == [""] and "no mean" in apart.remark
     unknown = tables.costs(measured(costs=[cost_facts("kd", peak_memory=None)]))
     assert said(unknown, "peak memory") == [""]
 

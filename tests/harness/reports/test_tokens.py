@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from harness.reports.tokens import FEWEST, along, positions, token_island
+from harness.reports.tokens import FEWEST, along, positions, reaching, token_island
 from harness.results.tokens import Positions, TokenViews
 from tests.harness.results_made import as_results, make_run, token_views, with_measures
 
@@ -33,11 +33,17 @@ def test_places_that_were_taken_together_stand_in_their_middle() -> None:
     assert along(place(width=4, total=[60, 20], count=[40, 20])) == [(2.5, 1.5), (6.5, 1.0)]
 
 
+def test_how_many_responses_reach_a_place_is_said() -> None:
+    rows = [place(width=2, count=[20, 14, 2]), place(width=2, count=[18, 10])]
+    assert reaching(rows[:1]) == "10 responses at the first place, 7 at the last"
+    assert reaching(rows) == "9–10 responses at the first place, 5–7 at the last"
+
+
 def test_the_teacher_s_responses_and_the_students_own_are_charts_apart() -> None:
     charts = positions(RESULTS, TokenViews.model_validate(token_views()))
     assert [(chart.title, chart.y_label) for chart in charts] == [
-        ("near: the teacher's responses", "forward KL, nats"),
-        ("near: the students' own responses", "reverse KL, nats"),
+        ("near: the teacher's responses", "forward KL, nats; 9 responses at the first place, 9 at the last"),
+        ("near: the students' own responses", "reverse KL, nats; 9 responses at the first place, 9 at the last"),
     ]
     assert [[(one.label, one.colour) for one in chart.series] for chart in charts] == [
         [("kd", "c0"), ("dadpo", "c1")],

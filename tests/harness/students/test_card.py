@@ -232,4 +232,9 @@ def test_a_measured_student_s_card_has_its_fidelity_beside_the_untrained_one_s(r
     assert "minimises" not in text
     data = measured(run.data)
     data["measures"][0]["own_loss"] = True
-    assert "0.500 [0.475, 0.525] †" in card(data) and "† its training minimises that very measure." in card(data)
+    assert "0.500 [0.475, 0.525] †" in card(data) and "† its training minimises this measure, at temperature 1" in card(
+        data
+    )
+    assert "≥" not in card(data)
+    data["measured"][0]["bound"] = "lower"
+    assert "≥ 0.500 [0.475, 0.525]" in card(data) and "≥ and ≤ mark bounds, as a server gave" in card(data)
