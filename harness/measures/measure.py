@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from functools import cached_property
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -143,7 +144,7 @@ class Measure:
         few = f"; needs {self.samples} samples a prompt" if self.samples > 1 else ""
         return f"{self.unit}; {direction}; reads {READS[self.reads]}{few}"
 
-    @property
+    @cached_property
     def digest(self) -> str:
-        """Of what its values follow from."""
+        """Of what its values follow from; found out once, as a plug-in's package is read for it."""
         return canonical_hash([self.version, self.reads, *sources(self.values, self.teacher)])
