@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from functools import cached_property
 from typing import Any, Literal, get_args
 
 import numpy as np

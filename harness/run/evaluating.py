@@ -118,11 +118,11 @@ class Evaluating:
 
     def teacher_read(self, responses: Ref, whose: str = TEACHER) -> Ref:
         """What is kept of the teacher's distributions on responses, for comparisons and for its log-probs."""
-        where = f"{whose}, {self.found.name}"
         if self.teacher.served:
+            where = f"{whose}, {self.found.name}"
             job: Job = distributions_job(self.whole, self.teacher, self.prompts, responses, SERVED_TOP_K, where)
         else:
-            job = states_job(self.whole, self.teacher, self.prompts, responses, where)
+            job = states_job(self.whole, self.teacher, self.prompts, responses, self.found.name)
         return self.read.setdefault(responses, self.laid.add(job))
 
     def compared(self, name: str, student: Model, responses: Ref, reference: Ref, states: Ref | None) -> dict[str, Ref]:

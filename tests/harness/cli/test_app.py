@@ -452,7 +452,7 @@ def test_list_says_what_in_a_preset_is_ours(cli: Any) -> None:
 def test_list_says_of_a_measure_its_unit_its_direction_and_what_it_reads(cli: Any) -> None:
     lines = cli("list", "measures").out.splitlines()[1:]
     said = dict(zip((line.split()[0] for line in lines[::2]), map(str.strip, lines[1::2]), strict=True))
-    assert next(iter(said)) == "acceptance" and list(said)[-1] == "teacher_nll"  # fidelity, text, those of proxies
+    assert next(iter(said)) == "forward_kl" and list(said)[-1] == "teacher_nll"  # fidelity, text, those of proxies
     assert said["forward_kl"] == (
         "- nats a token; lower is better; reads both distributions at each token of the teacher's responses"
     )

@@ -21,7 +21,7 @@ from harness.planning import machine, summary
 from harness.planning.cost import Cost, Group, costs_of, grouped
 from harness.planning.sizes import ENGLISH_CHARACTERS_PER_TOKEN, TEMPLATE_TOKENS
 from harness.planning.summary import judging_bill
-from harness.run.jobs import QUESTION_TOKENS, Job, JudgeJob, PromptsJob, RespondJob
+from harness.run.jobs import QUESTION_TOKENS, Job, JudgeJob, MeasureJob, PromptsJob, RespondJob
 from harness.run.launch import run_job
 from harness.run.road import Road, build_road
 from harness.store import Store
@@ -93,7 +93,10 @@ def test_before_anything_is_made_responses_count_as_long_as_they_may_be(road: Ro
         "train dadpo": 2 * (train + 2 * 2 * 7),
         "responses: teacher, test": 3 * 5,
         "responses: teacher for judging, test": 3 * 2 * 5,
-        "teacher's log-probs: dadpo, test": test + 3 * 5,
+        "hidden states: teacher, test": test + 3 * 5,
+        "compare dadpo with the teacher: the teacher, test": test + 3 * 5,
+        "compare dadpo with the teacher: its own, test": test + 3 * 5,
+        "measure dadpo, test": 0,
         "teacher's log-probs: teacher for judging, test": test + 3 * 2 * 5,
         "judge typicality: dadpo, test": 0,
     }
@@ -143,7 +146,7 @@ def test_nothing_is_left_when_everything_is_there(road: Road, store: Store) -> N
 def test_a_speed_that_nothing_says_is_unknown_and_what_loads_no_model_takes_none(road: Road, store: Store) -> None:
     for job, cost in costs_of(road, store):
         assert cost is not None
-        assert cost.seconds == (0.0 if isinstance(job, PromptsJob | JudgeJob) else None), job.label
+        assert cost.seconds == (0.0 if isinstance(job, PromptsJob | MeasureJob | JudgeJob) else None), job.label
 
 
 def test_a_speed_measured_in_this_store_is_used_for_the_same_model(road: Road, store: Store) -> None:
@@ -169,13 +172,13 @@ def test_the_embedded_pair_has_numbers_before_anything_ran_but_by_this_machine_s
     road = build_road(config.model_copy(update=embedded), store, download=False)
     unknown, found = (list(costs_of(road, store, speed)) for speed in (None, Speed(1e9, 1e9)))
     assert {job.stage for job, _ in found} == {
-        *("prompts", "convert", "respond", "prune", "score", "embed", "train", "judge")
+        *("prompts", "convert", "respond", "prune", "score", "states", "compare", "embed", "train", "measure", "judge")
     }
     for (job, cost), (_, before) in zip(found, unknown, strict=True):
         assert cost is not None and not cost.measured
         if job.stage == "convert":  # nothing says how fast a disk is
             assert cost.seconds is None
-        elif job.stage in ("prompts", "judge"):
+        elif job.stage in ("prompts", "measure", "judge"):
             assert cost.seconds == 0
         else:
             assert before is not None and before.seconds is None and cost.seconds and cost.memory, job.label
@@ -284,7 +287,7 @@ def test_stages_that_hold_a_model_have_a_memory_and_what_stays_has_a_size(config
     road = build_road(resolve([config.model_dump(), layer]), store, download=False)
     found = list(costs_of(road, store))
     with_memory = {job.stage for job, cost in found if cost and cost.memory}
-    assert with_memory == {"respond", "score", "distributions", "train"}
+    assert with_memory == {"respond", "score", "distributions", "states", "compare", "train"}
     shape = shape_of(Path(config.student))
     assert shape
     by_label = {job.label: cost for job, cost in found}

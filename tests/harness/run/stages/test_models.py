@@ -303,6 +303,7 @@ def test_a_run_whose_teacher_has_another_tokenizer(
         "teacher's log-probs: teacher (second sample), test": False,
         "teacher's log-probs: student (untrained), test": True,
         **{f"teacher's log-probs: {method}, test": True for method in ("sft", "ddpo", "dadpo")},
+        **{f"log-probs of held-out pairs: {who}, test": True for who in ("reference", "ddpo", "dadpo")},
     }
     # what daDPO is told: each model reads its own tokens, and the other's text
     drawn = [rows_drawn(store, made[f"responses: {who}, training prompts"]) for who in ("teacher", "SFT student")]
