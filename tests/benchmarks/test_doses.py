@@ -79,8 +79,6 @@ def test_the_picture_has_a_panel_a_measure_and_a_point_a_dose(flat: bool) -> Non
 
 def test_the_committed_figures_are_of_these_doses_and_measures() -> None:
     file = Path(doses.HERE) / "doses.csv"
-    if not file.is_file():
-        pytest.skip("not recorded yet")
     head, *lines = file.read_text(encoding="utf-8").splitlines()
     assert head == ",".join(doses.FIELDS)
     assert [tuple(line.split(",")[:2]) for line in lines] == [
