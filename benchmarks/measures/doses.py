@@ -165,7 +165,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--csv", type=Path, default=HERE / "doses.csv", help="where the figures go")
     parser.add_argument("--figure", type=Path, default=FIGURE, help="where the picture goes")
-    parser.add_argument("--prompts", type=int, default=48, help="held-out prompts of each set, at most")
+    parser.add_argument("--prompts", type=int, default=16, help="held-out prompts of each set, at most")
     parser.add_argument("--doses", default=",".join(map(str, DOSES)), help="shares of the parameters that are pruned")
     args = parser.parse_args()
     store = open_store(None)
