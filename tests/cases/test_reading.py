@@ -57,7 +57,9 @@ def test_an_evaluation_prompt_that_is_too_long_to_be_scored_is_known_before_a_ru
     case.settings["scoring_batch_tokens"] = 60
     line = refused(case.plan())
     assert "teacher " in line and "1 prompt of 'test' as more than scoring_batch_tokens = 60 ('long': " in line
-    assert case.plan("--set", "max_prompt_tokens=50").status == 0
+    # they are drawn after whole prompts, and read after them
+    assert "raise scoring_batch_tokens, or take these out" in refused(case.plan("--set", "max_prompt_tokens=50"))
+    assert case.plan("--set", "scoring_batch_tokens=160").status == 0
 
 
 def test_a_local_judge_that_takes_no_system_message_is_known_before_a_run(case: Case) -> None:

@@ -21,7 +21,7 @@ from transformers import (
 )
 
 from harness.core.errors import UserError
-from harness.measures.embedding import embed
+from harness.measures.encoder import embed
 from harness.models.convert import dequantise_gguf
 from harness.models.families import FAMILIES, PADDED_FAMILIES
 from harness.models.loading import load_model
