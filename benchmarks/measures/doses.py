@@ -20,6 +20,7 @@ from harness.config import resolve
 from harness.core.progress import plain_console
 from harness.core.records import Measured, Ref, read_records
 from harness.measures import measures
+from harness.measures.measure import is_share
 from harness.results.costs import rests_on
 from harness.run.jobs import MEASURED, Job
 from harness.run.launch import run_jobs
@@ -82,7 +83,7 @@ def measured(road: Road, store: Store) -> list[Row]:
             for row in read_records(store.read(ref).path / MEASURED, Measured)
         }
         parts.append(Sums.of(MEASURES, (UNTRAINED, TEACHER), [cells]))
-    shares = [name for name in MEASURES if measures.get(name).unit.startswith("share")]
+    shares = [name for name in MEASURES if is_share(measures.get(name).unit)]
     found = ratios(Sums.pooled(parts), shares)
     rows = []
     for name in MEASURES:

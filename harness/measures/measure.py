@@ -91,6 +91,11 @@ class PairLogProbs:
     reference: Values
 
 
+def direction(better: Better) -> str:
+    """Which way is better, in words."""
+    return "to be held against the teacher's own" if better == "neither" else f"{better} is better"
+
+
 def is_share(unit: str) -> bool:
     """Whether values of this unit lie in 0..1, and are shown in percent."""
     return unit.startswith("share")
@@ -138,10 +143,9 @@ class Measure:
     @property
     def terms(self) -> str:
         """Its unit, its direction and what it reads, in plain words."""
-        better = f"{self.better} is better" if self.better != "neither" else "to be held against the teacher's own"
-        direction = better if self.group else "for proxy judges alone"
+        way = direction(self.better) if self.group else "for proxy judges alone"
         few = f"; needs {self.samples} samples a prompt" if self.samples > 1 else ""
-        return f"{self.unit}; {direction}; reads {READS[self.reads]}{few}"
+        return f"{self.unit}; {way}; reads {READS[self.reads]}{few}"
 
     @cached_property
     def digest(self) -> str:

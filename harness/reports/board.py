@@ -9,7 +9,7 @@ from typing import Any
 
 from harness.core.escape import plain as as_text
 from harness.core.records import plain
-from harness.measures.measure import Group
+from harness.measures.measure import Group, direction
 from harness.reports import columns as c
 from harness.reports import measured as m
 from harness.reports.cells import (
@@ -20,7 +20,6 @@ from harness.reports.cells import (
     by_the_bound,
     difference_short,
     difference_unit,
-    direction,
     disagreement_words,
     facts,
     first_words,
@@ -300,9 +299,9 @@ def _measure_contrasts(run: Results) -> str:
     missing = f" {said}" if (said := first_words(run)) else ""
     parts = [
         *([] if run.contrasts else ["### Method against method"]),
-        f"The same pairs by {first.head}{declared} ({difference_unit(first)}; {direction(first)}).{missing} In the "
-        "test the two change places prompt by prompt; a measure's p are corrected (Holm) in two families: its single "
-        f"sets, and its pooled domains; left out are prompts that were not measured for both. {whom(run)}",
+        f"The same pairs by {first.head}{declared} ({difference_unit(first)}; {direction(first.better)}).{missing} In "
+        "the test the two change places prompt by prompt; a measure's p are corrected (Holm) in two families: its "
+        f"single sets, and its pooled domains; left out are prompts that were not measured for both. {whom(run)}",
         markdown(columns, rows),
     ]
     if others:
@@ -322,7 +321,7 @@ def _ways(shown: Sequence[MeasureFacts]) -> str:
     """Each unit and direction, with the measures of it."""
     heads: dict[str, list[str]] = {}
     for one in shown:
-        heads.setdefault(f"{difference_unit(one)}, {direction(one)}", []).append(one.head)
+        heads.setdefault(f"{difference_unit(one)}, {direction(one.better)}", []).append(one.head)
     return "; ".join(f"{', '.join(names)}: {way}" for way, names in heads.items())
 
 

@@ -7,7 +7,7 @@ from math import floor, log10
 
 from harness.core.units import first_named
 from harness.generation.protocol import Sampling
-from harness.measures.measure import Bound, is_share
+from harness.measures.measure import Bound, direction, is_share
 from harness.reports.measured import own_losses
 from harness.results.figures import RANKABLE_PROMPTS
 from harness.results.schema import (
@@ -152,17 +152,12 @@ def measure_cell(row: MeasureRow | None, facts: MeasureFacts, ends: bool = True,
     return f"{bound}{measure_value(row.value, row.interval, facts.unit, ends=ends, digits=digits)}{own}"
 
 
-def direction(facts: MeasureFacts) -> str:
-    """Which way of a measure is better, in the words of `list measures`."""
-    return "to be held against the teacher's own" if facts.better == "neither" else f"{facts.better} is better"
-
-
 def measure_terms(facts: MeasureFacts, bound: bool = True) -> str:
     """A measure's unit and direction; and what it is here where it is no exact value."""
     here = (
         f"here {'a lower' if facts.bound == 'lower' else 'an upper'} bound" if bound and facts.bound != "exact" else ""
     )
-    return "; ".join(part for part in (facts.unit, direction(facts), here) if part)
+    return "; ".join(part for part in (facts.unit, direction(facts.better), here) if part)
 
 
 def by_the_bound(facts: MeasureFacts) -> str:

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from harness.measures.measure import GROUPS
+from harness.measures.measure import GROUPS, direction
 from harness.reports import measured as m
-from harness.reports.cells import OWN_LOSS, direction, measure_cell, rate_cell
+from harness.reports.cells import OWN_LOSS, measure_cell, rate_cell
 from harness.reports.charts import WIDTH, colours, tick_text, ticks
 from harness.reports.measured import Measured
 from harness.results.schema import MeasureFacts, Results
@@ -116,7 +116,7 @@ def _measure(results: Results, facts: MeasureFacts, rows: Sequence[Measured]) ->
     if not lines and best is not None:
         lines.append(("teacher", f"at best: {f'{best:.0%}' if facts.share else f'{best:g}'}", best, None))
     unit = f"{facts.unit}, %" if facts.share else facts.unit
-    return _panel(results, facts.head, f"{unit}; {direction(facts)}", values, lines, percent=facts.share)
+    return _panel(results, facts.head, f"{unit}; {direction(facts.better)}", values, lines, percent=facts.share)
 
 
 def _short(found: _Value) -> str:

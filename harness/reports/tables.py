@@ -9,14 +9,13 @@ from typing import Any
 import numpy as np
 
 from harness.core.records import Prompt
-from harness.measures.measure import GROUPS, Group
+from harness.measures.measure import GROUPS, Group, direction
 from harness.reports import columns as c
 from harness.reports import measured as m
 from harness.reports.cells import (
     NO_BOUND,
     OWN_LOSS_SAID,
     difference_unit,
-    direction,
     provenance,
     temperatures,
 )
@@ -265,8 +264,8 @@ def measure_contrasts(results: Results) -> list[Table]:
                     ),
                 ],
                 rows,
-                note=f"{difference_unit(facts)}; {direction(facts)}; corrected in two families: this measure's single "
-                "sets, and its pooled domains; left out: not measured for both",
+                note=f"{difference_unit(facts)}; {direction(facts.better)}; corrected in two families: this measure's "
+                "single sets, and its pooled domains; left out: not measured for both",
                 remark="" if facts.bound == "exact" else NO_BOUND,
                 folded=place > 0,
             )

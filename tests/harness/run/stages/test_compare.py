@@ -31,10 +31,8 @@ from tests.harness.making import (
     jsonl,
     make,
     model_at,
-    prompt_file,
     prompt_ids,
     put,
-    read_job,
     respond_job,
     rows_of,
     saved,
@@ -43,28 +41,12 @@ from tests.harness.making import (
     states_job,
     stock,
 )
+from tests.harness.run.stages.conftest import ROWS
 from tests.serving import Call, Reply, Server, prompt_logprobs
 
-# of other lengths, and in another order than the prompts; 2 ends a turn
-ROWS: Rows = {"p2": [8, 9, 10, 300, 2], "p0": [5, 6, 2], "p1": [7, 2], "p3": [400, 401, 402, 403, 404, 405, 2]}
 COUNT = sum(map(len, ROWS.values()))
 FLOATS = ("forward_kl", "reverse_kl", "overlap", "teacher_entropy", "teacher_log_prob", "student_log_prob")
 LLAMA, TEACHER = "llama", "llama-teacher"
-
-
-@pytest.fixture
-def prompts(store: Store, tmp_path: Path) -> str:
-    return make(store, read_job(prompt_file(tmp_path / "four.jsonl", TEXTS[:4])))
-
-
-@pytest.fixture
-def teacher(store: Store, checkpoints: dict[str, Path]) -> Model:
-    return model_at(checkpoints[TEACHER], store)
-
-
-@pytest.fixture
-def ref(responses: Callable[[str, Rows], str]) -> str:
-    return responses("a", ROWS)
 
 
 def dense(folder: Path, temperature: float = 1.0, vocabulary: int = 512) -> Tensor:

@@ -24,33 +24,15 @@ from tests.harness.making import (
     losses,
     make,
     model_at,
-    prompt_file,
     prompt_ids,
-    read_job,
     rows_of,
     saved,
     stock,
     train_job,
 )
+from tests.harness.run.stages.conftest import ROWS
 
-# of other lengths, and in another order than the prompts
-ROWS: Rows = {"p2": [8, 9, 10, 300, 2], "p0": [5, 6, 2], "p1": [7, 2], "p3": [400, 401, 402, 403, 404, 405, 2]}
 TOKENS = sum(map(len, ROWS.values()))
-
-
-@pytest.fixture
-def prompts(store: Store, tmp_path: Path) -> str:
-    return make(store, read_job(prompt_file(tmp_path / "four.jsonl", TEXTS[:4])))
-
-
-@pytest.fixture
-def teacher(store: Store, checkpoints: dict[str, Path]) -> Model:
-    return model_at(checkpoints["llama-teacher"], store)
-
-
-@pytest.fixture
-def ref(responses: Callable[[str, Rows], str]) -> str:
-    return responses("a", ROWS)
 
 
 def dense(folder: Path, vocabulary: int | None = None, kept: int | None = None) -> Tensor:

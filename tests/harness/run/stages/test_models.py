@@ -40,7 +40,6 @@ from tests.harness.making import (
     prompt_file,
     prompt_ids,
     put,
-    read_job,
     respond_job,
     rows_of,
     saved,
@@ -53,12 +52,6 @@ from tests.harness.making import (
 Written = dict[str, tuple[str, str]]  # text and finish of each prompt's response
 Build = Callable[..., Road]
 IDS = [f"p{i}" for i in range(4)]
-
-
-@pytest.fixture
-def prompts(store: Store, tmp_path: Path) -> str:
-    """The artifact of four prompts, p0 to p3."""
-    return make(store, read_job(prompt_file(tmp_path / "four.jsonl", TEXTS[:4])))
 
 
 @pytest.fixture
