@@ -19,6 +19,7 @@ from weakref import WeakValueDictionary
 
 from harness.core.errors import UserError
 from harness.core.records import Prompt
+from harness.core.secrets import hide_long
 from harness.judging.protocol import REFUSED, Answer, Arrived, Judge, Question
 from harness.judging.reply_forms import Form, letter_preference
 from harness.judging.settings import JudgeEntry, Judging, Prices
@@ -239,9 +240,7 @@ class OpenAIJudge(Judge):
 
     def _storable(self, text: str) -> str:
         """A server's words as a file may hold them: it can quote what it was sent, and JSON half a surrogate pair."""
-        for secret in self.session.server.secrets:
-            text = text.replace(secret, "***")
-        return text.encode("utf-8", "replace").decode()
+        return hide_long(text, self.session.server.secrets).encode("utf-8", "replace").decode()
 
     async def _ask(self, question: Question, used: list[int]) -> Answer:
         """`used` gathers the tokens of every call that was answered."""

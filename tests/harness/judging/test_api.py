@@ -777,6 +777,15 @@ def test_a_reply_that_quotes_the_key_is_kept_without_it(monkeypatch: pytest.Monk
     assert answer.status == "ok" and answer.raw == "*** [[A]]"
 
 
+@pytest.mark.parametrize("key", ["a", "A", "EMPTY", "1234567"])
+def test_a_short_key_is_not_searched_for_in_a_reply(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    said = "An EMPTY answer and a wrong one, 1234567. [[A]]"
+    answer, server = answer_to(lambda call: completion(said, finish="stop"), form="rationale")
+    assert (answer.status, answer.raw) == ("ok", said)
+    assert server.calls[0].headers["authorization"] == f"Bearer {key}"
+
+
 @pytest.mark.parametrize("tokens", [100, 5000])
 def test_asking_stops_before_it_has_cost_too_much(tokens: int, tmp_path: Path) -> None:
     """Also where a server counts more tokens than were expected."""
