@@ -18,7 +18,7 @@ from markupsafe import Markup
 
 from harness.core import escape
 from harness.core.records import RunPrompt, RunResponse, Verdict, read_jsonl, read_records
-from harness.reports import charts, tables, tokens
+from harness.reports import charts, judges_apart, tables, tokens
 from harness.reports import measured as m
 from harness.reports.cells import (
     BOUNDS_SAID,
@@ -98,6 +98,8 @@ def report_html(run: ReportData) -> str:
         tokens=tokens.token_island(results, run.tokens),
         positions=tokens.positions(results, run.tokens),
         quality=quality(results),
+        judges_apart=judges_apart.of_sets(results, run.verdicts, deciding),
+        judges_legend=judges_apart.legend(results),
     )
 
 

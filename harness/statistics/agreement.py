@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from harness.core.records import Record, Verdict
+from harness.statistics.contrasts import BOUNDS
+from harness.statistics.effects import Compared, compared
 from harness.statistics.outcomes import Outcome, Outcomes, outcomes_by_prompt
 from harness.statistics.rates import Interval, wilson
 
@@ -197,6 +199,21 @@ def _by_comparison(found: Outcomes) -> dict[tuple[int, ...], Outcome]:
     columns = (found.prompt, found.turn, found.run, found.sample, found.candidate, found.reference)
     keys = zip(*(column.tolist() for column in columns), strict=True)
     return dict(zip(keys, found.words, strict=True))
+
+
+def judges_apart(first: Outcomes, second: Outcomes) -> Compared:
+    """How far two judges are apart in one candidate's preference rate on one prompt set: first − second over the
+    prompts that both have an outcome on, of these checkpoints. Of a prompt with several outcomes their mean counts."""
+    mine, theirs = _values(first), _values(second)
+    both = [mine[name] - theirs[name] for name in mine if name in theirs]
+    return compared(np.array(both), len(mine.keys() | theirs.keys()) - len(both), 1, bounds=BOUNDS)
+
+
+def _values(found: Outcomes) -> dict[str, float]:
+    judged = found.judged
+    codes, place = np.unique(judged.prompt, return_inverse=True)
+    means = np.bincount(place, judged.value) / np.bincount(place) if len(codes) else np.zeros(0)
+    return {judged.names.prompt[code][1]: float(mean) for code, mean in zip(codes, means, strict=True)}
 
 
 def flips(verdicts: Iterable[Verdict]) -> Share:
