@@ -26,6 +26,9 @@ from harness.statistics.summary import (
 )
 
 NAMED_AT_MOST = 10  # names in a line
+_NO_DIFFICULTY = (
+    "Difficulty *no term*: no other candidate was judged on these prompts, so that nothing says how hard each is."
+)
 _ONE_ORDER = "no prompt was judged in its other order; a preference for the first place is in these figures"
 _ORDERS = {
     "both": "both",
@@ -125,8 +128,10 @@ def _contrasts_text(rows: Sequence[SetContrast]) -> str:
 
 
 def _length_text(rows: Sequence[ComparedLength]) -> str:
-    columns = [*_names(Compared), c.BOTH_LENGTHS, c.AS_IT_IS, c.CONTROLLED]
+    columns = [*_names(Compared), c.BOTH_LENGTHS, c.AS_IT_IS, c.CONTROLLED, c.DIFFICULTY]
     sized = [row for row in rows if row.unit]
+    modelled = any(not row.reason for row in rows)
+    alone = any(row.difficulty is False for row in rows)
     reasons: dict[str, list[str]] = {}
     for row in filter(lambda row: row.reason, rows):
         reasons.setdefault(row.reason, []).append(f"{row.candidate} {_within(row)}")
@@ -134,7 +139,9 @@ def _length_text(rows: Sequence[ComparedLength]) -> str:
         f"- no rate at equal length for {'any' if len(names) == len(rows) else _listed(names)}: {reason}"
         for reason, names in reasons.items()
     ]
-    return _section(columns, sized, "\n".join(lines))
+    return _section(
+        columns, sized, "\n".join(lines), _NO_DIFFICULTY if alone else "", c.NOT_ALPACA_EVALS if modelled else ""
+    )
 
 
 def _agreement_text(pairs: Sequence[JudgeAgreement]) -> str:

@@ -328,6 +328,22 @@ def test_a_rate_at_equal_length() -> None:
     assert cell.startswith(f"{100 * made['controlled_rate']:+.1f}% [")
 
 
+def test_a_candidate_alone_has_no_difficulty_and_neither_has_alpacaeval_s_figure() -> None:
+    def rows(candidate: str, shift: int) -> list[Verdict]:
+        drawn, found = random.Random(shift), []
+        for i in range(200):
+            sizes = {"candidate_tokens": 100 + drawn.randrange(-40, 41), "reference_tokens": 100}
+            found.append(verdict(f"p{i}", "none", float(drawn.random() < 0.5), candidate=candidate, **sizes))
+        return found
+
+    alone, both = text_of(figures(rows("a", 1))), text_of(figures([*rows("a", 1), *rows("b", 2)]))
+    assert [row["difficulty"] for row in tables(alone)["Length"]] == ["no term"]
+    assert [row["difficulty"] for row in tables(both)["Length"]] == ["from the others"] * 2
+    assert "no other candidate was judged on these prompts" in alone
+    assert "no other candidate" not in both
+    assert "is not AlpacaEval's length-controlled win rate" in alone and "is not AlpacaEval's" in both
+
+
 # ---- agreement
 
 
