@@ -141,6 +141,7 @@ def as_verdicts(preferences: Floats) -> Verdicts:
         none,
         none,
         none,
+        none,
         order=np.tile([0, 1], n),
         status=none,
         preference=preferences.ravel(),
@@ -163,9 +164,9 @@ def coverage(prompts: int, win: float, simulations: int) -> dict[str, float]:
     rng = np.random.default_rng([prompts, round(1000 * win)])
     truths = {"win rate": win, "preference rate": 2 * win + FLIPPED - 1, "mean preference": win + FLIPPED / 2}
     held = dict.fromkeys([*truths, *(f"{name}, naive" for name in truths)], 0)
-    for seed in range(simulations):
+    for _ in range(simulations):
         drawn = simulated(prompts, win, rng)
-        found = rates_of([outcomes(as_verdicts(drawn))], seed)[0]
+        found = rates_of([outcomes(as_verdicts(drawn))])[0]
         wins, losses = drawn.min(axis=1), 1 - drawn.max(axis=1)
         ours = (found.win_interval, found.preference_interval, found.mean_preference_interval)
         theirs = [naive(rows, rng) for rows in (np.repeat(wins, 2), np.repeat(wins - losses, 2), drawn.ravel())]

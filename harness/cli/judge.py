@@ -57,13 +57,17 @@ def stats(
         list[str] | None,
         typer.Option(metavar="FIRST,SECOND", help="Two candidates to test against each other. Repeatable."),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the resampling.")] = 0,
+    margin: Annotated[
+        float | None,
+        typer.Option(min=0, metavar="POINTS", help="Say of each contrast whether it is smaller than this."),
+    ] = None,
     rank_incomplete: RankIncomplete = False,
     as_json: Annotated[bool, typer.Option("--json", help="Everything, as JSON.")] = False,
 ) -> None:
     """Rates, intervals and tests of any verdict files; docs/statistics.md has the formulas."""
     from harness.core.records import plain
     from harness.reports.stats import stats_text
+    from harness.run.rows import CEILING, UNTRAINED
     from harness.statistics.outcomes import read_verdicts
     from harness.statistics.summary import statistics_of
 
@@ -73,7 +77,8 @@ def stats(
         if not (comma and first.strip() and second.strip()):
             raise UserError(f"--contrast {text}: expected two candidates with a comma between them")
         pairs.append((first.strip(), second.strip()))
-    found = statistics_of(read_verdicts(files), pairs, seed, rank_incomplete)
+    points = None if margin is None else margin / 100
+    found = statistics_of(read_verdicts(files), pairs, rank_incomplete, (UNTRAINED, CEILING), points)
     print(json.dumps(plain(found), indent=1, ensure_ascii=False, allow_nan=False) if as_json else stats_text(found))
 
 

@@ -42,13 +42,23 @@ ASK_AGAIN = 3  # the status of `judge` where too many verdicts are not ok, and o
 
 
 class Sets:
-    """The settings that an option sets; `several`: to the list that its text is, with commas between."""
+    """The settings that an option sets; `several`: to the list that its text is, with commas between; `pairs`: what is
+    named is two rows, with a colon between."""
 
-    def __init__(self, *keys: str, several: bool = False) -> None:
-        self.keys, self.several = keys, several
+    def __init__(self, *keys: str, several: bool = False, pairs: bool = False) -> None:
+        self.keys, self.several, self.pairs = keys, several, pairs
 
     def value(self, given: Any) -> Any:
-        return [part.strip() for part in given.split(",") if part.strip()] if self.several else given
+        parts = [part.strip() for part in given.split(",") if part.strip()] if self.several else [given]
+        found = [_pair(self.keys[0], part) for part in parts] if self.pairs else parts
+        return found if self.several else found[0]
+
+
+def _pair(key: str, text: str) -> list[str]:
+    first, colon, second = (part.strip() for part in str(text).partition(":"))
+    if not (first and colon and second):
+        raise UserError(f"--{key} {text}: expected two rows with a colon between them, such as dadpo:ddpo")
+    return [first, second]
 
 
 @dataclass(frozen=True)
@@ -158,6 +168,26 @@ class RunRequest(Options):
         str | None,
         typer.Option(metavar="NAME,NAME", help="What is measured without a judge; see `list measures`. Default: all."),
         Sets("measures", several=True),
+    ] = None
+    samples: Annotated[
+        int | None,
+        typer.Option(min=1, help="Responses a prompt in evaluation; more often tell more than more prompts."),
+        Sets("samples"),
+    ] = None
+    primary: Annotated[
+        str | None,
+        typer.Option(metavar="ROW:ROW", help="The one contrast that is corrected for no other."),
+        Sets("primary", pairs=True),
+    ] = None
+    margin: Annotated[
+        float | None,
+        typer.Option(metavar="POINTS", help="Say of each contrast whether it is smaller than this."),
+        Sets("margin"),
+    ] = None
+    versus: Annotated[
+        str | None,
+        typer.Option(metavar="ROW:ROW,…", help="Ask the judge about two students' responses directly."),
+        Sets("versus", several=True, pairs=True),
     ] = None
     controls: Annotated[
         str | None,

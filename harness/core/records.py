@@ -109,7 +109,8 @@ class Verdict(Record):
 
     judge_digest: of all that the judge's answers depend on; two judges of one name are two. prompt_digest: of what was
     asked; two prompts of one id are two. Both are empty where they are not known. turn: of a judgment of one turn its
-    number, from 1, else 0. repeat: of a question that was asked several times in one run, which time, from 0.
+    number, from 1, else 0. repeat: of a question that was asked several times in one run, which time, from 0. sample:
+    which of a system's responses to the prompt was judged, from 0.
     Lengths of the responses are None where they are not known. The rest is as in `judging.Answer`.
     """
 
@@ -136,6 +137,7 @@ class Verdict(Record):
     prompt_digest: str = ""
     turn: int = Field(default=0, ge=0)
     repeat: int = Field(default=0, ge=0)
+    sample: int = Field(default=0, ge=0)
 
     @property
     def unanswered(self) -> bool:
@@ -183,6 +185,7 @@ class RunResponse(Record):
     text: str
     tokens: int
     finish: str
+    sample: int = 0
 
 
 class Measured(Record):

@@ -65,7 +65,7 @@ class Method:
     per: what the summed loss is divided by over a whole step: response tokens, or examples.
     signals: log-prob artifacts the loss reads.
     transform: a pure function of a whole data set's signals {name: [N, k]}, settings and seed, applied once.
-    controls: the rows that a claim of this method travels with.
+    controls: the rows that a claim of this method travels with; the first is the one that the claim is against.
     compared_with: other methods that it is set against by default, where they are on the board.
     minimises: names of the measures (harness.measures) that its loss is: tables mark them in its row.
     """

@@ -80,6 +80,16 @@ class MethodChoice(Section):
     contrasts: tuple[tuple[str, str], ...] | None = Field(
         default=None, description="rows to be tested against each other; each method's own where this is not set"
     )
+    primary: tuple[str, str] | None = Field(
+        default=None,
+        description="the one contrast that is corrected for no other, on the in-domain sets; a method's own by default",
+    )
+    margin: float | None = Field(
+        default=None, gt=0, le=100, description="points of preference rate that count as no difference"
+    )
+    versus: tuple[tuple[str, str], ...] = Field(
+        default=(), description="rows whose responses the judge is asked about directly, one against the other"
+    )
 
 
 def shaping(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from harness.core.units import first_named
 from harness.generation.protocol import Sampling
 from harness.measures.measure import Bound, direction, is_share
 from harness.reports.measured import own_losses
-from harness.results.figures import RANKABLE_PROMPTS
 from harness.results.schema import (
     ContrastFigures,
     Disagreement,
@@ -295,21 +294,8 @@ def lengths(controls: Sequence[LengthFigures]) -> tuple[list[LengthFigures], lis
 def warnings(run: Results) -> list[tuple[str, str]]:
     """What a reader must know before any figure: (title, text)."""
     found = []
-    smallest = min((row.prompts for row in run.rows if row.judge == run.judge), default=0)
-    seeds = len({one.seed for one in run.runs})
-    if smallest < RANKABLE_PROMPTS:
-        some = any(not entry.unranked for entry in run.prompt_sets)
-        rows = f"rows of sets below {RANKABLE_PROMPTS} stand" if some else "rows stand"
-        found.append(
-            (
-                "Too small to rank.",
-                f"The smallest set has {smallest} judged prompts and there {_seeds(seeds)}: differences of tens of "
-                f"points in the judge's rates are noise. This run demonstrates the road; {rows} in a fixed order.",
-            )
-        )
     for entry in run.prompt_sets:
-        lacking = [row for row in run.rows_of(entry.name) if row.prompts < RANKABLE_PROMPTS]
-        if entry.unranked and not lacking:
+        if entry.unranked:
             found.append((f"{entry.name} is not ranked.", f"{entry.unranked}."))
     for entry in run.prompt_sets:
         if entry.left_out:

@@ -7,65 +7,42 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from statistics import stdev
 from typing import Any
 
 import numpy as np
 
 from harness.core.records import IDENTICAL, RunMeasured, RunResponse, Verdict
-from harness.results.measured import disagreements, measure_contrasts, measure_rows, sums_by_set
+from harness.results.declared import Declared
+from harness.results.measured import (
+    disagreements,
+    luck_by_measure,
+    measure_contrasts,
+    measure_rows,
+    sums_by_set,
+)
 from harness.results.schema import (
     ContrastFigures,
     Figures,
     JudgingFigures,
     LengthFigures,
     Lengths,
+    LuckFigures,
     MeasuredKind,
-    MeasureFacts,
     Row,
     SetFigures,
+    VersusFigures,
 )
-from harness.run.rows import TEACHER, Kind
+from harness.run.rows import TEACHER
 from harness.statistics.agreement import agreements
-from harness.statistics.contrasts import contrasts
+from harness.statistics.contrasts import Contrast, contrasts, equivalence, luck_of
+from harness.statistics.effects import Cells, Components, Luck, components
 from harness.statistics.length import length_controls
 from harness.statistics.outcomes import STATUSES, ComparisonKey, Orders, Outcomes, from_runs, outcomes
-from harness.statistics.panel import MAJORITY, SUMMARIES, panel_verdicts
+from harness.statistics.panel import SUMMARIES, panel_verdicts
 from harness.statistics.rates import MAX_MISSING, Rates
 from harness.statistics.summary import ComparisonRates, comparisons, ranking
-
-# At 80 prompts a preference rate's 95% interval is about ±17 points wide: less ranks nothing.
-RANKABLE_PROMPTS = 80
-
-
-@dataclass(frozen=True)
-class Declared:
-    """What a board was to show before anything was judged.
-
-    sets: each prompt set, and whether it is in-domain. candidates: each row's kind. judges: those named; several are a
-    panel. parts: judges that are shown beside them. contrasts: rows that are tested against each other. measures: those
-    that are shown. own_losses: of each row, the measures that it was trained to minimise.
-    """
-
-    sets: Mapping[str, bool]
-    candidates: Mapping[str, Kind]
-    judges: Sequence[str]
-    parts: Sequence[str]
-    contrasts: Sequence[tuple[str, str]]
-    measures: Sequence[MeasureFacts] = ()
-    own_losses: Mapping[str, Collection[str]] = field(default_factory=dict)
-
-    @property
-    def judge(self) -> str:
-        """The one that the board's order and tests follow."""
-        return MAJORITY if len(self.judges) > 1 else self.judges[0]
-
-    @property
-    def judges_shown(self) -> list[str]:
-        """All judges of the board, the deciding one first."""
-        panels = list(SUMMARIES) if len(self.judges) > 1 else []
-        return list(dict.fromkeys([*panels, *self.judges, *self.parts]))
 
 
 @dataclass(frozen=True)
@@ -108,6 +85,7 @@ def figures(
     deciding = _by_seed(found.where(judge=declared.judge), dict(zip(runs, marks, strict=True)))
     known = comparisons(verdicts, found)
     answered = _responses(runs)
+    between = luck_of(deciding, declared.untrained)
     rows = [
         Row(
             prompt_set=prompt_set,
@@ -120,7 +98,8 @@ def figures(
             flips=known[key].flips,
             identical=sum(_identical(groups.get((run, prompt_set, candidate, judge), ())) for run in runs),
             **dict(_lengths(answered.get((prompt_set, candidate), ()))),
-            **_by_run(found.where(prompt_set=prompt_set, candidate=candidate, judge=judge), runs),
+            **_by_run(mine := found.where(prompt_set=prompt_set, candidate=candidate, judge=judge), runs),
+            components=_components(mine, candidate),
             rank=None,
         )
         for prompt_set, in_domain in declared.sets.items()
@@ -130,11 +109,17 @@ def figures(
     ]
     sets, places = [], {}
     for prompt_set, in_domain in declared.sets.items():
-        mine = [row for row in rows if row.prompt_set == prompt_set and row.judge == declared.judge]
-        reason = unranked(mine, rank_incomplete)
+        shown = [row for row in rows if row.prompt_set == prompt_set and row.judge == declared.judge]
+        tests, ranked = ranking(
+            deciding.where(prompt_set=prompt_set),
+            [(row.method, row) for row in shown],
+            prompt_set,
+            declared.untrained,
+            between,
+        )
+        reason = unranked(shown, tests, rank_incomplete)
         if not reason:
-            by_name = [(row.method, row) for row in mine]
-            for placed in ranking(deciding.where(prompt_set=prompt_set), by_name, prompt_set)[1]:
+            for placed in ranked:
                 places[prompt_set, placed.candidate, declared.judge] = placed.rank
         teachers = answered.get((prompt_set, TEACHER), ())
         sets.append(
@@ -144,22 +129,25 @@ def figures(
                 prompts=len({response.prompt_id for response in teachers}),
                 teacher=_lengths(teachers),
                 unranked=reason,
+                detectable=max((test.detectable for test in tests if test.detectable is not None), default=None),
             )
         )
     rows = [row.model_copy(update={"rank": places.get((row.prompt_set, row.method, row.judge))}) for row in rows]
-    domains = {
-        name: [prompt_set for prompt_set, inside in declared.sets.items() if inside == wanted]
-        for name, wanted in (("in-domain", True), ("out-of-domain", False))
-    }
     controls = length_controls(deciding)
     tested = tuple(
-        ContrastFigures(**dict(made), distinguishable=made.distinguishable)
-        for made in contrasts(deciding, declared.contrasts, domains)
+        ContrastFigures(
+            **dict(made),
+            distinguishable=made.distinguishable,
+            declared=declared.was_stamped(made.first, made.second, made.scope),
+            equivalence=None if declared.margin is None else equivalence(made, declared.margin),
+        )
+        for made in contrasts(deciding, declared.contrasts, declared.domains, declared.untrained, declared.primary_in)
     )
     systems: dict[str, MeasuredKind] = {TEACHER: "teacher", **declared.candidates}
     by_set = sums_by_set(declared.measures, list(systems), declared.sets, [made.measured for made in runs.values()])
     joined = {name: sums.joined(marks) for name, sums in by_set.items()}
-    compared = measure_contrasts(declared.measures, declared.contrasts, domains, joined)
+    measured_luck = luck_by_measure(declared.measures, [*declared.candidates], declared.untrained, joined)
+    compared = measure_contrasts(declared, joined, measured_luck)
     return Figures(
         prompt_sets=tuple(sets),
         rows=tuple(rows),
@@ -177,7 +165,42 @@ def figures(
         measures=tuple(measure_rows(declared.measures, declared.sets, systems, declared.own_losses, by_set)),
         measure_contrasts=tuple(compared),
         disagreements=tuple(disagreements(tested, compared)),
+        luck=tuple(_luck(name, one) for name, one in [("", between), *measured_luck.items()] if one is not None),
+        versus=tuple(_versus(declared, runs)),
     )
+
+
+def _luck(measure: str, found: Luck) -> LuckFigures:
+    return LuckFigures(**{**vars(found), "measure": measure, "own": found.own**0.5, "shared": found.shared**0.5})
+
+
+def _components(found: Outcomes, candidate: str) -> Components:
+    cells = Cells.of(found, [candidate])
+    return components(cells.values[0], float(cells.within[0]))
+
+
+def _versus(declared: Declared, runs: Mapping[str, RunRows]) -> list[VersusFigures]:
+    """Rows that were judged against each other, on each set, by the judge that decides."""
+    if not declared.versus:
+        return []
+    verdicts = from_runs(
+        {run: [v for v in made.verdicts if v.reference != TEACHER] for run, made in runs.items()}, one_of_a_name=True
+    )
+    known = comparisons(verdicts, outcomes(verdicts))
+    return [
+        VersusFigures(
+            first=first,
+            second=second,
+            prompt_set=prompt_set,
+            in_domain=in_domain,
+            judge=declared.judge,
+            **{name: getattr(known[key], name) for name in Rates.model_fields},
+            flips=known[key].flips,
+        )
+        for prompt_set, in_domain in declared.sets.items()
+        for first, second in declared.versus
+        if (key := (prompt_set, first, second, declared.judge)) in known
+    ]
 
 
 def _by_seed(found: Outcomes, seeds: Mapping[str, int]) -> Outcomes:
@@ -196,17 +219,18 @@ def _orders(
     return seen.pop() if len(seen) == 1 else "mixed"
 
 
-def unranked(rows: Sequence[Row], rank_incomplete: bool = False) -> str:
-    """Why the rows of a set stand in no order; empty where they do."""
-    smallest = min((row.prompts for row in rows), default=0)
-    if smallest < RANKABLE_PROMPTS:
-        return f"{smallest} judged prompts, and at least {RANKABLE_PROMPTS} are needed to rank"
+def unranked(rows: Sequence[Row], tests: Sequence[Contrast], rank_incomplete: bool = False) -> str:
+    """Why the rows of a set stand in no order; empty where they do. tests: of each row against the next."""
+    if not rows:
+        return "nothing is judged"
     worst = max(rows, key=lambda row: row.missing_share)
     if worst.missing_share > MAX_MISSING and not rank_incomplete:
         return (
             f"{worst.missing_share:.0%} of {worst.method}'s prompts are missing, and they are seldom missing at "
             f"random: above {MAX_MISSING:.0%} nothing is ranked unless --rank-incomplete says so"
         )
+    if not any(test.distinguishable for test in tests):
+        return "no row is told from the next"
     return ""
 
 
@@ -214,7 +238,7 @@ def _groups(declared: Declared, runs: Mapping[str, RunRows]) -> dict[CandidateKe
     """The verdicts of each run, set, candidate and judge, those of panels too."""
     groups: dict[CandidateKey, list[Verdict]] = {}
     for run, made in runs.items():
-        for verdict in made.verdicts:
+        for verdict in (row for row in made.verdicts if row.reference == TEACHER):
             groups.setdefault((run, verdict.prompt_set, verdict.candidate, verdict.judge), []).append(verdict)
     if len(declared.judges) > 1:
         for run, prompt_set, candidate in dict.fromkeys(key[:3] for key in list(groups)):

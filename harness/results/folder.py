@@ -36,7 +36,8 @@ from harness.methods import methods
 from harness.prompts import PromptSet
 from harness.prompts.overlap import overlap
 from harness.results.costs import costs_of
-from harness.results.figures import Declared, RunRows, figures
+from harness.results.declared import Declared
+from harness.results.figures import RunRows, figures
 from harness.results.retention import retention_of
 from harness.results.schema import (
     EvaluationFacts,
@@ -49,6 +50,7 @@ from harness.results.schema import (
     Results,
     RunFacts,
     SetFacts,
+    StampFacts,
     TrainedFacts,
     TrainingFacts,
 )
@@ -72,7 +74,7 @@ def as_file_name(model: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", Path(model).name).strip(".-") or "model"
 
 
-def declared(road: Road) -> Declared:
+def declared(road: Road, stamps: Sequence[StampFacts] = ()) -> Declared:
     """What the road's configuration says that its board is to show."""
     config = road.config
     return Declared(
@@ -81,6 +83,10 @@ def declared(road: Road) -> Declared:
         judges=config.judge.names,
         parts=[judge.name for judge, _ in road.judges],
         contrasts=config.contrasts or (),
+        primary=config.primary,
+        margin=config.margin and config.margin / 100,
+        stamped=stamped(stamps),
+        versus=config.versus,
         measures=measures_of(road),
         own_losses={entry.name: methods.get(entry.method).minimises for entry in road.entries},
     )
@@ -119,9 +125,22 @@ def declared_in(results: Results) -> Declared:
         judges=results.configured.judge.names,
         parts=[judge.name for judge in results.judges if judge.name not in SUMMARIES],
         contrasts=results.configured.contrasts or (),
+        primary=results.configured.primary,
+        margin=results.configured.margin and results.configured.margin / 100,
+        stamped=stamped(results.stamps),
+        versus=results.configured.versus,
         measures=results.measured,
         own_losses={one.name: one.minimises for one in results.methods},
     )
+
+
+def stamped(stamps: Iterable[StampFacts]) -> set[tuple[str, str, str]]:
+    """(first, second, prompt set) of the contrasts that every run with them declared beforehand."""
+    found: dict[tuple[str, str, str], bool] = {}
+    for stamp in stamps:
+        key = stamp.first, stamp.second, stamp.prompt_set
+        found[key] = found.get(key, True) and stamp.before
+    return {key for key, before in found.items() if before}
 
 
 def made_by(road: Road, store: Store) -> RunRows:

@@ -7,6 +7,7 @@ from statistics import stdev
 
 from harness.core.records import RunMeasured
 from harness.measures.measure import Better
+from harness.results.declared import Declared
 from harness.results.schema import (
     ContrastFigures,
     Disagreement,
@@ -15,7 +16,8 @@ from harness.results.schema import (
     MeasureFacts,
     MeasureRow,
 )
-from harness.statistics.ratios import RatioContrast, Sums, ratio_contrasts, ratios
+from harness.statistics.effects import Luck
+from harness.statistics.ratios import RatioContrast, Sums, luck_in, ratio_contrasts, ratios, row_components
 
 
 def sums_by_set(
@@ -60,6 +62,7 @@ def measure_rows(
                         **dict(known[measure, system]),
                         by_run=tuple(by_run),
                         spread=stdev(values) if len(values) > 1 else None,
+                        components=row_components(sums, measure, system),
                         own_loss=measure in own_losses.get(system, ()),
                     )
                 )
@@ -71,16 +74,23 @@ def shares(measures: Iterable[MeasureFacts]) -> set[str]:
     return {measure.name for measure in measures if measure.share}
 
 
+def luck_by_measure(
+    measures: Iterable[MeasureFacts], candidates: Iterable[str], untrained: Collection[str], by_set: Mapping[str, Sums]
+) -> dict[str, Luck | None]:
+    """What another seed would move in each measure."""
+    trained = [name for name in candidates if name not in untrained]
+    return {measure.name: luck_in(list(by_set.values()), measure.name, trained) for measure in measures}
+
+
 def measure_contrasts(
-    measures: Sequence[MeasureFacts],
-    pairs: Sequence[tuple[str, str]],
-    domains: Mapping[str, Sequence[str]],
-    by_set: Mapping[str, Sums],
+    declared: Declared, by_set: Mapping[str, Sums], between: Mapping[str, Luck | None]
 ) -> list[MeasureContrast]:
-    """Each declared pair in each measure: on every set; and, a family of its own, over each domain of several sets that
-    have the measure. Of a single one the pool would be that set again, in a smaller family."""
+    """Each declared pair in each measure: on every set; and, families of their own, over each domain of several sets
+    that have the measure. Of a single one the pool would be that set again, in a smaller family. between: of seeds."""
+    measures, pairs, domains = declared.measures, declared.contrasts, declared.domains
     names = [measure.name for measure in measures]
-    tested = ratio_contrasts(by_set, pairs, shares(measures))
+    of_all = (shares(measures), declared.untrained, between)
+    tested = ratio_contrasts(by_set, pairs, *of_all)
     together: dict[tuple[tuple[str, tuple[str, ...]], ...], list[str]] = {}
     for name in names:
         parts = {
@@ -90,16 +100,19 @@ def measure_contrasts(
         together.setdefault(tuple((domain, sets) for domain, sets in parts.items() if len(sets) > 1), []).append(name)
     for pools, alike in together.items():
         scopes = {domain: Sums.pooled([by_set[one].only(alike) for one in sets]) for domain, sets in pools}
-        tested += ratio_contrasts(scopes, pairs, shares(measures))
+        tested += ratio_contrasts(scopes, pairs, *of_all)
     better = {measure.name: measure.better for measure in measures}
-    return [_figures(made, better[made.measure]) for made in sorted(tested, key=lambda made: names.index(made.measure))]
+    return [
+        _figures(made, better[made.measure], declared.was_stamped(made.first, made.second, made.scope))
+        for made in sorted(tested, key=lambda made: names.index(made.measure))
+    ]
 
 
-def _figures(made: RatioContrast, better: Better) -> MeasureContrast:
+def _figures(made: RatioContrast, better: Better, declared: bool) -> MeasureContrast:
     found = ""
     if made.distinguishable and made.difference and better != "neither":
         found = made.first if (made.difference > 0) == (better == "higher") else made.second
-    return MeasureContrast(**dict(made), distinguishable=made.distinguishable, better=found)
+    return MeasureContrast(**dict(made), distinguishable=made.distinguishable, declared=declared, better=found)
 
 
 def disagreements(judged: Sequence[ContrastFigures], measured: Sequence[MeasureContrast]) -> list[Disagreement]:

@@ -16,8 +16,9 @@ from harness.core.files import canonical_hash
 from harness.core.records import RunMeasured, Verdict, plain
 from harness.methods import shaping
 from harness.results.costs import mean_costs
-from harness.results.figures import Declared, RunRows, figures
-from harness.results.folder import declared_in, read_made
+from harness.results.declared import Declared
+from harness.results.figures import RunRows, figures
+from harness.results.folder import declared_in, read_made, stamped
 from harness.results.reading import read_results
 from harness.results.retention import mean_retention
 from harness.results.schema import MeasureFacts, MethodFacts, Results, SetFacts
@@ -68,21 +69,37 @@ def pooled(runs: Sequence[Results], made: Sequence[RunRows], rank_incomplete: bo
     kinds: dict[str, Kind] = {}
     methods: dict[str, MethodFacts] = {}
     contrasts: dict[tuple[str, str], None] = {}
+    versus: dict[tuple[str, str], None] = {}
+    # what was to be primary, or to count as no difference, was declared where all runs say the same
+    primary: set[tuple[str, str] | None] = set()
+    margins: set[float | None] = set()
     for run, known in zip(runs, names, strict=True):
         declared = declared_in(run)
         kinds |= {known[name]: kind for name, kind in declared.candidates.items() if known[name] not in kinds}
         methods |= {known[one.name]: one.model_copy(update={"name": known[one.name]}) for one in run.methods}
         contrasts |= dict.fromkeys((known[first], known[second]) for first, second in declared.contrasts)
+        versus |= dict.fromkeys((known[first], known[second]) for first, second in declared.versus)
+        primary.add(declared.primary and (known[declared.primary[0]], known[declared.primary[1]]))
+        margins.add(declared.margin)
     first = declared_in(runs[0])
     measured, unpooled = _measures(runs)
+    stamps = [
+        stamp.model_copy(update={"first": known[stamp.first], "second": known[stamp.second]})
+        for run, known in zip(runs, names, strict=True)
+        for stamp in run.stamps
+    ]
     together = Declared(
-        first.sets,
-        _in_order(kinds),
-        first.judges,
-        first.parts,
-        list(contrasts),
-        measured,
-        {name: one.minimises for name, one in methods.items()},
+        sets=first.sets,
+        candidates=_in_order(kinds),
+        judges=first.judges,
+        parts=first.parts,
+        contrasts=list(contrasts),
+        primary=primary.pop() if len(primary) == 1 else None,
+        margin=margins.pop() if len(margins) == 1 else None,
+        stamped=stamped(stamps),
+        versus=list(versus),
+        measures=measured,
+        own_losses={name: one.minimises for name, one in methods.items()},
     )
     rows = _renamed(runs, names, made)
     found = figures(together, rows, rank_incomplete, {run.name: run.runs[0].seed for run in runs})
@@ -94,6 +111,7 @@ def pooled(runs: Sequence[Results], made: Sequence[RunRows], rank_incomplete: bo
             "methods": tuple(methods.values()),
             "measured": tuple(measured),
             "first_measure": runs[0].first_measure if len({run.first_measure for run in runs}) == 1 else "",
+            "stamps": tuple(stamps),
             "costs": mean_costs(runs, names),
             "retention": mean_retention(runs, names),
             **dict(found),

@@ -21,7 +21,8 @@ from harness.core.errors import UserError
 from harness.core.records import Facts
 from harness.core.section import parse_yaml
 from harness.judging.proxies import JUDGES
-from harness.results.figures import Declared, RunRows, figures
+from harness.results.declared import Declared
+from harness.results.figures import RunRows, figures
 from harness.results.folder import (
     CONFIG,
     RESULTS,
@@ -137,6 +138,9 @@ def _kept(folder: Path, old: Older, made: RunRows, manifest: Manifest) -> _Kept:
         judges=config.judge.names,
         parts=[judge.name for judge in judges if judge.name not in SUMMARIES],
         contrasts=config.contrasts or (),
+        primary=config.primary,
+        margin=config.margin and config.margin / 100,
+        versus=config.versus,
         measures=measured,
         own_losses={one.name: one.minimises for one in methods},
     )

@@ -26,12 +26,13 @@ from harness.methods import MethodSettings, shaping
 from harness.prompts.overlap import Overlap
 from harness.run.rows import Kind
 from harness.statistics.agreement import JudgeAgreement, Share
-from harness.statistics.contrasts import Difference, Scope
+from harness.statistics.contrasts import Candidates, Difference, Equivalence, InFamily, Scope
+from harness.statistics.effects import Components
 from harness.statistics.length import LengthControl
 from harness.statistics.rates import Rates
 from harness.statistics.ratios import Ratio, RatioDifference
 
-RESULTS_SCHEMA = 3
+RESULTS_SCHEMA = 4
 
 # ---- figures: what follows from verdicts and responses
 
@@ -51,6 +52,10 @@ class SetFigures(Record):
     prompts: int = Field(description="prompts that the teacher answered")
     teacher: Lengths = Field(description="the teacher's responses")
     unranked: str = Field(description="why its rows stand in no order; empty where they do")
+    detectable: float | None = Field(
+        description="the difference of two neighbouring rows that 80% power tells, by the judge that decides; null "
+        "where nothing says"
+    )
 
 
 class _Place(Record):
@@ -69,6 +74,7 @@ class _Doubts(Record):
 class _Runs(Record):
     by_run: tuple[float | None, ...] = Field(description="each run's preference rate; null where it has no such row")
     spread: float | None = Field(description="their standard deviation, of two runs or more")
+    components: Components = Field(description="what an outcome's deviation from the row's rate is made of")
     rank: tuple[int, int] | None = Field(
         description="first and last place of those that cannot be told apart; null where nothing is ranked"
     )
@@ -101,10 +107,18 @@ class JudgingFigures(Record):
     outcomes: int = Field(description="outcomes")
 
 
-class ContrastFigures(Difference, Scope):
-    """A contrast that was declared before the run: first − second, in preference rate, on the same prompts."""
-
+class _Declared(Record):
     distinguishable: bool = Field(description="whether p_holm is at most 0.05")
+    declared: bool = Field(
+        description="whether it was declared before the first verdict or measure of either row was there; else it was "
+        "chosen afterwards"
+    )
+
+
+class ContrastFigures(_Declared, Difference, InFamily, Scope):
+    """A contrast: first − second, in preference rate, on the same prompts."""
+
+    equivalence: Equivalence | None = Field(description="whether it is small; null where no margin was named")
 
 
 class _Compared(Record):
@@ -133,15 +147,14 @@ class MeasureRow(Ratio, _Measuring):
 
     by_run: tuple[float | None, ...] = Field(description="each run's value; null where it has no such row")
     spread: float | None = Field(description="their standard deviation, of two runs or more")
+    components: Components = Field(description="what a prompt's deviation from the row's value is made of")
     own_loss: bool = Field(description="whether the row was trained to minimise this very measure")
 
 
-class MeasureContrast(RatioDifference, Scope):
-    """A contrast that was declared before the run, in one measure. A measure's contrasts are two families of Holm's: on
-    single sets, and over domains of several."""
+class MeasureContrast(_Declared, RatioDifference, InFamily, Scope):
+    """A contrast in one measure, which has families of its own; none is primary."""
 
     measure: str = Field(description="the measure")
-    distinguishable: bool = Field(description="whether p_holm is at most 0.05")
     better: str = Field(description="the one that it finds better; empty where they are not told apart, or none is")
 
 
@@ -150,6 +163,29 @@ class Disagreement(Scope):
 
     for_first: tuple[str, ...] = Field(description="by these the first is better")
     for_second: tuple[str, ...] = Field(description="by these the second is better")
+
+
+class LuckFigures(Record):
+    """What another seed would move in a row's figure, from all rows that were trained: a part of the variance of every
+    contrast over several seeds."""
+
+    measure: str = Field(description="the measure; empty for the preference rate by the judge that decides")
+    own: float = Field(description="standard deviation of what a seed moves in each row for itself")
+    own_degrees: int = Field(description="its degrees of freedom; 0 of one row, which cannot tell it from `shared`")
+    shared: float = Field(description="standard deviation of what a seed moves in all rows alike")
+    shared_degrees: int = Field(description="its degrees of freedom")
+    rows: int = Field(description="rows that it was found from")
+    seeds: int = Field(description="seeds that all of these have")
+    prompts: int = Field(description="prompts that all of these have, of all sets")
+
+
+class VersusFigures(Rates, Candidates):
+    """Two students' responses, judged against each other: wins are the first's."""
+
+    prompt_set: str = Field(description="the prompts")
+    in_domain: bool = Field(description="as the set's")
+    judge: str = Field(description="by whose verdicts")
+    flips: Share = Field(description="prompts judged in both orders with one preference in each; they are ties")
 
 
 class Figures(Record):
@@ -168,6 +204,8 @@ class Figures(Record):
     disagreements: tuple[Disagreement, ...] = Field(
         default=(), description="declared contrasts that measures, or a measure and the judge, decide differently"
     )
+    luck: tuple[LuckFigures, ...] = Field(default=(), description="what another seed would move, of several seeds")
+    versus: tuple[VersusFigures, ...] = Field(default=(), description="students judged against each other directly")
 
 
 # ---- what a run says beside its figures
@@ -208,6 +246,7 @@ class JudgeFacts(Record):
     misses: str = Field(description="what a proxy cannot see; empty for a judge that reads")
     setup: dict[str, str] = Field(description="model, server, template, …: what an answer depends on")
     digest: str = Field(description="of everything that an answer depends on")
+    relation: str = Field(default="", description="how it is related to the teacher; empty where nothing is known")
 
 
 class _From(Partial):
@@ -349,6 +388,20 @@ class RetentionFacts(Record):
     higher_is_better: bool | None = Field(description="as the task has it; null where it does not say")
 
 
+class StampFacts(Candidates):
+    """When a contrast on one prompt set was declared, and when the first verdict or measure of either row was there."""
+
+    run: str = Field(description="the run")
+    prompt_set: str = Field(description="the prompts")
+    time: str = Field(description="when the first stage of the first run that declared it began, ISO 8601")
+    family: str = Field(description="a digest of all contrasts that were declared together")
+    began: str = Field(description="when the first verdict or measure of either row was there; empty where none is")
+
+    @property
+    def before(self) -> bool:
+        return not self.began or self.time < self.began
+
+
 class SetFacts(_From, SetFigures):
     """A prompt set that candidates were judged on, where it is from, and what training saw of it."""
 
@@ -376,6 +429,9 @@ class Configured(BaseModel):
 
     judge: Judge
     contrasts: tuple[tuple[str, str], ...] | None
+    primary: tuple[str, str] | None = None
+    margin: float | None = None
+    versus: tuple[tuple[str, str], ...] = ()
     student: str
     teacher: str | None
     methods: tuple[str, ...]
@@ -404,6 +460,9 @@ class _Heading(Record):
     measured: tuple[MeasureFacts, ...] = Field(default=(), description="the measures that are shown, in their order")
     first_measure: str = Field(
         default="", description="the one that was declared to be looked at before the others; empty where none was"
+    )
+    stamps: tuple[StampFacts, ...] = Field(
+        default=(), description="when each contrast was declared; of older versions nothing says"
     )
     costs: tuple[CostFacts, ...] = Field(
         default=(), description="what each of these took; of several runs the mean, of memory the most"

@@ -38,7 +38,16 @@ from harness.run.jobs import (
 from harness.run.laying import Laid, respond_job
 from harness.run.reading import distributions_job, score_job
 from harness.run.retention import SERVED, retention_jobs
-from harness.run.rows import TEACHER, UNTRAINED, Entry, contrasts_of, entries_of, entry_of
+from harness.run.rows import (
+    TEACHER,
+    UNTRAINED,
+    Entry,
+    contrasts_of,
+    entries_of,
+    entry_of,
+    primary_of,
+    versus_of,
+)
 from harness.run.sources import Sources, find
 from harness.store import Store
 
@@ -95,11 +104,14 @@ def lay(config: Config, sources: Sources) -> Road:
     """The road over sources that were checked: a pure function, which looks at nothing outside."""
     entries = tuple(entries_of(config))
     # what was left to the pair and the student's entry, said in full: the configuration is fed back one day
+    contrasts = contrasts_of(config, entries)
     config = config.model_copy(
         update={
             "teacher": sources.pair.teacher,
             "prune": sources.prune,
-            "contrasts": contrasts_of(config, entries),
+            "contrasts": contrasts,
+            "primary": primary_of(config, entries, contrasts),
+            "versus": versus_of(config, entries),
             "generator": sources.generator,
         }
     )

@@ -71,31 +71,68 @@ def _controls(config: Config, entry: Entry) -> list[Entry]:
 
 def contrasts_of(config: Config, entries: Sequence[Entry]) -> tuple[tuple[str, str], ...]:
     """The rows that are tested against each other, declared before anything runs: the configuration's, or each method
-    against its controls, those that it is compared with, and the student that nothing was done to.
+    against its controls, those that it is compared with, the student that nothing was done to, and the ceiling against
+    it; and the primary one.
 
     Raises:
         UserError: the configuration names a row that the board will not have, or one against itself.
     """
     rows = [entry.name for entry in entries] + [UNTRAINED, CEILING]
+    primary = () if config.primary is None else (config.primary,)
+    _check_pairs("primary", primary, rows, "primary=null takes a method's own")
     if config.contrasts is not None:
-        for first, second in config.contrasts:
-            for name in (first, second):
-                if name not in rows:
-                    advice = f"{did_you_mean(name, rows)}; contrasts=null takes each method's own"
-                    raise UserError(f"contrasts: the board has no row '{name}'{advice}")
-            if first == second:
-                raise UserError(f"contrasts: '{first}' is set against itself")
-            if (second, first) in config.contrasts:
-                raise UserError(f"contrasts: '{first}' and '{second}' are there in both directions; name them once")
-        return config.contrasts
+        _check_pairs("contrasts", config.contrasts, rows, "contrasts=null takes each method's own")
+        return tuple(dict.fromkeys((*primary, *config.contrasts)))
     found: list[tuple[str, str]] = []
     for entry in (entry for entry in entries if not entry.controls):
         trainings = [control.training for control in _controls(config, entry)]
         others = [other for other in entries if other.training in trainings]
         others += [other for name in methods.get(entry.method).compared_with for other in entries if other.name == name]
         found += [(entry.name, other.name) for other in others if other != entry]
-        found.append((entry.name, UNTRAINED))
-    return tuple(dict.fromkeys(found))
+        found += [(entry.name, UNTRAINED), (CEILING, entry.name)]
+    return tuple(dict.fromkeys((*primary, *found)))
+
+
+def _check_pairs(key: str, pairs: Sequence[tuple[str, str]], rows: Sequence[str], advice: str) -> None:
+    """Pairs of rows that a setting names.
+
+    Raises:
+        UserError: a row that the board will not have, one against itself, or a pair in both directions.
+    """
+    for first, second in pairs:
+        for name in (first, second):
+            if name not in rows:
+                raise UserError(f"{key}: the board has no row '{name}'{did_you_mean(name, rows)}; {advice}")
+        if first == second:
+            raise UserError(f"{key}: '{first}' is set against itself")
+        if (second, first) in pairs:
+            raise UserError(f"{key}: '{first}' and '{second}' are there in both directions; name them once")
+
+
+def primary_of(
+    config: Config, entries: Sequence[Entry], contrasts: Sequence[tuple[str, str]]
+) -> tuple[str, str] | None:
+    """The contrast that is corrected for no other: the configuration's, or, of the first method that has controls, that
+    with the first of them, where it is among the contrasts."""
+    if config.primary is not None:
+        return config.primary
+    for entry in (entry for entry in entries if not entry.controls):
+        for control in _controls(config, entry)[:1]:
+            other = next(other.name for other in entries if other.training == control.training)
+            if (entry.name, other) in contrasts:
+                return entry.name, other
+    return None
+
+
+def versus_of(config: Config, entries: Sequence[Entry]) -> tuple[tuple[str, str], ...]:
+    """The rows whose responses are judged against each other.
+
+    Raises:
+        UserError: as `contrasts_of`.
+    """
+    rows = [entry.name for entry in entries] + [UNTRAINED, CEILING]
+    _check_pairs("versus", config.versus, rows, "name two rows of it")
+    return config.versus
 
 
 def entry_of(config: Config, name: str, overrides: dict[str, object] | None = None) -> Entry:

@@ -21,8 +21,9 @@ from pydantic import Field
 
 from harness.core.records import Record, Verdict
 from harness.statistics.outcomes import Outcome, Outcomes, outcomes_by_prompt
-from harness.statistics.rates import RESAMPLES, Interval, wilson
+from harness.statistics.rates import Interval, wilson
 
+RESAMPLES = 10_000
 K = TypeVar("K", bound=Hashable)
 CATEGORIES: tuple[Outcome, ...] = ("win", "tie", "loss")
 # p_e is a sum of products of counts over n²: the nearest that it can come to 1 without being 1 is about 1/n.
@@ -192,8 +193,8 @@ def agreements(found: Outcomes, judges: Sequence[str]) -> list[JudgeAgreement]:
 
 
 def _by_comparison(found: Outcomes) -> dict[tuple[int, ...], Outcome]:
-    """One judge's outcomes by prompt, turn, run, candidate and reference, as codes."""
-    columns = (found.prompt, found.turn, found.run, found.candidate, found.reference)
+    """One judge's outcomes by prompt, turn, run, sample, candidate and reference, as codes."""
+    columns = (found.prompt, found.turn, found.run, found.sample, found.candidate, found.reference)
     keys = zip(*(column.tolist() for column in columns), strict=True)
     return dict(zip(keys, found.words, strict=True))
 

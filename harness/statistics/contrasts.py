@@ -1,30 +1,38 @@
-"""Method against method on the same prompts: paired differences of preference rate, with a test that knows the pairing.
+"""Method against method on the same prompts: paired differences of preference rate, as `effects` has their variance.
 
     d_p         value of the first − value of the second on prompt p; a value is 1 win, 0 tie, −1 loss against the
-                teacher, its mean over runs where there are several
+                teacher, its mean over samples, turns and seeds where there are several
     difference  mean of d_p over the prompts that were judged for both
-    interval    percentile bootstrap over prompts
-    p           two-sided sign-flip test: were the two alike, d_p and −d_p were as likely, whatever the prompt
 
-Sources: Fisher (1935), The Design of Experiments, §21, for the test; Phipson and Smyth (2010), Stat. Appl. Genet. Mol.
-Biol. 9:39, for (k + 1) / (R + 1); Holm (1979), Scand. J. Statistics 6:65.
+Source of the correction: Holm (1979), Scand. J. Statistics 6:65.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, Literal, Protocol, Self, TypeVar
 
 import numpy as np
 from pydantic import Field
 
 from harness.core.records import Record
-from harness.statistics.outcomes import Floats, Ints, Outcomes
-from harness.statistics.rates import RESAMPLES, Interval, interval, resampled_sums
+from harness.statistics.effects import (
+    LEVEL,
+    Cells,
+    Compared,
+    Luck,
+    Shared,
+    compared,
+    detectable,
+    luck,
+    t_interval,
+    told_apart,
+)
+from harness.statistics.outcomes import Outcomes
 
-LEVEL = 0.05
-EXACT = 12  # up to so many prompts that differ, all 2^12 sign patterns are fewer than the draws
+Family = Literal["primary", "methods", "anchors"]
+BOUNDS = (-2.0, 2.0)  # of a difference of preference rates
 
 
 class Candidates(Record):
@@ -42,118 +50,159 @@ class Tested(Protocol):
     @property
     def p(self) -> float | None: ...
 
+    @property
+    def error(self) -> float | None: ...
+
+    @property
+    def degrees(self) -> float | None: ...
+
     def model_copy(self, *, update: Mapping[str, Any] | None = None) -> Self: ...
 
 
 T = TypeVar("T", bound=Tested)
 
 
-class Difference(Record):
-    """first − second, in preference rate."""
+class Difference(Compared):
+    """first − second, in preference rate, −2..2."""
 
     judge: str = Field(description="by whose verdicts")
-    n: int = Field(description="prompts judged for both")
-    left_out: int = Field(description="prompts of either that were not judged for both")
-    differing: int = Field(description="prompts on which the two differ")
-    difference: float | None = Field(description="mean difference over the n prompts, −2..2; null where there are none")
-    interval: Interval | None = Field(description="its interval")
-    p: float | None = Field(description="of a two-sided sign-flip test")
-    p_holm: float | None = Field(description="p corrected (Holm) over the family that was tested together")
 
 
-class Contrast(Difference, Scope):
+class InFamily(Record):
+    family: Family = Field(
+        description="primary: the one that was named, corrected for none; methods: all others between rows that were "
+        "trained; anchors: with the start or the ceiling. Each of the last two is corrected by itself, single sets and "
+        "domains apart"
+    )
+
+
+class Contrast(Difference, InFamily, Scope):
     """A difference within one scope. (A record's fields are in the order of its bases, the last one first.)"""
 
     @property
     def distinguishable(self) -> bool:
-        return self.p_holm is not None and self.p_holm <= LEVEL
+        return told_apart(self)
 
 
 def contrasts(
-    found: Outcomes, pairs: Sequence[tuple[str, str]], domains: Mapping[str, Sequence[str]] | None = None, seed: int = 0
+    found: Outcomes,
+    pairs: Sequence[tuple[str, str]],
+    domains: Mapping[str, Sequence[str]] | None = None,
+    untrained: Collection[str] = (),
+    primary: tuple[str, str, str] | None = None,
 ) -> list[Contrast]:
-    """Each declared pair of candidates on each prompt set, and pooled over each domain of several sets.
+    """Each pair of candidates on each prompt set, and pooled over each domain of several sets. In a pool every prompt
+    counts alike.
 
-    `found` holds one judge's outcomes against one reference. A family of Holm's is all pairs on all sets; the pooled
-    contrasts, which answer another question, are a family of their own. In a pool every prompt counts alike.
+    found: one judge's outcomes against one reference; runs are seeds. untrained: candidates that no training made.
+    primary: (first, second, scope) of the one that is corrected for no other.
     """
     sets = [(name, [name]) for name in found.names.prompt_set if len(found.where(prompt_set=name))]
     pools = [(name, list(names)) for name, names in (domains or {}).items() if len(names) > 1]
-    return [made for scopes in (sets, pools) for made in _family(found, pairs, scopes, seed)]
-
-
-def _family(
-    found: Outcomes, pairs: Sequence[tuple[str, str]], scopes: Sequence[tuple[str, Sequence[str]]], seed: int
-) -> list[Contrast]:
-    return corrected(
-        [
-            contrast(_within(found, first, sets), _within(found, second, sets), (first, second), scope, seed)
-            for scope, sets in scopes
-            for first, second in pairs
+    between = luck_of(found, untrained)
+    made: list[Contrast] = []
+    for scopes in (sets, pools):
+        some = [
+            contrast(_within(found, pair, scope), pair, name, untrained, between)
+            for name, scope in scopes
+            for pair in pairs
         ]
-    )
+        made += by_family(some, primary)
+    return made
 
 
-def _within(found: Outcomes, candidate: str, sets: Sequence[str]) -> Outcomes:
+def by_family(made: Sequence[Any], primary: tuple[str, str, str] | None) -> list[Any]:
+    """The same, in their order, with each one's family, and corrected within it."""
+    named = [
+        one.model_copy(update={"family": "primary"}) if primary == (one.first, one.second, one.scope) else one
+        for one in made
+    ]
+    places: dict[str, list[int]] = {}
+    for place, one in enumerate(named):
+        places.setdefault(one.family, []).append(place)
+    for family, where in places.items():
+        if family != "primary":
+            for place, one in zip(where, corrected([named[place] for place in where]), strict=True):
+                named[place] = one
+    return named
+
+
+def luck_of(found: Outcomes, untrained: Collection[str] = ()) -> Luck | None:
+    """What another seed would move in one judge's rates: of all candidates that were trained, on the prompts of all
+    sets together, as their checkpoints are the same."""
+    names = [found.names.candidate[code] for code in np.unique(found.candidate)]
+    return luck(Cells.of(found, [name for name in names if name not in untrained]).values)
+
+
+def family_of(first: str, second: str, untrained: Collection[str]) -> Family:
+    return "anchors" if first in untrained or second in untrained else "methods"
+
+
+def _within(found: Outcomes, candidates: Sequence[str], sets: Sequence[str]) -> Outcomes:
     codes = [code for code, name in enumerate(found.names.prompt_set) if name in sets]
-    mine = found.where(candidate=candidate)
-    return mine.select(np.isin(mine.prompt_set, codes))
+    rows = [code for code, name in enumerate(found.names.candidate) if name in candidates]
+    return found.select(np.isin(found.prompt_set, codes) & np.isin(found.candidate, rows))
 
 
-def contrast(first: Outcomes, second: Outcomes, names: tuple[str, str], scope: str, seed: int = 0) -> Contrast:
-    """One contrast, not corrected: p_holm is p."""
-    shared = np.intersect1d(first.run, second.run)
-    if len(shared):  # runs that both have: a seed that one alone has is no part of a pair
-        first, second = (found.select(np.isin(found.run, shared)) for found in (first, second))
-    judges = {first.names.judge[code] for code in np.unique(np.concatenate([first.judge, second.judge]))}
-    (known, mine), (others, theirs) = _values(first), _values(second)
-    both, here, there = np.intersect1d(known, others, assume_unique=True, return_indices=True)
-    every = len(np.union1d(first.prompt, second.prompt))
-    apart = mine[here] - theirs[there]
-    n = len(both)
-    difference = float(apart.mean()) if n else None
-    ends = p = None
-    if difference is not None:
-        ends = interval(resampled_sums(apart[:, None], seed)[:, 0] / n, difference, n, (-2, 2))
-        p = sign_flip_p(apart, seed)
+def contrast(
+    found: Outcomes,
+    pair: tuple[str, str],
+    scope: str,
+    untrained: Collection[str] = (),
+    between: Luck | None = None,
+) -> Contrast:
+    """One contrast, not corrected: p_holm is p. found: outcomes of both within the scope. between: of seeds."""
+    cells = Cells.of(found, pair)
+    first, second = cells.values
+    shared = Shared.of(~np.isnan(first), ~np.isnan(second))
+    apart = _mean(first, shared.mine) - _mean(second, shared.theirs)
+    trained = sum(name not in untrained for name in pair)
+    judges = {found.names.judge[code] for code in np.unique(found.judge)}
     return Contrast(
-        first=names[0],
-        second=names[1],
+        first=pair[0],
+        second=pair[1],
         scope=scope,
+        family=family_of(*pair, untrained),
         judge=", ".join(sorted(judges)),
-        n=n,
-        left_out=every - n,
-        differing=int(np.count_nonzero(apart)),
-        difference=difference,
-        interval=ends,
-        p=p,
-        p_holm=p,
+        **dict(
+            compared(apart[~np.isnan(apart)], shared.left_out, shared.seeds, shared.parts(between, trained), BOUNDS)
+        ),
     )
 
 
-def _values(found: Outcomes) -> tuple[Ints, Floats]:
-    """(prompts, mean value of each) of what was judged."""
-    judged = found.judged
-    prompts, index = np.unique(judged.prompt, return_inverse=True)
-    return prompts, np.bincount(index, judged.value, len(prompts)) / np.bincount(index, minlength=len(prompts))
+def _mean(values: Any, known: Any) -> Any:
+    """[prompts] mean over the seeds that count; NaN where none does."""
+    with np.errstate(invalid="ignore"):
+        return np.where(known, values, 0).sum(axis=0) / known.sum(axis=0)
 
 
-def sign_flip_p(values: Floats, seed: int = 0, draws: int = RESAMPLES) -> float:
-    """Two-sided p that the mean is 0, under the hypothesis that each value's sign is a coin's.
+# ---- equivalence
 
-    Exact, the share of all sign patterns, where at most EXACT values are not 0; else the values as they are count as
-    one more draw, so p is never 0. What is drawn is how many values of each size are positive: a binomial.
-    """
-    sizes = np.abs(values[values != 0])
-    # sums of the same numbers in another order differ by rounding
-    least = abs(float(values.sum())) - 1e-7
-    if len(sizes) <= EXACT:
-        patterns = np.arange(2 ** len(sizes))[:, None] >> np.arange(len(sizes)) & 1
-        return float(np.mean(np.abs((2.0 * patterns - 1) @ sizes) >= least))
-    rng, sums = np.random.default_rng(seed), np.zeros(draws)
-    for size, count in zip(*np.unique(sizes.round(12), return_counts=True), strict=True):
-        sums += size * (2.0 * rng.binomial(count, 0.5, draws) - count)
-    return float((1 + np.count_nonzero(np.abs(sums) >= least)) / (1 + draws))
+
+class Equivalence(Record):
+    """Whether a difference is small: by its 90% interval, which is two one-sided tests of 5%."""
+
+    margin: float = Field(description="what counts as small, in the rate's unit: 0.05 is five points")
+    interval: tuple[float, float] | None = Field(description="the difference's 90% interval")
+    finding: Literal["equivalent", "not worse", "neither"] = Field(
+        description="equivalent: the interval lies within ± margin; not worse: it lies above −margin"
+    )
+
+
+def equivalence(found: Compared, margin: float, bounds: tuple[float, float] = BOUNDS) -> Equivalence:
+    """Source: Schuirmann (1987), J. Pharmacokinetics and Biopharmaceutics 15:657, for the two one-sided tests."""
+    if found.difference is None or found.error is None or found.degrees is None:
+        return Equivalence(margin=margin, interval=None, finding="neither")
+    # of prompts that are all alike t has no width: what is left open by them is wider than 90%, and stands in for it
+    ends = (
+        t_interval(found.difference, found.error, found.degrees, 2 * LEVEL, bounds) if found.error else found.interval
+    )
+    if ends is None or ends[0] <= -margin:
+        return Equivalence(margin=margin, interval=ends, finding="neither")
+    return Equivalence(margin=margin, interval=ends, finding="equivalent" if ends[1] < margin else "not worse")
+
+
+# ---- corrections, and rows in their order
 
 
 def holm(values: Sequence[float]) -> list[float]:
@@ -165,9 +214,17 @@ def holm(values: Sequence[float]) -> list[float]:
 
 
 def corrected(family: Sequence[T]) -> list[T]:
-    """The same with p_holm over all of them that have a p."""
-    adjusted = iter(holm([made.p for made in family if made.p is not None]))
-    return [made if made.p is None else made.model_copy(update={"p_holm": next(adjusted)}) for made in family]
+    """The same with p_holm, and what they could have told, over all of them that have a p."""
+    ps = [made.p for made in family if made.p is not None]
+    adjusted = iter(holm(ps))
+    return [
+        made
+        if made.p is None
+        else made.model_copy(
+            update={"p_holm": next(adjusted), "detectable": detectable(made.error, made.degrees, len(ps))}
+        )
+        for made in family
+    ]
 
 
 def ranks(groups: Sequence[int]) -> list[tuple[int, int]]:
@@ -176,7 +233,7 @@ def ranks(groups: Sequence[int]) -> list[tuple[int, int]]:
 
 
 def indistinguishable(
-    found: Outcomes, candidates: Sequence[str], scope: str, seed: int = 0
+    found: Outcomes, candidates: Sequence[str], scope: str, untrained: Collection[str] = (), between: Luck | None = None
 ) -> tuple[list[Contrast], list[int]]:
     """Of rows in the order of their rates: each against the next one, and each row's group, counted from 0.
 
@@ -184,11 +241,10 @@ def indistinguishable(
     is distinguishable from it, Holm-corrected over all neighbours. A group says nothing of its two ends, which may well
     be distinguishable; nor is the test quite fair, as who are neighbours was learnt from the same data.
     """
-    rows = [found.where(candidate=name) for name in candidates]
     tests = corrected(
         [
-            contrast(one, other, names, scope, seed)
-            for (one, other), names in zip(pairwise(rows), pairwise(candidates), strict=True)
+            contrast(_within(found, pair, found.names.prompt_set), pair, scope, untrained, between)
+            for pair in pairwise(candidates)
         ]
     )
-    return tests, [0, *np.cumsum([test.distinguishable for test in tests]).tolist()][: len(rows)]
+    return tests, [0, *np.cumsum([test.distinguishable for test in tests]).tolist()][: len(candidates)]

@@ -1,7 +1,8 @@
 """Verdicts as columns, and the outcome of each comparison: what every other module of this folder counts.
 
 A *comparison* is a candidate against a reference, by one judge, on one prompt set; it has one outcome for each prompt
-(or each turn of it, where turns were judged) and run. What was asked several times of one prompt is a run each time. A
+(or each turn of it, where turns were judged), run and sample: what a system answered several times to one prompt, and
+what was asked several times of one response, are samples of it. A
 judge is its name and its digest; one whose digest is not known is a judge of its own. A prompt is its set, its id and
 the digest of what was asked; where that is not known it is the one prompt of its set and id of which it is.
 
@@ -58,13 +59,15 @@ class Codes:
 
 @dataclass(frozen=True)
 class _Table:
-    """Arrays [n], one entry a row; names apart. turn: of the prompt, 0 where it is judged as a whole."""
+    """Arrays [n], one entry a row; names apart. turn: of the prompt, 0 where it is judged as a whole. sample: which
+    response to it, and, `_REPEAT` a time, which time that was judged."""
 
     names: Codes
     run: Ints
     prompt_set: Ints
     prompt: Ints
     turn: Ints
+    sample: Ints
     candidate: Ints
     reference: Ints
     judge: Ints
@@ -138,6 +141,7 @@ class Outcomes(_Table):
         return ORDER_KINDS[int(kinds[0])] if len(kinds) == 1 else "mixed"
 
 
+_REPEAT = 1 << 20  # more samples of one prompt than there ever are
 _LABEL = 6  # digits of a digest that tell a judge from another of its name
 ORDER_KINDS: tuple[Orders, ...] = ("both", "one", "none")
 
@@ -208,14 +212,17 @@ def _columns(rows: Iterable[Line]) -> Verdicts:
     for run, file, number, row in rows:
         try:
             prompt_set, status, preference = row["prompt_set"], row["status"], row.get("preference")
-            repeat, turn, who = row.get("repeat", 0), row.get("turn", 0), row.get("judge_digest", "")
-            key = (run, repeat, prompt_set, row["candidate"], row["reference"], row["judge"], who, row["order"], status)
+            repeat, sample, turn = row.get("repeat", 0), row.get("sample", 0), row.get("turn", 0)
+            who, candidate, reference = row.get("judge_digest", ""), row["candidate"], row["reference"]
+            key = (run, repeat, sample, prompt_set, candidate, reference, row["judge"], who, row["order"], status)
             alike = shared.get(key)
             if alike is None:
                 _require_count("repeat", repeat)
-                names = (f"{run}#{repeat + 1}" if repeat else run, *key[2:5], key[5:7])
+                _require_count("sample", sample)
+                names = (run, prompt_set, candidate, reference, (row["judge"], who))
                 coded = zip((runs, sets, candidates, references, judges), names, strict=True)
-                alike = (*(_code(known, name) for known, name in coded), _ORDER[key[7]], _STATUS[status])
+                time = float(repeat * _REPEAT + sample)
+                alike = (*(_code(known, name) for known, name in coded), _ORDER[key[8]], _STATUS[status], time)
                 shared[key] = alike
             asked = (prompt_set, row["prompt_id"], row.get("prompt_digest", ""))
             prompt = prompts.get(asked)
@@ -234,28 +241,29 @@ def _columns(rows: Iterable[Line]) -> Verdicts:
             raise UserError(f"{file}:{number}: not a verdict (no, or unknown: {error.args[0]})") from error
         except (TypeError, ValueError, AttributeError) as error:
             raise UserError(f"{file}:{number}: not a verdict ({error})") from error
-    table = np.frombuffer(flat).reshape(-1, 13).T
-    run_, set_, candidate, reference, judge, order, state, prompt_, turn_ = table[:9].astype(np.int64)
+    table = np.frombuffer(flat).reshape(-1, 14).T
+    run_, set_, candidate, reference, judge, order, state, sample_, prompt_, turn_ = table[:10].astype(np.int64)
     return Verdicts(
         Codes(tuple(runs), tuple(sets), tuple(prompts), tuple(candidates), tuple(references), _labels(list(judges))),
         run=run_,
         prompt_set=set_,
         prompt=_same_prompts(list(prompts))[prompt_],
         turn=turn_,
+        sample=sample_,
         candidate=candidate,
         reference=reference,
         judge=judge,
         order=order,
         status=state,
-        preference=table[9].copy(),
-        candidate_length=table[10].copy(),
-        reference_length=table[11].copy(),
-        in_tokens=table[12] == 1,
+        preference=table[10].copy(),
+        candidate_length=table[11].copy(),
+        reference_length=table[12].copy(),
+        in_tokens=table[13] == 1,
     )
 
 
 def _require_count(name: str, value: Any) -> None:
-    if type(value) is not int or value < 0:
+    if type(value) is not int or not 0 <= value < _REPEAT:
         raise ValueError(f"{name} is a whole number from 0")
 
 
@@ -311,14 +319,14 @@ def _lengths(row: dict[str, Any]) -> tuple[float, float, float]:
 
 
 def outcomes(verdicts: Verdicts) -> Outcomes:
-    """One outcome for each (run, candidate, reference, judge, prompt, turn), ordered by comparison, prompt, turn, run.
+    """One outcome for each (run, candidate, reference, judge, prompt, turn, sample), by comparison, prompt, turn, run.
 
     A comparison of which no prompt has both orders was judged in one order: each prompt's one verdict is then whole.
-    An order that is repeated within a run makes the outcome missing; repeats are runs of their own.
+    An order that is repeated without saying so makes the outcome missing.
     """
     columns = [verdicts.candidate, verdicts.reference, verdicts.judge, verdicts.prompt_set, verdicts.prompt]
     columns.append(verdicts.turn)
-    comparison, unit = joint_codes(columns[:4]), joint_codes([*columns, verdicts.run])
+    comparison, unit = joint_codes(columns[:4]), joint_codes([*columns, verdicts.run, verdicts.sample])
     _, first, index = np.unique(unit, return_index=True, return_inverse=True)
     n = len(first)
 
@@ -349,6 +357,7 @@ def outcomes(verdicts: Verdicts) -> Outcomes:
         prompt_set=verdicts.prompt_set[first],
         prompt=verdicts.prompt[first],
         turn=verdicts.turn[first],
+        sample=verdicts.sample[first],
         candidate=verdicts.candidate[first],
         reference=verdicts.reference[first],
         judge=verdicts.judge[first],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from itertools import combinations
 from typing import Any
@@ -15,7 +15,18 @@ from harness.core.records import Record
 from harness.core.registry import did_you_mean
 from harness.statistics.agreement import JudgeAgreement, Share, agreements, share
 from harness.statistics.alpaca import alpaca_eval_metrics
-from harness.statistics.contrasts import Candidates, Contrast, Difference, contrasts, indistinguishable, ranks
+from harness.statistics.contrasts import (
+    Candidates,
+    Contrast,
+    Difference,
+    Equivalence,
+    contrasts,
+    equivalence,
+    indistinguishable,
+    luck_of,
+    ranks,
+)
+from harness.statistics.effects import Luck
 from harness.statistics.length import LengthControl, length_controls
 from harness.statistics.outcomes import (
     OK,
@@ -75,6 +86,7 @@ class SetContrast(Difference, Candidates, _OnSet):
 
     reference: str
     distinguishable: bool
+    equivalence: Equivalence | None = None
 
 
 class _Rows(Record):
@@ -110,7 +122,6 @@ class AlpacaEval(Record):
 class Statistics(Record):
     """All figures of verdicts."""
 
-    seed: int
     comparisons: tuple[ComparisonRates, ...]
     neighbours: tuple[Ranking, ...]
     contrasts: tuple[SetContrast, ...]
@@ -120,22 +131,27 @@ class Statistics(Record):
 
 
 def statistics_of(
-    verdicts: Verdicts, contrasts: Sequence[tuple[str, str]] = (), seed: int = 0, rank_incomplete: bool = False
+    verdicts: Verdicts,
+    contrasts: Sequence[tuple[str, str]] = (),
+    rank_incomplete: bool = False,
+    untrained: Collection[str] = (),
+    margin: float | None = None,
 ) -> Statistics:
-    """All figures of the verdicts; contrasts: pairs of candidates, declared beforehand.
-    rank_incomplete: rank where more than MAX_MISSING of the prompts are missing.
+    """All figures of the verdicts; runs are seeds.
+
+    contrasts: pairs of candidates. rank_incomplete: rank where more than MAX_MISSING of the prompts are missing.
+    untrained: candidates that no training made. margin: a difference that counts as none, in the rates' unit.
 
     Raises:
         UserError: a contrast of what is no candidate, or of a candidate with itself.
     """
     found = outcomes(verdicts)
     _check(found, contrasts)
-    compared = comparisons(verdicts, found, seed)
+    compared = comparisons(verdicts, found)
     return Statistics(
-        seed=seed,
         comparisons=tuple(compared.values()),
-        neighbours=tuple(_neighbours(found, compared, seed, rank_incomplete)),
-        contrasts=tuple(_contrasts(found, contrasts, seed)),
+        neighbours=tuple(_neighbours(found, compared, rank_incomplete, untrained)),
+        contrasts=tuple(_contrasts(found, contrasts, untrained, margin)),
         length=tuple(ComparedLength(**_named(key), **dict(made)) for key, made in length_controls(found).items()),
         agreement=tuple(_agreement(found, compared)),
         alpaca_eval=tuple(_alpaca_eval(verdicts)),
@@ -156,12 +172,12 @@ def _check(found: Outcomes, pairs: Sequence[tuple[str, str]]) -> None:
             raise UserError(f"a contrast of '{pair[0]}' with itself says nothing; name two candidates")
 
 
-def comparisons(verdicts: Verdicts, found: Outcomes, seed: int = 0) -> dict[ComparisonKey, ComparisonRates]:
+def comparisons(verdicts: Verdicts, found: Outcomes) -> dict[ComparisonKey, ComparisonRates]:
     """Every comparison of the verdicts, whose outcomes are `found`.
 
     They are in the order of the same codes here as in `outcomes.comparisons`, and so in the rates.
     """
-    rates = comparison_rates(found, seed)
+    rates = comparison_rates(found)
     key = joint_codes((verdicts.prompt_set, verdicts.candidate, verdicts.reference, verdicts.judge))
     places, kinds = np.unique(key, return_inverse=True)[1], len(STATUSES)
     counts = np.bincount(places * kinds + verdicts.status, minlength=len(rates) * kinds).reshape(-1, kinds)
@@ -181,7 +197,7 @@ def _flips(verdicts: Verdicts, places: Ints, count: int) -> list[Share]:
     """
     known = verdicts.status == OK
     ok, places = verdicts.select(known), places[known]
-    key = joint_codes((places, ok.prompt, ok.turn, ok.run))
+    key = joint_codes((places, ok.prompt, ok.turn, ok.run, ok.sample))
     _, first, unit = np.unique(key, return_index=True, return_inverse=True)
     said = np.full((len(ORDERS), len(first)), np.nan)
     said[ok.order, unit] = ok.preference - 0.5  # of an order that is there twice the last one stays
@@ -200,20 +216,24 @@ def _flips(verdicts: Verdicts, places: Ints, count: int) -> list[Share]:
 
 
 def _neighbours(
-    found: Outcomes, compared: dict[ComparisonKey, ComparisonRates], seed: int, incomplete: bool
+    found: Outcomes, compared: dict[ComparisonKey, ComparisonRates], incomplete: bool, untrained: Collection[str]
 ) -> list[Ranking]:
     tables: dict[tuple[str, ...], dict[str, ComparisonRates]] = {}
     for (prompt_set, candidate, reference, judge), known in compared.items():
         tables.setdefault((prompt_set, reference, judge), {})[candidate] = known
     return [
-        _ranked(found, dict(zip(RankedTable.model_fields, names, strict=True)), rows, seed, incomplete)
+        _ranked(found, dict(zip(RankedTable.model_fields, names, strict=True)), rows, incomplete, untrained)
         for names, rows in tables.items()
         if len(rows) > 1
     ]
 
 
 def _ranked(
-    found: Outcomes, names: dict[str, str], compared: dict[str, ComparisonRates], seed: int, incomplete: bool
+    found: Outcomes,
+    names: dict[str, str],
+    compared: dict[str, ComparisonRates],
+    incomplete: bool,
+    untrained: Collection[str],
 ) -> Ranking:
     """Rows by preference rate, each with its group and the first and last rank of that; or the reason why not."""
     mine = found.where(**names)
@@ -225,40 +245,55 @@ def _ranked(
         lacking = f"{missing[worst]:.1%} of the prompts are missing for {worst}"
         reason = f"{lacking}; above {MAX_MISSING:.0%} nothing is ranked unless --rank-incomplete says so"
         return Ranking(**names, rows=(), tests=(), reason=reason)
-    tests, rows = ranking(mine, sorted(compared.items()), names["prompt_set"], seed)
+    between = luck_of(found.where(reference=names["reference"], judge=names["judge"]), untrained)
+    tests, rows = ranking(mine, sorted(compared.items()), names["prompt_set"], untrained, between)
     return Ranking(
         **names, rows=tuple(rows), tests=tuple(_on_set(test, names["reference"]) for test in tests), reason=""
     )
 
 
 def ranking(
-    found: Outcomes, rows: Iterable[tuple[str, Rates]], scope: str, seed: int = 0
+    found: Outcomes,
+    rows: Iterable[tuple[str, Rates]],
+    scope: str,
+    untrained: Collection[str] = (),
+    between: Luck | None = None,
 ) -> tuple[list[Contrast], list[Ranked]]:
     """The rows that have a rate by it, equal ones as they come: each against the next, and each with its places.
 
-    found: one judge's outcomes on what the rows were judged on.
+    found: one judge's outcomes on what the rows were judged on. between: of seeds, on all sets.
     """
     rates = {name: rate for name, known in rows if (rate := known.preference_rate) is not None}
     ordered = sorted(rates, key=lambda name: -rates[name])
-    tests, groups = indistinguishable(found, ordered, scope, seed)
+    tests, groups = indistinguishable(found, ordered, scope, untrained, between)
     places = zip(ordered, groups, ranks(groups), strict=True)
     return tests, [
         Ranked(candidate=name, preference_rate=rates[name], group=group, rank=rank) for name, group, rank in places
     ]
 
 
-def _on_set(made: Contrast, reference: str) -> SetContrast:
-    told = {name: value for name, value in made if name != "scope"}
-    return SetContrast(prompt_set=made.scope, **told, reference=reference, distinguishable=made.distinguishable)
+def _on_set(made: Contrast, reference: str, margin: float | None = None) -> SetContrast:
+    told = {name: value for name, value in made if name not in ("scope", "family")}
+    return SetContrast(
+        prompt_set=made.scope,
+        **told,
+        reference=reference,
+        distinguishable=made.distinguishable,
+        equivalence=None if margin is None else equivalence(made, margin),
+    )
 
 
-def _contrasts(found: Outcomes, pairs: Sequence[tuple[str, str]], seed: int) -> list[SetContrast]:
-    """Each pair on each prompt set: a family for each reference and judge."""
+def _contrasts(
+    found: Outcomes, pairs: Sequence[tuple[str, str]], untrained: Collection[str], margin: float | None
+) -> list[SetContrast]:
+    """Each pair on each prompt set: families for each reference and judge."""
     made = []
     for reference, judge in dict.fromkeys(names[2:] for names, _ in by_comparison(found)) if pairs else ():
         mine = found.where(reference=reference, judge=judge)
-        family = contrasts(mine, list(dict.fromkeys(pairs)), seed=seed)
-        made += [_on_set(one, reference) for one in family if one.n or one.left_out]  # else neither was judged there
+        family = contrasts(mine, list(dict.fromkeys(pairs)), untrained=untrained)
+        made += [
+            _on_set(one, reference, margin) for one in family if one.n or one.left_out
+        ]  # else neither was judged there
     return made
 
 
@@ -278,7 +313,7 @@ def _agreement(found: Outcomes, names: Iterable[ComparisonKey]) -> list[JudgeAgr
             runs = [set(mine.run[mine.judge == judge].tolist()) for judge in np.unique(mine.judge)]
             time = _times(mine)
             apart = not time.any() or not set.intersection(*runs)
-            made += agreements(replace(mine, run=time) if apart else mine, pair)
+            made += agreements(replace(mine, run=time, sample=np.zeros_like(time)) if apart else mine, pair)
     return made
 
 

@@ -427,7 +427,7 @@ def _preferences(verdicts: Iterable[Verdict]) -> dict[str, float]:
 
 
 def _score(verdicts: Sequence[Verdict], seed: int) -> Score:
-    known = rates(verdicts, seed)
+    known = rates(verdicts)
     return Score(
         pairs=known.n + known.missing,
         right=known.wins,

@@ -14,8 +14,7 @@ from zlib import crc32
 
 import numpy as np
 
-from harness.statistics.agreement import Mean, mean
-from harness.statistics.rates import RESAMPLES
+from harness.statistics.agreement import RESAMPLES, Mean, mean
 
 LEVEL = 0.01  # of the one-sided test that a kind of damage lowers the preference; there are four kinds
 LONG = 6  # sentences that a response must have to be damaged
