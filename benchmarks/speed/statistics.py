@@ -148,6 +148,7 @@ def as_verdicts(preferences: Floats) -> Verdicts:
         candidate_length=unknown,
         reference_length=unknown,
         in_tokens=none == 1,
+        label=none - 1,
     )
 
 

@@ -24,6 +24,7 @@ from typing import Any
 from harness.core.errors import UserError
 from harness.core.files import canonical_hash
 from harness.core.records import SHORT, Message, Order, Prompt, Status, Verdict, read_jsonl
+from harness.statistics.arena_hard import LABELS
 
 Importer = Callable[[Sequence[Path], str | None], list[Verdict]]
 Judgment = tuple[str, dict[str, Any]]  # where it stands, and what it holds
@@ -31,9 +32,6 @@ API_ERROR = "$ERROR$"  # what FastChat and Arena-Hard v0.1 write in place of an 
 _NO_GAME = "no answer"  # of a game that is not there
 _FASTCHAT_GAMES = {"g1": "model_1", "g2": "model_2"}  # who is shown first
 _ARENA_ORDERS: tuple[Order, ...] = ("reference_first", "candidate_first")
-# A label as a preference for the answer shown as A. Arena-Hard's own table counts `>>` three times instead.
-LABELS = {"A>>B": 1.0, "A>B": 0.75, "A=B": 0.5, "B=A": 0.5, "B>A": 0.25, "B>>A": 0.0}
-LABELS |= {"B<<A": 1.0, "B<A": 0.75, "A<B": 0.25, "A<<B": 0.0}
 
 
 def from_alpaca_eval(paths: Sequence[Path], reference: str | None = None) -> list[Verdict]:
@@ -52,7 +50,7 @@ def from_arena_hard(paths: Sequence[Path], reference: str | None = None) -> list
     Where no row of a model and judge in a file has a second game (`pairwise: False`), each prompt was judged in one
     order; else a game that a row lacks, or that is null, failed. v0.1 has `question_id` and does not name its baseline:
     `reference` does, or it is "baseline". v2 has `uid`, `category` (the prompt set) and `baseline`. `score` is a label,
-    see LABELS.
+    see LABELS, and stands in `detail`.
     """
     found = (_arena_file(rows, reference or "baseline") for rows in _files(paths, _json_lines))
     return _kept(chain.from_iterable(found), reference)

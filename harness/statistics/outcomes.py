@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from harness.core.errors import UserError
 from harness.core.records import SHORT, Order, Status, Verdict
+from harness.statistics.arena_hard import LABEL_CODES, NO_LABEL
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -93,7 +94,8 @@ class _Table:
 class Verdicts(_Table):
     """A row a verdict. order, status: places in ORDERS and STATUSES. preference: 0..1, NaN where not ok.
 
-    Lengths are tokens where both are known (`in_tokens`), else characters where both are, else NaN.
+    Lengths are tokens where both are known (`in_tokens`), else characters where both are, else NaN. label: place of the
+    verdict's label in Arena-Hard's LABELS, or NO_LABEL.
     """
 
     order: Ints
@@ -102,6 +104,7 @@ class Verdicts(_Table):
     candidate_length: Floats
     reference_length: Floats
     in_tokens: NDArray[np.bool_]
+    label: Ints
 
 
 @dataclass(frozen=True)
@@ -232,17 +235,18 @@ def _columns(rows: Iterable[Line]) -> Verdicts:
                 _require_count("turn", turn)
             if (preference is not None) != (status == "ok"):
                 raise ValueError("a verdict has a preference if, and only if, its status is ok")
+            label = LABEL_CODES.get(row.get("detail", ""), NO_LABEL)
             if preference is None:
-                preference = NAN
+                preference, label = NAN, NO_LABEL
             elif type(preference) not in (float, int) or not 0 <= preference <= 1:
                 raise ValueError("preference is a number from 0 to 1")
-            flat.extend((*alike, prompt, turn, preference, *_lengths(row)))
+            flat.extend((*alike, prompt, turn, label, preference, *_lengths(row)))
         except KeyError as error:
             raise UserError(f"{file}:{number}: not a verdict (no, or unknown: {error.args[0]})") from error
         except (TypeError, ValueError, AttributeError) as error:
             raise UserError(f"{file}:{number}: not a verdict ({error})") from error
-    table = np.frombuffer(flat).reshape(-1, 14).T
-    run_, set_, candidate, reference, judge, order, state, sample_, prompt_, turn_ = table[:10].astype(np.int64)
+    table = np.frombuffer(flat).reshape(-1, 15).T
+    run_, set_, candidate, reference, judge, order, state, sample_, prompt_, turn_, label_ = table[:11].astype(np.int64)
     return Verdicts(
         Codes(tuple(runs), tuple(sets), tuple(prompts), tuple(candidates), tuple(references), _labels(list(judges))),
         run=run_,
@@ -255,10 +259,11 @@ def _columns(rows: Iterable[Line]) -> Verdicts:
         judge=judge,
         order=order,
         status=state,
-        preference=table[10].copy(),
-        candidate_length=table[11].copy(),
-        reference_length=table[12].copy(),
-        in_tokens=table[13] == 1,
+        preference=table[11].copy(),
+        candidate_length=table[12].copy(),
+        reference_length=table[13].copy(),
+        in_tokens=table[14] == 1,
+        label=label_,
     )
 
 
