@@ -4,7 +4,8 @@ A *comparison* is a candidate against a reference, by one judge, on one prompt s
 (or each turn of it, where turns were judged), run and sample: what a system answered several times to one prompt, and
 what was asked several times of one response, are samples of it. A
 judge is its name and its digest; one whose digest is not known is a judge of its own. A prompt is its set, its id and
-the digest of what was asked; where that is not known it is the one prompt of its set and id of which it is.
+the digest of what was asked; where that is not known it is the one prompt of its set and id of which it is. Several ids
+of one text in one set are one prompt that was asked several times.
 
 An outcome is a win only if every order prefers the candidate, a loss only if every order prefers the reference; a
 disagreement is a tie; a verdict that is missing or not ok in any order makes it missing. One order is all only where no
@@ -60,13 +61,15 @@ class Codes:
 
 @dataclass(frozen=True)
 class _Table:
-    """Arrays [n], one entry a row; names apart. turn: of the prompt, 0 where it is judged as a whole. sample: which
-    response to it, and, `_REPEAT` a time, which time that was judged."""
+    """Arrays [n], one entry a row; names apart. asked: the prompt by its own id, `prompt` by what it is: the first one
+    of its set that is of the same text, or that it repeats. turn: of the prompt, 0 where it is judged as a whole.
+    sample: which response to it, and, `_REPEAT` a time, which time that was judged."""
 
     names: Codes
     run: Ints
     prompt_set: Ints
     prompt: Ints
+    asked: Ints
     turn: Ints
     sample: Ints
     candidate: Ints
@@ -135,7 +138,7 @@ class Outcomes(_Table):
     @property
     def prompt_ids(self) -> list[str]:
         """Each outcome's prompt id, without its set."""
-        return [self.names.prompt[code][1] for code in self.prompt.tolist()]
+        return [self.names.prompt[code][1] for code in self.asked.tolist()]
 
     @property
     def orders_seen(self) -> Orders:
@@ -145,6 +148,8 @@ class Outcomes(_Table):
 
 
 _REPEAT = 1 << 20  # more samples of one prompt than there ever are
+_FASTCHAT = "fastchat"  # the prompt set of its judgments
+_DIGITS = 7  # a number in an id has fewer
 _LABEL = 6  # digits of a digest that tell a judge from another of its name
 ORDER_KINDS: tuple[Orders, ...] = ("both", "one", "none")
 
@@ -247,13 +252,15 @@ def _columns(rows: Iterable[Line]) -> Verdicts:
             raise UserError(f"{file}:{number}: not a verdict ({error})") from error
     table = np.frombuffer(flat).reshape(-1, 15).T
     run_, set_, candidate, reference, judge, order, state, sample_, prompt_, turn_, label_ = table[:11].astype(np.int64)
+    same = _same_prompts(list(prompts))
     return Verdicts(
         Codes(tuple(runs), tuple(sets), tuple(prompts), tuple(candidates), tuple(references), _labels(list(judges))),
         run=run_,
         prompt_set=set_,
-        prompt=_same_prompts(list(prompts))[prompt_],
-        turn=turn_,
-        sample=sample_,
+        prompt=same.prompt[prompt_],
+        asked=same.asked[prompt_],
+        turn=np.where(turn_ == 0, same.turn[prompt_], turn_),
+        sample=(sample_ // _REPEAT * same.times + same.time[prompt_]) * _REPEAT + sample_ % _REPEAT,
         candidate=candidate,
         reference=reference,
         judge=judge,
@@ -272,7 +279,54 @@ def _require_count(name: str, value: Any) -> None:
         raise ValueError(f"{name} is a whole number from 0")
 
 
-def _same_prompts(prompts: Sequence[tuple[str, str, str]]) -> Ints:
+@dataclass(frozen=True)
+class _Same:
+    """[prompts] of each prompt as rows name it: the one that it is (`asked`: by its own id), which turn of that, 0
+    where its id says none, and which time of asking it, from 0 and below `times`."""
+
+    prompt: Ints
+    asked: Ints
+    turn: Ints
+    time: Ints
+
+    @property
+    def times(self) -> int:
+        return int(self.time.max(initial=0)) + 1
+
+
+def _same_prompts(prompts: Sequence[tuple[str, str, str]]) -> _Same:
+    """Which of them are one: prompts of one text in one set, whatever their ids, asked so many times.
+
+    Where the text is not known, `ID#N` is the N-th time of asking ID if that and all times before are there, and in a
+    set of FastChat's `ID-turn-N` is a turn of ID: so older versions wrote what is a `repeat` and a `turn` now.
+    """
+    asked = _by_text(prompts)
+    digests = [prompts[place][2] for place in asked.tolist()]
+    known = {(*name[:2], digest) for name, digest in zip(prompts, digests, strict=True)}
+    prompt, turn, again, other = np.zeros((4, len(prompts)), dtype=np.int64)
+    ids: dict[tuple[str, str, bool], tuple[int, dict[str, int]]] = {}  # of one prompt: its place, and a number an id
+    for place, ((prompt_set, prompt_id, _), digest) in enumerate(zip(prompts, digests, strict=True)):
+        first, number = _numbered(prompt_id, "#")
+        before = (f"{first}#{n}" if n > 1 else first for n in range(1, number))
+        if number > 1 and all((prompt_set, name, digest) in known for name in before):
+            again[place] = number - 1
+        else:
+            first = prompt_id
+        if prompt_set == _FASTCHAT and not digest:
+            first, turn[place] = _numbered(first, "-turn-")
+        prompt[place], numbers = ids.setdefault((prompt_set, digest or first, bool(digest)), (place, {}))
+        other[place] = numbers.setdefault(first, len(numbers))
+    return _Same(prompt, asked, turn, other * (int(again.max(initial=0)) + 1) + again)
+
+
+def _numbered(name: str, mark: str) -> tuple[str, int]:
+    """`q#3` as q and 3; a name without the mark and a number behind it as it is, and 0."""
+    first, _, number = name.rpartition(mark)
+    is_one = first and number.isascii() and number.isdigit() and number[0] != "0" and len(number) < _DIGITS
+    return (first, int(number)) if is_one else (name, 0)
+
+
+def _by_text(prompts: Sequence[tuple[str, str, str]]) -> Ints:
     """[prompts] the place of each; of one whose text is not known that of the one of its set and id whose text is."""
     known: dict[tuple[str, str], list[int]] = {}
     for place, (prompt_set, prompt_id, digest) in enumerate(prompts):
@@ -361,6 +415,7 @@ def outcomes(verdicts: Verdicts) -> Outcomes:
         run=verdicts.run[first],
         prompt_set=verdicts.prompt_set[first],
         prompt=verdicts.prompt[first],
+        asked=verdicts.asked[first],
         turn=verdicts.turn[first],
         sample=verdicts.sample[first],
         candidate=verdicts.candidate[first],
