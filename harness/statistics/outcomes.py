@@ -302,21 +302,23 @@ def _same_prompts(prompts: Sequence[tuple[str, str, str]]) -> _Same:
     """
     asked = _by_text(prompts)
     digests = [prompts[place][2] for place in asked.tolist()]
-    known = {(*name[:2], digest) for name, digest in zip(prompts, digests, strict=True)}
-    prompt, turn, again, other = np.zeros((4, len(prompts)), dtype=np.int64)
+    known = {
+        (prompt_set, prompt_id, digest) for (prompt_set, prompt_id, _), digest in zip(prompts, digests, strict=True)
+    }
+    columns: list[tuple[int, int, int, int]] = []  # the prompt, the turn, which time, and which of its ids
     ids: dict[tuple[str, str, bool], tuple[int, dict[str, int]]] = {}  # of one prompt: its place, and a number an id
     for place, ((prompt_set, prompt_id, _), digest) in enumerate(zip(prompts, digests, strict=True)):
         first, number = _numbered(prompt_id, "#")
         before = (f"{first}#{n}" if n > 1 else first for n in range(1, number))
-        if number > 1 and all((prompt_set, name, digest) in known for name in before):
-            again[place] = number - 1
-        else:
-            first = prompt_id
+        if number < 2 or not all((prompt_set, name, digest) in known for name in before):
+            first, number = prompt_id, 1
+        turn = 0
         if prompt_set == _FASTCHAT and not digest:
-            first, turn[place] = _numbered(first, "-turn-")
-        prompt[place], numbers = ids.setdefault((prompt_set, digest or first, bool(digest)), (place, {}))
-        other[place] = numbers.setdefault(first, len(numbers))
-    return _Same(prompt, asked, turn, other * (int(again.max(initial=0)) + 1) + again)
+            first, turn = _numbered(first, "-turn-")
+        one, numbers = ids.setdefault((prompt_set, digest or first, bool(digest)), (place, {}))
+        columns.append((one, turn, number - 1, numbers.setdefault(first, len(numbers))))
+    prompt, turns, time, of = np.array(columns, dtype=np.int64).reshape(-1, 4).T
+    return _Same(prompt, asked, turns, of * (int(time.max(initial=0)) + 1) + time)
 
 
 def _numbered(name: str, mark: str) -> tuple[str, int]:
