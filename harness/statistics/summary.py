@@ -233,8 +233,19 @@ def _neighbours(
     tables: dict[tuple[str, ...], dict[str, ComparisonRates]] = {}
     for (prompt_set, candidate, reference, judge), known in compared.items():
         tables.setdefault((prompt_set, reference, judge), {})[candidate] = known
+    between = {
+        names: luck_of(found.where(reference=names[0], judge=names[1]), untrained)
+        for names in dict.fromkeys(names[1:] for names in tables)
+    }
     return [
-        _ranked(found, dict(zip(RankedTable.model_fields, names, strict=True)), rows, incomplete, untrained)
+        _ranked(
+            found,
+            dict(zip(RankedTable.model_fields, names, strict=True)),
+            rows,
+            incomplete,
+            untrained,
+            between[names[1:]],
+        )
         for names, rows in tables.items()
         if len(rows) > 1
     ]
@@ -246,6 +257,7 @@ def _ranked(
     compared: dict[str, ComparisonRates],
     incomplete: bool,
     untrained: Collection[str],
+    between: Luck | None,
 ) -> Ranking:
     """Rows by preference rate, each with its group and the first and last rank of that; or the reason why not."""
     mine = found.where(**names)
@@ -257,7 +269,6 @@ def _ranked(
         lacking = f"{missing[worst]:.1%} of the prompts are missing for {worst}"
         reason = f"{lacking}; above {MAX_MISSING:.0%} nothing is ranked unless --rank-incomplete says so"
         return Ranking(**names, rows=(), tests=(), reason=reason)
-    between = luck_of(found.where(reference=names["reference"], judge=names["judge"]), untrained)
     tests, rows = ranking(mine, sorted(compared.items()), names["prompt_set"], untrained, between)
     return Ranking(
         **names, rows=tuple(rows), tests=tuple(_on_set(test, names["reference"]) for test in tests), reason=""
