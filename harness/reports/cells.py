@@ -261,7 +261,7 @@ def contrast_words(contrast: ContrastFigures | SetContrast) -> str:
 
 
 def slope_cell(control: LengthControl) -> str:
-    """What one standard deviation more length is worth, in logits."""
+    """What each standard deviation more length is worth at equal length, in logits."""
     if control.coefficient is None or control.coefficient_interval is None:
         return ""
     low, high = control.coefficient_interval
