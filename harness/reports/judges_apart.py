@@ -10,12 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.core.records import Verdict
-from harness.reports import columns as c
 from harness.reports.cells import points_cell, rate_cell
 from harness.reports.charts import WIDTH, Deciding, colours, tick_text, ticks
-from harness.reports.columns import Cell, Column, text
 from harness.reports.panels import AXIS, LEFT, LONGEST, RIGHT, TOP
-from harness.reports.tables import Table, table
 from harness.results.schema import JudgeFacts, Results, Row
 from harness.statistics.agreement import judges_apart
 from harness.statistics.effects import Compared
@@ -89,11 +86,7 @@ class JudgesPanel:
     box: tuple[int, int, int, int]
 
 
-@dataclass(frozen=True)
-class JudgesOfSet:
-    name: str
-    panels: Sequence[JudgesPanel]
-    table: Table
+Apart = Mapping[tuple[str, str, str], Compared]  # (set, system, judge) → its rate less that by the judge that decides
 
 
 def shown(results: Results) -> list[JudgeFacts]:
@@ -111,11 +104,8 @@ def legend(results: Results) -> list[tuple[Shape, str]]:
     ]
 
 
-def of_sets(results: Results, verdicts: Sequence[Verdict], deciding: Deciding) -> list[JudgesOfSet]:
-    """What is shown of each set. verdicts: the run's; deciding: those that the board's figures rest on."""
-    if not shown(results):
-        return []
-    apart = _apart(results, verdicts, deciding)
+def panels(results: Results, apart: Apart) -> list[tuple[str, list[JudgesPanel]]]:
+    """Each set's panels; nothing where there is one judge alone."""
     found = []
     for prompt_set in results.prompt_sets:
         by_judge = {(row.method, row.judge): row for row in results.rows if row.prompt_set == prompt_set.name}
@@ -127,26 +117,22 @@ def of_sets(results: Results, verdicts: Sequence[Verdict], deciding: Deciding) -
             ]
             for first in results.rows_of(prompt_set.name)
         ]
-        panels = [_rates(results, judged), _differences(results, judged)]
-        kept = [panel for panel in panels if panel is not None]
+        kept = [panel for panel in (_rates(results, judged), _differences(results, judged)) if panel is not None]
         if kept:
-            found.append(JudgesOfSet(prompt_set.name, kept, _table(results, judged)))
+            found.append((prompt_set.name, kept))
     return found
 
 
-def _apart(
-    results: Results, verdicts: Sequence[Verdict], deciding: Deciding
-) -> Mapping[tuple[str, str, str], Compared]:
-    """(set, system, judge) → the difference."""
+def differences(results: Results, verdicts: Sequence[Verdict], deciding: Deciding) -> Apart:
+    """verdicts: the run's; deciding: those that the board's figures rest on."""
     groups: dict[tuple[str, str, str], list[Verdict]] = {}
     for verdict in verdicts:
         groups.setdefault((verdict.prompt_set, verdict.candidate, verdict.judge), []).append(verdict)
-    first = {key: outcomes(from_records(said)) for key, said in deciding.items()}
     names = {judge.name for judge in shown(results)[1:]}
     return {
-        key: judges_apart(outcomes(from_records(said)), first[key[:2]])
+        key: judges_apart(outcomes(from_records([*said, *deciding[key[:2]]])), key[2], results.judge)
         for key, said in groups.items()
-        if key[2] in names and key[:2] in first
+        if key[2] in names and deciding.get(key[:2])
     }
 
 
@@ -228,29 +214,4 @@ def _panel(
         said="; ".join(mark.title for group in groups for mark in group.marks),
         size=(WIDTH, bottom + AXIS),
         box=(LEFT, RIGHT, TOP, bottom),
-    )
-
-
-def _table(results: Results, judged: Sequence[Sequence[Judged]]) -> Table:
-    def row(one: Judged) -> Row:
-        return one.row
-
-    def difference(one: Judged) -> Cell:
-        if one.apart is None or one.apart.difference is None:
-            return text("" if one.row.judge == results.judge else "none judged by both")
-        return c.number(100 * one.apart.difference, points_cell(one.apart.difference, one.apart.interval))
-
-    columns: list[Column[Judged]] = [
-        c.method(colours(results)).of(row),
-        c.JUDGE.of(row),
-        c.PREFERENCE.of(row),
-        Column("difference, points", difference),
-        Column("prompts of both", lambda one: c.number(one.apart.n, str(one.apart.n)) if one.apart else c.BLANK),
-    ]
-    return table(
-        "Each judge's rates",
-        columns,
-        [one for group in judged for one in group],
-        note=f"Differences to {results.judge} over the prompts that both judged, with 95% intervals (Student's t).",
-        folded=True,
     )

@@ -21,7 +21,7 @@ from pydantic import Field
 
 from harness.core.records import Record, Verdict
 from harness.statistics.contrasts import BOUNDS
-from harness.statistics.effects import Compared, compared
+from harness.statistics.effects import Cells, Compared, compared
 from harness.statistics.outcomes import Outcome, Outcomes, outcomes_by_prompt
 from harness.statistics.rates import Interval, wilson
 
@@ -201,19 +201,18 @@ def _by_comparison(found: Outcomes) -> dict[tuple[int, ...], Outcome]:
     return dict(zip(keys, found.words, strict=True))
 
 
-def judges_apart(first: Outcomes, second: Outcomes) -> Compared:
-    """How far two judges are apart in one candidate's preference rate on one prompt set: first − second over the
-    prompts that both have an outcome on, of these checkpoints. Of a prompt with several outcomes their mean counts."""
-    mine, theirs = _values(first), _values(second)
-    both = [mine[name] - theirs[name] for name in mine if name in theirs]
-    return compared(np.array(both), len(mine.keys() | theirs.keys()) - len(both), 1, bounds=BOUNDS)
+def judges_apart(found: Outcomes, first: str, second: str) -> Compared:
+    """How far two judges are apart in one candidate's preference rate: first − second over the prompts that both have
+    an outcome on, of these checkpoints. found: both judges' outcomes on one candidate on one prompt set."""
+    prompts, place = np.unique(found.prompt, return_inverse=True)
 
+    def cells(judge: str) -> Cells:
+        mine = (found.judge == found.names.judge.index(judge)) & ~np.isnan(found.value)
+        size = len(prompts)
+        total, count = np.bincount(place[mine], found.value[mine], size), np.bincount(place[mine], minlength=size)
+        return Cells(total[None].astype(np.float64), count[None].astype(np.float64))
 
-def _values(found: Outcomes) -> dict[str, float]:
-    judged = found.judged
-    codes, place = np.unique(judged.prompt, return_inverse=True)
-    means = np.bincount(place, judged.value) / np.bincount(place) if len(codes) else np.zeros(0)
-    return {judged.names.prompt[code][1]: float(mean) for code, mean in zip(codes, means, strict=True)}
+    return compared(cells(first), cells(second), bounds=BOUNDS)
 
 
 def flips(verdicts: Iterable[Verdict]) -> Share:

@@ -9,12 +9,14 @@ import pytest
 from scipy import stats
 
 from harness.core.records import Verdict
-from harness.reports import judges_apart
+from harness.reports import judges_apart, tables
 from harness.reports.html import ReportData, _deciding
 from harness.reports.panels import LEFT, RIGHT
 from harness.results.declared import Declared
 from harness.results.figures import RunRows, figures
 from harness.results.schema import JudgeFacts, Results
+from harness.statistics.agreement import judges_apart as statistic
+from harness.statistics.outcomes import from_records, outcomes
 from harness.statistics.panel import MAJORITY, MEAN, SUMMARIES
 
 SYSTEMS = {"teacher (second sample)": "ceiling", "kd": "method", "dadpo": "method", "student (untrained)": "untrained"}
@@ -59,8 +61,15 @@ def made(judges: list[str], said: list[Verdict], named: list[str] | None = None)
     )
 
 
-def shown(results: Results, said: list[Verdict]) -> list[judges_apart.JudgesOfSet]:
-    return judges_apart.of_sets(results, said, _deciding(ReportData(results, said)))
+def apart_of(results: Results, said: list[Verdict]) -> judges_apart.Apart:
+    return judges_apart.differences(results, said, _deciding(ReportData(results, said)))
+
+
+def drawn(results: Results, said: list[Verdict]) -> list[judges_apart.JudgesPanel]:
+    """Of the one set."""
+    ((name, found),) = judges_apart.panels(results, apart_of(results, said))
+    assert name == "near"
+    return found
 
 
 def rate_of(said: list[Verdict], system: str, judge: str) -> dict[str, float]:
@@ -73,35 +82,50 @@ def rate_of(said: list[Verdict], system: str, judge: str) -> dict[str, float]:
 
 def test_one_judge_alone_has_no_panel() -> None:
     said = verdicts(["one"])
-    assert shown(made(["one"], said), said) == [] and judges_apart.legend(made(["one"], said)) == []
+    results = made(["one"], said)
+    assert judges_apart.panels(results, apart_of(results, said)) == [] and judges_apart.legend(results) == []
 
 
 @pytest.mark.parametrize("skipped", [0, 9])
 def test_differences_are_of_the_prompts_that_both_judged(skipped: int) -> None:
     said = verdicts(["one", "two", "three"], skipped)
     results = made(["one", "two", "three"], said)
-    (found,) = shown(results, said)
-    rows = {(row[0].text, row[1].text): row for row in found.table.rows}
-    assert list(rows) == [(row.method, name) for row in results.rows_of("near") for name in ("one", "two", "three")]
-    for (system, judge), row in rows.items():
-        if judge == "one":
-            assert (row[3].text, row[4].text) == ("", "")
-            continue
+    apart = apart_of(results, said)
+    assert set(apart) == {("near", system, judge) for system in SYSTEMS for judge in ("two", "three")}
+    table = next(found for found in tables.judges(results, apart) if found.caption == "The other judges")
+    rows = {(row[0].text, row[2].text): row[4:6] for row in table.rows}
+    for (_, system, judge), found in apart.items():
         mine, theirs = rate_of(said, system, judge), rate_of(said, system, "one")
-        apart = np.array([mine[name] - theirs[name] for name in theirs if name in mine])
-        assert len(apart) == PROMPTS - (skipped if (system, judge) == ("kd", "three") else 0)
+        values = np.array([mine[name] - theirs[name] for name in theirs if name in mine])
+        assert len(values) == PROMPTS - (skipped if (system, judge) == ("kd", "three") else 0)
         # by hand: Student's t on the differences of the prompts
-        half = stats.t.ppf(0.975, len(apart) - 1) * apart.std(ddof=1) / np.sqrt(len(apart))
-        low, high = 100 * (apart.mean() - half), 100 * (apart.mean() + half)
-        assert row[3].text == f"{100 * apart.mean():+.1f} [{low:+.1f}, {high:+.1f}]"
-        assert (row[3].sort, row[4].text) == (pytest.approx(100 * apart.mean()), str(len(apart)))
+        half = stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
+        assert (found.n, found.left_out) == (len(values), PROMPTS - len(values))
+        assert found.difference == pytest.approx(values.mean(), abs=1e-12)
+        assert found.interval == pytest.approx((values.mean() - half, values.mean() + half), abs=1e-12)
+        low, high = 100 * (values.mean() - half), 100 * (values.mean() + half)
+        difference, prompts = rows[system, judge]
+        assert difference.text == f"{100 * values.mean():+.1f} [{low:+.1f}, {high:+.1f}]"
+        assert (difference.sort, prompts.text) == (pytest.approx(100 * values.mean()), str(len(values)))
+
+
+def test_turns_and_samples_of_a_prompt_are_one_prompt() -> None:
+    """Each counts as an outcome, and the interval is of prompts."""
+    told = [v.model_copy(update={"turn": turn}) for turn in (1, 2) for v in verdicts(["one", "two"])]
+    found = from_records([v for v in told if v.candidate == "kd"])
+    apart = statistic(outcomes(found), "two", "one")
+    assert apart.n == PROMPTS and apart.difference is not None
+    assert apart.difference == pytest.approx(
+        statistic(
+            outcomes(from_records([v for v in verdicts(["one", "two"]) if v.candidate == "kd"])), "two", "one"
+        ).difference
+    )
 
 
 def test_each_row_has_a_mark_a_judge_side_by_side() -> None:
     said = verdicts(["one", "two", "three"])
     results = made(["one", "two", "three"], said)
-    (found,) = shown(results, said)
-    rates, apart = found.panels
+    rates, apart = drawn(results, said)
     assert [group.short for group in rates.groups] == ["second sample", "kd", "dadpo", "untrained"]
     assert [len(group.marks) for group in rates.groups] == [3] * 4
     assert [len(group.marks) for group in apart.groups] == [2] * 4  # that to itself is none
@@ -128,14 +152,11 @@ def test_of_a_panel_each_member_is_set_against_what_they_decide() -> None:
     assert results.judge == MAJORITY
     names = [name for _, name in judges_apart.legend(results)]
     assert names == [MAJORITY, "one", "two", "three"] and MEAN not in names
-    (found,) = shown(results, said)
-    rows = {(row[0].text, row[1].text): row for row in found.table.rows}
     votes = np.array(
         [list(rate_of(said, "kd", name).values()) for name in ("one", "two", "three")]
     )  # [judges, prompts]
     most = ((votes == 1).sum(axis=0) >= 2).astype(float) - ((votes == -1).sum(axis=0) >= 2)
-    expected = float((votes[0] - most).mean())
-    assert rows["kd", "one"][3].sort == pytest.approx(100 * expected)
+    assert apart_of(results, said)["near", "kd", "one"].difference == pytest.approx(float((votes[0] - most).mean()))
 
 
 def test_judges_beyond_the_shapes_are_hollow_and_the_relation_stands_in_the_legend() -> None:
@@ -150,7 +171,7 @@ def test_judges_beyond_the_shapes_are_hollow_and_the_relation_stands_in_the_lege
 
 
 def test_without_verdicts_the_rates_alone_are_shown() -> None:
-    said = verdicts(["one", "two"])
-    (found,) = shown(made(["one", "two"], said), [])
-    assert [panel.title for panel in found.panels] == ["preference rate"]
-    assert {row[3].text for row in found.table.rows} == {"", "none judged by both"}
+    results = made(["one", "two"], verdicts(["one", "two"]))
+    assert [panel.title for panel in drawn(results, [])] == ["preference rate"]
+    table = next(found for found in tables.judges(results) if found.caption == "The other judges")
+    assert "difference, points" not in table.columns
