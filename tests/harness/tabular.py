@@ -43,6 +43,7 @@ def outcomes_of(
         prompt_set=np.tile(own % sets, k),
         prompt=np.tile(own, k),
         turn=zero,
+        sample=zero,
         candidate=np.repeat(np.arange(k), n),
         reference=zero,
         judge=zero,
