@@ -36,7 +36,7 @@ from harness.reports.cells import (
 )
 from harness.reports.columns import Column, markdown
 from harness.reports.measured import Measured
-from harness.results.schema import MeasureContrast, MeasureFacts, Results, RetentionFacts, Row, SetFacts
+from harness.results.schema import LengthFigures, MeasureContrast, MeasureFacts, Results, RetentionFacts, Row, SetFacts
 
 WITH_ENDS = 3  # fidelity columns that have their intervals on the board; all have them in the report
 AT_MOST: Mapping[Group, int] = {"fidelity": 7, "text": 6}  # columns of measures on the board; the report has them all
@@ -388,7 +388,8 @@ def _length(run: Results) -> str:
     parts = ["### How much of it is length"]
     if controlled:
         units = [c.lengths_in(unit) for unit in dict.fromkeys(control.unit for control in controlled)]
-        parts.append(markdown([c.METHOD, c.PROMPT_SET, *units, c.AS_IT_IS, c.CONTROLLED, c.SLOPE], controlled))
+        rates: list[Column[LengthFigures]] = [c.AS_IT_IS, c.CONTROLLED, c.DIFFICULTY, c.SLOPE]
+        parts += [markdown([c.METHOD, c.PROMPT_SET, *units, *rates], controlled), c.NOT_ALPACA_EVALS]
     parts += [f"Not modelled, {reason}." for reason in reasons]
     return "\n\n".join(parts) if len(parts) > 1 else ""
 

@@ -23,6 +23,7 @@ from harness.results.measured import (
     sums_by_set,
 )
 from harness.results.schema import (
+    UNTOLD,
     ContrastFigures,
     Figures,
     JudgingFigures,
@@ -36,8 +37,8 @@ from harness.results.schema import (
 )
 from harness.run.rows import TEACHER
 from harness.statistics.agreement import agreements
-from harness.statistics.contrasts import Contrast, contrasts, equivalence, luck_of
-from harness.statistics.effects import Cells, Components, Luck, components
+from harness.statistics.contrasts import Contrast, contrasts, equivalence, luck_of, row_components
+from harness.statistics.effects import Luck
 from harness.statistics.length import length_controls
 from harness.statistics.outcomes import STATUSES, ComparisonKey, Orders, Outcomes, from_runs, outcomes
 from harness.statistics.panel import SUMMARIES, panel_verdicts
@@ -80,10 +81,11 @@ def figures(
     """
     marks = [seeds[run] if seeds else place for place, run in enumerate(runs)]
     groups = _groups(declared, runs)
-    # what rows said of each other is in no rate of theirs
+    # what was said of rows against each other is in no rate of theirs
     found, known = _compared({key: rows for key, rows in groups.items() if key[3] == TEACHER}, runs)
     _, direct = _compared({key: rows for key, rows in groups.items() if key[3] != TEACHER}, runs)
-    deciding = _by_seed(found.where(judge=declared.judge), dict(zip(runs, marks, strict=True)))
+    seeded = _by_seed(found, dict(zip(runs, marks, strict=True)))
+    deciding = seeded.where(judge=declared.judge)
     answered = _responses(runs)
     between = luck_of(deciding, declared.untrained)
     rows = [
@@ -94,12 +96,12 @@ def figures(
             kind=kind,
             judge=judge,
             **{name: getattr(known[key], name) for name in Rates.model_fields}
-            | {"orders": _orders(declared, known, prompt_set, candidate, judge)},
+            | {"orders": _orders(declared, known, key)},
             flips=known[key].flips,
             identical=sum(_identical(groups.get((run, prompt_set, candidate, TEACHER, judge), ())) for run in runs),
             **dict(_lengths(answered.get((prompt_set, candidate), ()))),
-            **_by_run(mine := found.where(prompt_set=prompt_set, candidate=candidate, judge=judge), runs),
-            components=_components(mine, candidate),
+            **_by_run(found.where(prompt_set=prompt_set, candidate=candidate, judge=judge), runs),
+            components=row_components(seeded.where(prompt_set=prompt_set, judge=judge), candidate),
             rank=None,
         )
         for prompt_set, in_domain in declared.sets.items()
@@ -164,7 +166,7 @@ def figures(
             for candidate in declared.candidates
             if (key := (prompt_set, candidate, TEACHER, declared.judge)) in controls
         ),
-        measures=tuple(measure_rows(declared.measures, declared.sets, systems, declared.own_losses, by_set)),
+        measures=tuple(measure_rows(declared.measures, declared.sets, systems, declared.own_losses, by_set, joined)),
         measure_contrasts=tuple(compared),
         disagreements=tuple(disagreements(tested, compared)),
         luck=tuple(_luck(name, one) for name, one in [("", between), *measured_luck.items()] if one is not None),
@@ -174,11 +176,6 @@ def figures(
 
 def _luck(measure: str, found: Luck) -> LuckFigures:
     return LuckFigures(**{**vars(found), "measure": measure, "own": found.own**0.5, "shared": found.shared**0.5})
-
-
-def _components(found: Outcomes, candidate: str) -> Components:
-    cells = Cells.of(found, [candidate])
-    return components(cells.values[0], float(cells.within[0]))
 
 
 def _compared(groups: Groups, runs: Iterable[str]) -> tuple[Outcomes, dict[ComparisonKey, ComparisonRates]]:
@@ -198,7 +195,8 @@ def _versus(declared: Declared, known: Mapping[ComparisonKey, ComparisonRates]) 
             prompt_set=prompt_set,
             in_domain=in_domain,
             judge=declared.judge,
-            **{name: getattr(known[key], name) for name in Rates.model_fields},
+            **{name: getattr(known[key], name) for name in Rates.model_fields}
+            | {"orders": _orders(declared, known, key)},
             flips=known[key].flips,
         )
         for prompt_set, in_domain in declared.sets.items()
@@ -214,12 +212,11 @@ def _by_seed(found: Outcomes, seeds: Mapping[str, int]) -> Outcomes:
     return replace(found, names=replace(found.names, run=names), run=codes[found.run])
 
 
-def _orders(
-    declared: Declared, known: Mapping[ComparisonKey, ComparisonRates], prompt_set: str, candidate: str, judge: str
-) -> Orders:
-    """The orders of a row's verdicts; a panel's are those of its members."""
+def _orders(declared: Declared, known: Mapping[ComparisonKey, ComparisonRates], compared: ComparisonKey) -> Orders:
+    """The orders of a comparison's verdicts; a panel's are those of its members."""
+    prompt_set, candidate, reference, judge = compared
     members = declared.judges if judge in SUMMARIES else [judge]
-    seen = {known[key].orders for member in members if (key := (prompt_set, candidate, TEACHER, member)) in known}
+    seen = {known[key].orders for member in members if (key := (prompt_set, candidate, reference, member)) in known}
     return seen.pop() if len(seen) == 1 else "mixed"
 
 
@@ -234,7 +231,7 @@ def unranked(rows: Sequence[Row], tests: Sequence[Contrast], rank_incomplete: bo
             f"random: above {MAX_MISSING:.0%} nothing is ranked unless --rank-incomplete says so"
         )
     if not any(test.distinguishable for test in tests):
-        return "no row is told from the next"
+        return UNTOLD
     return ""
 
 
