@@ -23,6 +23,7 @@ from harness.results.measured import (
     sums_by_set,
 )
 from harness.results.schema import (
+    UNTOLD,
     ContrastFigures,
     Figures,
     JudgingFigures,
@@ -230,7 +231,7 @@ def unranked(rows: Sequence[Row], tests: Sequence[Contrast], rank_incomplete: bo
             f"random: above {MAX_MISSING:.0%} nothing is ranked unless --rank-incomplete says so"
         )
     if not any(test.distinguishable for test in tests):
-        return "no row is told from the next"
+        return UNTOLD
     return ""
 
 

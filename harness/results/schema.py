@@ -33,6 +33,7 @@ from harness.statistics.rates import Rates
 from harness.statistics.ratios import Ratio, RatioDifference
 
 RESULTS_SCHEMA = 4
+UNTOLD = "no row is told from the next"  # why a set is unranked that nothing else is wrong with
 
 # ---- figures: what follows from verdicts and responses
 
