@@ -55,6 +55,7 @@ from harness.reports.findings import (
 from harness.reports.measured import Measured
 from harness.results.schema import (
     ContrastFigures,
+    LengthFigures,
     MeasureContrast,
     MeasureFacts,
     Results,
@@ -500,7 +501,8 @@ def _length(run: Results) -> str:
     parts = ["### How much of it is length"]
     if controlled:
         units = [c.lengths_in(unit) for unit in dict.fromkeys(control.unit for control in controlled)]
-        parts.append(markdown([c.METHOD, c.PROMPT_SET, *units, c.AS_IT_IS, c.CONTROLLED, c.SLOPE], controlled))
+        rates: list[Column[LengthFigures]] = [c.AS_IT_IS, c.CONTROLLED, c.DIFFICULTY, c.SLOPE]
+        parts += [markdown([c.METHOD, c.PROMPT_SET, *units, *rates], controlled), c.NOT_ALPACA_EVALS]
     parts += [f"Not modelled, {reason}." for reason in reasons]
     return "\n\n".join(parts) if len(parts) > 1 else ""
 

@@ -271,7 +271,7 @@ def retention_cell(found: RetentionFacts) -> str:
 
 
 def slope_cell(control: LengthControl) -> str:
-    """What one standard deviation more length is worth, in logits."""
+    """What each standard deviation more length is worth at equal length, in logits."""
     if control.coefficient is None or control.coefficient_interval is None:
         return ""
     low, high = control.coefficient_interval
@@ -299,6 +299,15 @@ def lengths(controls: Sequence[LengthFigures]) -> tuple[list[LengthFigures], lis
         f"{'everywhere' if len(places) == every else '; '.join(places)}: {reason}" for reason, places in where.items()
     ]
     return [control for control in controls if not control.reason], reasons
+
+
+# Its Tables 2 and 3: two students of Mistral-7B, one of each of two judges' models; how far each judge's win rate of
+# its own student lies above the mean of both judges', relative to that mean.
+LEAKAGE = (
+    "Judges favour students of what they are related to (preference leakage): in Li et al. (2025, arXiv 2502.01534) "
+    "two judges' win rates of their own students lay above the mean of both by 24% of it where judge and teacher were "
+    "one model, by 9% where of one series, by 3% where of two series of one vendor; by 24% after SFT, and 5% after DPO."
+)
 
 
 def warnings(run: Results) -> list[tuple[str, str]]:
@@ -337,6 +346,11 @@ def warnings(run: Results) -> list[tuple[str, str]]:
                 "its teacher's, not how good they are.",
             )
         )
+    related = [judge for judge in run.judges if judge.relation]
+    if related:
+        said = "; ".join(f"{judge.name}: {judge.relation}" for judge in related)
+        reading = not all(judge.misses for judge in related)
+        found.append(("Judge and teacher are related.", f"{said}.{f' {LEAKAGE}' if reading else ''}"))
     return found
 
 

@@ -16,6 +16,7 @@ from harness.statistics.agreement import JudgeAgreement
 from harness.statistics.outcomes import from_records, outcomes
 from harness.statistics.summary import (
     AlpacaEval,
+    ArenaHard,
     Compared,
     ComparedLength,
     ComparisonRates,
@@ -27,6 +28,9 @@ from harness.statistics.summary import (
 )
 
 NAMED_AT_MOST = 10  # names in a line
+_NO_DIFFICULTY = (
+    "Difficulty *no term*: no other candidate was judged on these prompts, so that nothing says how hard each is."
+)
 _ONE_ORDER = "no prompt was judged in its other order; a preference for the first place is in these figures"
 _ORDERS = {
     "both": "both",
@@ -53,6 +57,7 @@ def stats_text(found: Statistics) -> str:
         "Length": _length_text(found.length),
         "Agreement of judges": _agreement_text(found.agreement),
         "AlpacaEval": _alpaca_text(found.alpaca_eval),
+        "Arena-Hard": _arena_text(found.arena_hard),
     }
     return "\n\n".join(f"## {title}\n\n{text}" for title, text in sections.items() if text) + "\n"
 
@@ -75,7 +80,7 @@ def _listed(names: Sequence[str]) -> str:
     return first_named(map(_line, names), NAMED_AT_MOST)
 
 
-def _within(row: ComparisonRates | ComparedLength | Ranking) -> str:
+def _within(row: ComparisonRates | ComparedLength | Ranking | ArenaHard) -> str:
     return f"on {row.prompt_set} against {row.reference} by {row.judge}"
 
 
@@ -150,8 +155,10 @@ def _whom(rows: Sequence[SetContrast]) -> str:
 
 
 def _length_text(rows: Sequence[ComparedLength]) -> str:
-    columns = [*_names(Compared), c.BOTH_LENGTHS, c.AS_IT_IS, c.CONTROLLED]
+    columns = [*_names(Compared), c.BOTH_LENGTHS, c.AS_IT_IS, c.CONTROLLED, c.DIFFICULTY]
     sized = [row for row in rows if row.unit]
+    modelled = any(not row.reason for row in rows)
+    alone = any(row.difficulty is False for row in rows)
     reasons: dict[str, list[str]] = {}
     for row in filter(lambda row: row.reason, rows):
         reasons.setdefault(row.reason, []).append(f"{row.candidate} {_within(row)}")
@@ -159,7 +166,9 @@ def _length_text(rows: Sequence[ComparedLength]) -> str:
         f"- no rate at equal length for {'any' if len(names) == len(rows) else _listed(names)}: {reason}"
         for reason, names in reasons.items()
     ]
-    return _section(columns, sized, "\n".join(lines))
+    return _section(
+        columns, sized, "\n".join(lines), _NO_DIFFICULTY if alone else "", c.NOT_ALPACA_EVALS if modelled else ""
+    )
 
 
 def _agreement_text(pairs: Sequence[JudgeAgreement]) -> str:
@@ -183,6 +192,18 @@ def _alpaca_text(pairs: Sequence[AlpacaEval]) -> str:
     return _section([], [], "\n".join(lines), note if several else "")
 
 
+def _arena_text(rows: Sequence[ArenaHard]) -> str:
+    lines = []
+    for row in rows:
+        by_version = [(row.score, "v0.1"), (row.score_v2, "v2")]
+        known = {f"{score:.2f}%": version for score, version in by_version if score is not None}  # once where alike
+        shown = ", ".join(f"{score} by {version}" if len(known) > 1 else score for score, version in known.items())
+        out = f", {row.left_out} without a label" if row.left_out else ""
+        named = f"{row.candidate} {_within(row)}"
+        lines.append(_line(f"- Arena-Hard's score of {named}: {shown or 'none'} ({row.games} games{out})"))
+    return "\n".join(lines)
+
+
 def imported(verdicts: list[Verdict], source: str) -> str:
     """What an import found, as lines for people; source: the format, or the files."""
     prompts = {(verdict.prompt_set, verdict.prompt_id) for verdict in verdicts}
@@ -196,5 +217,5 @@ def imported(verdicts: list[Verdict], source: str) -> str:
     if turns := sorted({verdict.turn for verdict in verdicts} - {0}):
         lines.append(f"- turns: {', '.join(map(str, turns))}; those of one prompt have an outcome each")
     if again := sum(verdict.repeat > 0 for verdict in verdicts):
-        lines.append(f"- repeats: {again}; they count too, each time as a run of its own")
+        lines.append(f"- repeats: {again}; they count too, each time as a sample of its prompt")
     return "\n".join(lines)

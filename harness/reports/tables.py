@@ -379,6 +379,7 @@ def moved(results: Results) -> Table:
 
 def length_controls(results: Results) -> Table:
     rows = results.length
+    modelled = any(not row.reason for row in rows)
     return table(
         "At equal length",
         [
@@ -389,10 +390,11 @@ def length_controls(results: Results) -> Table:
             c.CONTROLLED_OR_WHY,
             c.OWN_LENGTH,
             c.TEACHERS_LENGTH,
-            *where(any(row.coefficient is not None for row in rows), c.SLOPE_AND_SD),
+            *where(modelled, c.DIFFICULTY, c.SLOPE_AND_SD),
             c.MODELLED,
         ],
         rows,
+        remark=c.NOT_ALPACA_EVALS if modelled else "",
         folded=all(row.reason for row in rows),
     )
 

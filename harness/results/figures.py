@@ -37,8 +37,8 @@ from harness.results.schema import (
 )
 from harness.run.rows import TEACHER
 from harness.statistics.agreement import agreements
-from harness.statistics.contrasts import Contrast, contrasts, equivalence, luck_of
-from harness.statistics.effects import Cells, Components, Luck, components
+from harness.statistics.contrasts import Contrast, contrasts, equivalence, luck_of, row_components
+from harness.statistics.effects import Luck
 from harness.statistics.length import length_controls
 from harness.statistics.outcomes import STATUSES, ComparisonKey, Orders, Outcomes, from_runs, outcomes
 from harness.statistics.panel import SUMMARIES, panel_verdicts
@@ -83,7 +83,8 @@ def figures(
     by_run = {run: [v for key in groups if key[0] == run for v in groups[key]] for run in runs}
     verdicts = from_runs(by_run, one_of_a_name=True)  # runs are pooled by their judges' digests
     found = outcomes(verdicts)
-    deciding = _by_seed(found.where(judge=declared.judge), dict(zip(runs, marks, strict=True)))
+    seeded = _by_seed(found, dict(zip(runs, marks, strict=True)))
+    deciding = seeded.where(judge=declared.judge)
     known = comparisons(verdicts, found)
     answered = _responses(runs)
     between = luck_of(deciding, declared.untrained)
@@ -99,8 +100,8 @@ def figures(
             flips=known[key].flips,
             identical=sum(_identical(groups.get((run, prompt_set, candidate, judge), ())) for run in runs),
             **dict(_lengths(answered.get((prompt_set, candidate), ()))),
-            **_by_run(mine := found.where(prompt_set=prompt_set, candidate=candidate, judge=judge), runs),
-            components=_components(mine, candidate),
+            **_by_run(found.where(prompt_set=prompt_set, candidate=candidate, judge=judge), runs),
+            components=row_components(seeded.where(prompt_set=prompt_set, judge=judge), candidate),
             rank=None,
         )
         for prompt_set, in_domain in declared.sets.items()
@@ -163,7 +164,7 @@ def figures(
             for candidate in declared.candidates
             if (key := (prompt_set, candidate, TEACHER, declared.judge)) in controls
         ),
-        measures=tuple(measure_rows(declared.measures, declared.sets, systems, declared.own_losses, by_set)),
+        measures=tuple(measure_rows(declared.measures, declared.sets, systems, declared.own_losses, by_set, joined)),
         measure_contrasts=tuple(compared),
         disagreements=tuple(disagreements(tested, compared)),
         luck=tuple(_luck(name, one) for name, one in [("", between), *measured_luck.items()] if one is not None),
@@ -173,11 +174,6 @@ def figures(
 
 def _luck(measure: str, found: Luck) -> LuckFigures:
     return LuckFigures(**{**vars(found), "measure": measure, "own": found.own**0.5, "shared": found.shared**0.5})
-
-
-def _components(found: Outcomes, candidate: str) -> Components:
-    cells = Cells.of(found, [candidate])
-    return components(cells.values[0], float(cells.within[0]))
 
 
 def _versus(declared: Declared, runs: Mapping[str, RunRows]) -> list[VersusFigures]:

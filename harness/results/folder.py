@@ -31,8 +31,10 @@ from harness.core.records import (
     write_jsonl,
 )
 from harness.judging import Judge
+from harness.judging.relation import Known, relation_of
 from harness.measures import Measure
 from harness.methods import methods
+from harness.models.lineage import lineage
 from harness.prompts import PromptSet
 from harness.prompts.overlap import overlap
 from harness.results.costs import costs_of
@@ -218,7 +220,7 @@ def collect(road: Road, store: Store, command: str) -> tuple[Results, RunRows]:
         ),
         pruning=None if pruned is None else PruningFacts.model_validate(pruned),
         judge=declared(road).judge,
-        judges=(*(_panels(road) if several else ()), *(described(judge) for judge, _ in road.judges)),
+        judges=(*(_panels(road) if several else ()), *_judges(road)),
         judge_samples=config.judge.samples if any(judge.measures for judge, _ in road.judges) else 0,
         training=TrainingFacts(
             prompt_set=config.train_prompts,
@@ -286,10 +288,24 @@ def judged(ref: Ref, store: Store) -> list[Verdict]:
     return read_records(folder / VERDICTS, Verdict)
 
 
-def described(judge: Judge) -> JudgeFacts:
+def _judges(road: Road) -> list[JudgeFacts]:
+    teacher = road.weights["teacher"]
+    served = teacher.served.public_url if teacher.served else ""
+    known = Known(lineage(road.pair.teacher, road.pair.specs), None if served else teacher.weights, served)
+    return [
+        described(judge, relation_of(judge, model.weights if model else None, known)) for judge, model in road.judges
+    ]
+
+
+def described(judge: Judge, relation: str = "") -> JudgeFacts:
     """What a board says of a judge; its digest is of everything that an answer depends on."""
     return JudgeFacts(
-        name=judge.name, summary=judge.summary, misses=judge.misses, setup=judge.setup, digest=judge.digest
+        name=judge.name,
+        summary=judge.summary,
+        misses=judge.misses,
+        setup=judge.setup,
+        digest=judge.digest,
+        relation=relation,
     )
 
 

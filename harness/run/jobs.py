@@ -555,7 +555,7 @@ class JudgeJob(Job):
     judge_source: a digest of what the judge is. judging, vllm: how it is asked. checkpoint: of a local judge.
     refresh: ask anew what was asked before."""
 
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     work: ClassVar[str] = "harness.run.stages.judge:judge_stage"
     not_in_key: ClassVar[Mapping[str, str]] = {
         **Job.not_in_key,
