@@ -24,15 +24,25 @@ from harness.reports.cells import (
     BOUNDS_SAID,
     NOWHERE,
     OWN_LOSS_SAID,
-    disagreement_words,
     facts,
     first_words,
     measure_terms,
+    parts_of,
     unpooled_words,
     warnings,
-    whom,
 )
 from harness.reports.charts import Deciding, Metrics
+from harness.reports.findings import (
+    FAMILIES,
+    POWER,
+    VERSUS,
+    declared_words,
+    disagreement_words,
+    luck_of,
+    luck_words,
+    primary_words,
+    whom_words,
+)
 from harness.reports.panels import Panel, panels
 from harness.reports.quality import quality
 from harness.reports.tables import Table
@@ -125,6 +135,15 @@ def _run_parts(results: Results) -> dict[str, Any]:
         "pooled": len(results.runs) > 1,
         "bars": [(name, tables.bars(results, name)) for name in sets],
         "contrasts": tables.contrasts(results),
+        "primary": [primary_words(one, results) for one in results.contrasts if one.family == "primary"],
+        "families": FAMILIES,
+        "power": POWER.replace("*", ""),
+        "declared": declared_words(results),
+        "luck": luck_words(moved) if (moved := luck_of(results, "")) else "",
+        "moved": tables.moved(results),
+        "versus": tables.versus(results),
+        "versus_lead": VERSUS,
+        "parts": parts_of(row.components for row in results.rows),
         "measured": _measured(results),
         "own_losses": OWN_LOSS_SAID if any(row.own_loss for row in results.measures) else "",
         "bounded": f"{BOUNDS_SAID}." if any({f.bound, f.teacher_bound} != {"exact"} for f in results.measured) else "",
@@ -132,7 +151,7 @@ def _run_parts(results: Results) -> dict[str, Any]:
         "definitions": _definitions(results),
         "measure_contrasts": tables.measure_contrasts(results),
         "first_measure": _first(results),
-        "whom": whom(results),
+        "whom": whom_words(results),
         "nowhere": NOWHERE if results.measure_contrasts and not results.disagreements else "",
         "disagreements": [disagreement_words(found, results) for found in results.disagreements],
         "costs": tables.costs(results),
