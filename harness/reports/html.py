@@ -18,7 +18,7 @@ from markupsafe import Markup
 
 from harness.core import escape
 from harness.core.records import RunPrompt, RunResponse, Verdict, read_jsonl, read_records
-from harness.reports import charts, tables, tokens
+from harness.reports import charts, judges_apart, tables, tokens
 from harness.reports import measured as m
 from harness.reports.cells import (
     BOUNDS_SAID,
@@ -82,12 +82,13 @@ def read_run(folder: Path) -> ReportData:
 def report_html(run: ReportData) -> str:
     """The page of a run."""
     results, deciding = run.results, _deciding(run)
+    apart = judges_apart.differences(results, run.verdicts, deciding)
     left_out = {(entry.name, name) for entry in results.prompt_sets for name in entry.left_out}
     keyed = {(prompt.prompt_set, prompt.id): prompt for prompt in run.prompts or ()}
     prompts = {key: prompt for key, prompt in keyed.items() if key not in left_out}
     return _page(
         "report.html.j2",
-        v=_run_parts(results),
+        v=_run_parts(results) | {"judges": tables.judges(results, apart)},
         categories=tables.categories(results, prompts, deciding),
         curves=charts.curves(results, run.metrics or {}),
         clouds=charts.clouds(results, deciding),
@@ -98,6 +99,8 @@ def report_html(run: ReportData) -> str:
         tokens=tokens.token_island(results, run.tokens),
         positions=tokens.positions(results, run.tokens),
         quality=quality(results),
+        judges_apart=judges_apart.panels(results, apart),
+        judges_legend=judges_apart.legend(results),
     )
 
 
