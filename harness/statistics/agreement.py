@@ -22,7 +22,7 @@ from pydantic import Field
 from harness.core.records import Record, Verdict
 from harness.statistics.contrasts import BOUNDS
 from harness.statistics.effects import Cells, Compared, compared
-from harness.statistics.outcomes import Outcome, Outcomes, outcomes_by_prompt
+from harness.statistics.outcomes import Outcome, Outcomes, Unit, from_records, outcomes, unit_of
 from harness.statistics.rates import Interval, wilson
 
 RESAMPLES = 10_000
@@ -222,12 +222,13 @@ def flips(verdicts: Iterable[Verdict]) -> Share:
     return share(sum((a - 0.5) * (b - 0.5) < 0 for a, b in pairs), len(pairs))
 
 
-def both_orders(verdicts: Iterable[Verdict]) -> dict[str, tuple[float, float]]:
-    """Preferences for the candidate, shown first and shown second, of the prompts judged ok in both orders."""
-    found: dict[str, dict[str, float]] = {}
+def both_orders(verdicts: Iterable[Verdict]) -> dict[Unit, tuple[float, float]]:
+    """Preferences for the candidate, shown first and shown second, of the responses judged ok in both orders, of one
+    comparison."""
+    found: dict[Unit, dict[str, float]] = {}
     for verdict in verdicts:
         if verdict.preference is not None:
-            found.setdefault(verdict.prompt_id, {})[verdict.order] = verdict.preference
+            found.setdefault(unit_of(verdict), {})[verdict.order] = verdict.preference
     return {
         key: (by_order["candidate_first"], by_order["reference_first"])
         for key, by_order in found.items()
@@ -236,6 +237,6 @@ def both_orders(verdicts: Iterable[Verdict]) -> dict[str, tuple[float, float]]:
 
 
 def tie_rate(verdicts: Iterable[Verdict]) -> Share:
-    """Ties (as in `outcomes`) among the prompts with an outcome."""
-    found = [outcome for outcome in outcomes_by_prompt(verdicts).values() if outcome != "missing"]
+    """Ties (as in `outcomes`) among the outcomes of one comparison."""
+    found = [outcome for outcome in outcomes(from_records(verdicts)).words if outcome != "missing"]
     return share(found.count("tie"), len(found))
