@@ -430,7 +430,7 @@ def test_rows_that_were_judged_against_each_other_stand_apart() -> None:
     assert (one["first"], one["second"], one["prompt_set"], one["judge"]) == ("a", "b", "near", "judge")
     assert (one["wins"], one["ties"], one["losses"], one["flips"]["count"]) == (2, 1, 1, 1)
     without = figures(shown, {"run": RunRows(rows, [])})
-    assert without["versus"] == [] and [found["judging"][0][name] for name in ("verdicts", "outcomes")] == [24, 8]
+    assert without["versus"] == [] and [found["judging"][0][name] for name in ("verdicts", "outcomes")] == [24, 12]
     assert {**found, "versus": [], "judging": []} == {**without, "judging": []}
 
 
