@@ -29,7 +29,7 @@ class Declared:
     contrasts: Sequence[tuple[str, str]]
     primary: tuple[str, str] | None = None
     margin: float | None = None
-    stamped: Collection[tuple[str, str, str]] = ()
+    stamped: Collection[tuple[str, str, str]] = frozenset()
     versus: Sequence[tuple[str, str]] = ()
     measures: Sequence[MeasureFacts] = ()
     own_losses: Mapping[str, Collection[str]] = field(default_factory=dict)
