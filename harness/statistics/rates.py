@@ -245,11 +245,11 @@ def _preferences_apart(row: _Row, n_e: float) -> float:
 
 def _graded(row: _Row) -> float:
     """Share of preferences, other than 0, ½ and 1, that no second prompt has; none of one prompt alone."""
-    other = np.flatnonzero(2 * row.preferences % 1)
+    preferences = row.preferences.round(9)  # what rounding alone sets apart is alike
+    other = np.flatnonzero(2 * preferences % 1)
     if not len(other) or not row.prompts.max():
         return 0.0
-    # what rounding alone sets apart is alike
-    place, prompts = np.unique(row.preferences[other].round(9), return_inverse=True)[1], row.prompts[other]
-    first = np.unique(joint_codes((place, prompts)), return_index=True)[1]
+    place = np.unique(preferences[other], return_inverse=True)[1]
+    first = np.unique(joint_codes((place, row.prompts[other])), return_index=True)[1]
     alone = np.bincount(place[first]) == 1
-    return int(alone[place].sum()) / len(row.preferences)
+    return int(alone[place].sum()) / len(preferences)
