@@ -1,6 +1,6 @@
 """How often nominal 95% intervals of rates hold the truth, beside those that percentiles of a bootstrap gave before.
 
-    python -m benchmarks.statistics.coverage        # writes benchmarks/statistics/coverage.csv
+    python -m benchmarks.statistics.coverage        # writes results/coverage.csv, and prints the tables of the docs
 
 Tables of several rows, as a board has them. On each prompt a row has its own chances of a win, a tie and a loss, drawn
 from a Dirichlet distribution of concentration (1 − ρ)/ρ around the row's; each seed's outcome is drawn from these. Two
@@ -20,9 +20,10 @@ from __future__ import annotations
 
 import argparse
 import csv
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -38,7 +39,7 @@ ROWS = 6
 SIMULATED = 3000  # rows of a kind: two standard errors of a coverage of 95% are 0.8 points
 BEFORE = 500  # of them also by the bootstrap: 1.9 points
 RESAMPLES = 1000
-HERE = Path(__file__).parent
+RESULTS = Path(__file__).parent / "results"
 FIELDS = ("table", "prompts", "seeds", "correlation", "row", "rate", "now", "before")
 
 
@@ -150,9 +151,33 @@ def simulated(scale: float = 1) -> list[dict[str, str | int | float]]:
     return lines
 
 
+def markdown(lines: Sequence[Mapping[str, Any]]) -> str:
+    """The tables of docs/statistics.md, in percent. lines: as in the CSV."""
+    tables: dict[bool, dict[tuple[str, ...], list[Mapping[str, Any]]]] = {False: {}, True: {}}
+    for line in lines:
+        where = tuple(str(line[name]) for name in ("table", "prompts", "seeds", "correlation"))
+        tables[line["table"] == "graded"].setdefault(where, []).append(line)
+    return "\n\n".join(_markdown(cells) for cells in tables.values())
+
+
+def _markdown(cells: Mapping[tuple[str, ...], Sequence[Mapping[str, Any]]]) -> str:
+    """A line for each cell: of every row its rates' coverage now, and before the least and most over the rows."""
+    names = list(dict.fromkeys(line["row"] for found in cells.values() for line in found))
+    made = [["rows", "prompts", "seeds", "ρ", *names, "before"], [":--", *["--:"] * 3, *["--:"] * len(names), "--:"]]
+    for (kind, *where), found in cells.items():
+        by_rate: dict[str, list[Mapping[str, Any]]] = {}
+        for line in found:
+            by_rate.setdefault(line["rate"], []).append(line)
+        now = [" / ".join(f"{100 * float(line['now']):.1f}" for line in found if line["row"] == name) for name in names]
+        old = [[100 * float(line["before"]) for line in some] for some in by_rate.values()]
+        before = " / ".join(f"{min(some):.0f}–{max(some):.0f}" for some in old)
+        made.append([kind, *where, *now, before])
+    return "\n".join(f"| {' | '.join(line)} |" for line in made)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
-    parser.add_argument("--csv", type=Path, default=HERE / "coverage.csv")
+    parser.add_argument("--csv", type=Path, default=RESULTS / "coverage.csv")
     parser.add_argument("--scale", type=float, default=1, help="of how many are simulated")
     options = parser.parse_args()
     lines = simulated(options.scale)
@@ -160,6 +185,7 @@ def main() -> None:
         writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(lines)
+    print(markdown(lines))
 
 
 if __name__ == "__main__":

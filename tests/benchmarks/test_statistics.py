@@ -7,10 +7,21 @@ import pytest
 from scipy import stats
 
 from benchmarks.statistics.coverage import CHANCES, CORRELATIONS, GRADED, PROMPTS, ROWS, coverage, graded, judged
-from benchmarks.statistics.false_findings import false_findings
+from benchmarks.statistics.false_findings import (
+    BOUNDED,
+    DRAWN,
+    FAMILIES,
+    METHODS,
+    compared_pairs,
+    false_findings,
+    shifts,
+)
 from benchmarks.statistics.simulated import Chances, holds, outcomes_of, rows_of
+from harness.statistics.contrasts import contrasts
+from harness.statistics.effects import Compared
 from harness.statistics.outcomes import Floats
 from harness.statistics.rates import rates_of
+from harness.statistics.ratios import RatioContrast, Sums, luck_in, ratio_contrasts
 
 SIMULATED = 300  # tables; three standard errors of a coverage of 95% of one row are 3.8 points, of six rows 1.5
 
@@ -75,6 +86,38 @@ def test_what_is_simulated_correlates_as_it_says(correlation: float) -> None:
         else:
             assert (of(values), of(values == 1)) == pytest.approx((correlation, correlation), abs=0.01)
             assert ((values == 1).mean(), (values == -1).mean()) == pytest.approx((0.3, 0.3), abs=0.01)
+
+
+NAMES = tuple(map(str, range(METHODS + 1)))
+PAIRS = [(NAMES[one], NAMES[other]) for pairs in FAMILIES.values() for one, other in pairs]
+
+
+def only_compared(made: Compared) -> Compared:
+    return Compared(**{name: getattr(made, name) for name in Compared.model_fields})
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_differences_are_those_of_the_library_from_outcomes(seeds: int) -> None:
+    rng = np.random.default_rng(1)
+    total, count = DRAWN["rate"](shifts(0.05, seeds, rng), 60, rng)
+    ours = compared_pairs(total, count, BOUNDED["rate"])
+    theirs = contrasts(outcomes_of(total), PAIRS, untrained=(NAMES[-1],))
+    assert [made.family for made in theirs] == [family for family, pairs in FAMILIES.items() for _ in pairs]
+    assert [made for family in FAMILIES for made in ours[family]] == [only_compared(made) for made in theirs]
+
+
+def test_differences_are_those_of_the_library_from_measures() -> None:
+    rng = np.random.default_rng(1)
+    total, count = DRAWN["measure"](shifts(0.05, 3, rng), 60, rng)
+    ours = compared_pairs(total, count, BOUNDED["measure"])
+    sums = Sums(("m",), NAMES, *(of.transpose(0, 2, 1)[None] for of in (total, count)))
+    between = {"m": luck_in([sums], "m", NAMES[:-1])}
+    theirs = ratio_contrasts({"set": sums}, PAIRS, untrained=(NAMES[-1],), between=between)
+    known: list[RatioContrast] = sorted(theirs, key=lambda made: PAIRS.index((made.first, made.second)))
+    for mine, other in zip((made for family in FAMILIES for made in ours[family]), known, strict=True):
+        # sums of the same numbers in another order differ by rounding
+        for name, value in only_compared(other):
+            assert getattr(mine, name) == pytest.approx(value), name
 
 
 @pytest.mark.slow
