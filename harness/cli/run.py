@@ -52,6 +52,7 @@ def run(request: RunRequest, out: Out = None, copy: Copy = None, refresh: Refres
     from harness.reports import board
     from harness.results import folder as results
     from harness.results import manifest
+    from harness.run.declaring import declare
     from harness.run.launch import run_jobs
     from harness.run.launchers import launcher
     from harness.run.road import ask_again, build_road
@@ -71,12 +72,13 @@ def run(request: RunRequest, out: Out = None, copy: Copy = None, refresh: Refres
     road = build_road(config, store, download=True)
     methods = [entry.name for entry in road.entries if not entry.controls]
     repositories = upload.repositories(owner, road.pair.student, methods) if owner is not None else {}
-    if refresh:
-        road = ask_again(road, store)
     out = out or _default_out(preset, road.config)
     check_ours(out)
     command = request.command(preset)
     write_atomically(out / MARK, json.dumps({"command": command}, ensure_ascii=False) + "\n")
+    declare(road, store)  # before anything is computed, and before what was is discarded
+    if refresh:
+        road = ask_again(road, store)
     console = plain_console()
     for note in road.notes:
         console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
