@@ -115,6 +115,7 @@ def plan(request: RunRequest, out: Out = None, copy: Copy = None) -> None:
     """What `run` with the same arguments would do, what of it is there already, and what the rest costs."""
     from harness.config import preset_words, resolve
     from harness.core.progress import plain_console
+    from harness.planning import resolution
     from harness.planning import summary as planning
     from harness.planning.calibration import measured_speed
     from harness.planning.cost import costs_of, grouped
@@ -138,6 +139,8 @@ def plan(request: RunRequest, out: Out = None, copy: Copy = None) -> None:
         console.print(line, markup=False, highlight=False, soft_wrap=line.startswith("note"))
     for line in planning.judging_bill(costs, config.judge):
         console.print(line, markup=False)
+    for part in resolution.printed(road, store):
+        console.print(part, markup=False, highlight=False)
 
 
 def show_example(
