@@ -16,6 +16,7 @@ from harness.statistics.contrasts import family_of
 from harness.statistics.power import Spread, floor, prompts_for, seeds_for, told
 from harness.store import Store
 
+NOTHING = "–"  # of one prompt, or of prompts that are all alike
 WANTED = (10, 5)  # points, which one would like to tell
 LUCK = (2, 5)  # points: about the least and the most that another seed moves a row by
 SEEDS = (1, 3, 5)
@@ -70,25 +71,23 @@ def _tests(pairs: Sequence[tuple[str, str]], group: Sequence[Scope], primary: st
     return len(pairs) * len(group) - any(scope.name == primary for scope in group)
 
 
-def judge_table(road: Road, spreads: Spreads) -> Table:
+def judge_table(known: Sequence[Scope], samples: int) -> Table:
     """A row a scope: what is told with one seed, and what it takes to tell WANTED."""
-    table = Table(
-        title="What the judge can tell two trained rows apart by, in points of preference rate (80% power, two-sided 5%)",
-        title_justify="left",
-    )
+    title = "What the judge can tell two trained rows apart by: points of preference rate, 80% power, two-sided 5%"
+    table = Table(title=title, title_justify="left")
     wanted = " / ".join(map(str, WANTED))
     seeds = [f"seeds for {wanted}, luck {luck}" for luck in LUCK]
     for name in ("on", "prompts", "SD of a prompt", "alone", "with Holm", f"prompts for {wanted}", *seeds):
         table.add_column(name, justify="left" if name == "on" else "right")
-    for scope in scopes(road, spreads):
-        sd = scope.known.spread.at(road.config.samples)
+    for scope in known:
+        sd = scope.known.spread.at(samples)
         holm = told(sd, scope.prompts, tests=scope.tests) if scope.tests > 1 else None
         table.add_row(
             scope.name,
             f"{scope.prompts:,}",
             f"{sd:.2f} {scope.known.whose}",
             _points(told(sd, scope.prompts)),
-            f"{_points(holm)} of {scope.tests}" if scope.tests > 1 else "",
+            f"{_points(holm)} (of {scope.tests})" if scope.tests > 1 else "",
             " / ".join(_count(prompts_for(points / 100, sd)) for points in WANTED),
             *(
                 " / ".join(f"{seeds_for(points / 100, sd, scope.prompts, luck / 100):,}" for points in WANTED)
@@ -128,24 +127,24 @@ def _measured(spread: Spread | None, evaluation: Evaluation, samples: int, tests
         return ""
     prompts = len(evaluation.prompt_set.prompts)
     alone, holm = (told(spread.at(samples), prompts, tests=some) for some in (1, tests))
-    return " / ".join("none" if value is None else f"{unit * value:.3g}" for value in (alone, holm))
+    return " / ".join(NOTHING if value is None else f"{unit * value:.3g}" for value in (alone, holm))
 
 
-def lines(road: Road, spreads: Spreads, measured: bool) -> list[str]:
-    """What the tables leave to be said. measured: whether there is one of measures."""
+def lines(road: Road, known: Sequence[Scope]) -> list[str]:
+    """What the table of the judge leaves to be said."""
     floors = "; ".join(
-        f"with an SD of {luck} points {', '.join(f'{floor(seeds, luck):.1f}' for seeds in SEEDS)}" for luck in LUCK
+        f"{', '.join(f'{floor(seeds, luck):.1f}' for seeds in SEEDS)} where its SD is {luck} points" for luck in LUCK
     )
     found = [
-        f"Another seed moves a row too (training luck), which prompts do not take away: no fewer points than this are told "
-        f"between methods with {', '.join(map(str, SEEDS))} seeds: {floors}. Columns without luck are about this run's checkpoints."
+        "Another seed moves a row too (training luck), and no number of prompts takes that away: what can be told of "
+        f"methods with {', '.join(map(str, SEEDS))} seeds is at least {floors}. Columns without luck are about the "
+        "checkpoints of one run."
     ]
     config = road.config
     if config.primary:
         where = _primary_in(domains_of(road))
         first, second = config.primary
         found.append(f"primary, corrected for no other: {first} − {second} on {where}; all others are tested with Holm")
-    known = scopes(road, spreads)
     if any(scope.known.whose == ASSUMED for scope in known):
         found.append(
             f"SD of a prompt: of a prompt's difference between two rows in value (1 win, 0 tie, −1 loss); {ASSUMED} "
@@ -154,13 +153,10 @@ def lines(road: Road, spreads: Spreads, measured: bool) -> list[str]:
     if config.samples > 1:
         unknown = any(scope.known.spread.within is None for scope in known)
         found.append(f"{config.samples} responses a prompt: {_UNKNOWN if unknown else _SHRUNK}")
-    if not measured:
-        found.append(
-            "measures: what they can tell is not known before something like it has been measured in this store"
-        )
     return found
 
 
+UNMEASURED = "measures: what they can tell is not known before something like it has been measured in this store"
 _SHRUNK = "what of the SD is within a prompt is divided by them"
 _UNKNOWN = (
     "what of the SD is within a prompt is not known before several have been judged; the SD is that of one response"
@@ -168,7 +164,7 @@ _UNKNOWN = (
 
 
 def _points(value: float | None) -> str:
-    return "none" if value is None else f"{100 * value:.1f}"
+    return NOTHING if value is None else f"{100 * value:.1f}"
 
 
 def _count(prompts: int | None) -> str:
@@ -178,11 +174,8 @@ def _count(prompts: int | None) -> str:
 def printed(road: Road, store: Store) -> Iterable[Table | str]:
     """All of it, in order."""
     spreads = Spreads(road, store)
-    of_measures = measures_table(road, spreads)
-    yield judge_table(road, spreads)
-    if of_measures is not None:
-        yield of_measures
+    known = scopes(road, spreads)
+    yield judge_table(known, road.config.samples)
+    yield from lines(road, known)
     if any(one.shown.measures for one in road.evaluations):
-        yield from lines(road, spreads, of_measures is not None)
-    else:
-        yield from lines(road, spreads, True)
+        yield measures_table(road, spreads) or UNMEASURED

@@ -24,8 +24,8 @@ from harness.statistics.ratios import Sums, ratio_contrasts
 from harness.store import Store
 from harness.store.artifacts import read_manifest
 
-# SD of a prompt's difference between two trained rows in value (1 win, 0 tie, −1 loss), where none was judged here: near
-# parity a row wins, ties and loses about .30, .40, .30 of prompts by a judge that reads; by a proxy it ties more often
+# SD of a prompt's difference between two trained rows in value (1 win, 0 tie, −1 loss), where none was judged here. By a
+# judge that reads, near parity: .30 wins, .40 ties, .30 losses, with a correlation of .3; a proxy ties more often
 OF_A_JUDGE, OF_A_PROXY = 0.9, 0.55
 ANCHORS = (UNTRAINED, CEILING)
 ROWS_READ = 4  # of an earlier run: six differences of two
