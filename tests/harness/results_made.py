@@ -278,13 +278,15 @@ def control(method: str = "dadpo", prompt_set: str = "near", **values: Any) -> d
         "controlled_interval": [-0.4, -0.2],
         "coefficient": 0.5,
         "coefficient_interval": [0.25, 0.75],
+        "difficulty": True,
         "reason": "",
         **values,
     }
 
 
 def refused(reason: str, method: str = "dadpo", prompt_set: str = "near", **values: Any) -> dict[str, Any]:
-    none = dict.fromkeys(("controlled_rate", "controlled_interval", "coefficient", "coefficient_interval"))
+    fitted = ("controlled_rate", "controlled_interval", "coefficient", "coefficient_interval", "difficulty")
+    none = dict.fromkeys(fitted)
     return control(method, prompt_set, **{**none, "reason": reason, **values})
 
 

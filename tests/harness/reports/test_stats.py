@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+from scipy.special import stdtr
 
 from harness.core.errors import UserError
 from harness.core.records import Order, Verdict, plain, write_jsonl
@@ -204,9 +205,9 @@ def test_groups_take_ranks() -> None:
         ("weaker", 1, [2, 3]),
     ]
     assert known["reason"] == ""
-    # of 19 prompts that differ none goes the other way: about 2 · 2⁻¹⁹; of 1 prompt any sign is as far
+    # one prompt of 20 differs, by 2: mean 0.1, standard error 0.1
     assert [test["distinguishable"] for test in known["tests"]] == [True, False]
-    assert known["tests"][1]["p"] == 1 and known["tests"][1]["prompt_set"] == "set"
+    assert known["tests"][1]["p"] == pytest.approx(2 * stdtr(19, -1)) and known["tests"][1]["prompt_set"] == "set"
     ranks = [(row["rank"], row["candidate"]) for row in tables(text_of(found))["Ranks"]]
     assert ranks == [("1", "best"), ("2–3", "weak"), ("2–3", "weaker")]
 
@@ -254,15 +255,17 @@ def test_declared_contrasts_by_each_judge() -> None:
     first, turned, other, _ = found["contrasts"]
     names = ("prompt_set", "reference", "judge", "first", "second", "n", "left_out", "differing", "difference")
     assert [first[name] for name in names] == ["set", "teacher", "judge", "new", "old", 8, 1, 8, 2.0]
-    # 2 of 2⁸ patterns; two tests are a family, and each judge is one
-    assert first["p"] == pytest.approx(2 / 256) and first["p_holm"] == pytest.approx(4 / 256)
+    # two tests are a family, and each judge is one
+    assert first["p"] < 0.02 and first["p_holm"] == pytest.approx(2 * first["p"])
     assert turned["difference"] == -2 and turned["distinguishable"]
-    assert (other["judge"], other["difference"], other["p"], other["distinguishable"]) == ("other", -1, 1, False)
+    # 0 and −2: mean −1, standard error 1, one degree
+    assert (other["judge"], other["difference"], other["distinguishable"]) == ("other", -1, False)
+    assert other["p"] == pytest.approx(2 * stdtr(1, -1)) == pytest.approx(0.5)
     shown = tables(text_of(found))["Declared contrasts"]
     assert shown[0]["contrast"] == "new − old" and shown[0]["difference in points"].startswith("+200.0 [+")
     assert (shown[0]["p"], shown[0]["p after Holm"], shown[0]["N"], shown[0]["left out"]) == (
-        "0.008",
-        "0.016",
+        f"{first['p']:.3f}",
+        f"{first['p_holm']:.3f}",
         "8",
         "1",
     )
@@ -290,6 +293,38 @@ def test_a_contrast_that_is_none_is_refused(pair: tuple[str, str], said: str) ->
     with pytest.raises(UserError) as caught:
         statistics_of(from_records(rows), [pair])
     assert str(caught.value) == said
+
+
+# ---- Arena-Hard
+
+
+def as_arena_hard(path: Path, *games: list[str | None]) -> list[Verdict]:
+    rows = [
+        {"question_id": number, "model": "model", "judge": "gpt-4", "games": [{"score": label} for label in labels]}
+        for number, labels in enumerate(games)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return IMPORTERS["arena-hard"]([path], "gpt-4-0314")
+
+
+def test_arena_hard_s_score_of_its_own_file(tmp_path: Path) -> None:
+    """3 + 1 wins, a tie and a loss of 6; without the prompt that lacks a game a win less."""
+    rows = as_arena_hard(tmp_path / "judged.jsonl", ["B>>A", "A=B"], ["A>B", "B>>A"], [None, "A>B"])
+    write_jsonl(tmp_path / "verdicts.jsonl", rows)
+    found = plain(statistics_of(read_verdicts([tmp_path / "verdicts.jsonl"])))
+    (row,) = found["arena_hard"]
+    assert (row["candidate"], row["reference"], row["games"], row["left_out"]) == ("model", "gpt-4-0314", 5, 1)
+    line = "- Arena-Hard's score of model on arena-hard against gpt-4-0314 by gpt-4: "
+    lines = text_of(found).splitlines()
+    assert f"{line}50.00% by v0.1, 43.75% by v2 (5 games, 1 without a label)" in lines
+    assert "## Arena-Hard" in lines
+    whole = figures(as_arena_hard(tmp_path / "judged.jsonl", ["B>A", "B>A"], ["A=B", "A>B"]))
+    assert f"{line}62.50% (4 games)" in text_of(whole).splitlines()
+    single = figures(as_arena_hard(tmp_path / "judged.jsonl", ["B>A"], ["A<B"]))
+    assert f"{line}100.00% (2 games)" in text_of(single).splitlines()
+    turned = figures(as_arena_hard(tmp_path / "judged.jsonl", ["A<B"]))
+    assert f"{line}none (1 games)" in text_of(turned).splitlines()
+    assert "Arena-Hard" not in text_of(figures(judged(WIN, LOSS)))
 
 
 # ---- length
@@ -326,6 +361,22 @@ def test_a_rate_at_equal_length() -> None:
     assert made["reason"] == "" and made["coefficient"] > 0
     cell = tables(text_of(found))["Length"][0]["at equal length"]
     assert cell.startswith(f"{100 * made['controlled_rate']:+.1f}% [")
+
+
+def test_a_candidate_alone_has_no_difficulty_and_neither_has_alpacaeval_s_figure() -> None:
+    def rows(candidate: str, shift: int) -> list[Verdict]:
+        drawn, found = random.Random(shift), []
+        for i in range(200):
+            sizes = {"candidate_tokens": 100 + drawn.randrange(-40, 41), "reference_tokens": 100}
+            found.append(verdict(f"p{i}", "none", float(drawn.random() < 0.5), candidate=candidate, **sizes))
+        return found
+
+    alone, both = text_of(figures(rows("a", 1))), text_of(figures([*rows("a", 1), *rows("b", 2)]))
+    assert [row["difficulty"] for row in tables(alone)["Length"]] == ["no term"]
+    assert [row["difficulty"] for row in tables(both)["Length"]] == ["from the others"] * 2
+    assert "no other candidate was judged on these prompts" in alone
+    assert "no other candidate" not in both
+    assert "is not AlpacaEval's length-controlled win rate" in alone and "is not AlpacaEval's" in both
 
 
 # ---- agreement
@@ -392,7 +443,7 @@ def test_repeats_and_orders_of_an_import(tmp_path: Path) -> None:
     assert "- orders: both" in lines
     assert lines[-2:] == [
         "- turns: 1; those of one prompt have an outcome each",
-        "- repeats: 4; they count too, each time as a run of its own",
+        "- repeats: 4; they count too, each time as a sample of its prompt",
     ]
     (row_,) = figures(rows)["comparisons"]
     assert (row_["ties"], row_["n"], row_["orders"]) == (3, 3, "both")  # a tie in one order is no win
