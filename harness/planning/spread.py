@@ -16,16 +16,16 @@ from harness.run.evaluating import Evaluation
 from harness.run.jobs import MEASURED, VERDICTS, RespondJob
 from harness.run.road import Road
 from harness.run.rows import CEILING, TEACHER, UNTRAINED
-from harness.statistics.contrasts import contrast, family_of
-from harness.statistics.effects import Cells, Compared
+from harness.statistics.contrasts import cells_of, contrast, family_of, row_components
+from harness.statistics.effects import Compared
 from harness.statistics.outcomes import from_records, outcomes
 from harness.statistics.power import Spread
 from harness.statistics.ratios import Sums, ratio_contrasts
 from harness.store import Store
 from harness.store.artifacts import read_manifest
 
-# SD of a prompt's difference between two trained rows in value (1 win, 0 tie, −1 loss), where none was judged here. By a
-# judge that reads, near parity: .30 wins, .40 ties, .30 losses, with a correlation of .3; a proxy ties more often
+# SD of a prompt's difference between two trained rows in value (1 win, 0 tie, −1 loss), where none was judged here:
+# by a judge that reads near parity (.30 wins, .40 ties, .30 losses, a correlation of .3); by a proxy, which ties more
 OF_A_JUDGE, OF_A_PROXY = 0.9, 0.55
 ANCHORS = (UNTRAINED, CEILING)
 ROWS_READ = 4  # of an earlier run: six differences of two
@@ -162,9 +162,13 @@ def _of_verdicts(store: Store, rows: Mapping[str, Ref], pairs: Pairs) -> list[fl
         variance = _variance(contrast(found, pair, ""))
         if variance is None:
             continue
-        cells = Cells.of(found, pair)
-        within = float(cells.within.sum()) if cells.samples > 1 else None
-        variances.append(variance + (within or 0.0) * (1 - 1 / cells.samples))
+        of_rows = [
+            (row_components(found, name).within, cells) for name, cells in zip(pair, cells_of(found, pair), strict=True)
+        ]
+        known = [(sd**2, float(cells.count[cells.known].mean())) for sd, cells in of_rows if sd is not None]
+        within = sum(part for part, _ in known) if len(known) == len(pair) else None
+        # what several responses have taken off is put back
+        variances.append(variance + sum(part * (1 - 1 / samples) for part, samples in known))
         withins.append(within)
     if not variances:
         return None
