@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from harness.statistics.effects import compared
+from harness.statistics.effects import Cells, compared
 from harness.statistics.power import Spread, floor, prompts_for, seeds_for, told
 
 
@@ -32,7 +32,9 @@ def test_it_is_found_so_often_in_simulation() -> None:
 
 def test_it_is_what_a_board_says_of_the_same_prompts() -> None:
     apart = np.random.default_rng(1).choice([-1.0, 0.0, 1.0, 2.0], 57)
-    assert told(float(apart.std(ddof=1)), 57) == pytest.approx(compared(apart, 0, 1).detectable)
+    ones = np.ones((1, 57))
+    found = compared(Cells(apart[None], ones), Cells(np.zeros((1, 57)), ones))
+    assert told(float(apart.std(ddof=1)), 57) == pytest.approx(found.detectable)
 
 
 def test_of_one_prompt_nothing_can_be_told() -> None:
