@@ -140,8 +140,9 @@ def figures(
         ContrastFigures(
             **dict(made),
             distinguishable=made.distinguishable,
-            declared=declared.was_stamped(made.first, made.second, made.scope),
+            declared=declared.was_declared(made.first, made.second, made.scope),
             equivalence=None if declared.margin is None else equivalence(made, declared.margin),
+            margin_declared=declared.was_margin_declared(made.first, made.second, made.scope),
         )
         for made in contrasts(deciding, declared.contrasts, declared.domains, declared.untrained, declared.primary_in)
     )

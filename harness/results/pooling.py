@@ -16,9 +16,9 @@ from harness.core.files import canonical_hash
 from harness.core.records import RunMeasured, Verdict, plain
 from harness.methods import shaping
 from harness.results.costs import mean_costs
-from harness.results.declared import Declared
+from harness.results.declared import Declared, Stamps
 from harness.results.figures import RunRows, figures
-from harness.results.folder import declared_in, read_made, stamped
+from harness.results.folder import declared_in, read_made
 from harness.results.reading import read_results
 from harness.results.retention import mean_retention
 from harness.results.schema import MeasureFacts, MethodFacts, Results, SetFacts
@@ -86,9 +86,14 @@ def pooled(runs: Sequence[Results], made: Sequence[RunRows], rank_incomplete: bo
     first = declared_in(runs[0])
     measured, unpooled = _measures(runs)
     stamps = [
-        stamp.model_copy(update={"first": known[stamp.first], "second": known[stamp.second]})
+        Stamps(
+            known.values(),
+            [
+                stamp.model_copy(update={"first": known[stamp.first], "second": known[stamp.second]})
+                for stamp in run.stamps
+            ],
+        )
         for run, known in zip(runs, names, strict=True)
-        for stamp in run.stamps
     ]
     together = Declared(
         sets=first.sets,
@@ -98,7 +103,7 @@ def pooled(runs: Sequence[Results], made: Sequence[RunRows], rank_incomplete: bo
         contrasts=list(contrasts),
         primary=primary.pop() if len(primary) == 1 else None,
         margin=margins.pop() if len(margins) == 1 else None,
-        stamped=stamped(stamps),
+        stamps=stamps,
         versus=list(versus),
         measures=measured,
         own_losses={name: one.minimises for name, one in methods.items()},
@@ -113,7 +118,7 @@ def pooled(runs: Sequence[Results], made: Sequence[RunRows], rank_incomplete: bo
             "methods": tuple(methods.values()),
             "measured": tuple(measured),
             "first_measure": runs[0].first_measure if len({run.first_measure for run in runs}) == 1 else "",
-            "stamps": tuple(stamps),
+            "stamps": tuple(stamp for one in stamps for stamp in one.stamps),
             "costs": mean_costs(runs, names),
             "retention": mean_retention(runs, names),
             **dict(found),
