@@ -18,21 +18,31 @@ from markupsafe import Markup
 
 from harness.core import escape
 from harness.core.records import RunPrompt, RunResponse, Verdict, read_jsonl, read_records
-from harness.reports import charts, tables, tokens
+from harness.reports import charts, judges_apart, tables, tokens
 from harness.reports import measured as m
 from harness.reports.cells import (
     BOUNDS_SAID,
     NOWHERE,
     OWN_LOSS_SAID,
-    disagreement_words,
     facts,
     first_words,
     measure_terms,
+    parts_of,
     unpooled_words,
     warnings,
-    whom,
 )
 from harness.reports.charts import Deciding, Metrics
+from harness.reports.findings import (
+    FAMILIES,
+    POWER,
+    VERSUS,
+    declared_words,
+    disagreement_words,
+    luck_of,
+    luck_words,
+    primary_words,
+    whom_words,
+)
 from harness.reports.panels import Panel, panels
 from harness.reports.quality import quality
 from harness.reports.tables import Table
@@ -82,12 +92,13 @@ def read_run(folder: Path) -> ReportData:
 def report_html(run: ReportData) -> str:
     """The page of a run."""
     results, deciding = run.results, _deciding(run)
+    apart = judges_apart.differences(results, run.verdicts, deciding)
     left_out = {(entry.name, name) for entry in results.prompt_sets for name in entry.left_out}
     keyed = {(prompt.prompt_set, prompt.id): prompt for prompt in run.prompts or ()}
     prompts = {key: prompt for key, prompt in keyed.items() if key not in left_out}
     return _page(
         "report.html.j2",
-        v=_run_parts(results),
+        v=_run_parts(results) | {"judges": tables.judges(results, apart)},
         categories=tables.categories(results, prompts, deciding),
         curves=charts.curves(results, run.metrics or {}),
         clouds=charts.clouds(results, deciding),
@@ -98,6 +109,8 @@ def report_html(run: ReportData) -> str:
         tokens=tokens.token_island(results, run.tokens),
         positions=tokens.positions(results, run.tokens),
         quality=quality(results),
+        judges_apart=judges_apart.panels(results, apart),
+        judges_legend=judges_apart.legend(results),
     )
 
 
@@ -122,6 +135,15 @@ def _run_parts(results: Results) -> dict[str, Any]:
         "pooled": len(results.runs) > 1,
         "bars": [(name, tables.bars(results, name)) for name in sets],
         "contrasts": tables.contrasts(results),
+        "primary": [primary_words(one, results) for one in results.contrasts if one.family == "primary"],
+        "families": FAMILIES,
+        "power": POWER.replace("*", ""),
+        "declared": declared_words(results),
+        "luck": luck_words(moved) if (moved := luck_of(results, "")) else "",
+        "moved": tables.moved(results),
+        "versus": tables.versus(results),
+        "versus_lead": VERSUS,
+        "parts": parts_of(row.components for row in results.rows),
         "measured": _measured(results),
         "own_losses": OWN_LOSS_SAID if any(row.own_loss for row in results.measures) else "",
         "bounded": f"{BOUNDS_SAID}." if any({f.bound, f.teacher_bound} != {"exact"} for f in results.measured) else "",
@@ -129,7 +151,7 @@ def _run_parts(results: Results) -> dict[str, Any]:
         "definitions": _definitions(results),
         "measure_contrasts": tables.measure_contrasts(results),
         "first_measure": _first(results),
-        "whom": whom(results),
+        "whom": whom_words(results),
         "nowhere": NOWHERE if results.measure_contrasts and not results.disagreements else "",
         "disagreements": [disagreement_words(found, results) for found in results.disagreements],
         "costs": tables.costs(results),

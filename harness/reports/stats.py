@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 from harness.core.records import Record, Verdict
 from harness.core.units import first_named
 from harness.reports import columns as c
-from harness.reports.cells import kappa_cell
+from harness.reports.cells import in_points, kappa_cell
 from harness.reports.columns import Column
+from harness.reports.findings import POWER
 from harness.statistics.agreement import JudgeAgreement
 from harness.statistics.outcomes import from_records, outcomes
 from harness.statistics.summary import (
@@ -39,6 +40,12 @@ _ORDERS = {
 }
 
 
+_INTERVALS = (
+    "Brackets hold 95% intervals over prompts, which hold the checkpoints that were judged fixed; docs/statistics.md "
+    "says how each figure is made."
+)
+
+
 def stats_text(found: Statistics) -> str:
     """Markdown of what `statistics_of` found; a section that has nothing to say is left out."""
     if not found.comparisons:
@@ -46,7 +53,7 @@ def stats_text(found: Statistics) -> str:
     sections = {
         "Rates": _rates_text(found.comparisons),
         "Ranks": _ranks_text(found.neighbours),
-        "Declared contrasts": _contrasts_text(found.contrasts),
+        "Contrasts, chosen afterwards": _contrasts_text(found.contrasts),
         "Length": _length_text(found.length),
         "Agreement of judges": _agreement_text(found.agreement),
         "AlpacaEval": _alpaca_text(found.alpaca_eval),
@@ -92,7 +99,7 @@ def _rates_text(rows: Sequence[ComparisonRates]) -> str:
         c.ORDERS,
         c.FLIPS_ALONE,
     ]
-    return _section(columns, rows, "Brackets hold 95% intervals; docs/statistics.md says how each figure is made.", one)
+    return _section(columns, rows, _INTERVALS, one)
 
 
 def _ranks_text(tables: Sequence[Ranking]) -> str:
@@ -106,8 +113,13 @@ def _ranks_text(tables: Sequence[Ranking]) -> str:
     note = (
         "Where rows share their ranks, none is distinguishable from the next; the first and last of them may well be."
     )
+    can = [
+        _line(f"- neighbours {_within(table)}: told apart from {in_points(size)} on (80% power)")
+        for table in tables
+        if (size := max((test.detectable for test in table.tests if test.detectable is not None), default=None))
+    ]
     reasons = [_line(f"- not ranked {_within(table)}: {table.reason}") for table in tables if table.reason]
-    return _section(columns, rows, note if rows else "", "\n".join(reasons))
+    return _section(columns, rows, note if rows else "", "\n".join([*can, *reasons]))
 
 
 class _Place(NamedTuple):
@@ -122,11 +134,24 @@ def _contrasts_text(rows: Sequence[SetContrast]) -> str:
         c.difference(),
         c.P,
         c.P_HOLM.named("p after Holm"),
+        *([c.EQUIVALENCE] if any(row.equivalence for row in rows) else []),
         c.JUDGED,
         c.LEFT_OUT,
-        c.FINDING.named("verdict"),
+        c.finding(),
     ]
-    return _section(columns, rows, "Differences of preference rates, on prompts judged for both." if rows else "")
+    notes = [
+        "Differences of preference rates, on prompts judged for both. They were named after the verdicts were there: "
+        "whoever has looked at the rates above has chosen with their help.",
+        f"{POWER}.",
+        _whom(rows),
+    ]
+    return _section(columns, rows, *(notes if rows else []))
+
+
+def _whom(rows: Sequence[SetContrast]) -> str:
+    one = "Of one run: what is found is of these checkpoints." if any(row.seeds == 1 for row in rows) else ""
+    several = "Several files are several seeds: random draws, of which" if any(row.seeds > 1 for row in rows) else ""
+    return " ".join(filter(None, [one, f"{several} the test has what another one would move." if several else ""]))
 
 
 def _length_text(rows: Sequence[ComparedLength]) -> str:

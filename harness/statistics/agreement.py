@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from harness.core.records import Record, Verdict
+from harness.statistics.contrasts import BOUNDS
+from harness.statistics.effects import Cells, Compared, compared
 from harness.statistics.outcomes import Outcome, Outcomes, Unit, from_records, outcomes, unit_of
 from harness.statistics.rates import Interval, wilson
 
@@ -197,6 +199,20 @@ def _by_comparison(found: Outcomes) -> dict[tuple[int, ...], Outcome]:
     columns = (found.prompt, found.turn, found.run, found.sample, found.candidate, found.reference)
     keys = zip(*(column.tolist() for column in columns), strict=True)
     return dict(zip(keys, found.words, strict=True))
+
+
+def judges_apart(found: Outcomes, first: str, second: str) -> Compared:
+    """How far two judges are apart in one candidate's preference rate: first − second over the prompts that both have
+    an outcome on, of these checkpoints. found: both judges' outcomes on one candidate on one prompt set."""
+    prompts, place = np.unique(found.prompt, return_inverse=True)
+
+    def cells(judge: str) -> Cells:
+        mine = (found.judge == found.names.judge.index(judge)) & ~np.isnan(found.value)
+        size = len(prompts)
+        total, count = np.bincount(place[mine], found.value[mine], size), np.bincount(place[mine], minlength=size)
+        return Cells(total[None].astype(np.float64), count[None].astype(np.float64))
+
+    return compared(cells(first), cells(second), bounds=BOUNDS)
 
 
 def flips(verdicts: Iterable[Verdict]) -> Share:
