@@ -182,7 +182,7 @@ def _facts(run: Results) -> str:
 def _prompt_set(run: Results, entry: SetFacts) -> str:
     domain = "in-domain" if entry.in_domain else "out-of-domain"
     judge = run.judge_named(run.judge)
-    # of all samples there is a row of the table of texts
+    # the table of texts has it
     known = [
         f"{column.cell(entry.teacher).text or '?'}{unit}"
         for column, unit, name in ((c.TOKENS, " tokens", "length"), (c.CUT, " cut", "cut"))

@@ -61,7 +61,7 @@ def _board(run: Results, deciding: bool) -> dict[str, Any]:
 
 def _flat(run: Results, row: Row) -> dict[str, Any]:
     flat = _board(run, row.judge == run.judge)
-    again = {"mean_tokens": "length", "cut_share": "cut"}  # of the first sample; these are of all
+    again = {"mean_tokens": "length", "cut_share": "cut"}  # the same of the same responses
     for name, value in row:
         if name in again and is_measured(run, row.prompt_set, again[name]):
             continue

@@ -99,7 +99,7 @@ def board(results: Results, prompt_set: SetFacts) -> Table:
         *where(len(orders) > 1, c.ORDERS),
         *where(any(row.flips.n for row in rows), c.FLIPS),
         *where(any(row.identical for row in rows), c.IDENTICAL),
-        # of all samples there is a table of texts
+        # the table of texts has it
         *where(not m.is_measured(results, prompt_set.name, "length"), c.TOKENS),
         *where(not m.is_measured(results, prompt_set.name, "cut"), c.CUT),
         c.HALF_TIE,
