@@ -82,7 +82,7 @@ def figures(
     by_run = {run: [v for key in groups if key[0] == run for v in groups[key]] for run in runs}
     verdicts = from_runs(by_run, one_of_a_name=True)  # runs are pooled by their judges' digests
     found = outcomes(verdicts)
-    deciding = _by_seed(found.where(judge=declared.judge), dict(zip(runs, marks, strict=True)))
+    deciding = by_seed(found.where(judge=declared.judge), dict(zip(runs, marks, strict=True)))
     known = comparisons(verdicts, found)
     answered = _responses(runs)
     between = luck_of(deciding, declared.untrained)
@@ -203,7 +203,7 @@ def _versus(declared: Declared, runs: Mapping[str, RunRows]) -> list[VersusFigur
     ]
 
 
-def _by_seed(found: Outcomes, seeds: Mapping[str, int]) -> Outcomes:
+def by_seed(found: Outcomes, seeds: Mapping[str, int]) -> Outcomes:
     """The same with runs of one seed as one. seeds: of each run."""
     names = tuple(map(str, dict.fromkeys(seeds.values())))
     codes = np.array([names.index(str(seeds[run])) for run in found.names.run], dtype=np.int64)
@@ -300,3 +300,12 @@ def _judging(
         ties=sum(row.ties for row in shown),
         outcomes=sum(row.n for row in shown),
     )
+
+
+def judged_outcomes(declared: Declared, runs: Mapping[str, RunRows], seeds: Mapping[str, int]) -> Outcomes:
+    """The outcomes against the teacher by the judge that decides; runs of one seed are one."""
+    groups = _groups(declared, runs)
+    by_run = {
+        run: [v for key in groups if key[0] == run and key[3] == declared.judge for v in groups[key]] for run in runs
+    }
+    return by_seed(outcomes(from_runs(by_run, one_of_a_name=True)), seeds)
