@@ -132,11 +132,13 @@ def as_verdicts(preferences: Floats) -> Verdicts:
     n = len(preferences)
     names = Codes(("",), ("set",), tuple(("set", str(i), "") for i in range(n)), ("a",), ("b",), ("judge",))
     none, unknown = np.zeros(2 * n, dtype=np.int64), np.full(2 * n, np.nan)
+    prompt = np.repeat(np.arange(n), 2)
     return Verdicts(
         names,
         none,
         none,
-        np.repeat(np.arange(n), 2),
+        prompt,
+        prompt,
         none,
         none,
         none,
@@ -148,6 +150,7 @@ def as_verdicts(preferences: Floats) -> Verdicts:
         candidate_length=unknown,
         reference_length=unknown,
         in_tokens=none == 1,
+        label=none - 1,
     )
 
 

@@ -11,13 +11,22 @@ SHORTEST_SECRET = 8  # characters; a shorter value of a variable is likely a wor
 
 
 def hide(text: str, secrets: Iterable[str] = ()) -> str:
-    """A text with secrets replaced by ***: those given, the environment's keys and tokens, and what stands before
-    the host in URLs."""
-    known = [value for name, value in os.environ.items() if name.endswith(("_KEY", "_TOKEN"))]
-    kept = [value for value in known if len(value) >= SHORTEST_SECRET]
-    for secret in sorted({*secrets, *kept}, key=len, reverse=True):
-        text = text.replace(secret, "***")
+    """A message with secrets replaced by ***: those given, the environment's keys and tokens, and what stands before
+    the host in URLs. A given one that is shorter than SHORTEST_SECRET is hidden where it is a word of its own."""
+    given = set(secrets)
+    known = {value for name, value in os.environ.items() if name.endswith(("_KEY", "_TOKEN"))}
+    text = hide_long(text, given | known)
+    for secret in sorted((secret for secret in given if 0 < len(secret) < SHORTEST_SECRET), key=len, reverse=True):
+        text = re.sub(rf"(?<!\w){re.escape(secret)}(?!\w)", "***", text)
     return re.sub(r"(?<=://)[^\s\"]+(?=@)", "***", text)  # as far as the last @ of the word: a password may hold any
+
+
+def hide_long(text: str, secrets: Iterable[str]) -> str:
+    """What a model wrote, with secrets replaced by ***. One shorter than SHORTEST_SECRET is not searched for: a key
+    such as "a", for a server that asks for none, is in every text."""
+    for secret in sorted((secret for secret in secrets if len(secret) >= SHORTEST_SECRET), key=len, reverse=True):
+        text = text.replace(secret, "***")
+    return text
 
 
 KEY_VARIABLE = "OPENAI_API_KEY"

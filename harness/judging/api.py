@@ -14,13 +14,14 @@ import time
 from collections.abc import Coroutine, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import Any
+from typing import Any, get_args
 from weakref import WeakValueDictionary
 
 from harness.core.errors import UserError
 from harness.core.records import Prompt
+from harness.core.secrets import hide_long
 from harness.judging.protocol import REFUSED, Answer, Arrived, Judge, Question
-from harness.judging.reply_forms import Form, letter_preference
+from harness.judging.reply_forms import UNREAD, Form, letter_preference
 from harness.judging.settings import JudgeEntry, Judging, Prices
 from harness.judging.templates import Template, without_control_tokens
 from harness.serving import replies
@@ -205,6 +206,12 @@ class OpenAIJudge(Judge):
     def notes(self, prompts: Iterable[Prompt]) -> list[str]:
         return self.template.notes(prompts)
 
+    def still_reads(self, question: Question, answer: Answer) -> bool:
+        if answer.status != "ok" or answer.detail not in get_args(Form):
+            return True
+        read = self.template.read(answer.raw, answer.detail)  # type: ignore[arg-type]
+        return read.preference is not None and question.for_candidate(read.preference) == answer.preference
+
     def require_key(self) -> None:
         self.session.server.require_key(self.key_variable)
 
@@ -239,9 +246,7 @@ class OpenAIJudge(Judge):
 
     def _storable(self, text: str) -> str:
         """A server's words as a file may hold them: it can quote what it was sent, and JSON half a surrogate pair."""
-        for secret in self.session.server.secrets:
-            text = text.replace(secret, "***")
-        return text.encode("utf-8", "replace").decode()
+        return hide_long(text, self.session.server.secrets).encode("utf-8", "replace").decode()
 
     async def _ask(self, question: Question, used: list[int]) -> Answer:
         """`used` gathers the tokens of every call that was answered."""
@@ -366,17 +371,15 @@ def read_choice(choice: dict[str, Any], said: Said, form: Form, template: Templa
     top = _top_log_probs(choice) if form == "letter" else []
     if top:
         first, mass = letter_preference(top, template.letters)
-        detail = f"the letters have {mass:.3f} of the probability"
+        detail = why = f"the letters have {mass:.3f} of the probability"
     else:
         # the last verdict of a reply that was cut off may be one that it quotes
         whole = said.text and (form == "letter" or said.finish != "length")
-        first = template.read(raw, form) if whole else None
-        if first is None and whole and form == "structured" and not raw.lstrip().startswith("{"):
-            first = template.read(raw, "rationale")  # a server that ignores the schema answers in words
+        first, why = template.read(raw, form) if whole else UNREAD
         detail = form
     if first is not None:
         return Answer("ok", question.for_candidate(first), detail, raw)
-    why = "a refusal" if said.refusal else "no text" if not said.text else detail if top else "no verdict"
+    why = "a refusal" if said.refusal else why if said.text else "no text"
     if said.finish == "length" and (form != "letter" or said.thought):
         why += f" within {LETTER if form == 'letter' else ROOM}"
     return Answer("unparsable", None, f"{why} (finish: {said.word or 'unsaid'})", raw)

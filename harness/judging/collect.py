@@ -111,7 +111,7 @@ def ask(
                     keyed.append((question, question_key(digest, question) if cache else b""))
             found = cache.get([key for _, key in keyed]) if cache and not refresh else {}
             for question, key in keyed:
-                if key in found:
+                if key in found and judge.still_reads(question, found[key]):
                     tally.cached += 1
                     deliver(question, found[key])
                 elif key in twins:
@@ -175,4 +175,5 @@ def _verdict(judge: tuple[str, str], place: Place, question: Question, answer: A
         truncated=answer.truncated,
         judge_digest=judge[1],
         prompt_digest=comparison.prompt.digest,
+        sample=comparison.candidate.sample,
     )

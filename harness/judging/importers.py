@@ -2,8 +2,9 @@
 
 Every importer takes one tool's files and an optional `reference`, and keeps the judgments against that model alone.
 A judgment that exists twice (same prompt, candidate, reference and judge) is kept, as a `repeat`: the tools' own tables
-count it too. A judge that was asked in vain is `failed`; words that hold no verdict are
-`unparsable`. Formats as written by alpaca_eval 0.6, arena-hard-auto v0.1 and v2, and FastChat's llm_judge.
+count it too. A judge that was asked in vain is `failed`, and so is a game that a row lacks and others of its file have;
+words that hold no verdict are `unparsable`. Formats as written by alpaca_eval 0.6, arena-hard-auto v0.1 and v2, and
+FastChat's llm_judge.
 
 All raise UserError, by file and line (or index, from 0), for what is not in the format.
 """
@@ -23,13 +24,14 @@ from typing import Any
 from harness.core.errors import UserError
 from harness.core.files import canonical_hash
 from harness.core.records import SHORT, Message, Order, Prompt, Status, Verdict, read_jsonl
+from harness.statistics.arena_hard import LABELS
 
 Importer = Callable[[Sequence[Path], str | None], list[Verdict]]
 Judgment = tuple[str, dict[str, Any]]  # where it stands, and what it holds
 API_ERROR = "$ERROR$"  # what FastChat and Arena-Hard v0.1 write in place of an answer that never came
-# A label as a preference for the answer shown as A. Arena-Hard's own table counts `>>` three times instead.
-LABELS = {"A>>B": 1.0, "A>B": 0.75, "A=B": 0.5, "B=A": 0.5, "B>A": 0.25, "B>>A": 0.0}
-LABELS |= {"B<<A": 1.0, "B<A": 0.75, "A<B": 0.25, "A<<B": 0.0}
+_NO_GAME = "no answer"  # of a game that is not there
+_FASTCHAT_GAMES = {"g1": "model_1", "g2": "model_2"}  # who is shown first
+_ARENA_ORDERS: tuple[Order, ...] = ("reference_first", "candidate_first")
 
 
 def from_alpaca_eval(paths: Sequence[Path], reference: str | None = None) -> list[Verdict]:
@@ -45,11 +47,12 @@ def from_alpaca_eval(paths: Sequence[Path], reference: str | None = None) -> lis
 def from_arena_hard(paths: Sequence[Path], reference: str | None = None) -> list[Verdict]:
     """Arena-Hard's model_judgment JSONL: two games a row; A is the baseline in the first, the model in the second.
 
-    With `pairwise: False` there is the first game alone: each prompt was judged in one order. v0.1 has `question_id`
-    and does not name its baseline: `reference` does, or it is "baseline". v2 has `uid`, `category` (the prompt set) and
-    `baseline`; a game may be null (failed). `score` is a label, see LABELS.
+    Where no row of a model and judge in a file has a second game (`pairwise: False`), each prompt was judged in one
+    order; else a game that a row lacks, or that is null, failed. v0.1 has `question_id` and does not name its baseline:
+    `reference` does, or it is "baseline". v2 has `uid`, `category` (the prompt set) and `baseline`. `score` is a label,
+    see LABELS, and stands in `detail`.
     """
-    found = (_arena(row, where, reference or "baseline") for where, row in _rows(paths, _json_lines))
+    found = (_arena_file(rows, reference or "baseline") for rows in _files(paths, _json_lines))
     return _kept(chain.from_iterable(found), reference)
 
 
@@ -58,17 +61,19 @@ def from_fastchat(paths: Sequence[Path], reference: str | None = None) -> list[V
 
     reference: the model that the others are compared with; without it, the one that all rows share, and of two such
         the one that is model_2 throughout, where FastChat puts its baseline.
-    A judgment is of one `turn`. The judge is the model with all templates that the files have of it (FastChat takes one
-    for each kind of question); which one stands in `detail`.
+    A game that a row lacks failed; one that no row of a file has was not asked for. A judgment is of one `turn`. The
+    judge is the model with all templates that the files have of it (FastChat takes one for each kind of question);
+    which one stands in `detail`.
     """
-    rows = list(_rows(paths, _json_lines))
+    files = list(_files(paths, _json_lines))
+    rows = list(chain.from_iterable(files))
     pairs = [(_text(row, "model_1", where), _text(row, "model_2", where)) for where, row in rows]
     chosen = reference or _shared(pairs)
     if not any(chosen in pair for pair in pairs):
         raise UserError(f"no judgment against '{chosen}'; there are those of {_named(chain.from_iterable(pairs))}")
     digests = _fastchat_judges(rows)
-    kept = [judgment for judgment, pair in zip(rows, pairs, strict=True) if chosen in pair]
-    return _kept(chain.from_iterable(_fastchat(row, where, chosen, digests) for where, row in kept), chosen)
+    found = (_fastchat_file(file, chosen, digests) for file in files)
+    return _kept(chain.from_iterable(found), chosen)
 
 
 IMPORTERS: dict[str, Importer] = {
@@ -108,12 +113,28 @@ def _alpaca_preference(value: Any, where: str) -> tuple[Status, float | None]:
     return ("ok", float(value) - 1) if 1 <= value <= 2 else ("unparsable", None)
 
 
-def _arena(row: dict[str, Any], where: str, baseline: str) -> Iterator[Verdict]:
-    games = row.get("games")
-    orders: tuple[Order, ...] = ("reference_first", "candidate_first")
-    if not isinstance(games, list) or not 1 <= len(games) <= len(orders):
-        raise UserError(f"{where}: 'games' is no list of two games, or of the first of them alone")
-    for order, game in zip(orders, games, strict=False):
+def _arena_file(rows: Sequence[Judgment], baseline: str) -> Iterator[Verdict]:
+    """The verdicts of one file: as many a row as any of the same model and judge has games."""
+    if not any("games" in row for _, row in rows):
+        raise UserError(f"{rows[0][0]}: neither this row nor any other of its file has 'games'")
+    games = [_arena_games(row, where) for where, row in rows]
+    sides = [(_text(row, "model", where), _text(row, "judge", where)) for where, row in rows]
+    most: dict[tuple[str, str], int] = {}
+    for side, played in zip(sides, games, strict=True):
+        most[side] = max(most.get(side, 1), len(played))
+    for (where, row), played, side in zip(rows, games, sides, strict=True):
+        yield from _arena(row, where, [*played, *[None] * (most[side] - len(played))], baseline)
+
+
+def _arena_games(row: dict[str, Any], where: str) -> list[Any]:
+    games = [] if row.get("games") is None else row["games"]
+    if not isinstance(games, list) or len(games) > len(_ARENA_ORDERS):
+        raise UserError(f"{where}: 'games' is no list of two games at most")
+    return games
+
+
+def _arena(row: dict[str, Any], where: str, games: Sequence[Any], baseline: str) -> Iterator[Verdict]:
+    for order, game in zip(_ARENA_ORDERS, games, strict=False):
         status, first, label, words = _arena_game(game, where)
         yield Verdict(
             prompt_set=_set(row, "category", "arena-hard"),
@@ -132,14 +153,14 @@ def _arena(row: dict[str, Any], where: str, baseline: str) -> Iterator[Verdict]:
 def _arena_game(game: Any, where: str) -> tuple[Status, float | None, str, str]:
     """Status, preference for A, label, and the judge's words."""
     if game is None:
-        return "failed", None, "no answer", ""
+        return "failed", None, _NO_GAME, ""
     if isinstance(game, dict) and _is_grade(game.get("score")):
         raise UserError(
             f"{where}: 'score' is a grade ({game['score']}): an answer that was graded by itself is in no comparison"
         )
-    if not isinstance(game, dict) or not isinstance(game.get("score", 0), str | None):
+    if not isinstance(game, dict) or not isinstance(game.get("score"), str | None):
         raise UserError(f"{where}: a game is no object with a 'score' that is a label such as A>>B, or null")
-    label, words = game["score"], _words(game.get("judgment"), "answer")
+    label, words = game.get("score"), _words(game.get("judgment"), "answer")
     if label in LABELS:
         return "ok", LABELS[label], label, words
     return _unread(words), None, label or "no label", words
@@ -151,13 +172,25 @@ def _is_grade(score: Any) -> bool:
     return re.fullmatch(r"\d+(\.\d+)?", text) is not None
 
 
-def _fastchat(row: dict[str, Any], where: str, reference: str, digests: Mapping[str, str]) -> Iterator[Verdict]:
+def _fastchat_file(rows: Sequence[Judgment], reference: str, digests: Mapping[str, str]) -> Iterator[Verdict]:
+    played = [game for game in _FASTCHAT_GAMES if any(row.get(f"{game}_winner") is not None for _, row in rows)]
+    if not played:
+        raise UserError(f"{rows[0][0]}: neither this row nor any other of its file has 'g1_winner' or 'g2_winner'")
+    for where, row in rows:
+        if reference in (row["model_1"], row["model_2"]):
+            yield from _fastchat(row, where, played, reference, digests)
+
+
+def _fastchat(
+    row: dict[str, Any], where: str, games: Sequence[str], reference: str, digests: Mapping[str, str]
+) -> Iterator[Verdict]:
     ours, theirs = ("model_1", "model_2") if row["model_2"] == reference else ("model_2", "model_1")
     judge, *template = _fastchat_judge(row, where)
-    preferences = {ours: 1.0, "tie": 0.5, theirs: 0.0}
-    for game, first in (("g1", "model_1"), ("g2", "model_2")):
-        winner, words = _text(row, f"{game}_winner", where), _words(row.get(f"{game}_judgment"), "answer")
-        if winner not in (*preferences, "error"):
+    preferences: dict[str | None, float] = {ours: 1.0, "tie": 0.5, theirs: 0.0}
+    for game in games:
+        first, winner = _FASTCHAT_GAMES[game], row.get(f"{game}_winner")
+        words = _words(row.get(f"{game}_judgment"), "answer")
+        if winner not in (*preferences, "error", None):
             raise UserError(f"{where}: '{winner}' is no winner; known are model_1, model_2, tie and error")
         yield Verdict(
             prompt_set="fastchat",
@@ -166,11 +199,11 @@ def _fastchat(row: dict[str, Any], where: str, reference: str, digests: Mapping[
             candidate=row[ours],
             reference=reference,
             order="candidate_first" if first == ours else "reference_first",
-            status="ok" if winner in preferences else _unread(words),
+            status="ok" if winner in preferences else "failed" if winner is None else _unread(words),
             preference=preferences.get(winner),
             judge=judge,
             judge_digest=digests[judge],
-            detail=": ".join([*template, winner]),
+            detail=": ".join([*template, winner or _NO_GAME]),
             raw=words,
         )
 
@@ -221,7 +254,7 @@ def _shared(pairs: list[tuple[str, str]]) -> str:
 
 
 def _unread(words: str) -> Status:
-    return "failed" if words.strip() == API_ERROR else "unparsable"
+    return "failed" if words.strip() in ("", API_ERROR) else "unparsable"
 
 
 def _kept(verdicts: Iterable[Verdict], reference: str | None) -> list[Verdict]:
@@ -245,6 +278,10 @@ def _named(models: Iterable[str]) -> str:
 
 
 def _rows(paths: Sequence[Path], read: Callable[[Path], Iterator[Judgment]]) -> Iterator[Judgment]:
+    return chain.from_iterable(_files(paths, read))
+
+
+def _files(paths: Sequence[Path], read: Callable[[Path], Iterator[Judgment]]) -> Iterator[list[Judgment]]:
     for path, count in Counter(path.resolve() for path in paths).items():
         if count > 1:
             raise UserError(f"{path} is given twice: its judgments would count twice")
@@ -252,7 +289,7 @@ def _rows(paths: Sequence[Path], read: Callable[[Path], Iterator[Judgment]]) -> 
         rows = list(read(path))
         if not rows:
             raise UserError(f"{path} holds no judgments")
-        yield from rows
+        yield rows
 
 
 def _json_lines(path: Path) -> Iterator[Judgment]:

@@ -177,6 +177,11 @@ class Judge(ABC):
         """
         return
 
+    def still_reads(self, question: Question, answer: Answer) -> bool:
+        """Whether an answer that was kept is what its words (`raw`) are read as today; one that is not is asked for
+        anew."""
+        return True
+
     @property
     def digest(self) -> str:
         """Of the values in `identity`."""

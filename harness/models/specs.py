@@ -25,7 +25,9 @@ class Prune(Section):
 
 class ModelSpec(Section):
     """Where a model comes from: a GGUF file or a folder inside an installed package, a local folder, the hub,
-    or another model pruned. origin: its id on the hub, where it comes from elsewhere.
+    or another model pruned. origin: its id on the hub, where it comes from elsewhere. family: of models that were
+    trained alike, as benchmarks/families.yaml calls it, or that of its base; vendor: who made it. Of a pruned one they
+    are its base's.
 
     pickled: pickled weights will do where there are no others; they are loaded as tensors only, and converted once.
     trust_remote_code: code that comes with it may run. chat_template: for a tokenizer that has none; a name of
@@ -34,6 +36,8 @@ class ModelSpec(Section):
     summary: str = ""
     license: str = ""
     origin: str = ""
+    family: str = ""
+    vendor: str = ""
     package: str | None = None
     module: str | None = None
     gguf: str | None = None

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from harness.core.escape import plain as as_text
 from harness.core.records import plain
@@ -21,23 +21,51 @@ from harness.reports.cells import (
     by_the_bound,
     difference_short,
     difference_unit,
-    disagreement_words,
     facts,
     first_words,
     lengths,
     measure_cell,
     measure_terms,
+    parts_of,
+    points_cell,
     provenance,
+    resolution,
     retention_cell,
     setup_text,
     temperatures,
     unpooled_words,
     warnings,
-    whom,
 )
 from harness.reports.columns import Column, markdown
+from harness.reports.findings import (
+    CHOSEN,
+    DECLARED,
+    FAMILIES,
+    POWER,
+    VERSUS,
+    Whom,
+    declared_words,
+    disagreement_words,
+    luck_of,
+    luck_words,
+    mixed,
+    power_words,
+    primary_words,
+    whom_words,
+)
 from harness.reports.measured import Measured
-from harness.results.schema import MeasureContrast, MeasureFacts, Results, RetentionFacts, Row, SetFacts
+from harness.results.schema import (
+    ContrastFigures,
+    LengthFigures,
+    MeasureContrast,
+    MeasureFacts,
+    Results,
+    RetentionFacts,
+    Row,
+    SetFacts,
+)
+
+C = TypeVar("C", ContrastFigures, MeasureContrast)
 
 WITH_ENDS = 3  # fidelity columns that have their intervals on the board; all have them in the report
 AT_MOST: Mapping[Group, int] = {"fidelity": 7, "text": 6}  # columns of measures on the board; the report has them all
@@ -45,11 +73,18 @@ TASKS_AT_MOST = 6  # columns of a table of retention
 
 _LEGEND = """\
 Students against their teacher on prompts that training never saw. **Preference rate** is (wins − losses) / N, ties
-counting 0: 0 is parity with the teacher, negative is worse. Brackets hold 95% intervals: a bootstrap over prompts, or
-Wilson's where all outcomes are alike; they do not cover another seed or judge. *Missing* prompts have a failed or
-unparsable verdict and are not in N. *Flips* are prompts where the judge contradicts itself when the responses change
-places: they are ties. *Rank* is a range where no row can be told from the next; its first and last may well differ: the
-contrasts say. Formulas: [docs/statistics.md](docs/statistics.md).
+counting 0: 0 is parity with the teacher, negative is worse. Brackets hold 95% intervals over prompts. **A row's own
+hold its checkpoints fixed**, and cover neither another seed nor another judge; that two of them overlap says nothing
+of a difference: contrasts do. *Missing* prompts have a failed or unparsable verdict and are not in N. *Flips* are
+prompts where the judge contradicts itself when it sees the two responses in the other order: they are ties. *Rank* is
+a range where no row can be told from the next; its first and last may well differ. Formulas:
+[docs/statistics.md](docs/statistics.md).
+"""
+_SPREAD = """\
+*SD: prompt / seed / rest* says what one outcome's distance from its row's rate is made of: what all seeds share of a
+prompt, what all prompts share of a seed, and the rest, mostly the luck of sampling (*within*: between samples of one
+checkpoint). *SD of runs* is how far a row's figures of single seeds are spread, of both the last: seed² + rest² /
+prompts. *Not seen* was estimated at zero or below, which does not say that it is zero.
 """
 _FIDELITY = (
     "**Fidelity** asks no judge: at each token of a held-out response, how far is the student's distribution from the "
@@ -65,9 +100,7 @@ _COST = (
     "**Cost**: what a row took with all that it rests on, as if nothing were shared; peak memory is of its own "
     "training alone, on a CPU of the whole process."
 )
-_FINDINGS = (
-    "Findings follow p after Holm, which may say less than an interval; percentile intervals of few prompts are narrow."
-)
+_FINDINGS = "Findings follow p after Holm, which may say less than an interval."
 _PAGE = "Each measure, what it misses and how to read it beside a judge: [docs/measures.md](docs/measures.md)."
 
 
@@ -78,7 +111,8 @@ def board_markdown(runs: Sequence[Results]) -> str:
         return head + "No run is recorded yet: `python -m harness record RUN_DIR`.\n"
     shown = [type(run).model_validate(_as_data(plain(run))) for run in runs]
     several = len(shown) > 1
-    parts = [_LEGEND, *([_measured_legend(shown)] if any(run.measures for run in shown) else [])]
+    parts = [_LEGEND, *([_SPREAD] if any(parts_of(row.components for row in run.rows) for run in shown) else [])]
+    parts += [_measured_legend(shown)] if any(run.measures for run in shown) else []
     parts += [_section(run, definitions=not several) for run in shown]
     if several and (defined := _measures(shown, "##")):
         parts.append(f"{defined}\n")
@@ -131,14 +165,8 @@ def _section(run: Results, definitions: bool) -> str:
     pair = run.pair
     parts = [f"## {pair.student}, taught by {pair.teacher}", _banner(run), _facts(run)]
     parts += [_prompt_set(run, entry) for entry in run.prompt_sets]
-    parts += [
-        labels.section(run),
-        _contrasts(run),
-        _measure_contrasts(run),
-        _disagreements(run),
-        _retention(run),
-        _length(run),
-    ]
+    parts += [labels.section(run)]
+    parts += [_contrasts(run), _versus(run), _disagreements(run), _retention(run), _length(run)]
     parts += [_other_rates(run), _judges(run), _measures([run]) if definitions else "", _methods(run)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -169,6 +197,7 @@ def _prompt_set(run: Results, entry: SetFacts) -> str:
         f"### {entry.name} ({domain}, {entry.prompts} prompts)",
         f"Judge: {judge.name}{setup}{misses}.{teacher}{_origin(entry)}",
         _set_table(run, entry.name),
+        f"{said}." if (said := resolution(run, entry)) else "",
         f"Not everything is measured here: {entry.unmeasured}." if entry.unmeasured else "",
         unpooled_words(entry, run),
         _fidelity(run, entry),
@@ -191,6 +220,7 @@ def _set_table(run: Results, prompt_set: str) -> str:
             c.METHOD,
             c.PREFERENCE,
             *([c.SPREAD] if len(run.runs) > 1 else []),
+            *c.components(rows),
             c.OUTCOMES,
             c.N_AND_PROMPTS,
             c.MISSING,
@@ -223,7 +253,7 @@ def _fidelity(run: Results, entry: SetFacts) -> str:
         c.measure(one, rows, ends=place < WITH_ENDS or not one.by_token) for place, one in enumerate(shown)
     ]
     if len(run.runs) > 1:
-        columns.insert(1, c.measure_spread(first))
+        columns[1:1] = [c.measure_spread(first), *c.measure_components(first, rows)]
     return f"{'. '.join(said)}.\n\n{markdown([_KIND, c.METHOD, *columns], rows)}\n\n{_counted(run, rows)}"
 
 
@@ -281,37 +311,104 @@ _COSTS = [c.of_cost(column) for column in (c.TRAINED_IN_ALL, c.SECONDS, c.PEAK_M
 
 
 def _contrasts(run: Results) -> str:
+    """Of whom they speak; the primary one; then by the judge, and by what was measured, methods before anchors."""
+    compared = m.compared(run)
+    if not run.contrasts and not compared:
+        return ""
+    primary = [one for one in run.contrasts if one.family == "primary"]
+    parts = [
+        "### Method against method",
+        f"{whom_words(run)} {declared_words(run)}",
+        *(f"**{primary_words(one, run)}.**" for one in primary),
+        _by_the_judge(run),
+        _by_measures(run, compared),
+    ]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _by_the_judge(run: Results) -> str:
     if not run.contrasts:
         return ""
-    columns: list[Column[Any]] = [c.PAIR, c.SCOPE, c.difference(), c.P, c.P_HOLM, c.JUDGED, c.LEFT_OUT, c.FINDING]
-    return (
-        "### Method against method\n\n"
-        "Declared before the run: differences of preference rate on the same prompts, with a sign-flip test. p is "
-        "corrected (Holm) over all contrasts on single sets, and over those on whole domains; left out are prompts "
-        f"that were not judged for both. {whom(run)}\n\n{markdown(columns, run.contrasts)}"
+    methods, anchors = ([one for one in run.contrasts if one.family == family] for family in ("methods", "anchors"))
+    columns: list[Column[Any]] = [
+        *(c.PAIR, c.SCOPE, c.difference(), c.P, c.P_HOLM),
+        *([c.EQUIVALENCE] if any(one.equivalence for one in methods) else []),
+        *([c.WHEN] if mixed(run) else []),
+        *(c.JUDGED, c.LEFT_OUT, c.finding(Whom.of(run))),
+    ]
+    moved = luck_of(run, "")
+    return "\n\n".join(
+        [
+            "By the judge: differences of preference rate on the prompts that were judged for both. "
+            f"{FAMILIES}. {POWER}.",
+            *([luck_words(moved)] if moved else []),
+            *([markdown(columns, methods)] if methods else []),
+            *(_anchors(run, anchors, "points", power_words(anchors), _rates_apart) if anchors else []),
+        ]
     )
 
 
-def _measure_contrasts(run: Results) -> str:
+def _rates_apart(found: ContrastFigures) -> str:
+    """A difference of two rates: in bold where the two are told apart."""
+    return _bold(points_cell(found.difference, found.interval), found.distinguishable)
+
+
+def _bold(said: str, told: bool) -> str:
+    return f"**{said}**" if told else said
+
+
+def _anchors(run: Results, rows: Sequence[C], unit: str, power: str, said: Callable[[C], str]) -> list[str]:
+    """What is set against the start or the ceiling: a row a pair, a column a scope."""
+    pairs: dict[tuple[str, str], dict[str, C]] = {}
+    for one in rows:
+        pairs.setdefault((one.first, one.second), {})[one.scope] = one
+    columns: list[Column[Any]] = [c.PAIR.of(lambda found: next(iter(found.values())))]
+    columns += [_on(scope, said) for scope in dict.fromkeys(one.scope for one in rows)]
+    if mixed(run):
+        columns.append(c.column("", lambda found: _when([one.declared for one in found.values()])))
+    text = f"Against the start and the ceiling, in {unit}, in bold where the two are told apart{power}:"
+    return [text, markdown(columns, list(pairs.values()))]
+
+
+def _on(scope: str, said: Callable[[C], str]) -> Column[Mapping[str, C]]:
+    return c.column(scope, lambda found: said(found[scope]) if scope in found else "")
+
+
+def _when(declared: Sequence[bool]) -> str:
+    return DECLARED if all(declared) else "declared in part" if any(declared) else CHOSEN
+
+
+def _by_measures(run: Results, compared: Sequence[MeasureFacts]) -> str:
     """The first measure's contrasts whole, those of the other fidelity measures in a table of a line each."""
-    compared = m.compared(run)
     if not compared:
         return ""
     first, others = compared[0], [one for one in compared[1:] if one.group == "fidelity"]
+    own, whom = m.own_losses(run, first.name), Whom.of(run, first.name)
     columns: list[Column[Any]] = [
         *(c.PAIR, c.SCOPE, c.measure_difference(first), c.P, c.P_HOLM),
-        *(c.JUDGED, c.LEFT_OUT, c.measure_finding(first, m.own_losses(run, first.name))),
+        *([c.WHEN] if mixed(run) else []),
+        *(c.JUDGED, c.LEFT_OUT, c.measure_finding(first, own, whom)),
     ]
     rows = m.contrasts_of(run, first.name)
+    methods, anchors = ([one for one in rows if (one.family == "anchors") == far] for far in (False, True))
     declared = ", the measure that was declared as the first" if first.name == run.first_measure else ""
     missing = f" {said}" if (said := first_words(run)) else ""
+    moved = luck_of(run, first.name)
     parts = [
-        *([] if run.contrasts else ["### Method against method"]),
-        f"The same pairs by {first.head}{declared} ({difference_unit(first)}; {direction(first.better)}).{missing} In "
-        "the test the two change places prompt by prompt; a measure's p are corrected (Holm) in two families: its "
-        f"single sets, and its pooled domains; left out are prompts that were not measured for both. {whom(run)}",
-        markdown(columns, rows),
+        f"The same pairs by {first.head}{declared} ({difference_unit(first)}; {direction(first.better)}), on the "
+        f"prompts that were measured for both.{missing} A measure has the same families of its own"
+        f"{'' if run.contrasts else f': {FAMILIES}. {POWER}'}.",
+        *([luck_words(moved, first)] if moved else []),
+        *([markdown(columns, methods)] if methods else []),
     ]
+    if anchors:
+        parts += _anchors(
+            run,
+            anchors,
+            difference_unit(first),
+            power_words(anchors, first),
+            lambda found: difference_short(found, first, own, ends=True),
+        )
     if others:
         parts.append(
             f"And by the others: first − second, in bold where the two are told apart. {_ways(others)}. Intervals, and "
@@ -323,6 +420,16 @@ def _measure_contrasts(run: Results) -> str:
     if not run.disagreements:
         parts.append(NOWHERE)
     return "\n\n".join(parts)
+
+
+def _versus(run: Results) -> str:
+    if not run.versus:
+        return ""
+    columns: list[Column[Any]] = [
+        *(c.AGAINST, c.PROMPT_SET, c.OUTCOMES, c.N_AND_PROMPTS, c.MISSING, c.DIRECT),
+        *(c.FLIPS, c.indirect(run), c.indirect_finding(run)),
+    ]
+    return f"### Judged against each other\n\n{VERSUS}\n\n{markdown(columns, run.versus)}"
 
 
 def _ways(shown: Sequence[MeasureFacts]) -> str:
@@ -396,7 +503,8 @@ def _length(run: Results) -> str:
     parts = ["### How much of it is length"]
     if controlled:
         units = [c.lengths_in(unit) for unit in dict.fromkeys(control.unit for control in controlled)]
-        parts.append(markdown([c.METHOD, c.PROMPT_SET, *units, c.AS_IT_IS, c.CONTROLLED, c.SLOPE], controlled))
+        rates: list[Column[LengthFigures]] = [c.AS_IT_IS, c.CONTROLLED, c.DIFFICULTY, c.SLOPE]
+        parts += [markdown([c.METHOD, c.PROMPT_SET, *units, *rates], controlled), c.NOT_ALPACA_EVALS]
     parts += [f"Not modelled, {reason}." for reason in reasons]
     return "\n\n".join(parts) if len(parts) > 1 else ""
 

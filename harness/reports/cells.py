@@ -8,10 +8,8 @@ from math import floor, log10
 from harness.core.units import first_named
 from harness.generation.protocol import Sampling
 from harness.measures.measure import Bound, direction, is_share
-from harness.reports.measured import own_losses
 from harness.results.schema import (
-    ContrastFigures,
-    Disagreement,
+    UNTOLD,
     JudgeFacts,
     LengthFigures,
     MeasureContrast,
@@ -24,9 +22,10 @@ from harness.results.schema import (
 )
 from harness.run.jobs import NAMED_AT_MOST
 from harness.statistics.agreement import Agreement
+from harness.statistics.effects import Components
 from harness.statistics.length import LengthControl
 from harness.statistics.rates import Interval
-from harness.statistics.summary import Ranked, SetContrast
+from harness.statistics.summary import Ranked
 
 KINDS = {"ceiling": "ceiling", "untrained": "start", "control": "control", "method": "method", "teacher": "teacher"}
 BOUNDS: dict[Bound, str] = {"exact": "", "lower": "≥ ", "upper": "≤ "}
@@ -34,7 +33,10 @@ OWN_LOSS = "†"  # a row that was trained to minimise the very measure
 OWN_LOSS_SAID = f"{OWN_LOSS} its training minimises this measure, at temperature 1, on other prompts."
 BOUNDS_SAID = "≥ and ≤ mark bounds, as a server gave the teacher's likeliest tokens alone"
 NO_BOUND = "A difference of two bounds is no bound of the difference."
-NOWHERE = "No declared pair is told apart in opposite orders, by measures or by a measure and the judge."
+NOWHERE = "No pair is told apart in opposite orders, by measures or by a measure and the judge."
+WIDEST = 2.0  # two preference rates are never further apart
+UNSEEN = 1e-6  # of the largest part: a standard deviation that is rounding alone
+PARTS = {"prompt": "prompt", "seed": "seed", "residual": "rest", "within": "within"}  # of a row's variance
 MOST_DIGITS = 6  # decimals; a width that asks for more is rounding
 
 
@@ -89,13 +91,45 @@ def spread_words(row: MeasureRow, facts: MeasureFacts) -> str:
     runs = sum(value is not None for value in row.by_run)
     if row.spread is None:
         return _spread(None, runs)
-    size = row.spread * (100 if facts.share else 1)
-    return _spread(f"{size:.{min(MOST_DIGITS, _two_figures(size)) if size else 1}f}", runs)
+    return _spread(_size(row.spread, facts) if row.spread else "0.0", runs)
 
 
 def _spread(shown: str | None, runs: int) -> str:
     counted = f"({runs} run{'' if runs == 1 else 's'})"
     return counted if shown is None else f"{shown} {counted}"
+
+
+def parts_of(rows: Iterable[Components]) -> list[str]:
+    """The components of variance that any of the rows has; none where that of prompts is all there is."""
+    found = list(rows)
+    known = [name for name in PARTS if any(getattr(one, name) is not None for one in found)]
+    return known if len(known) > 1 else []
+
+
+def components_cell(found: Components, parts: Sequence[str], facts: MeasureFacts | None = None) -> str:
+    """Standard deviations of a row's components, in points or a measure's unit. One that was estimated as zero, or
+    below, was not seen: that says nothing of how large it may be."""
+    sizes = [getattr(found, name) for name in parts]
+    largest = max((size for size in sizes if size is not None), default=0.0)
+    return " / ".join(
+        "–" if size is None else "not seen" if size <= UNSEEN * largest else _size(size, facts) for size in sizes
+    )
+
+
+def _size(size: float, facts: MeasureFacts | None) -> str:
+    """A size without its unit: a rate's in points, with two figures of it."""
+    shown = size * (100 if facts is None or facts.share else 1)
+    return f"{shown:.{min(MOST_DIGITS, _two_figures(shown))}f}"
+
+
+def in_points(size: float) -> str:
+    """The size of a difference of rates, with two figures."""
+    return f"{_size(size, None)} points"
+
+
+def in_unit(size: float, facts: MeasureFacts) -> str:
+    """The same of a measure; of a share in points."""
+    return f"{_size(size, facts)} {difference_unit(facts)}"
 
 
 def kappa_cell(pair: Agreement) -> str:
@@ -175,12 +209,22 @@ def temperatures(shown: Sequence[MeasureFacts], results: Results) -> str:
     return ", ".join(said)
 
 
-def whom(results: Results) -> str:
-    """Whom contrasts speak of."""
-    seeds = len({one.seed for one in results.runs})
-    if seeds == 1:
-        return "One seed: these are checkpoints, not methods."
-    return f"What is found is of these {seeds} seeds, which the test holds fixed."
+def seeds_of(results: Results) -> int:
+    """Runs of one seed are one."""
+    return len({one.seed for one in results.runs})
+
+
+def seeds_words(count: int) -> str:
+    return "one seed" if count == 1 else f"{count} seeds"
+
+
+def resolution(results: Results, entry: SetFacts) -> str:
+    """From which difference on neighbours of a set's table are told apart; empty where nothing says."""
+    if entry.detectable is None:
+        return ""
+    judged = max((row.prompts for row in results.rows_of(entry.name)), default=0)
+    size = f"from {in_points(entry.detectable)} on" if entry.detectable <= WIDEST else "at no difference"
+    return f"{judged} prompts and {seeds_words(seeds_of(results))} tell neighbours apart {size} (80% power)"
 
 
 def unpooled_words(entry: SetFacts, results: Results) -> str:
@@ -209,41 +253,16 @@ def difference_cell(contrast: MeasureContrast, facts: MeasureFacts) -> str:
     return measure_value(contrast.difference, contrast.interval, facts.unit, "+")
 
 
-def difference_short(contrast: MeasureContrast, facts: MeasureFacts, own: Collection[str] = ()) -> str:
-    """The same in Markdown without its interval: in bold where the two are told apart. own: as for measure_words."""
+def difference_short(
+    contrast: MeasureContrast, facts: MeasureFacts, own: Collection[str] = (), ends: bool = False
+) -> str:
+    """The same in Markdown: in bold where the two are told apart. own: as for measure_words. ends: with its
+    interval."""
     if contrast.difference is None:
         return "none measured"
-    said = measure_value(contrast.difference, contrast.interval, facts.unit, "+", ends=False)
+    said = measure_value(contrast.difference, contrast.interval, facts.unit, "+", ends=ends)
     mark = f" {OWN_LOSS}" if contrast.better in own else ""
     return f"**{said}**{mark}" if contrast.distinguishable else said
-
-
-def measure_words(contrast: MeasureContrast, facts: MeasureFacts, own: Collection[str] = ()) -> str:
-    """What a declared contrast found in a measure. own: the rows whose training minimises it."""
-    if contrast.difference is None:
-        return "no prompt was measured for both"
-    if not contrast.distinguishable:
-        return f"not told apart{by_the_bound(facts)}"
-    if not contrast.better:
-        return f"{contrast.first if contrast.difference > 0 else contrast.second} has more{by_the_bound(facts)}"
-    near = facts.group == "fidelity" and facts.by_token  # a distance, or an agreement, token by token
-    mark = f" ({OWN_LOSS})" if contrast.better in own else ""
-    return f"{contrast.better} is {'nearer to the teacher' if near else 'better'}{by_the_bound(facts)}{mark}"
-
-
-def disagreement_words(found: Disagreement, results: Results) -> str:
-    """Two rows, and by which measures, or the judge, each is the better one."""
-    heads = {facts.name: facts.head for facts in results.measured}
-
-    def listed(names: Sequence[str], row: str) -> str:
-        said = [heads.get(name, f"the judge ({name})") for name in names]
-        own = [f" {OWN_LOSS}" if row in own_losses(results, name) else "" for name in names]
-        return ", ".join(map("".join, zip(said, own, strict=True)))
-
-    return (
-        f"{found.first} against {found.second} on {found.scope}: {found.first} is better by "
-        f"{listed(found.for_first, found.first)}; {found.second} by {listed(found.for_second, found.second)}"
-    )
 
 
 def retention_cell(found: RetentionFacts) -> str:
@@ -251,17 +270,8 @@ def retention_cell(found: RetentionFacts) -> str:
     return f"{found.value:.3f}{error}"
 
 
-def contrast_words(contrast: ContrastFigures | SetContrast) -> str:
-    """What a declared contrast found."""
-    if contrast.difference is None:
-        return "no prompt was judged for both"
-    if not contrast.distinguishable:
-        return "not told apart"
-    return f"{contrast.first if contrast.difference > 0 else contrast.second} is better"
-
-
 def slope_cell(control: LengthControl) -> str:
-    """What one standard deviation more length is worth, in logits."""
+    """What each standard deviation more length is worth at equal length, in logits."""
     if control.coefficient is None or control.coefficient_interval is None:
         return ""
     low, high = control.coefficient_interval
@@ -291,12 +301,28 @@ def lengths(controls: Sequence[LengthFigures]) -> tuple[list[LengthFigures], lis
     return [control for control in controls if not control.reason], reasons
 
 
+# Its Tables 2 and 3: two students of Mistral-7B, one of each of two judges' models; how far each judge's win rate of
+# its own student lies above the mean of both judges', relative to that mean.
+LEAKAGE = (
+    "Judges favour students of what they are related to (preference leakage): in Li et al. (2025, arXiv 2502.01534) "
+    "two judges' win rates of their own students lay above the mean of both by 24% of it where judge and teacher were "
+    "one model, by 9% where of one series, by 3% where of two series of one vendor; by 24% after SFT, and 5% after DPO."
+)
+
+
 def warnings(run: Results) -> list[tuple[str, str]]:
     """What a reader must know before any figure: (title, text)."""
     found = []
+    untold = [entry for entry in run.prompt_sets if entry.unranked == UNTOLD]
+    if untold:
+        named = first_named([entry.name for entry in untold], NAMED_AT_MOST)
+        widest = max(untold, key=lambda entry: entry.detectable or 0.0)
+        where = "There" if len(untold) == 1 else f"On {widest.name}"
+        can = f"{where} {said}. " if (said := resolution(run, widest)) else ""
+        found.append((f"No row is told from the next on {named}.", f"{can}The rows stand in no order of rates."))
     for entry in run.prompt_sets:
-        if entry.unranked:
-            found.append((f"{entry.name} is not ranked.", f"{entry.unranked}."))
+        if entry.unranked and entry not in untold:
+            found.append((f"{entry.name} is not ranked.", f"{entry.unranked[:1].upper()}{entry.unranked[1:]}."))
     for entry in run.prompt_sets:
         if entry.left_out:
             found.append(
@@ -320,6 +346,11 @@ def warnings(run: Results) -> list[tuple[str, str]]:
                 "its teacher's, not how good they are.",
             )
         )
+    related = [judge for judge in run.judges if judge.relation]
+    if related:
+        said = "; ".join(f"{judge.name}: {judge.relation}" for judge in related)
+        reading = not all(judge.misses for judge in related)
+        found.append(("Judge and teacher are related.", f"{said}.{f' {LEAKAGE}' if reading else ''}"))
     return found
 
 
@@ -330,10 +361,6 @@ def left_out_text(left_out: Mapping[str, str], kept: int, name: str, where: str)
         f"{count} of {count + kept} prompts of {name} got no answer from the teacher's server and are left out of "
         f"every {where}: {first_named(left_out, NAMED_AT_MOST)} ({'the first ' if count > 1 else ''}{why})"
     )
-
-
-def _seeds(count: int) -> str:
-    return "is one seed" if count == 1 else f"are {count} seeds"
 
 
 def facts(run: Results) -> list[tuple[str, str]]:
@@ -365,7 +392,22 @@ def facts(run: Results) -> list[tuple[str, str]]:
             )
             for number, one in enumerate(run.runs, 1)
         ),
+        *_stamps(run),
     ]
+
+
+def _stamps(run: Results) -> list[tuple[str, str]]:
+    """When each run's contrasts were declared, and when the first verdict or measure of their rows was there."""
+    began: dict[tuple[str, str, str], list[str]] = {}
+    for stamp in run.stamps:
+        began.setdefault((stamp.run, stamp.time, stamp.family), []).append(stamp.began)
+    found = []
+    for (name, time, family), times in began.items():
+        first = min(filter(None, times), default="")
+        since = f"; the first verdict or measure of one of their rows is of {first}" if first else ""
+        where = "" if len(run.runs) == 1 else f" of {name}"
+        found.append((f"contrasts{where}", f"stamped {time}, family {family[:12]}{since}"))
+    return found
 
 
 def provenance(entry: SetFacts) -> str:

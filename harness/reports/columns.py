@@ -16,14 +16,17 @@ from harness.core.records import Status
 from harness.core.units import in_bytes
 from harness.reports.cells import (
     KINDS,
-    contrast_words,
+    PARTS,
+    components_cell,
     difference_cell,
     difference_unit,
+    in_points,
+    in_unit,
     kappa_cell,
     measure_cell,
     measure_digits,
-    measure_words,
     p_cell,
+    parts_of,
     points_cell,
     rank_cell,
     rate_cell,
@@ -32,6 +35,17 @@ from harness.reports.cells import (
     spread_cell,
     spread_words,
 )
+from harness.reports.findings import (
+    ANYONE,
+    CHOSEN,
+    DECLARED,
+    Whom,
+    contrast_words,
+    equivalence_words,
+    measure_words,
+    moved_words,
+    versus_contrast,
+)
 from harness.reports.measured import SEVERAL, Measured, seconds
 from harness.results.schema import (
     ContrastFigures,
@@ -39,11 +53,14 @@ from harness.results.schema import (
     JudgingFigures,
     LengthFigures,
     Lengths,
+    LuckFigures,
     MeasureContrast,
     MeasureFacts,
     MethodFacts,
+    Results,
     RetentionFacts,
     Row,
+    VersusFigures,
 )
 from harness.statistics.agreement import JudgeAgreement
 from harness.statistics.contrasts import Candidates, Difference
@@ -63,7 +80,8 @@ Whole = TypeVar("Whole")
 class Cell:
     """text, and what it sorts by; a figure may carry (low, figure, high) to draw, and the range of the drawing.
 
-    swatch: the class of colour of the system that the cell names. count: a whole number, grouped on a page.
+    swatch: the class of colour of the system that the cell names. count: a whole number, grouped on a page. band: how
+    far from 0 a figure must be to be told from it, to draw behind it. line: whether it is one line on a page too.
     """
 
     text: str
@@ -72,6 +90,8 @@ class Cell:
     span: tuple[float, float] = (-1.0, 1.0)
     swatch: str = ""
     count: bool = False
+    band: float | None = None
+    line: bool = False
 
     @property
     def grouped(self) -> str:
@@ -80,8 +100,11 @@ class Cell:
 
     def place(self, value: float) -> str:
         """Where a value lies in the drawing, as SVG writes it."""
-        least, most = self.span
-        return f"{100 * (value - least) / (most - least):.2f}%"
+        return self.share(value - self.span[0])
+
+    def share(self, width: float) -> str:
+        """How much of the drawing a width is."""
+        return f"{100 * width / (self.span[1] - self.span[0]):.2f}%"
 
 
 @dataclass(frozen=True)
@@ -192,7 +215,9 @@ MISSING_SHARE: Column[Rates] = Column(
 )
 FAILED: Column[Rates] = counts("failed verdicts", lambda row: row.failed_verdicts)
 ORDERS: Column[Rates] = column("orders", lambda row: row.orders)
-FLIPS: Column[Row | ComparisonRates] = Column("flips", lambda row: _of(row.flips.count, row.flips.n, "no orders"))
+FLIPS: Column[Row | ComparisonRates | VersusFigures] = Column(
+    "flips", lambda row: _of(row.flips.count, row.flips.n, "no orders")
+)
 # where the orders stand beside it
 FLIPS_ALONE: Column[Row | ComparisonRates] = Column("flips", lambda row: _of(row.flips.count, row.flips.n, ""))
 TOKENS: Column[Lengths] = Column("tokens", lambda row: known(row.mean_tokens, ".0f"))
@@ -201,9 +226,26 @@ RANK: Column[Row | Ranked] = Column("rank", lambda row: Cell(rank_cell(row), flo
 SPREAD: Column[Row] = Column(
     "SD of runs", lambda row: Cell(spread_cell(row), "" if row.spread is None else float(row.spread))
 )
+
+
+def components(rows: Sequence[Row]) -> list[Column[Row]]:
+    """What an outcome's distance from its row's rate is made of, in points; no column where seeds and samples are one
+    each."""
+    parts = parts_of(row.components for row in rows)
+    return [Column(_parts_head(parts), lambda row: _parts(components_cell(row.components, parts)))] if parts else []
+
+
+def _parts(said: str) -> Cell:
+    return replace(text(said), line=True)
+
+
+def _parts_head(parts: Sequence[str]) -> str:
+    return f"SD: {' / '.join(PARTS[name] for name in parts)}"
+
+
 KIND: Column[Row | Measured | RetentionFacts] = column("kind", lambda row: KINDS[row.kind])
 IDENTICAL: Column[Row] = counts("identical", lambda row: row.identical)
-PROMPT_SET: Column[Row | LengthFigures] = column("on", lambda row: row.prompt_set)
+PROMPT_SET: Column[Row | LengthFigures | VersusFigures] = column("on", lambda row: row.prompt_set)
 JUDGE: Column[Row | LengthFigures | JudgingFigures | ComparisonRates] = column("judge", lambda row: row.judge)
 
 
@@ -232,7 +274,19 @@ P_HOLM: Column[Difference | RatioDifference] = Column(
 )
 JUDGED: Column[Difference | RatioDifference] = counts("N", lambda row: row.n)
 LEFT_OUT: Column[Difference | RatioDifference] = counts("left out", lambda row: row.left_out)
-FINDING: Column[ContrastFigures | SetContrast] = column("finding", contrast_words)
+EQUIVALENCE: Column[ContrastFigures | SetContrast] = column(
+    "by the 90% interval", lambda row: equivalence_words(row.equivalence)
+)
+WHEN: Column[ContrastFigures | MeasureContrast] = column("", lambda row: DECLARED if row.declared else CHOSEN)
+POWER: Column[Difference] = Column(
+    "80% power from",
+    lambda row: BLANK if row.detectable is None else number(row.detectable, in_points(row.detectable)),
+)
+
+
+def finding(whom: Whom = ANYONE, power: bool = True) -> Column[ContrastFigures | SetContrast]:
+    """power: whether what could have been told is in it."""
+    return column("finding", lambda row: contrast_words(row, whom, power))
 
 
 def difference(most: float = 2.0) -> Column[Difference]:
@@ -243,9 +297,14 @@ def difference(most: float = 2.0) -> Column[Difference]:
         if row.difference is None or row.interval is None:
             return Cell(said, "")
         drawn = (row.interval[0], row.difference, row.interval[1])
-        return Cell(said, row.difference, drawn, (-most, most))
+        return Cell(said, row.difference, drawn, (-most, most), band=band(row.detectable, most))
 
     return Column("difference in points", cell)
+
+
+def band(detectable: float | None, most: float) -> float | None:
+    """What is drawn of a difference that can be told, in −most..most."""
+    return None if detectable is None else min(detectable, most)
 
 
 # ---- measures
@@ -276,6 +335,17 @@ def measure_spread(facts: MeasureFacts) -> Column[Measured]:
     return Column("SD of runs", cell)
 
 
+def measure_components(facts: MeasureFacts, rows: Sequence[Measured]) -> list[Column[Measured]]:
+    """What a prompt's distance from its row's value is made of, in the measure's unit; of shares in points."""
+    parts = parts_of(row.values[facts.name].components for row in rows if facts.name in row.values)
+
+    def cell(row: Measured) -> Cell:
+        found = row.values.get(facts.name)
+        return BLANK if found is None else _parts(components_cell(found.components, parts, facts))
+
+    return [Column(_parts_head(parts), cell)] if parts else []
+
+
 def measure_difference(facts: MeasureFacts) -> Column[MeasureContrast]:
     def cell(row: MeasureContrast) -> Cell:
         said = difference_cell(row, facts)
@@ -284,9 +354,61 @@ def measure_difference(facts: MeasureFacts) -> Column[MeasureContrast]:
     return Column(f"difference in {difference_unit(facts)}", cell)
 
 
-def measure_finding(facts: MeasureFacts, own: Collection[str]) -> Column[MeasureContrast]:
-    """own: the rows whose training minimises the measure."""
-    return column("finding", lambda row: measure_words(row, facts, own))
+def measure_power(facts: MeasureFacts) -> Column[MeasureContrast]:
+    return Column(
+        "80% power from",
+        lambda row: BLANK if row.detectable is None else number(row.detectable, in_unit(row.detectable, facts)),
+    )
+
+
+def measure_finding(
+    facts: MeasureFacts, own: Collection[str], whom: Whom = ANYONE, power: bool = True
+) -> Column[MeasureContrast]:
+    """own: the rows whose training minimises the measure. power: as in `finding`."""
+    return column("finding", lambda row: measure_words(row, facts, own, whom, power))
+
+
+# ---- rows against each other directly
+
+AGAINST: Column[VersusFigures] = column("first against second", lambda row: f"{row.first} against {row.second}")
+DIRECT: Column[VersusFigures] = Column("preference rate", lambda row: PREFERENCE.cell(row))
+
+
+def indirect(results: Results) -> Column[VersusFigures]:
+    """What the same pair differs by against the teacher, from its contrast; where there is none from the two rates,
+    without an interval."""
+    rates = {(row.prompt_set, row.method): row.preference_rate for row in results.rows if row.judge == results.judge}
+
+    def cell(row: VersusFigures) -> Cell:
+        if found := versus_contrast(results, row):
+            return difference().cell(found)
+        first, second = (rates.get((row.prompt_set, name)) for name in (row.first, row.second))
+        return BLANK if first is None or second is None else number(first - second, f"{100 * (first - second):+z.1f}")
+
+    return Column("against the teacher, points", cell)
+
+
+def indirect_finding(results: Results) -> Column[VersusFigures]:
+    whom = Whom.of(results)
+
+    def said(row: VersusFigures) -> str:
+        found = versus_contrast(results, row)
+        return "no contrast of them" if found is None else contrast_words(found, whom)
+
+    return column("finding there", said)
+
+
+# ---- what another seed moves
+
+
+def moved(head: str, of: Callable[[LuckFigures], tuple[float, int]], facts: Mapping[str, MeasureFacts]) -> Column[Any]:
+    """facts: of each measure."""
+
+    def cell(row: LuckFigures) -> Cell:
+        size, degrees = of(row)
+        return number(size, moved_words(size, degrees, facts.get(row.measure))) if degrees else BLANK
+
+    return Column(head, cell)
 
 
 TRAINED_IN_ALL: Column[CostFacts] = Column("tokens trained", lambda row: known(row.trained_tokens, ",d"))
@@ -319,6 +441,13 @@ DOCUMENTS: Column[RetentionFacts] = counts("documents", lambda row: row.n)
 
 # ---- length
 
+# What a reader who knows AlpacaEval's figures is told beside every table of these; docs/statistics.md has the table.
+NOT_ALPACA_EVALS = (
+    "A rate at equal length is not AlpacaEval's length-controlled win rate, which models the judge's graded "
+    "preferences, with difficulties learnt from its own board and a pull towards long and short answers of its "
+    "baseline. Of 40 models of that board, (1 + rate) / 2 was off by 3 points in the median, and by 7 at most; of the "
+    "7 that have 15% of the responses on either side of equal length, and so a rate, by 2 and 5."
+)
 AS_IT_IS: Column[LengthControl | Ranked] = Column(
     "preference rate",
     lambda row: (
@@ -340,16 +469,19 @@ BOTH_LENGTHS: Column[LengthControl] = column(
     "mean length", lambda row: f"{row.candidate_mean:.0f} against {row.reference_mean:.0f} {row.unit}"
 )
 SLOPE: Column[LengthControl] = Column(
-    "logits for one SD more",
+    "logits for each SD more",
     lambda row: BLANK if row.coefficient is None else number(row.coefficient, slope_cell(row)),
 )
 SLOPE_AND_SD: Column[LengthControl] = Column(
-    "logits for one SD of length",
+    "logits for each SD of length",
     lambda row: (
         BLANK
         if row.coefficient is None
         else number(row.coefficient, f"{slope_cell(row)} for {row.spread:.0f} {row.unit}")
     ),
+)
+DIFFICULTY: Column[LengthControl] = column(
+    "difficulty", lambda row: "" if row.difficulty is None else "from the others" if row.difficulty else "no term"
 )
 MODELLED: Column[LengthControl] = counts("N", lambda row: row.n)
 

@@ -72,6 +72,8 @@ def _flat(run: Results, row: Row) -> dict[str, Any]:
             flat |= dict(zip(("rank_first", "rank_last"), value or (None, None), strict=True))
         elif name == "flips":
             flat |= {"flips": row.flips.count, "flips_of": row.flips.n}
+        elif name == "components":
+            flat |= {f"sd_{part}": size for part, size in value}
         elif name == "by_run":
             flat["runs"] = row.judged_in
         else:

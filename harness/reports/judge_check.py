@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from harness.judging.check.check import (
-    LEAST_ACCURACY,
+    FLIP_LIMIT,
+    LEAST_CONSISTENT,
+    LEAST_KAPPA,
     LENGTH_LIMIT,
     MATCHED,
     MISSING_LIMIT,
@@ -18,7 +20,7 @@ from harness.judging.check.check import (
 )
 from harness.judging.check.perturbation import LEVEL, LONG, PerturbationCurve
 from harness.reports.columns import pipes
-from harness.statistics.agreement import Mean, Share
+from harness.statistics.agreement import Agreement, Mean, Share
 from harness.statistics.rates import Interval
 
 
@@ -28,7 +30,7 @@ def check_markdown(report: Report) -> str:
         f"# Judge check: {report.judge}",
         f"**Verdict: {report.verdict}**",
         _facts(report),
-        "## Pairs with a known answer\n\n" + _labels_table(report),
+        "## Pairs with a known answer\n\n" + _labels_table(report) + "\n\n" + _known_line(report.known),
         "## Position\n\n" + _position_lines(report.position),
         "## Length\n\n" + _length_lines(report.length),
         "## The same questions again\n\n" + _consistency_lines(report.consistency),
@@ -45,19 +47,21 @@ disagreement between orders is a tie.
 
 - *unusable*: more than {MISSING_LIMIT:.0%} of verdicts are missing
 - *chance*: the interval of (right − wrong) / N reaches 0
-- *weak*: less than {LEAST_ACCURACY:.0%} right
-- *position-biased*: preference for the first response over {POSITION_LIMIT:g} from 0.5, and an interval without 0.5
+- *weak*: the interval of κ with the known answers reaches below {LEAST_KAPPA:.2f}
+- *flips*: the interval of the share of flips reaches above {FLIP_LIMIT:.0%}
+- *position-biased*: the interval of the preference for the first response leaves 0.5 ± {POSITION_LIMIT:g}
 - *length-biased*: a length bias of more than {LENGTH_LIMIT:g}, and an interval without 0
+- *inconsistent*: the interval of the share of equal outcomes when asked again reaches below {LEAST_CONSISTENT:.0%}
 - *insensitive to damage*: the preference does not fall (one-sided p ≥ {LEVEL:g}) for the kinds named
 
 *Usable*, none of these, is a low bar: the pairs are easy. A judge that guesses passes for length-biased about once in
-twenty checks."""
+twenty checks. docs/judges.md says why these limits."""
 
 
 def _facts(report: Report) -> str:
     other = ", ".join(f"{count} {status}" for status, count in sorted(report.statuses.items()) if status != "ok")
     lines = [f"{key}: {' '.join(value.split())}" for key, value in report.setup.items()]
-    lines.append(f"verdicts: {report.verdicts}; missing: {other or 'none'}")
+    lines.append(f"verdicts: {report.verdicts}; missing: {other or 'none'}; limit: {MISSING_LIMIT:.0%}")
     lines.append(f"pairs: {report.labels.pairs} (set {report.pair_set}); seed {report.seed}")
     return "\n".join(f"- {line}" for line in lines)
 
@@ -97,19 +101,28 @@ def _labels_table(report: Report) -> str:
     return pipes(headers, rows)
 
 
-def _position_lines(position: Position | None) -> str:
+def _known_line(known: Agreement) -> str:
+    limit = f"limit: the lower end at least {LEAST_KAPPA:.2f}"
+    return f"- κ of the judge's outcomes and the known ones: {_kappa(known)}; {limit}"
+
+
+def _position_lines(position: Position | None, held: bool = True) -> str:
+    """held: whether limits are said, which hold for plain pairs."""
     if position is None:
         return "None by construction: the judge sees no order."
+    pull = f"; limit: both ends from {0.5 - POSITION_LIMIT:g} to {0.5 + POSITION_LIMIT:g}" if held else ""
+    most = f"; limit: the upper end at most {FLIP_LIMIT:.0%}" if held else ""
     return (
-        f"- preference for the response shown first (0.5 is unbiased): {_mean(position.first)}\n"
-        f"- flips (the orders name different winners): {_share(position.flips)}\n"
+        f"- preference for the response shown first (0.5 is unbiased): {_mean(position.first)}{pull}\n"
+        f"- flips (the orders name different winners): {_share(position.flips)}{most}\n"
         f"- ties: {_share(position.ties)}"
     )
 
 
 def _length_lines(length: Length) -> str:
     return (
-        f"- length bias (0 is unbiased, 1 is length alone): {_number(length.bias, length.interval, '+.3f')}\n"
+        f"- length bias (0 is unbiased, 1 is length alone): {_number(length.bias, length.interval, '+.3f')}; "
+        f"limit: {LENGTH_LIMIT:g}, or an interval with 0\n"
         f"- preference for the better response where it is longer: {_mean(length.longer)}\n"
         f"- where it is shorter: {_mean(length.shorter)}\n"
         f"- where lengths are within {1 - MATCHED:.0%}: {_mean(length.matched)}"
@@ -120,7 +133,7 @@ def _consistency_lines(found: Consistency | None) -> str:
     if found is None:
         return "Not asked."
     return (
-        f"- the same outcome: {_share(found.same)}\n"
+        f"- the same outcome: {_share(found.same)}; limit: the lower end at least {LEAST_CONSISTENT:.0%}\n"
         f"- mean absolute difference of preferences: {_mean(found.apart)}\n"
         f"- pairs with a verdict missing in either: {found.missing}"
     )
@@ -157,12 +170,17 @@ def _human_lines(humans: Humans) -> str:
     found = humans.agreement
     names = ["a", "tie", "b"]
     table = pipes(["judge \\ human", *names], [[name, *row] for name, row in zip(names, found.table, strict=True)])
-    kappa = found.note if found.kappa is None else _number(found.kappa, found.kappa_interval, ".3f")
-    note = f" ({found.note})" if found.note and found.kappa is not None else ""
     return (
         f"- agreement: {_share(found.agreement)}; {found.missing} missing\n"
-        f"- Cohen's κ: {kappa}{note}\n"
+        f"- Cohen's κ: {_kappa(found)}\n"
         f"- the same choice where neither says tie: {_share(humans.decided)}\n"
         f"- ties of the humans: {_share(humans.human_ties)}\n\n"
-        f"{table}\n\n{_position_lines(humans.position)}"
+        f"{table}\n\n{_position_lines(humans.position, held=False)}"
     )
+
+
+def _kappa(found: Agreement) -> str:
+    if found.kappa is None:
+        return found.note
+    note = f" ({found.note})" if found.note else ""
+    return _number(found.kappa, found.kappa_interval, ".3f") + note

@@ -9,12 +9,14 @@ from typing import Any, NamedTuple
 from harness.core.records import Record, Verdict
 from harness.core.units import first_named
 from harness.reports import columns as c
-from harness.reports.cells import kappa_cell
+from harness.reports.cells import in_points, kappa_cell
 from harness.reports.columns import Column
+from harness.reports.findings import POWER
 from harness.statistics.agreement import JudgeAgreement
 from harness.statistics.outcomes import from_records, outcomes
 from harness.statistics.summary import (
     AlpacaEval,
+    ArenaHard,
     Compared,
     ComparedLength,
     ComparisonRates,
@@ -26,6 +28,9 @@ from harness.statistics.summary import (
 )
 
 NAMED_AT_MOST = 10  # names in a line
+_NO_DIFFICULTY = (
+    "Difficulty *no term*: no other candidate was judged on these prompts, so that nothing says how hard each is."
+)
 _ONE_ORDER = "no prompt was judged in its other order; a preference for the first place is in these figures"
 _ORDERS = {
     "both": "both",
@@ -35,6 +40,12 @@ _ORDERS = {
 }
 
 
+_INTERVALS = (
+    "Brackets hold 95% intervals over prompts, which hold the checkpoints that were judged fixed; docs/statistics.md "
+    "says how each figure is made."
+)
+
+
 def stats_text(found: Statistics) -> str:
     """Markdown of what `statistics_of` found; a section that has nothing to say is left out."""
     if not found.comparisons:
@@ -42,10 +53,11 @@ def stats_text(found: Statistics) -> str:
     sections = {
         "Rates": _rates_text(found.comparisons),
         "Ranks": _ranks_text(found.neighbours),
-        "Declared contrasts": _contrasts_text(found.contrasts),
+        "Contrasts, chosen afterwards": _contrasts_text(found.contrasts),
         "Length": _length_text(found.length),
         "Agreement of judges": _agreement_text(found.agreement),
         "AlpacaEval": _alpaca_text(found.alpaca_eval),
+        "Arena-Hard": _arena_text(found.arena_hard),
     }
     return "\n\n".join(f"## {title}\n\n{text}" for title, text in sections.items() if text) + "\n"
 
@@ -68,7 +80,7 @@ def _listed(names: Sequence[str]) -> str:
     return first_named(map(_line, names), NAMED_AT_MOST)
 
 
-def _within(row: ComparisonRates | ComparedLength | Ranking) -> str:
+def _within(row: ComparisonRates | ComparedLength | Ranking | ArenaHard) -> str:
     return f"on {row.prompt_set} against {row.reference} by {row.judge}"
 
 
@@ -87,7 +99,7 @@ def _rates_text(rows: Sequence[ComparisonRates]) -> str:
         c.ORDERS,
         c.FLIPS_ALONE,
     ]
-    return _section(columns, rows, "Brackets hold 95% intervals; docs/statistics.md says how each figure is made.", one)
+    return _section(columns, rows, _INTERVALS, one)
 
 
 def _ranks_text(tables: Sequence[Ranking]) -> str:
@@ -101,8 +113,13 @@ def _ranks_text(tables: Sequence[Ranking]) -> str:
     note = (
         "Where rows share their ranks, none is distinguishable from the next; the first and last of them may well be."
     )
+    can = [
+        _line(f"- neighbours {_within(table)}: told apart from {in_points(size)} on (80% power)")
+        for table in tables
+        if (size := max((test.detectable for test in table.tests if test.detectable is not None), default=None))
+    ]
     reasons = [_line(f"- not ranked {_within(table)}: {table.reason}") for table in tables if table.reason]
-    return _section(columns, rows, note if rows else "", "\n".join(reasons))
+    return _section(columns, rows, note if rows else "", "\n".join([*can, *reasons]))
 
 
 class _Place(NamedTuple):
@@ -117,16 +134,31 @@ def _contrasts_text(rows: Sequence[SetContrast]) -> str:
         c.difference(),
         c.P,
         c.P_HOLM.named("p after Holm"),
+        *([c.EQUIVALENCE] if any(row.equivalence for row in rows) else []),
         c.JUDGED,
         c.LEFT_OUT,
-        c.FINDING.named("verdict"),
+        c.finding(),
     ]
-    return _section(columns, rows, "Differences of preference rates, on prompts judged for both." if rows else "")
+    notes = [
+        "Differences of preference rates, on prompts judged for both. They were named after the verdicts were there: "
+        "whoever has looked at the rates above has chosen with their help.",
+        f"{POWER}.",
+        _whom(rows),
+    ]
+    return _section(columns, rows, *(notes if rows else []))
+
+
+def _whom(rows: Sequence[SetContrast]) -> str:
+    one = "Of one run: what is found is of these checkpoints." if any(row.seeds == 1 for row in rows) else ""
+    several = "Several files are several seeds: random draws, of which" if any(row.seeds > 1 for row in rows) else ""
+    return " ".join(filter(None, [one, f"{several} the test has what another one would move." if several else ""]))
 
 
 def _length_text(rows: Sequence[ComparedLength]) -> str:
-    columns = [*_names(Compared), c.BOTH_LENGTHS, c.AS_IT_IS, c.CONTROLLED]
+    columns = [*_names(Compared), c.BOTH_LENGTHS, c.AS_IT_IS, c.CONTROLLED, c.DIFFICULTY]
     sized = [row for row in rows if row.unit]
+    modelled = any(not row.reason for row in rows)
+    alone = any(row.difficulty is False for row in rows)
     reasons: dict[str, list[str]] = {}
     for row in filter(lambda row: row.reason, rows):
         reasons.setdefault(row.reason, []).append(f"{row.candidate} {_within(row)}")
@@ -134,7 +166,9 @@ def _length_text(rows: Sequence[ComparedLength]) -> str:
         f"- no rate at equal length for {'any' if len(names) == len(rows) else _listed(names)}: {reason}"
         for reason, names in reasons.items()
     ]
-    return _section(columns, sized, "\n".join(lines))
+    return _section(
+        columns, sized, "\n".join(lines), _NO_DIFFICULTY if alone else "", c.NOT_ALPACA_EVALS if modelled else ""
+    )
 
 
 def _agreement_text(pairs: Sequence[JudgeAgreement]) -> str:
@@ -158,6 +192,18 @@ def _alpaca_text(pairs: Sequence[AlpacaEval]) -> str:
     return _section([], [], "\n".join(lines), note if several else "")
 
 
+def _arena_text(rows: Sequence[ArenaHard]) -> str:
+    lines = []
+    for row in rows:
+        by_version = [(row.score, "v0.1"), (row.score_v2, "v2")]
+        known = {f"{score:.2f}%": version for score, version in by_version if score is not None}  # once where alike
+        shown = ", ".join(f"{score} by {version}" if len(known) > 1 else score for score, version in known.items())
+        out = f", {row.left_out} without a label" if row.left_out else ""
+        named = f"{row.candidate} {_within(row)}"
+        lines.append(_line(f"- Arena-Hard's score of {named}: {shown or 'none'} ({row.games} games{out})"))
+    return "\n".join(lines)
+
+
 def imported(verdicts: list[Verdict], source: str) -> str:
     """What an import found, as lines for people; source: the format, or the files."""
     prompts = {(verdict.prompt_set, verdict.prompt_id) for verdict in verdicts}
@@ -171,5 +217,5 @@ def imported(verdicts: list[Verdict], source: str) -> str:
     if turns := sorted({verdict.turn for verdict in verdicts} - {0}):
         lines.append(f"- turns: {', '.join(map(str, turns))}; those of one prompt have an outcome each")
     if again := sum(verdict.repeat > 0 for verdict in verdicts):
-        lines.append(f"- repeats: {again}; they count too, each time as a run of its own")
+        lines.append(f"- repeats: {again}; they count too, each time as a sample of its prompt")
     return "\n".join(lines)

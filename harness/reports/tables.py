@@ -16,11 +16,15 @@ from harness.reports.cells import (
     NO_BOUND,
     OWN_LOSS_SAID,
     difference_unit,
+    points_cell,
     provenance,
+    resolution,
     temperatures,
 )
 from harness.reports.charts import Deciding, colours, systems
 from harness.reports.columns import Cell, Column, rate, text
+from harness.reports.findings import Whom, mixed
+from harness.reports.judges_apart import Apart
 from harness.reports.measured import Measured
 from harness.results.schema import (
     ContrastFigures,
@@ -28,8 +32,11 @@ from harness.results.schema import (
     MeasureFacts,
     MethodFacts,
     Results,
+    Row,
     SetFacts,
 )
+from harness.statistics.contrasts import Family
+from harness.statistics.effects import Compared
 from harness.statistics.outcomes import Outcomes, from_records, outcomes
 from harness.statistics.panel import SUMMARIES
 from harness.statistics.rates import rates_of
@@ -82,6 +89,7 @@ def board(results: Results, prompt_set: SetFacts) -> Table:
         *where(any(row.rank for row in rows), c.RANK),
         c.PREFERENCE,
         *where(len(results.runs) > 1, c.SPREAD.named("SD between seeds")),
+        *c.components(rows),
         c.WIN,
         c.KIND,
         *(c.WINS, c.TIES, c.LOSSES, c.N),
@@ -118,6 +126,8 @@ def _board_note(results: Results, prompt_set: SetFacts, orders: Sequence[str]) -
     if teacher.mean_tokens is not None and not m.is_measured(results, prompt_set.name, "length"):
         parts.append(f"the teacher's responses: {teacher.mean_tokens:.0f} tokens, {teacher.cut_share:.0%} cut")
     if said := provenance(prompt_set):
+        parts.append(said)
+    if said := resolution(results, prompt_set):
         parts.append(said)
     return "; ".join(parts)
 
@@ -191,9 +201,11 @@ def measures(results: Results, prompt_set: SetFacts) -> list[Table]:
         pooled = len(results.runs) > 1 and group == "fidelity"
         columns: list[Column[Any]] = [c.method(known)]
         for one in shown:
+            parts = c.measure_components(one, rows) if group == "fidelity" else []
             columns += [
                 drawn_measure(one, rows),
                 *where(pooled, c.measure_spread(one).named(f"{one.head}: SD of runs")),
+                *(part.named(f"{one.head}: {part.head}") for part in parts),
             ]
         read = temperatures(shown, results)
         own = any(value.own_loss for row in rows for value in row.values.values())
@@ -246,26 +258,26 @@ def costs(results: Results) -> Table:
 
 
 def measure_contrasts(results: Results) -> list[Table]:
-    """Each measure's declared contrasts, a table a measure; the first one is open."""
+    """Each measure's contrasts, a table a measure, methods before anchors; the first one is open."""
     found = []
     for place, facts in enumerate(m.compared(results)):
-        rows = m.contrasts_of(results, facts.name)
+        rows = sorted(m.contrasts_of(results, facts.name), key=lambda row: row.family == "anchors")
+        own = m.own_losses(results, facts.name)
         ends = [abs(end) for row in rows for end in row.interval or ()]
         most = max(ends, default=0.0) or 1.0
         found.append(
             table(
                 f"Differences of {facts.head}",
                 [
-                    *(c.PAIR, _scope(results), _drawn_difference(facts, most), c.P, c.P_HOLM),
-                    *(
-                        c.JUDGED,
-                        c.LEFT_OUT,
-                        c.measure_finding(facts, m.own_losses(results, facts.name)).named("in words"),
-                    ),
+                    *(c.PAIR, _scope(results), _drawn_difference(facts, most), c.P, c.P_HOLM, c.measure_power(facts)),
+                    *where(mixed(results), c.WHEN.named("when")),
+                    *(c.JUDGED, c.LEFT_OUT),
+                    c.measure_finding(facts, own, Whom.of(results, facts.name), power=False).named("in words"),
                 ],
                 rows,
-                note=f"{difference_unit(facts)}; {direction(facts.better)}; corrected in two families: this measure's "
-                "single sets, and its pooled domains; left out: not measured for both",
+                note=f"{difference_unit(facts)}; {direction(facts.better)}; methods against each other, and against "
+                "the start, are a family each of this measure, as are single sets and domains; left out: not measured "
+                "for both",
                 remark="" if facts.bound == "exact" else NO_BOUND,
                 folded=place > 0,
             )
@@ -280,7 +292,8 @@ def _drawn_difference(facts: MeasureFacts, most: float) -> Column[MeasureContras
         if row.difference is None or row.interval is None:
             return plain.cell(row)
         low, high = row.interval
-        return replace(plain.cell(row), drawn=(low, row.difference, high), span=(-most, most))
+        drawn = (low, row.difference, high)
+        return replace(plain.cell(row), drawn=drawn, span=(-most, most), band=c.band(row.detectable, most))
 
     return replace(plain, cell=cell)
 
@@ -302,31 +315,75 @@ def _scope(results: Results) -> Column[ContrastFigures | MeasureContrast]:
     return c.column("on", lambda row: row.scope if row.scope in sets else f"{row.scope}, sets pooled")
 
 
-def contrasts(results: Results) -> Table:
-    rows = results.contrasts
-    ends = [abs(end) for row in rows if row.interval for end in row.interval]
-    # as wide as what is there needs: most differences are small, and would be dots in −200 … +200
-    most = next(bound for bound in (0.25, 0.5, 1.0, 2.0) if max(ends, default=0.0) <= bound)
+_FAMILIES: Mapping[Family, str] = {
+    "primary": "The primary contrast",
+    "methods": "Methods against each other",
+    "anchors": "Against the start and the ceiling",
+}
+
+
+def contrasts(results: Results) -> list[Table]:
+    """A table a family, each drawn on a scale of its own: the ceiling is far from all others."""
+    found = []
+    for family, caption in _FAMILIES.items():
+        rows = [row for row in results.contrasts if row.family == family]
+        ends = [abs(end) for row in rows if row.interval for end in row.interval]
+        # as wide as what is there needs: most differences are small, and would be dots in −200 … +200
+        most = next(bound for bound in (0.25, 0.5, 1.0, 2.0) if max(ends, default=0.0) <= bound)
+        found.append(
+            table(
+                caption,
+                [
+                    *(c.PAIR, _scope(results), c.difference(most).named("difference, points")),
+                    *(c.P, *where(family != "primary", c.P_HOLM), c.POWER),
+                    *where(any(row.equivalence for row in rows), c.EQUIVALENCE),
+                    *where(mixed(results), c.WHEN.named("when")),
+                    *(c.JUDGED, c.LEFT_OUT, c.finding(Whom.of(results), power=False).named("in words")),
+                ],
+                rows,
+                note=f"judge {', '.join(dict.fromkeys(row.judge for row in rows))}; "
+                f"{'corrected for no other' if family == 'primary' else 'a family of its own'}; "
+                f"drawn from −{100 * most:.0f} to +{100 * most:.0f} points",
+            )
+        )
+    return [one for one in found if one.rows]
+
+
+def versus(results: Results) -> Table:
+    """Rows that were judged against each other, beside what the same pairs differ by against the teacher."""
     return table(
-        "Differences of preference rates",
+        "Judged against each other",
         [
-            c.PAIR,
-            _scope(results),
-            c.difference(most).named("difference, points"),
-            c.P,
-            c.P_HOLM,
-            c.JUDGED,
-            c.LEFT_OUT,
-            c.FINDING.named("in words"),
+            *(c.AGAINST, c.PROMPT_SET, c.DIRECT, c.WINS, c.TIES, c.LOSSES, c.N),
+            *where(any(row.prompts != row.n for row in results.versus), c.PROMPTS),
+            *(c.MISSING, c.FLIPS, c.indirect(results), c.indirect_finding(results)),
         ],
-        rows,
-        note=f"judge {', '.join(dict.fromkeys(row.judge for row in rows))}; "
-        f"drawn from −{100 * most:.0f} to +{100 * most:.0f} points",
+        results.versus,
+        note=f"judge {', '.join(dict.fromkeys(row.judge for row in results.versus))}; wins are the first's",
+    )
+
+
+def moved(results: Results) -> Table:
+    """What another seed would move, of the judge's rates and of every measure."""
+    facts = {one.name: one for one in results.measured}
+    return table(
+        "What another seed moves",
+        [
+            c.column("figure", lambda row: facts[row.measure].head if row.measure in facts else "preference rate"),
+            c.moved("in each trained row for itself", lambda row: (row.own, row.own_degrees), facts),
+            c.moved("in all trained rows alike", lambda row: (row.shared, row.shared_degrees), facts),
+            *(c.counts("rows", lambda row: row.rows), c.counts("seeds", lambda row: row.seeds)),
+            c.counts("prompts", lambda row: row.prompts),
+        ],
+        results.luck,
+        note="standard deviations; not seen: estimated at zero or below, which does not say that it is zero",
+        folded=True,
     )
 
 
 def length_controls(results: Results) -> Table:
     rows = results.length
+    modelled = any(not row.reason for row in rows)
     return table(
         "At equal length",
         [
@@ -337,10 +394,11 @@ def length_controls(results: Results) -> Table:
             c.CONTROLLED_OR_WHY,
             c.OWN_LENGTH,
             c.TEACHERS_LENGTH,
-            *where(any(row.coefficient is not None for row in rows), c.SLOPE_AND_SD),
+            *where(modelled, c.DIFFICULTY, c.SLOPE_AND_SD),
             c.MODELLED,
         ],
         rows,
+        remark=c.NOT_ALPACA_EVALS if modelled else "",
         folded=all(row.reason for row in rows),
     )
 
@@ -352,8 +410,9 @@ def no_control(results: Results) -> str:
 
 
 # Judges and trainings
-def judges(results: Results) -> list[Table]:
-    found = [_judging(results), _other_judges(results), _agreement(results)]
+def judges(results: Results, apart: Apart | None = None) -> list[Table]:
+    """apart: how far each row's rate is from that by the judge that decides, where the run's verdicts are here."""
+    found = [_judging(results), _other_judges(results, apart or {}), _agreement(results)]
     return [one for one in found if one.rows]
 
 
@@ -376,7 +435,16 @@ def _judging(results: Results) -> Table:
     )
 
 
-def _other_judges(results: Results) -> Table:
+def _other_judges(results: Results, apart: Apart) -> Table:
+    def of(row: Row) -> Compared | None:
+        return apart.get((row.prompt_set, row.method, row.judge))
+
+    def difference(row: Row) -> Cell:
+        known = of(row)
+        if known is None or known.difference is None:
+            return c.BLANK
+        return c.number(100 * known.difference, points_cell(known.difference, known.interval))
+
     return table(
         "The other judges",
         [
@@ -384,11 +452,17 @@ def _other_judges(results: Results) -> Table:
             c.PROMPT_SET.named("prompt set"),
             c.JUDGE,
             c.PREFERENCE,
+            *where(
+                bool(apart),
+                Column("difference, points", difference),
+                Column("prompts of both", lambda row: c.known(known.n if (known := of(row)) else None, "d")),
+            ),
             c.WIN,
             *(c.WINS, c.TIES, c.LOSSES, c.LACKING),
         ],
         [row for row in results.rows if row.judge != results.judge],
-        note=f"Rates by each judge alone; the board's judge is {results.judge}.",
+        note=f"Rates by each judge alone; the board's judge is {results.judge}."
+        + (" Differences to it are over the prompts that both judged, with 95% intervals." if apart else ""),
         folded=True,
     )
 

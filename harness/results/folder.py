@@ -31,8 +31,10 @@ from harness.core.records import (
     write_jsonl,
 )
 from harness.judging import Judge
+from harness.judging.relation import Known, relation_of
 from harness.measures import Measure
 from harness.methods import methods
+from harness.models.lineage import lineage
 from harness.prompts import PromptSet
 from harness.prompts.overlap import overlap
 from harness.results.costs import costs_of
@@ -161,6 +163,9 @@ def made_by(road: Road, store: Store) -> RunRows:
             measured += _measured(evaluation, candidate.name, candidate.measured, store)
             for ref in candidate.verdicts.values():
                 verdicts += judged(ref, store)
+        for versus in evaluation.versus:
+            for ref in versus.verdicts.values():
+                verdicts += judged(ref, store)
     left_out = {evaluation.name: left_out_of(road, evaluation.prompt_set, store) for evaluation in road.evaluations}
     for evaluation in road.evaluations:
         if len(left_out[evaluation.name]) == len(evaluation.prompt_set.prompts):
@@ -183,15 +188,15 @@ def left_out_of(road: Road, found: PromptSet, store: Store) -> dict[str, str]:
 
 def _responses(evaluation: Evaluation, system: str, ref: Ref, store: Store) -> Iterable[RunResponse]:
     for row in read_records(store.read(ref).path / RESPONSES, Response):
-        if row.sample == 0:  # further samples are for judges alone
-            yield RunResponse(
-                prompt_set=evaluation.name,
-                prompt_id=row.prompt_id,
-                system=system,
-                text=row.text,
-                tokens=len(row.token_ids),
-                finish=row.finish,
-            )
+        yield RunResponse(
+            prompt_set=evaluation.name,
+            prompt_id=row.prompt_id,
+            system=system,
+            text=row.text,
+            tokens=len(row.token_ids),
+            finish=row.finish,
+            sample=row.sample,
+        )
 
 
 def _measured(evaluation: Evaluation, system: str, ref: Ref | None, store: Store) -> Iterable[RunMeasured]:
@@ -218,7 +223,7 @@ def collect(road: Road, store: Store, command: str) -> tuple[Results, RunRows]:
         ),
         pruning=None if pruned is None else PruningFacts.model_validate(pruned),
         judge=declared(road).judge,
-        judges=(*(_panels(road) if several else ()), *(described(judge) for judge, _ in road.judges)),
+        judges=(*(_panels(road) if several else ()), *_judges(road)),
         judge_samples=config.judge.samples if any(judge.measures for judge, _ in road.judges) else 0,
         training=TrainingFacts(
             prompt_set=config.train_prompts,
@@ -286,10 +291,24 @@ def judged(ref: Ref, store: Store) -> list[Verdict]:
     return read_records(folder / VERDICTS, Verdict)
 
 
-def described(judge: Judge) -> JudgeFacts:
+def _judges(road: Road) -> list[JudgeFacts]:
+    teacher = road.weights["teacher"]
+    served = teacher.served.public_url if teacher.served else ""
+    known = Known(lineage(road.pair.teacher, road.pair.specs), None if served else teacher.weights, served)
+    return [
+        described(judge, relation_of(judge, model.weights if model else None, known)) for judge, model in road.judges
+    ]
+
+
+def described(judge: Judge, relation: str = "") -> JudgeFacts:
     """What a board says of a judge; its digest is of everything that an answer depends on."""
     return JudgeFacts(
-        name=judge.name, summary=judge.summary, misses=judge.misses, setup=judge.setup, digest=judge.digest
+        name=judge.name,
+        summary=judge.summary,
+        misses=judge.misses,
+        setup=judge.setup,
+        digest=judge.digest,
+        relation=relation,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
@@ -17,10 +18,10 @@ from harness.results.figures import RunRows, by_seed, judged_outcomes
 from harness.results.folder import declared_in, read_made
 from harness.results.labels import Pair, RunPairs, labels_of_runs, rows_and_sets
 from harness.results.pooling import as_one, board_of, kinds_of
-from harness.results.schema import LuckFigures, Results
+from harness.results.schema import Results
 from harness.statistics.agreement import Agreement, JudgeAgreement, agreement
-from harness.statistics.contrasts import Scope
-from harness.statistics.effects import Luck, Part
+from harness.statistics.contrasts import Scope, luck_of
+from harness.statistics.effects import Part
 from harness.statistics.labelled import DIFFERENCE, Corrected, Units, corrected, estimate
 from harness.statistics.outcomes import Outcome, Outcomes, from_runs, outcomes
 from harness.statistics.rates import Interval, rates_of
@@ -229,7 +230,7 @@ class _Board:
             if found is None:
                 continue
             units, seeds = found
-            parts = self.luck(pair, len(seeds))
+            parts = self.luck(pair, seeds)
             whole = Units(np.zeros(len(units.judged)), units.judged, units.prompts, np.zeros_like(units.strata))
             alone = estimate(whole, 0.0, DIFFERENCE).with_parts(parts)
             yield LabelledContrast(
@@ -239,9 +240,9 @@ class _Board:
                 **dict(corrected(units, (alone.value, alone.interval(DIFFERENCE)), DIFFERENCE, parts)),
             )
 
-    def units(self, judged: Mapping[Key, float], labels: Mapping[Key, float]) -> tuple[Units, set[str]] | None:
-        """The outcomes of the seeds that have labels, and these: of all sets, where any seed has; None without a label,
-        or of one prompt alone."""
+    def units(self, judged: Mapping[Key, float], labels: Mapping[Key, float]) -> tuple[Units, dict[str, int]] | None:
+        """The outcomes of the seeds that have labels, and how many each has: of seeds with labels of all sets, where
+        any has; None without a label, or of one prompt alone."""
         strata = {key[:2] for key in judged}
         labelled = {key[:2] for key in judged.keys() & labels.keys()}
         some = {seed for seed, _ in labelled}
@@ -257,7 +258,7 @@ class _Board:
             prompts=prompts,
             strata=np.array([places[key[:2]] for key in keys], dtype=np.int64),
         )
-        return units, seeds
+        return units, Counter(key[0] for key in keys)
 
     def by_judge_alone(self, row: str, sets: Collection[str], seeds: Collection[str]) -> tuple[float, Interval | None]:
         """As the board has it, of these seeds."""
@@ -273,11 +274,14 @@ class _Board:
         assert rate is not None  # it has judged outcomes here
         return rate, rows[row].preference_interval
 
-    def luck(self, pair: tuple[str, str], seeds: int) -> list[Part]:
+    def luck(self, pair: tuple[str, str], seeds: Mapping[str, int]) -> list[Part]:
         """What seeds add to the variance of a difference, by the judge's verdicts on all rows that were trained."""
-        found = next((one for one in self.board.luck if not one.measure), None)
-        trained = sum(name not in self.declared.untrained for name in pair)
-        return _luck(found).parts(trained, seeds) if found and trained and seeds > 1 else []
+        found = luck_of(self.by_judge, self.declared.untrained) if len(seeds) > 1 else None
+        if found is None:
+            return []
+        weights = np.array(list(seeds.values())) / sum(seeds.values())
+        first, second = (weights * (name not in self.declared.untrained) for name in pair)
+        return found.parts(first, second)
 
     def agreement(self) -> JudgeAgreement:
         judge = {(name, key): word for name, of in self.judged.items() for key, word in _words(of).items()}
@@ -304,15 +308,3 @@ def _agreement(
 
 def _apart(first: Mapping[Key, float], second: Mapping[Key, float]) -> dict[Key, float]:
     return {key: value - second[key] for key, value in first.items() if key in second}
-
-
-def _luck(found: LuckFigures) -> Luck:
-    return Luck(
-        own=found.own**2,
-        own_degrees=found.own_degrees,
-        shared=found.shared**2,
-        shared_degrees=found.shared_degrees,
-        rows=found.rows,
-        seeds=found.seeds,
-        prompts=found.prompts,
-    )

@@ -41,8 +41,10 @@ def measure_rows(
     kinds: Mapping[str, MeasuredKind],
     own_losses: Mapping[str, Collection[str]],
     by_set: Mapping[str, Sums],
+    joined: Mapping[str, Sums],
 ) -> list[MeasureRow]:
-    """Each system in each measure that it has, set by set. sets: whether each is in-domain. kinds: each system's."""
+    """Each system in each measure that it has, set by set. sets: whether each is in-domain. kinds: each system's.
+    joined: with runs of one seed as one."""
     rows = []
     for prompt_set, sums in by_set.items():
         known = ratios(sums, shares(measures))
@@ -62,7 +64,7 @@ def measure_rows(
                         **dict(known[measure, system]),
                         by_run=tuple(by_run),
                         spread=stdev(values) if len(values) > 1 else None,
-                        components=row_components(sums, measure, system),
+                        components=row_components(joined[prompt_set], measure, system),
                         own_loss=measure in own_losses.get(system, ()),
                     )
                 )

@@ -1,8 +1,9 @@
 """Method against method on the same prompts: paired differences of preference rate, as `effects` has their variance.
 
-    d_p         value of the first − value of the second on prompt p; a value is 1 win, 0 tie, −1 loss against the
-                teacher, its mean over samples, turns and seeds where there are several
-    difference  mean of d_p over the prompts that were judged for both
+    difference  rate(first) − rate(second) on the prompts, and the seeds of each, that were judged for both; a rate is
+                the mean of outcomes, 1 win, 0 tie, −1 loss against the teacher
+    d_p         what prompt p says of it: where each has as many outcomes, the mean of the first's − that of the
+                second's over samples, turns and seeds
 
 Source of the correction: Holm (1979), Scand. J. Statistics 6:65.
 """
@@ -21,15 +22,16 @@ from harness.statistics.effects import (
     LEVEL,
     Cells,
     Compared,
+    Components,
     Luck,
-    Shared,
     compared,
+    components,
     detectable,
     luck,
     t_interval,
     told_apart,
 )
-from harness.statistics.outcomes import Outcomes
+from harness.statistics.outcomes import Outcomes, joint_codes
 
 Family = Literal["primary", "methods", "anchors"]
 BOUNDS = (-2.0, 2.0)  # of a difference of preference rates
@@ -127,11 +129,48 @@ def by_family(made: Sequence[Any], primary: tuple[str, str, str] | None) -> list
     return named
 
 
+def cells_of(found: Outcomes, rows: Sequence[str]) -> list[Cells]:
+    """One judge's outcomes against one reference: the cells of each of these candidates, in every run, a seed, and on
+    every prompt that any of them has."""
+    judged = found.judged
+    where = np.full(len(found.names.candidate), -1)
+    for place, name in enumerate(rows):
+        if name in found.names.candidate:
+            where[found.names.candidate.index(name)] = place
+    judged = judged.select(where[judged.candidate] >= 0)
+    prompts, prompt = np.unique(judged.prompt, return_inverse=True)
+    runs, run = np.unique(judged.run, return_inverse=True)
+    shape = len(rows), len(runs), len(prompts)
+    index, size = (where[judged.candidate] * shape[1] + run) * shape[2] + prompt, int(np.prod(shape))
+    weights = judged.value, np.ones(len(judged))
+    totals, counts = (np.bincount(index, of, size).reshape(shape).astype(np.float64) for of in weights)
+    return [Cells(total, count) for total, count in zip(totals, counts, strict=True)]
+
+
+def row_components(found: Outcomes, row: str) -> Components:
+    """Of one candidate. found: as in `cells_of`."""
+    return components(cells_of(found, [row])[0], _within_cells(found.where(candidate=row).judged))
+
+
+def _within_cells(judged: Outcomes) -> float | None:
+    """The variance between the outcomes of one checkpoint on one prompt and turn; None where none has several."""
+    unit, count = np.unique(
+        joint_codes((judged.run, judged.prompt, judged.turn)), return_inverse=True, return_counts=True
+    )[1:]
+    beyond = int((count - 1).sum())
+    if not beyond:
+        return None
+    mean = np.bincount(unit, judged.value) / count
+    return float(((judged.value - mean[unit]) ** 2).sum()) / beyond
+
+
 def luck_of(found: Outcomes, untrained: Collection[str] = ()) -> Luck | None:
     """What another seed would move in one judge's rates: of all candidates that were trained, on the prompts of all
     sets together, as their checkpoints are the same."""
+    if len(np.unique(found.run)) < 2:
+        return None
     names = [found.names.candidate[code] for code in np.unique(found.candidate)]
-    return luck(Cells.of(found, [name for name in names if name not in untrained]).values)
+    return luck(cells_of(found, [name for name in names if name not in untrained]))
 
 
 def family_of(first: str, second: str, untrained: Collection[str]) -> Family:
@@ -152,11 +191,8 @@ def contrast(
     between: Luck | None = None,
 ) -> Contrast:
     """One contrast, not corrected: p_holm is p. found: outcomes of both within the scope. between: of seeds."""
-    cells = Cells.of(found, pair)
-    first, second = cells.values
-    shared = Shared.of(~np.isnan(first), ~np.isnan(second))
-    apart = _mean(first, shared.mine) - _mean(second, shared.theirs)
-    trained = sum(name not in untrained for name in pair)
+    first, second = cells_of(found, pair)
+    trained = pair[0] not in untrained, pair[1] not in untrained
     judges = {found.names.judge[code] for code in np.unique(found.judge)}
     return Contrast(
         first=pair[0],
@@ -164,16 +200,8 @@ def contrast(
         scope=scope,
         family=family_of(*pair, untrained),
         judge=", ".join(sorted(judges)),
-        **dict(
-            compared(apart[~np.isnan(apart)], shared.left_out, shared.seeds, shared.parts(between, trained), BOUNDS)
-        ),
+        **dict(compared(first, second, trained, between, BOUNDS)),
     )
-
-
-def _mean(values: Any, known: Any) -> Any:
-    """[prompts] mean over the seeds that count; NaN where none does."""
-    with np.errstate(invalid="ignore"):
-        return np.where(known, values, 0).sum(axis=0) / known.sum(axis=0)
 
 
 # ---- equivalence
@@ -193,11 +221,8 @@ def equivalence(found: Compared, margin: float, bounds: tuple[float, float] = BO
     """Source: Schuirmann (1987), J. Pharmacokinetics and Biopharmaceutics 15:657, for the two one-sided tests."""
     if found.difference is None or found.error is None or found.degrees is None:
         return Equivalence(margin=margin, interval=None, finding="neither")
-    # of prompts that are all alike t has no width: what is left open by them is wider than 90%, and stands in for it
-    ends = (
-        t_interval(found.difference, found.error, found.degrees, 2 * LEVEL, bounds) if found.error else found.interval
-    )
-    if ends is None or ends[0] <= -margin:
+    ends = t_interval(found.difference, found.error, found.degrees, 2 * LEVEL, bounds)
+    if ends[0] <= -margin:
         return Equivalence(margin=margin, interval=ends, finding="neither")
     return Equivalence(margin=margin, interval=ends, finding="equivalent" if ends[1] < margin else "not worse")
 

@@ -3,27 +3,36 @@
     y[m, s, p]          value of row m at seed s on prompt p: a mean over what was judged or measured of it there
     y[m, s, p] = μ_m + seed_s + (row × seed)_ms + prompt_p + … + rest_msp      seeds and prompts are random draws
 
-A seed moves all rows that were trained with it alike (what SFT's luck shares), and each in its own way. Of a difference
-d̄ of two rows over P prompts and S seeds, with d_p the prompt's mean over the seeds,
+A row's figure is a ratio, Σ of values / how many; of a rate every cell has as many, and it is a mean. What a prompt
+says of it is, to first order, z_p = r + (s_p − r c_p) / c̄ with the prompt's sum s_p of c_p values: their mean is r, and
+of rates z_p is the prompt's own mean. A seed moves all rows that were trained with it alike (what SFT's luck shares),
+and each in its own way. Of a difference d̄ of two rows over P prompts and S seeds, d_p = z_p(first) − z_p(second),
 
     var d̄ = s_d²/P + 2 σ̂²/S                 two rows that were trained
           = s_d²/P + (σ̂²_seed + σ̂²)/S        one that was, and one that was not (the start, the ceiling)
+          = s_d²/P                           two that were not
     σ̂²      = max(0, (MS of row×seed − MS of the rest) / P)         with (M−1)(S−1) degrees of freedom
     σ̂²_seed = max(0, (MS of seed − MS of row×seed) / (M P))         with S−1
 
 and p and interval are of Student's t with Satterthwaite's degrees over what is summed. With one seed the variance is
 s_d²/P, and what is found is of these checkpoints.
 
+The mean squares are found from pairs: of two rows and two seeds, the prompts that have all four cells say how much
+farther apart the rows are at the one seed than at the other. Where no cell is missing the mean over all such pairs is
+the analysis of variance above; where some are, no prompt is lost to a pair that has it. Where seeds do not weigh alike
+in a row's figure, Σ w_s² of their weights stands for 1/S.
+
 Sources: Satterthwaite (1946), Biometrics Bulletin 2:110; Searle, Casella and McCulloch (1992), Variance Components,
-ch. 4, for the mean squares.
+ch. 4, for the mean squares; Cochran (1977), Sampling Techniques, ch. 6, for ratios.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from math import sqrt
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,8 +40,8 @@ from pydantic import Field
 from scipy.special import stdtr, stdtrit
 
 from harness.core.records import Record
-from harness.statistics.outcomes import Floats, Ints, Outcomes, joint_codes
-from harness.statistics.rates import NO_WIDTH, Interval, left_open
+from harness.statistics.outcomes import Floats
+from harness.statistics.rates import NO_WIDTH, Interval
 
 LEVEL = 0.05
 POWER = 0.80
@@ -43,10 +52,61 @@ class Components(Record):
     """Of what one value of a row is off its mean, as standard deviations in the figure's unit; null where the run
     cannot tell."""
 
-    prompt: float | None = Field(description="of prompts: what all seeds share")
+    prompt: float | None = Field(
+        description="of prompts: what all seeds share; with one seed all in which prompts differ, the residual with it"
+    )
     seed: float | None = Field(description="of seeds: what all prompts share")
-    residual: float | None = Field(description="of a prompt at a seed beyond both: mostly the luck of sampling")
-    within: float | None = Field(description="of responses of one checkpoint to one prompt; of several samples")
+    residual: float | None = Field(
+        description="of a prompt at a seed beyond both: the luck of sampling, where it is not apart, and what a seed "
+        "moves on one prompt and not on another"
+    )
+    within: float | None = Field(
+        description="of responses of one checkpoint to one prompt: the luck of sampling; of several samples"
+    )
+
+
+@dataclass(frozen=True)
+class Cells:
+    """What was judged or measured of one row. total, count: [seeds, prompts], sums of values and how many they are; 0
+    where there are none."""
+
+    total: Floats
+    count: Floats
+
+    @property
+    def known(self) -> NDArray[np.bool_]:
+        return np.asarray(self.count > 0)
+
+    def at(self, cells: NDArray[np.bool_]) -> Cells:
+        """The same without all others. cells: [seeds, prompts]."""
+        return Cells(np.where(cells, self.total, 0), np.where(cells, self.count, 0))
+
+    @property
+    def weights(self) -> Floats:
+        """[seeds] of each seed's ratio in that of all."""
+        return np.asarray(self.count.sum(axis=1) / self.count.sum())
+
+    @property
+    def by_prompt(self) -> Floats:
+        """[prompts] what each says of the ratio of all; NaN of those that say nothing."""
+        return linear(self.total.sum(axis=0), self.count.sum(axis=0))
+
+    @property
+    def by_seed(self) -> Floats:
+        """[seeds, prompts] what each cell says of its seed's ratio; NaN of those that say nothing."""
+        return np.array([linear(*of) for of in zip(self.total, self.count, strict=True)]).reshape(self.total.shape)
+
+
+def linear(total: Floats, count: Floats) -> Floats:
+    """z_p of totals and counts, [prompts] each."""
+    known = count > 0
+    if not known.any():
+        return np.full(count.shape, np.nan)
+    ratio = total.sum() / count.sum()
+    return np.where(known, ratio + (total - ratio * count) / count[known].mean(), np.nan)
+
+
+# ---- components
 
 
 @dataclass(frozen=True)
@@ -62,140 +122,113 @@ class Luck:
     seeds: int
     prompts: int
 
-    def parts(self, trained: int, seeds: int, paired: bool = True) -> list[Part]:
-        """What is added to the variance of a difference of two rows, of which so many were trained, over so many seeds.
-        paired: whether both have the same ones, so that what these share cancels."""
-        own, shared = trained * self.own / seeds, trained * self.shared / seeds
-        parts: list[Part] = [(own, self.own_degrees)]
-        return parts if trained == 2 and paired else [*parts, (shared, self.shared_degrees)]
+    def parts(self, first: Floats, second: Floats) -> list[Part]:
+        """What is added to the variance of a difference. first, second: [seeds] the weights of two rows; 0 for one that
+        was not trained. What the same seeds share in both cancels."""
+        own, shared = float((first**2).sum() + (second**2).sum()), float(((first - second) ** 2).sum())
+        return [(own * self.own, self.own_degrees), (shared * self.shared, self.shared_degrees)]
 
 
-@dataclass(frozen=True)
-class Cells:
-    """values: [rows, seeds, prompts] mean of what was judged in each cell, NaN where nothing was. within: [rows]
-    variance between the responses of a cell, NaN where none has several. samples: responses a cell, at most."""
+class _Mean:
+    """A mean over pairs, each weighing as many prompts as it has; of less than two prompts a pair says nothing."""
 
-    rows: tuple[str, ...]
-    prompts: tuple[int, ...]
-    values: Floats
-    within: Floats
-    samples: int = 1
+    def __init__(self) -> None:
+        self.total, self.weight = 0.0, 0
 
-    @classmethod
-    def of(cls, found: Outcomes, rows: Sequence[str]) -> Self:
-        """One judge's outcomes against one reference: the cells of these candidates, in every run that any has."""
-        judged = found.judged
-        where = np.full(len(found.names.candidate), -1)
-        for place, name in enumerate(rows):
-            if name in found.names.candidate:
-                where[found.names.candidate.index(name)] = place
-        judged = judged.select(where[judged.candidate] >= 0)
-        prompts, prompt = np.unique(judged.prompt, return_inverse=True)
-        runs, run = np.unique(judged.run, return_inverse=True)
-        shape = len(rows), len(runs), len(prompts)
-        index = (where[judged.candidate] * shape[1] + run) * shape[2] + prompt
-        size = int(np.prod(shape))
-        count = np.bincount(index, minlength=size).reshape(shape)
-        with np.errstate(invalid="ignore"):
-            values = np.bincount(index, judged.value, size).reshape(shape) / count
-            # what a turn is worth is its own: samples are held against the mean of their turn
-            within, samples = _within(judged, index // (shape[1] * shape[2]), len(rows))
-        return cls(tuple(rows), tuple(prompts.tolist()), values, within, samples)
+    def add(self, value: Any, prompts: Any) -> None:
+        enough = np.asarray(prompts) > 1
+        self.total += float(np.where(enough, value * prompts, 0).sum())
+        self.weight += int(np.where(enough, prompts, 0).sum())
 
     @property
-    def runs(self) -> int:
-        return int(self.values.shape[1])
-
-    def seeds_of(self, row: str) -> int:
-        """How many runs have anything of a row."""
-        return int(np.count_nonzero(~np.isnan(self.values[self.rows.index(row)]).all(axis=1)))
+    def value(self) -> float:
+        return self.total / self.weight
 
 
-def _within(judged: Outcomes, row: Ints, rows: int) -> tuple[Floats, int]:
-    """[rows] mean variance between the samples of one checkpoint on one prompt and turn, and how many there are."""
-    _, unit, count = np.unique(
-        joint_codes((row, judged.run, judged.prompt, judged.turn)), return_inverse=True, return_counts=True
-    )
-    if count.max(initial=1) < 2:
-        return np.full(rows, np.nan), 1
-    mean = np.bincount(unit, judged.value) / count
-    squares = np.bincount(row, (judged.value - mean[unit]) ** 2, rows)
-    units = np.bincount(row, 1 / count[unit], rows)
-    return squares / (np.bincount(row, minlength=rows) - units), int(count.max())
+def _moments(values: Floats) -> tuple[Any, Any, Any]:
+    """How many are known along the last axis, their mean and their variance; NaN where these cannot be told."""
+    known = ~np.isnan(values)
+    n, filled = known.sum(axis=-1), np.where(known, values, 0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = filled.sum(axis=-1) / n
+        variance = (np.where(known, values - mean[..., None], 0) ** 2).sum(axis=-1) / (n - 1)
+    return n, mean, variance
 
 
-# ---- components
+def luck(rows: Sequence[Cells]) -> Luck | None:
+    """The components of seeds, from the rows that were trained, over the same seeds and prompts; None with one seed.
 
-
-def complete(values: Floats) -> Floats | None:
-    """[rows, seeds, prompts] without gaps: of values with NaN the seeds that all rows have, without the rows that leave
-    fewer than two of them, and the prompts that are known of all these. None where fewer than two of either are."""
-    known = np.asarray(~np.isnan(values).all(axis=2))
-    rows = np.flatnonzero(known.sum(axis=1) >= 2)
-    while len(rows) and known[rows].all(axis=0).sum() < 2:
-        rows = np.delete(rows, int(np.argmin(known[rows].sum(axis=1))))
-    if not len(rows):
-        return None
-    block = values[rows][:, known[rows].all(axis=0)]
-    block = block[:, :, ~np.isnan(block).any(axis=(0, 1))]
-    return block if block.shape[2] >= 2 else None
-
-
-def luck(values: Floats) -> Luck | None:
-    """The components of seeds; values: [rows, seeds, prompts] of the rows that were trained, NaN where there is none.
-    None with one seed.
-
-    With one row what it shares with others cannot be told from its own: all of it is `shared`.
+    Where no two rows have two seeds in common (one row alone, say) what seeds share cannot be told from what is a row's
+    own: all of it is `shared`.
     """
-    block = complete(values)
-    if block is None:
+    if not rows or len(rows[0].total) < 2:
         return None
-    rows, seeds, prompts = block.shape
-    whole = block.mean()
-    row, seed, prompt = block.mean(axis=(1, 2)), block.mean(axis=(0, 2)), block.mean(axis=(0, 1))
-    of_seed = rows * prompts * float(((seed - whole) ** 2).sum()) / (seeds - 1)
-    seed_prompt = block.mean(axis=0) - seed[:, None] - prompt + whole
-    if rows == 1:
-        rest = float((seed_prompt**2).sum()) / ((seeds - 1) * (prompts - 1))
-        return Luck(0.0, 0, max(0.0, (of_seed - rest) / prompts), seeds - 1, 1, seeds, prompts)
-    row_seed = block.mean(axis=2) - row[:, None] - seed + whole
-    row_prompt = block.mean(axis=1) - row[:, None] - prompt + whole
-    degrees = (rows - 1) * (seeds - 1)
-    own = prompts * float((row_seed**2).sum()) / degrees
-    rest = block - row_seed[:, :, None] - row_prompt[:, None] - seed_prompt
-    rest = rest - row[:, None, None] - seed[:, None] - prompt + 2 * whole
-    left = float((rest**2).sum()) / (degrees * (prompts - 1))
+    values = np.stack([row.by_seed for row in rows])
+    own, shared, alone = _Mean(), _Mean(), _Mean()
+    used = np.zeros(values.shape[2], dtype=bool)
+    with np.errstate(invalid="ignore"):  # NaN of pairs that have too little, which are passed over
+        for one, other in combinations(range(values.shape[1]), 2):
+            moved = values[:, one] - values[:, other]
+            used |= ~np.isnan(moved).all(axis=0)
+            n, mean, variance = _moments(moved)
+            alone.add((mean**2 - variance / n) / 2, n)
+            for place, mine in enumerate(moved[:-1]):
+                theirs = moved[place + 1 :]
+                n, mean, variance = _moments(mine - theirs)
+                own.add((mean**2 - variance / n) / 4, n)
+                both = ~np.isnan(mine - theirs)
+                shared.add(np.where(both, mine, 0).sum(-1) / n * np.where(both, theirs, 0).sum(-1) / n / 2, n)
+    if not alone.weight:
+        return None
+    there = (~np.isnan(values)).sum(axis=2) > 1  # [rows, seeds]
+    there &= there.sum(axis=1, keepdims=True) > 1
+    found = {"rows": int(there.any(axis=1).sum()), "seeds": int(there.any(axis=0).sum()), "prompts": int(used.sum())}
+    if not own.weight:
+        left = int(there.sum()) - found["rows"]
+        return Luck(own=0.0, own_degrees=0, shared=max(0.0, alone.value), shared_degrees=left, **found)
     return Luck(
-        own=max(0.0, (own - left) / prompts),
-        own_degrees=degrees,
-        shared=max(0.0, (of_seed - own) / (rows * prompts)),
-        shared_degrees=seeds - 1,
-        rows=rows,
-        seeds=seeds,
-        prompts=prompts,
+        own=max(0.0, own.value),
+        own_degrees=_interactions(there),
+        shared=max(0.0, shared.value),
+        shared_degrees=found["seeds"] - 1,
+        **found,
     )
 
 
-def components(values: Floats, within: float = float("nan")) -> Components:
-    """Of one row, by two-way analysis of variance. values: [seeds, prompts], NaN where there is none; within: variance
-    between responses of a cell."""
-    apart = None if np.isnan(within) else sqrt(within)
-    block = complete(values[None])
-    if block is None:
-        of_prompts = np.nanmean(values, axis=0) if values.size else np.zeros(0)
-        of_prompts = of_prompts[~np.isnan(of_prompts)]
-        spread = float(of_prompts.std(ddof=1)) if len(of_prompts) > 1 else None
-        return Components(prompt=spread, seed=None, residual=None, within=apart)
-    found = block[0]
-    seeds, prompts = found.shape
-    seed, prompt, whole = found.mean(axis=1), found.mean(axis=0), found.mean()
-    rest = float(((found - seed[:, None] - prompt + whole) ** 2).sum()) / ((seeds - 1) * (prompts - 1))
+def _interactions(there: NDArray[np.bool_]) -> int:
+    """Degrees of freedom of row×seed: those of the cells that are there, [rows, seeds], beyond rows and seeds; without
+    gaps (M−1)(S−1)."""
+    cells = np.argwhere(there)
+    design = np.hstack([np.eye(size)[cells[:, axis]] for axis, size in enumerate(there.shape)])
+    return len(cells) - int(np.linalg.matrix_rank(design))
+
+
+def components(cells: Cells, within: float | None = None) -> Components:
+    """Of one row, by two-way analysis of variance, from pairs of seeds. within: variance between what was judged of a
+    cell, where it has several."""
+    values, apart = cells.by_seed, None if within is None else sqrt(within)
+    known = cells.known
+    sampling = within * float((1 / cells.count[known]).mean()) if within and known.any() else 0.0
+    prompt, seed, rest = _Mean(), _Mean(), _Mean()
+    with np.errstate(invalid="ignore"):
+        for one, other in combinations(values, 2):
+            both = ~np.isnan(one - other)
+            n, mean, variance = _moments(one - other)
+            seed.add((mean**2 - variance / n) / 2, n)
+            rest.add(variance / 2, n)
+            # the covariance over prompts of the two: of their sum and their difference
+            prompt.add((_moments((one + other)[both])[2] - variance) / 4, n)
+    if not rest.weight:
+        n, _, spread = _moments(cells.by_prompt)
+        whole = _root(float(spread) - sampling) if n > 1 else None
+        return Components(prompt=whole, seed=None, residual=None, within=apart)
     return Components(
-        prompt=sqrt(max(0.0, float(prompt.var(ddof=1)) - rest / seeds)),
-        seed=sqrt(max(0.0, float(seed.var(ddof=1)) - rest / prompts)),
-        residual=sqrt(rest),
-        within=apart,
+        prompt=_root(prompt.value), seed=_root(seed.value), residual=_root(rest.value - sampling), within=apart
     )
+
+
+def _root(variance: float) -> float:
+    return sqrt(max(0.0, variance))
 
 
 # ---- differences
@@ -225,43 +258,65 @@ def told_apart(found: Compared) -> bool:
 
 
 def compared(
-    apart: Floats, left_out: int, seeds: int, parts: Sequence[Part] = (), bounds: Interval | None = None
+    first: Cells,
+    second: Cells,
+    trained: tuple[bool, bool] = (True, True),
+    between: Luck | None = None,
+    bounds: Interval | None = None,
 ) -> Compared:
-    """The difference of two rows from that on each prompt, not yet corrected for others: p_holm is p.
+    """The difference of two rows over the same seeds and prompts, on the cells that both have; of rows without a cell
+    in common on all of each, on the prompts of both. Not yet corrected for others: p_holm is p.
 
-    apart: [prompts]. parts: what seeds add to its variance. bounds: of a difference, where it has any.
+    trained: which of the two were. between: of seeds. bounds: of a difference, where it has any.
     """
-    n = len(apart)
+    mine, theirs = first.known, second.known
+    either = mine.any(axis=0) | theirs.any(axis=0)
+    if (mine & theirs).any():
+        mine = theirs = mine & theirs
+    else:
+        shared = mine.any(axis=0) & theirs.any(axis=0)
+        mine, theirs = mine & shared, theirs & shared
+    rows = first.at(mine), second.at(theirs)
+    seeds = min(int(row.known.any(axis=1).sum()) for row in rows)
+    n = int(mine.any(axis=0).sum())
+    (total, count), (others, many) = ((row.total.sum(axis=0), row.count.sum(axis=0)) for row in rows)
     known: dict[str, Any] = dict.fromkeys(("difference", "error", "degrees", "interval", "p", "p_holm", "detectable"))
     if n:
-        known["difference"] = float(apart.mean())
+        z = rows[0].by_prompt - rows[1].by_prompt
+        known["difference"] = float(total.sum() / count.sum() - others.sum() / many.sum())
     if n > 1:
-        known |= _tested(apart, parts, bounds)
-    found = Compared(n=n, left_out=left_out, differing=int(np.count_nonzero(apart)), seeds=seeds, **known)
-    return found.model_copy(update={"detectable": detectable(found.error, found.degrees)})
+        parts: list[Part] = []
+        if between is not None and seeds > 1:
+            weights = [row.weights * made for row, made in zip(rows, trained, strict=True)]
+            parts = between.parts(*weights)
+        known |= _tested(z[~np.isnan(z)], known["difference"], parts, bounds)
+        known["detectable"] = detectable(known["error"], known["degrees"])
+    return Compared(
+        n=n,
+        left_out=int(either.sum()) - n,
+        differing=int(np.count_nonzero(total * many != others * count)),
+        seeds=seeds,
+        **known,
+    )
 
 
-def _tested(apart: Floats, parts: Sequence[Part], bounds: Interval | None) -> dict[str, Any]:
-    n, difference = len(apart), float(apart.mean())
-    spread = float(apart.std(ddof=1))
+def _tested(apart: Floats, difference: float, parts: Iterable[Part], bounds: Interval | None) -> dict[str, Any]:
+    n, spread = len(apart), float(apart.std(ddof=1))
     if spread <= NO_WIDTH * (abs(difference) or 1):
         spread = 0.0  # rounding alone
     added = [part for part in ((spread**2 / n, float(n - 1)), *parts) if part[0] > 0]
-    variance = sum(part for part, _ in added)
-    if not variance:
-        # all prompts alike: t says nothing. By coins for signs they are all on one side in 2 of 2^n
-        ends = (difference, difference) if bounds is None else left_open(difference, n, bounds)
+    if not added and bounds is not None:
+        # prompts that are all alike leave open what the next one is: as if it stood at the farther bound
+        added = [(max(bounds[1] - difference, difference - bounds[0]) ** 2 / (n * (n + 1)), float(n - 1))]
+    if not added:
+        # nothing says how far it may be off; by coins for signs all are on one side in 2 of 2^n
         p = 1.0 if difference == 0 else 2.0 ** (1 - n)
-        return {"error": 0.0, "degrees": float(n - 1), "interval": ends, "p": p, "p_holm": p}
+        return {"error": 0.0, "degrees": float(n - 1), "interval": (difference, difference), "p": p, "p_holm": p}
+    variance = sum(part for part, _ in added)
     error, degrees = sqrt(variance), variance**2 / sum(part**2 / of for part, of in added)
     p = float(2 * stdtr(degrees, -abs(difference) / error))
-    return {
-        "error": error,
-        "degrees": degrees,
-        "interval": t_interval(difference, error, degrees, bounds=bounds),
-        "p": p,
-        "p_holm": p,
-    }
+    ends = t_interval(difference, error, degrees, bounds=bounds)
+    return {"error": error, "degrees": degrees, "interval": ends, "p": p, "p_holm": p}
 
 
 def t_interval(
@@ -278,33 +333,3 @@ def detectable(error: float | None, degrees: float | None, tests: int = 1) -> fl
     if not error or degrees is None:
         return None
     return error * float(stdtrit(degrees, 1 - LEVEL / tests / 2) + stdtrit(degrees, POWER))
-
-
-@dataclass(frozen=True)
-class Shared:
-    """Which cells two rows are compared on. mine, theirs: [seeds, prompts] whether a cell counts. seeds: how many.
-    paired: whether they are the same for both. left_out: prompts of either that are not there for both."""
-
-    mine: NDArray[np.bool_]
-    theirs: NDArray[np.bool_]
-    seeds: int
-    paired: bool
-    left_out: int
-
-    @classmethod
-    def of(cls, known: NDArray[np.bool_], other: NDArray[np.bool_]) -> Self:
-        """The cells that both have; of rows without a seed in common all cells of each, on the prompts of both."""
-        either = int((known.any(axis=0) | other.any(axis=0)).sum())
-        paired = bool((known.any(axis=1) & other.any(axis=1)).any())
-        if paired:
-            mine = theirs = known & other
-            seeds = int(mine.any(axis=1).sum())
-        else:
-            there = known.any(axis=0) & other.any(axis=0)
-            mine, theirs = known & there, other & there
-            seeds = int(min(mine.any(axis=1).sum(), theirs.any(axis=1).sum()))
-        return cls(mine, theirs, seeds, paired, either - int(mine.any(axis=0).sum()))
-
-    def parts(self, found: Luck | None, trained: int) -> list[Part]:
-        """What seeds add to the variance of the difference; nothing is known of them with one."""
-        return found.parts(trained, self.seeds, self.paired) if found and trained and self.seeds > 1 else []

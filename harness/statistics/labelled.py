@@ -40,7 +40,7 @@ from scipy.special import stdtrit
 from harness.core.records import Record
 from harness.statistics.effects import LEVEL, Part, t_interval
 from harness.statistics.outcomes import Floats, Ints
-from harness.statistics.rates import NO_WIDTH, Interval, left_open, wilson_of
+from harness.statistics.rates import NO_WIDTH, Interval, wilson_of
 
 ENOUGH = 30  # prompts with a label, below which nothing is corrected: neither λ nor the variance is known well enough
 RATE, DIFFERENCE = (-1.0, 1.0), (-2.0, 2.0)  # bounds
@@ -84,9 +84,10 @@ class Estimate:
         """95%, of a rate or of a difference of two."""
         if bounds == RATE:
             return self._wilson()
-        if self.variance <= NO_WIDTH:
-            return left_open(self.value, self.n, bounds)
-        return t_interval(self.value, sqrt(self.variance), self.degrees, bounds=bounds)
+        # prompts that are all alike leave open what the next one is: as if it stood at the farther bound
+        farther = max(bounds[1] - self.value, self.value - bounds[0])
+        variance = self.variance if self.variance > NO_WIDTH else farther**2 / (self.n * (self.n + 1))
+        return t_interval(self.value, sqrt(variance), self.degrees, bounds=bounds)
 
     def _wilson(self) -> Interval:
         n, rate = self.n, self.value

@@ -4,7 +4,8 @@ A *comparison* is a candidate against a reference, by one judge, on one prompt s
 (or each turn of it, where turns were judged), run and sample: what a system answered several times to one prompt, and
 what was asked several times of one response, are samples of it. A
 judge is its name and its digest; one whose digest is not known is a judge of its own. A prompt is its set, its id and
-the digest of what was asked; where that is not known it is the one prompt of its set and id of which it is.
+the digest of what was asked; where that is not known it is the one prompt of its set and id of which it is. Several ids
+of one text in one set are one prompt that was asked several times.
 
 An outcome is a win only if every order prefers the candidate, a loss only if every order prefers the reference; a
 disagreement is a tie; a verdict that is missing or not ok in any order makes it missing. One order is all only where no
@@ -27,6 +28,7 @@ from numpy.typing import NDArray
 
 from harness.core.errors import UserError
 from harness.core.records import SHORT, Order, Status, Verdict
+from harness.statistics.arena_hard import LABEL_CODES, NO_LABEL
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -41,6 +43,7 @@ OK = STATUSES.index("ok")
 NAN = float("nan")
 Line = tuple[str, str, int, dict[str, Any]]  # run, file, line number, row
 ComparisonKey = tuple[str, str, str, str]  # prompt set, candidate, reference, judge
+Unit = tuple[str, int, int, int]  # prompt id, turn, repeat, sample
 _WORDS: dict[float, Outcome] = {1.0: "win", 0.0: "tie", -1.0: "loss"}
 
 
@@ -59,13 +62,15 @@ class Codes:
 
 @dataclass(frozen=True)
 class _Table:
-    """Arrays [n], one entry a row; names apart. turn: of the prompt, 0 where it is judged as a whole. sample: which
-    response to it, and, `_REPEAT` a time, which time that was judged."""
+    """Arrays [n], one entry a row; names apart. asked: the prompt by its own id, `prompt` by what it is: the first one
+    of its set that is of the same text, or that it repeats. turn: of the prompt, 0 where it is judged as a whole.
+    sample: which response to it, and, `_REPEAT` a time, which time that was judged."""
 
     names: Codes
     run: Ints
     prompt_set: Ints
     prompt: Ints
+    asked: Ints
     turn: Ints
     sample: Ints
     candidate: Ints
@@ -93,7 +98,8 @@ class _Table:
 class Verdicts(_Table):
     """A row a verdict. order, status: places in ORDERS and STATUSES. preference: 0..1, NaN where not ok.
 
-    Lengths are tokens where both are known (`in_tokens`), else characters where both are, else NaN.
+    Lengths are tokens where both are known (`in_tokens`), else characters where both are, else NaN. label: place of the
+    verdict's label in Arena-Hard's LABELS, or NO_LABEL.
     """
 
     order: Ints
@@ -102,6 +108,7 @@ class Verdicts(_Table):
     candidate_length: Floats
     reference_length: Floats
     in_tokens: NDArray[np.bool_]
+    label: Ints
 
 
 @dataclass(frozen=True)
@@ -132,7 +139,13 @@ class Outcomes(_Table):
     @property
     def prompt_ids(self) -> list[str]:
         """Each outcome's prompt id, without its set."""
-        return [self.names.prompt[code][1] for code in self.prompt.tolist()]
+        return [self.names.prompt[code][1] for code in self.asked.tolist()]
+
+    @property
+    def units(self) -> list[Unit]:
+        """What each outcome is of, within its comparison and run."""
+        repeat, sample = np.divmod(self.sample, _REPEAT)
+        return list(zip(self.prompt_ids, self.turn.tolist(), repeat.tolist(), sample.tolist(), strict=True))
 
     @property
     def orders_seen(self) -> Orders:
@@ -142,6 +155,8 @@ class Outcomes(_Table):
 
 
 _REPEAT = 1 << 20  # more samples of one prompt than there ever are
+_FASTCHAT = "fastchat"  # the prompt set of its judgments
+_DIGITS = 7  # a number in an id has fewer
 _LABEL = 6  # digits of a digest that tell a judge from another of its name
 ORDER_KINDS: tuple[Orders, ...] = ("both", "one", "none")
 
@@ -232,33 +247,37 @@ def _columns(rows: Iterable[Line]) -> Verdicts:
                 _require_count("turn", turn)
             if (preference is not None) != (status == "ok"):
                 raise ValueError("a verdict has a preference if, and only if, its status is ok")
+            label = LABEL_CODES.get(row.get("detail", ""), NO_LABEL)
             if preference is None:
-                preference = NAN
+                preference, label = NAN, NO_LABEL
             elif type(preference) not in (float, int) or not 0 <= preference <= 1:
                 raise ValueError("preference is a number from 0 to 1")
-            flat.extend((*alike, prompt, turn, preference, *_lengths(row)))
+            flat.extend((*alike, prompt, turn, label, preference, *_lengths(row)))
         except KeyError as error:
             raise UserError(f"{file}:{number}: not a verdict (no, or unknown: {error.args[0]})") from error
         except (TypeError, ValueError, AttributeError) as error:
             raise UserError(f"{file}:{number}: not a verdict ({error})") from error
-    table = np.frombuffer(flat).reshape(-1, 14).T
-    run_, set_, candidate, reference, judge, order, state, sample_, prompt_, turn_ = table[:10].astype(np.int64)
+    table = np.frombuffer(flat).reshape(-1, 15).T
+    run_, set_, candidate, reference, judge, order, state, sample_, prompt_, turn_, label_ = table[:11].astype(np.int64)
+    same = _same_prompts(list(prompts))
     return Verdicts(
         Codes(tuple(runs), tuple(sets), tuple(prompts), tuple(candidates), tuple(references), _labels(list(judges))),
         run=run_,
         prompt_set=set_,
-        prompt=_same_prompts(list(prompts))[prompt_],
-        turn=turn_,
-        sample=sample_,
+        prompt=same.prompt[prompt_],
+        asked=same.asked[prompt_],
+        turn=np.where(turn_ == 0, same.turn[prompt_], turn_),
+        sample=(sample_ // _REPEAT * same.times + same.time[prompt_]) * _REPEAT + sample_ % _REPEAT,
         candidate=candidate,
         reference=reference,
         judge=judge,
         order=order,
         status=state,
-        preference=table[10].copy(),
-        candidate_length=table[11].copy(),
-        reference_length=table[12].copy(),
-        in_tokens=table[13] == 1,
+        preference=table[11].copy(),
+        candidate_length=table[12].copy(),
+        reference_length=table[13].copy(),
+        in_tokens=table[14] == 1,
+        label=label_,
     )
 
 
@@ -267,7 +286,56 @@ def _require_count(name: str, value: Any) -> None:
         raise ValueError(f"{name} is a whole number from 0")
 
 
-def _same_prompts(prompts: Sequence[tuple[str, str, str]]) -> Ints:
+@dataclass(frozen=True)
+class _Same:
+    """[prompts] of each prompt as rows name it: the one that it is (`asked`: by its own id), which turn of that, 0
+    where its id says none, and which time of asking it, from 0 and below `times`."""
+
+    prompt: Ints
+    asked: Ints
+    turn: Ints
+    time: Ints
+
+    @property
+    def times(self) -> int:
+        return int(self.time.max(initial=0)) + 1
+
+
+def _same_prompts(prompts: Sequence[tuple[str, str, str]]) -> _Same:
+    """Which of them are one: prompts of one text in one set, whatever their ids, asked so many times.
+
+    Where the text is not known, `ID#N` is the N-th time of asking ID if that and all times before are there, and in a
+    set of FastChat's `ID-turn-N` is a turn of ID: so older versions wrote what is a `repeat` and a `turn` now.
+    """
+    asked = _by_text(prompts)
+    digests = [prompts[place][2] for place in asked.tolist()]
+    known = {
+        (prompt_set, prompt_id, digest) for (prompt_set, prompt_id, _), digest in zip(prompts, digests, strict=True)
+    }
+    columns: list[tuple[int, int, int, int]] = []  # the prompt, the turn, which time, and which of its ids
+    ids: dict[tuple[str, str, bool], tuple[int, dict[str, int]]] = {}  # of one prompt: its place, and a number an id
+    for place, ((prompt_set, prompt_id, _), digest) in enumerate(zip(prompts, digests, strict=True)):
+        first, number = _numbered(prompt_id, "#")
+        before = (f"{first}#{n}" if n > 1 else first for n in range(1, number))
+        if number < 2 or not all((prompt_set, name, digest) in known for name in before):
+            first, number = prompt_id, 1
+        turn = 0
+        if prompt_set == _FASTCHAT and not digest:
+            first, turn = _numbered(first, "-turn-")
+        one, numbers = ids.setdefault((prompt_set, digest or first, bool(digest)), (place, {}))
+        columns.append((one, turn, number - 1, numbers.setdefault(first, len(numbers))))
+    prompt, turns, time, of = np.array(columns, dtype=np.int64).reshape(-1, 4).T
+    return _Same(prompt, asked, turns, of * (int(time.max(initial=0)) + 1) + time)
+
+
+def _numbered(name: str, mark: str) -> tuple[str, int]:
+    """`q#3` as q and 3; a name without the mark and a number behind it as it is, and 0."""
+    first, _, number = name.rpartition(mark)
+    is_one = first and number.isascii() and number.isdigit() and number[0] != "0" and len(number) < _DIGITS
+    return (first, int(number)) if is_one else (name, 0)
+
+
+def _by_text(prompts: Sequence[tuple[str, str, str]]) -> Ints:
     """[prompts] the place of each; of one whose text is not known that of the one of its set and id whose text is."""
     known: dict[tuple[str, str], list[int]] = {}
     for place, (prompt_set, prompt_id, digest) in enumerate(prompts):
@@ -356,6 +424,7 @@ def outcomes(verdicts: Verdicts) -> Outcomes:
         run=verdicts.run[first],
         prompt_set=verdicts.prompt_set[first],
         prompt=verdicts.prompt[first],
+        asked=verdicts.asked[first],
         turn=verdicts.turn[first],
         sample=verdicts.sample[first],
         candidate=verdicts.candidate[first],
@@ -369,6 +438,11 @@ def outcomes(verdicts: Verdicts) -> Outcomes:
         failed=rows - ok,
         orders=orders,
     )
+
+
+def unit_of(verdict: Verdict) -> Unit:
+    """What a verdict is of: the same as the unit of its outcome."""
+    return verdict.prompt_id, verdict.turn, verdict.repeat, verdict.sample
 
 
 def outcomes_by_prompt(verdicts: Iterable[Verdict]) -> dict[str, Outcome]:

@@ -1,14 +1,12 @@
 """Measures as ratios, Σ of values / how many, with 95% intervals over prompts, and their paired differences.
 
     r           Σ_p s_p / Σ_p c_p; s_p, c_p: the sum of a prompt's values in all its runs, and how many they are
-    z_p         r + (s_p − r c_p) / c̄: what prompt p says of r, to first order; their mean is r
-    interval    r ± t √(var z / P); of a share Wilson's, of as many independent draws as leave this variance
-    difference  r(first) − r(second) over the prompts, and the runs of each, that both have; where they have no run in
-                common, over all runs of each. Its variance is that of z_p(first) − z_p(second), and of seeds
-                (`effects`)
+    interval    r ± t √(var z / P), z_p: what prompt p says of r (`effects`); of a share Wilson's, of as many
+                independent draws as leave this variance
+    difference  r(first) − r(second) over the prompts, and the runs of each, that both have; `effects` has its variance
 
 A value is a token's or a response's, and a prompt has as many as its responses have tokens: what is drawn is prompts,
-each with all of its values in every run. Source: Cochran (1977), Sampling Techniques, ch. 6, for ratios.
+each with all of its values in every run.
 """
 
 from __future__ import annotations
@@ -24,12 +22,13 @@ from scipy.special import stdtrit
 from harness.core.records import Record
 from harness.statistics.contrasts import InFamily, Scope, by_family, family_of
 from harness.statistics.effects import (
+    Cells,
     Compared,
     Components,
     Luck,
-    Shared,
     compared,
     components,
+    linear,
     luck,
     t_interval,
     told_apart,
@@ -131,26 +130,17 @@ class Sums:
 
     def by_run(self, measure: str, system: str) -> list[float | None]:
         """Each run's ratio; None where it has none."""
-        totals, counts = (of.sum(axis=1).tolist() for of in self.of_row(measure, system))
+        cells = self.cells(measure, system)
+        totals, counts = (of.sum(axis=1).tolist() for of in (cells.total, cells.count))
         return [total / count if count else None for total, count in zip(totals, counts, strict=True)]
 
-    def of_row(self, measure: str, system: str) -> tuple[Floats, Floats]:
-        """Totals and counts, [runs, prompts] each."""
+    def cells(self, measure: str, system: str) -> Cells:
+        """Those of one row, a run being a seed."""
         place = self.measures.index(measure), self.systems.index(system)
-        return self.total[place].T, self.count[place].T
+        return Cells(self.total[place].T, self.count[place].T)
 
 
 # ---- ratios
-
-
-def linear(total: Floats, count: Floats) -> Floats:
-    """What each cell, [...] totals and counts of one system, says of the ratio of all of them, to first order: the mean
-    of those that have a count is the ratio; NaN of others."""
-    known = count > 0
-    if not known.any():
-        return np.full(count.shape, np.nan)
-    value = total.sum() / count.sum()
-    return np.where(known, value + (total - value * count) / count[known].mean(), np.nan)
 
 
 def ratios(sums: Sums, shares: Collection[str] = ()) -> dict[tuple[str, str], Ratio]:
@@ -158,21 +148,22 @@ def ratios(sums: Sums, shares: Collection[str] = ()) -> dict[tuple[str, str], Ra
     found = {}
     for measure in sums.measures:
         for system in sums.systems:
-            total, count = (of.sum(axis=0) for of in sums.of_row(measure, system))
+            cells = sums.cells(measure, system)
+            total, count = cells.total.sum(axis=0), cells.count.sum(axis=0)
             total, count = total[count > 0], count[count > 0]
             many = int(count.sum())
             value = float(total.sum()) / many if many else None
             ends = None
             if value is not None:
                 z = linear(total, count)
-                ends = _of_share(z) if measure in shares else _of_mean(z)
+                ends = _of_share(value, z) if measure in shares else _of_mean(value, z)
             found[measure, system] = Ratio(value=value, interval=ends, count=many, prompts=len(count))
     return found
 
 
-def _of_mean(z: Floats) -> Interval | None:
-    """[prompts] → the interval of their mean; none of one prompt alone, which says nothing of another."""
-    n, centre = len(z), float(z.mean())
+def _of_mean(centre: float, z: Floats) -> Interval | None:
+    """The interval of the mean of z, [prompts]; none of one prompt alone, which says nothing of another."""
+    n = len(z)
     if n == 1:
         return None
     error = float(z.std(ddof=1)) / n**0.5
@@ -181,10 +172,10 @@ def _of_mean(z: Floats) -> Interval | None:
     return t_interval(centre, error, n - 1)
 
 
-def _of_share(z: Floats) -> Interval:
+def _of_share(centre: float, z: Floats) -> Interval:
     """Wilson's, of as many independent draws as would have the variance of their mean; of prompts that are all alike,
     as many as there are."""
-    n, centre = len(z), float(z.mean())
+    n = len(z)
     error = float(z.std(ddof=1)) / n**0.5 if n > 1 else 0.0
     if error <= NO_WIDTH:
         return wilson_of(centre, n)
@@ -195,7 +186,7 @@ def _of_share(z: Floats) -> Interval:
 
 def row_components(sums: Sums, measure: str, system: str) -> Components:
     """Of one system in one measure."""
-    return components(linear(*sums.of_row(measure, system)))
+    return components(sums.cells(measure, system))
 
 
 def luck_in(parts: Sequence[Sums], measure: str, trained: Collection[str]) -> Luck | None:
@@ -206,7 +197,7 @@ def luck_in(parts: Sequence[Sums], measure: str, trained: Collection[str]) -> Lu
     if not rows:
         return None
     together = Sums.pooled(having)
-    return luck(np.stack([linear(*together.of_row(measure, row)) for row in rows]))
+    return luck([together.cells(measure, row) for row in rows])
 
 
 # ---- differences
@@ -228,37 +219,24 @@ def ratio_contrasts(
         known = (between or {}).get(measure)
         made = [
             RatioContrast(
-                first=pair[0],
-                second=pair[1],
+                first=first,
+                second=second,
                 scope=scope,
-                family=family_of(*pair, untrained),
+                family=family_of(first, second, untrained),
                 measure=measure,
-                **dict(difference(sums, measure, pair, bounds, sum(name not in untrained for name in pair), known)),
+                **dict(
+                    compared(
+                        sums.cells(measure, first),
+                        sums.cells(measure, second),
+                        (first not in untrained, second not in untrained),
+                        known,
+                        bounds,
+                    )
+                ),
             )
             for scope, sums in scopes.items()
-            for pair in dict.fromkeys(pairs)
-            if set(pair) <= set(sums.systems) and all(sums.has(measure, name) for name in pair)
+            for first, second in dict.fromkeys(pairs)
+            if {first, second} <= set(sums.systems) and sums.has(measure, first) and sums.has(measure, second)
         ]
         found += by_family(made, None)
     return found
-
-
-def difference(
-    sums: Sums,
-    measure: str,
-    pair: tuple[str, str],
-    bounds: Interval | None = None,
-    trained: int = 2,
-    between: Luck | None = None,
-) -> RatioDifference:
-    """Not corrected: p_holm is p."""
-    (total, count), (others, many) = (sums.of_row(measure, system) for system in pair)
-    shared = Shared.of(count > 0, many > 0)
-    z = [
-        linear(*(np.where(cells, of, 0).sum(axis=0) for of in part))
-        for cells, part in ((shared.mine, (total, count)), (shared.theirs, (others, many)))
-    ]
-    apart = z[0] - z[1]
-    return RatioDifference(
-        **dict(compared(apart[~np.isnan(apart)], shared.left_out, shared.seeds, shared.parts(between, trained), bounds))
-    )

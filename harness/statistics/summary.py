@@ -15,6 +15,7 @@ from harness.core.records import Record
 from harness.core.registry import did_you_mean
 from harness.statistics.agreement import JudgeAgreement, Share, agreements, share
 from harness.statistics.alpaca import alpaca_eval_metrics
+from harness.statistics.arena_hard import NO_LABEL, arena_hard_scores
 from harness.statistics.contrasts import (
     Candidates,
     Contrast,
@@ -119,6 +120,15 @@ class AlpacaEval(Record):
     discrete_win_rate: float | None
 
 
+class ArenaHard(Compared):
+    """Arena-Hard's score of one comparison, as in `arena_hard.arena_hard_scores`."""
+
+    games: int = Field(description="with a label")
+    left_out: int = Field(description="games without one")
+    score: float | None = Field(description="in percent, as v0.1 leaves games out")
+    score_v2: float | None = Field(description="as v2 does: of prompts that have both games")
+
+
 class Statistics(Record):
     """All figures of verdicts."""
 
@@ -128,6 +138,7 @@ class Statistics(Record):
     length: tuple[ComparedLength, ...]
     agreement: tuple[JudgeAgreement, ...]
     alpaca_eval: tuple[AlpacaEval, ...]
+    arena_hard: tuple[ArenaHard, ...] = Field(description="comparisons that have Arena-Hard's labels")
 
 
 def statistics_of(
@@ -155,6 +166,7 @@ def statistics_of(
         length=tuple(ComparedLength(**_named(key), **dict(made)) for key, made in length_controls(found).items()),
         agreement=tuple(_agreement(found, compared)),
         alpaca_eval=tuple(_alpaca_eval(verdicts)),
+        arena_hard=tuple(_arena_hard(verdicts)),
     )
 
 
@@ -221,8 +233,19 @@ def _neighbours(
     tables: dict[tuple[str, ...], dict[str, ComparisonRates]] = {}
     for (prompt_set, candidate, reference, judge), known in compared.items():
         tables.setdefault((prompt_set, reference, judge), {})[candidate] = known
+    between = {
+        names: luck_of(found.where(reference=names[0], judge=names[1]), untrained)
+        for names in dict.fromkeys(names[1:] for names in tables)
+    }
     return [
-        _ranked(found, dict(zip(RankedTable.model_fields, names, strict=True)), rows, incomplete, untrained)
+        _ranked(
+            found,
+            dict(zip(RankedTable.model_fields, names, strict=True)),
+            rows,
+            incomplete,
+            untrained,
+            between[names[1:]],
+        )
         for names, rows in tables.items()
         if len(rows) > 1
     ]
@@ -234,6 +257,7 @@ def _ranked(
     compared: dict[str, ComparisonRates],
     incomplete: bool,
     untrained: Collection[str],
+    between: Luck | None,
 ) -> Ranking:
     """Rows by preference rate, each with its group and the first and last rank of that; or the reason why not."""
     mine = found.where(**names)
@@ -245,7 +269,6 @@ def _ranked(
         lacking = f"{missing[worst]:.1%} of the prompts are missing for {worst}"
         reason = f"{lacking}; above {MAX_MISSING:.0%} nothing is ranked unless --rank-incomplete says so"
         return Ranking(**names, rows=(), tests=(), reason=reason)
-    between = luck_of(found.where(reference=names["reference"], judge=names["judge"]), untrained)
     tests, rows = ranking(mine, sorted(compared.items()), names["prompt_set"], untrained, between)
     return Ranking(
         **names, rows=tuple(rows), tests=tuple(_on_set(test, names["reference"]) for test in tests), reason=""
@@ -340,4 +363,19 @@ def _alpaca_eval(verdicts: Verdicts) -> list[AlpacaEval]:
             **alpaca_eval_metrics(rows.preference),
         }
         made.append(AlpacaEval.model_validate(figures))
+    return made
+
+
+def _arena_hard(verdicts: Verdicts) -> list[ArenaHard]:
+    """Of each comparison that has a game with a label; a prompt is one each time that it was asked."""
+    key = joint_codes((verdicts.prompt_set, verdicts.candidate, verdicts.reference, verdicts.judge))
+    made = []
+    for comparison in np.unique(key[verdicts.label != NO_LABEL]):
+        rows = verdicts.select(key == comparison)
+        names = (rows.names.prompt_set, rows.names.candidate, rows.names.reference, rows.names.judge)
+        codes = (rows.prompt_set, rows.candidate, rows.reference, rows.judge)
+        asked = np.unique(joint_codes((rows.prompt, rows.turn, rows.run, rows.sample)), return_inverse=True)[1]
+        one, two, three, four = (known[code[0]] for known, code in zip(names, codes, strict=True))
+        figures = arena_hard_scores(rows.preference, rows.label, asked)
+        made.append(ArenaHard.model_validate(_named((one, two, three, four)) | figures))
     return made

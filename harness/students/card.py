@@ -35,9 +35,9 @@ HUB_LICENSES = frozenset(
 FIDELITY = ("forward_kl", "acceptance")  # the measures of a card: what distillation is for, and what drafting needs
 LEGEND = """\
 Judged against the teacher's responses. **Preference rate** is (wins − losses) / N, ties counting 0: 0 is parity with
-the teacher, negative is worse. **Win rate** is wins / N. Brackets hold 95% intervals over prompts; they do not cover
-another seed or judge. *Cut* is the share of responses cut at the length limit. The other rows of this run are in its
-leaderboard.md."""
+the teacher, negative is worse. **Win rate** is wins / N. Brackets hold 95% intervals over prompts. All of it is
+about this checkpoint, not about its method: another seed, or another judge, is in no interval. *Cut* is the share of
+responses cut at the length limit. The other rows of this run are in its leaderboard.md."""
 _LOADING = """\
 from transformers import AutoModelForCausalLM, AutoTokenizer
 model = AutoModelForCausalLM.from_pretrained(".")  # this folder, or the id of its repository
@@ -185,7 +185,7 @@ def _fidelity(results: Results, name: str) -> list[str]:
     ]
     lines = [f"- {literal(facts.head)} ({plain(facts.unit)}): {plain(facts.summary)}" for facts in shown]
     read = temperatures(shown, results)
-    said = f"Fidelity to the teacher{f', {read}' if read else ''}, with 95% intervals over prompts:"
+    said = f"Fidelity to the teacher{f', {read}' if read else ''}, with 95% intervals over prompts, of this checkpoint:"
     own = [OWN_LOSS_SAID] if any(_own(row, shown) for _, row in rows) else []
     bounds = [f"{BOUNDS_SAID}."] if any(facts.bound != "exact" for facts in shown) else []
     return [said, markdown(columns, rows), "\n".join(lines), *own, *bounds]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from hashlib import sha256
@@ -86,6 +87,69 @@ def in_place(one: str, two: str, question: Question) -> float:
 
 oracle = first(truth)
 coin = first(lambda _, __, question: float(chance(question, "coin") < 0.5))
+
+
+def drawn(*what: object) -> float:
+    """A number in 0..1 that depends on `what` alone."""
+    return int.from_bytes(sha256("/".join(map(str, what)).encode()).digest()[:6], "big") / 2**48
+
+
+def _by_position(share: float) -> Callable[[int], Rule]:
+    """Right, but for a share of the pairs, in which the first wins, whatever it is."""
+
+    def made(seed: int) -> Rule:
+        def rule(one: str, two: str, question: Question) -> float:
+            placed = drawn(seed, question.comparison.prompt.id) < share
+            return 1.0 if placed else truth(one, two, question)
+
+        return first(rule)
+
+    return made
+
+
+def _guessing(share: float) -> Callable[[int], Rule]:
+    """Right, but for a share of the pairs, in which a coin answers each question."""
+
+    def made(seed: int) -> Rule:
+        def rule(one: str, two: str, question: Question) -> float:
+            name = question.comparison.prompt.id
+            guessed = float(drawn(seed, name, question.order) < 0.5)
+            return guessed if drawn(seed, name) < share else truth(one, two, question)
+
+        return first(rule)
+
+    return made
+
+
+def _changing(share: float) -> Callable[[int], Rule]:
+    """Right, but for a tie in a share of the pairs, which are others at each asking."""
+
+    def made(seed: int) -> Rule:
+        asked: Counter[tuple[str, str]] = Counter()
+
+        def rule(one: str, two: str, question: Question) -> float:
+            name = question.comparison.prompt.id
+            asked[name, question.order] += 1
+            tied = drawn(seed, name, asked[name, question.order]) < share
+            return 0.5 if tied else truth(one, two, question)
+
+        return first(rule)
+
+    return made
+
+
+# What each does, and its rule by a seed: docs/judges.md says what becomes of them.
+ERRING: dict[str, Callable[[int], Rule]] = {
+    "right": lambda _: oracle,
+    "right, 5% at random": _guessing(0.05),
+    "5% by position": _by_position(0.05),
+    "10% by position": _by_position(0.10),
+    "22% by position": _by_position(0.22),
+    "always for the first": lambda _: first(lambda one, two, question: 1.0),
+    "for the longer": lambda _: first(longer),
+    "a coin": _guessing(1.0),
+    "right, 12% tied, others each time": _changing(0.12),
+}
 
 
 def failing(question: Question) -> Answer:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from harness.results.figures import RANKABLE_PROMPTS
-from harness.results.schema import RESULTS_SCHEMA, Results
+from harness.results.schema import RESULTS_SCHEMA, UNTOLD, Results
+from harness.statistics.rates import Rates
 
 FIXED = ["teacher (second sample)", "kd", "dadpo", "ddpo-beta0.15", "untrained"]
 RANKED = ["teacher (second sample)", "dadpo", "ddpo-beta0.15", "kd", "untrained"]
@@ -22,8 +22,13 @@ TRAINING = {
     "precision": "bf16",
 }
 
-# where there are enough prompts
+# where rows are told apart
 RANKS = {"teacher (second sample)": [1, 1], "dadpo": [2, 3], "ddpo-beta0.15": [2, 3], "kd": [4, 4], "untrained": [5, 5]}
+
+
+def components(**values: float) -> dict[str, float | None]:
+    """Of one seed and one sample, unless said otherwise."""
+    return {"prompt": 0.61, "seed": None, "residual": None, "within": None, **values}
 
 
 def row(prompt_set: str, method: str, kind: str, judge: str, n: int, rate: float, **more: Any) -> dict[str, Any]:
@@ -57,7 +62,8 @@ def row(prompt_set: str, method: str, kind: str, judge: str, n: int, rate: float
         "cut_share": 0.25,
         "by_run": [rate],
         "spread": None,
-        "rank": RANKS[method] if n >= RANKABLE_PROMPTS and judge == "both" else None,
+        "components": components(),
+        "rank": None,
         **more,
     }
 
@@ -68,7 +74,7 @@ def judging(judge: str, n: int, **counts: int) -> dict[str, Any]:
     return {**verdicts, **none, **counts}
 
 
-def make_run(n: int = 32, proxy: bool = True) -> dict[str, Any]:
+def make_run(n: int = 32, proxy: bool = True, ranked: bool = False) -> dict[str, Any]:
     """Two prompt sets, two methods and a control, a judge of two parts; every figure is another one."""
     misses = "grammar" if proxy else ""
     rates = {
@@ -80,7 +86,15 @@ def make_run(n: int = 32, proxy: bool = True) -> dict[str, Any]:
     }
     kinds = {"teacher (second sample)": "ceiling", "ddpo-beta0.15": "control", "untrained": "untrained"}
     rows = [
-        row(prompt_set, method, kinds.get(method, "method"), judge, n, round(rate - shift - part, 4))
+        row(
+            prompt_set,
+            method,
+            kinds.get(method, "method"),
+            judge,
+            n,
+            round(rate - shift - part, 4),
+            rank=RANKS[method] if ranked and judge == "both" else None,
+        )
         for prompt_set, shift in (("near", 0.0), ("far", 0.05))
         for method, rate in rates.items()
         for judge, part in (("both", 0.0), ("part-one", 0.01), ("part-two", 0.02))
@@ -115,10 +129,14 @@ def make_run(n: int = 32, proxy: bool = True) -> dict[str, Any]:
                 "in_domain": name == "near",
                 "prompts": prompts,
                 "teacher": {"mean_tokens": tokens, "cut_share": cut},
-                "unranked": "" if n >= RANKABLE_PROMPTS else f"{n} judged prompts, and more are needed to rank",
+                "unranked": "" if ranked else UNTOLD,
+                "detectable": detectable,
                 "digest": f"digest of {name}",
             }
-            for name, prompts, tokens, cut in (("near", 144, 71.6, 0.34), ("far", 88, 82.3, 0.45))
+            for name, prompts, tokens, cut, detectable in (
+                ("near", 144, 71.6, 0.34, 0.213),
+                ("far", 88, 82.3, 0.45, 0.094),
+            )
         ],
         "training": {
             "prompt_set": "everyday",
@@ -170,6 +188,7 @@ def make_run(n: int = 32, proxy: bool = True) -> dict[str, Any]:
         "contrasts": [],
         "length": [],
         **{name: [] for name in ("measures", "measure_contrasts", "disagreements", "measured", "costs", "retention")},
+        **{name: [] for name in ("stamps", "luck", "versus")},
         "first_measure": "",
         "config": {
             "student": "small",
@@ -206,13 +225,42 @@ def contrast(scope: str = "near", **values: Any) -> dict[str, Any]:
         "n": 140,
         "left_out": 4,
         "differing": 61,
+        "seeds": 1,
         "difference": 0.2,
+        "error": 0.0759,
+        "degrees": 139.0,
         "interval": [0.05, 0.35],
         "p": 0.004,
         "p_holm": 0.012,
+        "detectable": 0.214,
+        "family": "methods",
+        "declared": True,
+        "equivalence": None,
         **values,
     }
     return {"distinguishable": found["p_holm"] is not None and found["p_holm"] <= 0.05, **found}
+
+
+def luck(measure: str = "", **values: Any) -> dict[str, Any]:
+    return {
+        "measure": measure,
+        "own": 0.0288,
+        "own_degrees": 8,
+        "shared": 0.1401,
+        "shared_degrees": 2,
+        "rows": 5,
+        "seeds": 3,
+        "prompts": 48,
+        **values,
+    }
+
+
+def versus(first: str = "dadpo", second: str = "kd", prompt_set: str = "near", **values: Any) -> dict[str, Any]:
+    """Two rows judged against each other."""
+    rates = row(prompt_set, first, "method", "both", 32, 0.125)
+    known = {name: rates[name] for name in (*Rates.model_fields, "prompt_set", "in_domain", "judge")}
+    flips = {"count": 5, "n": 32, "share": 5 / 32, "interval": [0.07, 0.32]}
+    return {"first": first, "second": second, **known, "wins": 14, "ties": 8, "losses": 10, "flips": flips, **values}
 
 
 def control(method: str = "dadpo", prompt_set: str = "near", **values: Any) -> dict[str, Any]:
@@ -230,13 +278,15 @@ def control(method: str = "dadpo", prompt_set: str = "near", **values: Any) -> d
         "controlled_interval": [-0.4, -0.2],
         "coefficient": 0.5,
         "coefficient_interval": [0.25, 0.75],
+        "difficulty": True,
         "reason": "",
         **values,
     }
 
 
 def refused(reason: str, method: str = "dadpo", prompt_set: str = "near", **values: Any) -> dict[str, Any]:
-    none = dict.fromkeys(("controlled_rate", "controlled_interval", "coefficient", "coefficient_interval"))
+    fitted = ("controlled_rate", "controlled_interval", "coefficient", "coefficient_interval", "difficulty")
+    none = dict.fromkeys(fitted)
     return control(method, prompt_set, **{**none, "reason": reason, **values})
 
 
@@ -299,6 +349,7 @@ def measure_row(measure: str, method: str, kind: str, prompt_set: str, value: fl
         "prompts": 48,
         "by_run": [value],
         "spread": None,
+        "components": components(),
         "own_loss": False,
         **values,
     }
@@ -315,10 +366,16 @@ def measure_contrast(
         "n": 48,
         "left_out": 0,
         "differing": 47,
+        "seeds": 1,
         "difference": 0.0025,
+        "error": 0.00055,
+        "degrees": 47.0,
         "interval": [0.0014, 0.0036],
         "p": 0.0001,
         "p_holm": 0.0004,
+        "detectable": 0.00172,
+        "family": "methods",
+        "declared": True,
         "better": second,
         **values,
     }

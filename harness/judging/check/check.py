@@ -3,7 +3,8 @@
 It is asked pairs with known answers, good responses damaged in known steps, and people's own labelled pairs, each in
 both orders, and told apart from the faults that judges have:
 
-    labels        a pair is right if the judge prefers the better response in every order it sees
+    labels        a pair is right if the judge prefers the better response in every order it sees; κ of the judge's
+                  outcomes and the known ones is that beyond chance
     position      what the place in the prompt is worth: flips, and the mean preference for the response shown first
     length        the preference for the better response where it is the longer one, minus that where it is the
                   shorter one; over pairs whose lengths differ. 0 for a judge that is equally right on both, 1 for
@@ -12,6 +13,9 @@ both orders, and told apart from the faults that judges have:
     damage        a damaged response against itself
 
 Nothing that the judge failed to answer is dropped: a pair with a verdict missing is counted as missing.
+
+κ, flips, the pull of position and consistency are held to limits by the end of their 95% intervals that speaks against
+the judge: it is to be shown that it keeps them, and a handful of pairs shows nothing.
 """
 
 from __future__ import annotations
@@ -57,11 +61,13 @@ from harness.statistics.agreement import (
 from harness.statistics.outcomes import Outcome, from_records, outcomes, outcomes_by_prompt
 from harness.statistics.rates import Interval, rates
 
-# A bias needs both a size that matters and an interval that excludes none at all.
+# docs/judges.md says why these, and what becomes of judges that err in known ways.
 MISSING_LIMIT = 0.10  # share of verdicts missing: more, and what is left is a selection
-POSITION_LIMIT = 0.10  # |mean preference for the response shown first − 0.5|
-LENGTH_LIMIT = 0.20  # |length bias|
-LEAST_ACCURACY = 0.60  # share of pairs right, of pairs that a competent human decides at a glance
+LEAST_KAPPA = 0.60  # the lower end of κ, on pairs that a competent human decides at a glance
+FLIP_LIMIT = 0.20  # the upper end of the share of flips
+POSITION_LIMIT = 0.10  # the farther end of |mean preference for the response shown first − 0.5|; all flips one way
+LEAST_CONSISTENT = 0.80  # the lower end of the share of pairs with the same outcome when asked again
+LENGTH_LIMIT = 0.20  # |length bias|, with an interval that excludes 0: of the longer pairs there are too few for an end
 MATCHED = 0.8  # lengths are matched where the shorter response has at least this share of the longer one's characters
 DAMAGED_ITEMS = 24
 Weakness = Literal[
@@ -76,7 +82,9 @@ Weakness = Literal[
     "terse",
     "bait",
 ]
-FindingName = Literal["unusable", "chance", "weak", "position-biased", "length-biased", "insensitive to damage"]
+FindingName = Literal[
+    "unusable", "chance", "weak", "flips", "position-biased", "length-biased", "inconsistent", "insensitive to damage"
+]
 # Each question with its answer, in any order. It goes through the caller's cache, and counts what it costs.
 Ask = Callable[[Iterable[Question]], Iterable[tuple[Question, Answer]]]
 
@@ -351,7 +359,8 @@ class Report:
     """What a judge is worth. Pydantic writes it as plain JSON.
 
     pair_set: digest of the labelled pairs; numbers of different sets are not comparable.
-    statuses: verdicts by status in the first asking. position: None for a judge that sees no order.
+    statuses: verdicts by status in the first asking. known: win, tie and loss of the response that the judge was given
+    as the candidate, as the judge has it by what is known. position: None for a judge that sees no order.
     """
 
     judge: str
@@ -361,6 +370,7 @@ class Report:
     verdicts: int
     statuses: dict[str, int]
     labels: Score
+    known: Agreement
     kinds: dict[str, Score]
     position: Position | None
     length: Length
@@ -395,9 +405,11 @@ def check(judge: Judge, ask: Ask, plan: CheckPlan, ask_again: Ask | None = None)
     again = None if ask_again is None else _asked(judge, list(plan.labelled.values()), ask_again)
     score, position = _score(labelled, plan.seed), _position(judge, labelled, plan.seed)
     length = _length(plan, labelled)
+    known = _known(plan, labelled)
+    consistency = None if again is None else _consistency(found, again, plan.seed)
     curves = _curves(plan, found)
     total = sum(statuses.values())
-    findings = _findings(1 - statuses["ok"] / total if total else 0.0, score, position, length, curves)
+    missing = 1 - statuses["ok"] / total if total else 0.0
     return Report(
         judge=judge.name,
         setup=dict(judge.setup),
@@ -406,6 +418,7 @@ def check(judge: Judge, ask: Ask, plan: CheckPlan, ask_again: Ask | None = None)
         verdicts=total,
         statuses={str(status): count for status, count in statuses.items()},
         labels=score,
+        known=known,
         kinds={
             kind: _score([verdict for verdict in labelled if verdict.prompt_id in ids], plan.seed)
             for kind, ids in by_kind.items()
@@ -413,10 +426,10 @@ def check(judge: Judge, ask: Ask, plan: CheckPlan, ask_again: Ask | None = None)
         },
         position=position,
         length=length,
-        consistency=None if again is None else _consistency(found, again, plan.seed),
+        consistency=consistency,
         damage=curves,
         humans=_humans(judge, plan, found) if plan.humans else None,
-        findings=findings,
+        findings=_findings(missing, score, known, position, length, consistency, curves),
     )
 
 
@@ -439,6 +452,17 @@ def _score(verdicts: Sequence[Verdict], seed: int) -> Score:
         net_interval=known.preference_interval,
         preference=mean(list(_preferences(verdicts).values()), seed=seed),
     )
+
+
+def _known(plan: CheckPlan, verdicts: Sequence[Verdict]) -> Agreement:
+    """As the judge was asked: the better response is the reference in half of the pairs. Were it the candidate in all,
+    what is known would be one outcome, and κ 0 whatever the judge says."""
+    turned: dict[Outcome, Outcome] = {"win": "loss", "loss": "win"}
+    swapped = {key for key, case in plan.labelled.items() if case.swapped}
+    said = outcomes_by_prompt(verdicts)
+    judged = {key: turned.get(found, found) if key in swapped else found for key, found in said.items()}
+    known: dict[str, Outcome] = {key: "loss" if key in swapped else "win" for key in judged}
+    return agreement(judged, known, plan.seed)
 
 
 def _position(judge: Judge, verdicts: Sequence[Verdict], seed: int) -> Position | None:
@@ -501,25 +525,50 @@ def _humans(judge: Judge, plan: CheckPlan, found: Mapping[str, Sequence[Verdict]
 
 
 def _findings(
-    missing: float, score: Score, position: Position | None, length: Length, curves: Sequence[PerturbationCurve]
+    missing: float,
+    score: Score,
+    known: Agreement,
+    position: Position | None,
+    length: Length,
+    consistency: Consistency | None,
+    curves: Sequence[PerturbationCurve],
 ) -> tuple[Finding, ...]:
-    """Everything that is wrong; what could not be measured at all is no finding, but then verdicts are missing."""
+    """Everything that is wrong, or not shown to be right; what could not be measured at all is no finding, but then
+    verdicts are missing."""
     found = []
     if missing > MISSING_LIMIT:
         found.append(Finding("unusable", f"{missing:.0%} of verdicts missing"))
     if score.net_interval is not None and score.net_interval[0] <= 0:
         found.append(Finding("chance", ""))
-    elif score.accuracy.share is not None and score.accuracy.share < LEAST_ACCURACY:
-        found.append(Finding("weak", f"{score.accuracy.share:.0%} of plain pairs right"))
-    if position is not None and _apart(position.first.mean, position.first.interval, 0.5, POSITION_LIMIT):
-        shown = position.first.mean or 0.0
-        found.append(Finding("position-biased", f"towards the {'first' if shown > 0.5 else 'second'} response"))
+    elif known.kappa is not None and (known.kappa_interval is None or known.kappa_interval[0] < LEAST_KAPPA):
+        perhaps = "" if known.kappa_interval is None else f", perhaps {known.kappa_interval[0]:.2f}"
+        found.append(Finding("weak", f"κ {known.kappa:.2f} on plain pairs{perhaps}"))
+    if position is not None:
+        found += _of_position(position)
     if _apart(length.bias, length.interval, 0.0, LENGTH_LIMIT):
         found.append(Finding("length-biased", f"towards the {'longer' if (length.bias or 0) > 0 else 'shorter'}"))
+    if consistency is not None and consistency.same.interval is not None:
+        low, same = consistency.same.interval[0], f"{consistency.same.share:.0%} the same when asked again"
+        if low < LEAST_CONSISTENT:
+            found.append(Finding("inconsistent", f"{same}, perhaps {low:.0%}"))
     unseen = [curve.kind for curve in curves if curve.p is not None and not curve.seen]
     if unseen:
         found.append(Finding("insensitive to damage", ", ".join(unseen)))
     return tuple(found)
+
+
+def _of_position(position: Position) -> list[Finding]:
+    found = []
+    if position.flips.interval is not None and position.flips.interval[1] > FLIP_LIMIT:
+        high = position.flips.interval[1]
+        found.append(Finding("flips", f"{position.flips.share:.0%} of plain pairs, perhaps {high:.0%}"))
+    if position.first.interval is not None:
+        second, first = 0.5 - position.first.interval[0], position.first.interval[1] - 0.5
+        if max(first, second) > POSITION_LIMIT:
+            towards = f"towards the {'first' if first > second else 'second'} response"
+            known = min(first, second) < 0
+            found.append(Finding("position-biased", towards if known else f"perhaps, {towards}"))
+    return found
 
 
 def _apart(value: float | None, interval: Interval | None, from_: float, limit: float) -> bool:

@@ -13,7 +13,7 @@ from harness.core.records import Message, Prompt, Role
 from harness.core.registry import did_you_mean
 from harness.core.section import Layer
 from harness.judging.protocol import Question
-from harness.judging.reply_forms import Form, Letters
+from harness.judging.reply_forms import CONTRADICTION, UNREAD, Form, Letters, Reading
 from harness.judging.templates.base import Template, digest_of, text_of
 from harness.judging.templates.fencing import fill, placeholder
 
@@ -50,11 +50,11 @@ class Alpaca(Template):
             for turn in self._variant(prompt)
         ]
 
-    def _read_rationale(self, text: str) -> float | None:
+    def _read_rationale(self, text: str) -> Reading:
         return _read_patterns(text, self.patterns)
 
 
-def _read_patterns(text: str, patterns: Mapping[str, str]) -> float | None:
+def _read_patterns(text: str, patterns: Mapping[str, str]) -> Reading:
     """The verdict whose expression matches, where there is one match in the whole text, as AlpacaEval has it."""
     keys: list[str] = []
     while len(keys) < 2:
@@ -64,11 +64,13 @@ def _read_patterns(text: str, patterns: Mapping[str, str]) -> float | None:
             break
         _, end, key = min(matches, key=lambda match: match[0])
         if not end:  # an empty match at the beginning would be found for ever
-            return None
+            return UNREAD
         keys.append(key)
         text = text[end:]
     # 1 and 2 say which is better, 1.5 and 0 that neither is
-    return {"1": 1.0, "2": 0.0}.get(keys[0], 0.5) if len(keys) == 1 else None
+    if len(keys) != 1:
+        return Reading(None, CONTRADICTION) if len(set(keys)) > 1 else UNREAD
+    return Reading({"1": 1.0, "2": 0.0}.get(keys[0], 0.5))
 
 
 def alpaca_prompt(path: Path) -> Template:

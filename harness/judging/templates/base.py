@@ -14,7 +14,7 @@ from harness.core.errors import UserError
 from harness.core.files import canonical_hash
 from harness.core.records import Message, Prompt
 from harness.judging.protocol import Question
-from harness.judging.reply_forms import Form, Letters
+from harness.judging.reply_forms import PREFERENCES, UNREAD, Form, Letters, Reading, read_brackets
 
 VERSION = 1  # part of every digest; raise it when the same file is rendered or read in another way
 REPLY_SCHEMA: dict[str, Any] = {
@@ -23,7 +23,7 @@ REPLY_SCHEMA: dict[str, Any] = {
     "required": ["rationale", "verdict"],
     "additionalProperties": False,
 }
-_PREFERENCES = {"A": 1.0, "B": 0.0, "C": 0.5}
+_OBJECT = re.compile(r"""\A\s*\{|["'](rationale|verdict)["']\s*:""")
 
 
 @dataclass(frozen=True)
@@ -57,16 +57,15 @@ class Template(ABC):
             raise ValueError(f"judge template {self.name} cannot ask in the form '{form}'")
         return self._messages(question, form)
 
-    def read(self, text: str, form: Form) -> float | None:
-        """Preference (1, 0, or 0.5 for a tie) for the response shown first; None where no verdict can be read.
-
-        A leading <think> block is left out. Of several verdicts the last counts: before it, a judge may quote a
-        response that holds one.
-        """
+    def read(self, text: str, form: Form) -> Reading:
+        """The preference for the response shown first, or why there is none. A leading <think> block is left out."""
         said = _after_thinking(text)
         if form == "letter":
             return read_letter(said, self.letters)
-        return _read_structured(said) if form == "structured" else self._read_rationale(said)
+        if form == "rationale":
+            return self._read_rationale(said)
+        # a server that ignores the schema answers in words; those of an object that breaks it may quote a response
+        return _read_structured(said) if _OBJECT.search(said) else self._read_rationale(said)
 
     def check(self, prompts: Iterable[Prompt]) -> None:
         """Refuse prompts that cannot be asked about, before anything is.
@@ -94,9 +93,8 @@ class Template(ABC):
     def _variant(self, prompt: Prompt) -> Any:
         """The text that asks about this prompt, or UserError."""
 
-    def _read_rationale(self, text: str) -> float | None:
-        found = re.findall(r"\[\[([ABC])\]\]", text)
-        return _PREFERENCES[found[-1]] if found else None
+    def _read_rationale(self, text: str) -> Reading:
+        return read_brackets(text)
 
     def _refuse(self, prompt: Prompt, why: str) -> UserError:
         return UserError(f"judge template {self.name}: prompt '{prompt.id}' {why}; use another template or prompt set")
@@ -122,22 +120,23 @@ def _after_thinking(text: str) -> str:
     return start.partition("</think>")[2] if start.startswith("<think>") else text
 
 
-def read_letter(text: str, letters: Letters) -> float | None:
+def read_letter(text: str, letters: Letters) -> Reading:
     """The letter alone, by its exact case; a full stop after it is let pass."""
     said = text.strip().removesuffix(".")
-    return {letters[0]: 1.0, letters[1]: 0.0}.get(said)
+    return {letters[0]: Reading(1.0), letters[1]: Reading(0.0)}.get(said, UNREAD)
 
 
-def _read_structured(text: str) -> float | None:
+def _read_structured(text: str) -> Reading:
     """A reply that follows REPLY_SCHEMA to the letter, perhaps in a ```json fence."""
     fenced = re.fullmatch(r"```(?:json)?\s*\n(.*)\n\s*```", text.strip(), re.DOTALL)
     try:
         pairs = json.loads(fenced[1] if fenced else text, object_pairs_hook=lambda pairs: pairs)
     except (ValueError, RecursionError):
-        return None
+        return UNREAD
     # as pairs, so that a second verdict in one object is seen
     if not isinstance(pairs, list) or not all(isinstance(pair, tuple) for pair in pairs):
-        return None
+        return UNREAD
     if sorted(key for key, _ in pairs) != ["rationale", "verdict"] or not all(isinstance(v, str) for _, v in pairs):
-        return None
-    return _PREFERENCES.get(dict(pairs)["verdict"])
+        return UNREAD
+    verdict = dict(pairs)["verdict"]
+    return Reading(PREFERENCES[verdict]) if verdict in PREFERENCES else UNREAD

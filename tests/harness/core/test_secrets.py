@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.core.secrets import hide
+from harness.core.secrets import hide, hide_long
 
 
 @pytest.mark.parametrize(
@@ -42,3 +42,11 @@ def test_keys_and_tokens_of_the_environment_are_hidden(monkeypatch: pytest.Monke
 
 def test_secrets_that_are_given_are_hidden_however_short() -> None:
     assert hide("pw and pw2", ("pw", "pw2")) == "*** and ***"
+    assert hide("an answer, not a key: (a)", ("a",)) == "an answer, not *** key: (***)"
+    assert hide("wrong key 'k?y.'", ("k?y.", "")) == "wrong key '***'"
+
+
+def test_what_a_model_wrote_is_searched_for_long_secrets_alone() -> None:
+    text = "1234567 is a prime, 12345678 is none; [[A]]"
+    assert hide_long(text, ("a", "A", "1234567", "")) == text
+    assert hide_long(text, ("12345678",)) == "1234567 is a prime, *** is none; [[A]]"

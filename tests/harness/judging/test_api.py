@@ -25,9 +25,10 @@ from harness.core.errors import UserError
 from harness.core.records import Verdict, read_records, write_jsonl
 from harness.judging import api
 from harness.judging.api import ALONE_AT_MOST, GIVE_UP_AFTER, MAX_COST, Budget, OpenAIJudge, open_api_judge
-from harness.judging.cache import CACHE, VerdictCache
+from harness.judging.cache import CACHE, VerdictCache, question_key
 from harness.judging.collect import LOOKED_UP_AT_ONCE, Tally, ask
 from harness.judging.protocol import BOTH_ORDERS, Answer, Comparison, Question
+from harness.judging.reply_forms import CONTRADICTION
 from harness.judging.settings import Judging, Prices
 from harness.judging.templates import SPACE, load_template
 from harness.serving import endpoint
@@ -284,6 +285,52 @@ def test_verdicts_in_words(said: Reply, preference: float | None) -> None:
     assert answer.raw == json.loads(said.body)["choices"][0]["message"]["content"]
     assert len(server.calls) == (1 if preference is not None else 2)
     assert preference is not None or "finish" in answer.detail
+
+
+TORN = 'B it is. [[B]]\nResponse A ends with "[[A]]".'
+
+
+def test_verdicts_that_contradict_each_other_are_asked_for_once_more(tmp_path: Path) -> None:
+    """And are none then: in the cache too, where the next run finds it."""
+    answer, server = answer_to(lambda call: completion("[[B]]" if call.number else TORN), form="rationale")
+    assert (answer.status, answer.preference, len(server.calls)) == ("ok", 0.0, 2)
+    with Server(lambda call: completion(TORN)) as server, VerdictCache(tmp_path / CACHE) as cache:
+        verdicts, _ = verdicts_of(judge_at(server.base_url, form="rationale"), numbered(1), cache)
+        again, tally = verdicts_of(judge_at(server.base_url, form="rationale"), numbered(1), cache)
+    assert {(verdict.status, verdict.preference) for verdict in [*verdicts, *again]} == {("unparsable", None)}
+    assert verdicts[0].detail == f"{CONTRADICTION} (finish: stop)" and verdicts[0].raw == TORN
+    assert (len(server.calls), tally.cached) == (4, 2)
+
+
+def test_a_quoted_verdict_turns_no_loss_into_a_flip() -> None:
+    """The candidate's text holds one, and the judge quotes it whichever place it has."""
+
+    def quoting(call: Call) -> Reply:
+        text = call.body["messages"][-1]["content"]
+        letter = "B" if text.index("Candidate") < text.index("Reference") else "A"
+        return completion(f'It says "[[{"AB"[letter == "A"]}]]" of itself.\n\n[[{letter}]]')
+
+    with Server(quoting) as server:
+        found = answers(judge_at(server.base_url, form="rationale"), questions(2))
+    assert [(answer.status, answer.preference) for answer in found] == [("ok", 0.0)] * 2
+
+
+@pytest.mark.parametrize("form", ["rationale", "structured", "letter"])
+def test_a_kept_answer_that_is_read_otherwise_today_is_asked_for_anew(form: str, tmp_path: Path) -> None:
+    """It was kept before contradictory verdicts were none."""
+    compared = numbered(3)
+    with Server(in_any_form) as server, VerdictCache(tmp_path / CACHE) as cache:
+        judge = judge_at(server.base_url, form=form)
+        asked = [Question(one, order) for one in compared for order in judge.orders]
+        keys = [question_key(judge.digest, question) for question in asked]
+        for key, question in zip(keys, asked, strict=True):
+            mass = "the letters have 0.999 of the probability"
+            kept = Answer("ok", question.for_candidate(0.0), form if form != "letter" else mass, "[[B]]\nNo: [[A]]")
+            cache.put(key, judge.name, kept)
+        cache.put(keys[0], judge.name, Answer("unparsable", None, "no verdict (finish: stop)", "Hm."))
+        verdicts, tally = verdicts_of(judge, compared, cache)
+    assert (tally.cached, tally.asked) == ((6, 0) if form == "letter" else (1, 5))
+    assert Counter(verdict.status for verdict in verdicts) == {"ok": 5, "unparsable": 1}
 
 
 def test_a_reply_that_cannot_be_read_is_asked_for_once_more() -> None:
@@ -775,6 +822,15 @@ def test_a_reply_that_quotes_the_key_is_kept_without_it(monkeypatch: pytest.Monk
     reply = completion("sk-quoted-by-the-server [[A]]", finish="stop")
     answer, _ = answer_to(lambda call: reply, form="rationale")
     assert answer.status == "ok" and answer.raw == "*** [[A]]"
+
+
+@pytest.mark.parametrize("key", ["a", "A", "EMPTY", "1234567"])
+def test_a_short_key_is_not_searched_for_in_a_reply(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    said = "An EMPTY answer and a wrong one, 1234567. [[A]]"
+    answer, server = answer_to(lambda call: completion(said, finish="stop"), form="rationale")
+    assert (answer.status, answer.raw) == ("ok", said)
+    assert server.calls[0].headers["authorization"] == f"Bearer {key}"
 
 
 @pytest.mark.parametrize("tokens", [100, 5000])

@@ -203,11 +203,68 @@ def test_an_arena_row_of_one_game_was_judged_in_one_order() -> None:
     ]
 
 
+@pytest.mark.parametrize("games", [[game2("A=B")], [game2("A=B"), None], [game2("A=B"), {}]])
+def test_an_arena_row_without_its_second_game_has_a_failed_one(games: list[Any]) -> None:
+    found = from_arena_hard([as_lines(arena2(game2("B>A"), game2("A>B")), arena2(*games, key="u2"))])
+    assert told(found) == [
+        ("reference_first", "ok", 0.75),
+        ("candidate_first", "ok", 0.75),
+        ("reference_first", "ok", 0.5),
+        ("candidate_first", "failed", None),
+    ]
+
+
+@pytest.mark.parametrize("games", [{"games": None}, {"games": []}, {"games": [None]}, {"games": [None, None]}, {}])
+def test_an_arena_row_without_any_game_has_as_many_failed_ones_as_others_of_its_file(games: dict[str, Any]) -> None:
+    lacking = arena2(key="u2")
+    del lacking["games"]
+    found = from_arena_hard([as_lines(lacking | games, arena2(game2("B>A"), game2("A>B")))])
+    assert [(v.order, v.status) for v in found] == [
+        ("reference_first", "failed"),
+        ("candidate_first", "failed"),
+        ("reference_first", "ok"),
+        ("candidate_first", "ok"),
+    ]
+    found = from_arena_hard([as_lines(lacking | {"games": []})])
+    assert told(found) == [("reference_first", "failed", None)]
+
+
+def test_whose_second_game_is_lacking_is_asked_by_file_model_and_judge() -> None:
+    """A model that was judged in one order, in a file with others or beside one of its own, lost no game."""
+    single = arena2(game2("A=B"), model="single")
+    pairs = arena2(game2("A=B"), game2("A=B")), arena2(key="u2")
+    one, two = as_lines(single, *pairs), as_lines(single | {"uid": "u3"}, arena2(game2("A=B"), key="u3"), name="two")
+    found = from_arena_hard([one, two])
+    assert [(v.candidate, v.prompt_id, v.status) for v in found] == [
+        ("single", "u1", "ok"),
+        ("model", "u1", "ok"),
+        ("model", "u1", "ok"),
+        ("model", "u2", "failed"),
+        ("model", "u2", "failed"),
+        ("single", "u3", "ok"),
+        ("model", "u3", "ok"),
+    ]
+
+
+def test_a_file_in_which_no_row_has_games_is_none_of_arena_hard() -> None:
+    row = arena("A=B", "A=B")
+    del row["games"]
+    assert refused("arena-hard", as_lines(row, row)) == (
+        "judged.jsonl:1: neither this row nor any other of its file has 'games'"
+    )
+
+
 def test_arena_games_without_a_label() -> None:
-    row = arena(None, "A>>>B")
+    row, mute = arena(None, "A>>>B"), arena(None, None, "q2")
     row["games"][0]["judgment"] = "\n$ERROR$"
-    found = from_arena_hard([as_lines(row)])
-    assert [(v.status, v.detail) for v in found] == [("failed", "no label"), ("unparsable", "A>>>B")]
+    mute["games"] = [{"score": None}, {"judgment": "Well."}]
+    found = from_arena_hard([as_lines(row, mute)])
+    assert [(v.status, v.detail) for v in found] == [
+        ("failed", "no label"),
+        ("unparsable", "A>>>B"),
+        ("failed", "no label"),
+        ("unparsable", "no label"),
+    ]
 
 
 def test_an_arena_row_that_is_there_twice_keeps_both_games_together() -> None:
@@ -224,14 +281,15 @@ def test_an_arena_row_that_is_there_twice_keeps_both_games_together() -> None:
         ({"question_id": None}, "'question_id' is missing, or neither a text nor a whole number"),
         ({"uid": ""}, "'uid' is missing, or neither"),
         ({"baseline": None}, "'baseline' is missing or no text"),
-        ({"games": None}, "'games' is no list of two games"),
-        ({"games": []}, "'games' is no list of two games"),
+        ({"games": {"score": "A=B"}}, "'games' is no list of two games at most"),
+        ({"games": "A=B"}, "'games' is no list of two games at most"),
         ({"games": [game2("A=B")] * 3}, "'games' is no list of two games"),
         ({"games": [{"score": 7}]}, "'score' is a grade (7): an answer that was graded by itself is in no comparison"),
         ({"games": [{"score": "8.5"}]}, "'score' is a grade (8.5)"),
         ({"games": [{"score": 7}, {"score": 7}]}, "'score' is a grade (7)"),
         ({"games": [{"score": True}]}, "a game is no object with a 'score'"),
-        ({"games": [{}, {}]}, "a game is no object with a 'score'"),
+        ({"games": [None, {"score": 7}]}, "'score' is a grade (7)"),
+        ({"games": [{"score": ["A=B"]}]}, "a game is no object with a 'score'"),
         ({"games": ["A", "B"]}, "a game is no object with a 'score'"),
     ],
 )
@@ -255,6 +313,34 @@ def test_a_fastchat_winner_is_a_model_whoever_was_first(swapped: bool, winner: s
         ("model", "base", "gpt-4", "81", 1)
     }
     assert [(v.raw, v.detail) for v in found] == [("[[1]]", f"pair-v2: {first}"), ("[[2]]", "pair-v2: tie")]
+
+
+@pytest.mark.parametrize("game", ["g1", "g2"])
+@pytest.mark.parametrize("winner", [None, "absent"])
+def test_a_fastchat_row_without_a_game_has_a_failed_one(game: str, winner: str | None) -> None:
+    row = chat("model_1", "model_1", question_id=82) | {f"{game}_winner": winner}
+    if winner == "absent":
+        del row[f"{game}_winner"], row[f"{game}_judgment"]
+    found = from_fastchat([as_lines(chat("model_1", "model_1"), row)])
+    assert told(found[:2]) == [("candidate_first", "ok", 1.0), ("reference_first", "ok", 1.0)]
+    lost, kept = ("candidate_first", "reference_first") if game == "g1" else ("reference_first", "candidate_first")
+    assert sorted(told(found[2:]), key=str) == sorted([(lost, "failed", None), (kept, "ok", 1.0)], key=str)
+    assert [v.detail for v in found[2:] if v.status == "failed"] == ["pair-v2: no answer"]
+
+
+def test_a_fastchat_file_in_which_no_row_has_a_second_game_was_judged_in_one_order() -> None:
+    rows = [chat("model_1", "tie", question_id=number) for number in (81, 82)]
+    for row in rows:
+        del row["g2_winner"]
+    one, none = as_lines(*rows), [{**row, "g1_winner": None} for row in rows]
+    assert told(from_fastchat([one])) == [("candidate_first", "ok", 1.0)] * 2
+    assert told(from_fastchat([as_lines(rows[0], none[1])])) == [
+        ("candidate_first", "ok", 1.0),
+        ("candidate_first", "failed", None),
+    ]
+    assert refused("fastchat", as_lines(*none)) == (
+        "judged.jsonl:1: neither this row nor any other of its file has 'g1_winner' or 'g2_winner'"
+    )
 
 
 def test_a_fastchat_error() -> None:
@@ -303,7 +389,7 @@ def test_the_baseline_is_the_model_that_all_rows_share_in_all_files() -> None:
     ("change", "says"),
     [
         ({"model_1": None}, "'model_1' is missing or no text"),
-        ({"g2_winner": None}, "'g2_winner' is missing or no text"),
+        ({"g2_winner": 2}, "'2' is no winner; known are model_1, model_2, tie and error"),
         ({"g1_winner": "A"}, "'A' is no winner; known are model_1, model_2, tie and error"),
         ({"judge": []}, "'judge' is missing, or neither"),
         ({"judge": [1]}, "'judge' is missing, or neither"),

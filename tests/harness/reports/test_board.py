@@ -613,11 +613,14 @@ def test_length_is_shown_with_rates_at_equal_length_and_reasons_for_none() -> No
             "tokens, teacher's": "84, 72",
             "preference rate": "-20.0%",
             "at equal length": "-30.0% [-40.0, -20.0]",
-            "logits for one SD more": "+0.50 [+0.25, +0.75]",
+            "difficulty": "from the others",
+            "logits for each SD more": "+0.50 [+0.25, +0.75]",
         }
     ]
     assert "Not modelled, kd on near; kd on far: 99 judged prompts." in text
-    assert "Not modelled, everywhere: 99" in rendered([{**make_run(), "length": made[1:]}])
+    assert "not AlpacaEval's length-controlled win rate" in section(text, "### How much of it is length")
+    none = rendered([{**make_run(), "length": made[1:]}])
+    assert "Not modelled, everywhere: 99" in none and "AlpacaEval" not in none
     assert "How much of it is length" not in rendered([make_run()])
 
 

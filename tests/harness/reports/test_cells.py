@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -196,6 +198,22 @@ def test_a_student_that_is_not_pruned_comes_as_it_is() -> None:
         "small, pruned from 1,000 to 800 parameters (-20.0%) before training"
     )
     assert dict(cells.facts(as_results({**make_run(), "pruning": None})))["student"] == "small, as it comes"
+
+
+def test_a_judge_that_is_related_to_the_teacher_is_named_with_what_is_known_of_leakage() -> None:
+    run = make_run(200)
+    assert "Judge and teacher are related." not in warned(run)  # records of before say nothing of it
+    proxy, family = "the judge is the teacher itself, as it reads the teacher's log-probs", "judge and teacher are one"
+    run["judges"][0]["relation"] = proxy
+    name = run["judges"][0]["name"]
+    assert warned(run)["Judge and teacher are related."] == f"{name}: {proxy}."  # no one reads: nothing leaks
+    run = make_run(200, proxy=False)
+    run["judges"][0]["relation"] = family
+    said = warned(run)["Judge and teacher are related."]
+    assert said == f"{run['judges'][0]['name']}: {family}. {cells.LEAKAGE}"
+    page = " ".join((Path(__file__).parents[3] / "docs" / "judges.md").read_text(encoding="utf-8").split())
+    for percent in re.findall(r"(\d+)%", cells.LEAKAGE):  # as the page has them, rounded
+        assert any(round(float(known)) == int(percent) for known in re.findall(r"(\d+\.\d)%", page)), percent
 
 
 def test_prompts_without_an_answer_are_said_before_any_figure() -> None:

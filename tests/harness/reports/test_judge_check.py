@@ -19,6 +19,17 @@ def test_a_report_shows_every_part_with_its_intervals() -> None:
     for heading in ("Position", "Length", "The same questions again", "Damage", "Human labels"):
         assert f"\n## {heading}\n" in text
     assert "nan" not in text
+    for number, limit in {
+        "- κ of the judge's outcomes and the known ones: 1.000 [": "; limit: the lower end at least 0.60",
+        "- preference for the response shown first (0.5 is unbiased): 0.500 [": "; limit: both ends from 0.4 to 0.6",
+        "- flips (the orders name different winners): 0.0% [": "; limit: the upper end at most 20%",
+        "- the same outcome: 100.0% [": "; limit: the lower end at least 80%",
+        "- length bias (0 is unbiased, 1 is length alone): ": "; limit: 0.2, or an interval with 0",
+    }.items():
+        line = next(line for line in text.splitlines() if line.startswith(number))  # of the plain pairs: they are first
+        assert line.endswith(limit)
+    humans_part = text.partition("## Human labels")[2].partition("Brackets hold")[0]
+    assert "flips" in humans_part and "limit" not in humans_part
 
 
 def test_what_could_not_be_measured_is_said() -> None:

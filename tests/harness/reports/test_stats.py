@@ -292,6 +292,38 @@ def test_a_contrast_that_is_none_is_refused(pair: tuple[str, str], said: str) ->
     assert str(caught.value) == said
 
 
+# ---- Arena-Hard
+
+
+def as_arena_hard(path: Path, *games: list[str | None]) -> list[Verdict]:
+    rows = [
+        {"question_id": number, "model": "model", "judge": "gpt-4", "games": [{"score": label} for label in labels]}
+        for number, labels in enumerate(games)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return IMPORTERS["arena-hard"]([path], "gpt-4-0314")
+
+
+def test_arena_hard_s_score_of_its_own_file(tmp_path: Path) -> None:
+    """3 + 1 wins, a tie and a loss of 6; without the prompt that lacks a game a win less."""
+    rows = as_arena_hard(tmp_path / "judged.jsonl", ["B>>A", "A=B"], ["A>B", "B>>A"], [None, "A>B"])
+    write_jsonl(tmp_path / "verdicts.jsonl", rows)
+    found = plain(statistics_of(read_verdicts([tmp_path / "verdicts.jsonl"])))
+    (row,) = found["arena_hard"]
+    assert (row["candidate"], row["reference"], row["games"], row["left_out"]) == ("model", "gpt-4-0314", 5, 1)
+    line = "- Arena-Hard's score of model on arena-hard against gpt-4-0314 by gpt-4: "
+    lines = text_of(found).splitlines()
+    assert f"{line}50.00% by v0.1, 43.75% by v2 (5 games, 1 without a label)" in lines
+    assert "## Arena-Hard" in lines
+    whole = figures(as_arena_hard(tmp_path / "judged.jsonl", ["B>A", "B>A"], ["A=B", "A>B"]))
+    assert f"{line}62.50% (4 games)" in text_of(whole).splitlines()
+    single = figures(as_arena_hard(tmp_path / "judged.jsonl", ["B>A"], ["A<B"]))
+    assert f"{line}100.00% (2 games)" in text_of(single).splitlines()
+    turned = figures(as_arena_hard(tmp_path / "judged.jsonl", ["A<B"]))
+    assert f"{line}none (1 games)" in text_of(turned).splitlines()
+    assert "Arena-Hard" not in text_of(figures(judged(WIN, LOSS)))
+
+
 # ---- length
 
 
@@ -326,6 +358,22 @@ def test_a_rate_at_equal_length() -> None:
     assert made["reason"] == "" and made["coefficient"] > 0
     cell = tables(text_of(found))["Length"][0]["at equal length"]
     assert cell.startswith(f"{100 * made['controlled_rate']:+.1f}% [")
+
+
+def test_a_candidate_alone_has_no_difficulty_and_neither_has_alpacaeval_s_figure() -> None:
+    def rows(candidate: str, shift: int) -> list[Verdict]:
+        drawn, found = random.Random(shift), []
+        for i in range(200):
+            sizes = {"candidate_tokens": 100 + drawn.randrange(-40, 41), "reference_tokens": 100}
+            found.append(verdict(f"p{i}", "none", float(drawn.random() < 0.5), candidate=candidate, **sizes))
+        return found
+
+    alone, both = text_of(figures(rows("a", 1))), text_of(figures([*rows("a", 1), *rows("b", 2)]))
+    assert [row["difficulty"] for row in tables(alone)["Length"]] == ["no term"]
+    assert [row["difficulty"] for row in tables(both)["Length"]] == ["from the others"] * 2
+    assert "no other candidate was judged on these prompts" in alone
+    assert "no other candidate" not in both
+    assert "is not AlpacaEval's length-controlled win rate" in alone and "is not AlpacaEval's" in both
 
 
 # ---- agreement
@@ -392,7 +440,7 @@ def test_repeats_and_orders_of_an_import(tmp_path: Path) -> None:
     assert "- orders: both" in lines
     assert lines[-2:] == [
         "- turns: 1; those of one prompt have an outcome each",
-        "- repeats: 4; they count too, each time as a run of its own",
+        "- repeats: 4; they count too, each time as a sample of its prompt",
     ]
     (row_,) = figures(rows)["comparisons"]
     assert (row_["ties"], row_["n"], row_["orders"]) == (3, 3, "both")  # a tie in one order is no win

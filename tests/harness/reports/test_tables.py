@@ -199,10 +199,13 @@ def test_a_rate_at_equal_length_stands_beside_the_plain_one() -> None:
         "-30.0% [-40.0, -20.0]",
         "84 tokens",
         "72 tokens",
+        "from the others",
         "+0.50 [+0.25, +0.75] for 30 tokens",
         "140",
     ]
-    assert [cell.grouped for cell in found.rows[1]][2:] == ["-20.0%", "too few", "84 tokens", "72 tokens", "", "140"]
+    rest = ["-20.0%", "too few", "84 tokens", "72 tokens", "", "", "140"]
+    assert [cell.grouped for cell in found.rows[1]][2:] == rest
+    assert "not AlpacaEval's" in found.remark
     assert not found.folded
     assert found.numeric(2)
     assert not found.numeric(3)
@@ -219,7 +222,7 @@ def test_one_reason_for_all_is_a_sentence_and_several_are_folded() -> None:
     run["length"][1]["reason"] = "no lengths are known"
     assert tables.no_control(as_results(run)) == ""
     assert tables.length_controls(as_results(run)).folded
-    assert "logits for one SD of length" not in tables.length_controls(as_results(run)).columns
+    assert "logits for each SD of length" not in tables.length_controls(as_results(run)).columns
     assert tables.no_control(as_results({**run, "length": [control()]})) == ""
     assert tables.no_control(as_results({**run, "length": []})) == ""
 

@@ -306,6 +306,36 @@ def test_a_judge_is_described_with_what_its_answers_depend_on() -> None:
     assert "pa55" not in found.model_dump_json()
 
 
+@pytest.mark.parametrize(
+    ("teacher", "served", "weights", "said"),
+    [
+        ("qwen2.5-7b", None, "sha256:1", "judge and teacher are of one family (qwen2.5)"),
+        ("qwen3-8b", None, "sha256:1", "judge and teacher are of one vendor (Alibaba)"),
+        ("./some-teacher", None, "sha256:2", "judge and teacher are one model: their weights are the same"),
+        ("./some-teacher", None, "sha256:1", ""),
+        (
+            "Qwen/Qwen2.5-72B-Instruct",
+            "http://host/v1",
+            "sha256:2",  # of its tokenizer's folder
+            "judge and teacher are one model (qwen/qwen2.5-72b-instruct)",
+        ),
+    ],
+)
+def test_a_judge_s_relation_to_the_teacher_is_recorded(
+    teacher: str, served: str | None, weights: str, said: str
+) -> None:
+    name = "openai:Qwen/Qwen2.5-72B-Instruct"
+    config = Config(student="s", judge=Judging(name=f"{name},embedding", base_url="http://other/v1"))
+    opened, _ = open_judges(config, {name: None, "embedding": None})
+    server = None if served is None else SimpleNamespace(public_url=served)
+    road: Any = SimpleNamespace(
+        pair=SimpleNamespace(teacher=teacher, specs={}),
+        weights={"teacher": SimpleNamespace(served=server, weights=weights)},
+        judges=[(judge, SimpleNamespace(weights="sha256:2") if judge.name == name else None) for judge, _ in opened],
+    )
+    assert {judge.name: judge.relation for judge in folder._judges(road)} == {name: said, "embedding": ""}
+
+
 def test_a_proxy_s_members_are_shown_once_beside_the_judges_that_are_named() -> None:
     config = Config(student="s", judge=Judging(name="proxy,typicality"))
     shown = [judge.name for judge, _ in open_judges(config, dict.fromkeys(config.judge.names))[0]]

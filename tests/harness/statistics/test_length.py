@@ -1,4 +1,4 @@
-"""The logistic fit and its delta method against closed forms, plain gradient ascent, and simulation; refusals."""
+"""The logistic fit and its delta method against closed forms, gradient ascent, scipy and simulation; refusals."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.optimize import approx_fprime, minimize
+from scipy.special import expit, xlog1py, xlogy
 
-from harness.statistics.length import MIN_OUTCOMES, MIN_PROMPTS, LengthControl, fit, length_controls, sigmoid
+from harness.statistics.length import MIN_OUTCOMES, MIN_PROMPTS, MIN_SIDE, LengthControl, fit, length_controls, sigmoid
 from harness.statistics.outcomes import NAN, Floats, Outcomes
 from harness.statistics.rates import Z
 from tests.harness.tabular import outcomes_of
@@ -24,7 +26,7 @@ def logit(p: float) -> float:
 def simulated(rng: np.random.Generator, n: int, alpha: float, beta: float, gamma: float) -> Outcomes:
     """Outcomes of `a` under the model itself, and of `b`, whose values are the prompts' difficulty."""
     longer, hard = rng.normal(60, 100, n).round(), rng.choice([-1.0, 0.0, 1.0], n)
-    p = sigmoid(alpha + beta * longer / 100 + gamma * hard)
+    p = sigmoid(alpha + beta * np.tanh(longer / longer.std()) + gamma * hard)
     value = np.where(rng.random(n) < p, 1.0, -1.0)
     return outcomes_of({"a": value, "b": hard}, longer={"a": longer, "b": rng.normal(0, 50, n)})
 
@@ -78,7 +80,10 @@ def test_separated_outcomes_have_no_finite_fit(scale: float) -> None:
 
 
 def test_a_rate_and_its_interval_worked_by_hand() -> None:
-    """Lengths ∓100 tokens (z = ∓1), 30 and 60 wins of 100. m = σ(α); var α = Σ 1 / (n p (1 − p)) / 4, G / (G − 1)."""
+    """Lengths ∓100 tokens (z = ∓1), 30 and 60 wins of 100. m = σ(α); var α = Σ 1 / (n p (1 − p)) / 4, G / (G − 1).
+
+    The logits at either length are α ∓ β tanh 1, as those of the shares are.
+    """
     longer = np.repeat([-100.0, 100.0], 100)
     value = np.where(np.concatenate([np.arange(100) < 30, np.arange(100) < 60]), 1.0, -1.0)
     found = control(outcomes_of({"a": value}, longer={"a": longer}))
@@ -87,11 +92,48 @@ def test_a_rate_and_its_interval_worked_by_hand() -> None:
     assert found.reason == "" and found.unit == "tokens" and found.spread == 100
     assert (found.n, found.candidate_mean, found.reference_mean) == (200, 1000, 1000)
     assert found.preference_rate == pytest.approx(-0.1)
-    assert found.coefficient == pytest.approx(beta)
+    assert found.difficulty is False
+    assert found.coefficient == pytest.approx(beta / np.tanh(1))
     assert found.controlled_rate == pytest.approx(np.tanh(alpha / 2))
-    assert found.coefficient_interval == pytest.approx((beta - Z * error, beta + Z * error))
+    of_beta = np.array([beta - Z * error, beta + Z * error]) / np.tanh(1)
+    assert found.coefficient_interval == pytest.approx(tuple(of_beta))
     ends = (np.tanh((alpha - Z * error) / 2), np.tanh((alpha + Z * error) / 2))
     assert found.controlled_interval == pytest.approx(ends)
+
+
+def test_the_model_is_scipy_s_and_its_interval_that_of_numeric_derivatives() -> None:
+    """Two runs of 150 prompts, one of them with ties: quasi-likelihood and sandwich by scipy, in float64."""
+    made = simulated(np.random.default_rng(7), 300, -0.5, 0.9, 0.6)
+    value = np.where((made.candidate == 0) & (made.prompt % 7 == 0), 0.0, made.value)
+    twice = replace(made, value=value, prompt=made.prompt % 150, run=made.prompt // 150)
+    found = control(twice)
+    mine, other = twice.candidate == 0, twice.candidate == 1
+    y, prompt = (1 + value[mine]) / 2, twice.prompt[mine]
+    longer = (twice.candidate_length - twice.reference_length)[mine]
+    hard = np.array([value[other][twice.prompt[other] == one].mean() for one in prompt])
+    x = np.stack([np.ones(300), np.tanh(longer / longer.std()), hard - hard.mean()], axis=1)
+
+    def loss(theta: Floats) -> float:
+        p = expit(x @ theta)
+        return -float((xlogy(y, p) + xlog1py(1 - y, -p)).sum())
+
+    def score(theta: Floats) -> Floats:
+        return np.asarray(x.T @ (expit(x @ theta) - y))
+
+    theta = minimize(loss, np.zeros(3), jac=score, method="BFGS", options={"gtol": 1e-9}).x
+    even = x * [1, 0, 1]
+    m = float(expit(even @ theta).mean())
+    hessian = approx_fprime(theta, score, 1e-7)
+    gradient = approx_fprime(theta, lambda at: expit(even @ at).mean(), 1e-7)
+    influence = np.linalg.solve(hessian, (x * (y - expit(x @ theta))[:, None]).T).T
+    parts = (expit(even @ theta) - m) / 300 + influence @ gradient
+    variance = sum(parts[prompt == one].sum() ** 2 for one in range(150)) * 150 / 149
+    half = Z * np.sqrt(variance) / (m * (1 - m))
+    ends = 2 * expit([np.log(m / (1 - m)) - half, np.log(m / (1 - m)) + half]) - 1
+    assert found.difficulty is True
+    assert found.coefficient == pytest.approx(theta[1], abs=1e-5)
+    assert found.controlled_rate == pytest.approx(2 * m - 1, abs=1e-6)
+    assert found.controlled_interval == pytest.approx(tuple(ends), abs=1e-5)
 
 
 def test_the_units_of_length_do_not_matter() -> None:
@@ -106,7 +148,7 @@ def test_the_units_of_length_do_not_matter() -> None:
 def test_a_preference_that_is_length_alone_is_taken_away() -> None:
     """Parity at equal length, responses 60 tokens longer on average: the raw rate is above 0, the controlled is not."""
     found = control(simulated(np.random.default_rng(1), 4000, 0.0, 1.0, 0.5))
-    assert found.preference_rate is not None and found.preference_rate > 0.15
+    assert found.preference_rate is not None and found.preference_rate > 0.1
     assert found.controlled_rate is not None and abs(found.controlled_rate) < 0.05
     assert found.controlled_interval is not None and found.controlled_interval[0] < 0 < found.controlled_interval[1]
     assert found.coefficient == pytest.approx(1.0, abs=0.2)
@@ -130,7 +172,6 @@ def test_the_delta_method_is_the_spread_of_simulated_rates_and_covers() -> None:
         rates.append(found.controlled_rate)
         halves.append((high - low) / 2 / Z)
         held += low <= truth <= high
-        # z is scaled by each sample's spread, whose mean is 100
         betas += found.coefficient_interval[0] <= beta <= found.coefficient_interval[1]
     assert np.mean(halves) == pytest.approx(np.std(rates), rel=0.1)
     assert 0.92 <= held / 400 <= 0.98
@@ -153,6 +194,7 @@ def test_difficulty_is_learnt_from_the_other_candidates_alone() -> None:
     silent = replace(made, value=np.where(made.candidate == 1, NAN, made.value))
     assert control(silent) == alone
     assert control(made) != alone
+    assert (alone.difficulty, control(made).difficulty) == (False, True)
 
 
 # ---- refusals
@@ -170,8 +212,8 @@ def lengths(n: int, seed: int = 0) -> Floats:
         (np.full(200, 1.0), lengths(200), "0 of the rarer outcome"),
         (np.where(np.arange(200) < MIN_OUTCOMES - 1, 1.0, -1.0), lengths(200), f"{MIN_OUTCOMES - 1} of the rarer"),
         (np.resize([1.0, -1.0], 200), np.full(200, 7.0), "by the same length"),
-        (np.resize([1.0, -1.0], 200), 300 + lengths(200), "every response is longer"),
-        (np.resize([1.0, -1.0], 200), -300 + lengths(200), "every response is shorter"),
+        (np.resize([1.0, -1.0], 200), 300 + lengths(200), "the responses are as long as the reference's or shorter: e"),
+        (np.resize([1.0, -1.0], 200), -300 + lengths(200), "the responses are as long as the reference's or longer: e"),
         (np.where(lengths(200) > 0, 1.0, -1.0), lengths(200), "separated"),
     ],
 )
@@ -183,6 +225,18 @@ def test_what_cannot_be_told_is_refused_with_a_reason_and_mean_lengths(
     assert found.controlled_rate is found.controlled_interval is found.coefficient is None
     assert found.candidate_mean == pytest.approx(1000 + longer.mean())
     assert found.reference_mean == 1000
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("near", [0.0, 20.0])
+def test_enough_responses_on_either_side_of_equal_length_are_enough(sign: int, near: float) -> None:
+    """Of 200, as many as MIN_SIDE says are as long or shorter; responses that are just as long are on both sides."""
+    few = round(200 * MIN_SIDE)
+    for count, refused in ((few, False), (few - 1, True)):
+        longer = np.concatenate([np.full(count, -near), np.linspace(10, 400, 200 - count)])
+        found = control(outcomes_of({"a": np.resize([1.0, -1.0, -1.0], 200)}, longer={"a": sign * longer}))
+        assert ("extrapolation" in found.reason) == refused
+        assert (found.controlled_rate is None) == (found.difficulty is None) == refused
 
 
 def test_enough_of_the_rarer_outcome_is_enough() -> None:

@@ -278,12 +278,73 @@ def test_one_id_of_two_texts_is_two_prompts_and_one_of_an_unknown_text_the_one_t
     assert len(np.unique(table([known, verdict("p", prompt_set="another")]).prompt)) == 2
 
 
-def test_repeats_are_runs_of_one_prompt_and_turns_are_outcomes_of_it() -> None:
+def test_repeats_are_samples_of_one_prompt_and_turns_are_outcomes_of_it() -> None:
     rows = [verdict("p", order, 1.0, repeat=time) for time in range(3) for order in BOTH]
     found = table(rows)
-    assert (found.words, len(np.unique(found.prompt)), len(np.unique(found.run))) == (["win"] * 3, 1, 3)
+    assert (found.words, len(np.unique(found.prompt)), len(np.unique(found.sample))) == (["win"] * 3, 1, 3)
     found = table([verdict("p", turn=turn, preference=p) for turn, p in ((1, 1.0), (2, 0.0))])
     assert (found.words, found.turn.tolist(), len(np.unique(found.prompt))) == (["win", "loss"], [1, 2], 1)
+
+
+def asked(*ids: str, **fields: Any) -> list[Verdict]:
+    """Won in both orders, of each id."""
+    return [verdict(name, order, 1.0, **fields) for name in ids for order in BOTH]
+
+
+def clusters(rows: list[Verdict]) -> list[list[str]]:
+    """The ids of each prompt; every outcome is there, and none of them is missing."""
+    found = table(rows)
+    assert found.words == ["win"] * (len(rows) // 2)
+    of_prompt: dict[int, list[str]] = {}
+    for prompt, name in zip(found.prompt.tolist(), found.prompt_ids, strict=True):
+        of_prompt.setdefault(prompt, []).append(name)
+    return sorted(sorted(names) for names in of_prompt.values())
+
+
+@pytest.mark.parametrize(
+    ("ids", "prompts"),
+    [
+        (["q", "q#2", "q#3"], [["q", "q#2", "q#3"]]),
+        (["q#3", "q#2", "q"], [["q", "q#2", "q#3"]]),
+        (["q", "q#3"], [["q"], ["q#3"]]),
+        (["q#2", "q#3"], [["q#2"], ["q#3"]]),
+        (["q", "q#1", "q#02", "q#2x", "#2", "q#"], [["#2"], ["q"], ["q#"], ["q#02"], ["q#1"], ["q#2x"]]),
+        (["q#2", "q#2#2", "q"], [["q", "q#2"], ["q#2#2"]]),
+        (["q", f"q#{10**30}"], [["q"], [f"q#{10**30}"]]),
+    ],
+)
+def test_what_an_older_version_numbered_in_its_id_is_one_prompt_asked_again(
+    ids: list[str], prompts: list[list[str]]
+) -> None:
+    assert clusters(asked(*ids)) == prompts
+
+
+def test_a_number_in_an_id_is_of_one_set_and_text() -> None:
+    assert clusters([*asked("q"), *asked("q#2", prompt_set="other")]) == [["q"], ["q#2"]]
+    assert clusters([*asked("q", prompt_digest="one"), *asked("q#2", prompt_digest="other")]) == [["q"], ["q#2"]]
+    again = [*asked("q", "q#2", repeat=0), *asked("q", "q#2", repeat=1)]
+    assert clusters(again) == [["q", "q", "q#2", "q#2"]]
+
+
+def test_an_older_version_s_turns_are_of_one_prompt() -> None:
+    rows = asked("81-turn-1", "81-turn-2", "81-turn-1#2", "82-turn-1", prompt_set="fastchat")
+    assert clusters(rows) == [["81-turn-1", "81-turn-1#2", "81-turn-2"], ["82-turn-1"]]
+    assert sorted(table(rows).turn.tolist()) == [1, 1, 1, 2]
+    assert clusters([*asked("81-turn-2", prompt_set="fastchat"), *asked("81", turn=1, prompt_set="fastchat")]) == [
+        ["81", "81-turn-2"]
+    ]
+    assert len(clusters(asked("81-turn-1", "81-turn-2"))) == 2  # of another set they are ids as any other
+
+
+def test_several_ids_of_one_text_are_one_prompt_asked_several_times() -> None:
+    one, other = {"prompt_digest": "one"}, {"prompt_digest": "other"}
+    rows = [*asked("a", "b", **one), *asked("c", **other), *asked("d", prompt_set="another", **one), *asked("e", "f")]
+    assert clusters(rows) == [["a", "b"], ["c"], ["d"], ["e"], ["f"]]
+    times = [*asked("a", "a#2", "b", **one), *asked("a", "b", repeat=1, **one)]
+    assert clusters(times) == [["a", "a", "a#2", "b", "b"]]
+    found = outcomes(from_runs({"known": asked("a", "b", **one), "unknown": asked("b")}))
+    assert found.words == ["win"] * 3 and len(np.unique(found.prompt)) == 1
+    assert found.prompt_ids == ["a", "b", "b"]
 
 
 @pytest.mark.parametrize("name", ["repeat", "turn"])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 from collections import Counter
 from hashlib import sha256
 from pathlib import Path
@@ -12,11 +14,23 @@ from pydantic import TypeAdapter
 
 from harness.core.errors import UserError
 from harness.core.records import Message, Prompt
-from harness.judging.check.check import Case, CheckPlan, Report, check, questions_of, read_labels
+from harness.judging.check.check import (
+    FLIP_LIMIT,
+    LEAST_CONSISTENT,
+    LEAST_KAPPA,
+    POSITION_LIMIT,
+    Case,
+    CheckPlan,
+    Report,
+    check,
+    questions_of,
+    read_labels,
+)
 from harness.judging.check.perturbation import DOSES
 from harness.judging.protocol import NO_ORDER, Answer, Question
 from harness.statistics.agreement import share
 from tests.harness.checking import (
+    ERRING,
     PAIRS,
     WORSE,
     Made,
@@ -32,6 +46,9 @@ from tests.harness.checking import (
     report_of,
     truth,
 )
+
+JUDGES = (Path(__file__).parents[4] / "docs" / "judges.md").read_text(encoding="utf-8")
+COLUMNS = ("chance", "weak", "flips", "position-biased", "length-biased", "inconsistent")
 
 
 def names(report: Report) -> set[str]:
@@ -72,7 +89,7 @@ def test_an_oracle_that_sees_how_much_is_damaged_has_falling_curves() -> None:
 
 def test_a_judge_that_takes_the_first_in_nine_of_ten() -> None:
     report = report_of(first(lambda _, __, question: float(chance(question, "first") < 0.9)))
-    assert names(report) == {"position-biased", "chance", "insensitive to damage"}
+    assert names(report) == {"position-biased", "flips", "chance", "insensitive to damage"}
     assert "position-biased: towards the first response" in report.verdict
     assert report.position is not None
     assert report.position.first.mean == pytest.approx(0.9, abs=0.06)
@@ -89,7 +106,7 @@ def test_a_judge_that_reads_but_leans_to_a_side_is_position_biased_alone() -> No
     assert leaning(0.3, 0.7).verdict == "position-biased: towards the first response"  # 0.65
     assert leaning(0.0, 0.7).verdict == "position-biased: towards the second response"  # 0.35
     # 0.95 and 0.55: every pair is a flip, and so a tie, but the mean of both orders still sees damage
-    assert names(leaning(0.55, 0.4)) == {"position-biased", "chance"}
+    assert names(leaning(0.55, 0.4)) == {"position-biased", "flips", "chance"}
 
 
 def test_a_judge_of_length_alone() -> None:
@@ -107,13 +124,13 @@ def test_a_judge_that_prefers_short_responses() -> None:
     assert {curve.kind for curve in report.damage if curve.seen} == {"repeated"}
 
 
-def test_a_judge_that_reads_but_is_swayed_by_length_is_length_biased_alone() -> None:
+def test_a_judge_that_reads_but_is_swayed_by_length_is_length_biased_and_errs() -> None:
     def swayed(one: str, two: str, question: Question) -> float:
         swayed_here = WORSE & {one, two} and hash_of(one, two) > 0.65
         return (longer if swayed_here else truth)(one, two, question)
 
     report = report_of(first(swayed))
-    assert names(report) == {"length-biased"}
+    assert names(report) == {"length-biased", "weak"}
 
 
 def hash_of(one: str, two: str) -> float:
@@ -122,7 +139,8 @@ def hash_of(one: str, two: str) -> float:
 
 def test_a_coin() -> None:
     report = report_of(coin)
-    assert names(report) == {"chance", "insensitive to damage"}
+    assert names(report) == {"chance", "flips", "position-biased", "insensitive to damage"}
+    assert "position-biased: perhaps, towards the" in report.verdict  # its interval holds 0.5
     assert "insensitive to damage: shuffled, truncated, off-topic, repeated" in report.verdict
     assert report.position is not None
     assert report.position.flips.share == pytest.approx(0.5, abs=0.15)
@@ -177,6 +195,108 @@ def test_a_judge_without_orders_gains_nothing_by_preferring_the_candidate() -> N
     report = report_of(lambda _: Answer("ok", 1.0), NO_ORDER)
     assert (report.labels.right, report.labels.wrong) == (30, 30)
     assert names(report) == {"chance", "insensitive to damage"}
+
+
+# ---- limits
+
+
+def test_kappa_is_of_what_the_judge_was_asked() -> None:
+    """With the better response as the candidate throughout, what is known would be one outcome."""
+
+    def rule(one: str, two: str, question: Question) -> float:
+        place = int(question.comparison.prompt.id.removeprefix("check-"))
+        return 0.5 if place <= 6 else 1 - truth(one, two, question) if place <= 9 else truth(one, two, question)
+
+    judge = Made(first(rule))
+    plan = CheckPlan(PAIRS, damaged=0)
+    report = check(judge, judge.ask, plan)
+    swapped = {key for key, case in plan.labelled.items() if case.swapped}
+    assert len(swapped) == 30
+    assert [sum(row[i] for row in report.known.table) for i in range(3)] == [30, 0, 30]
+    assert (report.labels.right, report.labels.tied, report.labels.wrong) == (51, 6, 3)
+    # 51 of 60 agree; by chance, were the two independent: half of the decided ones
+    said = [sum(row) for row in report.known.table]
+    chance_of_both = (said[0] * 30 + said[2] * 30) / 60**2
+    assert report.known.kappa == pytest.approx((51 / 60 - chance_of_both) / (1 - chance_of_both), abs=1e-12)
+    assert sum(said) == 60 and said[1] == 6 and report.known.missing == 0
+
+
+def always(kind: str, seed: int = 0, pairs: int = 60) -> Report:
+    judge = Made(ERRING[kind](seed))
+    return check(judge, judge.ask, CheckPlan(PAIRS[:pairs], damaged=0), judge.ask)
+
+
+def test_a_judge_that_decides_two_in_nine_pairs_by_position_is_not_usable() -> None:
+    """Its flips alone were no finding, and its pull mostly below the limit."""
+    reports = [always("22% by position", seed) for seed in range(10)]
+    assert all({"flips"} <= names(report) for report in reports)
+    pulls = [report.position.first.mean for report in reports if report.position and report.position.first.mean]
+    assert len(pulls) == 10 and sum(pull - 0.5 <= 0.1 for pull in pulls) >= 2  # by the figure itself these would pass
+    assert sum("position-biased" in names(report) for report in reports) >= 8
+
+
+@pytest.mark.parametrize("pairs", [30, 60])
+def test_a_good_judge_passes_with_few_pairs(pairs: int) -> None:
+    assert always("right", pairs=pairs).verdict == "usable"
+
+
+def test_a_judge_is_held_to_its_limits_by_the_end_of_an_interval() -> None:
+    """Of 60 pairs the last count that is within a limit, and the first that is not (Wilson's ends by hand)."""
+
+    def wilson_ends(count: int, n: int) -> tuple[float, float]:
+        z, p = 1.959963984540054, count / n
+        centre, half = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+        return (centre - half) / (1 + z * z / n), (centre + half) / (1 + z * z / n)
+
+    places = {pair.prompt_id: place for place, pair in enumerate(PAIRS)}
+
+    def flipping(count: int) -> Report:
+        def rule(one: str, two: str, question: Question) -> float:
+            place = places[question.comparison.prompt.id]
+            return float(place % 2) if place < count else truth(one, two, question)
+
+        judge = Made(first(rule))
+        return check(judge, judge.ask, CheckPlan(PAIRS, damaged=0), judge.ask)
+
+    def changing(count: int) -> Report:
+        changed = {pair.prompt_id for pair in PAIRS[:count]}
+        judge = Made(oracle)
+
+        def again(question: Question) -> Answer:
+            return Answer("ok", 0.5) if question.comparison.prompt.id in changed else oracle(question)
+
+        return check(judge, judge.ask, CheckPlan(PAIRS, damaged=0), Made(again).ask)
+
+    for count in (4, 5, 6, 7):
+        assert ("flips" in names(flipping(count))) is (wilson_ends(count, 60)[1] > FLIP_LIMIT)
+        assert ("inconsistent" in names(changing(count))) is (wilson_ends(60 - count, 60)[0] < LEAST_CONSISTENT)
+    assert not flipping(5).findings and not changing(5).findings
+    assert "flips: 10% of plain pairs, perhaps 20%" in flipping(6).verdict
+    assert changing(6).verdict == "inconsistent: 90% the same when asked again, perhaps 80%"
+
+
+ROWS = re.findall(r"^\| ([^|]+?) +\| +(\d+)% +\|((?: +\d+% +\|)+)$", JUDGES, re.MULTILINE)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "usable", "rest"), ROWS, ids=[row[0] for row in ROWS])
+def test_the_page_says_what_becomes_of_judges_that_err(kind: str, usable: str, rest: str) -> None:
+    """Shares of many checks there; of 60 here, within what chance allows (four standard deviations)."""
+    reports = [always(kind, 10_000 + seed) for seed in range(60)]
+    said = dict(zip(("", *COLUMNS), [int(usable), *map(int, re.findall(r"(\d+)%", rest))], strict=True))
+    for name, percent in said.items():
+        found = sum(name in names(report) if name else report.usable for report in reports) / len(reports)
+        p = percent / 100
+        assert abs(found - p) <= 4 * math.sqrt(max(p * (1 - p), 0.02) / len(reports)), (name, found)
+
+
+def test_the_page_has_every_simulated_judge_and_every_limit() -> None:
+    assert [row[0] for row in ROWS] == list(ERRING)
+    head = next(line for line in JUDGES.splitlines() if line.startswith("| judge that is"))
+    assert [cell.strip(" *") for cell in head.strip("|").split("|")][2:] == list(COLUMNS)
+    limits = (f"{LEAST_KAPPA:.2f}", f"{FLIP_LIMIT:.0%}", f"{POSITION_LIMIT:g}", f"{LEAST_CONSISTENT:.0%}")
+    for limit in limits:
+        assert f"**{limit}**" in JUDGES
 
 
 # ---- asking

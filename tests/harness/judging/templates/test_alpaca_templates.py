@@ -9,6 +9,7 @@ import pytest
 
 from harness.core.errors import UserError
 from harness.core.records import Message
+from harness.judging.reply_forms import CONTRADICTION, NO_VERDICT
 from harness.judging.templates import load_template
 from tests.harness.templates import CHATML, PLAIN, TALK, alpaca_config, alpaca_file, prompt, question
 
@@ -27,24 +28,27 @@ def test_alpaca_shows_output_1_first_and_takes_single_turns(tmp_path: Path) -> N
 
 def test_letters_that_differ_in_case_alone_are_told_apart(tmp_path: Path) -> None:
     template = load_template(str(alpaca_file(tmp_path)))
-    assert [template.read(text, "letter") for text in ("m", "M", " m\n", "mm", "A")] == [1.0, 0.0, 1.0, None, None]
+    read = [template.read(text, "letter").preference for text in ("m", "M", " m\n", "mm", "A")]
+    assert read == [1.0, 0.0, 1.0, None, None]
 
 
 @pytest.mark.parametrize(
-    ("text", "preference"),
+    ("text", "preference", "why"),
     [
-        ("Output (a) is right", 1.0),
-        ("Output (b)", 0.0),
-        ("neither is", 0.5),
-        ("Output (a) and Output (b)", None),  # as AlpacaEval has it: one match, or none counts
-        ("output (a)", None),
-        ("", None),
+        ("Output (a) is right", 1.0, ""),
+        ("Output (b)", 0.0, ""),
+        ("neither is", 0.5, ""),
+        ("Output (a) and Output (b)", None, CONTRADICTION),  # as AlpacaEval has it: one match, or none counts
+        ("It quotes 'Output (a)'.\nOutput (b)", None, CONTRADICTION),
+        ("Output (b), yes, Output (b)", None, NO_VERDICT),
+        ("output (a)", None, NO_VERDICT),
+        ("", None, NO_VERDICT),
     ],
 )
-def test_one_expression_is_to_match_once(text: str, preference: float | None, tmp_path: Path) -> None:
+def test_one_expression_is_to_match_once(text: str, preference: float | None, why: str, tmp_path: Path) -> None:
     template = load_template(str(alpaca_config(tmp_path, "regex")))
     assert template.forms == ("rationale",)
-    assert template.read(text, "rationale") == preference
+    assert template.read(text, "rationale") == (preference, why)
 
 
 def test_the_numerator_is_the_letter_of_the_first(tmp_path: Path) -> None:

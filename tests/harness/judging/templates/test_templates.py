@@ -13,7 +13,7 @@ import pytest
 
 from harness.core.errors import UserError
 from harness.core.records import Prompt
-from harness.judging.reply_forms import Form
+from harness.judging.reply_forms import CONTRADICTION, Form
 from harness.judging.templates import SPACE, Template, judge_templates, load_template, without_control_tokens
 from harness.models.chat import encode_chat
 from tests.harness.templates import (
@@ -217,8 +217,13 @@ def test_a_local_judge_sees_no_control_token_more(case: Case, tokenizer: Any) ->
         ("A is better.\n[[A]]", 1.0),
         ("[[B]]", 0.0),
         ("[[C]]\n", 0.5),
+        ("**Final verdict: [[B]]**", 0.0),
+        ("B is better, [[B]].\nSo [[B]], and again [[B]]", 0.0),
+        # what is quoted before a verdict that stands alone
         ("Response A says [[B]] itself, which is odd.\n\n[[A]]", 1.0),
-        ("[[A]] no: [[C]]", 0.5),
+        ('It ends with "[[A]]".\n**Verdict:** [[B]]', 0.0),
+        ("> [[A]]\nis what it says.\nTherefore, my final verdict is: [[B]].", 0.0),
+        ('A says "[[B]]", B says "[[A]]".\r\n"[[C]]"', 0.5),
         ("<think>[[A]]?</think>\n[[B]]", 0.0),
         ("<think>[[A]], I think", None),
         ("[A]", None),
@@ -232,9 +237,37 @@ def test_a_local_judge_sees_no_control_token_more(case: Case, tokenizer: Any) ->
         ("", None),
     ],
 )
-def test_the_last_verdict_of_a_rationale_counts(text: str, preference: float | None, tmp_path: Path) -> None:
-    assert load_template("default").read(text, "rationale") == preference
-    assert load_template(str(fastchat_file(tmp_path))).read(text, "rationale") == preference
+def test_the_last_line_of_a_rationale_that_holds_a_verdict_counts(
+    text: str, preference: float | None, tmp_path: Path
+) -> None:
+    for template in (load_template("default"), load_template(str(fastchat_file(tmp_path)))):
+        assert template.read(text, "rationale").preference == preference
+        assert template.read(text, "structured").preference == preference  # the server ignored the schema
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[[A]] no: [[C]]",
+        "[[A]]\nOn second thoughts:\n[[B]]",
+        'B is better. [[B]]\nResponse A ends with "[[A]]", which I do not follow.',
+        '[[B]]\n\nNote: response A claims: "[[A]]"',
+        "[[B]]\n> [[A]]",
+        "It ends with:\n```\n[[A]]\n```\n[[B]]",
+        'It says "[[A]]".\nSo the second is better [[B]]',  # in its line stands more than the verdict
+        "My verdict: [[B]]\nMy verdict: [[A]]",
+        "Response A's own verdict: [[A]]. I say [[B]]",
+        "[[C]] [[A]]",
+    ],
+)
+def test_verdicts_that_contradict_each_other_are_none(text: str, tmp_path: Path) -> None:
+    for template in (load_template("default"), load_template(str(fastchat_file(tmp_path)))):
+        assert template.read(text, "rationale") == (None, CONTRADICTION)
+
+
+def test_long_lines_are_read_in_no_time() -> None:
+    text = "so my " * 50_000 + "[[A]]\n" + "*" * 100_000 + " so " * 50_000 + "[[B]]"
+    assert load_template("default").read(text, "rationale").why == CONTRADICTION
 
 
 @pytest.mark.parametrize(
@@ -242,7 +275,7 @@ def test_the_last_verdict_of_a_rationale_counts(text: str, preference: float | N
     [("A", 1.0), (" B\n", 0.0), ("A.", 1.0), ("a", None), ("C", None), ("A or B", None), ("Ａ", None), ("", None)],
 )
 def test_a_letter_is_read_by_itself(text: str, preference: float | None) -> None:
-    assert load_template("default").read(text, "letter") == preference
+    assert load_template("default").read(text, "letter").preference == preference
 
 
 @pytest.mark.parametrize(
@@ -262,6 +295,11 @@ def test_a_letter_is_read_by_itself(text: str, preference: float | None) -> None
         ('{"rationale": "r", "verdict": "A", "verdict": "B"}', None),
         ('{"rationale": "r", "verdict": "A", "more": "x"}', None),
         ('{"verdict": "A"}', None),
+        # what it quotes in an object that breaks the schema is no verdict of its own
+        ('Sure: {"rationale": "it says [[A]]", "verdict": "B"}', None),
+        ('{"thoughts": "it says [[A]]"}', None),
+        ('[{"rationale": "it says [[A]]"}]', None),
+        ("{'rationale': 'it says [[A]]', 'verdict': 'B'}", None),
         ('[{"rationale": "r", "verdict": "A"}]', None),
         ('{"rationale": "r", "verdict": "A"} {"rationale": "r", "verdict": "B"}', None),
         ("{'rationale': 'r', 'verdict': 'A'}", None),
@@ -274,7 +312,7 @@ def test_a_letter_is_read_by_itself(text: str, preference: float | None) -> None
     ],
 )
 def test_a_structured_reply_follows_its_schema_or_is_not_read(text: str, preference: float | None) -> None:
-    assert load_template("default").read(text, "structured") == preference
+    assert load_template("default").read(text, "structured").preference == preference
 
 
 # ---- digests

@@ -1,0 +1,281 @@
+"""What contrasts found, in words: of whom, by which test, and what they could have told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+from harness.reports.cells import (
+    OWN_LOSS,
+    WIDEST,
+    by_the_bound,
+    in_points,
+    in_unit,
+    p_cell,
+    points_cell,
+    seeds_of,
+    seeds_words,
+)
+from harness.reports.measured import own_losses
+from harness.results.schema import (
+    ContrastFigures,
+    Disagreement,
+    LuckFigures,
+    MeasureContrast,
+    MeasureFacts,
+    Results,
+    VersusFigures,
+)
+from harness.statistics.contrasts import Equivalence
+from harness.statistics.summary import SetContrast
+
+CHOSEN = "chosen afterwards"
+DECLARED = "declared before the run"
+FAMILIES = (
+    "p is corrected (Holm) within each family: methods against each other, and methods against the start or the "
+    "ceiling; of each single sets by themselves, and domains of several"
+)
+POWER = "*80% power from*: the true difference that four runs of five like this one would find, at Holm's first step"
+VERSUS = (
+    "The judge's verdicts on the two rows' own responses, wins being the first's; the interval of the rate holds the "
+    "checkpoints fixed. Beside it what the same pair differs by in rates against the teacher. These are two "
+    "quantities, and need not agree: a rate of direct wins lies within ±100 points, a difference of rates within ±200."
+)
+ROUGH = 5  # degrees of freedom below which a standard deviation may be off several-fold
+
+
+@dataclass(frozen=True)
+class Whom:
+    """Of whom contrasts speak. untrained: rows that no training made. own, shared: whether it is known what a seed
+    moves in a row for itself, and in all of them alike."""
+
+    untrained: frozenset[str] = frozenset()
+    own: bool = True
+    shared: bool = True
+
+    @classmethod
+    def of(cls, results: Results, measure: str = "") -> Self:
+        """measure: empty for the judge's rates."""
+        found = luck_of(results, measure)
+        untrained = frozenset(row.method for row in results.rows if row.kind in ("untrained", "ceiling"))
+        return cls(untrained, bool(found and found.own_degrees), found is not None)
+
+    def methods(self, made: ContrastFigures | MeasureContrast | SetContrast) -> bool:
+        """Whether a contrast speaks of methods: what another seed moves is in its test."""
+        with_untrained = made.first in self.untrained or made.second in self.untrained
+        return made.seeds > 1 and (self.shared if with_untrained else self.own)
+
+    def row(self, name: str, seeds: int) -> str:
+        """One that was trained is its checkpoints."""
+        return name if name in self.untrained else f"{_these(seeds)} of {name}"
+
+
+ANYONE = Whom()
+
+
+def luck_of(results: Results, measure: str) -> LuckFigures | None:
+    return next((one for one in results.luck if one.measure == measure), None)
+
+
+def _these(seeds: int) -> str:
+    return "this checkpoint" if seeds == 1 else "these checkpoints"
+
+
+def _found(made: ContrastFigures | MeasureContrast | SetContrast, better: str, how: tuple[str, str], whom: Whom) -> str:
+    """A finding of methods, or of checkpoints. how: with its verb, of one and of several."""
+    if whom.methods(made):
+        return f"{better} {how[0]}"
+    other = made.second if better == made.first else made.first
+    several = made.seeds > 1 and better not in whom.untrained
+    rest = whom.row(other, made.seeds)
+    if not {better, other} & whom.untrained:
+        rest = f"{'that' if made.seeds == 1 else 'those'} of {other}"
+    return f"{whom.row(better, made.seeds)} {how[several]} than {rest}"
+
+
+BETTER, NEARER, MORE = (
+    ("is better", "are better"),
+    ("is nearer to the teacher", "are nearer to the teacher"),
+    ("has more", "have more"),
+)
+
+
+def contrast_words(made: ContrastFigures | SetContrast, whom: Whom = ANYONE, power: bool = True) -> str:
+    """What a contrast of rates found. power: whether to say what it could have told."""
+    if made.difference is None:
+        return "no prompt was judged for both"
+    if not made.distinguishable:
+        size = made.detectable if power else None
+        return _untold(size, in_points, size is not None and size > WIDEST)
+    return _found(made, made.first if made.difference > 0 else made.second, BETTER, whom)
+
+
+def _untold(size: float | None, said: Callable[[float], str], beyond: bool = False, by: str = "") -> str:
+    words = f"not told apart{by}"
+    if size is None:
+        return words
+    return f"{words}: no difference has 80% power here" if beyond else f"{words}: 80% power from {said(size)}"
+
+
+def measure_words(
+    made: MeasureContrast,
+    facts: MeasureFacts,
+    own: Collection[str] = (),
+    whom: Whom = ANYONE,
+    power: bool = True,
+) -> str:
+    """What a contrast found in a measure. own: the rows whose training minimises it. power: as in contrast_words."""
+    if made.difference is None:
+        return "no prompt was measured for both"
+    by = by_the_bound(facts)
+    if not made.distinguishable:
+        return _untold(made.detectable if power else None, lambda size: in_unit(size, facts), by=by)
+    if not made.better:
+        return f"{_found(made, made.first if made.difference > 0 else made.second, MORE, whom)}{by}"
+    near = facts.group == "fidelity" and facts.by_token  # a distance, or an agreement, token by token
+    mark = f" ({OWN_LOSS})" if made.better in own else ""
+    return f"{_found(made, made.better, NEARER if near else BETTER, whom)}{by}{mark}"
+
+
+def disagreement_words(found: Disagreement, results: Results) -> str:
+    """Two rows, and by which measures, or the judge, each is the better one."""
+    heads = {facts.name: facts.head for facts in results.measured}
+    seeds, whom = seeds_of(results), Whom.of(results)
+
+    def side(row: str, names: Sequence[str]) -> str:
+        said = [heads.get(name, f"the judge ({name})") for name in names]
+        own = [f" {OWN_LOSS}" if row in own_losses(results, name) else "" for name in names]
+        return f"{row if seeds > 1 else whom.row(row, 1)} is better by " + ", ".join(
+            map("".join, zip(said, own, strict=True))
+        )
+
+    return (
+        f"{found.first} against {found.second} on {found.scope}: {side(found.first, found.for_first)}; "
+        f"{side(found.second, found.for_second)}"
+    )
+
+
+def versus_contrast(results: Results, pair: VersusFigures) -> ContrastFigures | None:
+    """The contrast of two rows that were judged against each other, on the same set and in the same direction."""
+    for one in results.contrasts:
+        if one.scope == pair.prompt_set and (one.first, one.second) == (pair.first, pair.second):
+            return one
+        if one.scope == pair.prompt_set and (one.first, one.second) == (pair.second, pair.first):
+            turned: dict[str, Any] = {"first": one.second, "second": one.first, "equivalence": None}
+            turned["difference"] = None if one.difference is None else -one.difference
+            turned["interval"] = None if one.interval is None else (-one.interval[1], -one.interval[0])
+            return one.model_copy(update=turned)
+    return None
+
+
+def equivalence_words(found: Equivalence | None) -> str:
+    """Whether a difference is small, by its 90% interval."""
+    if found is None:
+        return ""
+    margin = f"{100 * found.margin:g}"
+    said = {"equivalent": f"equivalent within ±{margin}", "not worse": f"not worse than −{margin}"}
+    words = said.get(found.finding, "neither")
+    if found.interval is None:
+        return words
+    low, high = (100 * end for end in found.interval)
+    return f"{words} [{low:+z.1f}, {high:+z.1f}]"
+
+
+# ---- before the tables
+
+
+def whom_words(results: Results) -> str:
+    """Whom contrasts speak of."""
+    if seeds_of(results) == 1:
+        return "One seed: what is found is of these checkpoints, not of the methods."
+    if not results.luck:
+        return (
+            "The trained rows do not share two seeds, so that nothing is known of what a seed moves: what is found is "
+            "of these checkpoints."
+        )
+    return (
+        f"What is found is of the methods: the {seeds_of(results)} seeds are random draws, and what another one would "
+        "move is in every test."
+    )
+
+
+def declared_words(results: Results) -> str:
+    """Whether contrasts were declared, where that is the same of all."""
+    known = _declared(results)
+    if len(known) > 1:
+        return "Those that are called declared were stamped before either row had a verdict or a measure."
+    if True in known:
+        return "All were declared before the run: stamped before either row had a verdict or a measure."
+    if results.stamps:
+        return f"All were {CHOSEN}: no stamp is older than the first verdict or measure of either row."
+    return f"All count as {CHOSEN}: nothing says that they were declared before the run."
+
+
+def mixed(results: Results) -> bool:
+    """Whether some contrasts were declared before the run, and some were not."""
+    return len(_declared(results)) > 1
+
+
+def _declared(results: Results) -> set[bool]:
+    return {one.declared for one in results.contrasts} | {one.declared for one in results.measure_contrasts}
+
+
+def primary_words(made: ContrastFigures, results: Results) -> str:
+    """The primary contrast in one sentence, without its end."""
+    figure = (
+        ""
+        if made.difference is None
+        else f" {points_cell(made.difference, made.interval)} points, p {_equals(p_cell(made.p))}, corrected for "
+        "no other:"
+    )
+    small = "" if made.equivalence is None else f"; {equivalence_words(made.equivalence)} by the 90% interval"
+    return (
+        f"Primary contrast, {DECLARED if made.declared else CHOSEN}: {made.first} − {made.second} on {made.scope},"
+        f"{figure} {contrast_words(made, Whom.of(results))}{small}"
+    )
+
+
+def _equals(p: str) -> str:
+    return p if p.startswith("<") else f"= {p}"
+
+
+def power_words(made: Sequence[ContrastFigures] | Sequence[MeasureContrast], facts: MeasureFacts | None = None) -> str:
+    """From which differences on several contrasts have power, behind a comma; empty where nothing says."""
+    known = [one.detectable for one in made if one.detectable is not None]
+    if not known:
+        return ""
+    least, most = (in_points(end) if facts is None else in_unit(end, facts) for end in (min(known), max(known)))
+    size = least if least == most else f"{least.partition(' ')[0]} to {most}"
+    return f", 80% power from {size}"
+
+
+def luck_words(found: LuckFigures, facts: MeasureFacts | None = None) -> str:
+    """What another seed moves in a row's figure, and where that is. facts: of the measure; None: preference rate."""
+    parts = [(found.shared, found.shared_degrees, "in all trained rows alike")]
+    if found.own_degrees:
+        parts.insert(0, (found.own, found.own_degrees, "in each trained row for itself"))
+    moved = ", ".join(f"{where} {moved_words(size, degrees, facts)}" for size, degrees, where in parts)
+    part = (
+        "The first is in every contrast of two trained rows, both in those with the start or the ceiling"
+        if found.own_degrees
+        else "Of one row its own part cannot be told from what rows share"
+    )
+    rough = " So few degrees leave an SD rough." if min(degrees for _, degrees, _ in parts) < ROUGH else ""
+    clipped = (
+        " Not seen: the estimate came out at zero or below, which does not say that it is zero."
+        if any(not size for size, *_ in parts)
+        else ""
+    )
+    return (
+        f"What another seed moves in {facts.head if facts else 'the preference rate'}, as an SD: {moved}; from "
+        f"{found.rows} row{'s' if found.rows > 1 else ''}, {seeds_words(found.seeds)} and {found.prompts} prompts. "
+        f"{part}.{rough}{clipped}"
+    )
+
+
+def moved_words(size: float, degrees: int, facts: MeasureFacts | None) -> str:
+    """A standard deviation between seeds; one that was estimated at zero or below was not seen."""
+    of = f"{degrees} degree{'s' if degrees != 1 else ''} of freedom"
+    said = (in_points(size) if facts is None else in_unit(size, facts)) if size else "not seen"
+    return f"{said} ({of})"
