@@ -14,9 +14,10 @@ the influence of outcome u, e = y − λ f, and a prompt with all that was judge
 
 n is how many prompts have a label, and k is 1 for labels alone and 2 where λ was found from them;
 t has n − k degrees. For one stratum of one outcome a prompt that is (1/n − 1/N) s_e² + s_y²/N, the variance of a
-regression estimator of a subsample. A rate r has Wilson's interval of (1 + r) / 2 with t in place of z, at n / φ
+regression estimator of a subsample. A rate r has Wilson's interval of (1 + r) / 2 with t in place of z, at ν / φ
 
-    φ = (m − r'²) / (1 − r'²)         r', m: mean and mean square of n values of mean r and variance n var θ̂, and of
+    ν = n · variance of labels alone / var θ̂, in n..G         how many labels alone it is worth
+    φ = (m − r'²) / (1 − r'²)         r', m: mean and mean square of ν values of mean r and variance ν var θ̂, and of
                                       1, 0 and −1: it is never without width
 
 and a difference has t's, cut at its bounds.
@@ -73,11 +74,11 @@ class Units:
 
 @dataclass(frozen=True)
 class Estimate:
-    """variance: of the value. n: prompts that its variance was found from; degrees: of freedom."""
+    """variance: of the value, with its degrees of freedom. worth: labelled prompts that would say as much alone."""
 
     value: float
     variance: float
-    n: int
+    worth: float
     degrees: float
 
     def interval(self, bounds: Interval) -> Interval:
@@ -86,11 +87,11 @@ class Estimate:
             return self._wilson()
         # prompts that are all alike leave open what the next one is: as if it stood at the farther bound
         farther = max(bounds[1] - self.value, self.value - bounds[0])
-        variance = self.variance if self.variance > NO_WIDTH else farther**2 / (self.n * (self.n + 1))
+        variance = self.variance if self.variance > NO_WIDTH else farther**2 / (self.worth * (self.worth + 1))
         return t_interval(self.value, sqrt(variance), self.degrees, bounds=bounds)
 
     def _wilson(self) -> Interval:
-        n, rate = self.n, self.value
+        n, rate = self.worth, self.value
         mean, square = n * rate / (n + 3), (n * (n * self.variance + rate**2) + 2) / (n + 3)
         apart = (square - mean**2) / (1 - mean**2)
         low, high = wilson_of((1 + rate) / 2, n / apart, float(stdtrit(self.degrees, 1 - LEVEL / 2)))
@@ -100,9 +101,9 @@ class Estimate:
         """The same with more variance in it, each part with its degrees (Satterthwaite)."""
         summed = [part for part in ((self.variance, self.degrees), *parts) if part[0] > 0]
         if len(summed) < 2:
-            return self if not parts or not summed else Estimate(self.value, summed[0][0], self.n, summed[0][1])
+            return self if not parts or not summed else Estimate(self.value, summed[0][0], self.worth, summed[0][1])
         variance = sum(part for part, _ in summed)
-        return Estimate(self.value, variance, self.n, variance**2 / sum(part**2 / of for part, of in summed))
+        return Estimate(self.value, variance, self.worth, variance**2 / sum(part**2 / of for part, of in summed))
 
 
 def slope(units: Units) -> float:
@@ -133,7 +134,10 @@ def estimate(units: Units, weight: float | None = None, bounds: Interval = RATE)
     of_all = (found * (units.judged - judged) + mean[units.strata] - rest) * sqrt(prompts / (prompts - 1))
     variance = float((np.bincount(units.prompts, of_all + own) ** 2).sum()) / total**2
     value = min(max(found * judged + rest, bounds[0]), bounds[1])
-    return Estimate(value, variance, n, float(degrees))
+    worth = float(n)
+    if fitted and found > 0 and variance > NO_WIDTH:
+        worth = min(max(n * estimate(units, 0.0, bounds).variance / variance, worth), float(prompts))
+    return Estimate(value, variance, worth, float(degrees))
 
 
 def _weights(units: Units) -> Floats:
