@@ -240,11 +240,18 @@ def _equals(p: str) -> str:
     return p if p.startswith("<") else f"= {p}"
 
 
+def power_cell(size: float) -> str:
+    """A detectable difference of rates; two are never as far apart as some would have to be."""
+    return in_points(size) if size <= WIDEST else "no difference"
+
+
 def power_words(made: Sequence[ContrastFigures] | Sequence[MeasureContrast], facts: MeasureFacts | None = None) -> str:
     """From which differences on several contrasts have power, behind a comma; empty where nothing says."""
     known = [one.detectable for one in made if one.detectable is not None]
     if not known:
         return ""
+    if facts is None and max(known) > WIDEST:
+        return f", 80% power from {power_cell(min(known))} at best"
     least, most = (in_points(end) if facts is None else in_unit(end, facts) for end in (min(known), max(known)))
     size = least if least == most else f"{least.partition(' ')[0]} to {most}"
     return f", 80% power from {size}"

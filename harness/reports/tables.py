@@ -265,7 +265,14 @@ def measure_contrasts(results: Results) -> list[Table]:
             table(
                 f"Differences of {facts.head}",
                 [
-                    *(c.PAIR, _scope(results), _drawn_difference(facts, most), c.P, c.P_HOLM, c.measure_power(facts)),
+                    *(
+                        c.PAIR,
+                        _scope(results),
+                        _drawn_difference(facts, most, place == 0),
+                        c.P,
+                        c.P_HOLM,
+                        c.measure_power(facts),
+                    ),
                     *where(mixed(results), c.WHEN.named("when")),
                     *(c.JUDGED, c.LEFT_OUT),
                     c.measure_finding(facts, own, Whom.of(results, facts.name), power=False).named("in words"),
@@ -281,7 +288,8 @@ def measure_contrasts(results: Results) -> list[Table]:
     return found
 
 
-def _drawn_difference(facts: MeasureFacts, most: float) -> Column[MeasureContrast]:
+def _drawn_difference(facts: MeasureFacts, most: float, power: bool) -> Column[MeasureContrast]:
+    """power: whether what can be told is drawn; in all tables it would make the page heavy."""
     plain = c.measure_difference(facts)
 
     def cell(row: MeasureContrast) -> Cell:
@@ -289,7 +297,8 @@ def _drawn_difference(facts: MeasureFacts, most: float) -> Column[MeasureContras
             return plain.cell(row)
         low, high = row.interval
         drawn = (low, row.difference, high)
-        return replace(plain.cell(row), drawn=drawn, span=(-most, most), band=c.band(row.detectable, most))
+        band = c.band(row.detectable, most) if power else None
+        return replace(plain.cell(row), drawn=drawn, span=(-most, most), band=band)
 
     return replace(plain, cell=cell)
 
