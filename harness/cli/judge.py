@@ -110,7 +110,7 @@ def judge(
     judges = reading_judges(config, store, [comparison.prompt for comparison in comparisons])
     names = [candidate.stem, reference.stem]
     place = Place("files", *(names if names[0] != names[1] else [str(candidate), str(reference)]))
-    number_of = {comparison.prompt.id: number for number, comparison in enumerate(comparisons)}
+    places = [(comparison.prompt.id, comparison.candidate.sample) for comparison in comparisons]
     verdicts: list[Verdict] = []
     tallies: dict[str, Tally] = {}
     console = plain_console()
@@ -125,7 +125,10 @@ def judge(
                 )
     finally:
         if verdicts:
-            verdicts.sort(key=lambda row: (config.judge.names.index(row.judge), number_of[row.prompt_id], row.order))
+            number_of = {place: number for number, place in enumerate(places)}
+            verdicts.sort(
+                key=lambda row: (config.judge.names.index(row.judge), number_of[row.prompt_id, row.sample], row.order)
+            )
             write_jsonl(out, verdicts)
     print(summary(verdicts, tallies), file=beside(out))
     console.print(f"{len(verdicts)} verdicts written to {out}", markup=False, soft_wrap=True)

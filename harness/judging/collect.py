@@ -175,4 +175,5 @@ def _verdict(judge: tuple[str, str], place: Place, question: Question, answer: A
         truncated=answer.truncated,
         judge_digest=judge[1],
         prompt_digest=comparison.prompt.digest,
+        sample=comparison.candidate.sample,
     )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +27,12 @@ class ResponseRow:
 
 
 def read_comparisons(candidate: Path, reference: Path) -> list[Comparison]:
-    """The candidate's responses with the reference's, joined on `prompt_id`, in the candidate's order.
+    """The candidate's responses with the reference's, joined on `prompt_id` and `sample`, in the candidate's order.
 
     Rows have `prompt_id`, `response`, and `prompt` (a text) or `messages` (a conversation that ends with the user),
-    which one of the two files may leave out; `system`, `history`, `turns` and `answer` are as in a file of prompts. A
-    field that belongs to a prompt by its name and is not taken is refused; others do no harm.
+    which one of the two files may leave out; of several responses to a prompt `sample`, from 0; `system`, `history`,
+    `turns` and `answer` are as in a file of prompts. A field that belongs to a prompt by its name and is not taken is
+    refused; others do no harm.
 
     Raises:
         UserError: a row that is none, by file and line; ids that are missing, twice, or of two different prompts.
@@ -38,15 +40,20 @@ def read_comparisons(candidate: Path, reference: Path) -> list[Comparison]:
     ours, theirs = _rows(candidate), _rows(reference)
     for file, lacking in ((reference, ours.keys() - theirs.keys()), (candidate, theirs.keys() - ours.keys())):
         if lacking:
-            raise UserError(f"{file} has no response to {_some(lacking)}; both files need the same prompts")
-    different = [key for key, row in ours.items() if _differ(row.prompt, theirs[key].prompt)]
+            names = _some(_named(*key) for key in sorted(lacking))
+            raise UserError(f"{file} has no response to {names}; both files need the same prompts and samples")
+    known: dict[str, list[Prompt]] = {}
+    for (prompt_id, _), row in [*ours.items(), *theirs.items()]:
+        known.setdefault(prompt_id, []).extend([row.prompt] if row.prompt else [])
+    different = [name for name, prompts in known.items() if any(_differ(*two) for two in combinations(prompts, 2))]
     if different:
-        raise UserError(f"{candidate} and {reference} have different prompts under the same id: {_some(different)}")
+        names = _some(_named(name) for name in sorted(different))
+        raise UserError(f"{candidate} and {reference} have different prompts under the same id: {names}")
     comparisons = []
     for key, row in ours.items():
-        prompt = row.prompt or theirs[key].prompt
+        prompt = row.prompt or theirs[key].prompt or next(iter(known[key[0]]), None)
         if prompt is None:
-            raise UserError(f"neither {candidate} nor {reference} says what the prompt '{key}' is")
+            raise UserError(f"neither {candidate} nor {reference} says what the prompt '{key[0]}' is")
         other = theirs[key].prompt
         if other is not None and other.reference and not prompt.reference:
             prompt = prompt.model_copy(update={"answer": other.answer, "turn_answers": other.turn_answers})
@@ -54,25 +61,31 @@ def read_comparisons(candidate: Path, reference: Path) -> list[Comparison]:
     return comparisons
 
 
-def _differ(one: Prompt | None, other: Prompt | None) -> bool:
-    if one is None or other is None:
-        return False
+def _differ(one: Prompt, other: Prompt) -> bool:
     if (one.messages, one.turns) != (other.messages, other.turns):
         return True
     return bool(one.reference and other.reference and one.references != other.references)
 
 
-def _some(ids: Any) -> str:
-    return first_named((f"'{key}'" for key in sorted(ids)), NAMED_AT_MOST)
+Key = tuple[str, int]  # prompt id, sample
 
 
-def _rows(path: Path) -> dict[str, ResponseRow]:
-    rows: dict[str, ResponseRow] = {}
+def _some(names: Iterable[str]) -> str:
+    return first_named(names, NAMED_AT_MOST)
+
+
+def _named(prompt_id: str, sample: int = 0) -> str:
+    return f"'{prompt_id}' (sample {sample})" if sample else f"'{prompt_id}'"
+
+
+def _rows(path: Path) -> dict[Key, ResponseRow]:
+    rows: dict[Key, ResponseRow] = {}
     for number, data in read_jsonl(path):
         row = _row(data, f"{path}:{number}")
-        if row.response.prompt_id in rows:
-            raise UserError(f"{path}:{number}: a second response to '{row.response.prompt_id}'")
-        rows[row.response.prompt_id] = row
+        key = row.response.prompt_id, row.response.sample
+        if key in rows:
+            raise UserError(f"{path}:{number}: a second response to {_named(*key)}; 'sample' numbers several from 0")
+        rows[key] = row
     if not rows:
         raise UserError(f"{path} holds no responses")
     return rows
@@ -86,7 +99,11 @@ def _row(data: dict[str, Any], where: str) -> ResponseRow:
         raise UserError(f"{where}: 'prompt_id' is missing or no text")
     if not isinstance(text, str):
         raise UserError(f"{where}: 'response' is missing or no text")
-    return ResponseRow(read_prompt(key, data, where), Response(prompt_id=key, token_ids=(), text=text, finish="stop"))
+    sample = data.get("sample", 0)
+    if not isinstance(sample, int) or isinstance(sample, bool) or sample < 0:
+        raise UserError(f"{where}: 'sample' is no whole number from 0")
+    response = Response(prompt_id=key, sample=sample, token_ids=(), text=text, finish="stop")
+    return ResponseRow(read_prompt(key, data, where), response)
 
 
 def _in(messages: Sequence[Message], value: Any) -> bool:

@@ -43,17 +43,21 @@ class RoadSizes:
         return round(longest / ENGLISH_CHARACTERS_PER_TOKEN) + TEMPLATE_TOKENS
 
     def read(self, prompts: Ref, responses: tuple[Ref, ...]) -> int:
-        return self._prompt_tokens(prompts) + sum(self.responses(ref) for ref in responses)
+        times = max(map(self.samples, responses), default=1)
+        return times * self._prompt_tokens(prompts) + sum(self.responses(ref) for ref in responses)
 
     def _prompt_tokens(self, ref: Ref) -> int:
         found: list[Any] = [message.content for prompt in self._prompts[ref] for message in prompt.messages]
         return round(sum(map(len, found)) / ENGLISH_CHARACTERS_PER_TOKEN) + TEMPLATE_TOKENS * len(self._prompts[ref])
 
     def responses(self, ref: Ref) -> int:
-        job = self._road.jobs[ref]
-        drawn = int(self._store.read(ref).facts["tokens"]) if self._store.intact(ref) else job.tokens(self)
-        # the further ones are read by nothing that takes time
-        return round(drawn * job.samples / job.each) if isinstance(job, RespondJob) else drawn
+        if self._store.intact(ref):
+            return int(self._store.read(ref).facts["tokens"])
+        return self._road.jobs[ref].tokens(self)
+
+    def samples(self, responses: Ref) -> int:
+        job = self._road.jobs[responses]
+        return job.samples if isinstance(job, RespondJob) else 1
 
     # ---- models and judges
     def shape(self, model: Model) -> Shape | None:

@@ -14,7 +14,7 @@ from typing import Any
 from harness.core.records import Verdict, plain
 from harness.reports.cells import rate_cell
 from harness.results.schema import MethodFacts, Results, Row
-from harness.statistics.outcomes import from_records, outcomes
+from harness.statistics.outcomes import Unit, from_records, outcomes, unit_of
 
 COLOURS = 8  # c0 … c7 in report.css
 MOST_POINTS = 400  # of one line or one method's cloud: more is not seen, and makes the page heavy
@@ -278,11 +278,12 @@ def lengths(results: Results) -> list[Chart]:
 
 
 def clouds(results: Results, deciding: Deciding) -> list[Chart]:
-    """Each prompt's difference in length against its mean preference, a chart a system."""
+    """Each response's difference in length against its mean preference, a chart a system."""
     known = colours(results)
     verdicts = [verdict for found in deciding.values() for verdict in found]
     in_tokens = all(None not in (v.candidate_tokens, v.reference_tokens) for v in verdicts)
     unit = "tokens" if in_tokens else "characters"
+    judged = "responses" if any(verdict.sample for verdict in verdicts) else "prompts"
     charts = []
     for system in systems(results):
         found = [
@@ -293,7 +294,7 @@ def clouds(results: Results, deciding: Deciding) -> list[Chart]:
             every = ceil(len(points) / MOST_POINTS)
             shown = [(x, y + _apart(i)) for i, (x, y) in enumerate(points[::every])]
             titles = [f"{x:+g} {unit}, preference {y:.2g}" for x, y in points[::every]]
-            label = f"{len(shown)} of {len(points)} prompts" if every > 1 else f"{len(points)} prompts"
+            label = f"{len(shown)} of {len(points)} {judged}" if every > 1 else f"{len(points)} {judged}"
             series = Series(label, known[system], shown, joined=False, titles=titles)
             difference = f"{unit} more than the teacher"
             charts.append(chart(system, difference, "preference", [series], (-0.1, 1.1), rule=(0, "")))
@@ -306,12 +307,12 @@ def _apart(place: int) -> float:
 
 
 def _means(verdicts: Sequence[Verdict]) -> list[tuple[Verdict, float]]:
-    """The first verdict and the mean preference of each prompt that has an outcome."""
-    first: dict[str, Verdict] = {}
+    """The first verdict and the mean preference of each response that has an outcome."""
+    first: dict[Unit, Verdict] = {}
     for verdict in verdicts:
-        first.setdefault(verdict.prompt_id, verdict)
+        first.setdefault(unit_of(verdict), verdict)
     found = outcomes(from_records(verdicts)).judged
-    return [(first[name], mean) for name, mean in zip(found.prompt_ids, found.preference.tolist(), strict=True)]
+    return [(first[unit], mean) for unit, mean in zip(found.units, found.preference.tolist(), strict=True)]
 
 
 def _longer(judged: tuple[Verdict, float], in_tokens: bool) -> Point | None:

@@ -18,7 +18,7 @@ from markupsafe import Markup
 
 from harness.core import escape
 from harness.core.records import RunPrompt, RunResponse, Verdict, read_jsonl, read_records
-from harness.reports import charts, tables, tokens
+from harness.reports import charts, judges_apart, tables, tokens
 from harness.reports import measured as m
 from harness.reports.cells import (
     BOUNDS_SAID,
@@ -53,7 +53,7 @@ from harness.results.tokens import TokenViews
 from harness.run.jobs import VERDICTS
 from harness.run.rows import TEACHER
 from harness.statistics.agreement import both_orders
-from harness.statistics.outcomes import Outcome, outcomes_by_prompt
+from harness.statistics.outcomes import Outcome, from_records, outcomes
 from harness.statistics.panel import SUMMARIES, panel_verdicts
 
 
@@ -92,12 +92,13 @@ def read_run(folder: Path) -> ReportData:
 def report_html(run: ReportData) -> str:
     """The page of a run."""
     results, deciding = run.results, _deciding(run)
+    apart = judges_apart.differences(results, run.verdicts, deciding)
     left_out = {(entry.name, name) for entry in results.prompt_sets for name in entry.left_out}
     keyed = {(prompt.prompt_set, prompt.id): prompt for prompt in run.prompts or ()}
     prompts = {key: prompt for key, prompt in keyed.items() if key not in left_out}
     return _page(
         "report.html.j2",
-        v=_run_parts(results),
+        v=_run_parts(results) | {"judges": tables.judges(results, apart)},
         categories=tables.categories(results, prompts, deciding),
         curves=charts.curves(results, run.metrics or {}),
         clouds=charts.clouds(results, deciding),
@@ -108,6 +109,8 @@ def report_html(run: ReportData) -> str:
         tokens=tokens.token_island(results, run.tokens),
         positions=tokens.positions(results, run.tokens),
         quality=quality(results),
+        judges_apart=judges_apart.panels(results, apart),
+        judges_legend=judges_apart.legend(results),
     )
 
 
@@ -240,7 +243,7 @@ def _deciding(run: ReportData) -> Deciding:
     """The verdicts that the board's figures follow from; a panel's follow from its members'."""
     judge = run.results.judge
     groups: dict[tuple[str, str], list[Verdict]] = {}
-    for verdict in run.verdicts:
+    for verdict in _against_the_teacher(run):
         groups.setdefault((verdict.prompt_set, verdict.candidate), []).append(verdict)
     if judge not in SUMMARIES:
         return {key: [v for v in found if v.judge == judge] for key, found in groups.items()}
@@ -251,26 +254,39 @@ def _deciding(run: ReportData) -> Deciding:
     }
 
 
+def _against_the_teacher(run: ReportData) -> list[Verdict]:
+    return [verdict for verdict in run.verdicts if verdict.reference == TEACHER]
+
+
+_Place = tuple[str, str, int]  # prompt set, prompt id, sample
+
+
 def _island(run: ReportData, prompts: Mapping[tuple[str, str], RunPrompt], deciding: Deciding) -> dict[str, Any]:
-    """What the browser of prompts reads; tojson writes it so that it cannot end its script."""
-    outcome: dict[tuple[str, str], dict[str, Outcome]] = {}
-    flipped: dict[tuple[str, str], list[str]] = {}
+    """What the browser of prompts reads; tojson writes it so that it cannot end its script. A prompt is there as often
+    as it was answered: each sample of everyone's with what was said of it."""
+    outcome: dict[_Place, dict[str, Outcome]] = {}
+    flipped: dict[_Place, list[str]] = {}
     for (prompt_set, system), verdicts in deciding.items():
-        for prompt_id, found in outcomes_by_prompt(verdicts).items():
-            outcome.setdefault((prompt_set, prompt_id), {})[system] = found
-        for prompt_id, (first, second) in both_orders(verdicts).items():
+        judged = outcomes(from_records(verdicts))
+        for (prompt_id, *_, sample), found in zip(judged.units, judged.words, strict=True):
+            outcome.setdefault((prompt_set, prompt_id, sample), {})[system] = found
+        for (prompt_id, *_, sample), (first, second) in both_orders(verdicts).items():
             if (first - 0.5) * (second - 0.5) < 0:
-                flipped.setdefault((prompt_set, prompt_id), []).append(system)
-    responses: dict[tuple[str, str], dict[str, Any]] = {}
+                flipped.setdefault((prompt_set, prompt_id, sample), []).append(system)
+    responses: dict[_Place, dict[str, Any]] = {}
     for response in run.responses or ():
-        place = responses.setdefault((response.prompt_set, response.prompt_id), {})
+        place = responses.setdefault((response.prompt_set, response.prompt_id, response.sample), {})
         place[response.system] = [response.text, response.tokens, response.finish]
-    said: dict[tuple[str, str], dict[str, list[Any]]] = {}
-    for verdict in run.verdicts:
-        by_system = said.setdefault((verdict.prompt_set, verdict.prompt_id), {})
+    said: dict[_Place, dict[str, list[Any]]] = {}
+    for verdict in _against_the_teacher(run):
+        by_system = said.setdefault((verdict.prompt_set, verdict.prompt_id, verdict.sample), {})
         row = [verdict.judge, verdict.order, verdict.status, verdict.preference, verdict.detail, verdict.raw]
         by_system.setdefault(verdict.candidate, []).append(row)
-    keys = list(dict.fromkeys([*prompts, *responses, *said]))
+    samples: dict[tuple[str, str], set[int]] = {prompt: set() for prompt in prompts}
+    for prompt_set, prompt_id, sample in [*responses, *said]:
+        samples.setdefault((prompt_set, prompt_id), set()).add(sample)
+    several = any(len(of) > 1 for of in samples.values())
+    keys = [(*prompt, sample) for prompt, of in samples.items() for sample in sorted(of or {0})]
     colours = charts.colours(run.results)
     return {
         "judge": run.results.judge,
@@ -280,7 +296,8 @@ def _island(run: ReportData, prompts: Mapping[tuple[str, str], RunPrompt], decid
             {
                 "set": key[0],
                 "id": key[1],
-                **(_told(prompts[key]) if key in prompts else {"category": "", "answer": "", "messages": []}),
+                **({"sample": key[2]} if several else {}),
+                **(_told(prompts[key[:2]]) if key[:2] in prompts else _UNTOLD),
                 "responses": responses.get(key, {}),
                 "verdicts": said.get(key, {}),
                 "outcomes": outcome.get(key, {}),
@@ -289,6 +306,9 @@ def _island(run: ReportData, prompts: Mapping[tuple[str, str], RunPrompt], decid
             for key in keys
         ],
     }
+
+
+_UNTOLD: Mapping[str, Any] = {"category": "", "answer": "", "messages": []}
 
 
 def _told(prompt: RunPrompt) -> dict[str, Any]:

@@ -286,6 +286,7 @@
   let listed = 0;
 
   const distinct = (key) => [...new Set(data.prompts.map((prompt) => prompt[key]))].filter(Boolean).sort();
+  const ANSWERED = data.prompts.some((prompt) => "sample" in prompt) ? "samples of prompts" : "prompts";
   const flipped = data.prompts.some((prompt) => prompt.flips.length);
   choices(form.elements.set, "all sets", distinct("set"));
   choices(form.elements.category, "all categories", distinct("category"));
@@ -374,7 +375,8 @@
         chips.append(fill(make("span", `chip ${outcome}`), `${system}: ${outcome}`));
       }
     }
-    const where = [prompt.set, prompt.id, prompt.category].filter(Boolean).join(" · ");
+    const sample = "sample" in prompt ? `sample ${prompt.sample + 1}` : "";
+    const where = [prompt.set, prompt.id, sample, prompt.category].filter(Boolean).join(" · ");
     const summary = make("summary", "", fill(make("span", "where"), where), fill(make("span", "start-of"), start, want.term), chips);
     const node = make("details", "item", summary);
     node.addEventListener("toggle", () => {
@@ -395,7 +397,7 @@
     matching = data.prompts.filter((prompt) => fits(prompt, want));
     listed = 0;
     list.replaceChildren();
-    byId("count").textContent = `${matching.length} of ${data.prompts.length} prompts; outcomes by ${data.judge}`;
+    byId("count").textContent = `${matching.length} of ${data.prompts.length} ${ANSWERED}; outcomes by ${data.judge}`;
     showMore();
   };
   let waiting;

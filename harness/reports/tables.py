@@ -16,6 +16,7 @@ from harness.reports.cells import (
     NO_BOUND,
     OWN_LOSS_SAID,
     difference_unit,
+    points_cell,
     provenance,
     resolution,
     temperatures,
@@ -23,6 +24,7 @@ from harness.reports.cells import (
 from harness.reports.charts import Deciding, colours, systems
 from harness.reports.columns import Cell, Column, rate, text
 from harness.reports.findings import Whom, mixed
+from harness.reports.judges_apart import Apart
 from harness.reports.measured import Measured
 from harness.results.schema import (
     ContrastFigures,
@@ -30,9 +32,11 @@ from harness.results.schema import (
     MeasureFacts,
     MethodFacts,
     Results,
+    Row,
     SetFacts,
 )
 from harness.statistics.contrasts import Family
+from harness.statistics.effects import Compared
 from harness.statistics.outcomes import Outcomes, from_records, outcomes
 from harness.statistics.panel import SUMMARIES
 from harness.statistics.rates import rates_of
@@ -415,8 +419,9 @@ def no_control(results: Results) -> str:
 
 
 # Judges and trainings
-def judges(results: Results) -> list[Table]:
-    found = [_judging(results), _other_judges(results), _agreement(results)]
+def judges(results: Results, apart: Apart | None = None) -> list[Table]:
+    """apart: how far each row's rate is from that by the judge that decides, where the run's verdicts are here."""
+    found = [_judging(results), _other_judges(results, apart or {}), _agreement(results)]
     return [one for one in found if one.rows]
 
 
@@ -439,7 +444,16 @@ def _judging(results: Results) -> Table:
     )
 
 
-def _other_judges(results: Results) -> Table:
+def _other_judges(results: Results, apart: Apart) -> Table:
+    def of(row: Row) -> Compared | None:
+        return apart.get((row.prompt_set, row.method, row.judge))
+
+    def difference(row: Row) -> Cell:
+        known = of(row)
+        if known is None or known.difference is None:
+            return c.BLANK
+        return c.number(100 * known.difference, points_cell(known.difference, known.interval))
+
     return table(
         "The other judges",
         [
@@ -447,11 +461,17 @@ def _other_judges(results: Results) -> Table:
             c.PROMPT_SET.named("prompt set"),
             c.JUDGE,
             c.PREFERENCE,
+            *where(
+                bool(apart),
+                Column("difference, points", difference),
+                Column("prompts of both", lambda row: c.known(known.n if (known := of(row)) else None, "d")),
+            ),
             c.WIN,
             *(c.WINS, c.TIES, c.LOSSES, c.LACKING),
         ],
         [row for row in results.rows if row.judge != results.judge],
-        note=f"Rates by each judge alone; the board's judge is {results.judge}.",
+        note=f"Rates by each judge alone; the board's judge is {results.judge}."
+        + (" Differences to it are over the prompts that both judged, with 95% intervals." if apart else ""),
         folded=True,
     )
 

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import stdev
 from typing import Any
@@ -64,7 +64,8 @@ class RunRows:
         )
 
 
-CandidateKey = tuple[str, str, str, str]  # run, prompt set, candidate, judge
+GroupKey = tuple[str, str, str, str, str]  # run, prompt set, candidate, reference, judge
+Groups = Mapping[GroupKey, Sequence[Verdict]]
 
 
 def figures(
@@ -80,12 +81,11 @@ def figures(
     """
     marks = [seeds[run] if seeds else place for place, run in enumerate(runs)]
     groups = _groups(declared, runs)
-    by_run = {run: [v for key in groups if key[0] == run for v in groups[key]] for run in runs}
-    verdicts = from_runs(by_run, one_of_a_name=True)  # runs are pooled by their judges' digests
-    found = outcomes(verdicts)
+    # what was said of rows against each other is in no rate of theirs
+    found, known = _compared({key: rows for key, rows in groups.items() if key[3] == TEACHER}, runs)
+    _, direct = _compared({key: rows for key, rows in groups.items() if key[3] != TEACHER}, runs)
     seeded = _by_seed(found, dict(zip(runs, marks, strict=True)))
     deciding = seeded.where(judge=declared.judge)
-    known = comparisons(verdicts, found)
     answered = _responses(runs)
     between = luck_of(deciding, declared.untrained)
     rows = [
@@ -96,9 +96,9 @@ def figures(
             kind=kind,
             judge=judge,
             **{name: getattr(known[key], name) for name in Rates.model_fields}
-            | {"orders": _orders(declared, known, prompt_set, candidate, judge)},
+            | {"orders": _orders(declared, known, key)},
             flips=known[key].flips,
-            identical=sum(_identical(groups.get((run, prompt_set, candidate, judge), ())) for run in runs),
+            identical=sum(_identical(groups.get((run, prompt_set, candidate, TEACHER, judge), ())) for run in runs),
             **dict(_lengths(answered.get((prompt_set, candidate), ()))),
             **_by_run(found.where(prompt_set=prompt_set, candidate=candidate, judge=judge), runs),
             components=row_components(seeded.where(prompt_set=prompt_set, judge=judge), candidate),
@@ -154,7 +154,9 @@ def figures(
         prompt_sets=tuple(sets),
         rows=tuple(rows),
         judging=tuple(
-            _judging(judge, groups, known, rows) for judge in declared.judges_shown if judge not in SUMMARIES
+            _judging(judge, groups, [*known.values(), *direct.values()])
+            for judge in declared.judges_shown
+            if judge not in SUMMARIES
         ),
         agreement=tuple(agreements(found, declared.judges)),
         contrasts=tested,
@@ -168,7 +170,7 @@ def figures(
         measure_contrasts=tuple(compared),
         disagreements=tuple(disagreements(tested, compared)),
         luck=tuple(_luck(name, one) for name, one in [("", between), *measured_luck.items()] if one is not None),
-        versus=tuple(_versus(declared, runs)),
+        versus=tuple(_versus(declared, direct)),
     )
 
 
@@ -176,14 +178,16 @@ def _luck(measure: str, found: Luck) -> LuckFigures:
     return LuckFigures(**{**vars(found), "measure": measure, "own": found.own**0.5, "shared": found.shared**0.5})
 
 
-def _versus(declared: Declared, runs: Mapping[str, RunRows]) -> list[VersusFigures]:
+def _compared(groups: Groups, runs: Iterable[str]) -> tuple[Outcomes, dict[ComparisonKey, ComparisonRates]]:
+    """The outcomes of these verdicts, and the rates of each comparison."""
+    by_run = {run: [v for key in groups if key[0] == run for v in groups[key]] for run in runs}
+    verdicts = from_runs(by_run, one_of_a_name=True)  # runs are pooled by their judges' digests
+    found = outcomes(verdicts)
+    return found, comparisons(verdicts, found)
+
+
+def _versus(declared: Declared, known: Mapping[ComparisonKey, ComparisonRates]) -> list[VersusFigures]:
     """Rows that were judged against each other, on each set, by the judge that decides."""
-    if not declared.versus:
-        return []
-    verdicts = from_runs(
-        {run: [v for v in made.verdicts if v.reference != TEACHER] for run, made in runs.items()}, one_of_a_name=True
-    )
-    known = comparisons(verdicts, outcomes(verdicts))
     return [
         VersusFigures(
             first=first,
@@ -191,7 +195,8 @@ def _versus(declared: Declared, runs: Mapping[str, RunRows]) -> list[VersusFigur
             prompt_set=prompt_set,
             in_domain=in_domain,
             judge=declared.judge,
-            **{name: getattr(known[key], name) for name in Rates.model_fields},
+            **{name: getattr(known[key], name) for name in Rates.model_fields}
+            | {"orders": _orders(declared, known, key)},
             flips=known[key].flips,
         )
         for prompt_set, in_domain in declared.sets.items()
@@ -207,12 +212,11 @@ def _by_seed(found: Outcomes, seeds: Mapping[str, int]) -> Outcomes:
     return replace(found, names=replace(found.names, run=names), run=codes[found.run])
 
 
-def _orders(
-    declared: Declared, known: Mapping[ComparisonKey, ComparisonRates], prompt_set: str, candidate: str, judge: str
-) -> Orders:
-    """The orders of a row's verdicts; a panel's are those of its members."""
+def _orders(declared: Declared, known: Mapping[ComparisonKey, ComparisonRates], compared: ComparisonKey) -> Orders:
+    """The orders of a comparison's verdicts; a panel's are those of its members."""
+    prompt_set, candidate, reference, judge = compared
     members = declared.judges if judge in SUMMARIES else [judge]
-    seen = {known[key].orders for member in members if (key := (prompt_set, candidate, TEACHER, member)) in known}
+    seen = {known[key].orders for member in members if (key := (prompt_set, candidate, reference, member)) in known}
     return seen.pop() if len(seen) == 1 else "mixed"
 
 
@@ -231,17 +235,17 @@ def unranked(rows: Sequence[Row], tests: Sequence[Contrast], rank_incomplete: bo
     return ""
 
 
-def _groups(declared: Declared, runs: Mapping[str, RunRows]) -> dict[CandidateKey, list[Verdict]]:
-    """The verdicts of each run, set, candidate and judge, those of panels too."""
-    groups: dict[CandidateKey, list[Verdict]] = {}
+def _groups(declared: Declared, runs: Mapping[str, RunRows]) -> dict[GroupKey, list[Verdict]]:
+    """The verdicts of each run, set, candidate, reference and judge, those of panels too."""
+    groups: dict[GroupKey, list[Verdict]] = {}
     for run, made in runs.items():
-        for verdict in (row for row in made.verdicts if row.reference == TEACHER):
-            groups.setdefault((run, verdict.prompt_set, verdict.candidate, verdict.judge), []).append(verdict)
+        for row in made.verdicts:
+            groups.setdefault((run, row.prompt_set, row.candidate, row.reference, row.judge), []).append(row)
     if len(declared.judges) > 1:
-        for run, prompt_set, candidate in dict.fromkeys(key[:3] for key in list(groups)):
-            members = {name: groups.get((run, prompt_set, candidate, name), []) for name in declared.judges}
+        for compared in dict.fromkeys(key[:4] for key in list(groups)):
+            members = {name: groups.get((*compared, name), []) for name in declared.judges}
             for panel, verdicts in panel_verdicts(members).items():
-                groups[run, prompt_set, candidate, panel] = verdicts
+                groups[(*compared, panel)] = verdicts
     return groups
 
 
@@ -255,8 +259,8 @@ def _responses(runs: Mapping[str, RunRows]) -> dict[tuple[str, str], list[RunRes
 
 
 def _identical(verdicts: Sequence[Verdict]) -> int:
-    """Prompts with identical responses: nobody was asked about those."""
-    return len({verdict.prompt_id for verdict in verdicts if verdict.detail == IDENTICAL})
+    """Identical responses to a prompt: nobody was asked about those."""
+    return len({(verdict.prompt_id, verdict.sample) for verdict in verdicts if verdict.detail == IDENTICAL})
 
 
 def _lengths(responses: Sequence[RunResponse]) -> Lengths:
@@ -275,16 +279,10 @@ def _by_run(found: Outcomes, runs: Mapping[str, RunRows]) -> dict[str, Any]:
     return {"by_run": by_run, "spread": stdev(known) if len(known) > 1 else None}
 
 
-def _judging(
-    judge: str,
-    groups: Mapping[CandidateKey, Sequence[Verdict]],
-    known: Mapping[ComparisonKey, ComparisonRates],
-    rows: Sequence[Row],
-) -> JudgingFigures:
-    """One judge's verdicts over everything, counted; ties are among the outcomes of rows."""
-    own = [verdict for key, verdicts in groups.items() if key[3] == judge for verdict in verdicts]
-    mine = [comparison for key, comparison in known.items() if key[3] == judge]
-    shown = [row for row in rows if row.judge == judge]
+def _judging(judge: str, groups: Groups, known: Iterable[ComparisonRates]) -> JudgingFigures:
+    """One judge's verdicts over everything, counted."""
+    own = [verdict for key, verdicts in groups.items() if key[4] == judge for verdict in verdicts]
+    mine = [comparison for comparison in known if comparison.judge == judge]
     return JudgingFigures(
         judge=judge,
         verdicts=len(own),
@@ -294,6 +292,6 @@ def _judging(
         forms=dict(Counter(verdict.form for verdict in own if verdict.form)),
         flips=sum(comparison.flips.count for comparison in mine),
         both_orders=sum(comparison.flips.n for comparison in mine),
-        ties=sum(row.ties for row in shown),
-        outcomes=sum(row.n for row in shown),
+        ties=sum(comparison.ties for comparison in mine),
+        outcomes=sum(comparison.n for comparison in mine),
     )

@@ -163,6 +163,9 @@ def made_by(road: Road, store: Store) -> RunRows:
             measured += _measured(evaluation, candidate.name, candidate.measured, store)
             for ref in candidate.verdicts.values():
                 verdicts += judged(ref, store)
+        for versus in evaluation.versus:
+            for ref in versus.verdicts.values():
+                verdicts += judged(ref, store)
     left_out = {evaluation.name: left_out_of(road, evaluation.prompt_set, store) for evaluation in road.evaluations}
     for evaluation in road.evaluations:
         if len(left_out[evaluation.name]) == len(evaluation.prompt_set.prompts):
@@ -185,15 +188,15 @@ def left_out_of(road: Road, found: PromptSet, store: Store) -> dict[str, str]:
 
 def _responses(evaluation: Evaluation, system: str, ref: Ref, store: Store) -> Iterable[RunResponse]:
     for row in read_records(store.read(ref).path / RESPONSES, Response):
-        if row.sample == 0:  # further samples are for judges alone
-            yield RunResponse(
-                prompt_set=evaluation.name,
-                prompt_id=row.prompt_id,
-                system=system,
-                text=row.text,
-                tokens=len(row.token_ids),
-                finish=row.finish,
-            )
+        yield RunResponse(
+            prompt_set=evaluation.name,
+            prompt_id=row.prompt_id,
+            system=system,
+            text=row.text,
+            tokens=len(row.token_ids),
+            finish=row.finish,
+            sample=row.sample,
+        )
 
 
 def _measured(evaluation: Evaluation, system: str, ref: Ref | None, store: Store) -> Iterable[RunMeasured]:

@@ -24,6 +24,8 @@ from harness.results.retention import mean_retention
 from harness.results.schema import MeasureFacts, MethodFacts, Results, SetFacts
 from harness.run.rows import TEACHER, Kind
 
+Mark = tuple[str, int, str | None]  # a row by its name on the common board, its seed and its training
+
 
 def boards(folders: Sequence[Path], rank_incomplete: bool = False) -> list[Results]:
     """The results of each kind of run among the folders, in their order.
@@ -220,7 +222,8 @@ def _renamed(
 ) -> dict[str, RunRows]:
     """Each run's rows under their common names; what two runs share (one seed, one training) is in the first of them
     alone, and counts once."""
-    seen: set[tuple[str, int, str | None]] = set()
+    seen: set[Mark] = set()
+    pairs: set[tuple[Mark, Mark]] = set()  # that were judged against each other: two known rows may be new as a pair
     found = {}
     for run, known, rows in zip(runs, names, made, strict=True):
         artifacts = {one.name: one.artifact for one in run.methods}
@@ -228,7 +231,15 @@ def _renamed(
         marks = {name: (known[name], seed, artifacts.get(name)) for name in known} | {TEACHER: (TEACHER, seed, None)}
         new = {name for name, mark in marks.items() if mark not in seen}
         seen |= set(marks.values())
-        verdicts = [_as(row, known[row.candidate]) for row in rows.verdicts if row.candidate in new]
+        direct = {(row.candidate, row.reference) for row in rows.verdicts if row.reference != TEACHER}
+        of_pairs = {pair: (marks[pair[0]], marks[pair[1]]) for pair in direct}
+        fresh = {pair for pair, of in of_pairs.items() if of not in pairs}
+        pairs |= set(of_pairs.values())
+        verdicts = [
+            _as(row, known)
+            for row in rows.verdicts
+            if (row.candidate in new if row.reference == TEACHER else (row.candidate, row.reference) in fresh)
+        ]
         responses = [
             row.model_copy(update={"system": known.get(row.system, row.system)})
             for row in rows.responses
@@ -243,5 +254,7 @@ def _measured_as(row: RunMeasured, name: str) -> RunMeasured:
     return row if row.system == name else row.model_copy(update={"system": name})
 
 
-def _as(verdict: Verdict, name: str) -> Verdict:
-    return verdict if verdict.candidate == name else verdict.model_copy(update={"candidate": name})
+def _as(verdict: Verdict, names: Mapping[str, str]) -> Verdict:
+    told = {"candidate": names[verdict.candidate], "reference": names.get(verdict.reference, verdict.reference)}
+    same = (verdict.candidate, verdict.reference) == tuple(told.values())
+    return verdict if same else verdict.model_copy(update=told)

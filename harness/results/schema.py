@@ -69,7 +69,7 @@ class _Place(Record):
 
 class _Doubts(Record):
     flips: Share = Field(description="prompts judged in both orders with one preference in each; they are ties")
-    identical: int = Field(description="prompts with the teacher's own response: ties that nobody was asked about")
+    identical: int = Field(description="responses that are the teacher's own text: ties that nobody was asked about")
 
 
 class _Runs(Record):
@@ -91,7 +91,7 @@ class Row(_Runs, Lengths, _Doubts, Rates, _Place):
 
 
 class JudgingFigures(Record):
-    """One judge's verdicts over all candidates and sets, counted."""
+    """One judge's verdicts over all candidates and sets, those of students against each other too, counted."""
 
     judge: str = Field(description="whose they are")
     verdicts: int = Field(description="all of them")

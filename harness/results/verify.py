@@ -418,7 +418,7 @@ def _rows(folder: Path, results: Results, stages: Sequence[Stage], every: bool, 
     every: the stages are all of the run's. Else some are damaged or not made, and rows that they had are passed over.
     """
     verdicts: Counter[str] = Counter()
-    judgings: set[tuple[str, str, str]] = set()
+    judgings: set[tuple[str, str, str, str]] = set()
     answers: dict[tuple[str, str], str] = {}
     measurings: list[MeasureJob] = []
     sound = {stage.ref for stage in stages}
@@ -428,28 +428,28 @@ def _rows(folder: Path, results: Results, stages: Sequence[Stage], every: bool, 
         job = job_from(manifest["job"])
         if isinstance(job, JudgeJob):
             given = (row for _, row in read_jsonl(store.path(ref) / VERDICTS))
-            verdicts.update(_canonical(row) for row in given if (job.prompt_set, row["prompt_id"]) not in left_out)
-            judgings.add((job.prompt_set, job.candidate_name, job.judge))
-            systems = {job.candidate_name: job.candidate, TEACHER: job.reference}
+            verdicts.update(_verdict(row) for row in given if (job.prompt_set, row["prompt_id"]) not in left_out)
+            judgings.add((job.prompt_set, job.candidate_name, job.reference_name, job.judge))
+            systems = {job.candidate_name: job.candidate, job.reference_name: job.reference}
             answers |= {(job.prompt_set, name): found for name, found in systems.items() if found in sound}
         elif isinstance(job, MeasureJob):
             measurings.append(job)
     written = Counter(
-        _canonical(row)
+        _verdict(row)
         for _, row in read_jsonl(folder / VERDICTS)
-        if every or (row["prompt_set"], row["candidate"], row["judge"]) in judgings
+        if every or (row["prompt_set"], row["candidate"], row["reference"], row["judge"]) in judgings
     )
     for name, rows in (("not in the judgings of the store", written - verdicts), ("lacking here", verdicts - written)):
         if rows:
             yield f"{VERDICTS}: {rows.total()} verdicts are {name}; first: {_short(next(iter(rows)))}"
     expected = {
-        (prompt_set, row.prompt_id, system): (row.text, len(row.token_ids), row.finish)
+        (prompt_set, row.prompt_id, system, row.sample): (row.text, len(row.token_ids), row.finish)
         for (prompt_set, system), ref in answers.items()
         for row in read_records(store.path(ref) / RESPONSES, Response)
-        if row.sample == 0 and (prompt_set, row.prompt_id) not in left_out
+        if (prompt_set, row.prompt_id) not in left_out
     }
     told = {
-        (row.prompt_set, row.prompt_id, row.system): (row.text, row.tokens, row.finish)
+        (row.prompt_set, row.prompt_id, row.system, row.sample): (row.text, row.tokens, row.finish)
         for row in read_records(folder / RUN_RESPONSES, RunResponse)
         if every or (row.prompt_set, row.system) in answers
     }
@@ -522,5 +522,9 @@ def _measured(
             yield f"{RUN_MEASURED}: {what} is not what its artifact holds"
 
 
-def _canonical(row: dict[str, Any]) -> str:
-    return json.dumps(row, sort_keys=True, ensure_ascii=False)
+_UNSAID = {name: known.default for name, known in Verdict.model_fields.items() if not known.is_required()}
+
+
+def _verdict(row: dict[str, Any]) -> str:
+    """A row of verdicts as one text; artifacts of before do not say what later versions added."""
+    return json.dumps({**_UNSAID, **row}, sort_keys=True, ensure_ascii=False)

@@ -17,7 +17,7 @@ from harness.run.fitting import unaskable, unreadable
 from harness.run.loadable import unloadable
 from harness.run.measuring import unmeasurable
 from harness.run.reading import ALONE
-from harness.run.rows import Entry, contrasts_of, entries_of, entry_of
+from harness.run.rows import Entry, contrasts_of, entries_of, entry_of, versus_of
 from harness.run.sources import Sources
 from harness.store import Store
 
@@ -90,7 +90,7 @@ def _trainings(config: Config, sources: Sources, store: Store) -> list[str]:
         entries, start = entries_of(config), entry_of(config, "sft").settings.start
     except UserError as error:
         return [str(error)]
-    refusals = _refused(lambda: contrasts_of(config, entries))
+    refusals = _refused(lambda: contrasts_of(config, entries)) + _refused(lambda: versus_of(config, entries))
     if start == "sft":
         refusals.append("settings.sft.start: SFT starts from the untrained student")
     return [*refusals, *_token_level(config, entries, sources), *unreadable(config, sources, store)]

@@ -35,6 +35,15 @@ class Candidate:
 
 
 @dataclass(frozen=True)
+class Versus:
+    """Two rows that are judged against each other."""
+
+    first: str
+    second: str
+    verdicts: dict[str, Ref]
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """A prompt set with what everyone answered to it. reference: the teacher's responses; measured: its own values of
     what is measured, by the names that `shown` has."""
@@ -45,6 +54,7 @@ class Evaluation:
     candidates: tuple[Candidate, ...]
     shown: Shown
     measured: Ref | None
+    versus: tuple[Versus, ...] = ()
 
     @property
     def name(self) -> str:
@@ -52,8 +62,8 @@ class Evaluation:
 
 
 class Evaluating:
-    """Responses of everyone on one prompt set, every judge's verdicts on them against the teacher's, and what is
-    measured of them."""
+    """Responses of everyone on one prompt set, every judge's verdicts on them against the teacher's and, where it is
+    asked for, each other's, and what is measured of them."""
 
     def __init__(self, laid: Laid, found: PromptSet, teacher: Model, sources: Sources) -> None:
         self.laid, self.found, self.teacher, self.sources = laid, found, teacher, sources
@@ -73,7 +83,7 @@ class Evaluating:
         judges: Sequence[tuple[Judge, Model | None]],
     ) -> Evaluation:
         laid, config = self.laid, self.config
-        reference = self.respond(self.teacher, "reference", TEACHER, further=True)
+        reference = self.respond(self.teacher, "reference", TEACHER)
         # drawn for proxy judges alone: a judge that reads needs none
         sampled = any(judge.measures for judge, _ in judges)
         samples = (
@@ -81,11 +91,11 @@ class Evaluating:
         )
         models = {UNTRAINED: student, **{entry.name: student.made(trainings[entry.name]) for entry in laid.entries}}
         answers: list[tuple[str, Kind, Entry | None, Ref]] = [
-            (CEILING, "ceiling", None, self.respond(self.teacher, "second", CEILING, further=True)),
-            (UNTRAINED, "untrained", None, self.respond(student, "candidate", UNTRAINED, further=True)),
+            (CEILING, "ceiling", None, self.respond(self.teacher, "second", CEILING)),
+            (UNTRAINED, "untrained", None, self.respond(student, "candidate", UNTRAINED)),
         ]
         for entry in laid.entries:
-            responses = self.respond(models[entry.name], "candidate", entry.name, further=True)
+            responses = self.respond(models[entry.name], "candidate", entry.name)
             answers.append((entry.name, entry.kind, entry, responses))
         kinds = {measure.reads for measure in self.shown.measures}
         states = self.teacher_read(reference) if "teacher_tokens" in kinds else None
@@ -103,18 +113,29 @@ class Evaluating:
                     kind,
                     maybe_entry,
                     responses,
-                    {j.name: self.judged(j, at, name, responses, reference, samples) for j, at in judges},
+                    {j.name: self.judged(j, at, (name, responses), (TEACHER, reference), samples) for j, at in judges},
                     self.measured(name, responses, readings),
                     compared,
                 )
             )
         measured = self.measured(TEACHER, reference, _each_alone(tokens[UNTRAINED]), of_teacher=True)
-        return Evaluation(self.found, in_domain, reference, tuple(candidates), self.shown, measured)
+        said = {candidate.name: candidate.responses for candidate in candidates}
+        versus = tuple(
+            Versus(
+                first,
+                second,
+                {j.name: self.judged(j, at, (first, said[first]), (second, said[second]), samples) for j, at in judges},
+            )
+            for first, second in config.versus
+        )
+        return Evaluation(self.found, in_domain, reference, tuple(candidates), self.shown, measured, versus)
 
-    def respond(self, model: Model, purpose: str, who: str, samples: int = 1, further: bool = False) -> Ref:
+    def respond(self, model: Model, purpose: str, who: str, samples: int | None = None) -> Ref:
+        """samples: responses to a prompt; as many as the run's where nothing is said."""
         config, label = self.config, f"{who}, {self.found.name}"
-        job = respond_job(config, model, self.prompts, config.eval_sampling, purpose, config.seed, label, samples)
-        return self.laid.add(job.model_copy(update={"further": config.samples - 1 if further else 0}))
+        each = config.samples if samples is None else samples
+        job = respond_job(config, model, self.prompts, config.eval_sampling, purpose, config.seed, label, each)
+        return self.laid.add(job)
 
     def teacher_read(self, responses: Ref, whose: str = TEACHER) -> Ref:
         """What is kept of the teacher's distributions on responses, for comparisons and for its log-probs."""
@@ -147,9 +168,7 @@ class Evaluating:
         rows = [entry for entry in self.laid.entries if methods.get(entry.method).data == "pairs"]
         if not rows:
             return {}
-        # the row's own responses, where it is one
-        row = any(model.artifact == sft.artifact for model in models.values())
-        pair = (reference, self.respond(sft, "candidate", "SFT student", further=row))
+        pair = (reference, self.respond(sft, "candidate", "SFT student"))
 
         def read(model: Model, whose: str) -> Ref:
             label = f"log-probs of held-out pairs: {whose}, {self.found.name}"
@@ -197,29 +216,36 @@ class Evaluating:
         return self.laid.add(ALONE[measure.reads](self.whole, model, self.prompts, responses, where))
 
     def judged(
-        self, judge: Judge, checkpoint: Model | None, who: str, responses: Ref, reference: Ref, samples: Ref | None
+        self,
+        judge: Judge,
+        checkpoint: Model | None,
+        candidate: tuple[str, Ref],
+        reference: tuple[str, Ref],
+        samples: Ref | None,
     ) -> Ref:
-        roles = {"candidate": (responses, who), "reference": (reference, TEACHER)}
+        """candidate, reference: whose responses, and these."""
+        roles = {"candidate": candidate, "reference": reference}
         if samples:
-            roles["samples"] = (samples, "teacher for judging")
+            roles["samples"] = ("teacher for judging", samples)
+        whom = "" if reference[0] == TEACHER else f" against {reference[0]}"
         job = JudgeJob(
-            label=f"judge {judge.name}: {who}, {self.found.name}",
+            label=f"judge {judge.name}: {candidate[0]}{whom}, {self.found.name}",
             judge=judge.name,
             judge_source=judge.digest,
             judging=self.config.judge,
             vllm=self.config.vllm,
             checkpoint=checkpoint,
             prompt_set=self.found.name,
-            candidate_name=who,
-            reference_name=TEACHER,
+            candidate_name=candidate[0],
+            reference_name=reference[0],
             prompts=self.prompts,
-            candidate=responses,
-            reference=reference,
+            candidate=candidate[1],
+            reference=reference[1],
             samples=samples if judge.measures else None,
             measures={
                 f"{name}/{role}": self.alone(measures.get(name), ref, whose)
                 for name in judge.measures
-                for role, (ref, whose) in roles.items()
+                for role, (whose, ref) in roles.items()
             },
         )
         return self.laid.add(job)

@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Union
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
 from harness.core.files import canonical_hash
 from harness.core.records import Facts, Ref
@@ -261,14 +261,13 @@ class PruneJob(Job):
 
 
 class RespondJob(Job):
-    """`samples` responses to each prompt, and `further` ones in a file of their own, which only text measures
-    read. `purpose` and `seed` set the random numbers. generator: what draws them.
+    """`samples` responses to each prompt. `purpose` and `seed` set the random numbers. generator: what draws them.
     engine: what vLLM is told that may change its text; vllm: how it is started."""
 
     version: ClassVar[int] = 4
     work: ClassVar[str] = "harness.run.stages.respond:respond_stage"
     not_in_key: ClassVar[Mapping[str, str]] = {**Job.not_in_key, "vllm": "what of it shapes a text is in `engine`"}
-    added_later: ClassVar[frozenset[str]] = frozenset({"generator", "engine", "further"})
+    added_later: ClassVar[frozenset[str]] = frozenset({"generator", "engine"})
     order: ClassVar[int] = 1
     less_memory: ClassVar[str] = f"lower generation_batch_size or the sampling's max_new_tokens, or {SMALLER_MODEL}"
     stage: Literal["respond"] = "respond"
@@ -279,15 +278,17 @@ class RespondJob(Job):
     prompts: Ref
     sampling: Sampling
     samples: int = 1
-    further: int = 0
     batch_size: int
     purpose: str
     seed: int
 
-    @property
-    def each(self) -> int:
-        """All responses that are drawn to a prompt."""
-        return self.samples + self.further
+    @model_validator(mode="before")
+    @classmethod
+    def _without_further(cls, data: Any) -> Any:
+        """Artifacts of before say that no further responses, which judges did not read, were drawn beside `samples`."""
+        if isinstance(data, dict) and data.get("further") == 0:
+            return {name: value for name, value in data.items() if name != "further"}
+        return data
 
     @property
     def apart(self) -> bool:
@@ -307,7 +308,7 @@ class RespondJob(Job):
         return "; ".join(notes)
 
     def tokens(self, sizes: Sizes) -> int:
-        return sizes.answers(self.prompts) * self.each * self.sampling.max_new_tokens
+        return sizes.answers(self.prompts) * self.samples * self.sampling.max_new_tokens
 
     def needs(self, sizes: Sizes) -> Needs:
         tokens, shape = self.tokens(sizes), sizes.shape(self.model)
@@ -315,9 +316,9 @@ class RespondJob(Job):
         # what is drawn elsewhere, or by an engine that takes all the memory there is, has no figure here
         if shape is None or self.generator != "transformers":
             return Needs(tokens, disk=disk)
-        rows, new = sizes.prompts(self.prompts) * self.each, self.sampling.max_new_tokens
+        rows, new = sizes.prompts(self.prompts) * self.samples, self.sampling.max_new_tokens
         parts = memory.generation(shape, min(rows, self.batch_size), sizes.longest_prompt(self.prompts), new)
-        read = sizes.read(self.prompts, ()) * self.each
+        read = sizes.read(self.prompts, ()) * self.samples
         took = sizes.speed.generation(shape, rows, self.batch_size, read, new) if sizes.speed else None
         return Needs(tokens, took, sum(parts.values()), disk)
 
@@ -550,7 +551,7 @@ class TrainJob(Job):
 
 
 class JudgeJob(Job):
-    """One judge's verdicts on one candidate's responses against the reference's.
+    """One judge's verdicts on one candidate's responses against the reference's, sample by sample.
 
     judge_source: a digest of what the judge is. judging, vllm: how it is asked. checkpoint: of a local judge.
     refresh: ask anew what was asked before."""
@@ -604,14 +605,18 @@ class JudgeJob(Job):
         if judge.measures:
             return 0
         read = sizes.read(self.prompts, (self.candidate, self.reference))
-        return len(judge.orders) * (read + sizes.prompts(self.prompts) * QUESTION_TOKENS)
+        return len(judge.orders) * (read + self._pairs(sizes) * QUESTION_TOKENS)
+
+    def _pairs(self, sizes: Sizes) -> int:
+        """How many pairs of responses it is asked about."""
+        return sizes.prompts(self.prompts) * sizes.samples(self.candidate)
 
     def needs(self, sizes: Sizes) -> Needs:
         judge, tokens = sizes.judge(self.judge), self.tokens(sizes)
         if judge.measures:
             return Needs(seconds=0.0)  # none that counts
         if judge.reply_tokens is not None:
-            calls, (usual, longest) = sizes.prompts(self.prompts) * len(judge.orders), judge.reply_tokens
+            calls, (usual, longest) = self._pairs(sizes) * len(judge.orders), judge.reply_tokens
             return Needs(tokens, calls=calls, reply_tokens=calls * usual, longest_reply_tokens=calls * longest)
         shape = sizes.shape(self.checkpoint) if self.checkpoint else None
         return Needs(tokens, memory=judge.memory(shape) if shape else None)
@@ -647,10 +652,9 @@ def _any_job(known: tuple[type[Job], ...]) -> TypeAdapter[Job]:
 
 
 # the files that stages write and others read
-PROMPTS, RESPONSES, FURTHER, SCORES, TOP_K, VERDICTS, EMBEDDINGS = (
+PROMPTS, RESPONSES, SCORES, TOP_K, VERDICTS, EMBEDDINGS = (
     "prompts.jsonl",
     "responses.jsonl",
-    "further.jsonl",
     "scores.jsonl",
     "top_k.npz",
     "verdicts.jsonl",

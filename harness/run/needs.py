@@ -33,7 +33,8 @@ class Sizes(Protocol):
     """Of what a road's jobs read, in tokens where nothing else is said. Responses that are not there yet count at their
     limit; a model's shape is None where nothing says it, or another machine holds it.
 
-    answers: how many one response to each prompt has in it, one a turn. read: prompts with these responses to them.
+    answers: how many one response to each prompt has in it, one a turn. samples: responses a prompt. read: prompts with
+    these responses to them, each prompt as often as it has samples.
     weight_bytes: of each weight of a frozen model that is read. speed: this machine's; None where it was not measured.
     """
 
@@ -47,6 +48,8 @@ class Sizes(Protocol):
     def longest_prompt(self, ref: Ref) -> int: ...
 
     def responses(self, ref: Ref) -> int: ...
+
+    def samples(self, responses: Ref) -> int: ...
 
     def read(self, prompts: Ref, responses: tuple[Ref, ...]) -> int: ...
 

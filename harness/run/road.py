@@ -3,7 +3,7 @@ changes nothing in the store; `ask_again` alone discards what it has asked anew.
 
     prompts → teacher responses → student (pruned) → SFT student (π_ref) → student responses
             → log-probs under π_ref and π_te → training, one per method
-            → responses on the evaluation prompts → verdicts against the teacher
+            → responses on the evaluation prompts → verdicts against the teacher, and of rows against each other
 
 Every job's key follows from the jobs before it, so the whole road is known before anything runs: `find` its sources,
 `check` them, `lay` it.
@@ -306,7 +306,11 @@ def run_digest(road: Road) -> str:
     """A digest of everything that the board is made of."""
     return canonical_hash(
         [
-            [evaluation.measured, *([c.responses, c.verdicts, c.measured] for c in evaluation.candidates)]
+            [
+                evaluation.measured,
+                *([c.responses, c.verdicts, c.measured] for c in evaluation.candidates),
+                *(one.verdicts for one in evaluation.versus),
+            ]
             for evaluation in road.evaluations
         ]
         + ([sorted(road.retention.items())] if road.retention else [])

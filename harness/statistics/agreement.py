@@ -20,7 +20,9 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from harness.core.records import Record, Verdict
-from harness.statistics.outcomes import Outcome, Outcomes, outcomes_by_prompt
+from harness.statistics.contrasts import BOUNDS
+from harness.statistics.effects import Cells, Compared, compared
+from harness.statistics.outcomes import Outcome, Outcomes, Unit, from_records, outcomes, unit_of
 from harness.statistics.rates import Interval, wilson
 
 RESAMPLES = 10_000
@@ -199,6 +201,20 @@ def _by_comparison(found: Outcomes) -> dict[tuple[int, ...], Outcome]:
     return dict(zip(keys, found.words, strict=True))
 
 
+def judges_apart(found: Outcomes, first: str, second: str) -> Compared:
+    """How far two judges are apart in one candidate's preference rate: first − second over the prompts that both have
+    an outcome on, of these checkpoints. found: both judges' outcomes on one candidate on one prompt set."""
+    prompts, place = np.unique(found.prompt, return_inverse=True)
+
+    def cells(judge: str) -> Cells:
+        mine = (found.judge == found.names.judge.index(judge)) & ~np.isnan(found.value)
+        size = len(prompts)
+        total, count = np.bincount(place[mine], found.value[mine], size), np.bincount(place[mine], minlength=size)
+        return Cells(total[None].astype(np.float64), count[None].astype(np.float64))
+
+    return compared(cells(first), cells(second), bounds=BOUNDS)
+
+
 def flips(verdicts: Iterable[Verdict]) -> Share:
     """Of the prompts judged ok in both orders, those whose two preferences for the candidate lie on different sides of
     0.5; a preference of exactly 0.5 is on neither side. n is 0 for a judge that sees no order."""
@@ -206,12 +222,13 @@ def flips(verdicts: Iterable[Verdict]) -> Share:
     return share(sum((a - 0.5) * (b - 0.5) < 0 for a, b in pairs), len(pairs))
 
 
-def both_orders(verdicts: Iterable[Verdict]) -> dict[str, tuple[float, float]]:
-    """Preferences for the candidate, shown first and shown second, of the prompts judged ok in both orders."""
-    found: dict[str, dict[str, float]] = {}
+def both_orders(verdicts: Iterable[Verdict]) -> dict[Unit, tuple[float, float]]:
+    """Preferences for the candidate, shown first and shown second, of the responses judged ok in both orders, of one
+    comparison."""
+    found: dict[Unit, dict[str, float]] = {}
     for verdict in verdicts:
         if verdict.preference is not None:
-            found.setdefault(verdict.prompt_id, {})[verdict.order] = verdict.preference
+            found.setdefault(unit_of(verdict), {})[verdict.order] = verdict.preference
     return {
         key: (by_order["candidate_first"], by_order["reference_first"])
         for key, by_order in found.items()
@@ -220,6 +237,6 @@ def both_orders(verdicts: Iterable[Verdict]) -> dict[str, tuple[float, float]]:
 
 
 def tie_rate(verdicts: Iterable[Verdict]) -> Share:
-    """Ties (as in `outcomes`) among the prompts with an outcome."""
-    found = [outcome for outcome in outcomes_by_prompt(verdicts).values() if outcome != "missing"]
+    """Ties (as in `outcomes`) among the outcomes of one comparison."""
+    found = [outcome for outcome in outcomes(from_records(verdicts)).words if outcome != "missing"]
     return share(found.count("tie"), len(found))

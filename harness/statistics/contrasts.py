@@ -31,7 +31,7 @@ from harness.statistics.effects import (
     t_interval,
     told_apart,
 )
-from harness.statistics.outcomes import Floats, Outcomes, joint_codes
+from harness.statistics.outcomes import Outcomes, joint_codes
 
 Family = Literal["primary", "methods", "anchors"]
 BOUNDS = (-2.0, 2.0)  # of a difference of preference rates
@@ -142,9 +142,9 @@ def cells_of(found: Outcomes, rows: Sequence[str]) -> list[Cells]:
     runs, run = np.unique(judged.run, return_inverse=True)
     shape = len(rows), len(runs), len(prompts)
     index, size = (where[judged.candidate] * shape[1] + run) * shape[2] + prompt, int(np.prod(shape))
-    totals: Floats = np.bincount(index, judged.value, size).reshape(shape)
-    counts = np.bincount(index, minlength=size).reshape(shape).astype(np.float64)
-    return list(map(Cells, totals, counts))
+    weights = judged.value, np.ones(len(judged))
+    totals, counts = (np.bincount(index, of, size).reshape(shape).astype(np.float64) for of in weights)
+    return [Cells(total, count) for total, count in zip(totals, counts, strict=True)]
 
 
 def row_components(found: Outcomes, row: str) -> Components:

@@ -43,6 +43,7 @@ OK = STATUSES.index("ok")
 NAN = float("nan")
 Line = tuple[str, str, int, dict[str, Any]]  # run, file, line number, row
 ComparisonKey = tuple[str, str, str, str]  # prompt set, candidate, reference, judge
+Unit = tuple[str, int, int, int]  # prompt id, turn, repeat, sample
 _WORDS: dict[float, Outcome] = {1.0: "win", 0.0: "tie", -1.0: "loss"}
 
 
@@ -139,6 +140,12 @@ class Outcomes(_Table):
     def prompt_ids(self) -> list[str]:
         """Each outcome's prompt id, without its set."""
         return [self.names.prompt[code][1] for code in self.asked.tolist()]
+
+    @property
+    def units(self) -> list[Unit]:
+        """What each outcome is of, within its comparison and run."""
+        repeat, sample = np.divmod(self.sample, _REPEAT)
+        return list(zip(self.prompt_ids, self.turn.tolist(), repeat.tolist(), sample.tolist(), strict=True))
 
     @property
     def orders_seen(self) -> Orders:
@@ -431,6 +438,11 @@ def outcomes(verdicts: Verdicts) -> Outcomes:
         failed=rows - ok,
         orders=orders,
     )
+
+
+def unit_of(verdict: Verdict) -> Unit:
+    """What a verdict is of: the same as the unit of its outcome."""
+    return verdict.prompt_id, verdict.turn, verdict.repeat, verdict.sample
 
 
 def outcomes_by_prompt(verdicts: Iterable[Verdict]) -> dict[str, Outcome]:

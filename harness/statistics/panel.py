@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from harness.core.records import IDENTICAL, Verdict
-from harness.statistics.outcomes import Outcome, from_records, outcomes
+from harness.statistics.outcomes import Outcome, from_records, outcomes, unit_of
 
 MAJORITY, MEAN = "panel (majority)", "panel (mean)"
 SUMMARIES = {
@@ -21,18 +21,18 @@ SUMMARIES = {
 def panel_verdicts(members: Mapping[str, Sequence[Verdict]]) -> dict[str, list[Verdict]]:
     """The verdicts of both panels, from each member's on one candidate on one prompt set.
 
-    A prompt that a member has no whole answer to has none from the panel either: fewer voices would be another panel.
+    A response that a member has no whole answer to has none from the panel either: fewer voices would be another panel.
     """
     found = {name: outcomes(from_records(verdicts)) for name, verdicts in members.items()}
-    outcome = {name: dict(zip(one.prompt_ids, one.words, strict=True)) for name, one in found.items()}
-    strength = {name: dict(zip(one.prompt_ids, one.preference.tolist(), strict=True)) for name, one in found.items()}
-    first = {verdict.prompt_id: verdict for verdict in next(iter(members.values()))}
+    outcome = {name: dict(zip(one.units, one.words, strict=True)) for name, one in found.items()}
+    strength = {name: dict(zip(one.units, one.preference.tolist(), strict=True)) for name, one in found.items()}
+    first = {unit_of(verdict): verdict for verdict in next(iter(members.values()))}
     panels: dict[str, list[Verdict]] = {MAJORITY: [], MEAN: []}
-    for prompt_id, verdict in first.items():
-        votes = {name: by_prompt.get(prompt_id, "missing") for name, by_prompt in outcome.items()}
+    for unit, verdict in first.items():
+        votes = {name: by_unit.get(unit, "missing") for name, by_unit in outcome.items()}
         lacking = [name for name, vote in votes.items() if vote == "missing"]
         majority = _majority(list(votes.values()))
-        mean = None if lacking else sum(by_prompt[prompt_id] for by_prompt in strength.values()) / len(members)
+        mean = None if lacking else sum(by_unit[unit] for by_unit in strength.values()) / len(members)
         for name, preference in ((MAJORITY, majority), (MEAN, mean)):
             panels[name].append(_derived(verdict, name, None if lacking else preference, lacking))
     return panels
@@ -60,5 +60,8 @@ def _derived(verdict: Verdict, name: str, preference: float | None, lacking: Seq
         candidate_characters=verdict.candidate_characters,
         reference_characters=verdict.reference_characters,
         prompt_digest=verdict.prompt_digest,
+        turn=verdict.turn,
+        repeat=verdict.repeat,
+        sample=verdict.sample,
         detail=f"no whole answer from {', '.join(lacking)}" if lacking else identical,
     )

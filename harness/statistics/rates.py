@@ -12,8 +12,11 @@ as many independent outcomes as the N are worth, and hold the checkpoints that w
     ρ    Σ (MSB − MSW) / Σ (MSB + (m₀ − 1) MSW) over a table's rows, in 0..1: how alike outcomes of a prompt are
     n_e  N / (1 + (m − 1) ρ), ρ the larger of the table's and the row's own; m outcomes a prompt
     win rate            Wilson(W / N, n_e)
-    preference rate r   Wilson((1 + r) / 2, n_e / φ), turned back; φ: the variance of wins, ties and losses over that of
-                        two outcomes of the same mean
+    preference rate r   Wilson((1 + r) / 2, n_e / φ), turned back; φ = (w + l − (w − l)²) / (1 − (w − l)²): the variance
+                        of wins, ties and losses over that of two outcomes of the same mean, with one more of each in
+                        the shares w and l
+    half-tie win rate   the same, not turned back
+    mean preference m   Wilson(m, n_e / φ), φ = variance / (m (1 − m)), likewise
 
 Sources: Wilson (1927), JASA 22:209; Fleiss, Levin and Paik (2003), Statistical Methods for Rates and Proportions, ch.
 15, for ρ by analysis of variance; Kish (1965), Survey Sampling, for n_e.
@@ -28,9 +31,19 @@ from math import sqrt
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
+from scipy.special import stdtrit
 
 from harness.core.records import Record, Verdict
-from harness.statistics.outcomes import ComparisonKey, Floats, Orders, Outcomes, comparisons, from_records, outcomes
+from harness.statistics.outcomes import (
+    ComparisonKey,
+    Floats,
+    Orders,
+    Outcomes,
+    comparisons,
+    from_records,
+    joint_codes,
+    outcomes,
+)
 
 Z = 1.959963984540054  # the normal distribution's 97.5% point
 Interval = tuple[float, float]
@@ -145,39 +158,41 @@ def rates(verdicts: Iterable[Verdict]) -> Rates:
 def comparison_rates(found: Outcomes) -> dict[ComparisonKey, Rates]:
     """The rates of each comparison. Those of one table (set, reference, judge) say together how alike outcomes of a
     prompt are."""
-    tables: dict[tuple[str, ...], dict[ComparisonKey, Outcomes]] = {}
-    for names, rows in comparisons(found):
-        tables.setdefault((names[0], *names[2:]), {})[names] = found.select(rows)
+    every = {names: found.select(rows) for names, rows in comparisons(found)}
+    tables: dict[tuple[str, ...], list[ComparisonKey]] = {}
+    for names in every:
+        tables.setdefault((names[0], *names[2:]), []).append(names)
     known = {
-        names: one for rows in tables.values() for names, one in zip(rows, rates_of(list(rows.values())), strict=True)
+        names: one
+        for table in tables.values()
+        for names, one in zip(table, rates_of([every[names] for names in table]), strict=True)
     }
-    return {names: known[names] for names, _ in comparisons(found)}
+    return {names: known[names] for names in every}
 
 
 def rates_of(table: Sequence[Outcomes]) -> list[Rates]:
     """The rates of each row of a table: outcomes on one prompt set against one reference by one judge."""
     rows = [_Row.of(group) for group in table]
-    rhos = [alike([spread(values, row.prompts) for row in rows for values in [getattr(row, name)]]) for name in _KINDS]
+    rhos = [alike(known) for known in zip(*(row.spreads for row in rows), strict=True)]
     return [_rates(group, row, rhos) for group, row in zip(table, rows, strict=True)]
-
-
-_KINDS = ("wins", "values", "preferences")
 
 
 @dataclass(frozen=True)
 class _Row:
-    """[N] of what was judged of a row: the place of its prompt, whether it is a win, its value, and preference."""
+    """What was judged of a row: [N] places of its prompts, values, preferences; spreads: of wins, of values and of
+    preferences."""
 
     prompts: NDArray[np.int64]
-    wins: Floats
     values: Floats
     preferences: Floats
+    spreads: tuple[Spread | None, ...]
 
     @classmethod
     def of(cls, group: Outcomes) -> _Row:
         judged = group.judged
-        places = np.unique(judged.prompt, return_inverse=True)[1]
-        return cls(places, (judged.value == 1).astype(np.float64), judged.value, judged.preference)
+        prompts = np.unique(judged.prompt, return_inverse=True)[1]
+        columns = ((judged.value == 1).astype(np.float64), judged.value, judged.preference)
+        return cls(prompts, judged.value, judged.preference, tuple(spread(column, prompts) for column in columns))
 
 
 def _rates(group: Outcomes, row: _Row, rhos: Sequence[float]) -> Rates:
@@ -190,12 +205,12 @@ def _rates(group: Outcomes, row: _Row, rhos: Sequence[float]) -> Rates:
             {**dict.fromkeys(Rates.model_fields), **dict.fromkeys(("n", "wins", "ties", "losses", "prompts"), 0)}
             | {"missing": missing, "failed_verdicts": failed, "missing_share": lacking, "orders": orders}
         )
-    wins, losses = int(row.wins.sum()), int((row.values == -1).sum())
+    wins, losses = int((row.values == 1).sum()), int((row.values == -1).sum())
     win_rate, rate, preference = wins / n, (wins - losses) / n, float(row.preferences.mean())
     of_wins, of_values, of_preferences = (
-        worth(row.prompts, spread(getattr(row, name), row.prompts), rho) for name, rho in zip(_KINDS, rhos, strict=True)
+        worth(row.prompts, own, rho) for own, rho in zip(row.spreads, rhos, strict=True)
     )
-    half = wilson_of((1 + rate) / 2, of_values / _values_apart(wins, losses, n))
+    half = wilson_of((1 + rate) / 2, of_values / _values_apart(wins / n, losses / n, of_values))
     return Rates(
         n=n,
         wins=wins,
@@ -210,21 +225,37 @@ def _rates(group: Outcomes, row: _Row, rhos: Sequence[float]) -> Rates:
         half_tie_rate=(1 + rate) / 2,
         half_tie_interval=half,
         mean_preference=preference,
-        mean_preference_interval=wilson_of(preference, of_preferences / _preferences_apart(row.preferences)),
+        mean_preference_interval=wilson_of(preference, of_preferences / _preferences_apart(row, of_preferences)),
         prompts=int(row.prompts.max()) + 1,
         missing_share=lacking,
         orders=orders,
     )
 
 
-def _values_apart(wins: int, losses: int, n: int) -> float:
-    """φ of wins, ties and losses, with one more of each, so that it is never 0."""
-    w, l = (wins + 1) / (n + 3), (losses + 1) / (n + 3)  # noqa: E741
+def _values_apart(wins: float, losses: float, n_e: float) -> float:
+    """φ of shares of wins and losses, with one more win, tie and loss beside the n_e that they are worth, so that it is
+    never 0, and no copy of a prompt makes it less."""
+    w, l = (n_e * wins + 1) / (n_e + 3), (n_e * losses + 1) / (n_e + 3)  # noqa: E741
     return (w + l - (w - l) ** 2) / (1 - (w - l) ** 2)
 
 
-def _preferences_apart(preferences: Floats) -> float:
-    """The same of preferences in 0..1, with one more at 0, ½ and 1."""
-    n = len(preferences) + 3
-    mean = (float(preferences.sum()) + 1.5) / n
-    return ((float((preferences**2).sum()) + 1.25) / n - mean**2) / (mean * (1 - mean))
+def _preferences_apart(row: _Row, n_e: float) -> float:
+    """φ of preferences in 0..1, with one more at each of 0, ½ and 1, as far as preferences come again: of a judge that
+    grades, and gives no two prompts the same, the variance is what was found, and Student's t says how uncertain."""
+    again = 1 - _graded(row)
+    own, n = float(row.preferences.mean()), n_e + 3 * again
+    mean = (n_e * own + 1.5 * again) / n
+    squares = n_e * (float(row.preferences.var()) + (own - mean) ** 2) + again * (0.5 + 3 * (0.5 - mean) ** 2)
+    degrees = max(1.0, n_e - 1)
+    uncertain = (degrees + 1) / degrees * (float(stdtrit(degrees, 0.975)) / Z) ** 2
+    return squares / n / (mean * (1 - mean)) * (again + (1 - again) * uncertain)
+
+
+def _graded(row: _Row) -> float:
+    """Share of preferences, other than 0, ½ and 1, that no second prompt has; none of one prompt alone."""
+    if not row.prompts.max():
+        return 0.0
+    values, place = np.unique(row.preferences.round(9), return_inverse=True)  # what rounding alone sets apart is alike
+    first = np.unique(joint_codes((place, row.prompts)), return_index=True)[1]
+    alone = (np.bincount(place[first]) == 1) & ~np.isin(values, (0.0, 0.5, 1.0))
+    return float(alone[place].mean())

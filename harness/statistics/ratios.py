@@ -156,14 +156,14 @@ def ratios(sums: Sums, shares: Collection[str] = ()) -> dict[tuple[str, str], Ra
             ends = None
             if value is not None:
                 z = linear(total, count)
-                ends = _of_share(z) if measure in shares else _of_mean(z)
+                ends = _of_share(value, z) if measure in shares else _of_mean(value, z)
             found[measure, system] = Ratio(value=value, interval=ends, count=many, prompts=len(count))
     return found
 
 
-def _of_mean(z: Floats) -> Interval | None:
-    """[prompts] → the interval of their mean; none of one prompt alone, which says nothing of another."""
-    n, centre = len(z), float(z.mean())
+def _of_mean(centre: float, z: Floats) -> Interval | None:
+    """The interval of the mean of z, [prompts]; none of one prompt alone, which says nothing of another."""
+    n = len(z)
     if n == 1:
         return None
     error = float(z.std(ddof=1)) / n**0.5
@@ -172,10 +172,10 @@ def _of_mean(z: Floats) -> Interval | None:
     return t_interval(centre, error, n - 1)
 
 
-def _of_share(z: Floats) -> Interval:
+def _of_share(centre: float, z: Floats) -> Interval:
     """Wilson's, of as many independent draws as would have the variance of their mean; of prompts that are all alike,
     as many as there are."""
-    n, centre = len(z), float(z.mean())
+    n = len(z)
     error = float(z.std(ddof=1)) / n**0.5 if n > 1 else 0.0
     if error <= NO_WIDTH:
         return wilson_of(centre, n)

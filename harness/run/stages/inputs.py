@@ -16,7 +16,7 @@ from harness.core.records import Facts, Prompt, Response, read_records
 from harness.logprobs.batching import Example
 from harness.models import chat, tokenizers
 from harness.models.reference import ChatTemplate, Model
-from harness.run.jobs import FURTHER, LEFT_OUT, PROMPTS, RESPONSES
+from harness.run.jobs import LEFT_OUT, PROMPTS, RESPONSES
 from harness.run.reading import ResponseKey, load_scores
 from harness.store import Store
 
@@ -29,12 +29,6 @@ def load_prompts(ref: str, store: Store) -> list[Prompt]:
 
 def load_responses(ref: str, store: Store) -> list[Response]:
     return read_records(store.read(ref).path / RESPONSES, Response)
-
-
-def load_drawn(folder: Path) -> list[Response]:
-    """All that was drawn, the further responses that only text measures read last."""
-    files = [folder / name for name in (RESPONSES, FURTHER) if (folder / name).is_file()]
-    return [row for file in files for row in read_records(file, Response)]
 
 
 def responses_by_key(ref: str, store: Store) -> dict[ResponseKey, Response]:

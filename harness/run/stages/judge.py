@@ -20,7 +20,7 @@ from harness.measures import Answered, measures
 from harness.measures.encoder import embed
 from harness.models.locate import model_folder
 from harness.run.jobs import EMBEDDINGS, UNANSWERED, VERDICTS, EmbedJob, JudgeJob
-from harness.run.reading import LOADERS
+from harness.run.reading import LOADERS, ResponseKey
 from harness.run.stages.inputs import (
     joined,
     load_prompts,
@@ -46,34 +46,36 @@ def judge_stage(job: JudgeJob, store: Store, work: Path, tick: Tick) -> Facts:
     candidates, references = joined([job.candidate, job.reference], store, beside=samples)
     measured = {name: _measurements(job, name, prompts, store) for name in judge.measures}
     comparisons = [
-        Comparison(prompts[key[0]], row, references[key], {name: table[key[0]] for name, table in measured.items()})
+        Comparison(prompts[key[0]], row, references[key], {name: table[key] for name, table in measured.items()})
         for key, row in candidates.items()
     ]
     place = Place(job.prompt_set, job.candidate_name, job.reference_name)
     verdicts: list[Verdict] = []
     with VerdictCache(store.root / CACHE) as cache:
         tally = ask_for_verdicts(judge, comparisons, place, cache, verdicts.append, tick, job.refresh)
-    number_of = {key[0]: number for number, key in enumerate(candidates)}
-    verdicts.sort(key=lambda row: (number_of[row.prompt_id], row.order))
+    number_of = {key: number for number, key in enumerate(candidates)}
+    verdicts.sort(key=lambda row: (number_of[row.prompt_id, row.sample], row.order))
     write_jsonl(work / VERDICTS, verdicts)
     counts = asdict(tally)
     del counts["prices"]
     return {**counts, "spent": tally.spent, UNANSWERED: tally.unanswered}
 
 
-def _measurements(job: JudgeJob, name: str, prompts: Mapping[str, Prompt], store: Store) -> dict[str, Measurement]:
-    """By prompt id: one measure of the candidate, the reference and the teacher's samples."""
-    tables = {}
-    for role, ref in (("candidate", job.candidate), ("reference", job.reference), ("samples", job.samples)):
-        rows = _measured(name, job.measures[f"{name}/{role}"], str(ref), prompts, store)
-        table: dict[str, list[NDArray[Any]]] = {}
-        for prompt_id, value in rows:
-            table.setdefault(prompt_id, []).append(value)
-        tables[role] = table
+def _measurements(
+    job: JudgeJob, name: str, prompts: Mapping[str, Prompt], store: Store
+) -> dict[ResponseKey, Measurement]:
+    """One measure of each of the candidate's responses, of the reference's, and of all of the teacher's samples."""
+    candidates, references, samples = (
+        _measured(name, job.measures[f"{name}/{role}"], str(ref), prompts, store)
+        for role, ref in (("candidate", job.candidate), ("reference", job.reference), ("samples", job.samples))
+    )
+    of_teacher: dict[str, list[NDArray[Any]]] = {}
+    for (prompt_id, _), values in samples.items():
+        of_teacher.setdefault(prompt_id, []).append(values)
     return {
-        prompt_id: Measurement(values[0], tables["reference"][prompt_id][0], _stacked(tables["samples"][prompt_id]))
-        for prompt_id, values in tables["candidate"].items()
-        if prompt_id in tables["reference"] and prompt_id in tables["samples"]  # else it is left out
+        key: Measurement(values, references[key], _stacked(of_teacher[key[0]]))
+        for key, values in candidates.items()
+        if key in references and key[0] in of_teacher  # else it is left out
     }
 
 
@@ -85,14 +87,14 @@ def _stacked(samples: Sequence[NDArray[Any]]) -> NDArray[Any]:
 
 def _measured(
     name: str, ref: str, responses: str, prompts: Mapping[str, Prompt], store: Store
-) -> list[tuple[str, NDArray[Any]]]:
-    """(prompt id, the measure's values) of each response; of those that responses alone have, their mean, or none."""
+) -> dict[ResponseKey, NDArray[Any]]:
+    """The measure's values of each response; of those that responses alone have, their mean, or none."""
     measure, said = measures.get(name), responses_by_key(responses, store)
     if measure.reads == "responses":
-        found = [(key[0], measure.values(Answered(prompts[key[0]], (row,)))) for key, row in said.items()]
-        return [(prompt, values.mean(keepdims=True) if len(values) else values) for prompt, values in found]
+        found = {key: measure.values(Answered(prompts[key[0]], (row,))) for key, row in said.items()}
+        return {key: values.mean(keepdims=True) if len(values) else values for key, values in found.items()}
     keys = list(said)
     require_made_of(ref, [responses], store)
     rows = LOADERS[measure.reads]([store.read(ref).path], keys)
     require_same_keys(ref, rows, responses, keys)
-    return [(key[0], measure.values(rows[key])) for key in keys]
+    return {key: measure.values(rows[key]) for key in keys}

@@ -14,18 +14,19 @@ from harness.core.records import Facts, Measured, Prompt, Response, write_jsonl
 from harness.measures import Answered, Measure, Values, measures
 from harness.run.jobs import MEASURED, MeasureJob
 from harness.run.reading import LOADERS
-from harness.run.stages.inputs import load_drawn, load_prompts, load_responses
+from harness.run.stages.inputs import load_prompts, load_responses
 from harness.store import Store
 
 
 def measure_stage(job: MeasureJob, store: Store, work: Path, tick: Tick) -> Facts:
     shown = [measures.get(name) for name in job.measures]
-    keys = [(row.prompt_id, row.sample) for row in load_responses(job.responses, store)]
+    responses = load_responses(job.responses, store)
+    keys = [(row.prompt_id, row.sample) for row in responses]
     read = {
         reads: _by_prompt(LOADERS[reads]([store.read(ref).path for ref in refs], keys))
         for reads, refs in job.readings.items()
     }
-    answered = _answered(load_prompts(job.prompts, store), load_drawn(store.read(job.responses).path))
+    answered = _answered(load_prompts(job.prompts, store), responses)
     rows = []
     for number, (name, said) in enumerate(answered.items()):
         tick(number, len(answered))

@@ -18,8 +18,8 @@ from harness.generation.sampler import form_batches
 from harness.models import chat
 from harness.models.locate import model_folder
 from harness.models.settings import TEACHER_SERVER
-from harness.run.jobs import FURTHER, LEFT_OUT, NAMED_AT_MOST, RESPONSES, WITHOUT, RespondJob
-from harness.run.stages.inputs import fingerprint_of, load_drawn, load_prompts, tokenizer_of
+from harness.run.jobs import LEFT_OUT, NAMED_AT_MOST, RESPONSES, WITHOUT, RespondJob
+from harness.run.stages.inputs import fingerprint_of, load_prompts, tokenizer_of
 from harness.store import Store
 
 SOME = ".some.jsonl"  # what of a batch arrived before a call of it failed
@@ -33,11 +33,11 @@ def respond_stage(job: RespondJob, store: Store, work: Path, tick: Tick) -> Fact
     tokenizer = tokenizer_of(job.model, folder)
     if (work / RESPONSES).is_file():  # a kill after the last batch, before the artifact was committed
         undone = json.loads((work / UNDONE).read_text()) if (work / UNDONE).is_file() else {}
-        return _sampled(job, load_drawn(work), tokenizer, work, undone)
+        return _sampled(job, read_records(work / RESPONSES, Response), tokenizer, work, undone)
     prompts = load_prompts(job.prompts, store)
     generator = open_generator(job.generator, job.model, folder, tokenizer, job.vllm)
     answers: dict[tuple[int, int], list[Drawn]] = {
-        (index, sample): [] for index in range(len(prompts)) for sample in range(job.samples + job.further)
+        (index, sample): [] for index in range(len(prompts)) for sample in range(job.samples)
     }
     names = {key: prompts[key[0]].id for key in answers}
     total, done = sum(1 + len(prompts[index].turns) for index, _ in answers), 0
@@ -76,9 +76,7 @@ def respond_stage(job: RespondJob, store: Store, work: Path, tick: Tick) -> Fact
     if undone:
         write_atomically(work / UNDONE, json.dumps(undone, ensure_ascii=False) + "\n")
     responses = [_answered(prompts[index], sample, said) for (index, sample), said in kept.items()]
-    if job.further:
-        write_jsonl(work / FURTHER, [row for row in responses if row.sample >= job.samples])
-    write_jsonl(work / RESPONSES, [row for row in responses if row.sample < job.samples])
+    write_jsonl(work / RESPONSES, responses)
     return _sampled(job, responses, tokenizer, work, {**generator.versions, **undone})
 
 

@@ -125,7 +125,7 @@ def test_prompts_that_one_file_lacks_are_named(join: Any, candidate: str, refere
 
 
 def test_a_second_response_to_one_prompt_is_named_by_its_line(join: Any) -> None:
-    assert refused(join, [row("a"), "", row("a")], [row("a")]) == f"{HERE}:3: a second response to 'a'"
+    assert refused(join, [row("a"), "", row("a")], [row("a")]) == f"{HERE}:3: a second response to 'a'; 'sample' numbers several from 0"
     assert refused(join, [row("a")], [row("a"), row("a")]) == f"{THERE}:2: a second response to 'a'"
     assert refused(join, [row(7), row("7")], [row(7)]) == f"{HERE}:2: a second response to '7'"
 
@@ -225,3 +225,29 @@ def test_a_column_that_the_prompt_was_put_together_of_stands_there_already(join:
     (found,) = join([made], [bare("a")])
     assert found.prompt.messages[-1].content == "Add.\n\n1 and 2"
     assert "'input' is a part of the prompt" in refused(join, [made | {"input": "2"}], [bare("a")])
+
+
+# ---- several responses to a prompt
+
+
+def test_samples_of_a_prompt_are_joined_one_by_one(join: Any) -> None:
+    ours = [row("a", "a0"), {**bare("a", "a1"), "sample": 1}, row("b", "b0", sample=0)]
+    theirs = [{**bare("a", "A1"), "sample": 1}, bare("a", "A0"), bare("b", "B0")]
+    found = join(ours, theirs)
+    said = [(c.prompt.id, c.candidate.sample, c.candidate.text, c.reference.text) for c in found]
+    assert said == [("a", 0, "a0", "A0"), ("a", 1, "a1", "A1"), ("b", 0, "b0", "B0")]
+    # the prompt of a sample may stand at another one
+    assert [c.prompt.messages[0].content for c in found] == ["Question a?", "Question a?", "Question b?"]
+
+
+def test_samples_that_do_not_fit_are_refused(join: Any) -> None:
+    second = {**bare("a"), "sample": 1}
+    assert "reference.jsonl has no response to 'a' (sample 1)" in refused(join, [row("a"), second], [bare("a")])
+    assert "candidate.jsonl:2: a second response to 'a'; 'sample' numbers" in refused(join, [row("a")] * 2, [bare("a")])
+    odd = [row("a"), {**second, "prompt": "Another?"}]
+    assert "different prompts under the same id: 'a'" in refused(join, odd, [bare("a"), second])
+
+
+@pytest.mark.parametrize("sample", [-1, "1", 0.5, True, None])
+def test_a_sample_is_a_whole_number(join: Any, sample: Any) -> None:
+    assert "'sample' is no whole number from 0" in refused(join, [row("a", sample=sample)], [bare("a")])

@@ -97,7 +97,7 @@ def test_before_anything_is_made_responses_count_as_long_as_they_may_be(road: Ro
         "compare dadpo with the teacher: the teacher, test": test + 3 * 5,
         "compare dadpo with the teacher: its own, test": test + 3 * 5,
         "measure dadpo, test": 0,
-        "teacher's log-probs: teacher for judging, test": test + 3 * 2 * 5,
+        "teacher's log-probs: teacher for judging, test": 2 * test + 3 * 2 * 5,  # each sample behind its prompt
         "judge typicality: dadpo, test": 0,
     }
     found = costs(road, store)

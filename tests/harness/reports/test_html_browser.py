@@ -318,6 +318,30 @@ def test_quality_is_drawn_against_each_cost_of_the_measure_that_is_chosen(show: 
     opened.sound()
 
 
+@pytest.mark.parametrize("size", [LAPTOP, PHONE], ids=["laptop", "phone"])
+def test_judges_stand_side_by_side_with_their_names_and_marks_inside(show: Open, size: tuple[int, int]) -> None:
+    opened = show(read_run(recorded()[0]), size=size)
+    section = opened.page.locator("#judges")
+    section.scroll_into_view_if_needed()
+    open_all(opened.page)
+    shapes = section.locator(".legend path").evaluate_all("found => found.map((one) => one.getAttribute('d'))")
+    assert len(set(shapes)) == section.locator(".legend li").count() >= 2
+    rates = section.locator("figure").first
+    assert rates.locator("g > g > path").count() == len(shapes) * rates.locator(".who").count()
+    inside = """found => found.every((one) => {
+        const here = one.getBoundingClientRect(), whole = one.closest('svg').getBoundingClientRect();
+        const across = here.left >= whole.left && here.right <= whole.right;
+        return across && here.top >= whole.top && here.bottom <= whole.bottom;
+    })"""
+    for part in (".who", "g > g > path", "g > g > line"):
+        assert section.locator(f"svg[role=img] {part}").evaluate_all(inside), part
+    filled = section.locator("figure path").first.evaluate("one => getComputedStyle(one).fill")
+    assert filled != "rgb(0, 0, 0)" and filled != "none"  # the colour of its system
+    assert opened.overflow() <= 0
+    settle(opened.page)
+    opened.sound()
+
+
 def test_everything_can_be_reached_by_keyboard(show: Open) -> None:
     page = show(make_data()).page
     page.keyboard.press("Tab")

@@ -143,7 +143,6 @@ CHANGES: dict[str, Any] = {
     "batch_size": 5,
     "tasks": {"mine": "other"},
     "limit": None,
-    "further": 1,
     "states": "states/2",
     "temperature": 1.0,
     "readings": {"teacher_tokens": ("compare/2",)},

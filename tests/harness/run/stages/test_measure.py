@@ -12,7 +12,7 @@ import pytest
 from harness.core.errors import UserError
 from harness.core.records import Measured, Message, Prompt, Response, read_records, write_jsonl
 from harness.measures import Measure, Tokens, measures
-from harness.run.jobs import FURTHER, MEASURED, PROMPTS, RESPONSES, TOKENS, MeasureJob
+from harness.run.jobs import MEASURED, PROMPTS, RESPONSES, TOKENS, MeasureJob
 from harness.run.stages.measure import measure_stage
 from harness.store import Store
 
@@ -25,7 +25,7 @@ def artifact(store: Store, ref: str) -> Path:
 
 @pytest.fixture
 def store(own_store: Path) -> Store:
-    """Two prompts with a response each, a further one to the first, and a comparison on both."""
+    """Two prompts with a response each, a second one to the first, and a comparison on those of the first sample."""
     store = Store(own_store)
     prompts = [Prompt(id=name, messages=(Message(role="user", content="Say!"),)) for name in ("a", "b")]
     write_jsonl(artifact(store, "prompts/1") / PROMPTS, prompts)
@@ -33,8 +33,7 @@ def store(own_store: Path) -> Store:
         Response(prompt_id=name, sample=sample, token_ids=(1,) * n, text="so " * n, finish="stop")
         for name, sample, n in (("a", 0, 2), ("b", 0, 3), ("a", 1, 4))
     ]
-    write_jsonl(artifact(store, "respond/1") / RESPONSES, said[:2])
-    write_jsonl(artifact(store, "respond/1") / FURTHER, said[2:])
+    write_jsonl(artifact(store, "respond/1") / RESPONSES, said)
     columns: dict[str, Any] = {
         field.name: np.arange(5, dtype=np.float32) for field in fields(Tokens) if field.name != "ended"
     }
