@@ -229,9 +229,11 @@ def primary_words(made: ContrastFigures, results: Results) -> str:
         else f" {points_cell(made.difference, made.interval)} points, p {_equals(p_cell(made.p))}, corrected for "
         "no other:"
     )
+    pooled = all(entry.name != made.scope for entry in results.prompt_sets)
+    scope = f"{made.scope}, sets pooled" if pooled else made.scope
     small = "" if made.equivalence is None else f"; {equivalence_words(made.equivalence)} by the 90% interval"
     return (
-        f"Primary contrast, {DECLARED if made.declared else CHOSEN}: {made.first} − {made.second} on {made.scope},"
+        f"Primary contrast, {DECLARED if made.declared else CHOSEN}: {made.first} − {made.second} on {scope},"
         f"{figure} {contrast_words(made, Whom.of(results))}{small}"
     )
 

@@ -277,9 +277,9 @@ def measure_contrasts(results: Results) -> list[Table]:
                         c.P_HOLM,
                         c.measure_power(facts),
                     ),
+                    c.measure_finding(facts, own, Whom.of(results, facts.name), power=False).named("in words"),
                     *where(mixed(results), c.WHEN.named("when")),
                     *(c.JUDGED, c.LEFT_OUT),
-                    c.measure_finding(facts, own, Whom.of(results, facts.name), power=False).named("in words"),
                 ],
                 rows,
                 note=f"{difference_unit(facts)}; {direction(facts.better)}; methods against each other, and against "
@@ -345,9 +345,10 @@ def contrasts(results: Results) -> list[Table]:
                 [
                     *(c.PAIR, _scope(results), c.difference(most).named("difference, points")),
                     *(c.P, *where(family != "primary", c.P_HOLM), c.POWER),
+                    c.finding(Whom.of(results), power=False).named("in words"),
                     *where(any(row.equivalence for row in rows), c.EQUIVALENCE),
                     *where(mixed(results), c.WHEN.named("when")),
-                    *(c.JUDGED, c.LEFT_OUT, c.finding(Whom.of(results), power=False).named("in words")),
+                    *(c.JUDGED, c.LEFT_OUT),
                 ],
                 rows,
                 note=f"judge {', '.join(dict.fromkeys(row.judge for row in rows))}; "

@@ -190,6 +190,8 @@ def test_the_primary_contrast_is_a_sentence() -> None:
     assert findings.primary_words(made, as_results(make_run())).endswith(
         "p < 0.001, corrected for no other: this checkpoint of dadpo is better than that of kd"
     )
+    domain = findings.primary_words(of(scope="in-domain", family="primary"), pooled())
+    assert "dadpo − kd on in-domain, sets pooled, +20.0 [+5.0, +35.0] points" in domain
     nothing = findings.primary_words(of(family="primary", declared=False, **NONE), as_results(make_run()))
     assert nothing == "Primary contrast, chosen afterwards: dadpo − kd on near, no prompt was judged for both"
 

@@ -180,9 +180,9 @@ def test_contrasts_say_what_was_tested_and_found() -> None:
         "0.004",
         "0.012",
         "21 points",
+        "this checkpoint of dadpo is better than that of kd",
         "140",
         "4",
-        "this checkpoint of dadpo is better than that of kd",
     ]
     assert said(found, "in words")[1] == "not told apart"  # from where on it would be is beside it
     assert said(found, "on")[1] == "in-domain, sets pooled"
