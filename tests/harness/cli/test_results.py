@@ -155,7 +155,7 @@ def test_imported_judgments_have_the_figures_of_their_own_tool(cli: Any, annotat
     text = cli("stats", "verdicts.jsonl").out
     # 1, 0, 1/2 and 3/4 of a win: 9/16; two of four are wins and one a draw
     assert "win_rate 56.25, standard_error 21.35" in text and "discrete_win_rate 62.50" in text
-    found = json.loads(cli("stats", "verdicts.jsonl", "--json", "--seed", "3").out)
+    found = json.loads(cli("stats", "verdicts.jsonl", "--json").out)
     (pooled,) = found["alpaca_eval"]
     assert (pooled["win_rate"], pooled["n_total"], pooled["discrete_win_rate"]) == (pytest.approx(56.25), 4, 62.5)
     (row,) = found["comparisons"]
