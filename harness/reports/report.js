@@ -45,7 +45,8 @@
     const next = now === "none" ? first : now === "ascending" ? "descending" : "ascending";
     for (const other of head.parentElement.cells) other.setAttribute("aria-sort", other === head ? next : "none");
     const sign = next === "ascending" ? 1 : -1;
-    const rows = [...body.rows].sort((a, b) => compare(a.cells[place].dataset.sort, b.cells[place].dataset.sort, sign));
+    const key = (row) => row.cells[place].dataset.sort ?? row.cells[place].textContent.trim().toLowerCase();
+    const rows = [...body.rows].sort((a, b) => compare(key(a), key(b), sign));
     body.append(...rows);
   };
   for (const button of document.querySelectorAll(".sort")) {
