@@ -38,9 +38,10 @@ FAMILIES = (
 )
 POWER = "*80% power from*: the true difference that four runs of five like this one would find, at Holm's first step"
 VERSUS = (
-    "The judge's verdicts on the two rows' own responses, wins being the first's; the interval of the rate holds the "
-    "checkpoints fixed. Beside it what the same pair differs by in rates against the teacher. These are two "
-    "quantities, and need not agree: a rate of direct wins lies within ±100 points, a difference of rates within ±200."
+    "The judge's verdicts on the two rows' own responses, wins being the first's. The interval of the rate holds the "
+    "checkpoints fixed, and is corrected for no other. Beside it what the same pair differs by in rates against the "
+    "teacher. These are two quantities, and need not agree: a rate of direct wins lies within ±100 points, a "
+    "difference of rates within ±200."
 )
 ROUGH = 5  # degrees of freedom below which a standard deviation may be off several-fold
 
@@ -175,7 +176,7 @@ def equivalence_words(found: Equivalence | None) -> str:
         return ""
     margin = f"{100 * found.margin:g}"
     said = {"equivalent": f"equivalent within ±{margin}", "not worse": f"not worse than −{margin}"}
-    words = said.get(found.finding, "neither")
+    words = said.get(found.finding, f"neither, at ±{margin}")
     if found.interval is None:
         return words
     low, high = (100 * end for end in found.interval)

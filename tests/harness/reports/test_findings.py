@@ -201,8 +201,8 @@ def test_the_primary_contrast_is_a_sentence() -> None:
     [
         ("equivalent", (-0.031, 0.02), "equivalent within ±5 [-3.1, +2.0]"),
         ("not worse", (-0.049, 0.2), "not worse than −5 [-4.9, +20.0]"),
-        ("neither", (-0.06, 0.2), "neither [-6.0, +20.0]"),
-        ("neither", None, "neither"),
+        ("neither", (-0.06, 0.2), "neither, at ±5 [-6.0, +20.0]"),
+        ("neither", None, "neither, at ±5"),
     ],
 )
 def test_whether_a_difference_is_small_is_said_by_its_interval(finding: Any, interval: Any, said: str) -> None:
