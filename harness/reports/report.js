@@ -224,7 +224,8 @@
   const departureRow = (one) => {
     const row = make("tr", "", make("td", "number", nats(one.kl)), fill(make("td", "before"), one.before ? `…${one.before}` : ""));
     for (const key of ["token", "teacher_top", "student_top"]) row.append(make("td", "", seen(one[key])));
-    row.append(fill(make("td", "note"), `${one.prompt_set} · ${one.prompt_id}, token ${one.position + 1}`));
+    const again = one.sample ? `, sample ${one.sample + 1}` : "";
+    row.append(fill(make("td", "note"), `${one.prompt_set} · ${one.prompt_id}${again}, token ${one.position + 1}`));
     return row;
   };
   const departureTable = (rows) => {

@@ -500,6 +500,30 @@ def test_outcomes_and_flips_of_the_main_judge_are_in_the_island() -> None:
     ]
 
 
+def test_each_sample_is_shown_with_what_was_said_of_it() -> None:
+    run = make_data()
+    assert run.responses is not None
+    again = [row.model_copy(update={"sample": 1, "text": f"{row.text} again"}) for row in run.responses]
+    turned = [v.model_copy(update={"sample": 1, "preference": 1 - (v.preference or 0)}) for v in run.verdicts]
+    direct = [v.model_copy(update={"reference": "dadpo"}) for v in run.verdicts if v.candidate == "kd"]
+    two = replace(run, verdicts=[*run.verdicts, *turned, *direct], responses=[*run.responses, *again])
+    one, both = (Page(report_html(data)).island["prompts"] for data in (run, two))
+    assert not any("sample" in prompt for prompt in one)
+    assert [(prompt["set"], prompt["id"], prompt["sample"]) for prompt in both] == [
+        (prompt["set"], prompt["id"], sample) for prompt in one for sample in (0, 1)
+    ]
+    other = {"win": "loss", "loss": "win", "tie": "tie"}
+    for was, (first, second) in zip(one, zip(both[::2], both[1::2], strict=True), strict=True):
+        assert {**first, "sample": None} == {**was, "sample": None}  # what was said of kd against dadpo is not there
+        assert second["messages"] == was["messages"]
+        assert second["responses"]["kd"][0] == f"{was['responses']['kd'][0]} again"
+        assert second["outcomes"] == {system: other[found] for system, found in was["outcomes"].items()}
+        assert second["flips"] == was["flips"]
+    (cloud, *_), (clouded, *_) = (clouds(data.results, html._deciding(data)) for data in (run, two))
+    assert len(clouded.series[0].marks) == 2 * len(cloud.series[0].marks)
+    assert clouded.series[0].label.endswith("responses") and cloud.series[0].label.endswith("prompts")
+
+
 @pytest.mark.parametrize("second", [False, True])
 def test_board_page_and_panel_have_one_rule_of_outcomes(second: bool) -> None:
     """Five prompts in one order alone are whole; they are missing where a sixth was asked in both. So everywhere."""
