@@ -222,6 +222,7 @@ def test_when_contrasts_were_declared_is_said_run_by_run() -> None:
     assert not [name for name, _ in cells.facts(as_results(run)) if name.startswith("contrasts")]
     stamp = {"run": "r4", "prompt_set": "near", "first": "dadpo", "second": "kd"}
     stamp |= {"time": "2025-02-03T10:00:00Z", "family": "0123456789abcdef"}
+    stamp |= {"primary": False, "margin": None}
     run["stamps"] = [{**stamp, "began": "2025-02-03T11:00:00Z"}, {**stamp, "began": ""}]
     said = "stamped 2025-02-03T10:00:00Z, family 0123456789ab"
     first = "; the first verdict or measure of one of their rows is of 2025-02-03T11:00:00Z"
