@@ -52,6 +52,7 @@ def run(request: RunRequest, out: Out = None, copy: Copy = None, refresh: Refres
     from harness.reports import board
     from harness.results import folder as results
     from harness.results import manifest
+    from harness.run.declaring import declare
     from harness.run.launch import run_jobs
     from harness.run.launchers import launcher
     from harness.run.road import ask_again, build_road
@@ -71,12 +72,13 @@ def run(request: RunRequest, out: Out = None, copy: Copy = None, refresh: Refres
     road = build_road(config, store, download=True)
     methods = [entry.name for entry in road.entries if not entry.controls]
     repositories = upload.repositories(owner, road.pair.student, methods) if owner is not None else {}
-    if refresh:
-        road = ask_again(road, store)
     out = out or _default_out(preset, road.config)
     check_ours(out)
     command = request.command(preset)
     write_atomically(out / MARK, json.dumps({"command": command}, ensure_ascii=False) + "\n")
+    declare(road, store)  # before anything is computed, and before what was is discarded
+    if refresh:
+        road = ask_again(road, store)
     console = plain_console()
     for note in road.notes:
         console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
@@ -113,6 +115,7 @@ def plan(request: RunRequest, out: Out = None, copy: Copy = None) -> None:
     """What `run` with the same arguments would do, what of it is there already, and what the rest costs."""
     from harness.config import preset_words, resolve
     from harness.core.progress import plain_console
+    from harness.planning import resolution
     from harness.planning import summary as planning
     from harness.planning.calibration import measured_speed
     from harness.planning.cost import costs_of, grouped
@@ -136,6 +139,8 @@ def plan(request: RunRequest, out: Out = None, copy: Copy = None) -> None:
         console.print(line, markup=False, highlight=False, soft_wrap=line.startswith("note"))
     for line in planning.judging_bill(costs, config.judge):
         console.print(line, markup=False)
+    for part in resolution.printed(road, store):
+        console.print(part, markup=False, highlight=False)
 
 
 def show_example(

@@ -55,7 +55,8 @@ def store_gc(
 ) -> None:
     """Free artifacts that no recorded run needs, and what interrupted stages left a day ago or longer.
 
-    What a running stage holds stays, and so does what judges said (verdicts.sqlite).
+    What a running stage holds stays, and so does what judges said (verdicts.sqlite), and
+    when contrasts were declared (stamps).
     """
     from harness.results.recording import recorded_runs, refs_of_run
     from harness.store.gc import at_work, find_removable, free

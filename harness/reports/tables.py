@@ -99,7 +99,7 @@ def board(results: Results, prompt_set: SetFacts) -> Table:
         *where(len(orders) > 1, c.ORDERS),
         *where(any(row.flips.n for row in rows), c.FLIPS),
         *where(any(row.identical for row in rows), c.IDENTICAL),
-        # of all samples there is a table of texts
+        # the table of texts has it
         *where(not m.is_measured(results, prompt_set.name, "length"), c.TOKENS),
         *where(not m.is_measured(results, prompt_set.name, "cut"), c.CUT),
         c.HALF_TIE,
@@ -271,10 +271,17 @@ def measure_contrasts(results: Results) -> list[Table]:
             table(
                 f"Differences of {facts.head}",
                 [
-                    *(c.PAIR, _scope(results), _drawn_difference(facts, most), c.P, c.P_HOLM, c.measure_power(facts)),
+                    *(
+                        c.PAIR,
+                        _scope(results),
+                        _drawn_difference(facts, most, place == 0),
+                        c.P,
+                        c.P_HOLM,
+                        c.measure_power(facts),
+                    ),
+                    c.measure_finding(facts, own, Whom.of(results, facts.name), power=False).named("in words"),
                     *where(mixed(results), c.WHEN.named("when")),
                     *(c.JUDGED, c.LEFT_OUT),
-                    c.measure_finding(facts, own, Whom.of(results, facts.name), power=False).named("in words"),
                 ],
                 rows,
                 note=f"{difference_unit(facts)}; {direction(facts.better)}; methods against each other, and against "
@@ -287,7 +294,8 @@ def measure_contrasts(results: Results) -> list[Table]:
     return found
 
 
-def _drawn_difference(facts: MeasureFacts, most: float) -> Column[MeasureContrast]:
+def _drawn_difference(facts: MeasureFacts, most: float, power: bool) -> Column[MeasureContrast]:
+    """power: whether what can be told is drawn; in all tables it would make the page heavy."""
     plain = c.measure_difference(facts)
 
     def cell(row: MeasureContrast) -> Cell:
@@ -295,7 +303,8 @@ def _drawn_difference(facts: MeasureFacts, most: float) -> Column[MeasureContras
             return plain.cell(row)
         low, high = row.interval
         drawn = (low, row.difference, high)
-        return replace(plain.cell(row), drawn=drawn, span=(-most, most), band=c.band(row.detectable, most))
+        band = c.band(row.detectable, most) if power else None
+        return replace(plain.cell(row), drawn=drawn, span=(-most, most), band=band)
 
     return replace(plain, cell=cell)
 
@@ -338,9 +347,10 @@ def contrasts(results: Results) -> list[Table]:
                 [
                     *(c.PAIR, _scope(results), c.difference(most).named("difference, points")),
                     *(c.P, *where(family != "primary", c.P_HOLM), c.POWER),
+                    c.finding(Whom.of(results), power=False).named("in words"),
                     *where(any(row.equivalence for row in rows), c.EQUIVALENCE),
                     *where(mixed(results), c.WHEN.named("when")),
-                    *(c.JUDGED, c.LEFT_OUT, c.finding(Whom.of(results), power=False).named("in words")),
+                    *(c.JUDGED, c.LEFT_OUT),
                 ],
                 rows,
                 note=f"judge {', '.join(dict.fromkeys(row.judge for row in rows))}; "

@@ -2,12 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
-from harness.results.schema import MeasureFacts
+from harness.results.schema import MeasureFacts, StampFacts
 from harness.run.rows import Kind
 from harness.statistics.panel import MAJORITY, SUMMARIES
+
+
+@dataclass(frozen=True)
+class Stamps:
+    """Those of one run. rows: the candidates that it has."""
+
+    rows: Collection[str]
+    stamps: Sequence[StampFacts]
+
+    def of(self, first: str, second: str, sets: Collection[str]) -> list[StampFacts]:
+        """Of one contrast on these sets, in either direction."""
+        return [one for one in self._by_pair.get(frozenset((first, second)), ()) if one.prompt_set in sets]
+
+    @cached_property
+    def _by_pair(self) -> dict[frozenset[str], list[StampFacts]]:
+        found: dict[frozenset[str], list[StampFacts]] = {}
+        for stamp in self.stamps:
+            found.setdefault(frozenset((stamp.first, stamp.second)), []).append(stamp)
+        return found
 
 
 @dataclass(frozen=True)
@@ -17,9 +37,8 @@ class Declared:
     sets: each prompt set, and whether it is in-domain. candidates: each row's kind. judges: those named; several are a
     panel. parts: judges that are shown beside them. contrasts: rows that are tested against each other; primary: the
     one of them that is corrected for no other, on the in-domain sets; margin: a difference that counts as none, in the
-    rate's unit; stamped: (first, second, prompt set) of those that were declared before either row had a verdict or a
-    measure. versus: rows that are judged against each other. measures: those that are shown. own_losses: of each row,
-    the measures that it was trained to minimise.
+    rate's unit; stamps: each run's, of when these were declared. versus: rows that are judged against each other.
+    measures: those that are shown. own_losses: of each row, the measures that it was trained to minimise.
     """
 
     sets: Mapping[str, bool]
@@ -29,7 +48,7 @@ class Declared:
     contrasts: Sequence[tuple[str, str]]
     primary: tuple[str, str] | None = None
     margin: float | None = None
-    stamped: Collection[tuple[str, str, str]] = ()
+    stamps: Sequence[Stamps] = ()
     versus: Sequence[tuple[str, str]] = ()
     measures: Sequence[MeasureFacts] = ()
     own_losses: Mapping[str, Collection[str]] = field(default_factory=dict)
@@ -58,10 +77,31 @@ class Declared:
             for name, wanted in (("in-domain", True), ("out-of-domain", False))
         }
 
-    def was_stamped(self, first: str, second: str, scope: str) -> bool:
-        """Whether a contrast was declared before anything of its rows was known, on all sets of its scope."""
-        sets = self.domains.get(scope, [scope]) if scope not in self.sets else [scope]
-        return all((first, second, name) in self.stamped for name in sets)
+    def was_declared(self, first: str, second: str, scope: str) -> bool:
+        """Whether a contrast was declared before anything of its rows was known, on all sets of its scope and in every
+        run that has both rows; the primary one as that."""
+        as_primary = (first, second, scope) == self.primary_in
+        return self._in_every_run(first, second, scope, lambda stamp: stamp.primary or not as_primary)
+
+    def was_margin_declared(self, first: str, second: str, scope: str) -> bool:
+        """Whether the margin was declared with a contrast."""
+        same = self.margin is not None
+        return same and self._in_every_run(first, second, scope, lambda stamp: stamp.margin == self.margin)
+
+    def _in_every_run(self, first: str, second: str, scope: str, so: Callable[[StampFacts], bool]) -> bool:
+        sets = [scope] if scope in self.sets else self.domains.get(scope, [])
+        runs = [stamps.of(first, second, sets) for stamps in self.stamps if {first, second} <= set(stamps.rows)]
+        return (
+            bool(sets)
+            and bool(runs)
+            and all(
+                # what is pooled was chosen together: a set that was added later, afterwards
+                len(found) == len(sets)
+                and len({stamp.family for stamp in found}) == 1
+                and all(stamp.before and so(stamp) for stamp in found)
+                for found in runs
+            )
+        )
 
     @property
     def primary_in(self) -> tuple[str, str, str] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -38,7 +39,7 @@ from harness.models.lineage import lineage
 from harness.prompts import PromptSet
 from harness.prompts.overlap import overlap
 from harness.results.costs import costs_of
-from harness.results.declared import Declared
+from harness.results.declared import Declared, Stamps
 from harness.results.figures import RunRows, figures
 from harness.results.retention import retention_of
 from harness.results.schema import (
@@ -57,6 +58,7 @@ from harness.results.schema import (
     TrainingFacts,
 )
 from harness.results.tokens import TOKENS_SCHEMA, Compared, TokenViews, as_compact_json, token_views
+from harness.run.declaring import began_of, contrasted, stamp_of
 from harness.run.evaluating import Evaluation
 from harness.run.jobs import LEFT_OUT, MEASURED, RESPONSES, VERDICTS, PruneJob, RespondJob
 from harness.run.measuring import declared_first
@@ -78,16 +80,16 @@ def as_file_name(model: str) -> str:
 
 def declared(road: Road, stamps: Sequence[StampFacts] = ()) -> Declared:
     """What the road's configuration says that its board is to show."""
-    config = road.config
+    config, candidates = road.config, {one.name: one.kind for one in road.evaluations[0].candidates}
     return Declared(
         sets={evaluation.name: evaluation.in_domain for evaluation in road.evaluations},
-        candidates={one.name: one.kind for one in road.evaluations[0].candidates},
+        candidates=candidates,
         judges=config.judge.names,
         parts=[judge.name for judge, _ in road.judges],
         contrasts=config.contrasts or (),
         primary=config.primary,
         margin=config.margin and config.margin / 100,
-        stamped=stamped(stamps),
+        stamps=[Stamps(candidates, stamps)],
         versus=config.versus,
         measures=measures_of(road),
         own_losses={entry.name: methods.get(entry.method).minimises for entry in road.entries},
@@ -121,28 +123,42 @@ _SAID_OF_A_MEASURE = ("name", "digest", "group", "aside", "reads", "summary", "m
 
 def declared_in(results: Results) -> Declared:
     """The same, as a results file has it."""
+    candidates = {row.method: row.kind for row in results.rows}
     return Declared(
         sets={entry.name: entry.in_domain for entry in results.prompt_sets},
-        candidates={row.method: row.kind for row in results.rows},
+        candidates=candidates,
         judges=results.configured.judge.names,
         parts=[judge.name for judge in results.judges if judge.name not in SUMMARIES],
         contrasts=results.configured.contrasts or (),
         primary=results.configured.primary,
         margin=results.configured.margin and results.configured.margin / 100,
-        stamped=stamped(results.stamps),
+        stamps=[Stamps(candidates, results.stamps)],
         versus=results.configured.versus,
         measures=results.measured,
         own_losses={one.name: one.minimises for one in results.methods},
     )
 
 
-def stamped(stamps: Iterable[StampFacts]) -> set[tuple[str, str, str]]:
-    """(first, second, prompt set) of the contrasts that every run with them declared beforehand."""
-    found: dict[tuple[str, str, str], bool] = {}
-    for stamp in stamps:
-        key = stamp.first, stamp.second, stamp.prompt_set
-        found[key] = found.get(key, True) and stamp.before
-    return {key for key, before in found.items() if before}
+def stamps_of(road: Road, store: Store, run: str) -> tuple[StampFacts, ...]:
+    """When the contrasts of a finished run were declared; of those that have a stamp."""
+    found = []
+    for pair in contrasted(road):
+        stamp = stamp_of(pair, store)
+        if stamp is None:
+            continue
+        made = [store.read(ref).manifest for ref in pair.about if store.has(ref)]
+        known = [(stamp.began, 0.0)] if stamp.began else []
+        began = began_of(known + [(one["created"], one["seconds"]) for one in made])
+        found.append(
+            StampFacts(
+                run=run,
+                prompt_set=pair.prompt_set,
+                first=pair.first,
+                second=pair.second,
+                **{**asdict(stamp), "began": began},
+            )
+        )
+    return tuple(found)
 
 
 def made_by(road: Road, store: Store) -> RunRows:
@@ -210,7 +226,8 @@ def collect(road: Road, store: Store, command: str) -> tuple[Results, RunRows]:
     manifests = {ref: store.read(ref).manifest for ref in road.jobs if store.has(ref)}
     name = f"{as_file_name(road.pair.student)}-seed{config.seed}-{run_digest(road)}"
     date = max(manifest["created"] for manifest in manifests.values())[:10]
-    found = figures(declared(road), {name: made})
+    stamps = stamps_of(road, store, name)
+    found = figures(declared(road, stamps), {name: made})
     several = len(config.judge.names) > 1
     pruned = next((manifests[ref]["facts"] for ref, job in road.jobs.items() if isinstance(job, PruneJob)), None)
     results = Results(
@@ -241,6 +258,7 @@ def collect(road: Road, store: Store, command: str) -> tuple[Results, RunRows]:
         ),
         measured=tuple(measures_of(road)),
         first_measure=declared_first(road.config),
+        stamps=stamps,
         costs=costs_of(road, manifests),
         retention=retention_of(road, store),
         **{

@@ -22,7 +22,8 @@ from harness.results.folder import (
     RUN_TOKENS,
     read_part,
 )
-from harness.results.schema import Results
+from harness.results.schema import Results, StampFacts
+from harness.run.declaring import contrasted
 from harness.run.jobs import VERDICTS, TrainJob
 from harness.run.road import TEACHER_SEED, Road
 from harness.store import MANIFEST, Store
@@ -64,6 +65,15 @@ class Stage(Partial):
         return "cost" in self.model_fields_set
 
 
+class DeclaredFacts(StampFacts):
+    """A contrast's stamp, as the results have it, and what it follows from."""
+
+    responses: tuple[str, ...] = Field(description="refs of the rows' responses, by which the store keeps the stamp")
+    stages: tuple[str, ...] = Field(
+        description="refs of what tells of either row, by the times of which `began` is held"
+    )
+
+
 class FromResults(Record):
     """What a manifest says that the results of its run say too."""
 
@@ -97,6 +107,9 @@ class _MadeWith(Record):
 
 
 class _Contents(Record):
+    declared: tuple[DeclaredFacts, ...] = Field(
+        default=(), description="when each contrast was declared; nothing in older ones"
+    )
     stages: tuple[Stage, ...] = Field(description="every artifact of the run, in the order they were made")
     files: dict[str, FileFacts] = Field(description="the files of the run's folder, but this one")
 
@@ -139,11 +152,19 @@ def make_manifest(road: Road, store: Store, results: Results, out: Path) -> Mani
         revisions=tuple(revisions(road)),
         methods={job.label: job.method_source for job in road.jobs.values() if isinstance(job, TrainJob)},
         **dict(sums(stages)),
+        declared=tuple(_declared(road, results)),
         stages=tuple(stages),
         files={
             name: FileFacts(bytes=(out / name).stat().st_size, sha256=file_sha256(out / name)) for name in files_in(out)
         },
     )
+
+
+def _declared(road: Road, results: Results) -> Iterator[DeclaredFacts]:
+    pairs = {(pair.first, pair.second, pair.prompt_set): pair for pair in contrasted(road)}
+    for stamp in results.stamps:
+        pair = pairs[stamp.first, stamp.second, stamp.prompt_set]
+        yield DeclaredFacts(**dict(stamp), responses=pair.responses, stages=pair.about)
 
 
 def from_results(results: Results) -> FromResults:

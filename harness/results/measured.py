@@ -105,7 +105,7 @@ def measure_contrasts(
         tested += ratio_contrasts(scopes, pairs, *of_all)
     better = {measure.name: measure.better for measure in measures}
     return [
-        _figures(made, better[made.measure], declared.was_stamped(made.first, made.second, made.scope))
+        _figures(made, better[made.measure], declared.was_declared(made.first, made.second, made.scope))
         for made in sorted(tested, key=lambda made: names.index(made.measure))
     ]
 

@@ -24,6 +24,7 @@ from harness.generation.protocol import Sampling
 from harness.measures.measure import Better, Bound, Group, Reads, is_share
 from harness.methods import MethodSettings, shaping
 from harness.prompts.overlap import Overlap
+from harness.run.declaring import moment
 from harness.run.rows import Kind
 from harness.statistics.agreement import JudgeAgreement, Share
 from harness.statistics.contrasts import Candidates, Difference, Equivalence, InFamily, Scope
@@ -120,6 +121,9 @@ class ContrastFigures(_Declared, Difference, InFamily, Scope):
     """A contrast: first − second, in preference rate, on the same prompts."""
 
     equivalence: Equivalence | None = Field(description="whether it is small; null where no margin was named")
+    margin_declared: bool = Field(
+        description="whether this margin was declared with it; else it was chosen afterwards, or none was named"
+    )
 
 
 class _Compared(Record):
@@ -394,13 +398,17 @@ class StampFacts(Candidates):
 
     run: str = Field(description="the run")
     prompt_set: str = Field(description="the prompts")
-    time: str = Field(description="when the first stage of the first run that declared it began, ISO 8601")
-    family: str = Field(description="a digest of all contrasts that were declared together")
-    began: str = Field(description="when the first verdict or measure of either row was there; empty where none is")
+    time: str = Field(description="when the first stage of the first run that declared it was to begin, ISO 8601")
+    family: str = Field(description="a digest of all contrasts that were declared together, of primary and margin")
+    primary: bool = Field(description="whether it was the primary one then")
+    margin: float | None = Field(description="what was to count as no difference then, in the rate's unit")
+    began: str = Field(description="when the first verdict or measure of either row was begun; empty where none is")
 
     @property
     def before(self) -> bool:
-        return not self.began or self.time < self.began
+        """Whether it was declared before anything told of its rows."""
+        time, began = moment(self.time), moment(self.began)
+        return time is not None and (not self.began or (began is not None and time < began))
 
 
 class SetFacts(_From, SetFigures):

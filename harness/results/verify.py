@@ -52,8 +52,9 @@ from harness.results.folder import (
 from harness.results.manifest import Manifest, Stage, changed_files, from_results, read_manifest, sums
 from harness.results.reading import is_older, read_results
 from harness.results.retention import said
-from harness.results.schema import CostFacts, Figures, Results
+from harness.results.schema import CostFacts, Figures, Results, StampFacts
 from harness.results.tokens import Compared, token_views
+from harness.run.declaring import DECLARED, began_of, moment
 from harness.run.jobs import LEFT_OUT, MEASURED, RESPONSES, VERDICTS, Job, JudgeJob, MeasureJob, RetentionJob, job_from
 from harness.run.measuring import TOKENS_READ
 from harness.run.rows import TEACHER, UNTRAINED
@@ -118,6 +119,11 @@ def verify(folder: Path, store: Store, board: Callable[[list[Results]], str], ti
             found.add(f"{RUN_TOKENS}, where tokens were compared", _has_tokens(folder))
         found.add(f"{BOARD} from {RESULTS}", _board(folder, results, board))
     found.add(f"{CONFIG} and {RESULTS} from {MANIFEST}", _settings(folder, results, manifest))
+    if results.stamps or manifest.declared:
+        stamps = (
+            f"when {len(results.stamps)} contrasts were declared, from {MANIFEST}, its stages and the store's stamps"
+        )
+        found.add(stamps, _stamps(results, manifest, store))
     _artifacts(folder, results, manifest, store, found, older, tick)
     return found
 
@@ -311,6 +317,24 @@ def _left_out(results: Results, facts: Sequence[Facts]) -> Iterator[str]:
         where = f"{RESULTS} leaves out prompt '{name}'" if name in said else f"{RESULTS} keeps prompt '{name}'"
         but = "no stage" if name in said else "a stage"
         yield f"{where}, and {but} of {MANIFEST} had no answer to it"
+
+
+def _stamps(results: Results, manifest: Manifest, store: Store) -> Iterator[str]:
+    """The results have the stamps of the manifest, which are those of the store where it has them, and no stage that
+    tells of a contrast's rows began before `began`."""
+    told = [StampFacts(**{name: getattr(one, name) for name in StampFacts.model_fields}) for one in manifest.declared]
+    for path, was, now in differences([*map(plain, results.stamps)], [*map(plain, told)], "stamps"):
+        yield f"{RESULTS}: {path} is {_short(was)}; {MANIFEST} has {_short(now)}"
+    stages = {stage.ref: stage for stage in manifest.stages if stage.made}
+    for one in manifest.declared:
+        where = f"the contrast of {one.first} and {one.second} on {one.prompt_set}"
+        first = began_of([(stages[ref].created, stages[ref].seconds) for ref in one.stages if ref in stages])
+        if (known := moment(first)) and not ((claim := moment(one.began)) and claim <= known):
+            yield f"{MANIFEST}: {where} has '{one.began}' for when its rows began; a stage of theirs began at {first}"
+        kept = store.stamped(DECLARED, one.responses)
+        for name in ("time", "family", "primary", "margin") if isinstance(kept, dict) else ():
+            if (was := getattr(one, name)) != (now := kept.get(name)):
+                yield f"{MANIFEST}: {name} of {where} is {_short(was)}; its stamp in the store has {_short(now)}"
 
 
 def _config(path: Path, results: Results) -> Iterator[str]:

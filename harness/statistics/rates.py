@@ -81,11 +81,11 @@ def wilson(count: int, n: int) -> Interval:
     return wilson_of(count / n, n)
 
 
-def wilson_of(p: float, n: float) -> Interval:
-    """The same of a mean p in 0..1 of what is worth n independent draws."""
-    z2 = Z * Z
+def wilson_of(p: float, n: float, z: float = Z) -> Interval:
+    """The same of a mean p in 0..1 of what is worth n independent draws; z: another distribution's 97.5% point."""
+    z2 = z * z
     centre = (p + z2 / (2 * n)) / (1 + z2 / n)
-    half = Z / (1 + z2 / n) * sqrt(max(0.0, p * (1 - p)) / n + z2 / (4 * n * n))
+    half = z / (1 + z2 / n) * sqrt(max(0.0, p * (1 - p)) / n + z2 / (4 * n * n))
     # exact at the ends, where rounding would leave the proportion itself outside
     return 0.0 if p <= 0 else centre - half, 1.0 if p >= 1 else centre + half
 

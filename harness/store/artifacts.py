@@ -5,6 +5,7 @@
 <store>/locks/<stage>-<key>.lock   one lock a key, released by the system when its holder dies
 <store>/corrupt/<stage>-<key>-<n>/… an artifact whose files are no longer those of its manifest
 <store>/kept/<what>/<key>.json     what was found out of things outside once, and follows from its key alone
+<store>/stamps/<what>/<key>.json   what was said once, and when: it follows from nothing, and nothing takes it away
 <store>/digests.json               digests of artifacts' files, and of files outside the store, by path, size and mtime
 """
 
@@ -35,7 +36,7 @@ MANIFEST_FIELDS: dict[str, type | tuple[type, ...]] = {
     "created": str,
     "files": dict,
 }
-NO_STAGES = frozenset({"work", "locks", "corrupt", "kept"})  # folders of a store that hold no artifacts
+NO_STAGES = frozenset({"work", "locks", "corrupt", "kept", "stamps"})  # folders of a store that hold no artifacts
 STORE_VARIABLE = "DADPO_HARNESS_STORE"
 
 
@@ -170,7 +171,7 @@ class Store:
             "facts": facts,
             "seconds": round(seconds, 3),
             "peak_memory": peak_memory,
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "created": datetime.now(UTC).isoformat(timespec="microseconds"),
             "environment": environment,
             "files": files,
         }
@@ -234,6 +235,34 @@ class Store:
             found = find_out()
             write_atomically(file, json.dumps(found, ensure_ascii=False) + "\n")
             return found
+
+    def stamp(self, what: str, key: Any, fact: Callable[[], Any]) -> Any:
+        """Plain data that was so when it was first asked for: as it was kept then, else `fact` now, and kept.
+
+        Of several processes the first one's counts; a damaged one is not believed, and made now.
+
+        Raises:
+            UserError: it is not there yet, and the store may not be written.
+        """
+        found = self.stamped(what, key)
+        if found is None:
+            with writing(self.root), self._lock(f"stamps-{what}"):
+                found = self.stamped(what, key)
+                if found is None:
+                    found = fact()
+                    text = json.dumps(found, ensure_ascii=False) + "\n"
+                    write_atomically(self._stamp_file(what, key), text)
+        return found
+
+    def stamped(self, what: str, key: Any) -> Any:
+        """The same where it was kept; None where it was not."""
+        try:
+            return json.loads(self._stamp_file(what, key).read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValueError):
+            return None
+
+    def _stamp_file(self, what: str, key: Any) -> Path:
+        return self.root / "stamps" / what / f"{canonical_hash(key)[:32]}.json"
 
     def _digests(self) -> dict[str, list[Any]]:
         """What is remembered; read again where it has been written since."""

@@ -56,7 +56,7 @@ def test_a_manifest_lists_every_stage_with_its_seconds_facts_and_files(run: Run)
     assert training["facts"] == FACTS and training["made"] is True
     metrics = run.store.path(training["ref"]) / "metrics.jsonl"
     assert training["files"] == {"metrics.jsonl": {"bytes": metrics.stat().st_size, "sha256": file_sha256(metrics)}}
-    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", training["created"])
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}\+00:00", training["created"])
 
 
 def test_a_manifest_says_how_a_training_was_computed_and_results_and_board_do_not(tmp_path: Path) -> None:

@@ -295,6 +295,37 @@ def test_of_two_processes_that_make_one_artifact_exactly_one_computes(store: Sto
     assert list((store.root / "work").iterdir()) == []
 
 
+# ---- stamps
+
+
+def test_a_stamp_says_what_was_so_when_it_was_first_asked_for(store: Store) -> None:
+    assert store.stamped("declared", ["a", "b"]) is None
+    assert store.stamp("declared", ["a", "b"], lambda: {"time": 1}) == {"time": 1}
+    assert store.stamp("declared", ["a", "b"], lambda: {"time": 2}) == {"time": 1}
+    assert store.stamp("declared", ["a", "c"], lambda: {"time": 3}) == {"time": 3}
+    assert Store(store.root).stamped("declared", ["a", "b"]) == {"time": 1}
+    assert store.refs() == []
+
+
+def say(root: Path, asked: Any, said: Any) -> None:
+    """Stamp as soon as two processes ask for it."""
+    asked.wait(LIMIT)
+    said.put(Store(root).stamp("declared", "key", os.getpid))
+
+
+def test_of_two_processes_that_stamp_one_thing_both_have_the_first_one_s(store: Store) -> None:
+    context = multiprocessing.get_context("spawn")
+    asked, said = context.Barrier(2), context.Queue()
+    processes = [context.Process(target=say, args=(store.root, asked, said)) for _ in range(2)]
+    for process in processes:
+        process.start()
+    found = {said.get(timeout=LIMIT) for _ in processes}
+    for process in processes:
+        process.join(timeout=LIMIT)
+    assert len(found) == 1
+    assert found <= {process.pid for process in processes}
+
+
 # ---- digests
 
 

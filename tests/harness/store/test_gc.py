@@ -83,6 +83,16 @@ def left_behind(store: Store, place: str, days: float) -> Path:
 # ---- what needs what
 
 
+def test_what_was_stamped_stays(store: Store) -> None:
+    put(store, "a")
+    left_behind(store, "work/respond-old", 9.0)
+    store.stamp("declared", "key", lambda: {"time": "then"})
+    age(store.root / "stamps", 400.0)
+    store_gc(1.0, [run_of(store.root.parent / "kept", [])], yes=True)
+    assert store.refs() == []
+    assert store.stamped("declared", "key") == {"time": "then"}
+
+
 def test_refs_are_found_wherever_they_stand_in_a_job() -> None:
     one, two, three = ref("a"), ref("b", "prompts"), ref("c", "train")
     job = {"start": {"artifact": three, "path": None}, "responses": [one, two], "settings": {"rate": 1.0}, "label": "a"}

@@ -1,0 +1,196 @@
+"""By how much prompts differ in what two rows differ in: of what this store's runs have judged and measured, this one
+where it is there, else earlier ones. A few of them are read, once; what comes of them is kept in the store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations, islice
+from statistics import fmean
+from typing import Any
+
+from harness.core.records import Measured, Ref, Verdict, read_records
+from harness.judging import Judge
+from harness.measures.measure import is_share
+from harness.run.evaluating import Evaluation
+from harness.run.jobs import MEASURED, VERDICTS, RespondJob
+from harness.run.road import Road
+from harness.run.rows import CEILING, TEACHER, UNTRAINED
+from harness.statistics.contrasts import cells_of, contrast, family_of, row_components
+from harness.statistics.effects import Compared
+from harness.statistics.outcomes import from_records, outcomes
+from harness.statistics.power import Spread
+from harness.statistics.ratios import Sums, ratio_contrasts
+from harness.store import Store
+from harness.store.artifacts import read_manifest
+
+# SD of a prompt's difference between two trained rows in value (1 win, 0 tie, −1 loss), where none was judged here:
+# by a judge that reads near parity (.30 wins, .40 ties, .30 losses, a correlation of .3); by a proxy, which ties more
+OF_A_JUDGE, OF_A_PROXY = 0.9, 0.55
+ANCHORS = (UNTRAINED, CEILING)
+ROWS_READ = 4  # of an earlier run: six differences of two
+HERE, EARLIER, ASSUMED = "this run's", "earlier judgings'", "assumed"
+Pairs = Sequence[tuple[str, str]]
+Made = Sequence[tuple[Ref, Mapping[str, Any]]]  # artifacts of one stage with their manifests, newest first
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known of it, and whose it is."""
+
+    spread: Spread
+    whose: str
+
+
+class Spreads:
+    """Of a road, from its store."""
+
+    def __init__(self, road: Road, store: Store) -> None:
+        self.road, self.store = road, store
+        self.pairs: Pairs = [pair for pair in road.config.contrasts or () if family_of(*pair, ANCHORS) == "methods"]
+        self._made: dict[str, Made] = {}
+
+    def judged(self, evaluation: Evaluation, judge: Judge) -> Known:
+        """Of values by a judge on a set: this run's contrasts, else earlier ones of the same judge, on the same prompts
+        before any others."""
+        here = {one.name: one.verdicts[judge.name] for one in evaluation.candidates}
+        if found := self._of_verdicts(here, self.pairs):
+            return Known(found, HERE)
+        if found := self._of_verdicts(self._earlier_judgings(evaluation, judge)):
+            return Known(found, EARLIER)
+        return Known(Spread((OF_A_PROXY if judge.misses else OF_A_JUDGE) ** 2), ASSUMED)
+
+    def measured(self, evaluation: Evaluation) -> dict[str, Spread]:
+        """Of each measure's ratio on a set, where something like it has been measured."""
+        measures = {one.name: one.digest for one in evaluation.shown.measures}
+        units = {one.name: one.unit for one in evaluation.shown.measures}
+        here = {one.name: one.measured for one in evaluation.candidates if one.measured}
+        found = self._of_values(here, units, self.pairs)
+        if lacking := [name for name in measures if name not in found]:
+            earlier = self._earlier_measures(evaluation, {name: measures[name] for name in lacking})
+            found = {**self._of_values(earlier, {name: units[name] for name in lacking}), **found}
+        return found
+
+    # ---- what earlier runs have
+
+    def made(self, stage: str) -> Made:
+        """The artifacts of a stage, newest first."""
+        if stage not in self._made:
+            refs = [ref for ref in self.store.refs() if ref.startswith(f"{stage}/")]
+            found = [(ref, manifest) for ref in refs if (manifest := read_manifest(self.store.path(ref)))]
+            self._made[stage] = sorted(found, key=lambda one: str(one[1]["created"]), reverse=True)
+        return self._made[stage]
+
+    def _earlier_judgings(self, evaluation: Evaluation, judge: Judge) -> dict[str, Ref]:
+        prompts = self._prompts(evaluation)
+        groups: dict[tuple[Ref, Ref], dict[str, Ref]] = {}
+        for ref, manifest in self.made("judge"):
+            job = manifest["job"]
+            # manifests of older versions may say less
+            beside_teacher = job.get("reference_name") == TEACHER and job.get("candidate_name") not in ANCHORS
+            if job.get("judge_source") == judge.digest and beside_teacher:
+                group = groups.setdefault((job["prompts"], job["reference"]), {})
+                group.setdefault(job["candidate_name"], ref)
+        return _first([rows for (asked, _), rows in groups.items() if asked == prompts], groups.values())
+
+    def _earlier_measures(self, evaluation: Evaluation, measures: Mapping[str, str]) -> dict[str, Ref]:
+        """Of rows that were trained, with as many of the measures as there are at once."""
+        prompts = self._prompts(evaluation)
+        groups: dict[tuple[Any, ...], dict[str, Ref]] = {}
+        for ref, manifest in self.made("measure"):
+            job = manifest["job"]
+            same = tuple(name for name, digest in measures.items() if job["measures"].get(name) == digest)
+            drawn = self._drawn(job["responses"]) if same else {}
+            if str(drawn.get("model", {}).get("artifact")).startswith("train/"):
+                group = groups.setdefault((job["prompts"], drawn.get("seed"), same), {})
+                group.setdefault(job["responses"], ref)
+        by_number = sorted(groups.items(), key=lambda item: -len(item[0][2]))
+        return _first([rows for key, rows in by_number if key[0] == prompts], [rows for _, rows in by_number])
+
+    def _drawn(self, responses: Ref) -> Mapping[str, Any]:
+        """The job that drew them; nothing where they are gone."""
+        manifest = read_manifest(self.store.path(responses)) if self.store.has(responses) else None
+        return manifest["job"] if manifest else {}
+
+    def _prompts(self, evaluation: Evaluation) -> Ref:
+        job = self.road.jobs[evaluation.reference]
+        assert isinstance(job, RespondJob)
+        return job.prompts
+
+    # ---- what follows
+
+    def _of_verdicts(self, rows: Mapping[str, Ref], pairs: Pairs | None = None) -> Spread | None:
+        there, pairs = self._there(rows, pairs)
+        key = [there, pairs]
+        found = self.store.recall("spreads", key, lambda: _of_verdicts(self.store, there, pairs)) if pairs else None
+        return Spread(*found) if found else None
+
+    def _of_values(
+        self, rows: Mapping[str, Ref], units: Mapping[str, str], pairs: Pairs | None = None
+    ) -> dict[str, Spread]:
+        there, pairs = self._there(rows, pairs)
+        key = [there, pairs, dict(units)]
+        found = self.store.recall("spreads", key, lambda: _of_values(self.store, there, units, pairs)) if pairs else {}
+        return {name: Spread(variance) for name, variance in found.items()}
+
+    def _there(self, rows: Mapping[str, Ref], pairs: Pairs | None) -> tuple[dict[str, Ref], Pairs]:
+        """The rows that are made, and which two of them are compared: by default some are, each with each."""
+        if pairs is None:
+            rows = dict(islice(rows.items(), ROWS_READ))
+        there = {name: ref for name, ref in rows.items() if self.store.intact(ref)}
+        if pairs is None:
+            return there, list(combinations(there, 2))
+        return there, [pair for pair in pairs if set(pair) <= set(there)]
+
+
+def _first(*preferred: Iterable[dict[str, Ref]]) -> dict[str, Ref]:
+    """The first group of at least two rows."""
+    return next((rows for groups in preferred for rows in groups if len(rows) > 1), {})
+
+
+def _of_verdicts(store: Store, rows: Mapping[str, Ref], pairs: Pairs) -> list[float | None] | None:
+    """[variance, within] of the pairs on average, at one response of each row."""
+    named = {name for pair in pairs for name in pair}
+    verdicts = [
+        row.model_copy(update={"candidate": name})
+        for name in sorted(named)
+        for row in read_records(store.path(rows[name]) / VERDICTS, Verdict)
+    ]
+    found = outcomes(from_records(verdicts))
+    variances, withins = [], []
+    for pair in pairs:
+        variance = _variance(contrast(found, pair, ""))
+        if variance is None:
+            continue
+        of_rows = [
+            (row_components(found, name).within, cells) for name, cells in zip(pair, cells_of(found, pair), strict=True)
+        ]
+        known = [(sd**2, float(cells.count[cells.known].mean())) for sd, cells in of_rows if sd is not None]
+        within = sum(part for part, _ in known) if len(known) == len(pair) else None
+        # what several responses have taken off is put back
+        variances.append(variance + sum(part * (1 - 1 / samples) for part, samples in known))
+        withins.append(within)
+    if not variances:
+        return None
+    return [fmean(variances), None if None in withins else fmean(one for one in withins if one is not None)]
+
+
+def _of_values(store: Store, rows: Mapping[str, Ref], units: Mapping[str, str], pairs: Pairs) -> dict[str, float]:
+    """Each measure's variance of the pairs on average."""
+    cells = {
+        (row.prompt_id, name): row.values
+        for name, ref in rows.items()
+        for row in read_records(store.path(ref) / MEASURED, Measured)
+    }
+    sums = Sums.of(list(units), list(rows), [cells])
+    shares = [name for name, unit in units.items() if is_share(unit)]
+    found: dict[str, list[float]] = {}
+    for made in ratio_contrasts({"": sums}, pairs, shares):
+        if (variance := _variance(made)) is not None:
+            found.setdefault(made.measure, []).append(variance)
+    return {name: fmean(variances) for name, variances in found.items()}
+
+
+def _variance(found: Compared) -> float | None:
+    """Of a prompt's difference, from that of their mean."""
+    return None if found.error is None else found.error**2 * found.n

@@ -1,0 +1,220 @@
+"""What `plan` says that a run can tell, and from what it knows that."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from io import StringIO
+from math import sqrt
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from harness.cli.run import run
+from harness.core.records import write_jsonl
+from harness.planning import spread
+from harness.planning.resolution import measures_table, printed, scopes
+from harness.planning.spread import ASSUMED, EARLIER, HERE, Spreads
+from harness.results.reading import read_results
+from harness.results.schema import Results
+from harness.run.jobs import VERDICTS
+from harness.run.road import Road
+from harness.statistics.power import told
+from harness.store import Store
+from tests.harness.runs_made import judged
+from tests.harness.tiny_runs import request, road_of
+
+NEAR, FAR = "near", "far"
+
+
+@dataclasses.dataclass(frozen=True)
+class Done:
+    root: Path
+    checkpoints: dict[str, Path]
+
+    def asked(self, *contrasts: tuple[str, str], **others: Any) -> Any:
+        prompts = {"train": ["Say one.", "Say two."], NEAR: list("abcdef"), FAR: list("ghijk")}
+        where = f"in:{self.root / 'near.jsonl'},{self.root / 'far.jsonl'}"
+        given = {"prompts": prompts, "eval": where, "measures": "cut,length,nll", "methods": "sft,kd,ddpo", **others}
+        found = request(self.root, self.checkpoints, **given)
+        return dataclasses.replace(found, set=[*found.set, f"contrasts={json.dumps([*map(list, contrasts)])}"])
+
+    def road(self, *contrasts: tuple[str, str], **others: Any) -> tuple[Road, Spreads]:
+        road, store = road_of(self.asked(*contrasts, **others))
+        return road, Spreads(road, store)
+
+
+PAIR = ("ddpo", "sft")
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory, checkpoints: dict[str, Path]) -> Done:
+    found = Done(tmp_path_factory.mktemp("planned"), checkpoints)
+    run(found.asked(PAIR), out=found.root / "out")
+    return found
+
+
+@pytest.fixture
+def results(done: Done) -> Results:
+    return read_results(done.root / "out")
+
+
+# ---- what a run says of itself afterwards
+
+
+def test_a_run_that_is_there_is_planned_as_its_board_has_it(done: Done, results: Results) -> None:
+    road, spreads = done.road(PAIR)
+    planned = {scope.name: scope for scope in scopes(road, spreads)}
+    assert {name: scope.known.whose for name, scope in planned.items()} == {NEAR: HERE, FAR: HERE}
+    for found in results.contrasts:
+        scope = planned[found.scope]
+        assert scope.tests == 2  # on two sets, and none of them primary
+        assert told(scope.known.spread.at(1), scope.prompts, tests=2) == pytest.approx(found.detectable, rel=1e-9)
+        assert found.error is not None
+        assert scope.known.spread.at(1) == pytest.approx(found.error * sqrt(found.n), rel=1e-9)
+
+
+def test_so_are_its_measures(done: Done, results: Results) -> None:
+    road, spreads = done.road(PAIR)
+    known = {evaluation.name: spreads.measured(evaluation) for evaluation in road.evaluations}
+    seen = 0
+    for found in results.measure_contrasts:
+        if found.error:
+            prompts = len(next(one for one in road.evaluations if one.name == found.scope).prompt_set.prompts)
+            # two sets: a family of two
+            assert told(known[found.scope][found.measure].at(1), prompts, tests=2) == pytest.approx(found.detectable)
+            seen += 1
+    assert seen >= 2
+
+
+def test_families_are_those_of_the_board(done: Done) -> None:
+    """By the declared contrasts, whether or not any was judged."""
+    pairs = [PAIR, ("kd", "sft"), ("ddpo", "kd"), ("ddpo", "student (untrained)")]
+    road, spreads = done.road(*pairs, primary="ddpo:sft")
+    assert [(one.name, one.tests) for one in scopes(road, spreads)] == [(NEAR, 5), (FAR, 5)]
+    both = f"in:{done.root / 'near.jsonl'},in:{done.root / 'far.jsonl'}"
+    road, spreads = done.road(*pairs, primary="ddpo:sft", eval=both)
+    assert [(one.name, one.prompts, one.tests) for one in scopes(road, spreads)] == [
+        (NEAR, 6, 6),
+        (FAR, 5, 6),
+        ("in-domain", 11, 2),
+    ]
+
+
+# ---- what is known beforehand
+
+
+@pytest.mark.parametrize(("judge", "sd"), [("typicality", 0.55), ("openai:m", 0.9), ("typicality,openai:m", 0.9)])
+def test_without_anything_judged_it_is_assumed(
+    tmp_path: Path, checkpoints: dict[str, Path], judge: str, sd: float
+) -> None:
+    road, spreads = Done(tmp_path, checkpoints).road(PAIR, judge=judge)
+    known = scopes(road, spreads)[0].known
+    assert (known.whose, known.spread.at(1)) == (ASSUMED, pytest.approx(sd))
+    assert measures_table(road, spreads) is None
+
+
+def test_earlier_judgings_of_the_judge_are_believed(done: Done) -> None:
+    """Of another seed: none of its own judgings is there."""
+    here, _ = done.road(PAIR)
+    road, spreads = done.road(PAIR, seed=5)
+    found = {scope.name: scope.known for scope in scopes(road, spreads)}
+    assert {name: known.whose for name, known in found.items()} == {NEAR: EARLIER, FAR: EARLIER}
+    # each with each of the rows that were trained, on these prompts
+    own = Spreads(here, spreads.store)
+    own.pairs = [("sft", "kd"), ("sft", "ddpo"), ("kd", "ddpo")]
+    for evaluation in here.evaluations:
+        known = own.judged(evaluation, here.judges[0][0])
+        assert found[evaluation.name].spread.variance == pytest.approx(known.spread.variance)
+    assert set(spreads.measured(road.evaluations[0])) == set(own.measured(here.evaluations[0]))
+
+
+def test_judgings_of_other_prompts_are_believed_where_there_are_no_others(done: Done) -> None:
+    prompts = {"train": ["Say one.", "Say two."], NEAR: ["Why?", "Who?"], FAR: ["When?"]}
+    shutil.copytree(done.root / "store", done.root.parent / "other" / "store", dirs_exist_ok=True)
+    road, spreads = Done(done.root.parent / "other", done.checkpoints).road(PAIR, prompts=prompts)
+    assert {scope.known.whose for scope in scopes(road, spreads)} == {EARLIER}
+
+
+def test_what_was_found_once_is_not_read_again(done: Done, monkeypatch: pytest.MonkeyPatch) -> None:
+    road, spreads = done.road(PAIR)
+    found, table = scopes(road, spreads), measures_table(road, spreads)
+    monkeypatch.setattr(spread, "read_records", None)
+    assert scopes(road, spreads) == found
+    assert measures_table(road, spreads) is not None
+    assert table is not None
+
+
+def test_a_damaged_judging_says_nothing(done: Done, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(done.root, tmp_path / "copy"))
+    for file in (root / "store" / "judge").rglob(VERDICTS):
+        file.write_text("")
+    shutil.rmtree(root / "store" / "kept" / "spreads", ignore_errors=True)
+    road, spreads = Done(root, done.checkpoints).road(PAIR)
+    assert {scope.known.whose for scope in scopes(road, spreads)} == {ASSUMED}
+
+
+def test_several_responses_a_prompt_say_what_is_within_one(store: Store) -> None:
+    """Two rows, twelve prompts, two responses each; a value is −1, 0 or 1."""
+    values = np.random.default_rng(4).choice([-1.0, 0.0, 1.0], (2, 12, 2), p=[0.3, 0.4, 0.3])
+    rows = {name: f"judge/{name * 32}" for name in "ab"}
+    for (name, ref), of_row in zip(rows.items(), values, strict=True):
+        verdicts = [
+            verdict.model_copy(update={"sample": sample})
+            for prompt, both in enumerate((of_row + 1) / 2)
+            for sample, preference in enumerate(both.tolist())
+            for verdict in judged(name, [(preference, preference)], first=prompt)
+        ]
+        with store.making(ref) as work:
+            write_jsonl(work / VERDICTS, verdicts)
+            store.commit(ref, work, {}, {}, 0.0)
+    within = values.var(axis=2, ddof=1).mean(axis=1)  # of each row
+    apart = values[0].mean(axis=1) - values[1].mean(axis=1)
+    variance = apart.var(ddof=1) + within.sum() * (1 - 1 / 2)
+    assert spread._of_verdicts(store, rows, [("a", "b")]) == pytest.approx([variance, within.sum()])
+
+
+# ---- what is printed
+
+
+def text(road: Road, store: Store) -> str:
+    console = Console(file=StringIO(), width=120)
+    for part in printed(road, store):
+        console.print(part, markup=False, highlight=False)
+    return console.file.getvalue()  # type: ignore[attr-defined, no-any-return]
+
+
+def test_plan_prints_what_a_run_can_tell(done: Done, results: Results) -> None:
+    road, spreads = done.road(PAIR, primary="ddpo:sft")
+    said = " ".join(text(road, spreads.store).split())
+    known = scopes(road, spreads)[0]
+    alone = told(known.known.spread.at(1), 6)
+    assert alone is not None
+    assert f"{100 * alone:.1f}" in said
+    for part in (
+        "points of preference rate, 80% power, two-sided 5%",
+        "methods with 1, 3, 5 seeds is at least 7.9, 4.6, 3.5 where its SD is 2 points; 19.8, 11.4, 8.9 where",
+        "primary, corrected for no other: ddpo − sft on near",
+        "length (tokens a response)",
+        "cut (points)",
+    ):
+        assert part in said
+
+
+def test_where_nothing_is_known_plan_says_so(tmp_path: Path, checkpoints: dict[str, Path]) -> None:
+    road, spreads = Done(tmp_path, checkpoints).road(PAIR, judge="openai:m", samples=4)
+    said = " ".join(text(road, spreads.store).split())
+    assert "assumed where this judge has not judged before" in said
+    assert "measures: what they can tell is not known before something like it has been measured" in said
+    assert "4 responses a prompt: what of the SD is within a prompt is not known" in said
+
+
+def test_a_set_of_one_prompt_tells_nothing(tmp_path: Path, checkpoints: dict[str, Path]) -> None:
+    prompts = {"train": ["Say one.", "Say two."], NEAR: ["Why?"], FAR: ["When?"]}
+    road, spreads = Done(tmp_path, checkpoints).road(PAIR, prompts=prompts)
+    assert "│ near" in text(road, spreads.store)
+    assert "│     – │" in text(road, spreads.store)
