@@ -112,11 +112,11 @@ def _check_pairs(key: str, pairs: Sequence[tuple[str, str]], rows: Sequence[str]
 def primary_of(
     config: Config, entries: Sequence[Entry], contrasts: Sequence[tuple[str, str]]
 ) -> tuple[str, str] | None:
-    """The contrast that is corrected for no other: the configuration's, or, of the first method that has controls, that
-    with the first of them, where it is among the contrasts."""
+    """The contrast that is corrected for no other: the configuration's, or, of the last method named that has controls,
+    that with the first of them, where it is among the contrasts. Methods are named from the known to the new one."""
     if config.primary is not None:
         return config.primary
-    for entry in (entry for entry in entries if not entry.controls):
+    for entry in reversed([entry for entry in entries if not entry.controls]):
         for control in _controls(config, entry)[:1]:
             other = next(other.name for other in entries if other.training == control.training)
             if (entry.name, other) in contrasts:
