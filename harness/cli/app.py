@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from harness.cli import judge, results, run, store
+from harness.cli import judge, labels, results, run, store
 from harness.cli.options import spread
 
 COMMANDS: dict[str, Callable[..., int | None]] = {  # each gives the process's status, or none for 0
@@ -20,6 +20,7 @@ COMMANDS: dict[str, Callable[..., int | None]] = {  # each gives the process's s
     "record": results.record,
     "leaderboard": results.leaderboard,
     "report": results.report,
+    "label": labels.label,
     "import": judge.import_verdicts,
     "stats": judge.stats,
     "verify": results.verify,

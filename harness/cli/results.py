@@ -3,6 +3,7 @@ typer."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +12,10 @@ import typer
 
 from harness.cli.options import DOUBTFUL, RankIncomplete, beside, check_file, open_store
 
+Labels = Annotated[
+    list[Path] | None,
+    typer.Option(metavar="FILE", help="People's labels, as `label` wrote them; they correct the judge. Repeatable."),
+]
 RunDir = Annotated[Path, typer.Argument(help="The output folder of a finished run, or a record of one.")]
 
 
@@ -25,6 +30,7 @@ def record(run_dir: Annotated[Path, typer.Argument(help="The output folder of a 
 def leaderboard(
     run_dirs: Annotated[list[Path] | None, typer.Argument(help="Runs; without any, the recorded ones.")] = None,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="A .md, .html, .csv or .json file.")] = None,
+    labels: Labels = None,
     rank_incomplete: RankIncomplete = False,
 ) -> None:
     """Render a leaderboard. Without arguments: the top-level leaderboard.md from benchmarks/results.
@@ -34,13 +40,14 @@ def leaderboard(
     """
     from harness.core.files import write_atomically
     from harness.reports import board, formats
-    from harness.results import folder, pooling, recording
+    from harness.results import folder, recording
+    from harness.results.labelled import labelled_boards
 
     if out:
         check_file(out, "--out")
     write = formats.writer(out) if out else board.board_markdown
-    text = write(pooling.boards(run_dirs or recording.recorded(), rank_incomplete))
-    if out is None and not run_dirs:
+    text = write(labelled_boards(run_dirs or recording.recorded(), labels or (), rank_incomplete))
+    if out is None and not run_dirs and not labels:  # what is recorded has none
         out = Path(str(resources.files("benchmarks"))).parent / folder.BOARD
     if out is None:
         print(text)
@@ -52,13 +59,18 @@ def leaderboard(
 def report(
     run_dir: RunDir,
     out: Annotated[Path, typer.Option(metavar="FILE", help="Where to write the page.")] = Path("report.html"),
+    labels: Labels = None,
 ) -> None:
     """A run as one page that needs no network: board, plots, training curves, and every prompt with its responses."""
     from harness.core.files import write_atomically
     from harness.reports import html
+    from harness.results.labelled import labelled_run
 
     check_file(out, "--out")
-    write_atomically(out, html.report_html(html.read_run(run_dir)))
+    run = html.read_run(run_dir)
+    if labels:
+        run = replace(run, results=labelled_run(run_dir, run.results, labels))
+    write_atomically(out, html.report_html(run))
     print(f"written to {out}; open it in a browser", file=beside(out))
 
 

@@ -18,7 +18,7 @@ class SamplingSettings(Section):
     samples: int = Field(
         default=1,
         ge=1,
-        description="responses a prompt in evaluation, each of which is judged",
+        description="responses a prompt in evaluation, each of which is judged and measured",
     )
 
 

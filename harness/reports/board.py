@@ -11,6 +11,7 @@ from harness.core.escape import plain as as_text
 from harness.core.records import plain
 from harness.measures.measure import Group, direction
 from harness.reports import columns as c
+from harness.reports import labels
 from harness.reports import measured as m
 from harness.reports.cells import (
     BOUNDS_SAID,
@@ -108,7 +109,7 @@ def board_markdown(runs: Sequence[Results]) -> str:
     head = "# Leaderboard\n\n"
     if not runs:
         return head + "No run is recorded yet: `python -m harness record RUN_DIR`.\n"
-    shown = [Results.model_validate(_as_data(plain(run))) for run in runs]
+    shown = [type(run).model_validate(_as_data(plain(run))) for run in runs]
     several = len(shown) > 1
     parts = [_LEGEND, *([_SPREAD] if any(parts_of(row.components for row in run.rows) for run in shown) else [])]
     parts += [_measured_legend(shown)] if any(run.measures for run in shown) else []
@@ -164,6 +165,7 @@ def _section(run: Results, definitions: bool) -> str:
     pair = run.pair
     parts = [f"## {pair.student}, taught by {pair.teacher}", _banner(run), _facts(run)]
     parts += [_prompt_set(run, entry) for entry in run.prompt_sets]
+    parts += [labels.section(run)]
     parts += [_contrasts(run), _versus(run), _disagreements(run), _retention(run), _length(run)]
     parts += [_other_rates(run), _judges(run), _measures([run]) if definitions else "", _methods(run)]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -182,7 +184,7 @@ def _facts(run: Results) -> str:
 def _prompt_set(run: Results, entry: SetFacts) -> str:
     domain = "in-domain" if entry.in_domain else "out-of-domain"
     judge = run.judge_named(run.judge)
-    # of all samples there is a row of the table of texts
+    # the table of texts has it
     known = [
         f"{column.cell(entry.teacher).text or '?'}{unit}"
         for column, unit, name in ((c.TOKENS, " tokens", "length"), (c.CUT, " cut", "cut"))

@@ -223,8 +223,12 @@ def resolution(results: Results, entry: SetFacts) -> str:
     if entry.detectable is None:
         return ""
     judged = max((row.prompts for row in results.rows_of(entry.name)), default=0)
-    size = f"from {in_points(entry.detectable)} on" if entry.detectable <= WIDEST else "at no difference"
-    return f"{judged} prompts and {seeds_words(seeds_of(results))} tell neighbours apart {size} (80% power)"
+    return f"{judged} prompts and {seeds_words(seeds_of(results))} tell neighbours apart {told_from(entry.detectable)}"
+
+
+def told_from(size: float) -> str:
+    """From which difference of rates on two rows are told apart."""
+    return f"{f'from {in_points(size)} on' if size <= WIDEST else 'at no difference'} (80% power)"
 
 
 def unpooled_words(entry: SetFacts, results: Results) -> str:

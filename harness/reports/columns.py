@@ -20,7 +20,6 @@ from harness.reports.cells import (
     components_cell,
     difference_cell,
     difference_unit,
-    in_points,
     in_unit,
     kappa_cell,
     measure_cell,
@@ -44,6 +43,7 @@ from harness.reports.findings import (
     equivalence_words,
     measure_words,
     moved_words,
+    power_cell,
     versus_contrast,
 )
 from harness.reports.measured import SEVERAL, Measured, seconds
@@ -97,6 +97,13 @@ class Cell:
     def grouped(self) -> str:
         """The text as a page has it."""
         return f"{int(self.sort):,}" if self.count else self.text
+
+    @property
+    def order(self) -> str | None:
+        """What a page sorts by; None where that is the text itself."""
+        if isinstance(self.sort, str):
+            return None if self.sort == self.text.casefold() else self.sort
+        return f"{self.sort:.9g}"
 
     def place(self, value: float) -> str:
         """Where a value lies in the drawing, as SVG writes it."""
@@ -280,7 +287,7 @@ EQUIVALENCE: Column[ContrastFigures | SetContrast] = column(
 WHEN: Column[ContrastFigures | MeasureContrast] = column("", lambda row: DECLARED if row.declared else CHOSEN)
 POWER: Column[Difference] = Column(
     "80% power from",
-    lambda row: BLANK if row.detectable is None else number(row.detectable, in_points(row.detectable)),
+    lambda row: BLANK if row.detectable is None else number(row.detectable, power_cell(row.detectable)),
 )
 
 

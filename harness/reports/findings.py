@@ -229,9 +229,11 @@ def primary_words(made: ContrastFigures, results: Results) -> str:
         else f" {points_cell(made.difference, made.interval)} points, p {_equals(p_cell(made.p))}, corrected for "
         "no other:"
     )
+    pooled = all(entry.name != made.scope for entry in results.prompt_sets)
+    scope = f"{made.scope}, sets pooled" if pooled else made.scope
     small = "" if made.equivalence is None else f"; {equivalence_words(made.equivalence)} by the 90% interval"
     return (
-        f"Primary contrast, {DECLARED if made.declared else CHOSEN}: {made.first} − {made.second} on {made.scope},"
+        f"Primary contrast, {DECLARED if made.declared else CHOSEN}: {made.first} − {made.second} on {scope},"
         f"{figure} {contrast_words(made, Whom.of(results))}{small}"
     )
 
@@ -240,11 +242,18 @@ def _equals(p: str) -> str:
     return p if p.startswith("<") else f"= {p}"
 
 
+def power_cell(size: float) -> str:
+    """A detectable difference of rates; two are never as far apart as some would have to be."""
+    return in_points(size) if size <= WIDEST else "no difference"
+
+
 def power_words(made: Sequence[ContrastFigures] | Sequence[MeasureContrast], facts: MeasureFacts | None = None) -> str:
     """From which differences on several contrasts have power, behind a comma; empty where nothing says."""
     known = [one.detectable for one in made if one.detectable is not None]
     if not known:
         return ""
+    if facts is None and max(known) > WIDEST:
+        return f", 80% power from {power_cell(min(known))} at best"
     least, most = (in_points(end) if facts is None else in_unit(end, facts) for end in (min(known), max(known)))
     size = least if least == most else f"{least.partition(' ')[0]} to {most}"
     return f", 80% power from {size}"

@@ -14,6 +14,7 @@ from harness.core.records import plain
 from harness.reports import board
 from harness.reports.measured import is_measured, seconds
 from harness.results.folder import as_json
+from harness.results.labelled import labels_of
 from harness.results.schema import CostFacts, MeasureRow, Results, Row, SetFacts
 from harness.run.rows import TEACHER
 
@@ -21,15 +22,15 @@ from harness.run.rows import TEACHER
 def as_csv(runs: Sequence[Results]) -> str:
     """A row for each row and judge of each board; intervals are two columns, rates are shares of one.
 
-    What was measured of a row, and what it took, stand where the judge is the one that decides; what was measured of
-    the teacher itself stands in rows of kind `teacher`, without a judge.
+    What was measured of a row, what it took, and what people's labels make of its rate stand where the judge is the
+    one that decides; what was measured of the teacher itself stands in rows of kind `teacher`, without a judge.
     """
     rows = [_flat(run, row) for run in runs for row in run.rows]
     known = {name for row in rows for name in row} | set(CostFacts.model_fields)
     names = _names([facts.name for run in runs for facts in run.measured], known)
     found = []
     for run in runs:
-        found += [_flat(run, row) | _measured(run, row, names) for row in run.rows]
+        found += [_flat(run, row) | _corrected(run, row) | _measured(run, row, names) for row in run.rows]
         found += [_teacher(run, entry, names) for entry in run.prompt_sets if _of(run, entry.name, TEACHER)]
     return str(pd.DataFrame(found).to_csv(index=False, lineterminator="\n"))
 
@@ -61,7 +62,7 @@ def _board(run: Results, deciding: bool) -> dict[str, Any]:
 
 def _flat(run: Results, row: Row) -> dict[str, Any]:
     flat = _board(run, row.judge == run.judge)
-    again = {"mean_tokens": "length", "cut_share": "cut"}  # of the first sample; these are of all
+    again = {"mean_tokens": "length", "cut_share": "cut"}  # the same of the same responses
     for name, value in row:
         if name in again and is_measured(run, row.prompt_set, again[name]):
             continue
@@ -79,6 +80,18 @@ def _flat(run: Results, row: Row) -> dict[str, Any]:
         else:
             flat[name] = value
     return flat
+
+
+def _corrected(run: Results, row: Row) -> dict[str, Any]:
+    """Nothing where there are no labels of the board."""
+    people = labels_of(run)
+    if people is None or row.judge != run.judge:
+        return {}
+    known = (one for one in people.rates if (one.method, one.scope) == (row.method, row.prompt_set))
+    found = next(known, None)
+    low, high = (found and found.corrected_interval) or (None, None)
+    rate = found and found.corrected
+    return {"labels": found and found.labels, "corrected_rate": rate, "corrected_low": low, "corrected_high": high}
 
 
 def _measured(run: Results, row: Row, names: Mapping[str, str]) -> dict[str, Any]:

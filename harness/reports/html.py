@@ -18,7 +18,7 @@ from markupsafe import Markup
 
 from harness.core import escape
 from harness.core.records import RunPrompt, RunResponse, Verdict, read_jsonl, read_records
-from harness.reports import charts, judges_apart, tables, tokens
+from harness.reports import charts, judges_apart, labels, tables, tokens
 from harness.reports import measured as m
 from harness.reports.cells import (
     BOUNDS_SAID,
@@ -96,7 +96,7 @@ def report_html(run: ReportData) -> str:
     left_out = {(entry.name, name) for entry in results.prompt_sets for name in entry.left_out}
     keyed = {(prompt.prompt_set, prompt.id): prompt for prompt in run.prompts or ()}
     prompts = {key: prompt for key, prompt in keyed.items() if key not in left_out}
-    return _page(
+    return page(
         "report.html.j2",
         v=_run_parts(results) | {"judges": tables.judges(results, apart)},
         categories=tables.categories(results, prompts, deciding),
@@ -117,7 +117,7 @@ def report_html(run: ReportData) -> str:
 def render_leaderboard(runs: Sequence[Results]) -> str:
     """The boards of several runs on one page, each in a section of its own: rows of different runs share no table."""
     defined = {line: None for run in runs for line in _definitions(run, bound=len(runs) == 1)}
-    return _page("leaderboard.html.j2", runs=[_run_parts(run) for run in runs], definitions=list(defined))
+    return page("leaderboard.html.j2", runs=[_run_parts(run) for run in runs], definitions=list(defined))
 
 
 def _run_parts(results: Results) -> dict[str, Any]:
@@ -135,6 +135,9 @@ def _run_parts(results: Results) -> dict[str, Any]:
         "pooled": len(results.runs) > 1,
         "bars": [(name, tables.bars(results, name)) for name in sets],
         "contrasts": tables.contrasts(results),
+        "labels": labels.tables(results),
+        "labels_head": labels.HEAD,
+        "labels_lead": labels.lead(results),
         "primary": [primary_words(one, results) for one in results.contrasts if one.family == "primary"],
         "families": FAMILIES,
         "power": POWER.replace("*", ""),
@@ -195,9 +198,9 @@ def _measured(results: Results) -> list[tuple[SetFacts, str, Sequence[Panel], Se
 
 
 # The page
-def _page(template: str, **parts: Any) -> str:
+def page(template: str, styles: Sequence[str] = ("report.css",), script: str = "report.js", **parts: Any) -> str:
     """Nothing in it is fetched, and nothing of a run's text can become code: the policy allows two hashes alone."""
-    style, script = (_beside(name) for name in ("report.css", "report.js"))
+    style, script = "".join(map(_beside, styles)), _beside(script)
     return (
         _environment()
         .get_template(template)

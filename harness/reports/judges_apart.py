@@ -76,12 +76,13 @@ class Group:
 
 @dataclass(frozen=True)
 class JudgesPanel:
+    """The figures themselves stand in a table of the page."""
+
     title: str
     note: str
     groups: Sequence[Group]
     zero: tuple[str, str]  # where an upright line stands, and what it is
     x_ticks: Sequence[tuple[str, str]]
-    said: str  # all of it in words
     size: tuple[int, int]
     box: tuple[int, int, int, int]
 
@@ -211,7 +212,6 @@ def _panel(
         groups=groups,
         zero=(across(0.0), zero),
         x_ticks=[(across(tick / 100), tick_text(tick)) for tick in ticks(low * 100, high * 100, about=4)],
-        said="; ".join(mark.title for group in groups for mark in group.marks),
         size=(WIDTH, bottom + AXIS),
         box=(LEFT, RIGHT, TOP, bottom),
     )

@@ -45,7 +45,8 @@
     const next = now === "none" ? first : now === "ascending" ? "descending" : "ascending";
     for (const other of head.parentElement.cells) other.setAttribute("aria-sort", other === head ? next : "none");
     const sign = next === "ascending" ? 1 : -1;
-    const rows = [...body.rows].sort((a, b) => compare(a.cells[place].dataset.sort, b.cells[place].dataset.sort, sign));
+    const key = (row) => row.cells[place].dataset.sort ?? row.cells[place].textContent.trim().toLowerCase();
+    const rows = [...body.rows].sort((a, b) => compare(key(a), key(b), sign));
     body.append(...rows);
   };
   for (const button of document.querySelectorAll(".sort")) {
@@ -223,7 +224,8 @@
   const departureRow = (one) => {
     const row = make("tr", "", make("td", "number", nats(one.kl)), fill(make("td", "before"), one.before ? `…${one.before}` : ""));
     for (const key of ["token", "teacher_top", "student_top"]) row.append(make("td", "", seen(one[key])));
-    row.append(fill(make("td", "note"), `${one.prompt_set} · ${one.prompt_id}, token ${one.position + 1}`));
+    const again = one.sample ? `, sample ${one.sample + 1}` : "";
+    row.append(fill(make("td", "note"), `${one.prompt_set} · ${one.prompt_id}${again}, token ${one.position + 1}`));
     return row;
   };
   const departureTable = (rows) => {

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from harness.core.records import Record, Verdict
 from harness.core.units import first_named
 from harness.reports import columns as c
-from harness.reports.cells import in_points, kappa_cell
+from harness.reports.cells import kappa_cell, told_from
 from harness.reports.columns import Column
 from harness.reports.findings import POWER
 from harness.statistics.agreement import JudgeAgreement
@@ -114,7 +114,7 @@ def _ranks_text(tables: Sequence[Ranking]) -> str:
         "Where rows share their ranks, none is distinguishable from the next; the first and last of them may well be."
     )
     can = [
-        _line(f"- neighbours {_within(table)}: told apart from {in_points(size)} on (80% power)")
+        _line(f"- neighbours {_within(table)}: told apart {told_from(size)}")
         for table in tables
         if (size := max((test.detectable for test in table.tests if test.detectable is not None), default=None))
     ]

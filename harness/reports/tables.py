@@ -39,7 +39,7 @@ from harness.statistics.contrasts import Family
 from harness.statistics.effects import Compared
 from harness.statistics.outcomes import Outcomes, from_records, outcomes
 from harness.statistics.panel import SUMMARIES
-from harness.statistics.rates import rates_of
+from harness.statistics.rates import Rates, rates_of
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def board(results: Results, prompt_set: SetFacts) -> Table:
         *where(len(orders) > 1, c.ORDERS),
         *where(any(row.flips.n for row in rows), c.FLIPS),
         *where(any(row.identical for row in rows), c.IDENTICAL),
-        # of all samples there is a table of texts
+        # the table of texts has it
         *where(not m.is_measured(results, prompt_set.name, "length"), c.TOKENS),
         *where(not m.is_measured(results, prompt_set.name, "cut"), c.CUT),
         c.HALF_TIE,
@@ -163,24 +163,26 @@ def categories(results: Results, prompts: Mapping[tuple[str, str], Prompt], deci
         for (where, key), prompt in prompts.items():
             if where == prompt_set and prompt.category:
                 ids.setdefault(prompt.category, set()).add(key)
-        rows = [
-            [
-                text(name),
-                c.number(len(ids[name]), str(len(ids[name]))),
-                *(_within(judged.get((prompt_set, system)), ids[name]) for system in systems(results)),
-            ]
-            for name in sorted(ids)
-        ]
+        there = [system for system in systems(results) if (prompt_set, system) in judged]
+        rows = []
+        for name in sorted(ids):
+            found = rates_of([_on(judged[prompt_set, system], ids[name]) for system in there])
+            by_system = dict(zip(there, found, strict=True))
+            cells = [_without_decimals(by_system.get(system)) for system in systems(results)]
+            rows.append([text(name), c.number(len(ids[name]), str(len(ids[name]))), *cells])
         if rows:
             tables.append(Table(prompt_set, ["category", "prompts", *systems(results)], rows, swatches=known))
     return tables
 
 
-def _within(judged: Outcomes | None, ids: set[str]) -> Cell:
-    """A rate without decimals, for tables of many columns. judged: a comparison; counted are those on `ids`."""
-    if judged is None:
+def _on(judged: Outcomes, ids: set[str]) -> Outcomes:
+    return judged.select(np.array([name in ids for name in judged.prompt_ids], dtype=bool))
+
+
+def _without_decimals(found: Rates | None) -> Cell:
+    """A rate for tables of many columns."""
+    if found is None:
         return rate(None, None, signed=True)
-    found = rates_of([judged.select(np.array([name in ids for name in judged.prompt_ids], dtype=bool))])[0]
     cell = rate(found.preference_rate, found.preference_interval, signed=True)
     if cell.drawn is None:
         return cell
@@ -269,10 +271,17 @@ def measure_contrasts(results: Results) -> list[Table]:
             table(
                 f"Differences of {facts.head}",
                 [
-                    *(c.PAIR, _scope(results), _drawn_difference(facts, most), c.P, c.P_HOLM, c.measure_power(facts)),
+                    *(
+                        c.PAIR,
+                        _scope(results),
+                        _drawn_difference(facts, most, place == 0),
+                        c.P,
+                        c.P_HOLM,
+                        c.measure_power(facts),
+                    ),
+                    c.measure_finding(facts, own, Whom.of(results, facts.name), power=False).named("in words"),
                     *where(mixed(results), c.WHEN.named("when")),
                     *(c.JUDGED, c.LEFT_OUT),
-                    c.measure_finding(facts, own, Whom.of(results, facts.name), power=False).named("in words"),
                 ],
                 rows,
                 note=f"{difference_unit(facts)}; {direction(facts.better)}; methods against each other, and against "
@@ -285,7 +294,8 @@ def measure_contrasts(results: Results) -> list[Table]:
     return found
 
 
-def _drawn_difference(facts: MeasureFacts, most: float) -> Column[MeasureContrast]:
+def _drawn_difference(facts: MeasureFacts, most: float, power: bool) -> Column[MeasureContrast]:
+    """power: whether what can be told is drawn; in all tables it would make the page heavy."""
     plain = c.measure_difference(facts)
 
     def cell(row: MeasureContrast) -> Cell:
@@ -293,7 +303,8 @@ def _drawn_difference(facts: MeasureFacts, most: float) -> Column[MeasureContras
             return plain.cell(row)
         low, high = row.interval
         drawn = (low, row.difference, high)
-        return replace(plain.cell(row), drawn=drawn, span=(-most, most), band=c.band(row.detectable, most))
+        band = c.band(row.detectable, most) if power else None
+        return replace(plain.cell(row), drawn=drawn, span=(-most, most), band=band)
 
     return replace(plain, cell=cell)
 
@@ -336,9 +347,10 @@ def contrasts(results: Results) -> list[Table]:
                 [
                     *(c.PAIR, _scope(results), c.difference(most).named("difference, points")),
                     *(c.P, *where(family != "primary", c.P_HOLM), c.POWER),
+                    c.finding(Whom.of(results), power=False).named("in words"),
                     *where(any(row.equivalence for row in rows), c.EQUIVALENCE),
                     *where(mixed(results), c.WHEN.named("when")),
-                    *(c.JUDGED, c.LEFT_OUT, c.finding(Whom.of(results), power=False).named("in words")),
+                    *(c.JUDGED, c.LEFT_OUT),
                 ],
                 rows,
                 note=f"judge {', '.join(dict.fromkeys(row.judge for row in rows))}; "

@@ -84,7 +84,7 @@ def figures(
     # what was said of rows against each other is in no rate of theirs
     found, known = _compared({key: rows for key, rows in groups.items() if key[3] == TEACHER}, runs)
     _, direct = _compared({key: rows for key, rows in groups.items() if key[3] != TEACHER}, runs)
-    seeded = _by_seed(found, dict(zip(runs, marks, strict=True)))
+    seeded = by_seed(found, dict(zip(runs, marks, strict=True)))
     deciding = seeded.where(judge=declared.judge)
     answered = _responses(runs)
     between = luck_of(deciding, declared.untrained)
@@ -206,7 +206,7 @@ def _versus(declared: Declared, known: Mapping[ComparisonKey, ComparisonRates]) 
     ]
 
 
-def _by_seed(found: Outcomes, seeds: Mapping[str, int]) -> Outcomes:
+def by_seed(found: Outcomes, seeds: Mapping[str, int]) -> Outcomes:
     """The same with runs of one seed as one. seeds: of each run."""
     names = tuple(map(str, dict.fromkeys(seeds.values())))
     codes = np.array([names.index(str(seeds[run])) for run in found.names.run], dtype=np.int64)
@@ -296,3 +296,13 @@ def _judging(judge: str, groups: Groups, known: Iterable[ComparisonRates]) -> Ju
         ties=sum(comparison.ties for comparison in mine),
         outcomes=sum(comparison.n for comparison in mine),
     )
+
+
+def judged_outcomes(declared: Declared, runs: Mapping[str, RunRows], seeds: Mapping[str, int]) -> Outcomes:
+    """The outcomes against the teacher by the judge that decides; runs of one seed are one."""
+    groups = _groups(declared, runs)
+    by_run = {
+        run: [v for key in groups if key[0] == run and key[3:] == (TEACHER, declared.judge) for v in groups[key]]
+        for run in runs
+    }
+    return by_seed(outcomes(from_runs(by_run, one_of_a_name=True)), seeds)

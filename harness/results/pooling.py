@@ -33,6 +33,15 @@ def boards(folders: Sequence[Path], rank_incomplete: bool = False) -> list[Resul
     Raises:
         UserError: a folder that holds no run, or one run twice.
     """
+    return [board_of(kind, rank_incomplete) for kind in kinds_of(folders)]
+
+
+def kinds_of(folders: Sequence[Path]) -> list[dict[Path, Results]]:
+    """The runs of each kind, by their folders.
+
+    Raises:
+        UserError: as `boards`.
+    """
     kinds: dict[str, dict[Path, Results]] = {}
     seen: dict[str, Path] = {}
     for folder in folders:
@@ -41,13 +50,15 @@ def boards(folders: Sequence[Path], rank_incomplete: bool = False) -> list[Resul
             raise UserError(f"{folder} is the same run as {seen[results.name]}: it would count twice")
         seen[results.name] = folder
         kinds.setdefault(pool_of(results), {})[folder] = results
-    found: list[Results] = []
-    for runs in kinds.values():
-        if len(runs) == 1 and not rank_incomplete:
-            found += runs.values()
-        else:
-            found.append(pooled(list(runs.values()), [read_made(folder) for folder in runs], rank_incomplete))
-    return found
+    return list(kinds.values())
+
+
+def board_of(kind: Mapping[Path, Results], rank_incomplete: bool = False) -> Results:
+    """The results of runs of one kind, by their folders."""
+    runs = list(kind.values())
+    if len(runs) == 1 and not rank_incomplete:
+        return runs[0]
+    return pooled(runs, [read_made(folder) for folder in kind], rank_incomplete)
 
 
 def pool_of(results: Results) -> str:
@@ -67,7 +78,6 @@ def pool_of(results: Results) -> str:
 def pooled(runs: Sequence[Results], made: Sequence[RunRows], rank_incomplete: bool = False) -> Results:
     """The results of several runs of one kind as one."""
     names, left_out = _row_names(runs), _left_out(runs)
-    made = [rows.without(left_out) for rows in made]
     kinds: dict[str, Kind] = {}
     methods: dict[str, MethodFacts] = {}
     contrasts: dict[tuple[str, str], None] = {}
@@ -108,7 +118,7 @@ def pooled(runs: Sequence[Results], made: Sequence[RunRows], rank_incomplete: bo
         measures=measured,
         own_losses={name: one.minimises for name, one in methods.items()},
     )
-    rows = _renamed(runs, names, made)
+    rows = as_one(runs, made)
     found = figures(together, rows, rank_incomplete, {run.name: run.runs[0].seed for run in runs})
     said = {entry.name: entry for entry in runs[0].prompt_sets}
     return runs[0].model_copy(
@@ -134,6 +144,13 @@ def pooled(runs: Sequence[Results], made: Sequence[RunRows], rank_incomplete: bo
             ),
         }
     )
+
+
+def as_one(runs: Sequence[Results], made: Sequence[RunRows]) -> dict[str, RunRows]:
+    """What runs of one kind made, under the names that their rows have on the common board; what two of them share is
+    the first one's."""
+    left_out = _left_out(runs)
+    return _renamed(runs, _row_names(runs), [rows.without(left_out) for rows in made])
 
 
 def _left_out(runs: Sequence[Results]) -> dict[str, dict[str, str]]:

@@ -55,8 +55,8 @@ def entries_of(config: Config) -> list[Entry]:
     return found
 
 
-def _controls(config: Config, entry: Entry) -> list[Entry]:
-    """A method's controls, each as a row of its own."""
+def _controls(config: Config, entry: Entry, level: str | None = None) -> list[Entry]:
+    """A method's controls, each as a row of its own. level: of them, in place of the configuration's."""
     return [
         replace(
             entry_of(config, control.method, control.overrides),
@@ -65,7 +65,7 @@ def _controls(config: Config, entry: Entry) -> list[Entry]:
             controls=entry.name,
             match_tokens=control.match_tokens,
         )
-        for control in selected_controls(methods.get(entry.method), entry.settings, config.controls)
+        for control in selected_controls(methods.get(entry.method), entry.settings, level or config.controls)
     ]
 
 
@@ -81,8 +81,9 @@ def contrasts_of(config: Config, entries: Sequence[Entry]) -> tuple[tuple[str, s
     primary = () if config.primary is None else (config.primary,)
     _check_pairs("primary", primary, rows, "primary=null takes a method's own")
     if config.contrasts is not None:
-        _check_pairs("contrasts", config.contrasts, rows, "contrasts=null takes each method's own")
-        return tuple(dict.fromkeys((*primary, *config.contrasts)))
+        named = tuple(dict.fromkeys((*primary, *config.contrasts)))
+        _check_pairs("contrasts", named, rows, "contrasts=null takes each method's own")
+        return named
     found: list[tuple[str, str]] = []
     for entry in (entry for entry in entries if not entry.controls):
         trainings = [control.training for control in _controls(config, entry)]
@@ -90,7 +91,7 @@ def contrasts_of(config: Config, entries: Sequence[Entry]) -> tuple[tuple[str, s
         others += [other for name in methods.get(entry.method).compared_with for other in entries if other.name == name]
         found += [(entry.name, other.name) for other in others if other != entry]
         found += [(entry.name, UNTRAINED), (CEILING, entry.name)]
-    return tuple(dict.fromkeys((*primary, *found)))
+    return tuple(dict.fromkeys((*primary, *(pair for pair in found if pair[::-1] not in primary))))
 
 
 def _check_pairs(key: str, pairs: Sequence[tuple[str, str]], rows: Sequence[str], advice: str) -> None:
@@ -112,15 +113,15 @@ def _check_pairs(key: str, pairs: Sequence[tuple[str, str]], rows: Sequence[str]
 def primary_of(
     config: Config, entries: Sequence[Entry], contrasts: Sequence[tuple[str, str]]
 ) -> tuple[str, str] | None:
-    """The contrast that is corrected for no other: the configuration's, or, of the last method named that has controls,
-    that with the first of them, where it is among the contrasts. Methods are named from the known to the new one."""
+    """The contrast that is corrected for no other: the configuration's, or, of the first method whose claim travels
+    with a control (a basic one), that with the first of them, where it is among the contrasts."""
     if config.primary is not None:
         return config.primary
-    for entry in reversed([entry for entry in entries if not entry.controls]):
-        for control in _controls(config, entry)[:1]:
-            other = next(other.name for other in entries if other.training == control.training)
-            if (entry.name, other) in contrasts:
-                return entry.name, other
+    for entry in (entry for entry in entries if not entry.controls):
+        for control in _controls(config, entry, "basic")[:1]:
+            for other in (other.name for other in entries if other.training == control.training):
+                if (entry.name, other) in contrasts:
+                    return entry.name, other
     return None
 
 

@@ -81,21 +81,13 @@ def wilson(count: int, n: int) -> Interval:
     return wilson_of(count / n, n)
 
 
-def wilson_of(p: float, n: float) -> Interval:
-    """The same of a mean p in 0..1 of what is worth n independent draws."""
-    z2 = Z * Z
+def wilson_of(p: float, n: float, z: float = Z) -> Interval:
+    """The same of a mean p in 0..1 of what is worth n independent draws; z: another distribution's 97.5% point."""
+    z2 = z * z
     centre = (p + z2 / (2 * n)) / (1 + z2 / n)
-    half = Z / (1 + z2 / n) * sqrt(max(0.0, p * (1 - p)) / n + z2 / (4 * n * n))
+    half = z / (1 + z2 / n) * sqrt(max(0.0, p * (1 - p)) / n + z2 / (4 * n * n))
     # exact at the ends, where rounding would leave the proportion itself outside
     return 0.0 if p <= 0 else centre - half, 1.0 if p >= 1 else centre + half
-
-
-def left_open(centre: float, prompts: int, bounds: Interval) -> Interval:
-    """What Wilson's interval leaves open of a mean for which all `prompts` are alike: the share of prompts that may be
-    otherwise is at most 1 − Wilson's lower end of prompts of prompts, and those are supposed to be at one bound or the
-    other."""
-    rest = 1 - wilson(prompts, prompts)[0]
-    return centre - rest * (centre - bounds[0]), centre + rest * (bounds[1] - centre)
 
 
 # ---- how alike outcomes of one prompt are
@@ -253,9 +245,11 @@ def _preferences_apart(row: _Row, n_e: float) -> float:
 
 def _graded(row: _Row) -> float:
     """Share of preferences, other than 0, ½ and 1, that no second prompt has; none of one prompt alone."""
-    if not row.prompts.max():
+    preferences = row.preferences.round(9)  # what rounding alone sets apart is alike
+    other = np.flatnonzero(2 * preferences % 1)
+    if not len(other) or not row.prompts.max():
         return 0.0
-    values, place = np.unique(row.preferences.round(9), return_inverse=True)  # what rounding alone sets apart is alike
-    first = np.unique(joint_codes((place, row.prompts)), return_index=True)[1]
-    alone = (np.bincount(place[first]) == 1) & ~np.isin(values, (0.0, 0.5, 1.0))
-    return float(alone[place].mean())
+    place = np.unique(preferences[other], return_inverse=True)[1]
+    first = np.unique(joint_codes((place, row.prompts[other])), return_index=True)[1]
+    alone = np.bincount(place[first]) == 1
+    return int(alone[place].sum()) / len(preferences)

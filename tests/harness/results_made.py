@@ -115,7 +115,14 @@ def make_run(n: int = 32, proxy: bool = True, ranked: bool = False) -> dict[str,
         "pruning": {"parameters_before": 1000, "parameters": 800},
         "judge": "both",
         "judges": [
-            {"name": name, "summary": summary, "misses": misses, "setup": {}, "digest": f"digest of {name}"}
+            {
+                "name": name,
+                "summary": summary,
+                "misses": misses,
+                "setup": {},
+                "digest": f"digest of {name}",
+                "relation": "",
+            }
             for name, summary in (
                 ("both", "two parts together"),
                 ("part-one", "the first part"),

@@ -143,7 +143,8 @@ def _make(job: Job, road: Road, store: Store, say: Say, left_out: Mapping[str, s
             case PromptsJob():
                 write_jsonl(work / PROMPTS, road.prompts[job.ref].prompts)
             case RespondJob():
-                rows = [_response(job, n, prompt) for n, prompt in enumerate(road.prompts[job.prompts].prompts)]
+                prompts = enumerate(road.prompts[job.prompts].prompts)
+                rows = [_response(job, n, prompt, sample) for n, prompt in prompts for sample in range(job.samples)]
                 none = left_out.get(job.label.removeprefix("responses: "))
                 rows = [row for row in rows if row.prompt_id != none]
                 write_jsonl(work / RESPONSES, rows)
@@ -151,15 +152,19 @@ def _make(job: Job, road: Road, store: Store, say: Say, left_out: Mapping[str, s
                 facts |= {LEFT_OUT: {none: REASON}} if none else {}
             case CompareJob():
                 rows = list(read_records(store.read(job.responses).path / RESPONSES, Response))
-                write_comparison(work, [(row.prompt_id, len(row.token_ids)) for row in rows], len(job.label) / 100)
+                said = [(row.prompt_id, len(row.token_ids), row.sample) for row in rows]
+                write_comparison(work, said, len(job.label) / 100)
             case MeasureJob():
                 rows = list(read_records(store.read(job.responses).path / RESPONSES, Response))
-                write_jsonl(work / MEASURED, [_measured(job, n, row) for n, row in enumerate(rows)])
+                first = [row for row in rows if row.sample == 0]
+                write_jsonl(work / MEASURED, [_measured(job, n, row) for n, row in enumerate(first)])
             case TrainJob():
                 write_jsonl(work / METRICS, [{"step": step, "loss": 1 / step} for step in (1, 2, 3)])
                 facts = FACTS
             case JudgeJob():
-                rows = _verdicts(job, road.prompts[job.prompts].prompts, say)
+                drawn = road.jobs[job.candidate]
+                assert isinstance(drawn, RespondJob)
+                rows = _verdicts(job, road.prompts[job.prompts].prompts, drawn.samples, say)
                 none = [store.read(ref).facts.get(LEFT_OUT, {}) for ref in (job.candidate, job.reference)]
                 rows = [row for row in rows if not any(row.prompt_id in ids for ids in none)]
                 write_jsonl(work / VERDICTS, rows)
@@ -179,30 +184,39 @@ def _make(job: Job, road: Road, store: Store, say: Say, left_out: Mapping[str, s
         store.commit(job.ref, work, job.model_dump(mode="json"), facts, 1.5, environment)
 
 
-def _response(job: RespondJob, number: int, prompt: Prompt) -> Response:
-    """3, 4, 5, … tokens; the first one was cut."""
-    ids, finish = tuple(range(3 + number)), "length" if number == 0 else "stop"
-    return Response(prompt_id=prompt.id, token_ids=ids, text=f"{job.label}: {number} {job.seed}", finish=finish)
+def _response(job: RespondJob, number: int, prompt: Prompt, sample: int) -> Response:
+    """3, 4, 5, … tokens, and one more in each further sample; the first one was cut."""
+    ids, finish = tuple(range(3 + number + sample)), "length" if number == 0 else "stop"
+    text = f"{job.label}: {number} {job.seed}{f' again {sample}' if sample else ''}"
+    return Response(prompt_id=prompt.id, sample=sample, token_ids=ids, text=text, finish=finish)
 
 
-def write_comparison(folder: Path, responses: Sequence[tuple[str, int]], kl: float) -> None:
-    """What a comparison writes. responses: (prompt id, tokens) of each. Its forward KL is `kl` at the first token, and
-    0.01 more at each after it; its reverse KL 1 more."""
-    lengths = [tokens for _, tokens in responses]
+def write_comparison(folder: Path, responses: Sequence[tuple[str, int] | tuple[str, int, int]], kl: float) -> None:
+    """What a comparison writes. responses: (prompt id, tokens) of each, and which sample it is. Its forward KL is `kl`
+    at the first token, and 0.01 more at each after it; its reverse KL 1 more."""
+    responses = [(one[0], one[1], one[2] if len(one) > 2 else 0) for one in responses]
+    lengths = [tokens for _, tokens, _ in responses]
     places = np.concatenate([np.arange(n) for n in lengths])
     forward = (kl + places / 100).astype(np.float32)
     np.savez(
         folder / TOKENS,
         forward_kl=forward,
         reverse_kl=forward + 1,
-        prompt_ids=np.array([name for name, _ in responses]),
-        samples=np.zeros(len(lengths), np.int32),
+        prompt_ids=np.array([name for name, *_ in responses]),
+        samples=np.array([sample for *_, sample in responses], np.int32),
         lengths=np.array(lengths, np.int32),
     )
-    pieces = [{"prompt_id": name, "sample": 0, "pieces": [f"{name}.{i}" for i in range(n)]} for name, n in responses]
+    pieces = [
+        {"prompt_id": name, "sample": sample, "pieces": [f"{name}.{i}" for i in range(n)]}
+        for name, n, sample in responses
+    ]
     write_jsonl(folder / PIECES, pieces)
     words = {"before": "…", "token": "a", "teacher_top": "b", "student_top": "c"}
-    last = [{"prompt_id": name, "sample": 0, "position": n - 1, "kl": kl + (n - 1) / 100} for name, n in responses if n]
+    last = [
+        {"prompt_id": name, "sample": sample, "position": n - 1, "kl": kl + (n - 1) / 100}
+        for name, n, sample in responses
+        if n
+    ]
     write_jsonl(folder / DEPARTURES, [{**row, **words} for row in sorted(last, key=lambda row: -row["kl"])])
 
 
@@ -213,12 +227,17 @@ def _measured(job: MeasureJob, number: int, row: Response) -> Measured:
     return Measured(prompt_id=row.prompt_id, values=values)
 
 
-def _verdicts(job: JudgeJob, prompts: Sequence[Prompt], say: Say) -> list[Verdict]:
+def _verdicts(job: JudgeJob, prompts: Sequence[Prompt], samples: int, say: Say) -> list[Verdict]:
+    """What is said of a further sample is what is said of the next prompt; of two rows, what is said of the first."""
     lengths = {"candidate_tokens": 4, "reference_tokens": 4, "input_tokens": 100, "output_tokens": 1, "form": "letter"}
-    said = [say(job.candidate_name, number) for number in range(len(prompts))]
     digest = {prompt.id: prompt.digest for prompt in prompts}
     who = {"prompt_set": job.prompt_set, "judge": job.judge, "judge_digest": job.judge_source[:SHORT]}
-    rows = judged(job.candidate_name, said, **who, **lengths)
+    rows = [
+        row.model_copy(update={"reference": job.reference_name, "sample": sample})
+        for number in range(len(prompts))
+        for sample in range(samples)
+        for row in judged(job.candidate_name, [say(job.candidate_name, number + sample)], number, **who, **lengths)
+    ]
     return [row.model_copy(update={"prompt_digest": digest[row.prompt_id]}) for row in rows]
 
 

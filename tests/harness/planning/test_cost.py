@@ -256,6 +256,22 @@ def test_a_judge_behind_a_server_costs_calls_and_tokens_both_ways(
     assert "responses: teacher for judging, test" not in found  # drawn for proxies alone
 
 
+def test_every_sample_costs_calls_and_a_prompt_is_read_with_each(config: Config, store: Store) -> None:
+    layer = {
+        "judge": {"base_url": URL, "name": "openai:m", "form": "letter"},
+        "samples": 3,
+        "versus": [["dadpo", "sft"]],
+    }
+    found = costs(build_road(resolve([config.model_dump(), layer]), store, download=False), store)
+    calls = 2 * 3 * len(TEST)
+    read = 2 * (3 * prompt_tokens(TEST) + 2 * 3 * len(TEST) * 5) + calls * QUESTION_TOKENS
+    for label in ("judge openai:m: dadpo, test", "judge openai:m: dadpo against sft, test"):
+        assert found[label] == Cost(read, calls=calls, reply_tokens=calls, longest_reply_tokens=calls)
+    drawn, compared = found["responses: dadpo, test"], found["compare dadpo with the teacher: its own, test"]
+    assert drawn and drawn.tokens == 3 * len(TEST) * 5
+    assert compared and compared.tokens == 3 * prompt_tokens(TEST) + 3 * len(TEST) * 5
+
+
 def test_a_judging_that_is_there_costs_nothing(config: Config, store: Store) -> None:
     road = reading(config, store, name="openai:m")
     for job in road.jobs.values():

@@ -14,13 +14,17 @@ from tests.harness.results_made import (
     FIXED,
     RANKED,
     all_results,
+    components,
     contrast,
     control,
     disagreement,
     judging,
+    luck,
     make_run,
+    measure_contrast,
     refused,
     retention,
+    versus,
     with_measures,
     with_rows,
 )
@@ -366,7 +370,7 @@ def test_differences_of_bounds_are_said_to_be_none() -> None:
     run = measured_run()
     run["measured"][0]["bound"], run["measured"][2]["bound"] = "lower", "upper"
     text = section(rendered([run]), "### Method against method")
-    assert "kd is nearer to the teacher by the bound (†)" in text and "not told apart by the bound" in text
+    assert "than that of dadpo by the bound (†)" in text and "not told apart by the bound: 80% power" in text
     assert "acceptance by the bound" in text and text.count("A difference of two bounds is no bound") == 1
     assert "bound" not in section(rendered([measured_run()]), "### Method against method")
 
@@ -447,22 +451,154 @@ def test_the_first_measure_is_said_of_the_declared_one_alone() -> None:
     assert "The same pairs by NLL, the measure that was declared as the first (nats a token;" in nll
     assert "forward KL" in nll.split("And by the others")[1]
     text = section(rendered([measured_run(first_measure="of_a_plugin")]), "### Method against method")
-    assert "by forward KL (nats a token; lower is better). of_a_plugin, declared as the first, is not measured" in text
+    assert (
+        "by forward KL (nats a token; lower is better), on the prompts that were measured for both. of_a_plugin, "
+        in (text)
+    )
+    assert "of_a_plugin, declared as the first, is not measured here. A measure has the same families" in text
     assert "declared as the first" not in rendered([measured_run(first_measure="")])
 
 
-def test_whom_contrasts_speak_of_is_said_in_both_sections() -> None:
+def of_seeds(run: dict[str, Any], *seeds: int) -> dict[str, Any]:
+    """The same of several seeds, whose moves are known."""
+    moved = [luck(), luck("forward_kl", own=0.0, shared=0.021)]
+    return {**run, "runs": [{**run["runs"][0], "seed": seed} for seed in seeds], "luck": moved}
+
+
+def test_whom_contrasts_speak_of_and_when_they_were_declared_is_said_once_for_judge_and_measures() -> None:
     run = measured_run(contrasts=[contrast()])
-    assert rendered([run]).count("One seed: these are checkpoints, not methods.") == 2
-    run["runs"] = [{**run["runs"][0], "seed": seed} for seed in (4, 5)]
-    assert rendered([run]).count("What is found is of these 2 seeds, which the test holds fixed.") == 2
+    head = "One seed: what is found is of these checkpoints, not of the methods. All were declared before the run:"
+    assert rendered([run]).count(head) == 1
+    pooled = rendered([of_seeds(run, 4, 5)])
+    assert pooled.count("What is found is of the methods: the 2 seeds are random draws") == 1
+    assert "checkpoints, not" not in pooled
 
 
-def test_a_measure_s_families_and_what_is_left_out_of_it_are_said() -> None:
-    text = " ".join(section(rendered([measured_run()]), "### Method against method").split())
+def test_old_tests_are_not_spoken_of() -> None:
+    text = rendered([of_seeds(measured_run(contrasts=[contrast()]), 4, 5)])
+    for word in ("bootstrap", "sign-flip", "percentile", "holds fixed", "change places", "Too small"):
+        assert word not in text
+
+
+def test_families_and_power_are_explained_once() -> None:
+    for run in (measured_run(contrasts=[contrast()]), measured_run()):
+        text = section(rendered([run]), "### Method against method")
+        assert text.count("methods against each other, and methods against the start or the ceiling;") == 1
+        assert text.count("*80% power from*") == 1 and "measured for both" in text
+
+
+def test_the_primary_contrast_stands_apart_and_in_no_table() -> None:
+    primary = contrast(family="primary", p=0.031, p_holm=0.031)
+    text = section(rendered([{**make_run(), "contrasts": [contrast("far"), primary]}]), "### Method against method")
     assert (
-        "two families: its single sets, and its pooled domains; left out are prompts that were not measured for" in text
-    )
+        "**Primary contrast, declared before the run: dadpo − kd on near, +20.0 [+5.0, +35.0] points, p = 0.031, "
+        "corrected for no other: this checkpoint of dadpo is better than that of kd.**"
+    ) in text
+    assert text.index("**Primary") < text.index("By the judge")
+    assert [row["on"] for row in table(f"### M\n{text}", "### M")] == ["far"]
+    alone = section(rendered([{**make_run(), "contrasts": [primary]}]), "### Method against method")
+    assert "|" not in alone and "Primary" in alone
+
+
+def test_anchors_are_a_table_of_a_line_a_pair() -> None:
+    against = {"family": "anchors", "second": "untrained"}
+    made = [
+        contrast(),
+        contrast(**against),
+        contrast("far", **against, p_holm=0.3, detectable=0.4),
+        contrast("far", **against | {"first": "kd"}),
+    ]
+    text = rendered([{**make_run(), "contrasts": made}])
+    assert len(table(text, "### Method against method")) == 1
+    assert table(text, "### Method against method", 1) == [
+        {"first − second": "dadpo − untrained", "near": "**+20.0 [+5.0, +35.0]**", "far": "+20.0 [+5.0, +35.0]"},
+        {"first − second": "kd − untrained", "near": "", "far": "**+20.0 [+5.0, +35.0]**"},
+    ]
+    assert "in points, in bold where the two are told apart, 80% power from 21 to 40 points:" in text
+
+
+def test_anchors_of_a_measure_are_such_a_table_too() -> None:
+    run = measured_run()
+    run["measure_contrasts"] += [
+        measure_contrast("forward_kl", "kd", "untrained", better="kd", family="anchors", difference=-0.2)
+    ]
+    text = rendered([run])
+    assert [row["first − second"] for row in table(text, "### Method against method")[:2]] == [
+        "dadpo − kd",
+        "dadpo − ddpo-beta0.15",
+    ]
+    assert table(text, "### Method against method", 1) == [
+        {"first − second": "kd − untrained", "near": "**-0.2000 [+0.0014, +0.0036]** †"}
+    ]
+    assert "in nats a token, in bold where the two are told apart, 80% power from 0.0017 nats a token:" in text
+
+
+def test_what_was_declared_and_what_was_not_have_a_column() -> None:
+    against = {"family": "anchors", "second": "untrained"}
+    made = [
+        contrast(),
+        contrast("far", declared=False),
+        contrast(**against),
+        contrast("far", declared=False, **against),
+    ]
+    text = rendered([{**make_run(), "contrasts": made}])
+    assert [row[""] for row in table(text, "### Method against method")] == [
+        "declared before the run",
+        "chosen afterwards",
+    ]
+    assert [row[""] for row in table(text, "### Method against method", 1)] == ["declared in part"]
+    late = rendered([{**make_run(), "contrasts": [contrast(declared=False)]}])
+    assert "All count as chosen afterwards" in late and "" not in table(late, "### Method against method")[0]
+
+
+def test_whether_differences_are_small_has_a_column_where_a_margin_was_named() -> None:
+    small = {"margin": 0.05, "interval": [-0.041, 0.02], "finding": "equivalent"}
+    text = rendered([{**make_run(), "contrasts": [contrast(equivalence=small), contrast("far")]}])
+    rows = table(text, "### Method against method")
+    assert [row["by the 90% interval"] for row in rows] == ["equivalent within ±5 [-4.1, +2.0]", ""]
+    bare = rendered([{**make_run(), "contrasts": [contrast()]}])
+    assert "by the 90% interval" not in table(bare, "### Method against method")[0]
+
+
+def test_what_another_seed_moves_is_said_of_the_judge_and_of_the_first_measure() -> None:
+    text = rendered([of_seeds(measured_run(contrasts=[contrast(seeds=2)]), 4, 5)])
+    assert "moves in the preference rate, as an SD: in each trained row for itself 2.9 points (8 degrees" in text
+    assert "moves in forward KL, as an SD: in each trained row for itself not seen (8 degrees of freedom)" in text
+    assert "| dadpo is better |" in text
+    assert "What another seed moves" not in rendered([measured_run(contrasts=[contrast()])])
+
+
+def test_a_direct_comparison_stands_beside_the_indirect_one() -> None:
+    rates = {"preference_rate": 0.125, "preference_interval": [-0.05, 0.3]}
+    run = {**make_run(), "contrasts": [contrast("far", p_holm=0.2)]}
+    run["versus"] = [versus(**rates), versus("kd", "dadpo", "far", **rates)]
+    text = rendered([run])
+    assert table(text, "### Judged against each other") == [
+        {
+            "first against second": "dadpo against kd",
+            "on": "near",
+            "W / T / L": "14 / 8 / 10",
+            "N": "32",
+            "missing": "0",
+            "preference rate": "+12.5% [-5.0, +30.0]",
+            "flips": "5 of 32",
+            "against the teacher, points": "+20.3",  # of -0.203 and -0.406: no contrast, and so no interval
+            "finding there": "no contrast of them",
+        },
+        {
+            "first against second": "kd against dadpo",
+            "on": "far",
+            "W / T / L": "14 / 8 / 10",
+            "N": "32",
+            "missing": "0",
+            "preference rate": "+12.5% [-5.0, +30.0]",
+            "flips": "5 of 32",
+            "against the teacher, points": "-20.0 [-35.0, -5.0]",
+            "finding there": "not told apart: 80% power from 21 points",
+        },
+    ]
+    assert "holds the checkpoints fixed" in section(text, "### Judged against each other")
+    assert "Judged against each other" not in rendered([make_run()])
 
 
 def test_the_first_measure_s_contrasts_are_shown_whole_and_the_others_in_short() -> None:
@@ -476,7 +612,7 @@ def test_the_first_measure_s_contrasts_are_shown_whole_and_the_others_in_short()
             "p (Holm)": "< 0.001",
             "N": "48",
             "left out": "0",
-            "finding": "kd is nearer to the teacher (†)",
+            "finding": "this checkpoint of kd is nearer to the teacher than that of dadpo (†)",
         },
         {
             "first − second": "dadpo − ddpo-beta0.15",
@@ -486,7 +622,7 @@ def test_the_first_measure_s_contrasts_are_shown_whole_and_the_others_in_short()
             "p (Holm)": "0.340",
             "N": "48",
             "left out": "0",
-            "finding": "not told apart",
+            "finding": "not told apart: 80% power from 0.0017 nats a token",
         },
     ]
     assert "by forward KL, the measure that was declared as the first" in text
@@ -517,11 +653,11 @@ def test_the_first_measure_s_contrasts_are_shown_whole_and_the_others_in_short()
 def test_measures_that_disagree_are_named() -> None:
     text = rendered([measured_run(disagreements=[disagreement()])])
     assert (
-        "- dadpo against kd on near: dadpo is better by the judge (both), same top token; kd by forward KL †"
-        in section(text, "### Where measures disagree")
+        "- dadpo against kd on near: this checkpoint of dadpo is better by the judge (both), same top token; this "
+        "checkpoint of kd is better by forward KL †" in section(text, "### Where measures disagree")
     )
     text = rendered([measured_run()])
-    assert "disagree" not in text and "No declared pair is told apart in opposite orders" in text
+    assert "disagree" not in text and "No pair is told apart in opposite orders" in text
 
 
 def test_what_models_still_can_is_shown_where_it_was_asked() -> None:
@@ -548,9 +684,11 @@ def test_a_run_without_measures_has_no_word_of_them() -> None:
 # ---- ranks, runs, contrasts, length
 
 
-@pytest.mark.parametrize(("n", "order"), [(79, FIXED), (80, RANKED)])
-def test_rows_are_ranked_only_where_there_is_enough_to_rank(n: int, order: list[str]) -> None:
-    text = rendered([make_run(n)])
+@pytest.mark.parametrize(("ranked", "order"), [(False, FIXED), (True, RANKED)])
+def test_rows_are_ranked_where_they_are_told_apart_however_few_prompts_there_are(
+    ranked: bool, order: list[str]
+) -> None:
+    text = rendered([make_run(16, ranked=ranked)])
     for title, place in (("### near", 0), ("### far", 0), ("### The judges", 1)):
         rows = table(text, title, place)
         assert [found["method"] for found in rows] == order
@@ -558,8 +696,14 @@ def test_rows_are_ranked_only_where_there_is_enough_to_rank(n: int, order: list[
     assert ranks == (["1", "2–3", "2–3", "4", "5"] if order == RANKED else [None] * 5)
 
 
+def test_what_a_set_can_tell_stands_under_its_table() -> None:
+    text = rendered([make_run(144, ranked=True)])
+    assert "144 prompts and one seed tell neighbours apart from 21 points on (80% power)." in section(text, "### near")
+    assert "from 9.4 points on" in section(text, "### far")
+
+
 def test_a_set_is_ranked_for_itself() -> None:
-    run = make_run(144)
+    run = make_run(144, ranked=True)
     run["prompt_sets"][1]["unranked"] = "12% of kd's prompts are missing"
     for found in run["rows"]:
         found["rank"] = found["rank"] if found["prompt_set"] == "near" else None
@@ -580,6 +724,26 @@ def test_the_spread_of_runs_has_a_column_where_there_are_several() -> None:
     assert "- to reproduce: `run --seed 4`; `run --seed 5` (" in text
 
 
+def test_what_variance_is_made_of_stands_beside_the_spread_of_runs() -> None:
+    run = of_seeds(with_rows(measured_run(), "kd", components=components(seed=0.0, residual=0.49)), 4, 5)
+    run = changed_measures(run, "forward_kl", "kd", components=components(prompt=0.18, seed=0.012, residual=0.26))
+    text = rendered([run])
+    head = "SD: prompt / seed / rest"
+    rates, fidelity = ({row["method"]: row for row in table(text, "### near", place)} for place in range(2))
+    assert (rates["kd"][head], rates["dadpo"][head]) == ("61 / not seen / 49", "61 / – / –")
+    assert (fidelity["kd"][head], fidelity["dadpo"][head]) == ("0.18 / 0.012 / 0.26", "0.61 / – / –")
+    names = list(rates["kd"])
+    assert names.index(head) == names.index("SD of runs") + 1
+    said = "*SD: prompt / seed / rest* says"
+    assert said in text and said not in rendered([measured_run()])
+    assert head not in table(rendered([measured_run()]), "### near")[0]
+
+
+def test_samples_of_one_checkpoint_have_a_part_of_their_own() -> None:
+    text = rendered([with_rows(make_run(), "kd", components=components(within=0.33))])
+    assert {row["method"]: row for row in table(text, "### near")}["kd"]["SD: prompt / within"] == "61 / 33"
+
+
 def test_contrasts_are_shown_with_what_was_found() -> None:
     none = dict.fromkeys(("difference", "interval", "p", "p_holm"))
     made = [contrast(), contrast("far", p=0.00004, p_holm=0.2)]
@@ -594,12 +758,13 @@ def test_contrasts_are_shown_with_what_was_found() -> None:
         "p (Holm)": "0.012",
         "N": "140",
         "left out": "4",
-        "finding": "dadpo is better",
+        "finding": "this checkpoint of dadpo is better than that of kd",
     }
-    assert (rows[1]["p"], rows[1]["p (Holm)"], rows[1]["finding"]) == ("< 0.001", "0.200", "not told apart")
+    assert (rows[1]["p"], rows[1]["p (Holm)"]) == ("< 0.001", "0.200")
+    assert rows[1]["finding"] == "not told apart: 80% power from 21 points"
     assert (rows[2]["difference in points"], rows[2]["p"]) == ("none judged", "")
     assert rows[2]["finding"] == "no prompt was judged for both"
-    assert "Declared before the run" in section(text, "### Method against method")
+    assert "All were declared before the run" in section(text, "### Method against method")
     assert "Method against method" not in rendered([make_run()])
 
 
@@ -633,16 +798,16 @@ def test_banners_stand_before_everything_else() -> None:
     )
     banner = text.split("## small, taught by large\n\n")[1].split("\n\n")[0].splitlines()
     assert [line.split("**")[1] for line in banner if line != ">"] == [
-        "Too small to rank.",
+        "No row is told from the next on near, far.",
         "Verdicts are missing.",
         "The judge is a declared proxy (both, part-one, part-two).",
     ]
-    assert "The smallest set has 79 judged prompts and there is one seed" in text
+    assert "On near 79 prompts and one seed tell neighbours apart from 21 points on (80% power)." in text
     assert "Of 90: 6 unparsable, 4 failed." in text
 
 
-def test_a_large_run_with_a_judge_that_reads_has_no_banner() -> None:
-    assert "\n> " not in rendered([make_run(80, proxy=False)])
+def test_a_ranked_run_with_a_judge_that_reads_has_no_banner() -> None:
+    assert "\n> " not in rendered([make_run(proxy=False, ranked=True)])
 
 
 def test_proxies_are_declared_with_what_they_miss() -> None:
@@ -662,7 +827,7 @@ def test_rows_of_different_runs_share_no_table() -> None:
     text = rendered([make_run(), other])
     assert text.index("## small, taught by large") < text.index("## tiny, taught by large")
     assert text.count("### near") == 2
-    assert text.count("Formulas: ") == 1
+    assert text.count("Formulas:") == 1
     assert [found["method"] for found in table(text, "### near")] == FIXED
 
 
@@ -684,7 +849,9 @@ def test_hostile_names_add_no_line_and_no_column(text: str) -> None:
             length=[control(), refused("few")],
             disagreements=[disagreement()],
             retention=[retention("dadpo", "method")],
+            versus=[versus()],
         )
+        plain["contrasts"] += [contrast(family=name, second="untrained") for name in ("primary", "anchors")]
         run = json.loads(json.dumps(plain).replace('"dadpo"', json.dumps(name)).replace('"near"', json.dumps(name)))
         run["runs"][0] |= {"command": name, "name": name}
         run["pair"] |= {"student": name, "teacher": name}

@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 
 from harness.reports import cells
-from harness.results.schema import ContrastFigures, LengthFigures, MeasureContrast, MeasureFacts, MeasureRow, Row
+from harness.results.schema import LengthFigures, MeasureFacts, MeasureRow, Row
 from harness.statistics.agreement import agreement
+from harness.statistics.effects import Components
 from tests.harness.results_made import (
     as_results,
-    contrast,
+    components,
     control,
     judging,
     make_run,
-    measure_contrast,
     measure_facts,
     measure_row,
     refused,
@@ -85,20 +85,6 @@ def test_a_kappa_says_where_there_is_none() -> None:
         assert cells.kappa_cell(pair) == said
 
 
-@pytest.mark.parametrize(
-    ("values", "said"),
-    [
-        ({}, "dadpo is better"),
-        ({"difference": -0.2}, "kd is better"),
-        ({"p_holm": 0.05}, "dadpo is better"),
-        ({"p_holm": 0.0501}, "not told apart"),
-        ({"difference": None, "interval": None, "p": None, "p_holm": None}, "no prompt was judged for both"),
-    ],
-)
-def test_a_contrast_says_who_is_better_only_where_that_was_found(values: Data, said: str) -> None:
-    assert cells.contrast_words(ContrastFigures.model_validate(contrast(**values))) == said
-
-
 # ---- length
 
 
@@ -120,6 +106,30 @@ def test_a_reason_that_holds_everywhere_says_so() -> None:
     assert cells.lengths([known]) == ([known], [])
 
 
+# ---- what variance is made of
+
+
+def test_components_are_in_points_and_one_that_was_not_seen_is_no_nought() -> None:
+    rows = [Components.model_validate(components(seed=seed, residual=0.594)) for seed in (0.0, 1.3e-9, 0.0123, None)]
+    parts = cells.parts_of(rows)
+    assert parts == ["prompt", "seed", "residual"]
+    said = [cells.components_cell(row, parts) for row in rows]
+    assert said == ["61 / not seen / 59", "61 / not seen / 59", "61 / 1.2 / 59", "61 / – / 59"]
+    assert cells.components_cell(rows[2], parts, facts_of()) == "0.61 / 0.012 / 0.59"
+    assert cells.components_cell(rows[2], parts, facts_of("top1")) == "61 / 1.2 / 59"
+
+
+def test_of_one_seed_and_one_sample_there_is_nothing_to_take_apart() -> None:
+    assert cells.parts_of([Components.model_validate(components())]) == cells.parts_of([]) == []
+    assert cells.parts_of([Components.model_validate(components(within=0.3))]) == ["prompt", "within"]
+
+
+def test_a_size_has_two_figures_and_its_unit() -> None:
+    assert [cells.in_points(size) for size in (0.1437, 0.00923, 1.204)] == ["14 points", "0.92 points", "120 points"]
+    assert cells.in_unit(0.04621, facts_of()) == "0.046 nats a token"
+    assert cells.in_unit(0.04621, facts_of("top1")) == "4.6 points"
+
+
 # ---- warnings and facts
 
 
@@ -127,37 +137,51 @@ def warned(run: Data) -> dict[str, str]:
     return dict(cells.warnings(as_results(run)))
 
 
-@pytest.mark.parametrize(("n", "small"), [(1, True), (79, True), (80, False)])
-def test_a_run_that_is_too_small_to_rank_says_so(n: int, small: bool) -> None:
-    found = warned(make_run(n, proxy=False))
-    assert list(found) == (["Too small to rank."] if small else [])
-    assert not small or f"The smallest set has {n} judged prompts and there is one seed:" in found["Too small to rank."]
+def test_a_run_says_where_it_tells_no_row_from_the_next_and_what_it_can_tell() -> None:
+    assert warned(make_run(proxy=False)) == {
+        "No row is told from the next on near, far.": "On near 32 prompts and one seed tell neighbours apart from 21 "
+        "points on (80% power). The rows stand in no order of rates."
+    }
+    assert warned(make_run(proxy=False, ranked=True)) == {}
+    run = make_run(proxy=False)
+    run["prompt_sets"][0]["unranked"] = ""
+    assert warned(run) == {
+        "No row is told from the next on far.": "There 32 prompts and one seed tell neighbours apart from 9.4 points "
+        "on (80% power). The rows stand in no order of rates."
+    }
 
 
-def test_a_run_with_one_small_set_says_which_rows_have_no_order() -> None:
-    run = make_run(200, proxy=False)
-    run["prompt_sets"][1]["unranked"] = "60 judged prompts"
-    for row in run["rows"]:
-        row["prompts"] = 60 if row["prompt_set"] == "far" else 200
+def test_what_nothing_says_of_neighbours_is_not_said() -> None:
+    run = make_run(proxy=False)
+    run["prompt_sets"][0]["detectable"], run["prompt_sets"][1]["detectable"] = None, 2.3
+    results = as_results(run)
+    assert cells.resolution(results, results.prompt_sets[0]) == ""
+    said = "32 prompts and one seed tell neighbours apart at no difference (80% power)"
+    assert cells.resolution(results, results.prompt_sets[1]) == said
+    run["prompt_sets"][1]["detectable"] = None
     (text,) = warned(run).values()
-    assert "smallest set has 60 judged prompts" in text and "rows of sets below 80 stand in a fixed order" in text
+    assert text == "The rows stand in no order of rates."
 
 
 def test_seeds_are_counted_and_runs_of_one_seed_are_not() -> None:
     run = make_run()
     run["runs"] = [{**run["runs"][0], "seed": seed} for seed in (4, 4, 5)]
-    assert "there are 2 seeds:" in warned(run)["Too small to rank."]
+    results = as_results(run)
+    assert cells.seeds_of(results) == 2 and "32 prompts and 2 seeds" in cells.resolution(
+        results, results.prompt_sets[0]
+    )
+    assert cells.seeds_words(1) == "one seed"
 
 
 def test_missing_verdicts_are_counted_by_what_became_of_them() -> None:
     counts = [judging("one", 10, unparsable=7, failed=3), judging("two", 10, unparsable=7)]
-    run = {**make_run(200, proxy=False), "judging": counts}
+    run = {**make_run(200, proxy=False, ranked=True), "judging": counts}
     text = "Of 200: 14 unparsable, 3 failed. Their prompts are in no rate."
     assert warned(run) == {"Verdicts are missing.": text}
 
 
 def test_a_set_that_is_large_but_not_ranked_says_why() -> None:
-    run = make_run(200, proxy=False)
+    run = make_run(200, proxy=False, ranked=True)
     run["prompt_sets"][1]["unranked"] = "12% of kd's prompts are missing"
     assert warned(run) == {"far is not ranked.": "12% of kd's prompts are missing."}
 
@@ -191,6 +215,20 @@ def test_every_run_of_a_board_is_listed() -> None:
     found = dict(cells.facts(as_results(run)))
     assert "run" not in found
     assert [found[f"run {number}"][-2:] for number in (1, 2)] == ["r4", "r5"]
+
+
+def test_when_contrasts_were_declared_is_said_run_by_run() -> None:
+    run = make_run()
+    assert not [name for name, _ in cells.facts(as_results(run)) if name.startswith("contrasts")]
+    stamp = {"run": "r4", "prompt_set": "near", "first": "dadpo", "second": "kd"}
+    stamp |= {"time": "2025-02-03T10:00:00Z", "family": "0123456789abcdef"}
+    run["stamps"] = [{**stamp, "began": "2025-02-03T11:00:00Z"}, {**stamp, "began": ""}]
+    said = "stamped 2025-02-03T10:00:00Z, family 0123456789ab"
+    first = "; the first verdict or measure of one of their rows is of 2025-02-03T11:00:00Z"
+    assert dict(cells.facts(as_results(run)))["contrasts"] == said + first
+    run["runs"] = [{**run["runs"][0], "seed": seed} for seed in (4, 5)]
+    run["stamps"] = [{**stamp, "began": ""}]
+    assert dict(cells.facts(as_results(run)))["contrasts of r4"] == said
 
 
 def test_a_student_that_is_not_pruned_comes_as_it_is() -> None:
@@ -291,38 +329,6 @@ def test_bounds_and_own_losses_are_marked_and_the_teacher_s_own_value_has_a_boun
     assert cells.measure_cell(row.model_copy(update={"value": None, "interval": None}), facts_of()) == ""
 
 
-@pytest.mark.parametrize(
-    ("measure", "values", "said"),
-    [
-        ("forward_kl", {}, "kd is nearer to the teacher"),
-        ("margin_accuracy", {}, "kd is better"),
-        ("repetition", {}, "kd is better"),
-        ("length", {"better": ""}, "dadpo has more"),
-        ("length", {"better": "", "difference": -3.0}, "kd has more"),
-        ("forward_kl", {"p_holm": 0.2, "better": ""}, "not told apart"),
-        (
-            "forward_kl",
-            dict.fromkeys(("difference", "interval", "p", "p_holm")) | {"better": ""},
-            "no prompt was measured for both",
-        ),
-    ],
-)
-def test_a_finding_of_a_measure_is_said_in_words(measure: str, values: Data, said: str) -> None:
-    found = MeasureContrast.model_validate(measure_contrast(measure, **values))
-    assert cells.measure_words(found, facts_of(measure)) == said
-
-
-def test_a_finding_on_a_row_s_own_loss_or_by_a_bound_says_so() -> None:
-    found = MeasureContrast.model_validate(measure_contrast())
-    assert cells.measure_words(found, facts_of(), {"kd"}) == "kd is nearer to the teacher (†)"
-    assert cells.measure_words(found, facts_of(), {"dadpo"}) == "kd is nearer to the teacher"
-    assert cells.measure_words(found, facts_of(bound="lower")) == "kd is nearer to the teacher by the bound"
-    alike = MeasureContrast.model_validate(measure_contrast(p_holm=0.2, better=""))
-    assert cells.measure_words(alike, facts_of(bound="lower"), {"kd"}) == "not told apart by the bound"
-    assert cells.difference_short(found, facts_of(), {"kd"}) == "**+0.0025** †"
-    assert cells.difference_short(alike, facts_of(), {"kd"}) == "+0.0025"
-
-
 def test_a_direction_is_said_in_the_words_of_the_list_of_measures() -> None:
     assert cells.measure_terms(facts_of()) == "nats a token; lower is better"
     assert cells.measure_terms(facts_of("length")) == "tokens a response; to be held against the teacher's own"
@@ -339,13 +345,6 @@ def test_pairs_are_read_at_temperature_1_and_texts_at_none() -> None:
     assert cells.temperatures([kl, pairs], results) == "both at temperature 0.8, pairs ranked right at temperature 1"
     assert cells.temperatures([pairs], results) == "pairs ranked right at temperature 1"
     assert cells.temperatures([length], results) == ""
-
-
-def test_contrasts_are_of_checkpoints_where_there_is_one_seed() -> None:
-    run = make_run()
-    assert cells.whom(as_results(run)) == "One seed: these are checkpoints, not methods."
-    run["runs"] = [{**run["runs"][0], "seed": seed} for seed in (4, 5, 6)]
-    assert cells.whom(as_results(run)) == "What is found is of these 3 seeds, which the test holds fixed."
 
 
 def test_a_spread_between_runs_has_two_figures() -> None:

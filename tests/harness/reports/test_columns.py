@@ -51,6 +51,11 @@ def test_a_whole_number_is_grouped_on_a_page_alone() -> None:
     assert Cell("as it is", 1200.0).grouped == "as it is"
 
 
+def test_a_page_is_told_what_a_cell_sorts_by_where_that_is_not_its_text() -> None:
+    assert [c.text("daDPO").order, c.BLANK.order, Cell("none judged", "").order] == [None, None, ""]
+    assert c.number(0.123456789012, "0.123").order == "0.123456789"
+
+
 @pytest.mark.parametrize(
     ("column", "values", "cell"),
     [

@@ -16,6 +16,7 @@ from harness.reports.formats import WRITERS, as_csv, writer
 from tests.harness.results_made import (
     MEASURES,
     all_results,
+    components,
     disagreement,
     make_run,
     retention,
@@ -27,7 +28,8 @@ COLUMNS = (
     "board,student,teacher,seeds,deciding,prompt_set,in_domain,method,kind,judge,n,wins,ties,losses,missing,"
     "failed_verdicts,preference_rate,preference_low,preference_high,win_rate,win_low,win_high,half_tie_rate,"
     "half_tie_low,half_tie_high,mean_preference,mean_preference_low,mean_preference_high,prompts,missing_share,orders,"
-    "flips,flips_of,identical,mean_tokens,cut_share,runs,spread,rank_first,rank_last"
+    "flips,flips_of,identical,mean_tokens,cut_share,runs,spread,sd_prompt,sd_seed,sd_residual,sd_within,rank_first,"
+    "rank_last"
 )
 
 
@@ -52,7 +54,7 @@ def test_csv_has_a_line_for_each_row_and_judge_of_each_board() -> None:
 
 
 def test_csv_holds_rates_as_shares_and_intervals_in_two_columns() -> None:
-    row = one(read(make_run(200)), prompt_set="far", method="kd", judge="both")
+    row = one(read(make_run(200, ranked=True)), prompt_set="far", method="kd", judge="both")
     names = ("preference_rate", "preference_low", "preference_high", "win_rate", "win_low", "win_high")
     assert [row[name] for name in names] == pytest.approx([-0.456, -0.581, -0.331, 0.219, 0.1, 0.4])
     counts = ("n", "wins", "ties", "losses", "flips", "flips_of", "rank_first", "rank_last", "runs", "seeds")
@@ -124,6 +126,12 @@ def test_seeds_are_listed_and_runs_counted_where_a_row_has_a_rate() -> None:
     run["runs"] = [{**run["runs"][0], "seed": seed} for seed in (4, 5, 6)]
     row = one(read(run), prompt_set="near", method="kd", judge="both")
     assert (row["seeds"], row["runs"], row["spread"]) == ("4 5 6", 2, 0.1)
+
+
+def test_what_a_row_s_variance_is_made_of_has_a_column_each() -> None:
+    run = with_rows(make_run(), "kd", components=components(seed=0.0, residual=0.49))
+    row = one(read(run), prompt_set="near", method="kd", judge="both")
+    assert (row["sd_prompt"], row["sd_seed"], row["sd_residual"]) == (0.61, 0.0, 0.49) and pd.isna(row["sd_within"])
 
 
 def test_names_of_any_kind_survive_csv() -> None:

@@ -34,10 +34,12 @@ from tests.harness.results_made import (
     contrast,
     control,
     disagreement,
+    luck,
     make_run,
     refused,
     retention,
     token_views,
+    versus,
     with_measures,
 )
 from tests.harness.tabular import BOTH, verdict
@@ -98,7 +100,13 @@ def make_verdicts(ids: list[str], raw: str = "I prefer it.", sets: tuple[str, ..
 
 FULL = with_measures(  # with all that a run may have
     make_run(),
-    contrasts=[contrast(), contrast("in-domain")],
+    contrasts=[
+        contrast(family="primary"),
+        contrast("in-domain"),
+        contrast("far", family="anchors", second="untrained", declared=False),
+    ],
+    versus=[versus()],
+    luck=[luck(), luck("forward_kl")],
     length=[control(), refused("too few", "kd")],
     disagreements=[disagreement()],
     retention=[retention("teacher", "teacher"), retention("kd", "method")],
@@ -109,7 +117,12 @@ def make_hostile(results: dict[str, Any], text: str) -> None:
     results["runs"][0] |= {"command": text, "name": text}
     results["pair"]["student"] = results["judges"][0]["summary"] = text
     results["judges"][0] |= {"misses": text, "setup": {text: text}}
-    results["contrasts"] = [contrast(first=text, second=text, scope=text, judge=text)]
+    results["contrasts"] = [
+        contrast(first=text, second=text, scope=text, judge=text, family=family)
+        for family in ("primary", "methods", "anchors")
+    ]
+    results["versus"] = [versus(text, text, text, judge=text)]
+    results["luck"] = [luck(text)]
     results["length"] = [control(unit=text, prompt_set=text, method=text, judge=text), refused(text)]
     results["prompt_sets"][0] |= {"name": text, "unranked": text}
     for row in [*results["rows"], *results["measures"]]:
@@ -290,12 +303,12 @@ def test_header_names_pair_judge_and_what_the_judge_misses() -> None:
     assert "small taught by large" in page
     assert "model reader-7b, server https://judge.example, template pairwise" in page
     assert "A proxy; it misses grammar" in page
-    assert "Too small to rank." in page
+    assert "No row is told from the next on near, far." in page
     assert "The judge is a declared proxy (both, part-one, part-two)." in page
 
 
 def test_a_large_run_with_a_real_judge_has_no_warning_and_is_ranked() -> None:
-    page = report_html(ReportData(as_results(make_run(n=200, proxy=False)), []))
+    page = report_html(ReportData(as_results(make_run(proxy=False, ranked=True)), []))
     assert 'class="warning"' not in page
     board = section(page, "board")
     assert board.index("teacher (second sample)") < board.index("dadpo") < board.index("kd") < board.index("untrained")
@@ -312,12 +325,20 @@ def test_the_board_shows_every_rate_with_its_interval_and_judge() -> None:
 def test_contrasts_and_length_have_places_of_their_own_where_they_are() -> None:
     page = report_html(make_data())
     assert page.index('id="outcomes"') < page.index('id="contrasts"') < page.index('id="categories"')
-    assert "dadpo is better" in section(page, "contrasts")
-    assert "were declared before the run" in section(page, "contrasts")
+    contrasts = words(section(page, "contrasts"))
+    assert "this checkpoint of dadpo is better than that of kd" in contrasts
+    assert '<p class="primary"><b>Primary contrast, declared before the run: dadpo − kd on near,' in contrasts
+    assert "What another seed moves in the preference rate, as an SD: in each trained row" in contrasts
+    captions = ("The primary contrast", "Methods against each other", "Against the start and the ceiling")
+    places = [contrasts.index(f"<span>{caption}") for caption in captions]
+    assert places == sorted(places) and contrasts.count('class="band"') > len(captions)
+    assert contrasts.index("Judged against each other") > contrasts.index("Differences of forward KL")
+    assert "which hold a row's checkpoints fixed" in words(section(page, "measures"))
+    assert "a row's own hold its checkpoints fixed" in words(section(page, "board"))
     length = section(page, "length")
     assert "At equal length" in length
     assert "too few" in length
-    bare = report_html(make_data(contrasts=[], measure_contrasts=[], length=[]))
+    bare = report_html(make_data(contrasts=[], measure_contrasts=[], versus=[], length=[]))
     assert "Method against method" not in bare
     assert "equal length" not in bare
 
@@ -346,10 +367,10 @@ def test_measures_have_panels_tables_contrasts_costs_and_tokens() -> None:
     assert "0.405 [0.385, 0.425] †" in measures and "minimises this measure, at temperature 1" in words(measures)
     assert measures.count("Along a response") == 1
     contrasts = section(page, "contrasts")
-    assert words(contrasts).count("One seed: these are checkpoints, not methods.") == 2
+    assert words(contrasts).count("One seed: what is found is of these checkpoints, not of the methods.") == 1
     assert "forward KL was declared as the one to look at first." in words(contrasts)
-    assert "kd is nearer to the teacher (†)" in contrasts and "Differences of self-BLEU" in contrasts
-    assert "dadpo against kd on near: dadpo is better by the judge (both), same top token" in contrasts
+    assert "kd is nearer to the teacher than that of dadpo (†)" in contrasts and "Differences of self-BLEU" in contrasts
+    assert "dadpo against kd on near: this checkpoint of dadpo is better by the judge (both), same top" in contrasts
     assert "1.2 GB" in section(page, "cost") and "0.412 ± 0.016" in section(page, "retention")
     assert 'id="token-data"' in page and "What each measure is and misses" in words(page)
     assert "stands under Details." in words(page)
@@ -425,7 +446,7 @@ def test_a_leaderboard_has_a_section_a_run_and_no_prompts() -> None:
         for title in ("near", "far", "Method against method", "At equal length", "The judges", "What was trained"):
             assert title in found
         assert "A proxy; it misses" in found
-        assert "Too small to rank." in found
+        assert "No row is told from the next on near, far." in found
     assert "tiny" not in section(page, "run-1")
     assert re.findall('<a href="(.*?)">', page) == ["#run-1", "#run-2"]
     assert len(Page(page).raw["script"]) == 1
@@ -477,6 +498,30 @@ def test_outcomes_and_flips_of_the_main_judge_are_in_the_island() -> None:
         ["dadpo"],
         ["kd", METHODS[4]],
     ]
+
+
+def test_each_sample_is_shown_with_what_was_said_of_it() -> None:
+    run = make_data()
+    assert run.responses is not None
+    again = [row.model_copy(update={"sample": 1, "text": f"{row.text} again"}) for row in run.responses]
+    turned = [v.model_copy(update={"sample": 1, "preference": 1 - (v.preference or 0)}) for v in run.verdicts]
+    direct = [v.model_copy(update={"reference": "dadpo"}) for v in run.verdicts if v.candidate == "kd"]
+    two = replace(run, verdicts=[*run.verdicts, *turned, *direct], responses=[*run.responses, *again])
+    one, both = (Page(report_html(data)).island["prompts"] for data in (run, two))
+    assert not any("sample" in prompt for prompt in one)
+    assert [(prompt["set"], prompt["id"], prompt["sample"]) for prompt in both] == [
+        (prompt["set"], prompt["id"], sample) for prompt in one for sample in (0, 1)
+    ]
+    other = {"win": "loss", "loss": "win", "tie": "tie"}
+    for was, (first, second) in zip(one, zip(both[::2], both[1::2], strict=True), strict=True):
+        assert {**first, "sample": None} == {**was, "sample": None}  # what was said of kd against dadpo is not there
+        assert second["messages"] == was["messages"]
+        assert second["responses"]["kd"][0] == f"{was['responses']['kd'][0]} again"
+        assert second["outcomes"] == {system: other[found] for system, found in was["outcomes"].items()}
+        assert second["flips"] == was["flips"]
+    (cloud, *_), (clouded, *_) = (clouds(data.results, html._deciding(data)) for data in (run, two))
+    assert len(clouded.series[0].marks) == 2 * len(cloud.series[0].marks)
+    assert clouded.series[0].label.endswith("responses") and cloud.series[0].label.endswith("prompts")
 
 
 @pytest.mark.parametrize("second", [False, True])

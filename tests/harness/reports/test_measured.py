@@ -7,8 +7,8 @@ from tests.harness.results_made import FIXED, MEASURES, RANKED, as_results, cost
 
 
 def test_rows_stand_in_the_order_of_the_board_behind_the_teacher() -> None:
-    for n, order in ((32, FIXED), (144, RANKED)):
-        results = as_results(with_measures(make_run(n)))
+    for ranked, order in ((False, FIXED), (True, RANKED)):
+        results = as_results(with_measures(make_run(ranked=ranked)))
         assert [row.method for row in m.systems(results, "near", "text")] == ["teacher", *order]
         students = [name for name in order if name != "teacher (second sample)"]
         assert [row.method for row in m.students(results, "near", "fidelity")] == students

@@ -7,8 +7,9 @@ import random
 from pathlib import Path
 from typing import Any, get_args
 
+import numpy as np
 import pytest
-from scipy.special import stdtr
+from scipy.stats import t, ttest_1samp
 
 from harness.core.errors import UserError
 from harness.core.records import Order, Verdict, plain, write_jsonl
@@ -112,6 +113,7 @@ def test_the_table_of_rates() -> None:
     (row,) = tables(text)["Rates"]
     assert [row[name] for name in ("prompt set", "candidate", "reference", "judge")] == ["set", "a", "teacher", "judge"]
     assert row["preference rate"].startswith("+25.0% [") and row["win rate"].startswith("50.0% [")
+    assert "Brackets hold 95% intervals over prompts, which hold the checkpoints that were judged fixed" in text
     assert row["half-tie win rate"].startswith("62.5% [") and row["mean preference"].startswith("62.5% [")
     assert (row["W / T / L"], row["N"], row["missing"]) == ("2 / 1 / 1", "4", "1 (20.0%)")
     assert (row["failed verdicts"], row["orders"], row["flips"]) == ("1", "none", "")
@@ -205,11 +207,22 @@ def test_groups_take_ranks() -> None:
         ("weaker", 1, [2, 3]),
     ]
     assert known["reason"] == ""
-    # one prompt of 20 differs, by 2: mean 0.1, standard error 0.1
     assert [test["distinguishable"] for test in known["tests"]] == [True, False]
-    assert known["tests"][1]["p"] == pytest.approx(2 * stdtr(19, -1)) and known["tests"][1]["prompt_set"] == "set"
+    alone = ttest_1samp([0.0] * 19 + [2.0], 0.0).pvalue  # one prompt of 20 differs
+    assert known["tests"][1]["p"] == pytest.approx(alone) and known["tests"][1]["prompt_set"] == "set"
     ranks = [(row["rank"], row["candidate"]) for row in tables(text_of(found))["Ranks"]]
     assert ranks == [("1", "best"), ("2–3", "weak"), ("2–3", "weaker")]
+    error, (first, power) = np.std([0.0] * 19 + [2.0], ddof=1) / 20**0.5, t.ppf([1 - 0.05 / 2 / 2, 0.8], 19)
+    size = max(test["detectable"] for test in known["tests"])
+    assert size == pytest.approx(error * (first + power))
+    assert f"- neighbours on set against teacher by judge: told apart from {100 * size:.0f} points on (80% power)" in (
+        text_of(found)
+    )
+
+
+def test_what_no_difference_would_tell_is_said_so() -> None:
+    text = text_of(figures([*judged(WIN, LOSS), *judged(WIN, WIN, candidate="b")]))
+    assert "- neighbours on set against teacher by judge: told apart at no difference (80% power)" in text
 
 
 def test_a_table_with_too_much_missing_is_not_ranked() -> None:
@@ -256,12 +269,14 @@ def test_declared_contrasts_by_each_judge() -> None:
     names = ("prompt_set", "reference", "judge", "first", "second", "n", "left_out", "differing", "difference")
     assert [first[name] for name in names] == ["set", "teacher", "judge", "new", "old", 8, 1, 8, 2.0]
     # two tests are a family, and each judge is one
-    assert first["p"] < 0.02 and first["p_holm"] == pytest.approx(2 * first["p"])
+    assert first["p_holm"] == pytest.approx(2 * first["p"]) and first["distinguishable"]
     assert turned["difference"] == -2 and turned["distinguishable"]
-    # 0 and −2: mean −1, standard error 1, one degree
     assert (other["judge"], other["difference"], other["distinguishable"]) == ("other", -1, False)
-    assert other["p"] == pytest.approx(2 * stdtr(1, -1)) == pytest.approx(0.5)
-    shown = tables(text_of(found))["Declared contrasts"]
+    assert other["p"] == pytest.approx(ttest_1samp([0.0, -2.0], 0.0).pvalue)
+    text = text_of(found)
+    assert "They were named after the verdicts were there" in text
+    assert "Of one run: what is found is of these checkpoints." in text and "several seeds" not in text
+    shown = tables(text)["Contrasts, chosen afterwards"]
     assert shown[0]["contrast"] == "new − old" and shown[0]["difference in points"].startswith("+200.0 [+")
     assert (shown[0]["p"], shown[0]["p after Holm"], shown[0]["N"], shown[0]["left out"]) == (
         f"{first['p']:.3f}",
@@ -269,7 +284,25 @@ def test_declared_contrasts_by_each_judge() -> None:
         "8",
         "1",
     )
-    assert [row["verdict"] for row in shown] == ["new is better"] * 2 + ["not told apart"] * 2
+    assert [row["finding"] for row in shown] == [
+        *["this checkpoint of new is better than that of old"] * 2,
+        *["not told apart: no difference has 80% power here"] * 2,
+    ]
+
+
+def test_contrasts_of_several_files_are_of_methods_and_small_ones_are_said_to_be(tmp_path: Path) -> None:
+    paths = [tmp_path / "a.jsonl", tmp_path / "b.jsonl"]
+    for place, path in enumerate(paths):
+        new = [WIN] * 28 + [FLIP] * 2 if place else [WIN] * 29 + [LOSS]
+        write_jsonl(path, [*judged(*new, candidate="new"), *judged(*[LOSS, FLIP] * 15, candidate="old")])
+    found = plain(statistics_of(read_verdicts(paths), [("new", "old")], margin=1.9))
+    (made,) = found["contrasts"]
+    assert made["seeds"] == 2
+    text = text_of(found)
+    assert "Several files are several seeds: random draws, of which the test has what another one would move." in text
+    assert "Of one run" not in text
+    (shown,) = tables(text)["Contrasts, chosen afterwards"]
+    assert shown["finding"] == "new is better" and shown["by the 90% interval"].startswith("equivalent within ±190 [+")
 
 
 def test_a_contrast_without_a_common_prompt_is_shown_and_one_of_what_is_elsewhere_is_not() -> None:
@@ -277,7 +310,7 @@ def test_a_contrast_without_a_common_prompt_is_shown_and_one_of_what_is_elsewher
     found = figures(rows, ("a", "b"))
     (made,) = found["contrasts"]
     assert (made["reference"], made["n"], made["left_out"], made["difference"]) == ("teacher", 0, 1, None)
-    assert tables(text_of(found))["Declared contrasts"][0]["verdict"] == "no prompt was judged for both"
+    assert tables(text_of(found))["Contrasts, chosen afterwards"][0]["finding"] == "no prompt was judged for both"
 
 
 @pytest.mark.parametrize(

@@ -13,13 +13,16 @@ from harness.reports.tables import Table
 from tests.harness.results_made import (
     MEASURES,
     as_results,
+    components,
     contrast,
     control,
     cost_facts,
+    luck,
     make_run,
     measure_contrast,
     refused,
     retention,
+    versus,
     with_measures,
 )
 
@@ -77,6 +80,18 @@ def test_the_spread_between_seeds_has_a_column_where_there_are_several() -> None
     run = changed(spread=None, by_run=[0.1, None])
     run["runs"] = run["runs"][:1] * 2
     assert set(said(board(run), "SD between seeds")) == {"(1 run)"}
+
+
+def test_what_variance_is_made_of_has_a_column_that_stays_on_one_line() -> None:
+    assert not [head for head in board(make_run()).columns if head.startswith("SD:")]
+    cells = column(board(changed(components=components(seed=0.0, residual=0.49))), "SD: prompt / seed / rest")
+    assert {(cell.text, cell.line) for cell in cells} == {("61 / not seen / 49", True)}
+
+
+def test_what_a_board_can_tell_is_in_its_note() -> None:
+    assert board(make_run()).note.endswith(
+        "; 32 prompts and one seed tell neighbours apart from 21 points on (80% power)"
+    )
 
 
 def test_a_pooled_row_says_on_how_many_prompts_its_outcomes_are() -> None:
@@ -156,7 +171,7 @@ def test_bars_are_shares_that_fill_the_whole() -> None:
 
 def test_contrasts_say_what_was_tested_and_found() -> None:
     pooled = contrast("in-domain", difference=-0.01, interval=[-0.1, 0.08], p_holm=0.8, distinguishable=False)
-    found = tables.contrasts(as_results({**make_run(), "contrasts": [contrast(), pooled]}))
+    (found,) = tables.contrasts(as_results({**make_run(), "contrasts": [contrast(), pooled]}))
     assert found.columns[:3] == ["first − second", "on", "difference, points"]
     assert [cell.grouped for cell in found.rows[0]] == [
         "dadpo − kd",
@@ -164,18 +179,65 @@ def test_contrasts_say_what_was_tested_and_found() -> None:
         "+20.0 [+5.0, +35.0]",
         "0.004",
         "0.012",
+        "21 points",
+        "this checkpoint of dadpo is better than that of kd",
         "140",
         "4",
-        "dadpo is better",
     ]
+    assert said(found, "in words")[1] == "not told apart"  # from where on it would be is beside it
     assert said(found, "on")[1] == "in-domain, sets pooled"
-    assert found.note == "judge both; drawn from −50 to +50 points"
+    assert found.note == "judge both; a family of its own; drawn from −50 to +50 points"
+
+
+def test_each_family_is_a_table_with_a_scale_of_its_own() -> None:
+    small = {"margin": 0.05, "interval": [-0.041, 0.02], "finding": "equivalent"}
+    made = [
+        contrast(declared=False),
+        contrast(family="anchors", second="untrained", interval=[0.4, 1.3], detectable=3.0),
+        contrast(family="primary", equivalence=small),
+    ]
+    primary, methods, anchors = tables.contrasts(as_results({**make_run(), "contrasts": made}))
+    assert primary.caption == "The primary contrast" and primary.note.startswith("judge both; corrected for no other;")
+    assert "p (Holm)" not in primary.columns and "p (Holm)" in methods.columns
+    assert said(primary, "by the 90% interval") == ["equivalent within ±5 [-4.1, +2.0]"]
+    assert "by the 90% interval" not in methods.columns
+    assert said(methods, "when") == ["chosen afterwards"] and said(primary, "when") == ["declared before the run"]
+    drawn = [column(table, "difference, points")[0] for table in (methods, anchors)]
+    assert [cell.span for cell in drawn] == [(-0.5, 0.5), (-2.0, 2.0)]
+    assert [cell.band for cell in drawn] == [0.214, 2.0]  # what could not be told, within the drawing
+    assert drawn[0].share(2 * 0.214) == "42.80%"
+    assert said(anchors, "in words") == ["this checkpoint of dadpo is better than untrained"]
+
+
+def test_what_another_seed_moves_is_a_table_of_the_rates_and_every_measure() -> None:
+    moves = [luck(), luck("forward_kl", own=0.0, shared=0.021), luck("top1", own_degrees=0, own=0.0, rows=1)]
+    found = tables.moved(measured(luck=moves))
+    assert found.folded and tables.moved(as_results(make_run())).rows == []
+    assert said(found, "figure") == ["preference rate", "forward KL", "same top token"]
+    assert said(found, "in each trained row for itself") == [
+        "2.9 points (8 degrees of freedom)",
+        "not seen (8 degrees of freedom)",
+        "",
+    ]
+    assert said(found, "in all trained rows alike")[1] == "0.021 nats a token (2 degrees of freedom)"
+    assert said(found, "seeds") == ["3"] * 3
+
+
+def test_rows_that_were_judged_against_each_other_have_a_table() -> None:
+    run = {**make_run(), "contrasts": [contrast()], "versus": [versus(), versus(prompt_set="far", prompts=11)]}
+    found = tables.versus(as_results(run))
+    assert said(found, "first against second") == ["dadpo against kd"] * 2 and said(found, "prompts") == ["32", "11"]
+    assert said(found, "against the teacher, points") == ["+20.0 [+5.0, +35.0]", "+20.3"]
+    assert said(found, "finding there")[0] == "this checkpoint of dadpo is better than that of kd"
+    assert [cell.drawn is None for cell in column(found, "against the teacher, points")] == [False, True]
+    assert "prompts" not in tables.versus(as_results({**run, "versus": [versus()]})).columns
+    assert tables.versus(as_results(make_run())).rows == []
 
 
 @pytest.mark.parametrize(("end", "most"), [(0.2, 0.25), (0.25, 0.25), (0.6, 1.0), (2.0, 2.0)])
 def test_differences_are_drawn_on_one_scale_that_holds_them_all(end: float, most: float) -> None:
     made = [contrast(interval=[-end, 0.1], difference=0.0), contrast()]
-    found = tables.contrasts(as_results({**make_run(), "contrasts": made}))
+    (found,) = tables.contrasts(as_results({**make_run(), "contrasts": made}))
     spans = {cell.span for cell in column(found, "difference, points")}
     assert spans == {(-max(most, 0.5), max(most, 0.5))}  # the other's end is at 0.35
     cell = found.rows[0][2]
@@ -184,10 +246,11 @@ def test_differences_are_drawn_on_one_scale_that_holds_them_all(end: float, most
 
 
 def test_a_contrast_without_common_prompts_has_no_figures() -> None:
-    empty = contrast(n=0, difference=None, interval=None, p=None, p_holm=None, distinguishable=False)
-    found = tables.contrasts(as_results({**make_run(), "contrasts": [empty]}))
-    assert [cell.grouped for cell in found.rows[0]][2:5] == ["none judged", "", ""]
-    assert tables.contrasts(as_results({**make_run(), "contrasts": []})).rows == []
+    none = dict.fromkeys(("difference", "interval", "p", "p_holm", "error", "degrees", "detectable"))
+    empty = contrast(n=0, **none)
+    (found,) = tables.contrasts(as_results({**make_run(), "contrasts": [empty]}))
+    assert [cell.grouped for cell in found.rows[0]][2:6] == ["none judged", "", "", ""]
+    assert tables.contrasts(as_results({**make_run(), "contrasts": []})) == []
 
 
 def test_a_rate_at_equal_length_stands_beside_the_plain_one() -> None:
@@ -304,6 +367,17 @@ def test_every_measure_has_its_spread_between_seeds_where_there_are_several() ->
     assert "NLL: SD of runs" in found.columns
 
 
+def test_every_measure_of_fidelity_has_what_its_variance_is_made_of() -> None:
+    run = with_measures(make_run())
+    for row in run["measures"]:
+        row["components"] = components(prompt=0.18, seed=0.0, residual=0.26)
+    results = as_results(run)
+    fidelity, texts = tables.measures(results, results.prompt_sets[0])
+    assert said(fidelity, "forward KL: SD: prompt / seed / rest")[1] == "0.18 / not seen / 0.26"
+    assert said(fidelity, "acceptance: SD: prompt / seed / rest")[1] == "18 / not seen / 26"
+    assert not [head for head in texts.columns if "SD:" in head]
+
+
 def test_a_set_that_nothing_was_measured_on_has_no_table() -> None:
     results = measured(measures=[])
     assert tables.measures(results, results.prompt_sets[0]) == []
@@ -316,9 +390,11 @@ def test_each_measure_s_contrasts_are_a_table_and_the_first_is_open() -> None:
     assert first.caption == "Differences of forward KL"
     cell = column(first, "difference in nats a token")[0]
     assert (cell.text, cell.drawn) == ("+0.0025 [+0.0014, +0.0036]", (0.0014, 0.0025, 0.0036))
-    assert cell.span == (-0.0036, 0.0036)
-    assert said(first, "in words")[:2] == ["kd is nearer to the teacher (†)", "not told apart"]
-    assert "two families" in first.note and "not measured for both" in first.note and first.remark == ""
+    assert cell.span == (-0.0036, 0.0036) and cell.band == 0.00172
+    words = ["this checkpoint of kd is nearer to the teacher than that of dadpo (†)", "not told apart"]
+    assert said(first, "in words")[:2] == words
+    assert said(first, "80% power from")[0] == "0.0017 nats a token"
+    assert "a family each" in first.note and "not measured for both" in first.note and first.remark == ""
     shares = next(table for table in found if table.caption == "Differences of acceptance")
     assert said(shares, "difference in points")[0] == "+0.25 [+0.14, +0.36]"
 
@@ -329,7 +405,13 @@ def test_a_bound_s_contrasts_are_said_to_be_of_bounds_and_a_declared_first_one_i
     first, second, *_ = tables.measure_contrasts(as_results(run))
     assert (first.caption, first.folded, second.folded) == ("Differences of NLL", False, True)
     assert second.remark == "A difference of two bounds is no bound of the difference."
-    assert said(second, "in words")[0] == "kd is nearer to the teacher by the bound (†)"
+    assert said(second, "in words")[0].endswith("nearer to the teacher than that of dadpo by the bound (†)")
+
+
+def test_anchors_of_a_measure_stand_behind_its_methods() -> None:
+    made = [measure_contrast(second="untrained", better="dadpo", family="anchors"), measure_contrast()]
+    (found,) = tables.measure_contrasts(measured(measure_contrasts=made))
+    assert said(found, "first − second") == ["dadpo − kd", "dadpo − untrained"]
 
 
 def test_a_board_leaves_out_lengths_that_a_measure_has_of_all_samples() -> None:
@@ -346,8 +428,8 @@ def test_a_contrast_that_was_not_measured_or_has_no_better_one_says_so() -> None
     kl, length, loops = tables.measure_contrasts(measured(measure_contrasts=made))
     assert said(kl, "difference in nats a token") == ["none measured"]
     assert said(kl, "in words") == ["no prompt was measured for both"]
-    assert said(length, "in words") == ["dadpo has more"]
-    assert said(loops, "in words") == ["kd is better"]
+    assert said(length, "in words") == ["this checkpoint of dadpo has more than that of kd"]
+    assert said(loops, "in words") == ["this checkpoint of kd is better than that of dadpo"]
 
 
 def test_what_a_row_took_is_told_by_stage() -> None:

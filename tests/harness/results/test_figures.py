@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from statistics import stdev
+from dataclasses import replace
+from statistics import stdev, variance
 from typing import Any
 
 import pytest
+from scipy import stats
 
-from harness.core.records import IDENTICAL, RunResponse, Verdict, plain
+from harness.core.records import IDENTICAL, RunMeasured, RunResponse, Verdict, plain
 from harness.results import figures as made_of
-from harness.results.figures import RANKABLE_PROMPTS, Declared, RunRows
+from harness.results.figures import Declared, RunRows
+from harness.results.schema import UNTOLD
+from harness.statistics.contrasts import cells_of, holm, luck_of
+from harness.statistics.effects import compared
+from harness.statistics.outcomes import from_runs, outcomes
 from harness.statistics.panel import MAJORITY, MEAN
 from harness.statistics.rates import wilson
+from tests.harness.results.test_measured import facts
 from tests.harness.runs_made import FLIP, LOSS, TIE, WIN, Said, judged
 from tests.harness.tabular import verdict
 
@@ -135,7 +142,7 @@ def test_judging_is_counted_for_each_judge_that_was_asked() -> None:
 
 # ---- ranks
 
-MANY = RANKABLE_PROMPTS
+MANY = 80
 
 
 def test_rows_that_cannot_be_told_apart_share_a_range_of_ranks() -> None:
@@ -170,16 +177,17 @@ def test_the_deciding_judge_alone_ranks_and_tests() -> None:
     ("prompts", "missing", "rank_incomplete", "reason"),
     [
         (MANY, 0, False, ""),
-        (MANY - 1, 0, False, f"{MANY - 1} judged prompts, and at least {MANY} are needed"),
-        (MANY - 1, 0, True, f"{MANY - 1} judged prompts, and at least {MANY} are needed"),
+        (8, 0, False, ""),
+        (4, 0, False, UNTOLD),
+        (4, 0, True, UNTOLD),
         (100, 10, False, ""),
         (100, 11, False, "11% of b's prompts are missing"),
         (100, 11, True, ""),
-        (100, 21, True, "79 judged prompts"),
-        (100, 100, True, "0 judged prompts"),
+        (100, 97, True, UNTOLD),
+        (100, 100, True, UNTOLD),
     ],
 )
-def test_a_set_is_ranked_only_with_enough_prompts_of_which_few_are_missing(
+def test_a_set_is_ranked_where_rows_are_told_apart_and_few_prompts_are_missing(
     prompts: int, missing: int, rank_incomplete: bool, reason: str
 ) -> None:
     said = {"a": [WIN] * prompts, "b": [(None, None)] * missing + [LOSS] * (prompts - missing)}
@@ -190,8 +198,19 @@ def test_a_set_is_ranked_only_with_enough_prompts_of_which_few_are_missing(
     assert ranks == ({"a": None, "b": None} if reason else {"a": [1, 1], "b": [2, 2]})
 
 
+def test_what_a_set_could_tell_of_neighbours_is_the_worst_of_them() -> None:
+    """Three rows, two tests: each at Holm's first step, of 2.5%."""
+    halves = [WIN if i % 2 else LOSS for i in range(40)]
+    said = {"a": [WIN] * 40, "b": halves, "c": [LOSS, *halves[1:]]}
+    (entry,) = board_of(said, contrasts=[("a", "b"), ("b", "c")])["prompt_sets"]
+    alone = [one["detectable"] for one in board_of(said, contrasts=[("a", "b"), ("b", "c")])["contrasts"]]
+    assert entry["detectable"] == max(alone) > min(alone)
+    assert board_of({"a": [WIN] * 40})["prompt_sets"][0]["detectable"] is None
+
+
 def test_a_set_that_nobody_judged_is_not_ranked() -> None:
-    found = figures(declared("a", sets={"near": True, "far": False}), {"run": made({"a": [WIN] * MANY})})
+    shown = declared("a", "b", sets={"near": True, "far": False})
+    found = figures(shown, {"run": made({"a": [WIN] * MANY, "b": [LOSS] * MANY})})
     assert [bool(entry["unranked"]) for entry in found["prompt_sets"]] == [False, True]
     assert found["prompt_sets"][1]["prompts"] == 0
 
@@ -215,7 +234,7 @@ def test_several_runs_have_a_rate_each_and_their_standard_deviation() -> None:
     assert row["flips"]["n"] == 5
 
 
-def test_prompts_are_what_is_resampled_however_many_runs_there_are() -> None:
+def test_prompts_are_what_is_drawn_however_many_runs_there_are() -> None:
     said = {"a": [WIN] * 24 + [LOSS] * 16}
     (once,) = figures(declared("a"), {"one": made(said)})["rows"]
     (thrice,) = figures(declared("a"), {name: made(said) for name in ("one", "two", "three")})["rows"]
@@ -247,15 +266,172 @@ def test_declared_contrasts_are_tested_on_every_set_and_domain() -> None:
     ]
     single, pooled = found[:6], found[6:]
     assert {one["difference"] for one in single if one["second"] == "b"} == {2.0}
-    # all six differ: of 2^6 patterns of signs, two are as far from 0. Three such tests of six: times 6, 5 and 4,
-    # none below the one before
-    assert [one["p"] for one in single] == pytest.approx([2 / 64, 1, 2 / 64, 1, 2 / 64, 1])
-    assert [one["p_holm"] for one in single] == pytest.approx([6 * 2 / 64, 1] * 3)
+    # all six differ by 2, as if one more did by −2: t = 2 / (4 / √(6 · 7)). Three such tests of six
+    p = float(2 * stats.t.sf(2 / (4 / 42**0.5), 5))
+    assert [one["p"] for one in single] == pytest.approx([p, 1, p, 1, p, 1])
+    assert [one["p_holm"] for one in single] == pytest.approx([6 * p, 1] * 3)
     assert not any(one["distinguishable"] for one in single)
     # a family of its own, and twelve prompts
-    assert [one["p"] for one in pooled] == pytest.approx([2 / 4096, 1])
-    assert [one["p_holm"] for one in pooled] == pytest.approx([4 / 4096, 1])
+    p = float(2 * stats.t.sf(2 / (4 / 156**0.5), 11))
+    assert [one["p"] for one in pooled] == pytest.approx([p, 1])
+    assert [one["p_holm"] for one in pooled] == pytest.approx([2 * p, 1])
     assert [(one["n"], one["distinguishable"]) for one in pooled] == [(12, True), (12, False)]
+    assert {(one["family"], one["declared"], one["equivalence"], one["seeds"]) for one in found} == {
+        ("methods", False, None, 1)
+    }
+
+
+def mixed(number: int, seed: int = 0) -> Said:
+    return (WIN, TIE, LOSS)[(number * 7 + number // 3 + seed * number) % 3]
+
+
+def test_the_primary_contrast_is_on_the_pooled_in_domain_sets_and_corrected_for_no_other() -> None:
+    sets = {"home": True, "near": True, "far": False}
+    rows = [
+        row
+        for name in sets
+        for shift, who in enumerate(("a", "b", "start"))
+        for row in judged(who, [mixed(i + shift) for i in range(30)], prompt_set=name)
+    ]
+    known = {"sets": sets, "contrasts": [("a", "b"), ("b", "a"), ("a", "start")], "primary": ("a", "b")}
+    shown = declared("a", "b", **known)
+    shown = replace(shown, candidates={**shown.candidates, "start": "untrained"})
+    assert shown.primary_in == ("a", "b", "in-domain")
+    found = {
+        (one["first"], one["second"], one["scope"]): one
+        for one in figures(shown, {"run": RunRows(rows, [])})["contrasts"]
+    }
+    assert {key for key, one in found.items() if one["family"] == "primary"} == {("a", "b", "in-domain")}
+    assert found["a", "b", "in-domain"]["p_holm"] == found["a", "b", "in-domain"]["p"]
+    assert found["a", "start", "home"]["family"] == "anchors"
+    singles = [found[first, second, name] for name in sets for first, second in (("a", "b"), ("b", "a"))]
+    assert [one["p_holm"] for one in singles] == pytest.approx(holm([one["p"] for one in singles]))
+
+
+@pytest.mark.parametrize(
+    ("sets", "scope"),
+    [
+        ({"home": True, "far": False}, "home"),
+        ({"far": False, "home": True, "near": True}, "in-domain"),
+        ({"far": False}, "far"),
+        ({"far": False, "off": False}, "out-of-domain"),
+    ],
+)
+def test_where_the_primary_contrast_is_said(sets: dict[str, bool], scope: str) -> None:
+    assert declared("a", "b", sets=sets, primary=("a", "b")).primary_in == ("a", "b", scope)
+    assert declared("a", "b", sets=sets).primary_in is None
+
+
+def test_a_contrast_is_declared_where_it_was_stamped_on_all_sets_of_its_scope() -> None:
+    sets = {"home": True, "near": True, "far": False}
+    said = {"a": [WIN] * 6, "b": [LOSS] * 6}
+    rows = [row for name in sets for who, every in said.items() for row in judged(who, every, prompt_set=name)]
+    measured = [
+        RunMeasured(prompt_set=name, prompt_id=f"p{i}", system=who, values={"kl": (float(i), 1)})
+        for name in sets
+        for who in said
+        for i in range(3)
+    ]
+
+    def scopes(*stamped: str) -> list[str]:
+        stamps = {("a", "b", name) for name in stamped}
+        shown = declared(*said, sets=sets, contrasts=[("a", "b")], stamped=stamps, measures=[facts("kl")])
+        found = figures(shown, {"run": RunRows(rows, [], measured)})
+        by_judge, by_measure = (
+            [one["scope"] for one in found[name] if one["declared"]] for name in ("contrasts", "measure_contrasts")
+        )
+        assert by_judge == by_measure
+        return by_judge
+
+    assert scopes() == []
+    assert scopes("home") == ["home"]
+    assert scopes("home", "near") == ["home", "near", "in-domain"]
+
+
+def test_with_a_margin_each_contrast_says_whether_it_is_small() -> None:
+    said = {"a": [WIN, LOSS] * 40, "b": [WIN, LOSS] * 40, "c": [LOSS, LOSS] * 40}
+    found = board_of(said, contrasts=[("a", "b"), ("c", "a"), ("a", "c")], margin=0.1)["contrasts"]
+    assert [one["equivalence"]["finding"] for one in found] == ["equivalent", "neither", "not worse"]
+    assert {one["equivalence"]["margin"] for one in found} == {0.1}
+
+
+# ---- over seeds
+
+
+def over_seeds(count: int = 3, names: Sequence[str] = ("a", "b", "start")) -> dict[str, RunRows]:
+    return {
+        f"run{seed}": made(
+            {name: [mixed(i * (place + 2), seed) for i in range(40)] for place, name in enumerate(names)}
+        )
+        for seed in range(count)
+    }
+
+
+def test_over_seeds_contrasts_have_the_luck_of_those_that_were_trained() -> None:
+    runs = over_seeds()
+    shown = declared("a", "b", contrasts=[("a", "b"), ("a", "start")])
+    shown = replace(shown, candidates={**shown.candidates, "start": "untrained"})
+    found = figures(shown, runs)
+    known = outcomes(from_runs({run: rows.verdicts for run, rows in runs.items()}))
+    between = luck_of(known, {"start"})
+    assert between is not None and (between.rows, between.seeds, between.prompts) == (2, 3, 40)
+    (luck,) = found["luck"]
+    assert luck == {
+        "measure": "",
+        "own": between.own**0.5,
+        "own_degrees": 2,
+        "shared": between.shared**0.5,
+        "shared_degrees": 2,
+        "rows": 2,
+        "seeds": 3,
+        "prompts": 40,
+    }
+    for one, trained in zip(found["contrasts"], ((True, True), (True, False)), strict=True):
+        first, second = cells_of(known, [one["first"], one["second"]])
+        wanted = compared(first, second, trained, between, (-2, 2))
+        assert (one["p"], one["error"], one["seeds"]) == (pytest.approx(wanted.p), pytest.approx(wanted.error), 3)
+    row = by_method(found)["a"]
+    assert row["components"]["residual"] > 0 and row["components"]["within"] is None
+    assert figures(shown, over_seeds(1))["luck"] == []
+
+
+def test_runs_of_one_seed_are_one_seed_of_its_components_and_contrasts() -> None:
+    """Though each has a rate of its own."""
+    one, two = over_seeds(2, ("a", "b")).values()
+    parts = [RunRows([row for row in one.verdicts if row.candidate == name], []) for name in ("a", "b")]
+    shown = declared("a", "b", contrasts=[("a", "b")])
+    apart = figures(shown, {"x": parts[0], "y": parts[1], "z": two}, False, {"x": 0, "y": 0, "z": 1})
+    together = figures(shown, {"x": one, "z": two}, False, {"x": 0, "z": 1})
+    assert apart["contrasts"] == together["contrasts"] and apart["luck"] == together["luck"]
+    assert by_method(apart)["a"]["components"] == by_method(together)["a"]["components"]
+    assert [rate is None for rate in by_method(apart)["a"]["by_run"]] == [False, True, False]
+
+
+def test_samples_say_what_sampling_moves_within_a_prompt() -> None:
+    rows = [row for sample in range(3) for row in near("a", [mixed(i + sample) for i in range(30)], sample=sample)]
+    row = by_method(figures(declared("a"), {"run": RunRows(rows, [])}))["a"]
+    # of each prompt a win, a tie and a loss in some order, or not: the variance of three, of which one is a mean
+    table = [[{WIN: 1, TIE: 0, LOSS: -1}[mixed(i + sample)] for sample in range(3)] for i in range(30)]
+    assert row["components"]["within"] == pytest.approx((sum(variance(three) for three in table) / 30) ** 0.5)
+    assert (row["n"], row["prompts"]) == (90, 30)
+
+
+# ---- students against each other
+
+
+def test_rows_that_were_judged_against_each_other_stand_apart() -> None:
+    """And are in no other figure but what the judge was asked in all."""
+    said = {"a": [WIN] * 4, "b": [LOSS] * 4}
+    rows = made(said).verdicts
+    direct = near("a", [WIN, WIN, FLIP, LOSS], reference="b")
+    shown = declared("a", "b", contrasts=[("a", "b")], versus=[("a", "b"), ("b", "a")])
+    found = figures(shown, {"run": RunRows([*rows, *direct], [])})
+    (one,) = found["versus"]
+    assert (one["first"], one["second"], one["prompt_set"], one["judge"]) == ("a", "b", "near", "judge")
+    assert (one["wins"], one["ties"], one["losses"], one["flips"]["count"]) == (2, 1, 1, 1)
+    without = figures(shown, {"run": RunRows(rows, [])})
+    assert without["versus"] == [] and [found["judging"][0][name] for name in ("verdicts", "outcomes")] == [24, 12]
+    assert {**found, "versus": [], "judging": []} == {**without, "judging": []}
 
 
 def test_a_contrast_that_nobody_declared_is_not_tested() -> None:

@@ -7,6 +7,7 @@ from statistics import stdev
 from typing import Any
 
 import pytest
+from scipy import stats
 
 from harness.core.records import RunMeasured, Verdict, plain
 from harness.results.figures import Declared, RunRows, figures
@@ -97,7 +98,9 @@ def test_a_row_is_the_ratio_of_its_sums() -> None:
     found = by_system(made(declared(KL), given))
     assert (found["a"]["value"], found["a"]["count"], found["a"]["prompts"]) == (pytest.approx(3.4 / 10), 10, 2)
     assert found["b"]["value"] == pytest.approx(0.25)
-    assert found["a"]["interval"] == pytest.approx([0.1, 0.4])
+    # the prompts say 0.34 − 0.24 · 2/5 · … : (0.2 − 0.34 · 2) / 5 below it, and as much above
+    said = [0.34 + (0.2 - 0.34 * 2) / 5, 0.34 + (3.2 - 0.34 * 8) / 5]
+    assert found["a"]["interval"] == pytest.approx(stats.t.interval(0.95, 1, 0.34, stats.sem(said)))
 
 
 def test_shares_alike_are_open_by_wilson_s_interval() -> None:
@@ -144,7 +147,8 @@ LOW, HIGH = [0.1 + i / 100 for i in range(12)], [0.4 + i / 90 for i in range(12)
 def test_a_contrast_says_which_one_its_measure_finds_better(measure: MeasureFacts, better: str) -> None:
     given = rows("kl", {"a": LOW, "b": HIGH})
     (one,) = made(declared(measure, contrasts=[("a", "b")]), given)["measure_contrasts"]
-    assert (one["distinguishable"], one["better"], one["p"]) == (True, better, pytest.approx(2 / 2**12))
+    assert (one["distinguishable"], one["better"]) == (True, better)
+    assert one["p"] == pytest.approx(stats.ttest_rel(LOW, HIGH).pvalue)
     assert one["difference"] == pytest.approx(sum(LOW) / 12 - sum(HIGH) / 12)
 
 
@@ -170,9 +174,12 @@ def test_contrasts_stand_by_measure_and_pools_are_a_family_of_their_own() -> Non
         ("top1", "home"),
         ("top1", "near"),
     ]
-    # three tests of the smallest p, 2 / 2^6; and one of twelve prompts
-    assert [one["p_holm"] for one in found[:4]] == pytest.approx([6 / 64, 6 / 64, 6 / 64, 2 / 4096])
-    assert [one["p_holm"] for one in found[4:6]] == pytest.approx([4 / 64, 4 / 64])
+    # three tests of one p; and one of twelve prompts
+    p, pooled = (stats.ttest_rel(LOW[:6] * times, HIGH[:6] * times).pvalue for times in (1, 2))
+    assert [one["p_holm"] for one in found[:4]] == pytest.approx([3 * p, 3 * p, 3 * p, pooled], rel=1e-6)
+    # a quarter apart on every prompt: as if on one more it were −1
+    alike = float(2 * stats.t.sf(0.25 / (1.25 / 42**0.5), 5))
+    assert [one["p_holm"] for one in found[4:6]] == pytest.approx([min(1, 2 * alike)] * 2)
 
 
 def test_a_pool_is_of_the_sets_that_have_the_measure() -> None:

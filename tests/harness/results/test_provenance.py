@@ -26,5 +26,5 @@ OVERLAP = {"prompts": 16, "exact": 1, "shared": 3, "most": 0.5, "examples": ["a"
 )
 def test_where_a_prompt_set_is_from_and_what_training_saw_of_it(entry: dict[str, Any], said: str) -> None:
     teacher = {"mean_tokens": 1, "cut_share": 0}
-    figures = {"name": "s", "in_domain": True, "prompts": 1, "teacher": teacher, "unranked": ""}
+    figures = {"name": "s", "in_domain": True, "prompts": 1, "teacher": teacher, "unranked": "", "detectable": None}
     assert provenance(SetFacts.model_validate({**figures, "digest": "", **entry})) == said

@@ -18,7 +18,7 @@ def test_the_page_is_what_the_types_say() -> None:
 def test_names_types_and_meanings_are_in_it() -> None:
     text = reference()
     assert "| `schema` | integer | version of this schema |" in text
-    assert "| `preference_interval` | [number, number] or null | its interval |" in text
+    assert "| `preference_interval` | [number, number] or null | its interval, of these checkpoints |" in text
     assert "| `kind` | `ceiling`, `untrained`, `method`, `control` | which of these it is |" in text
     assert "| `rows` | list of [Row](#row) |" in text and "### Row\n" in text
     assert text.count("### Sampling\n") == 1

@@ -65,16 +65,16 @@ def test_every_field_of_a_file_is_explained(file: type[BaseModel]) -> None:
 # ---- order
 
 
-@pytest.mark.parametrize(("n", "order"), [(79, FIXED), (80, RANKED)])
-def test_rows_stand_by_rate_where_their_set_is_ranked(n: int, order: list[str]) -> None:
-    run = make_run(n)
+@pytest.mark.parametrize(("ranked", "order"), [(False, FIXED), (True, RANKED)])
+def test_rows_stand_by_rate_where_their_set_is_ranked(ranked: bool, order: list[str]) -> None:
+    run = make_run(ranked=ranked)
     assert [row.method for row in as_results(run).rows_of("far")] == order
     assert {row.judge for row in as_results(run).rows_of("far")} == {"both"}
     assert as_results(run).rows_of("nowhere") == []
 
 
 def test_each_set_has_an_order_of_its_own() -> None:
-    run = make_run(144)
+    run = make_run(ranked=True)
     run["prompt_sets"][1]["unranked"] = "too few"
     assert [row.method for row in as_results(run).rows_of("near")] == RANKED
     assert [row.method for row in as_results(run).rows_of("far")] == FIXED

@@ -19,7 +19,7 @@ from harness.results.verify import Verification, differences, verify
 from harness.store import MANIFEST, Store
 from tests.harness.making import quiet
 from tests.harness.measures.task_files import task_file
-from tests.harness.results_made import retention
+from tests.harness.results_made import luck, retention, versus
 from tests.harness.runs_made import Run, Said, by_number, make_folder, rewrite, rewrite_line
 
 Data = dict[str, Any]
@@ -284,6 +284,14 @@ CHANGES: dict[str, tuple[Change, list[list[str]]]] = {
             ["leaderboard.md is not"],
         ],
     ),
+    "the rate of several lines": (
+        in_results(lambda r: row_of(r, "far", "sft").update(half_tie_rate=0.9, mean_preference=0.9, by_run=[0.9])),
+        [
+            ["rows / far, sft, openai:m: half_tie_rate is 0.9; from verdicts.jsonl it is "],
+            ["rows / far, sft, openai:m: mean_preference is 0.9; from verdicts.jsonl it is "],
+            ["rows / far, sft, openai:m: by_run[0] is 0.9; from verdicts.jsonl it is "],
+        ],
+    ),
     "the end of an interval": (
         in_results(lambda r: row_of(r, "near", "sft")["win_interval"].__setitem__(1, 0.9)),
         [["rows / near, sft, openai:m: win_interval[1] is 0.9; from verdicts.jsonl"]],
@@ -294,6 +302,56 @@ CHANGES: dict[str, tuple[Change, list[list[str]]]] = {
             ["contrasts / near, ddpo, sft, openai:m: p is 0.01; from verdicts.jsonl it is 1"],
             ["contrasts / near, ddpo, sft, openai:m: distinguishable is True"],
         ],
+    ),
+    "what is said of a difference": (
+        in_results(lambda r: r["contrasts"][0].update(error=0.01, degrees=9.0, detectable=0.1, seeds=3)),
+        [
+            [f"contrasts / near, ddpo, sft, openai:m: {name} is {value}; from verdicts.jsonl it is"]
+            for name, value in (("error", "0.01"), ("degrees", "9"), ("detectable", "0.1"), ("seeds", "3"))
+        ],
+    ),
+    "the family of a contrast": (
+        in_results(lambda r: r["contrasts"][0].update(family="anchors")),
+        [["contrasts / near, ddpo, sft, openai:m: family is anchors; from verdicts.jsonl it is "]],
+    ),
+    "a contrast that is said to be small": (
+        in_results(
+            lambda r: r["contrasts"][0].update(
+                equivalence={"margin": 0.05, "interval": [-0.01, 0.01], "finding": "equivalent"}
+            )
+        ),
+        [["contrasts / near, ddpo, sft, openai:m: equivalence is {", "it is None"]],
+    ),
+    "when a contrast was declared": (
+        in_results(lambda r: r["contrasts"][0].update(declared=not r["contrasts"][0]["declared"])),
+        [["contrasts / near, ddpo, sft, openai:m: declared is "]],
+    ),
+    "when a contrast in a measure was declared": (
+        in_results(lambda r: r["measure_contrasts"][0].update(declared=not r["measure_contrasts"][0]["declared"])),
+        [["measure_contrasts / forward_kl, near, ddpo, sft: declared is "]],
+    ),
+    "what a rate's deviations are made of": (
+        in_results(lambda r: row_of(r, "near", "sft")["components"].update(prompt=0.01, within=0.3)),
+        [
+            ["rows / near, sft, openai:m: components: prompt is 0.01; from verdicts.jsonl it is "],
+            ["components: within is 0.3; from verdicts.jsonl it is None"],
+        ],
+    ),
+    "what a measure's deviations are made of": (
+        in_results(lambda r: r["measures"][0]["components"].update(seed=0.01)),
+        [["measures / forward_kl, near, student (untrained): components: seed is 0.01; from measures.jsonl"]],
+    ),
+    "what a set could tell": (
+        in_results(lambda r: r["prompt_sets"][0].update(detectable=0.01)),
+        [["prompt_sets / near: detectable is 0.01; from verdicts.jsonl it is "]],
+    ),
+    "a luck of seeds that one run cannot know": (
+        in_results(lambda r: r["luck"].append(luck())),
+        [["results.json: luck is [{"]],
+    ),
+    "students that nobody judged against each other": (
+        in_results(lambda r: r["versus"].append(versus("ddpo", "sft"))),
+        [["results.json: versus is [{"]],
     ),
     "a rank": (
         in_results(lambda r: row_of(r, "far", "ddpo").update(rank=[1, 1])),

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from harness.config import resolve
-from harness.core.errors import UserError
+from harness.core.errors import RefusedError, UserError
 from harness.judging import judges
 from harness.judging.proxies import TYPICALITY
 from harness.judging.registry import whole
@@ -85,6 +85,15 @@ def test_a_training_prompt_with_further_turns_is_refused(build: Build, tmp_path:
         build(train_prompts=str(path))
     (evaluation,) = build(eval=[str(path)], judge=read_by("openai:m")).evaluations
     assert evaluation.prompt_set.prompts[0].turns == ("two",)
+
+
+def test_rows_that_are_not_there_are_named_with_all_else_that_is_refused(build: Build, tmp_path: Path) -> None:
+    seen = jsonl(tmp_path / "seen.jsonl", ["Say two."])
+    with pytest.raises(RefusedError) as caught:
+        build(eval=[seen], contrasts=[["sft", "kid"]], versus=[["kd", "kid"]], methods=["sft", "kd"])
+    said = str(caught.value)
+    assert "contrasts: the board has no row 'kid'" in said and "versus: the board has no row 'kid'" in said
+    assert "holds 1 of the training prompts" in said
 
 
 def test_evaluation_prompts_that_are_training_prompts_are_refused(build: Build, tmp_path: Path) -> None:

@@ -566,6 +566,56 @@ def test_a_refresh_asks_those_that_read_and_no_others(build: Build, own_store: P
         assert store.has(job.ref) is (job.judge == "typicality")
 
 
+# ---- several samples, and rows against each other
+
+
+def test_everyone_answers_as_often_as_the_run_says_and_everything_reads_all_of_it(build: Build) -> None:
+    one, two = build(methods=["sft", "dadpo"]), build(methods=["sft", "dadpo"], samples=2)
+    drawn = {job.label: job for job in of(two, RespondJob)}
+    for label, job in drawn.items():
+        in_training = "training prompts" in label
+        assert job.samples == (1 if in_training else two.config.judge.samples if "for judging" in label else 2), label
+    for road in (one, two):
+        assert_in_order(road)
+    # as many jobs, of which those of the evaluation are others
+    assert [job.label for job in one.jobs.values()] == [job.label for job in two.jobs.values()]
+    anew = {job.label for ref, job in one.jobs.items() if ref not in two.jobs}
+    assert {label for label in anew if "training prompts" in label or label.startswith(("train ", "read "))} == set()
+    # pairs are of the same samples
+    for job in of(two, ScoreJob):
+        refs = [two.jobs[ref] for ref in job.responses]
+        assert len({ref.samples for ref in refs if isinstance(ref, RespondJob)}) == 1
+
+
+def test_rows_are_judged_against_each_other_by_every_judge_on_every_set(build: Build) -> None:
+    layer: dict[str, Any] = {"methods": ["sft", "kd"], "judge": read_by("openai:m,typicality")}
+    before, road = build(**layer), build(**layer, versus=[["kd", "sft"], ["teacher (second sample)", "kd"]])
+    assert_in_order(road)
+    added = [job for ref, job in road.jobs.items() if ref not in before.jobs]
+    assert before.jobs.keys() <= road.jobs.keys() and all(isinstance(job, JudgeJob) for job in added)
+    assert sorted(job.label for job in added) == sorted(
+        f"judge {judge}: {first} against {second}, {where}"
+        for judge in ("openai:m", "typicality")
+        for first, second in road.config.versus
+        for where in ("near", "far")
+    )
+    for evaluation in road.evaluations:
+        said = {candidate.name: candidate for candidate in evaluation.candidates}
+        for versus in evaluation.versus:
+            for judge, ref in versus.verdicts.items():
+                job = road.jobs[ref]
+                assert isinstance(job, JudgeJob) and job.judge == judge
+                assert (job.candidate_name, job.candidate) == (versus.first, said[versus.first].responses)
+                assert (job.reference_name, job.reference) == (versus.second, said[versus.second].responses)
+                if job.measures:  # of either one, what is read of it against the teacher
+                    other = road.jobs[said[versus.second].verdicts[judge]]
+                    assert isinstance(other, JudgeJob)
+                    assert job.measures["teacher_nll/reference"] == other.measures["teacher_nll/candidate"]
+                    assert job.measures["teacher_nll/samples"] == other.measures["teacher_nll/samples"]
+    assert run_digest(before) != run_digest(road)
+    assert run_digest(before) == run_digest(build(**layer))
+
+
 # ---- what draws responses
 
 

@@ -205,6 +205,12 @@ def test_flips_are_preferences_on_different_sides_of_one_half() -> None:
     assert tie_rate(verdicts) == share(4, 6)
 
 
+def test_samples_of_a_prompt_flip_and_tie_each_for_itself() -> None:
+    first = [*pair("a", 0.9, 0.1), *pair("b", 0.9, 0.9)]
+    second = [row.model_copy(update={"sample": 1}) for row in [*pair("a", 0.9, 0.9), *pair("b", 0.2, 0.8)]]
+    assert flips([*first, *second]) == tie_rate([*first, *second]) == share(2, 4)
+
+
 def test_a_judge_without_orders_has_no_flips() -> None:
     verdicts = [verdict("a", "none", 0.9), verdict("b", "none", 0.5)]
     assert flips(verdicts).share is None

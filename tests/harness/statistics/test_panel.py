@@ -45,6 +45,26 @@ def verdicts(judge: str, *preferences: Both, detail: str = "said", status: Statu
 WIN, LOSS, TIE, FLIP = (0.9, 0.8), (0.1, 0.2), (0.5, 0.5), (0.9, 0.2)
 
 
+def test_a_panel_has_a_verdict_of_every_response() -> None:
+    said = {"one": [(WIN, LOSS), (TIE, WIN)], "two": [(WIN, WIN), (LOSS, WIN)]}  # samples of prompts
+    rows = {
+        judge: [
+            row.model_copy(update={"sample": sample, "turn": 1})
+            for sample in (0, 1)
+            for row in verdicts(judge, *(of_prompt[sample] for of_prompt in prompts))
+        ]
+        for judge, prompts in said.items()
+    }
+    found = {(row.prompt_id, row.sample): row for row in panel_verdicts(rows)[MAJORITY]}
+    assert {key: row.preference for key, row in found.items()} == {
+        ("p0", 0): 1.0,
+        ("p1", 0): 0.5,
+        ("p0", 1): 0.5,
+        ("p1", 1): 1.0,
+    }
+    assert {row.turn for row in found.values()} == {1}
+
+
 @pytest.mark.parametrize(
     ("votes", "majority", "mean"),
     [

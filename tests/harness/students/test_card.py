@@ -83,7 +83,8 @@ def test_each_figure_stands_with_its_interval_judge_and_n(run: Run) -> None:
 
 def test_warnings_of_the_board_and_the_command_are_on_the_card(run: Run) -> None:
     text = card(run.results)
-    assert "> **Too small to rank.** The smallest set has 4 judged prompts" in text
+    assert "> **No row is told from the next on " in text and "4 prompts and one seed tell neighbours apart" in text
+    assert "All of it is about this checkpoint, not about its method" in " ".join(text.split())
     assert f"```bash\n{COMMAND}\n```" in text
     assert "from_pretrained" in text and "learning_rate" in text and "starting from the student after SFT" in text
 

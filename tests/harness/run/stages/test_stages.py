@@ -170,6 +170,33 @@ def test_a_judge_of_a_measure_of_responses_alone_reads_nothing_else(
     )
 
 
+def test_a_sample_is_judged_by_what_is_measured_of_it(
+    store: Store, prompts: str, checkpoints: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = replace(TYPICALITY, name="as-distinct", measure="distinct_1")
+    monkeypatch.setattr(judges, "_entries", {**dict(judges.items()), "as-distinct": whole(own)})
+    tokenizer = load_tokenizer(checkpoints["llama"])
+
+    def said(name: str, *texts: tuple[str, str]) -> str:
+        rows = [
+            Response(prompt_id=f"p{p}", sample=n, token_ids=(5,) * (1 + p + 2 * n), text=text, finish="stop")
+            for p, samples in enumerate(texts)
+            for n, text in enumerate(samples)
+        ]
+        return put(store, name, rows, tokenizer)
+
+    many, few = "all words differ", "so so so so"
+    candidate, reference = said("a", (many, few), (few, few)), said("b", (few, many), (many, "so so so"))
+    samples = said("c", ("one more time", "once again"), ("a", "b"))  # 1 throughout
+    measures = {"distinct_1/candidate": candidate, "distinct_1/reference": reference, "distinct_1/samples": samples}
+    job = judge_job("as-distinct", prompts, candidate, reference, samples=samples, measures=measures)
+    rows = read_records(store.read(make(store, job)).path / VERDICTS, Verdict)
+    found = [(row.prompt_id, row.sample, row.preference) for row in rows]
+    # 1 of many, 1/4 of few, 1/3 of three
+    assert found == [("p0", 0, 1.0), ("p0", 1, 0.0), ("p1", 0, 0.0), ("p1", 1, 0.0)]
+    assert [row.candidate_tokens for row in rows] == [1, 3, 2, 4]
+
+
 def test_a_prompt_file_that_changed_since_the_job_was_made_is_refused(store: Store, tmp_path: Path) -> None:
     path = prompt_file(tmp_path / "set.jsonl", TEXTS)
     job = read_job(path)

@@ -1,0 +1,66 @@
+"""`label`: pairs of a run for people. Importing this imports no more than typer."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.cli.options import beside, check_file
+from harness.core.errors import UserError
+
+
+def label(
+    run_dir: Annotated[Path, typer.Argument(help="The output folder of a finished run, or a record of one.")],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="A .csv file to fill in; a page lies beside it.")],
+    pairs: Annotated[int, typer.Option(min=1, help="How many, of all rows together.")] = 100,
+    rows: Annotated[
+        str | None, typer.Option(metavar="ROW,ROW", help="Whose responses; by default the primary contrast's.")
+    ] = None,
+    sets: Annotated[
+        str | None, typer.Option(metavar="SET,SET", help="Of which prompts; by default the in-domain sets.")
+    ] = None,
+) -> None:
+    """Draw pairs of a run for people to label, blind: a response beside the teacher's.
+
+    Writes a CSV file, to be filled in a spreadsheet or by the page beside it, which any browser opens. What comes back
+    corrects the judge: `leaderboard RUN_DIR --labels FILE`, and `report` likewise.
+    """
+    from harness.core.files import write_atomically
+    from harness.core.records import RunPrompt, read_records
+    from harness.reports.labelling import labels_page
+    from harness.results.folder import RUN_PROMPTS, read_made
+    from harness.results.labelled import pairs_to_label
+    from harness.results.labels import as_csv, as_rows
+    from harness.results.reading import read_results
+    from harness.statistics.labelled import ENOUGH
+
+    web = out.with_suffix(".html")
+    if out.suffix.lower() != ".csv":
+        raise UserError(f"--out {out}: labels are written as CSV; name a file that ends in .csv")
+    for path in (out, web):
+        check_file(path, "--out")
+        if path.exists():
+            raise UserError(f"{path} is there already, and may hold labels; name another file, or delete it")
+    results, made = read_results(run_dir), read_made(run_dir)
+    if not (run_dir / RUN_PROMPTS).is_file():
+        raise UserError(f"{run_dir} holds no {RUN_PROMPTS}; run it again (nothing is computed twice)")
+    drawn, chosen = pairs_to_label(results, made, pairs, _names(rows), _names(sets))
+    shown = as_rows(drawn, read_records(run_dir / RUN_PROMPTS, RunPrompt))
+    write_atomically(out, as_csv(shown))
+    write_atomically(web, labels_page(shown, out.name))
+    each = len(drawn) // len(chosen)
+    said = [f"{len(drawn)} pairs written to {out}: {each} prompts, with the responses of {' and '.join(chosen)}"]
+    if len(drawn) < pairs - pairs % len(chosen):
+        said.append("those are all that there are")
+    print("; ".join(said), file=beside(out))
+    if each < ENOUGH:
+        print(f"note: below {ENOUGH} labelled prompts a rate is not corrected, and these are {each}", file=beside(out))
+    command = shlex.join(["python", "-m", "harness", "leaderboard", str(run_dir), "--labels", str(out)])
+    print(f"label them in {web}, or in a spreadsheet; then: {command}", file=beside(out))
+
+
+def _names(text: str | None) -> list[str] | None:
+    return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
