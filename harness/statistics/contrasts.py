@@ -93,8 +93,8 @@ def contrasts(
     untrained: Collection[str] = (),
     primary: tuple[str, str, str] | None = None,
 ) -> list[Contrast]:
-    """Each pair of candidates on each prompt set, and pooled over each domain of several sets. In a pool every prompt
-    counts alike.
+    """Each pair of candidates on each prompt set, and pooled over each domain of several sets. In a pool a set weighs
+    as much as it has prompts.
 
     found: one judge's outcomes against one reference; runs are seeds. untrained: candidates that no training made.
     primary: (first, second, scope) of the one that is corrected for no other.

@@ -185,14 +185,19 @@ def luck(rows: Sequence[Cells]) -> Luck | None:
     found = {"rows": int(there.any(axis=1).sum()), "seeds": int(there.any(axis=0).sum()), "prompts": int(used.sum())}
     if not own.weight:
         left = int(there.sum()) - found["rows"]
-        return Luck(own=0.0, own_degrees=0, shared=max(0.0, alone.value), shared_degrees=left, **found)
+        return Luck(own=0.0, own_degrees=0, shared=_clipped(alone, values), shared_degrees=left, **found)
     return Luck(
-        own=max(0.0, own.value),
+        own=_clipped(own, values),
         own_degrees=_interactions(there),
-        shared=max(0.0, shared.value),
+        shared=_clipped(shared, values),
         shared_degrees=found["seeds"] - 1,
         **found,
     )
+
+
+def _clipped(variance: _Mean, values: Floats) -> float:
+    """Not below 0; what rounding alone leaves of 0 is 0: its root would be seen, and be another one elsewhere."""
+    return variance.value if variance.value > NO_WIDTH * float(np.nanvar(values)) else 0.0
 
 
 def _interactions(there: NDArray[np.bool_]) -> int:
@@ -220,15 +225,14 @@ def components(cells: Cells, within: float | None = None) -> Components:
             prompt.add((_moments((one + other)[both])[2] - variance) / 4, n)
     if not rest.weight:
         n, _, spread = _moments(cells.by_prompt)
-        whole = _root(float(spread) - sampling) if n > 1 else None
+        whole = sqrt(max(0.0, float(spread) - sampling)) if n > 1 else None
         return Components(prompt=whole, seed=None, residual=None, within=apart)
     return Components(
-        prompt=_root(prompt.value), seed=_root(seed.value), residual=_root(rest.value - sampling), within=apart
+        prompt=sqrt(_clipped(prompt, values)),
+        seed=sqrt(_clipped(seed, values)),
+        residual=sqrt(max(0.0, rest.value - sampling)),
+        within=apart,
     )
-
-
-def _root(variance: float) -> float:
-    return sqrt(max(0.0, variance))
 
 
 # ---- differences

@@ -193,6 +193,16 @@ def test_with_one_seed_prompts_and_the_residual_are_one() -> None:
     assert components(cells([[]])).prompt is None
 
 
+def test_rounding_alone_is_no_component() -> None:
+    """From seed to seed one prompt moves by d and another by 0: (d/2)² less (d²/2)/2. The root of what rounding leaves
+    of that would be seen, and be another one elsewhere."""
+    for d in RNG.normal(size=200).tolist():
+        moved, still = [[d, 0.7], [0.0, 0.7]], [[0.3, 0.7], [0.3, 0.7]]
+        assert components(cells(moved)).seed == 0
+        found = luck(rows_of(np.array([moved, still])))
+        assert found is not None and (found.own, found.shared) == (0, 0)
+
+
 def test_what_samples_say_of_sampling_is_taken_out_of_the_residual() -> None:
     y = RNG.normal(size=(2, 1)) + RNG.normal(size=400) + RNG.normal(size=(2, 400))
     whole, apart = components(cells(y, each=4)), components(cells(y, each=4), within=1.2)
