@@ -4,7 +4,7 @@
 
 The stages are those of a run, and what they make is kept in the store: each student is pruned by the same calibration
 responses, the teacher's responses to the held-out prompts are drawn once, and its hidden states are stored once. Values
-are ratios over all prompts, Σ over tokens / count of tokens, with 95% intervals that resample prompts.
+are ratios over all prompts, Σ over tokens / count of tokens, with 95% intervals over prompts.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """How often intervals hold the truth, of labels alone, of a judge alone, and of the judge corrected with the labels.
 
-    python -m benchmarks.statistics.labels      # a minute; writes benchmarks/statistics/results/labels.json
+    python -m benchmarks.statistics.labels      # writes results/labels.csv, and prints the table of the docs
 
 Two rows answer the same prompts; how they fare against the teacher goes together (a latent correlation of 0.3). People
 label some of the prompts, for both rows; a judge says something of all. The truth is what people would say of every
@@ -10,32 +10,33 @@ prompt there could be.
 from __future__ import annotations
 
 import argparse
-import json
-from collections.abc import Callable, Mapping, Sequence
+import csv
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import sqrt
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri
-from tabulate import tabulate
+from scipy.special import ndtr
 
+from benchmarks.statistics.simulated import Chances, holds, values_of
+from harness.reports.columns import pipes
 from harness.statistics.labelled import DIFFERENCE, RATE, Units, estimate
 from harness.statistics.outcomes import Floats
 from harness.statistics.rates import Interval
 
-HERE = Path(__file__).parent
-RESULTS = HERE / "results" / "labels.json"
-Shares = tuple[float, float, float]  # of wins, ties and losses
+RESULTS = Path(__file__).parent / "results"
+FIELDS = ("figure", "true", "judge", "labels", "covers_people", "covers_judge", "covers_corrected", "width")
 Judge = Callable[[np.random.Generator, Floats, int], Floats]  # of people's outcomes of a row, by its number
 TOGETHER = 0.3
-TRUTHS: tuple[Shares, ...] = ((0.30, 0.30, 0.40), (0.08, 0.30, 0.62), (0.02, 0.08, 0.90))
-SECOND: Shares = (0.25, 0.30, 0.45)
+TRUTHS: tuple[Chances, ...] = ((0.30, 0.30, 0.40), (0.08, 0.30, 0.62), (0.02, 0.08, 0.90))
+SECOND: Chances = (0.25, 0.30, 0.45)
 LABELS, PROMPTS, TIMES = (30, 50, 100), 400, 2000
 
 
-def _anything(share: float, said: Shares) -> Judge:
+def _anything(share: float, said: Chances) -> Judge:
     def judge(rng: np.random.Generator, true: Floats, row: int) -> Floats:
         any_of = rng.choice([1.0, 0.0, -1.0], len(true), p=said)
         return np.where(rng.random(len(true)) < share, any_of, true)
@@ -62,7 +63,7 @@ JUDGES: Mapping[str, Judge] = {
 
 @dataclass(frozen=True)
 class Simulated:
-    """Shares of simulations whose interval held the truth; width: of the corrected one, by that of labels alone."""
+    """Chances of simulations whose interval held the truth; width: of the corrected one, by that of labels alone."""
 
     covers_people: float
     covers_judge: float
@@ -71,7 +72,7 @@ class Simulated:
 
 
 def simulated(
-    judge: Judge, true: Shares, prompts: int, labels: int, times: int, seed: int = 0, second: Shares | None = None
+    judge: Judge, true: Chances, prompts: int, labels: int, times: int, seed: int = 0, second: Chances | None = None
 ) -> Simulated:
     """Of a row's preference rate, or of its difference from a second row's."""
     rng = np.random.default_rng(seed)
@@ -86,18 +87,18 @@ def simulated(
         asked = rng.permutation(prompts)[:labels]
         labelled[asked] = apart_said[asked]
         for place, found in enumerate(_intervals(apart_judged, labelled, bounds)):
-            held[place] += found[0] <= truth <= found[1]
+            held[place] += holds(found, truth)
             widths[place] += found[1] - found[0]
     people, alone, corrected = (float(share) for share in held / times)
     return Simulated(people, alone, corrected, float(widths[2] / widths[0]))
 
 
-def _outcomes(rng: np.random.Generator, rows: Sequence[Shares], prompts: int) -> list[Floats]:
+def _outcomes(rng: np.random.Generator, rows: Sequence[Chances], prompts: int) -> list[Floats]:
     shared = rng.standard_normal(prompts)
     found = []
     for wins, _, losses in rows:
         latent = sqrt(TOGETHER) * shared + sqrt(1 - TOGETHER) * rng.standard_normal(prompts)
-        found.append(np.where(latent > ndtri(1 - wins), 1.0, np.where(latent < ndtri(losses), -1.0, 0.0)))
+        found.append(values_of(ndtr(latent), wins, losses))
     return found
 
 
@@ -112,33 +113,57 @@ def _intervals(judged: Floats, labelled: Floats, bounds: Interval) -> list[Inter
     return [one.interval(bounds) for one in found]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--times", type=int, default=TIMES, help="simulations a cell")
-    times = parser.parse_args().times
-    rows = [
-        {"figure": figure, "true": true, "judge": name, "labels": labels}
+def lines(times: int) -> list[dict[str, Any]]:
+    """A row for each figure, truth, judge and number of labels."""
+    return [
+        {"figure": figure, "true": _named(true), "judge": name, "labels": labels}
         | asdict(simulated(judge, true, PROMPTS, labels, times, second=second))
         for figure, truths, second in (("rate", TRUTHS, None), ("difference", TRUTHS[:2], SECOND))
         for true in truths
         for name, judge in JUDGES.items()
         for labels in LABELS
     ]
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps({"prompts": PROMPTS, "times": times, "rows": rows}, indent=1) + "\n")
-    print(as_table(rows))
 
 
-def as_table(rows: Sequence[Mapping[str, object]]) -> str:
-    """Markdown, as docs/statistics.md has it."""
-    heads = ["figure", "true W / T / L", "judge", "labels", "labels alone", "judge alone", "corrected", "width"]
+def _named(chances: Chances) -> str:
+    return " / ".join(f"{100 * chance:.0f}" for chance in chances)
+
+
+def markdown(found: Iterable[Mapping[str, Any]]) -> str:
+    """The table of docs/statistics.md: with the most labels, and with half of them."""
+    known = {(row["figure"], row["true"], row["judge"], int(row["labels"])): row for row in found}
+    most = max(key[3] for key in known)
+    heads = ["figure", "true W / T / L", "judge", "judge alone", "labels alone, 50 / 100", "corrected", "its width"]
     cells = [
-        [row["figure"], " / ".join(f"{100 * share:.0f}" for share in row["true"]), row["judge"], row["labels"]]  # type: ignore[attr-defined]
-        + [f"{100 * row[f'covers_{whose}']:.1f}%" for whose in ("people", "judge", "corrected")]  # type: ignore[operator]
-        + [f"{100 * row['width']:.0f}%"]  # type: ignore[operator]
-        for row in rows
+        [
+            *key[:3],
+            _percent(row["covers_judge"], 1),
+            *(
+                f"{_percent(known[*key[:3], most // 2][name], digits)} / {_percent(row[name], digits)}"
+                for name, digits in (("covers_people", 1), ("covers_corrected", 1), ("width", 0))
+            ),
+        ]
+        for key, row in known.items()
+        if key[3] == most
     ]
-    return tabulate(cells, heads, tablefmt="pipe", disable_numparse=True)
+    return pipes(heads, cells)
+
+
+def _percent(value: Any, digits: int) -> str:
+    return f"{100 * float(value):.{digits}f}%"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
+    parser.add_argument("--csv", type=Path, default=RESULTS / "labels.csv")
+    parser.add_argument("--times", type=int, default=TIMES, help="simulations a row")
+    options = parser.parse_args()
+    found = lines(options.times)
+    with options.csv.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(found)
+    print(markdown(found))
 
 
 if __name__ == "__main__":

@@ -85,7 +85,7 @@ def judge_table(known: Sequence[Scope], samples: int) -> Table:
         table.add_row(
             scope.name,
             f"{scope.prompts:,}",
-            f"{sd:.2f} {scope.known.whose}",
+            f"{sd:.2f} ({scope.known.whose})",
             _points(told(sd, scope.prompts)),
             f"{_points(holm)} (of {scope.tests})" if scope.tests > 1 else "",
             " / ".join(_count(prompts_for(points / 100, sd)) for points in WANTED),

@@ -3,7 +3,7 @@ where it is there, else earlier ones. A few of them are read, once; what comes o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, islice
 from statistics import fmean
@@ -29,7 +29,7 @@ from harness.store.artifacts import read_manifest
 OF_A_JUDGE, OF_A_PROXY = 0.9, 0.55
 ANCHORS = (UNTRAINED, CEILING)
 ROWS_READ = 4  # of an earlier run: six differences of two
-HERE, EARLIER, ASSUMED = "this run's", "earlier judgings'", "assumed"
+HERE, EARLIER, ASSUMED = "this run", "earlier", "assumed"
 Pairs = Sequence[tuple[str, str]]
 Made = Sequence[tuple[Ref, Mapping[str, Any]]]  # artifacts of one stage with their manifests, newest first
 
@@ -91,31 +91,49 @@ class Spreads:
             if job.get("judge_source") == judge.digest and beside_teacher:
                 group = groups.setdefault((job["prompts"], job["reference"]), {})
                 group.setdefault(job["candidate_name"], ref)
-        return _first([rows for (asked, _), rows in groups.items() if asked == prompts], groups.values())
+        return self._nearest([(asked == prompts, rows) for (asked, _), rows in groups.items()])
 
     def _earlier_measures(self, evaluation: Evaluation, measures: Mapping[str, str]) -> dict[str, Ref]:
-        """Of rows that were trained, with as many of the measures as there are at once."""
-        prompts = self._prompts(evaluation)
-        groups: dict[tuple[Any, ...], dict[str, Ref]] = {}
+        """Of rows that were trained from this student, with any of the measures."""
+        student, prompts = self.road.weights["student"].weights, self._prompts(evaluation)
+        groups: dict[tuple[Ref, int | None], dict[str, Ref]] = {}
         for ref, manifest in self.made("measure"):
             job = manifest["job"]
-            same = tuple(name for name, digest in measures.items() if job["measures"].get(name) == digest)
-            drawn = self._drawn(job["responses"]) if same else {}
-            if str(drawn.get("model", {}).get("artifact")).startswith("train/"):
-                group = groups.setdefault((job["prompts"], drawn.get("seed"), same), {})
-                group.setdefault(job["responses"], ref)
-        by_number = sorted(groups.items(), key=lambda item: -len(item[0][2]))
-        return _first([rows for key, rows in by_number if key[0] == prompts], [rows for _, rows in by_number])
+            same = any(job["measures"].get(name) == digest for name, digest in measures.items())
+            drawn = self._job(job["responses"]) if same else {}
+            if self._trained_from(drawn.get("model", {})) == student:
+                group = groups.setdefault((job["prompts"], drawn.get("seed")), {})
+                group.setdefault(str(job.get("label")).removeprefix("measure ").rpartition(", ")[0], ref)
+        return self._nearest([(asked == prompts, rows) for (asked, _), rows in groups.items()])
 
-    def _drawn(self, responses: Ref) -> Mapping[str, Any]:
-        """The job that drew them; nothing where they are gone."""
-        manifest = read_manifest(self.store.path(responses)) if self.store.has(responses) else None
+    def _job(self, ref: Ref) -> Mapping[str, Any]:
+        """What made an artifact; nothing where it is gone."""
+        manifest = read_manifest(self.store.path(ref)) if self.store.has(ref) else None
         return manifest["job"] if manifest else {}
+
+    def _trained_from(self, model: Mapping[str, Any]) -> str | None:
+        """The artifact or digest of what a trained model was before training; None of any other."""
+        training = _training(model)
+        while training:
+            model = self._job(training).get("start", {})
+            if not _training(model):
+                return model.get("artifact") or model.get("digest")
+            training = _training(model)
+        return None
 
     def _prompts(self, evaluation: Evaluation) -> Ref:
         job = self.road.jobs[evaluation.reference]
         assert isinstance(job, RespondJob)
         return job.prompts
+
+    def _nearest(self, groups: Sequence[tuple[bool, dict[str, Ref]]]) -> dict[str, Ref]:
+        """Of groups of at least two rows, (whether they are of the same prompts, rows), the first of those on the same
+        prompts with the most of this run's contrasts."""
+
+        def near(group: tuple[bool, dict[str, Ref]]) -> tuple[bool, int]:
+            return group[0], sum(set(pair) <= set(group[1]) for pair in self.pairs)
+
+        return max((group for group in groups if len(group[1]) > 1), key=near, default=(False, {}))[1]
 
     # ---- what follows
 
@@ -134,18 +152,19 @@ class Spreads:
         return {name: Spread(variance) for name, variance in found.items()}
 
     def _there(self, rows: Mapping[str, Ref], pairs: Pairs | None) -> tuple[dict[str, Ref], Pairs]:
-        """The rows that are made, and which two of them are compared: by default some are, each with each."""
+        """The rows that are made, and which two of them are compared. Of an earlier run (no pairs): those that this one
+        declares, else some of its rows, each with each."""
         if pairs is None:
-            rows = dict(islice(rows.items(), ROWS_READ))
-        there = {name: ref for name, ref in rows.items() if self.store.intact(ref)}
-        if pairs is None:
-            return there, list(combinations(there, 2))
+            pairs = [pair for pair in self.pairs if set(pair) <= set(rows)]
+            pairs = pairs or list(combinations(islice(rows, ROWS_READ), 2))
+        named = {name for pair in pairs for name in pair}
+        there = {name: ref for name, ref in rows.items() if name in named and self.store.intact(ref)}
         return there, [pair for pair in pairs if set(pair) <= set(there)]
 
 
-def _first(*preferred: Iterable[dict[str, Ref]]) -> dict[str, Ref]:
-    """The first group of at least two rows."""
-    return next((rows for groups in preferred for rows in groups if len(rows) > 1), {})
+def _training(model: Mapping[str, Any]) -> Ref | None:
+    artifact = str(model.get("artifact"))
+    return artifact if artifact.startswith("train/") else None
 
 
 def _of_verdicts(store: Store, rows: Mapping[str, Ref], pairs: Pairs) -> list[float | None] | None:
@@ -192,5 +211,5 @@ def _of_values(store: Store, rows: Mapping[str, Ref], units: Mapping[str, str], 
 
 
 def _variance(found: Compared) -> float | None:
-    """Of a prompt's difference, from that of their mean."""
-    return None if found.error is None else found.error**2 * found.n
+    """Of a prompt's difference, from that of their mean; None where two rows differ on no prompt, as one model does."""
+    return None if found.error is None or not found.differing else found.error**2 * found.n

@@ -82,9 +82,10 @@ a range where no row can be told from the next; its first and last may well diff
 """
 _SPREAD = """\
 *SD: prompt / seed / rest* says what one outcome's distance from its row's rate is made of: what all seeds share of a
-prompt, what all prompts share of a seed, and the rest, mostly the luck of sampling (*within*: between samples of one
-checkpoint). *SD of runs* is how far a row's figures of single seeds are spread, of both the last: seed² + rest² /
-prompts. *Not seen* was estimated at zero or below, which does not say that it is zero.
+prompt, what all prompts share of a seed, and the rest: the luck of sampling, where that is not apart (*within*, of
+several samples), and what a seed moves on one prompt alone. *SD of runs* is how far a row's figures of single seeds
+are spread: a seed's own move with the luck of these prompts, seed² + rest² / prompts of one sample each. *Not seen*
+was estimated at zero or below, which does not say that it is zero.
 """
 _FIDELITY = (
     "**Fidelity** asks no judge: at each token of a held-out response, how far is the student's distribution from the "
@@ -427,7 +428,8 @@ def _versus(run: Results) -> str:
         return ""
     columns: list[Column[Any]] = [
         *(c.AGAINST, c.PROMPT_SET, c.OUTCOMES, c.N_AND_PROMPTS, c.MISSING, c.DIRECT),
-        *(c.FLIPS, c.indirect(run), c.indirect_finding(run)),
+        *([c.FLIPS] if any(row.flips.n for row in run.versus) else []),
+        *(c.indirect(run), c.indirect_finding(run)),
     ]
     return f"### Judged against each other\n\n{VERSUS}\n\n{markdown(columns, run.versus)}"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from math import floor, log10
 
@@ -401,17 +402,22 @@ def facts(run: Results) -> list[tuple[str, str]]:
 
 
 def _stamps(run: Results) -> list[tuple[str, str]]:
-    """When each run's contrasts were declared, and when the first verdict or measure of their rows was there."""
+    """When each run's contrasts were declared, and when the first verdict or measure of their rows was begun."""
     began: dict[tuple[str, str, str], list[str]] = {}
     for stamp in run.stamps:
         began.setdefault((stamp.run, stamp.time, stamp.family), []).append(stamp.began)
+    places = {one.name: number for number, one in enumerate(run.runs, 1)}
     found = []
     for (name, time, family), times in began.items():
         first = min(filter(None, times), default="")
-        since = f"; the first verdict or measure of one of their rows is of {first}" if first else ""
-        where = "" if len(run.runs) == 1 else f" of {name}"
-        found.append((f"contrasts{where}", f"stamped {time}, family {family[:12]}{since}"))
+        since = f"; the first verdict or measure of one of their rows is of {_to_the_second(first)}" if first else ""
+        where = "" if len(run.runs) == 1 else f" of run {places.get(name, name)}"
+        found.append((f"contrasts{where}", f"stamped {_to_the_second(time)}, family {family[:12]}{since}"))
     return found
+
+
+def _to_the_second(time: str) -> str:
+    return re.sub(r"\.\d+", "", time)
 
 
 def provenance(entry: SetFacts) -> str:

@@ -38,9 +38,10 @@ FAMILIES = (
 )
 POWER = "*80% power from*: the true difference that four runs of five like this one would find, at Holm's first step"
 VERSUS = (
-    "The judge's verdicts on the two rows' own responses, wins being the first's; the interval of the rate holds the "
-    "checkpoints fixed. Beside it what the same pair differs by in rates against the teacher. These are two "
-    "quantities, and need not agree: a rate of direct wins lies within ±100 points, a difference of rates within ±200."
+    "The judge's verdicts on the two rows' own responses, wins being the first's. The interval of the rate holds the "
+    "checkpoints fixed, and is corrected for no other. Beside it what the same pair differs by in rates against the "
+    "teacher. These are two quantities, and need not agree: a rate of direct wins lies within ±100 points, a "
+    "difference of rates within ±200."
 )
 ROUGH = 5  # degrees of freedom below which a standard deviation may be off several-fold
 
@@ -175,7 +176,7 @@ def equivalence_words(found: Equivalence | None) -> str:
         return ""
     margin = f"{100 * found.margin:g}"
     said = {"equivalent": f"equivalent within ±{margin}", "not worse": f"not worse than −{margin}"}
-    words = said.get(found.finding, "neither")
+    words = said.get(found.finding, f"neither, at ±{margin}")
     if found.interval is None:
         return words
     low, high = (100 * end for end in found.interval)
@@ -201,15 +202,27 @@ def whom_words(results: Results) -> str:
 
 
 def declared_words(results: Results) -> str:
-    """Whether contrasts were declared, where that is the same of all."""
+    """Whether contrasts were declared, where that is the same of all; and the margin."""
     known = _declared(results)
     if len(known) > 1:
-        return "Those that are called declared were stamped before either row had a verdict or a measure."
-    if True in known:
-        return "All were declared before the run: stamped before either row had a verdict or a measure."
-    if results.stamps:
-        return f"All were {CHOSEN}: no stamp is older than the first verdict or measure of either row."
-    return f"All count as {CHOSEN}: nothing says that they were declared before the run."
+        said = "Those that are called declared were stamped before either row had a verdict or a measure."
+    elif True in known:
+        said = "All were declared before the run: stamped before either row had a verdict or a measure."
+    elif results.stamps:
+        said = f"All were {CHOSEN}: no stamp is older than the first verdict or measure of either row."
+    else:
+        said = f"All count as {CHOSEN}: nothing says that they were declared before the run."
+    return said + _margin_words(results)
+
+
+def _margin_words(results: Results) -> str:
+    small = [one for one in results.contrasts if one.equivalence]
+    if not small:
+        return ""
+    declared = [one.margin_declared for one in small]
+    when = "declared with them" if all(declared) else "declared with some alone" if any(declared) else CHOSEN
+    margin = next(one.equivalence.margin for one in small if one.equivalence)
+    return f" The margin of ±{100 * margin:g} points was {when}."
 
 
 def mixed(results: Results) -> bool:

@@ -53,7 +53,10 @@ def lead(run: Results) -> str:
         "the one to read. Rates hold their checkpoints fixed",
     ]
     if len(run.runs) > 1:
-        said.append(f"Of {len(found.runs)} of {len(run.runs)} runs; contrasts of several seeds hold the luck of these")
+        said.append(
+            f"{len(found.runs)} of {len(run.runs)} runs have labels, and the figures are of those; a difference over "
+            "several seeds has what seeds move in its interval"
+        )
     said.append(f"{run.judge} and people: {_kappa(found.agreement)}")
     said += [f"{pair.first} and {pair.second}: {_kappa(pair)}" for pair in found.between]
     return ". ".join(said) + "."

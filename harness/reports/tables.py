@@ -368,7 +368,8 @@ def versus(results: Results) -> Table:
         [
             *(c.AGAINST, c.PROMPT_SET, c.DIRECT, c.WINS, c.TIES, c.LOSSES, c.N),
             *where(any(row.prompts != row.n for row in results.versus), c.PROMPTS),
-            *(c.MISSING, c.FLIPS, c.indirect(results), c.indirect_finding(results)),
+            *(c.MISSING, *where(any(row.flips.n for row in results.versus), c.FLIPS)),
+            *(c.indirect(results), c.indirect_finding(results)),
         ],
         results.versus,
         note=f"judge {', '.join(dict.fromkeys(row.judge for row in results.versus))}; wins are the first's",

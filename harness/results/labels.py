@@ -87,10 +87,11 @@ class RunPairs:
         key = bytes.fromhex(canonical_hash([[*place, text] for place, text in sorted(taught.items())]))
         found: dict[tuple[str, str, int], dict[str, Pair]] = {}
         for place, texts in by_place.items():
-            teacher = taught.get(place, taught.get((*place[:2], 0)))
-            if teacher is not None:
+            if place in taught:
                 found[place] = {
-                    name: _pair(key, place, name, text, teacher) for name, text in texts.items() if name != TEACHER
+                    name: _pair(key, place, name, text, taught[place])
+                    for name, text in texts.items()
+                    if name != TEACHER
                 }
         return cls(key, found)
 

@@ -1,7 +1,7 @@
 """Several runs on one board: those of one kind (pair, judge, template, prompt sets, sampling) share tables.
 
 A method that was trained alike in several runs is one row, whose prompts have an outcome from each run: prompts are
-still what intervals resample, and the spread between runs stands apart. Trainings that differ are rows of their own. A
+still what intervals are over, and the spread between runs stands apart. Trainings that differ are rows of their own. A
 measure is shown where it is the same one in all of them.
 """
 

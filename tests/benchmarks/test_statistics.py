@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import csv
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy import stats
 
+from benchmarks.statistics import coverage as coverage_benchmark
+from benchmarks.statistics import false_findings as false_findings_benchmark
 from benchmarks.statistics.coverage import CHANCES, CORRELATIONS, GRADED, PROMPTS, ROWS, coverage, graded, judged
 from benchmarks.statistics.false_findings import (
     BOUNDED,
@@ -23,6 +28,7 @@ from harness.statistics.outcomes import Floats
 from harness.statistics.rates import rates_of
 from harness.statistics.ratios import RatioContrast, Sums, luck_in, ratio_contrasts
 
+ROOT = Path(__file__).parents[2]
 SIMULATED = 300  # tables; three standard errors of a coverage of 95% of one row are 3.8 points, of six rows 1.5
 
 
@@ -144,3 +150,13 @@ def test_measures_take_luck_as_rates_do() -> None:
     for family in found.values():
         assert family["now"] <= 0.16
         assert 0.88 <= family["interval"] <= 0.98
+
+
+def test_the_docs_have_the_tables_as_they_were_made() -> None:
+    said = (ROOT / "docs" / "statistics.md").read_text(encoding="utf-8")
+    for benchmark in (coverage_benchmark, false_findings_benchmark):
+        name = benchmark.__name__.rsplit(".", 1)[1]
+        with (ROOT / "benchmarks" / "statistics" / "results" / f"{name}.csv").open(encoding="utf-8") as file:
+            made = benchmark.markdown(list(csv.DictReader(file)))
+        for table in made.split("\n\n"):
+            assert table in said

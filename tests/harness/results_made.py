@@ -243,6 +243,7 @@ def contrast(scope: str = "near", **values: Any) -> dict[str, Any]:
         "family": "methods",
         "declared": True,
         "equivalence": None,
+        "margin_declared": False,
         **values,
     }
     return {"distinguishable": found["p_holm"] is not None and found["p_holm"] <= 0.05, **found}

@@ -6,6 +6,7 @@ import errno
 import importlib.util
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -112,6 +113,19 @@ def test_help_imports_nothing_that_takes_long(arguments: list[str]) -> None:
     assert "imported: []" in ended.out
 
 
+@pytest.mark.parametrize("command", ["run", "plan", "show-example"])
+def test_help_says_what_a_claim_is_declared_by(cli: Any, command: str) -> None:
+    said = " ".join(re.sub("[^ -~…]", " ", cli(command, "--help").out).split())
+    for option, words in {
+        "--primary ROW:ROW": "The one contrast that is corrected for no other",
+        "--margin POINTS": "Say of each contrast whether it is smaller than this",
+        "--versus ROW:ROW,…": "Ask the judge about two students' responses directly",
+        "--samples": "Responses a prompt in evaluation",
+    }.items():
+        assert option in said
+        assert words in said
+
+
 def test_help_names_every_command(cli: Any) -> None:
     ended = cli("--help")
     for command in (
@@ -178,6 +192,27 @@ BAD_RUNS: dict[str, tuple[list[str], list[str]]] = {
     "missing prompt file": (["--eval", "missing.jsonl"], ["missing.jsonl", "does not exist"]),
     "evaluation on training prompts": (["--eval", "everyday-train"], ["everyday-train", "training never saw"]),
     "one set twice": (["--eval", "followups,in:good.jsonl,good.jsonl"], ["two evaluation sets are named 'good'"]),
+    "primary of one row": (["--primary", "dadpo"], ["--primary dadpo", "two rows with a colon between", "dadpo:ddpo"]),
+    "unknown primary": (["--primary", "dadpo:dpdo"], ["primary: the board has no row 'dpdo'", "did you mean 'ddpo'?"]),
+    "primary of a control that is not there": (
+        ["--primary", "dadpo:ddpo-beta0.15", "--controls", "none"],
+        ["primary: the board has no row 'ddpo-beta0.15'", "primary=null"],
+    ),
+    "primary against itself": (["--primary", "sft:sft"], ["primary: 'sft' is set against itself"]),
+    "primary of another direction": (
+        ["--primary", "sft:kd", "--set", "contrasts=[[kd,sft]]"],
+        ["contrasts: 'sft' and 'kd' are there in both directions", "once"],
+    ),
+    "contrasts of a row that is not there": (["--set", "contrasts=[[kd,stf]]"], ["contrasts:", "did you mean 'sft'?"]),
+    "no margin": (["--margin", "0"], ["'margin'", "greater than 0"]),
+    "margin beyond all": (["--margin", "101"], ["'margin'", "100"]),
+    "margin in no number": (["--set", "margin=five"], ["'margin'", "'five'"]),
+    "unknown row against another": (["--versus", "dadpo:ddop"], ["versus: the board has no row 'ddop'", "'ddpo'?"]),
+    "versus in both directions": (
+        ["--versus", "kd:sft,sft:kd"],
+        ["versus: 'kd' and 'sft' are there in both directions", "once"],
+    ),
+    "no response": (["--set", "samples=0"], ["'samples'"]),
     "folder of foreign files": (["--out", "foreign"], ["foreign", "no run made"]),
     "file as folder": (["--out", "a-file"], ["a-file is a file"]),
 }  # fmt: skip
@@ -260,7 +295,17 @@ def test_missing_hub_models_are_named_together_at_once(
     assert tree(cwd) == {}
 
 
-@pytest.mark.parametrize("arguments", [["run", "--limit", "0"], ["run", "--sead", "1"], ["rum"], ["record"]])
+BAD_USAGE = [
+    ["run", "--limit", "0"],
+    ["run", "--samples", "0"],
+    ["run", "--margin", "five"],
+    ["run", "--sead", "1"],
+    ["rum"],
+    ["record"],
+]
+
+
+@pytest.mark.parametrize("arguments", BAD_USAGE, ids=" ".join)
 def test_bad_usage_ends_in_one_line_too(cli: Any, cwd: Path, arguments: list[str]) -> None:
     assert_one_line(cli(*arguments))
     assert tree(cwd) == {}
@@ -403,6 +448,10 @@ def test_the_command_that_reproduces_a_run_is_one_that_the_program_takes(
         train_prompts="everyday-train",
         eval=f"followups,in:{inputs['good.jsonl']}",
         limit=2,
+        primary="dadpo:student (untrained)",
+        margin=2.5,
+        versus="dadpo:sft",
+        samples=2,
         seed=3,
     )
     python, *module, command = shlex.split(request.command("embedded"))[:4]
@@ -410,6 +459,7 @@ def test_the_command_that_reproduces_a_run_is_one_that_the_program_takes(
     ended = cli("plan", *shlex.split(request.command("embedded"))[4:])
     assert (ended.status, ended.err) == (0, "")
     assert "good" in ended.out
+    assert "primary, corrected for no other: dadpo − student (untrained) on good" in ended.out
 
 
 def test_plan_of_the_embedded_pair_needs_no_model_loaded(cli: Any, own_store: Path) -> None:

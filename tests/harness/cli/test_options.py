@@ -11,7 +11,9 @@ import pytest
 import typer
 
 from harness.cli.options import JudgeRequest, Options, RunRequest, spread
+from harness.core.errors import UserError
 
+UNTRAINED = "student (untrained)"
 # of each option that sets something: a value, and the layer of configuration that it is
 SETS: dict[str, tuple[Any, dict[str, Any]]] = {
     "methods": ("sft, kd,", {"methods": ["sft", "kd"]}),
@@ -21,6 +23,10 @@ SETS: dict[str, tuple[Any, dict[str, Any]]] = {
     "template": ("mine.yaml", {"judge": {"template": "mine.yaml"}}),
     "max_cost": (2.5, {"judge": {"max_cost": 2.5}}),
     "measures": ("forward_kl, length", {"measures": ["forward_kl", "length"]}),
+    "samples": (2, {"samples": 2}),
+    "primary": ("dadpo:ddpo-beta0.15", {"primary": ["dadpo", "ddpo-beta0.15"]}),
+    "margin": (5.0, {"margin": 5.0}),
+    "versus": ("dadpo:ddpo, dadpo:student (untrained)", {"versus": [["dadpo", "ddpo"], ["dadpo", UNTRAINED]]}),
     "controls": ("none", {"controls": "none"}),
     "train_prompts": ("a", {"train_prompts": "a"}),
     "eval": ("a,in:b", {"eval": ["a", "in:b"]}),
@@ -56,6 +62,14 @@ def test_every_option_of_a_run_is_tested_here() -> None:
 def test_an_option_sets_what_it_says(name: str) -> None:
     value, layer = SETS[name]
     assert RunRequest(**{name: value}).layer() == layer
+
+
+@pytest.mark.parametrize("text", ["dadpo", "dadpo:", ":ddpo", ":"])
+@pytest.mark.parametrize("option", ["primary", "versus"])
+def test_two_rows_are_named_with_a_colon_between(option: str, text: str) -> None:
+    with pytest.raises(UserError) as caught:
+        RunRequest(**{option: text}).layer()
+    assert str(caught.value) == f"--{option} {text}: expected two rows with a colon between them, such as dadpo:ddpo"
 
 
 def test_options_of_one_section_are_one_section_of_the_layer() -> None:

@@ -231,6 +231,21 @@ def test_the_resolved_file_fed_back_gives_the_same_configuration(tmp_path: Path,
     assert request(tmp_path, preset=preset, config=to_yaml(config)) == again
 
 
+def test_nothing_is_claimed_of_a_margin_or_of_rows_against_each_other_unless_it_is_asked_for() -> None:
+    config = resolved()
+    assert (config.primary, config.margin, config.versus, config.samples) == (None, None, (), 1)
+    written = yaml.safe_load(to_yaml(config))
+    assert [written[name] for name in ("primary", "margin", "versus", "samples")] == [None, None, [], 1]
+
+
+def test_what_is_claimed_stands_in_the_resolved_file(tmp_path: Path) -> None:
+    config = request(tmp_path, primary="dadpo:ddpo", margin=5.0, versus="dadpo:ddpo,kd:sft", samples=3)
+    said = yaml.safe_load(to_yaml(config))
+    assert [said[name] for name in ("primary", "margin", "samples")] == [["dadpo", "ddpo"], 5.0, 3]
+    assert said["versus"] == [["dadpo", "ddpo"], ["kd", "sft"]]
+    assert request(tmp_path, config=to_yaml(config)) == config
+
+
 def test_how_and_where_a_run_is_made_is_the_machine_s_affair() -> None:
     assert {"store", "launcher", "processes", "accelerate_config", "vllm.python"} == MACHINE
 
@@ -453,6 +468,20 @@ def test_an_unknown_key_inside_an_optional_section_is_named() -> None:
         ("judge: {own: {proxy: 3}}", "judge.own.proxy"),
         ("judge: {own: {1: {temperature: 1}}}", "judge.own"),
         ("judge: {own: {proxy: {samples: 3}}}", "judge.own"),
+        ("samples: 0", "samples"),
+        ("samples: 1.5", "samples"),
+        ("margin: 0", "margin"),
+        ("margin: -5", "margin"),
+        ("margin: 101", "margin"),
+        ("margin: .nan", "margin"),
+        ("margin: .inf", "margin"),
+        ("margin: five", "margin"),
+        ("primary: dadpo", "primary"),
+        ("primary: [dadpo]", "primary.1"),
+        ("primary: [dadpo, ddpo, kd]", "primary"),
+        ("versus: [dadpo, ddpo]", "versus.0"),
+        ("versus: [[dadpo]]", "versus.0.1"),
+        ("contrasts: [[dadpo]]", "contrasts.0.1"),
         ("1: 2", "1"),
     ],
 )

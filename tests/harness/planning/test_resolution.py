@@ -39,9 +39,16 @@ class Done:
     def asked(self, *contrasts: tuple[str, str], **others: Any) -> Any:
         prompts = {"train": ["Say one.", "Say two."], NEAR: list("abcdef"), FAR: list("ghijk")}
         where = f"in:{self.root / 'near.jsonl'},{self.root / 'far.jsonl'}"
-        given = {"prompts": prompts, "eval": where, "measures": "cut,length,nll", "methods": "sft,kd,ddpo", **others}
+        given = {
+            "prompts": prompts,
+            "eval": where,
+            "measures": "distinct_1,nll",
+            "judge": "embedding",
+            "methods": "sft,kd,ddpo",
+            **others,
+        }
         found = request(self.root, self.checkpoints, **given)
-        return dataclasses.replace(found, set=[*found.set, f"contrasts={json.dumps([*map(list, contrasts)])}"])
+        return dataclasses.replace(found, set=[*found.set, RATE, f"contrasts={json.dumps([*map(list, contrasts)])}"])
 
     def road(self, *contrasts: tuple[str, str], **others: Any) -> tuple[Road, Spreads]:
         road, store = road_of(self.asked(*contrasts, **others))
@@ -49,6 +56,7 @@ class Done:
 
 
 PAIR = ("ddpo", "sft")
+RATE = "training.learning_rate=0.02"  # so that rows differ
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +91,7 @@ def test_so_are_its_measures(done: Done, results: Results) -> None:
     known = {evaluation.name: spreads.measured(evaluation) for evaluation in road.evaluations}
     seen = 0
     for found in results.measure_contrasts:
-        if found.error:
+        if found.differing:
             prompts = len(next(one for one in road.evaluations if one.name == found.scope).prompt_set.prompts)
             # two sets: a family of two
             assert told(known[found.scope][found.measure].at(1), prompts, tests=2) == pytest.approx(found.detectable)
@@ -124,13 +132,29 @@ def test_earlier_judgings_of_the_judge_are_believed(done: Done) -> None:
     road, spreads = done.road(PAIR, seed=5)
     found = {scope.name: scope.known for scope in scopes(road, spreads)}
     assert {name: known.whose for name, known in found.items()} == {NEAR: EARLIER, FAR: EARLIER}
-    # each with each of the rows that were trained, on these prompts
+    # the same contrast, on these prompts
     own = Spreads(here, spreads.store)
-    own.pairs = [("sft", "kd"), ("sft", "ddpo"), ("kd", "ddpo")]
     for evaluation in here.evaluations:
         known = own.judged(evaluation, here.judges[0][0])
         assert found[evaluation.name].spread.variance == pytest.approx(known.spread.variance)
     assert set(spreads.measured(road.evaluations[0])) == set(own.measured(here.evaluations[0]))
+
+
+def test_where_no_earlier_run_had_the_rows_others_are_compared_each_with_each(done: Done) -> None:
+    here, own = done.road(PAIR)
+    road, spreads = done.road(("dadpo", "sft"), seed=5, methods="sft,dadpo")
+    known = spreads.judged(road.evaluations[0], road.judges[0][0])
+    own.pairs = [("sft", "kd"), ("sft", "ddpo"), ("kd", "ddpo")]
+    assert known.whose == EARLIER
+    assert known.spread == own.judged(here.evaluations[0], here.judges[0][0]).spread
+
+
+def test_of_two_rows_that_are_one_model_nothing_is_learnt(store: Store) -> None:
+    for name in "ab":
+        with store.making(f"judge/{name * 32}") as work:
+            write_jsonl(work / VERDICTS, judged(name, [(1.0, 1.0), (0.0, 0.0)]))
+            store.commit(f"judge/{name * 32}", work, {}, {}, 0.0)
+    assert spread._of_verdicts(store, {name: f"judge/{name * 32}" for name in "ab"}, [("a", "b")]) is None
 
 
 def test_judgings_of_other_prompts_are_believed_where_there_are_no_others(done: Done) -> None:
@@ -199,8 +223,8 @@ def test_plan_prints_what_a_run_can_tell(done: Done, results: Results) -> None:
         "points of preference rate, 80% power, two-sided 5%",
         "methods with 1, 3, 5 seeds is at least 7.9, 4.6, 3.5 where its SD is 2 points; 19.8, 11.4, 8.9 where",
         "primary, corrected for no other: ddpo − sft on near",
-        "length (tokens a response)",
-        "cut (points)",
+        "nll (nats a token)",
+        "distinct_1 (points)",
     ):
         assert part in said
 

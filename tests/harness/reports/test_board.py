@@ -599,6 +599,8 @@ def test_a_direct_comparison_stands_beside_the_indirect_one() -> None:
     ]
     assert "holds the checkpoints fixed" in section(text, "### Judged against each other")
     assert "Judged against each other" not in rendered([make_run()])
+    run["versus"] = [versus(flips={"count": 0, "n": 0, "share": None, "interval": None})]  # a judge that sees no order
+    assert "flips" not in table(rendered([run]), "### Judged against each other")[0]
 
 
 def test_the_first_measure_s_contrasts_are_shown_whole_and_the_others_in_short() -> None:

@@ -220,15 +220,16 @@ def test_every_run_of_a_board_is_listed() -> None:
 def test_when_contrasts_were_declared_is_said_run_by_run() -> None:
     run = make_run()
     assert not [name for name, _ in cells.facts(as_results(run)) if name.startswith("contrasts")]
-    stamp = {"run": "r4", "prompt_set": "near", "first": "dadpo", "second": "kd"}
-    stamp |= {"time": "2025-02-03T10:00:00Z", "family": "0123456789abcdef"}
+    stamp = {"run": "r5", "prompt_set": "near", "first": "dadpo", "second": "kd"}
+    stamp |= {"time": "2025-02-03T10:00:00.123456Z", "family": "0123456789abcdef"}
+    stamp |= {"primary": False, "margin": None}
     run["stamps"] = [{**stamp, "began": "2025-02-03T11:00:00Z"}, {**stamp, "began": ""}]
     said = "stamped 2025-02-03T10:00:00Z, family 0123456789ab"
     first = "; the first verdict or measure of one of their rows is of 2025-02-03T11:00:00Z"
     assert dict(cells.facts(as_results(run)))["contrasts"] == said + first
-    run["runs"] = [{**run["runs"][0], "seed": seed} for seed in (4, 5)]
+    run["runs"] = [{**run["runs"][0], "seed": seed, "name": f"r{seed}"} for seed in (4, 5)]
     run["stamps"] = [{**stamp, "began": ""}]
-    assert dict(cells.facts(as_results(run)))["contrasts of r4"] == said
+    assert dict(cells.facts(as_results(run)))["contrasts of run 2"] == said
 
 
 def test_a_student_that_is_not_pruned_comes_as_it_is() -> None:

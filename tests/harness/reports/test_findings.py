@@ -167,6 +167,7 @@ def test_two_instruments_disagree_about_checkpoints_or_methods() -> None:
 def test_whether_contrasts_were_declared_is_said_once_where_it_is_the_same_of_all() -> None:
     def words(*declared: bool, stamps: bool = False) -> str:
         stamp = {"run": "r", "prompt_set": "near", "first": "dadpo", "second": "kd", "time": "t", "family": "f"}
+        stamp |= {"primary": False, "margin": None}
         run = {**make_run(), "contrasts": [contrast(declared=one) for one in declared]}
         results = as_results({**run, "stamps": [{**stamp, "began": "b"}] if stamps else []})
         assert findings.mixed(results) == (len(set(declared)) > 1)
@@ -176,6 +177,18 @@ def test_whether_contrasts_were_declared_is_said_once_where_it_is_the_same_of_al
     assert words(False) == "All count as chosen afterwards: nothing says that they were declared before the run."
     assert words(False, stamps=True).startswith("All were chosen afterwards: no stamp is older than")
     assert words(True, False).startswith("Those that are called declared")
+
+
+def test_whether_the_margin_was_declared_is_said() -> None:
+    small = {"margin": 0.05, "interval": [-0.031, 0.02], "finding": "equivalent"}
+
+    def words(*declared: bool) -> str:
+        made = [contrast(equivalence=small, margin_declared=one) for one in declared]
+        return findings.declared_words(as_results({**make_run(), "contrasts": made}))
+
+    assert words(True, True).endswith(" The margin of ±5 points was declared with them.")
+    assert words(False).endswith(" The margin of ±5 points was chosen afterwards.")
+    assert words(True, False).endswith(" The margin of ±5 points was declared with some alone.")
 
 
 def test_the_primary_contrast_is_a_sentence() -> None:
@@ -201,8 +214,8 @@ def test_the_primary_contrast_is_a_sentence() -> None:
     [
         ("equivalent", (-0.031, 0.02), "equivalent within ±5 [-3.1, +2.0]"),
         ("not worse", (-0.049, 0.2), "not worse than −5 [-4.9, +20.0]"),
-        ("neither", (-0.06, 0.2), "neither [-6.0, +20.0]"),
-        ("neither", None, "neither"),
+        ("neither", (-0.06, 0.2), "neither, at ±5 [-6.0, +20.0]"),
+        ("neither", None, "neither, at ±5"),
     ],
 )
 def test_whether_a_difference_is_small_is_said_by_its_interval(finding: Any, interval: Any, said: str) -> None:

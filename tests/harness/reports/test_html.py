@@ -489,6 +489,35 @@ def test_categories_hold_the_rates_of_their_prompts_alone() -> None:
     assert near.rows[0][2].text.startswith("-100% [-100, ")
 
 
+def test_rows_of_a_category_are_one_table() -> None:
+    """A row whose samples all agree has its interval by how alike those of the other row are, as on the board."""
+    known = {"candidate_tokens": 5, "reference_tokens": 7}
+    said = {"kd": [(0.0, 0.0)] * 6, "dadpo": [(0.0, 1.0), (1.0, 0.5), (0.0, 0.0), (1.0, 0.0), (0.5, 1.0), (0.0, 0.5)]}
+    verdicts = [
+        verdict(f"p{n}", "none", value, candidate=name, sample=sample, **known)
+        for name, values in said.items()
+        for n, samples in enumerate(values)
+        for sample, value in enumerate(samples)
+    ]
+    board = figures(
+        Declared({"set": True}, dict.fromkeys(said, "method"), ["judge"], [], []), {"run": RunRows(verdicts, [])}
+    )
+    sets = [{**entry, "digest": ""} for entry in plain(board)["prompt_sets"]]
+    results = as_results({**FULL, **plain(board), "prompt_sets": sets, "judge": "judge", "methods": []})
+    prompts = {
+        ("set", f"p{n}"): RunPrompt(
+            prompt_set="set", id=f"p{n}", messages=(Message(role="user", content="?"),), category="talk"
+        )
+        for n in range(6)
+    }
+    data = ReportData(results, verdicts, prompts=list(prompts.values()))
+    (table,) = categories(results, prompts, html._deciding(data))
+    for row in results.rows:
+        drawn = table.rows[0][table.columns.index(row.method)].drawn
+        assert drawn is not None and row.preference_interval is not None
+        assert (drawn[0], drawn[2]) == pytest.approx(row.preference_interval)
+
+
 def test_outcomes_and_flips_of_the_main_judge_are_in_the_island() -> None:
     prompts = Page(report_html(make_data())).island["prompts"]
     assert [prompt["outcomes"]["kd"] for prompt in prompts[:4]] == ["win", "tie", "loss", "tie"]

@@ -17,6 +17,7 @@ from harness.reports.html import ReportData, read_run, render_leaderboard, repor
 from harness.results.recording import recorded
 from tests.harness.reports.test_html import FULL, HOSTILE, METHODS, make_data, make_hostile
 from tests.harness.results_made import all_results, as_results, cost_facts
+from tests.harness.runs_made import make_folder
 from tests.waiting import LIMIT
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -434,3 +435,21 @@ def test_it_prints_in_light_without_controls(show: Open, tmp_path: Path) -> None
     assert not opened.page.locator("#filters").is_visible()
     assert len(opened.page.pdf(path=tmp_path / "report.pdf")) > 10_000
     assert METHODS[0] in opened.page.locator("#board").inner_text()
+
+
+def test_each_sample_of_a_prompt_is_an_entry_with_its_number(show: Open, tmp_path: Path) -> None:
+    run = make_folder(tmp_path / "made", samples=2, versus=[["ddpo", "sft"]])
+    opened = show(read_run(run.folder))
+    page = opened.page
+    playwright.expect(page.locator("#count")).to_contain_text(
+        "16 of 16 samples of prompts"
+    )  # 2 sets, 4 prompts, 2 each
+    places = page.locator("#list .where").all_inner_texts()
+    assert places[:3] == ["near · p0 · sample 1", "near · p0 · sample 2", "near · p1 · sample 1"]
+    second = page.locator("#list details.item").nth(1)
+    second.locator("summary").first.click()
+    playwright.expect(second.locator(".side.teacher")).to_contain_text("again 1")
+    # what was said of ddpo against sft is not among what was said of it against the teacher
+    ddpo = second.locator(".others .side").filter(has=page.locator("h4", has_text="ddpo"))
+    assert ddpo.locator(".verdicts > li").count() == 2
+    opened.sound()

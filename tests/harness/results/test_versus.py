@@ -189,3 +189,14 @@ def test_rows_that_are_renamed_on_a_common_board_are_so_in_their_pairs(root: Pat
     turned = make_folder(root, "turned", samples=2, versus=[["sft", "ddpo"]], prompts=PROMPTS, seed=2, **settings)
     (found,) = pooling.boards([made.folder, turned.folder])
     assert any(row.second.startswith("ddpo (") and row.n for row in found.versus)
+
+
+def test_a_prompt_without_an_answer_of_the_teacher_is_in_no_direct_comparison_either(root: Path) -> None:
+    """Students answered it, and were judged on it: it counts nowhere all the same."""
+    layer: Data = {"samples": 2, "versus": [["ddpo", "sft"]], "prompts": PROMPTS, "measures": ["length"]}
+    run = make_folder(root, "filtered", left_out={"teacher, near": "p1"}, **layer)
+    counts = {row["prompt_set"]: row["n"] for row in run.data["versus"]}
+    assert counts == {"near": 2 * (PROMPTS - 1), "far": 2 * PROMPTS}
+    rows = read_records(run.folder / VERDICTS, Verdict)
+    assert not any(row.prompt_id == "p1" for row in rows if row.prompt_set == "near")
+    assert held(run.folder, run.store).wrong == []

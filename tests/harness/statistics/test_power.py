@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import sqrt
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -63,6 +64,11 @@ def test_prompts_needed_near_parity() -> None:
     """The table of docs/statistics.md."""
     rows = [[prompts_for(points / 100, sqrt(0.86), seeds) for points in (5, 10, 20)] for seeds in (1, 3)]
     assert rows == [[2702, 677, 171], [902, 227, 59]]
+    with_holm = [[prompts_for(points / 100, sqrt(0.86), seeds, 20) for points in (5, 10, 20)] for seeds in (1, 3)]
+    page = (Path(__file__).parents[3] / "docs" / "statistics.md").read_text(encoding="utf-8")
+    heads = ["1", "3", "1, first of 20 tests by Holm", "3, first of 20 tests by Holm"]
+    for head, numbers in zip(heads, rows + with_holm, strict=True):
+        assert f"| {' | '.join([head, *(f'{number:,}' for number in numbers)])} |" in page
     # by the normal distribution, without what t adds to few prompts
     by_z = [
         [(stats.norm.ppf(0.975) + stats.norm.ppf(0.8)) ** 2 * 0.86 / s / (d / 100) ** 2 for d in (5, 10, 20)]
@@ -74,6 +80,9 @@ def test_prompts_needed_near_parity() -> None:
 @pytest.mark.parametrize(("seeds", "luck", "points"), [(1, 2, 7.9), (1, 5, 19.8), (3, 2, 4.6), (3, 5, 11.4)])
 def test_the_floor_is_what_no_prompts_take_away(seeds: int, luck: float, points: float) -> None:
     assert floor(seeds, luck) == pytest.approx(points, abs=0.05)
+    page = (Path(__file__).parents[3] / "docs" / "statistics.md").read_text(encoding="utf-8")
+    floors = " | ".join(f"{floor(some, luck):.1f}" for some in (1, 2, 3, 5, 10))
+    assert f"| {luck} points | {floors} |" in page
     means = np.random.default_rng(seeds).normal(0, luck, (40_000, 2, seeds)).mean(axis=2)
     found = floor(seeds, luck) + means[:, 0] - means[:, 1]
     assert (np.abs(found) > 1.96 * luck * sqrt(2 / seeds)).mean() == pytest.approx(0.80, abs=0.01)
