@@ -51,7 +51,8 @@ def without(*keys: str) -> Callable[[Data], None]:
 def bare(results: Data) -> None:
     """Only what follows from nothing else."""
     sets = [{"name": entry["name"], "in_domain": entry["in_domain"]} for entry in results["prompt_sets"]]
-    judges = [{key: judge[key] for key in ("name", "summary", "misses")} for judge in results["judges"]]
+    words = ("name", "summary", "misses", "relation")
+    judges = [{key: judge[key] for key in words if key in judge} for judge in results["judges"]]
     nowhere_else = ("runs", "training", "measured", "first_measure", "costs", "retention")
     kept = {key: results[key] for key in nowhere_else} | {"judges": judges}
     for entry, known in zip(sets, results["prompt_sets"], strict=True):
