@@ -29,6 +29,7 @@ from harness.store.artifacts import read_manifest
 OF_A_JUDGE, OF_A_PROXY = 0.9, 0.55
 ANCHORS = (UNTRAINED, CEILING)
 ROWS_READ = 4  # of an earlier run: six differences of two
+VERSION = 1  # of what is kept: raised where another figure comes of the same rows
 HERE, EARLIER, ASSUMED = "this run", "earlier", "assumed"
 Pairs = Sequence[tuple[str, str]]
 Made = Sequence[tuple[Ref, Mapping[str, Any]]]  # artifacts of one stage with their manifests, newest first
@@ -139,7 +140,7 @@ class Spreads:
 
     def _of_verdicts(self, rows: Mapping[str, Ref], pairs: Pairs | None = None) -> Spread | None:
         there, pairs = self._there(rows, pairs)
-        key = [there, pairs]
+        key = [VERSION, there, pairs]
         found = self.store.recall("spreads", key, lambda: _of_verdicts(self.store, there, pairs)) if pairs else None
         return Spread(*found) if found else None
 
@@ -147,7 +148,7 @@ class Spreads:
         self, rows: Mapping[str, Ref], units: Mapping[str, str], pairs: Pairs | None = None
     ) -> dict[str, Spread]:
         there, pairs = self._there(rows, pairs)
-        key = [there, pairs, dict(units)]
+        key = [VERSION, there, pairs, dict(units)]
         found = self.store.recall("spreads", key, lambda: _of_values(self.store, there, units, pairs)) if pairs else {}
         return {name: Spread(variance) for name, variance in found.items()}
 
