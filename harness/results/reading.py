@@ -2,8 +2,9 @@
 
 Every figure follows from the verdicts, the responses and what was measured; what stands beside the figures is in the
 manifest and in the configuration. Only a little is nowhere else than in the older file, and is taken from there: what a
-judge misses in words, which measures are shown and which was declared first, what rows took, what models still can,
-whether a prompt set is in-domain, where prompts are from and their overlap with the training set.
+judge misses in words and how it is related to the teacher, which measures are shown and which was declared first, what
+rows took, what models still can, whether a prompt set is in-domain, where prompts are from and their overlap with the
+training set. When contrasts were declared is not: an older version stamped nothing.
 """
 
 from __future__ import annotations
@@ -218,7 +219,7 @@ def _judges(old: Older, manifest: Manifest, members: Iterable[str]) -> list[Judg
     words = {name: {"summary": "", "misses": "", **proxies.get(name, {})} for name in manifest.judges}
     for name in words:
         was = _named(_rows(old, "judges"), name)
-        words[name] |= {key: was[key] for key in ("summary", "misses") if key in was}
+        words[name] |= {key: was[key] for key in ("summary", "misses", "relation") if key in was}
     misses = panel_misses([words[name]["misses"] for name in members if name in words])
     words |= {name: {"summary": text, "misses": misses} for name, text in SUMMARIES.items() if name in words}
     return [

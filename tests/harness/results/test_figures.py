@@ -13,8 +13,9 @@ from scipy import stats
 
 from harness.core.records import IDENTICAL, RunMeasured, RunResponse, Verdict, plain
 from harness.results import figures as made_of
+from harness.results.declared import Stamps
 from harness.results.figures import Declared, RunRows
-from harness.results.schema import UNTOLD
+from harness.results.schema import UNTOLD, StampFacts
 from harness.statistics.contrasts import cells_of, holm, luck_of
 from harness.statistics.effects import compared
 from harness.statistics.outcomes import from_runs, outcomes
@@ -322,6 +323,12 @@ def test_where_the_primary_contrast_is_said(sets: dict[str, bool], scope: str) -
     assert declared("a", "b", sets=sets).primary_in is None
 
 
+def stamp(prompt_set: str, family: str) -> StampFacts:
+    times = {"time": "2026-01-01T00:00:00+00:00", "began": "2026-01-01T00:00:01+00:00"}
+    what = {"run": "run", "first": "a", "second": "b", "prompt_set": prompt_set, "family": family}
+    return StampFacts.model_validate({**what, **times, "primary": False, "margin": None})
+
+
 def test_a_contrast_is_declared_where_it_was_stamped_on_all_sets_of_its_scope() -> None:
     sets = {"home": True, "near": True, "far": False}
     said = {"a": [WIN] * 6, "b": [LOSS] * 6}
@@ -333,9 +340,9 @@ def test_a_contrast_is_declared_where_it_was_stamped_on_all_sets_of_its_scope() 
         for i in range(3)
     ]
 
-    def scopes(*stamped: str) -> list[str]:
-        stamps = {("a", "b", name) for name in stamped}
-        shown = declared(*said, sets=sets, contrasts=[("a", "b")], stamped=stamps, measures=[facts("kl")])
+    def scopes(*stamped: str, family: str = "f") -> list[str]:
+        stamps = Stamps(said, [stamp(name, family if name == "near" else "f") for name in stamped])
+        shown = declared(*said, sets=sets, contrasts=[("a", "b")], stamps=[stamps], measures=[facts("kl")])
         found = figures(shown, {"run": RunRows(rows, [], measured)})
         by_judge, by_measure = (
             [one["scope"] for one in found[name] if one["declared"]] for name in ("contrasts", "measure_contrasts")
@@ -346,6 +353,7 @@ def test_a_contrast_is_declared_where_it_was_stamped_on_all_sets_of_its_scope() 
     assert scopes() == []
     assert scopes("home") == ["home"]
     assert scopes("home", "near") == ["home", "near", "in-domain"]
+    assert scopes("home", "near", family="of another day") == ["home", "near"]
 
 
 def test_with_a_margin_each_contrast_says_whether_it_is_small() -> None:
