@@ -2,7 +2,8 @@
 
     r           Σ_p s_p / Σ_p c_p; s_p, c_p: the sum of a prompt's values in all its runs, and how many they are
     interval    r ± t √(var z / P), z_p: what prompt p says of r (`effects`); of a share Wilson's, of as many
-                independent draws as leave this variance
+                independent draws as its values are worth: by all systems of the set together, or, if these are fewer,
+                by its own
     difference  r(first) − r(second) over the prompts, and the runs of each, that both have; `effects` has its variance
 
 A value is a token's or a response's, and a prompt has as many as its responses have tokens: what is drawn is prompts,
@@ -11,7 +12,7 @@ each with all of its values in every run.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -144,44 +145,71 @@ class Sums:
 
 
 def ratios(sums: Sums, shares: Collection[str] = ()) -> dict[tuple[str, str], Ratio]:
-    """By (measure, system). shares: the measures whose values lie in 0..1."""
+    """By (measure, system). shares: the measures whose values lie in 0..1; the systems of a set say together how much
+    values of one prompt are alike, as a table's rows do of outcomes (`rates`)."""
     found = {}
     for measure in sums.measures:
-        for system in sums.systems:
-            cells = sums.cells(measure, system)
-            total, count = cells.total.sum(axis=0), cells.count.sum(axis=0)
-            total, count = total[count > 0], count[count > 0]
-            many = int(count.sum())
-            value = float(total.sum()) / many if many else None
+        rows = {system: _Row.of(sums.cells(measure, system)) for system in sums.systems}
+        table = _effect(rows.values())
+        for system, row in rows.items():
             ends = None
-            if value is not None:
-                z = linear(total, count)
-                ends = _of_share(value, z) if measure in shares else _of_mean(value, z)
-            found[measure, system] = Ratio(value=value, interval=ends, count=many, prompts=len(count))
+            if row.value is not None:
+                ends = _of_share(row, row.value, table) if measure in shares else _of_mean(row, row.value)
+            found[measure, system] = Ratio(value=row.value, interval=ends, count=row.count, prompts=row.prompts)
     return found
 
 
-def _of_mean(centre: float, z: Floats) -> Interval | None:
-    """The interval of the mean of z, [prompts]; none of one prompt alone, which says nothing of another."""
-    n = len(z)
-    if n == 1:
+@dataclass(frozen=True)
+class _Row:
+    """A ratio, of how many values and prompts, and its variance by prompts; None where there are too few."""
+
+    value: float | None
+    count: int
+    prompts: int
+    variance: float | None
+
+    @classmethod
+    def of(cls, cells: Cells) -> _Row:
+        total, count = cells.total.sum(axis=0), cells.count.sum(axis=0)
+        total, count = total[count > 0], count[count > 0]
+        n, many = len(count), int(count.sum())
+        variance = float(linear(total, count).var(ddof=1)) / n if n > 1 else None
+        return cls(float(total.sum()) / many if many else None, many, n, variance)
+
+    @property
+    def binomial(self) -> float:
+        """The variance that it would have, were it the share of so many independent values of 0 and 1."""
+        return self.value * (1 - self.value) / self.count if self.value is not None and 0 < self.value < 1 else 0.0
+
+
+def _effect(rows: Iterable[_Row]) -> float | None:
+    """How many values are worth one independent one: variance over that of independent values; None where nothing
+    says."""
+    known = [(row.variance, row.binomial) for row in rows if row.variance is not None and row.binomial]
+    return sum(variance for variance, _ in known) / sum(alone for _, alone in known) if known else None
+
+
+def _of_mean(row: _Row, centre: float) -> Interval | None:
+    """The interval of a mean; none of one prompt alone, which says nothing of another."""
+    if row.variance is None:
         return None
-    error = float(z.std(ddof=1)) / n**0.5
+    error = row.variance**0.5
     if error <= NO_WIDTH * abs(centre):  # rounding alone: what they are all the same in has no spread to tell by
         return centre, centre
-    return t_interval(centre, error, n - 1)
+    return t_interval(centre, error, row.prompts - 1)
 
 
-def _of_share(centre: float, z: Floats) -> Interval:
-    """Wilson's, of as many independent draws as would have the variance of their mean; of prompts that are all alike,
-    as many as there are."""
-    n = len(z)
-    error = float(z.std(ddof=1)) / n**0.5 if n > 1 else 0.0
-    if error <= NO_WIDTH:
-        return wilson_of(centre, n)
+def _of_share(row: _Row, centre: float, table: float | None) -> Interval:
+    """Wilson's, of as many independent draws as the values are worth by the larger effect, the table's or the row's
+    own; where neither says, of as many as there are prompts."""
+    if row.prompts == 1 or not table:
+        return wilson_of(centre, row.prompts)
+    own = _effect([row])
+    effect = max(
+        table, 1.0 if own is None else own
+    )  # values that are all 0, or all 1, are worth what they count at most
     # with few prompts the variance is itself uncertain, as Student's t has it
-    error *= float(stdtrit(n - 1, 0.975)) / Z
-    return wilson_of(centre, centre * (1 - centre) / error**2)
+    return wilson_of(centre, row.count / effect / (float(stdtrit(row.prompts - 1, 0.975)) / Z) ** 2)
 
 
 def row_components(sums: Sums, measure: str, system: str) -> Components:
