@@ -394,8 +394,10 @@ def test_plan_lists_the_stages_and_computes_nothing(cli: Any, cwd: Path, own_sto
     ):
         assert label in ended.out
     assert "to do" in ended.out
-    there = [line.split("│")[2].strip() for line in ended.out.splitlines() if line.startswith("│")]
+    stages, _, rest = ended.out.partition("stages to do")
+    there = [line.split("│")[2].strip() for line in stages.splitlines() if line.startswith("│")]
     assert there and not any(there)
+    assert "What the judge can tell two trained rows apart by" in rest
     assert list(own_store.rglob(MANIFEST)) == []
     assert tree(cwd) == {}
 

@@ -115,7 +115,7 @@ def test_a_contrast_that_is_added_was_chosen_afterwards(runs: Runs) -> None:
 
 def test_what_another_judge_said_of_a_row_was_known_too(runs: Runs) -> None:
     """Neither a judging nor a measure of this run is there yet."""
-    found = runs.run(DDPO_SFT, SFT_START, judge="length", measures="distinct_2")
+    found = runs.run(DDPO_SFT, SFT_START, judge="embedding", measures="distinct_2")
     assert declared(found) == {DDPO_SFT: YES, SFT_START: NO}
 
 
