@@ -17,7 +17,7 @@ from harness.results.folder import as_json
 from harness.results.pooling import boards
 from harness.store import MANIFEST, STORE_VARIABLE
 from tests.harness.cli.test_app import assert_one_line, shell
-from tests.harness.runs_made import Run, Said, by_number, make_folder, rewrite, rewrite_line
+from tests.harness.runs_made import LOSS, Run, Said, by_number, make_folder, rewrite, rewrite_line
 
 PREFERENCES = [2, 1, 0, 1.75, None, 7]
 
@@ -91,7 +91,9 @@ def test_one_run_twice_is_refused(cli: Any, runs: list[Run], folder: Path) -> No
 
 def test_a_set_with_missing_verdicts_is_ranked_only_when_told_to(cli: Any, tmp_path: Path) -> None:
     def failing(candidate: str, number: int) -> Said:
-        return (None, None) if candidate == "sft" and number < 12 else by_number(candidate, number)
+        if candidate == "sft":
+            return (None, None) if number < 12 else LOSS
+        return by_number(candidate, number)
 
     run = make_folder(tmp_path / "failing", say=failing, prompts=100)
     plain, told = cli("leaderboard", run.folder), cli("leaderboard", run.folder, "--rank-incomplete")

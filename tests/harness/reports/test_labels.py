@@ -100,7 +100,7 @@ def test_a_page_has_them_too() -> None:
     page = render_leaderboard([labelled()])
     assert "<h3>By people&#39;s labels</h3>" in page
     assert "off: its -12.5 lies outside the corrected interval" in page
-    assert page.count("-45.0% [-60.0, -30.0]") == 2  # the cell, and what its drawing is called
+    assert page.count("-45.0% [-60.0, -30.0]") == 1
 
 
 def test_without_labels_there_is_nothing() -> None:
