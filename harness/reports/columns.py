@@ -35,7 +35,6 @@ from harness.reports.cells import (
     spread_words,
 )
 from harness.reports.findings import (
-    ANYONE,
     CHOSEN,
     DECLARED,
     Whom,
@@ -291,7 +290,7 @@ POWER: Column[Difference] = Column(
 )
 
 
-def finding(whom: Whom = ANYONE, power: bool = True) -> Column[ContrastFigures | SetContrast]:
+def finding(whom: Whom, power: bool = True) -> Column[ContrastFigures]:
     """power: whether what could have been told is in it."""
     return column("finding", lambda row: contrast_words(row, whom, power))
 
@@ -369,7 +368,7 @@ def measure_power(facts: MeasureFacts) -> Column[MeasureContrast]:
 
 
 def measure_finding(
-    facts: MeasureFacts, own: Collection[str], whom: Whom = ANYONE, power: bool = True
+    facts: MeasureFacts, own: Collection[str], whom: Whom, power: bool = True
 ) -> Column[MeasureContrast]:
     """own: the rows whose training minimises the measure. power: as in `finding`."""
     return column("finding", lambda row: measure_words(row, facts, own, whom, power))

@@ -62,6 +62,12 @@ class Whom:
         untrained = frozenset(row.method for row in results.rows if row.kind in ("untrained", "ceiling"))
         return cls(untrained, bool(found and found.own_degrees), found is not None)
 
+    @classmethod
+    def of_one(cls, made: SetContrast) -> Self:
+        """Of a contrast that says it itself."""
+        rows = zip((made.first, made.second), made.trained, strict=True)
+        return cls(frozenset(name for name, trained in rows if not trained), made.methods, made.methods)
+
     def methods(self, made: ContrastFigures | MeasureContrast | SetContrast) -> bool:
         """Whether a contrast speaks of methods: what another seed moves is in its test."""
         with_untrained = made.first in self.untrained or made.second in self.untrained
@@ -70,9 +76,6 @@ class Whom:
     def row(self, name: str, seeds: int) -> str:
         """One that was trained is its checkpoints."""
         return name if name in self.untrained else f"{_these(seeds)} of {name}"
-
-
-ANYONE = Whom()
 
 
 def luck_of(results: Results, measure: str) -> LuckFigures | None:
@@ -102,7 +105,7 @@ BETTER, NEARER, MORE = (
 )
 
 
-def contrast_words(made: ContrastFigures | SetContrast, whom: Whom = ANYONE, power: bool = True) -> str:
+def contrast_words(made: ContrastFigures | SetContrast, whom: Whom, power: bool = True) -> str:
     """What a contrast of rates found. power: whether to say what it could have told."""
     if made.difference is None:
         return "no prompt was judged for both"
@@ -120,11 +123,7 @@ def _untold(size: float | None, said: Callable[[float], str], beyond: bool = Fal
 
 
 def measure_words(
-    made: MeasureContrast,
-    facts: MeasureFacts,
-    own: Collection[str] = (),
-    whom: Whom = ANYONE,
-    power: bool = True,
+    made: MeasureContrast, facts: MeasureFacts, own: Collection[str], whom: Whom, power: bool = True
 ) -> str:
     """What a contrast found in a measure. own: the rows whose training minimises it. power: as in contrast_words."""
     if made.difference is None:

@@ -83,8 +83,8 @@ def test_a_contrast_speaks_of_checkpoints_with_one_seed_and_of_methods_with_seve
 
 
 def test_what_could_have_been_told_may_stand_elsewhere() -> None:
-    assert contrast_words(of(p_holm=0.2), power=False) == "not told apart"
-    assert measure_words(measured(p_holm=0.2, better=""), facts_of(), power=False) == "not told apart"
+    assert contrast_words(of(p_holm=0.2), Whom(ROWS), power=False) == "not told apart"
+    assert measure_words(measured(p_holm=0.2, better=""), facts_of(), (), Whom(ROWS), power=False) == "not told apart"
 
 
 def test_seeds_that_are_not_in_the_test_make_no_finding_of_methods() -> None:
@@ -133,16 +133,16 @@ def test_whom_contrasts_speak_of_is_said_once() -> None:
     ],
 )
 def test_a_finding_of_a_measure_is_said_in_words(measure: str, values: Data, said: str) -> None:
-    assert measure_words(measured(measure, **values), facts_of(measure)) == said
+    assert measure_words(measured(measure, **values), facts_of(measure), (), Whom(ROWS)) == said
 
 
 def test_a_finding_on_a_row_s_own_loss_or_by_a_bound_says_so() -> None:
     found, plain = measured(seeds=3), "kd is nearer to the teacher"
-    assert measure_words(found, facts_of(), {"kd"}) == f"{plain} (†)"
-    assert measure_words(found, facts_of(), {"dadpo"}) == plain
-    assert measure_words(found, facts_of(bound="lower")) == f"{plain} by the bound"
+    assert measure_words(found, facts_of(), {"kd"}, Whom(ROWS)) == f"{plain} (†)"
+    assert measure_words(found, facts_of(), {"dadpo"}, Whom(ROWS)) == plain
+    assert measure_words(found, facts_of(bound="lower"), (), Whom(ROWS)) == f"{plain} by the bound"
     alike = measured(p_holm=0.2, better="")
-    assert measure_words(alike, facts_of(bound="lower"), {"kd"}) == (
+    assert measure_words(alike, facts_of(bound="lower"), {"kd"}, Whom(ROWS)) == (
         "not told apart by the bound: 80% power from 0.0017 nats a token"
     )
     assert difference_short(found, facts_of(), {"kd"}) == "**+0.0025** †"
