@@ -40,6 +40,7 @@ from harness.reports.findings import (
     Whom,
     contrast_words,
     equivalence_words,
+    mark_of,
     measure_words,
     moved_words,
     power_cell,
@@ -125,6 +126,16 @@ class Column(Generic[R_contra]):
     def of(self, part: Callable[[Whole], R_contra]) -> Column[Whole]:
         """The same for rows of which this is a part."""
         return Column(self.head, lambda row: self.cell(part(row)))
+
+
+def marked(found: Column[R_contra], mark: Callable[[Any], str]) -> Column[R_contra]:
+    """The same with a mark behind some cells."""
+
+    def cell(row: R_contra) -> Cell:
+        plain = found.cell(row)
+        return replace(plain, text=f"{plain.text}{mark(row)}")
+
+    return replace(found, cell=cell)
 
 
 def markdown(columns: Iterable[Column[Any]], rows: Sequence[Any]) -> str:
@@ -387,7 +398,7 @@ def indirect(results: Results) -> Column[VersusFigures]:
 
     def cell(row: VersusFigures) -> Cell:
         if found := versus_contrast(results, row):
-            return difference().cell(found)
+            return marked(difference(), mark_of(results)).cell(found)
         first, second = (rates.get((row.prompt_set, name)) for name in (row.first, row.second))
         return BLANK if first is None or second is None else number(first - second, f"{100 * (first - second):+z.1f}")
 

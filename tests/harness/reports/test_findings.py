@@ -27,6 +27,7 @@ from tests.harness.results_made import (
     make_run,
     measure_contrast,
     measure_facts,
+    of_seeds,
     versus,
     with_measures,
 )
@@ -107,14 +108,37 @@ def test_what_is_known_of_seeds_is_read_from_the_results() -> None:
 
 
 def test_whom_contrasts_speak_of_is_said_once() -> None:
-    one = findings.whom_words(as_results(make_run()))
+    run = {**make_run(), "contrasts": [contrast(), contrast("far")]}
+    one = findings.whom_words(as_results(run))
     assert one == "One seed: what is found is of these checkpoints, not of the methods."
-    assert findings.whom_words(pooled()) == (
+    several = of_seeds(run, 4, 5, 6)
+    assert findings.whom_words(as_results(several)) == (
         "What is found is of the methods: the 3 seeds are random draws, and what another one would move is in every "
         "test."
     )
-    assert "nothing is known of what a seed moves: what is found is of these checkpoints" in findings.whom_words(
-        pooled(luck=[])
+    unknown = findings.whom_words(as_results({**several, "luck": []}))
+    assert "nothing is known of what a seed moves: what is found is of these checkpoints" in unknown
+    # a measure's luck says nothing of the judge's
+    assert findings.whom_words(as_results({**several, "luck": [luck("forward_kl")]})) == unknown
+
+
+def test_whom_contrasts_speak_of_follows_from_the_contrasts() -> None:
+    run = of_seeds({**make_run(), "contrasts": [contrast(), contrast("far")]}, 4, 5, 6)
+    both, one = run["contrasts"]
+    assert "the 2 to 3 seeds are" in findings.whom_words(as_results({**run, "contrasts": [both, one | {"seeds": 2}]}))
+    one["seeds"] = 1
+    results = as_results(run)
+    mark = findings.mark_of(results)
+    assert [mark(made) for made in results.contrasts] == ["", " ‡"]
+    assert "‡ marks a difference of checkpoints" in findings.whom_words(results)
+    # one without a difference, and one of two rows that no training made, speak of neither
+    for more in (NONE, {"first": "teacher (second sample)", "second": "untrained"}):
+        results = as_results({**run, "contrasts": [both, one | more]})
+        assert "is in every test" in findings.whom_words(results)
+    alone = as_results({**run, "contrasts": [one]})
+    assert findings.mark_of(alone)(alone.contrasts[0]) == ""
+    assert findings.primary_words(as_results(run).contrasts[1], as_results(run)).startswith(
+        "Primary contrast, declared before the run: dadpo − kd on far, +20.0 [+5.0, +35.0] ‡ points"
     )
 
 
@@ -152,12 +176,28 @@ def test_a_finding_on_a_row_s_own_loss_or_by_a_bound_says_so() -> None:
 
 def test_two_instruments_disagree_about_checkpoints_or_methods() -> None:
     found = Disagreement.model_validate(disagreement())
-    assert findings.disagreement_words(found, as_results(with_measures(make_run()))) == (
+    run = with_measures(make_run(), contrasts=[contrast()])
+    assert findings.disagreement_words(found, as_results(run)) == (
         "dadpo against kd on near: this checkpoint of dadpo is better by the judge (both), same top token; this "
         "checkpoint of kd is better by forward KL †"
     )
-    assert findings.disagreement_words(found, pooled()) == (
+    methods = (
         "dadpo against kd on near: dadpo is better by the judge (both), same top token; kd is better by forward KL †"
+    )
+    several = of_seeds(run, 4, 5, 6)
+    assert findings.disagreement_words(found, as_results(several)) == methods
+    # the rows of a contrast may have fewer seeds than the board, and a measure no luck
+    for one in several["measure_contrasts"]:
+        one["seeds"] = 1 if one["scope"] == "far" or one["measure"] == "nll" else 3
+    assert findings.disagreement_words(found, as_results(several)) == methods
+    several["contrasts"][0]["seeds"] = 1
+    assert findings.disagreement_words(found, as_results(several)).startswith(
+        "dadpo against kd on near: this checkpoint of dadpo is better by"
+    )
+    unknown = of_seeds(run, 4, 5, luck=[luck(), luck("top1")])
+    assert findings.disagreement_words(found, as_results(unknown)) == (
+        "dadpo against kd on near: these checkpoints of dadpo are better by the judge (both), same top token; these "
+        "checkpoints of kd are better by forward KL †"
     )
 
 
