@@ -380,7 +380,8 @@ def _small_words(rows: Sequence[ContrastFigures]) -> str:
 def _anchors(
     run: Results, rows: Sequence[C], unit: str, power: str, said: Callable[[C], str], small: str = ""
 ) -> list[str]:
-    """What is set against the start or the ceiling: a row a pair, a column a scope. small: what cells say of a margin."""
+    """What is set against the start or the ceiling: a row a pair, a column a scope. small: what cells say of a
+    margin."""
     pairs: dict[tuple[str, str], dict[str, C]] = {}
     for one in rows:
         pairs.setdefault((one.first, one.second), {})[one.scope] = one
