@@ -29,6 +29,7 @@ from harness.reports.cells import (
     parts_of,
     points_cell,
     provenance,
+    relation_words,
     resolution,
     retention_cell,
     setup_text,
@@ -195,9 +196,11 @@ def _prompt_set(run: Results, entry: SetFacts) -> str:
     teacher = f" The teacher's responses: {', '.join(known)}." if known else ""
     setup = f" ({setup_text(judge)})" if judge.setup else ""
     misses = f", a proxy: it misses {judge.misses}" if judge.misses else ""
+    said = relation_words(run)
+    related = f" **{said[:1].upper()}{said[1:]}.**" if said else ""
     parts = [
         f"### {entry.name} ({domain}, {entry.prompts} prompts)",
-        f"Judge: {judge.name}{setup}{misses}.{teacher}{_origin(entry)}",
+        f"Judge: {judge.name}{setup}{misses}.{related}{teacher}{_origin(entry)}",
         _set_table(run, entry.name),
         f"{said}." if (said := resolution(run, entry)) else "",
         f"Not everything is measured here: {entry.unmeasured}." if entry.unmeasured else "",

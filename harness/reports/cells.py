@@ -9,6 +9,7 @@ from math import floor, log10
 from harness.core.units import first_named
 from harness.generation.protocol import Sampling
 from harness.measures.measure import Bound, direction, is_share
+from harness.results.labelled import labels_of
 from harness.results.schema import (
     UNTOLD,
     JudgeFacts,
@@ -25,6 +26,7 @@ from harness.run.jobs import NAMED_AT_MOST
 from harness.statistics.agreement import Agreement
 from harness.statistics.effects import Components
 from harness.statistics.length import LengthControl
+from harness.statistics.panel import SUMMARIES
 from harness.statistics.rates import Interval
 from harness.statistics.summary import Ranked
 
@@ -321,6 +323,8 @@ LEAKAGE = (
     "one model, by 9% where of one series, by 3% where of two series of one vendor; by 24% after SFT, and 5% after DPO."
 )
 
+OF_READERS = " Those judges read; of proxies no such figures are known."
+
 
 def warnings(run: Results) -> list[tuple[str, str]]:
     """What a reader must know before any figure: (title, text)."""
@@ -349,21 +353,45 @@ def warnings(run: Results) -> list[tuple[str, str]]:
         counts = ", ".join(f"{count} {status}" for status, count in silent.items() if count)
         total = sum(judge.verdicts for judge in run.judging)
         found.append(("Verdicts are missing.", f"Of {total}: {counts}. Their prompts are in no rate."))
-    proxies = [judge.name for judge in run.judges if judge.misses]
-    if proxies:
-        found.append(
-            (
-                f"The judge is a declared proxy ({', '.join(proxies)}).",
-                "No one, human or model, has read these responses. It says how much a student's responses resemble "
-                "its teacher's, not how good they are.",
-            )
-        )
-    related = [judge for judge in run.judges if judge.relation]
-    if related:
-        said = "; ".join(f"{judge.name}: {judge.relation}" for judge in related)
-        reading = not all(judge.misses for judge in related)
-        found.append(("Judge and teacher are related.", f"{said}.{f' {LEAKAGE}' if reading else ''}"))
+    found += _proxies(run)
+    if said := _relations(run.judges):
+        # what is known is of judges that read
+        proxies = "" if any(judge.relation and not judge.misses for judge in run.judges) else OF_READERS
+        found.append(("Judge and teacher are related.", f"{said}. {LEAKAGE}{proxies}"))
     return found
+
+
+def _proxies(run: Results) -> list[tuple[str, str]]:
+    """Which judges do not read, and who does."""
+    judges = [judge for judge in run.judges if judge.name not in SUMMARIES]
+    proxies, others = ([judge.name for judge in judges if bool(judge.misses) == proxy] for proxy in (True, False))
+    if not proxies:
+        return []
+    one, named, labels = len(proxies) == 1, ", ".join(proxies), labels_of(run)
+    says = f"{'It says' if one else 'They say'} how much a student's responses resemble its teacher's, not how good"
+    people = f"people read those of {labels.labels} outcomes, and their labels have a table below" if labels else ""
+    if others:
+        title = f"Not all judges read: {named} {'is a declared proxy' if one else 'are declared proxies'}."
+        read = (
+            f"{', '.join(others)} read{'s' if len(others) == 1 else ''} the responses{f'; {people}' if people else ''}"
+        )
+        return [(title, f"{says} they are. {read}.")]
+    title = f"The judge is a declared proxy ({named})." if one else f"The judges are declared proxies ({named})."
+    read = f"No model has read these responses; {people}" if people else _UNREAD
+    return [(title, f"{read}. {says} they are.")]
+
+
+_UNREAD = "No one, human or model, has read these responses"
+
+
+def relation_words(run: Results) -> str:
+    """How the judge that decides is related to the teacher, or which of a panel's are; empty where nothing is known."""
+    judge = run.judge_named(run.judge)
+    return f"of its judges, {said}" if judge.name in SUMMARIES and (said := _relations(run.judges)) else judge.relation
+
+
+def _relations(judges: Sequence[JudgeFacts]) -> str:
+    return "; ".join(f"{judge.name}: {judge.relation}" for judge in judges if judge.relation)
 
 
 def left_out_text(left_out: Mapping[str, str], kept: int, name: str, where: str) -> str:

@@ -18,6 +18,7 @@ from harness.reports.cells import (
     difference_unit,
     points_cell,
     provenance,
+    relation_words,
     resolution,
     temperatures,
 )
@@ -121,6 +122,8 @@ def _board_note(results: Results, prompt_set: SetFacts, orders: Sequence[str]) -
         f"{prompt_set.prompts} prompts",
         f"judge {judge.name}{' (a proxy)' if judge.misses else ''}",
     ]
+    if said := relation_words(results):
+        parts.append(said)
     if len(orders) == 1 and judge.name not in SUMMARIES:  # a panel sees no order, but its judges may
         parts.append(ORDERS[orders[0]])
     if teacher.mean_tokens is not None and not m.is_measured(results, prompt_set.name, "length"):

@@ -10,6 +10,7 @@ import pytest
 
 from harness.reports import board
 from harness.results import pooling, recording
+from harness.statistics.panel import MAJORITY
 from tests.harness.results_made import (
     FIXED,
     RANKED,
@@ -834,10 +835,24 @@ def test_banners_stand_before_everything_else() -> None:
     assert [line.split("**")[1] for line in banner if line != ">"] == [
         "No row is told from the next on near, far.",
         "Verdicts are missing.",
-        "The judge is a declared proxy (both, part-one, part-two).",
+        "The judges are declared proxies (both, part-one, part-two).",
     ]
     assert "On near 79 prompts and one seed tell neighbours apart from 21 points on (80% power)." in text
     assert "Of 90: 6 unparsable, 4 failed." in text
+
+
+def test_how_the_judge_is_related_to_the_teacher_stands_at_the_head_of_each_table() -> None:
+    run = make_run(proxy=False, ranked=True)
+    related, other = "judge and teacher are of one family (qwen2.5)", "judge and teacher are of one vendor (Qwen)"
+    run["judges"][0]["relation"] = related
+    assert rendered([run]).count("Judge: both. **Judge and teacher are of one family (qwen2.5).** The teacher's") == 2
+    # of a panel each of its judges is
+    run["judges"][1]["relation"] = other
+    run["judges"].append({**run["judges"][0], "name": MAJORITY, "relation": ""})
+    run["judge"], run["rows"] = MAJORITY, [{**one, "judge": MAJORITY} for one in run["rows"] if one["judge"] == "both"]
+    text = rendered([run])
+    assert text.count(f"Judge: {MAJORITY}. **Of its judges, both: {related}; part-one: {other}.** The") == 2
+    assert f"> **Judge and teacher are related.** both: {related}; part-one: {other}." in text
 
 
 def test_a_ranked_run_with_a_judge_that_reads_has_no_banner() -> None:

@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 
 from harness.reports import cells
+from harness.results.labelled import LabelFigures, LabelledResults
 from harness.results.schema import LengthFigures, MeasureFacts, MeasureRow, Row
 from harness.statistics.agreement import agreement
 from harness.statistics.effects import Components
+from harness.statistics.panel import MAJORITY
 from tests.harness.results_made import (
     as_results,
     components,
@@ -248,7 +250,7 @@ def test_a_judge_that_is_related_to_the_teacher_is_named_with_what_is_known_of_l
     proxy, family = "the judge is the teacher itself, as it reads the teacher's log-probs", "judge and teacher are one"
     run["judges"][0]["relation"] = proxy
     name = run["judges"][0]["name"]
-    assert warned(run)["Judge and teacher are related."] == f"{name}: {proxy}."  # no one reads: nothing leaks
+    assert warned(run)["Judge and teacher are related."] == f"{name}: {proxy}. {cells.LEAKAGE}{cells.OF_READERS}"
     run = make_run(200, proxy=False)
     run["judges"][0]["relation"] = family
     said = warned(run)["Judge and teacher are related."]
@@ -256,6 +258,34 @@ def test_a_judge_that_is_related_to_the_teacher_is_named_with_what_is_known_of_l
     page = " ".join((Path(__file__).parents[3] / "docs" / "judges.md").read_text(encoding="utf-8").split())
     for percent in re.findall(r"(\d+)%", cells.LEAKAGE):  # as the page has them, rounded
         assert any(round(float(known)) == int(percent) for known in re.findall(r"(\d+\.\d)%", page)), percent
+
+
+def test_who_reads_the_responses_is_said_truly() -> None:
+    run = make_run()
+    resembles = "how much a student's responses resemble its teacher's, not how good they are."
+    unread = "No one, human or model, has read these responses."
+    assert (
+        warned(run)["The judges are declared proxies (both, part-one, part-two)."] == f"{unread} They say {resembles}"
+    )
+    run["judges"], panel = (
+        run["judges"][:1],
+        {**run["judges"][1], "name": MAJORITY, "setup": {"judges": "both, reader"}},
+    )
+    assert warned(run)["The judge is a declared proxy (both)."] == f"{unread} It says {resembles}"
+    labels = dict.fromkeys(("runs", "people", "rates", "contrasts", "between"), ()) | {"labels": 62}
+    found = LabelFigures.model_construct(**labels)
+    people = LabelledResults.model_construct(**dict(as_results(run)), labels=found)
+    by_people = "people read those of 62 outcomes, and their labels have a table below"
+    assert dict(cells.warnings(people))["The judge is a declared proxy (both)."] == (
+        f"No model has read these responses; {by_people}. It says {resembles}"
+    )
+    # a panel of which one reads; the panel itself is no judge
+    run["judges"] += [panel, {**panel, "name": "reader", "misses": "", "setup": {}}]
+    title = "Not all judges read: both is a declared proxy."
+    assert warned(run)[title] == f"It says {resembles} reader reads the responses."
+    people = LabelledResults.model_construct(**dict(as_results(run)), labels=found)
+    assert dict(cells.warnings(people))[title] == f"It says {resembles} reader reads the responses; {by_people}."
+    assert not [title for title in warned(make_run(proxy=False)) if "proxy" in title]
 
 
 def test_prompts_without_an_answer_are_said_before_any_figure() -> None:

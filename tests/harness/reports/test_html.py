@@ -304,7 +304,7 @@ def test_header_names_pair_judge_and_what_the_judge_misses() -> None:
     assert "model reader-7b, server https://judge.example, template pairwise" in page
     assert "A proxy; it misses grammar" in page
     assert "No row is told from the next on near, far." in page
-    assert "The judge is a declared proxy (both, part-one, part-two)." in page
+    assert "The judges are declared proxies (both, part-one, part-two)." in page
 
 
 def test_a_large_run_with_a_real_judge_has_no_warning_and_is_ranked() -> None:

@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 import numpy as np
 import pytest
-from scipy.stats import t, ttest_1samp
+from scipy.stats import nct, t, ttest_1samp
 
 from harness.core.errors import UserError
 from harness.core.records import Order, Verdict, plain, write_jsonl
@@ -212,9 +212,9 @@ def test_groups_take_ranks() -> None:
     assert known["tests"][1]["p"] == pytest.approx(alone) and known["tests"][1]["prompt_set"] == "set"
     ranks = [(row["rank"], row["candidate"]) for row in tables(text_of(found))["Ranks"]]
     assert ranks == [("1", "best"), ("2–3", "weak"), ("2–3", "weaker")]
-    error, (first, power) = np.std([0.0] * 19 + [2.0], ddof=1) / 20**0.5, t.ppf([1 - 0.05 / 2 / 2, 0.8], 19)
+    error, first = np.std([0.0] * 19 + [2.0], ddof=1) / 20**0.5, t.ppf(1 - 0.05 / 2 / 2, 19)
     size = max(test["detectable"] for test in known["tests"])
-    assert size == pytest.approx(error * (first + power))
+    assert nct.sf(first, 19, size / error) == pytest.approx(0.8)
     assert f"- neighbours on set against teacher by judge: told apart from {100 * size:.0f} points on (80% power)" in (
         text_of(found)
     )

@@ -110,6 +110,12 @@ def test_further_rates_are_written_and_not_drawn() -> None:
     assert all(cell.drawn for cell in column(found, "win rate"))
 
 
+def test_how_the_judge_is_related_to_the_teacher_is_in_the_note() -> None:
+    run = make_run()
+    run["judges"][0]["relation"] = "judge and teacher are one model (m)"
+    assert "; judge both (a proxy); judge and teacher are one model (m); " in board(run).note
+
+
 def test_orders_are_in_the_note_or_where_they_differ_in_a_column() -> None:
     assert "a taste for the first place is in the figures" in board(changed(orders="one")).note
     run = changed(orders="both")
