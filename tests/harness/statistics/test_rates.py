@@ -17,9 +17,9 @@ from harness.statistics.rates import (
     Rates,
     alike,
     comparison_rates,
+    one_way,
     rates,
     rates_of,
-    spread,
     wilson,
     wilson_of,
     worth,
@@ -239,7 +239,7 @@ def test_intervals_are_those_of_loops_over_prompts(name: str, kind: str) -> None
 def test_mean_squares_are_those_of_scipy() -> None:
     said = uneven(5)
     values, prompts = np.concatenate(said), np.repeat(np.arange(len(said)), [len(prompt) for prompt in said])
-    found = spread(values, prompts)
+    found = one_way(values, prompts)
     assert found is not None
     assert (found.between, found.within, found.each) == pytest.approx(squares(said))
     assert found.between / found.within == pytest.approx(stats.f_oneway(*said).statistic)
@@ -251,7 +251,7 @@ def test_a_correlation_is_found_again() -> None:
         rows = [np.array(drawn(4000, 3, (0.3, 0.4, 0.3), correlation, seed)) for seed in range(6)]
         prompts = np.repeat(np.arange(4000), 3)
         for values in (lambda said: said, lambda said: said == 1):
-            found = alike([spread(values(said).ravel().astype(float), prompts) for said in rows])
+            found = alike([one_way(values(said).ravel().astype(float), prompts) for said in rows])
             assert found == pytest.approx(correlation, abs=0.02)
 
 
