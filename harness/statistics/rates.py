@@ -226,7 +226,7 @@ def _rates(group: Outcomes, row: _Row, rhos: Sequence[float]) -> Rates:
 
 def _values_apart(wins: float, losses: float, n_e: float) -> float:
     """φ of shares of wins and losses, with one more win, tie and loss beside the n_e that they are worth, so that it is
-    never 0, and no copy of a prompt makes it less."""
+    never 0, and what leaves n_e as it is, as copies of a prompt's only outcome do, leaves φ."""
     w, l = (n_e * wins + 1) / (n_e + 3), (n_e * losses + 1) / (n_e + 3)  # noqa: E741
     return (w + l - (w - l) ** 2) / (1 - (w - l) ** 2)
 

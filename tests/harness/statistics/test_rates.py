@@ -297,6 +297,28 @@ def test_copies_of_a_prompt_do_not_narrow_an_interval(counts: tuple[int, int, in
         assert others == pytest.approx(ends)
 
 
+@pytest.mark.parametrize("copies", [2, 4])
+def test_copies_of_several_outcomes_narrow_an_interval_only_where_these_are_less_alike_than_by_chance(
+    copies: int,
+) -> None:
+    """Three seeds on 40 prompts. With SS within prompts and MS between them n_e = P + SS / MS, however often outcomes
+    are copied; it is cut at N, and a copy is one more of these."""
+    ratios = {True: list[float](), False: list[float]()}
+    for seed in range(20):
+        said = drawn(40, 3, (0.3, 0.4, 0.3), 0.02, seed)
+        one, many = (rates_of([belonging([[*of] * n for of in said])])[0] for n in (1, copies))
+        values = 2 * np.array(said) - 1
+        mean = values.mean(axis=1)
+        worth_of = 40 + ((values - mean[:, None]) ** 2).sum() / (3 * mean.var(ddof=1))
+        assert one.preference_interval and many.preference_interval
+        widths = [high - low for low, high in (one.preference_interval, many.preference_interval)]
+        ratios[bool(worth_of > 120)].append(widths[1] / widths[0])
+        if worth_of > 120:  # half a width goes by about 1 / sqrt(n_e)
+            assert widths[1] / widths[0] == pytest.approx(sqrt(120 / min(worth_of, 120 * copies)), abs=0.02)
+    assert ratios[False] == pytest.approx([1.0] * len(ratios[False]))
+    assert min(len(of) for of in ratios.values()) >= 3 and max(ratios[True]) < 1
+
+
 def test_outcomes_of_one_prompt_that_have_nothing_in_common_are_draws_of_their_own() -> None:
     """Each prompt has a win, a tie and a loss: less alike than chance, which ρ takes for 0."""
     three, one = rates_of([belonging([[WIN, TIE, LOSS]] * 20)])[0], rates(counted(20, 20, 20))
