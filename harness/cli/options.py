@@ -171,7 +171,7 @@ class RunRequest(Options):
     ] = None
     samples: Annotated[
         int | None,
-        typer.Option(min=1, help="Responses a prompt in evaluation; more often tell more than more prompts."),
+        typer.Option(min=1, help="Responses a prompt in evaluation; as many more prompts would tell more."),
         Sets("samples"),
     ] = None
     primary: Annotated[

@@ -134,6 +134,11 @@ def test_without_anything_judged_it_is_assumed(
     assert measures_table(road, spreads) is None
 
 
+def test_what_is_assumed_of_a_judge_that_reads_is_near_parity() -> None:
+    """.30 wins and .30 losses of each row, whose values correlate by .325."""
+    assert sqrt(2 * (0.3 + 0.3) * (1 - 0.325)) == pytest.approx(spread.OF_A_JUDGE)
+
+
 def test_earlier_judgings_of_the_judge_are_believed(done: Done) -> None:
     """Of another seed: none of its own judgings is there."""
     here, _ = done.road(PAIR)
