@@ -147,9 +147,10 @@ def cells_of(found: Outcomes, rows: Sequence[str]) -> list[Cells]:
     return [Cells(total, count) for total, count in zip(totals, counts, strict=True)]
 
 
-def row_components(found: Outcomes, row: str) -> Components:
-    """Of one candidate. found: as in `cells_of`."""
-    return components(cells_of(found, [row])[0], _within_cells(found.where(candidate=row).judged))
+def row_components(found: Outcomes, row: str, runs: Outcomes | None = None) -> Components:
+    """Of one candidate. found: as in `cells_of`. runs: the same where runs of one seed are not yet one, whose
+    checkpoints are several."""
+    return components(cells_of(found, [row])[0], _within_cells((runs or found).where(candidate=row).judged))
 
 
 def _within_cells(judged: Outcomes) -> float | None:
@@ -263,7 +264,8 @@ def indistinguishable(
     """Of rows in the order of their rates: each against the next one, and each row's group, counted from 0.
 
     `found` holds one judge's outcomes on what the rows are sorted by. A row opens a new group where the row before it
-    is distinguishable from it, Holm-corrected over all neighbours. A group says nothing of its two ends, which may well
+    is found to be better, Holm-corrected over all neighbours (the other way round where one of them has seeds that the
+    other has not: that is no order). A group says nothing of its two ends, which may well
     be distinguishable; nor is the test quite fair, as who are neighbours was learnt from the same data.
     """
     tests = corrected(
@@ -272,4 +274,5 @@ def indistinguishable(
             for pair in pairwise(candidates)
         ]
     )
-    return tests, [0, *np.cumsum([test.distinguishable for test in tests]).tolist()][: len(candidates)]
+    opens = [test.distinguishable and (test.difference or 0) > 0 for test in tests]
+    return tests, [0, *np.cumsum(opens).tolist()][: len(candidates)]

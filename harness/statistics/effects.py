@@ -37,7 +37,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
-from scipy.special import stdtr, stdtrit
+from scipy.special import nctdtr, nctdtrinc, stdtr, stdtrit
 
 from harness.core.records import Record
 from harness.statistics.outcomes import Floats
@@ -45,6 +45,7 @@ from harness.statistics.rates import NO_WIDTH, Interval
 
 LEVEL = 0.05
 POWER = 0.80
+_STEP = 1e-4
 Part = tuple[float, float]  # a variance, and its degrees of freedom
 
 
@@ -308,10 +309,9 @@ def _tested(apart: Floats, difference: float, parts: Iterable[Part], bounds: Int
     n, spread = len(apart), float(apart.std(ddof=1))
     if spread <= NO_WIDTH * (abs(difference) or 1):
         spread = 0.0  # rounding alone
-    added = [part for part in ((spread**2 / n, float(n - 1)), *parts) if part[0] > 0]
-    if not added and bounds is not None:
-        # prompts that are all alike leave open what the next one is: as if it stood at the farther bound
-        added = [(max(bounds[1] - difference, difference - bounds[0]) ** 2 / (n * (n + 1)), float(n - 1))]
+    # prompts that are all alike leave open what the next one is: as if it stood at the farther bound
+    of_prompts = spread**2 / n if spread or bounds is None else left_open(difference, n, bounds)
+    added = [part for part in ((of_prompts, float(n - 1)), *parts) if part[0] > 0]
     if not added:
         # nothing says how far it may be off; by coins for signs all are on one side in 2 of 2^n
         p = 1.0 if difference == 0 else 2.0 ** (1 - n)
@@ -321,6 +321,11 @@ def _tested(apart: Floats, difference: float, parts: Iterable[Part], bounds: Int
     p = float(2 * stdtr(degrees, -abs(difference) / error))
     ends = t_interval(difference, error, degrees, bounds=bounds)
     return {"error": error, "degrees": degrees, "interval": ends, "p": p, "p_holm": p}
+
+
+def left_open(difference: float, prompts: float, bounds: Interval) -> float:
+    """The variance of a difference that is the same on all prompts: as if one more stood at the farther bound."""
+    return max(bounds[1] - difference, difference - bounds[0]) ** 2 / (prompts * (prompts + 1))
 
 
 def t_interval(
@@ -333,7 +338,12 @@ def t_interval(
 
 
 def detectable(error: float | None, degrees: float | None, tests: int = 1) -> float | None:
-    """The true difference that a two-sided test at LEVEL / tests finds with POWER; None without an error."""
+    """The true difference that a two-sided test at LEVEL / tests finds with POWER, in the direction that it has; None
+    without an error. By the noncentral t distribution."""
     if not error or degrees is None:
         return None
-    return error * float(stdtrit(degrees, 1 - LEVEL / tests / 2) + stdtrit(degrees, POWER))
+    reached = float(stdtrit(degrees, 1 - LEVEL / tests / 2))
+    away = float(nctdtrinc(degrees, 1 - POWER, reached))
+    # its root is found to some eight digits; a step of Newton's finds all
+    slope = float(nctdtr(degrees, away + _STEP, reached) - nctdtr(degrees, away - _STEP, reached)) / (2 * _STEP)
+    return error * (away - (float(nctdtr(degrees, away, reached)) - (1 - POWER)) / slope)

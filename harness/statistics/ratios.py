@@ -201,15 +201,14 @@ def _of_mean(row: _Row, centre: float) -> Interval | None:
 
 def _of_share(row: _Row, centre: float, table: float | None) -> Interval:
     """Wilson's, of as many independent draws as the values are worth by the larger effect, the table's or the row's
-    own; where neither says, of as many as there are prompts."""
-    if row.prompts == 1 or not table:
-        return wilson_of(centre, row.prompts)
+    own. Values that are all 0, or all 1, say nothing of how they come together: they are worth no more than prompts,
+    as are those of a set of which no system says it."""
     own = _effect([row])
-    effect = max(
-        table, 1.0 if own is None else own
-    )  # values that are all 0, or all 1, are worth what they count at most
-    # with few prompts the variance is itself uncertain, as Student's t has it
-    return wilson_of(centre, row.count / effect / (float(stdtrit(row.prompts - 1, 0.975)) / Z) ** 2)
+    draws = row.count / max(table, own or 0.0) if table else float(row.prompts)
+    if row.prompts > 1 and own is not None:
+        # with few prompts the variance is itself uncertain, as Student's t has it
+        return wilson_of(centre, draws / (float(stdtrit(row.prompts - 1, 0.975)) / Z) ** 2)
+    return wilson_of(centre, min(draws, float(row.prompts)))
 
 
 def row_components(sums: Sums, measure: str, system: str) -> Components:

@@ -269,7 +269,7 @@ def _ranked(
         lacking = f"{missing[worst]:.1%} of the prompts are missing for {worst}"
         reason = f"{lacking}; above {MAX_MISSING:.0%} nothing is ranked unless --rank-incomplete says so"
         return Ranking(**names, rows=(), tests=(), reason=reason)
-    tests, rows = ranking(mine, sorted(compared.items()), names["prompt_set"], untrained, between)
+    tests, rows = ranking(mine, compared.items(), names["prompt_set"], untrained, between)
     return Ranking(
         **names, rows=tuple(rows), tests=tuple(_on_set(test, names["reference"]) for test in tests), reason=""
     )
@@ -282,12 +282,12 @@ def ranking(
     untrained: Collection[str] = (),
     between: Luck | None = None,
 ) -> tuple[list[Contrast], list[Ranked]]:
-    """The rows that have a rate by it, equal ones as they come: each against the next, and each with its places.
+    """The rows that have a rate by it, equal ones by name: each against the next, and each with its places.
 
     found: one judge's outcomes on what the rows were judged on. between: of seeds, on all sets.
     """
     rates = {name: rate for name, known in rows if (rate := known.preference_rate) is not None}
-    ordered = sorted(rates, key=lambda name: -rates[name])
+    ordered = sorted(rates, key=lambda name: (-rates[name], name))
     tests, groups = indistinguishable(found, ordered, scope, untrained, between)
     places = zip(ordered, groups, ranks(groups), strict=True)
     return tests, [
