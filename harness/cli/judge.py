@@ -67,7 +67,7 @@ def stats(
     """Rates, intervals and tests of any verdict files; docs/statistics.md has the formulas."""
     from harness.core.records import plain
     from harness.reports.stats import stats_text
-    from harness.run.rows import CEILING, UNTRAINED
+    from harness.run.rows import ANCHORS
     from harness.statistics.outcomes import read_verdicts
     from harness.statistics.summary import statistics_of
 
@@ -78,7 +78,7 @@ def stats(
             raise UserError(f"--contrast {text}: expected two candidates with a comma between them")
         pairs.append((first.strip(), second.strip()))
     points = None if margin is None else margin / 100
-    found = statistics_of(read_verdicts(files), pairs, rank_incomplete, (UNTRAINED, CEILING), points)
+    found = statistics_of(read_verdicts(files), pairs, rank_incomplete, ANCHORS, points)
     print(json.dumps(plain(found), indent=1, ensure_ascii=False, allow_nan=False) if as_json else stats_text(found))
 
 

@@ -27,6 +27,7 @@ from harness.results.schema import (
     Results,
     VersusFigures,
 )
+from harness.run.rows import is_anchor
 from harness.statistics.contrasts import Equivalence
 from harness.statistics.summary import SetContrast
 
@@ -60,7 +61,7 @@ class Whom:
     def of(cls, results: Results, measure: str = "") -> Self:
         """measure: empty for the judge's rates."""
         found = luck_of(results, measure)
-        untrained = frozenset(row.method for row in results.rows if row.kind in ("untrained", "ceiling"))
+        untrained = frozenset(row.method for row in results.rows if is_anchor(row.kind))
         return cls(untrained, bool(found and found.own_degrees), found is not None)
 
     @classmethod
