@@ -26,13 +26,13 @@ from harness.reports.cells import (
     lengths,
     measure_cell,
     measure_terms,
-    parts_of,
     points_cell,
     provenance,
     relation_words,
     resolution,
     retention_cell,
     setup_text,
+    spread_legend,
     temperatures,
     unpooled_words,
     warnings,
@@ -82,13 +82,6 @@ prompts where the judge contradicts itself when it sees the two responses in the
 a range where no row can be told from the next; its first and last may well differ. Formulas:
 [docs/statistics.md](docs/statistics.md).
 """
-_SPREAD = """\
-*SD: prompt / seed / rest* says what one outcome's distance from its row's rate is made of: what all seeds share of a
-prompt, what all prompts share of a seed, and the rest: the luck of sampling, where that is not apart (*within*, of
-several samples), and what a seed moves on one prompt alone. *SD of runs* is how far a row's figures of single seeds
-are spread: a seed's own move with the luck of these prompts, seed² + rest² / prompts of one sample each. *Not seen*
-was estimated at zero or below, which does not say that it is zero.
-"""
 _FIDELITY = (
     "**Fidelity** asks no judge: at each token of a held-out response, how far is the student's distribution from the "
     "teacher's? Both are read at the temperature that drew the responses. The teacher itself would have a KL of 0 and "
@@ -114,7 +107,7 @@ def board_markdown(runs: Sequence[Results]) -> str:
         return head + "No run is recorded yet: `python -m harness record RUN_DIR`.\n"
     shown = [type(run).model_validate(_as_data(plain(run))) for run in runs]
     several = len(shown) > 1
-    parts = [_LEGEND, *([_SPREAD] if any(parts_of(row.components for row in run.rows) for run in shown) else [])]
+    parts = [_LEGEND, *(_filled(f"*{head}*: {text}.") for head, text in spread_legend(shown))]
     parts += [_measured_legend(shown)] if any(run.measures for run in shown) else []
     parts += [_section(run, definitions=not several) for run in shown]
     if several and (defined := _measures(shown, "##")):
@@ -134,7 +127,10 @@ def _measured_legend(runs: Sequence[Results]) -> str:
         _FINDINGS: any(run.measure_contrasts for run in runs),
         _PAGE: True,
     }
-    text = " ".join(sentence for sentence, true in said.items() if true)
+    return _filled(" ".join(sentence for sentence, true in said.items() if true))
+
+
+def _filled(text: str) -> str:
     return textwrap.fill(text, 120, break_long_words=False, break_on_hyphens=False) + "\n"
 
 

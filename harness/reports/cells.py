@@ -109,14 +109,43 @@ def parts_of(rows: Iterable[Components]) -> list[str]:
     return known if len(known) > 1 else []
 
 
+def comparable(found: Components, several: bool) -> Components:
+    """several: whether others beside it are of several seeds. What one seed has of prompts is all in which they differ,
+    the rest with it: another quantity than theirs."""
+    return found.model_copy(update={"prompt": None}) if several and found.seed is None else found
+
+
 def components_cell(found: Components, parts: Sequence[str], facts: MeasureFacts | None = None) -> str:
     """Standard deviations of a row's components, in points or a measure's unit. One that was estimated as zero, or
     below, was not seen: that says nothing of how large it may be."""
-    sizes = [getattr(found, name) for name in parts]
+    shown = comparable(found, "seed" in parts)
+    sizes = [getattr(shown, name) for name in parts]
     largest = max((size for size in sizes if size is not None), default=0.0)
     return " / ".join(
         "–" if size is None else "not seen" if size <= UNSEEN * largest else _size(size, facts) for size in sizes
     )
+
+
+def spread_legend(runs: Sequence[Results]) -> list[tuple[str, str]]:
+    """What stands beside figures of several runs or samples: the head of each column, and what it is."""
+    said = {
+        ("SD of runs", _SPREAD): any(len(run.runs) > 1 for run in runs),
+        ("SD: prompt / seed / rest", _COMPONENTS): any(parts_of(row.components for row in run.rows) for run in runs),
+    }
+    return [head for head, true in said.items() if true]
+
+
+_SPREAD = (
+    "how far a row's figures of single runs are spread: what a seed moves with the luck of these prompts, its square "
+    "being about seed² + rest² / prompts, of one sample each"
+)
+_COMPONENTS = (
+    "what one outcome's distance from its row's rate is made of, in points (of a measure in its unit): what all seeds "
+    "share of a prompt (where all rows have one seed, all in which prompts differ), what all prompts share of a seed, "
+    "and the rest: the luck of sampling, where that is not apart (within, of several samples), and what a seed moves "
+    "on one prompt alone. A row of one seed has – for what it cannot tell; not seen was estimated at zero or below, "
+    "which does not say that it is zero"
+)
 
 
 def _size(size: float, facts: MeasureFacts | None) -> str:

@@ -89,7 +89,7 @@ def board(results: Results, prompt_set: SetFacts) -> Table:
         c.method(known),
         *where(any(row.rank for row in rows), c.RANK),
         c.PREFERENCE,
-        *where(len(results.runs) > 1, c.SPREAD.named("SD between seeds")),
+        *where(len(results.runs) > 1, c.SPREAD),
         *c.components(rows),
         c.WIN,
         c.KIND,

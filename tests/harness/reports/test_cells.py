@@ -22,6 +22,7 @@ from tests.harness.results_made import (
     make_run,
     measure_facts,
     measure_row,
+    of_seeds,
     refused,
     with_rows,
 )
@@ -117,9 +118,29 @@ def test_components_are_in_points_and_one_that_was_not_seen_is_no_nought() -> No
     parts = cells.parts_of(rows)
     assert parts == ["prompt", "seed", "residual"]
     said = [cells.components_cell(row, parts) for row in rows]
-    assert said == ["61 / not seen / 59", "61 / not seen / 59", "61 / 1.2 / 59", "61 / – / 59"]
+    assert said[:3] == ["61 / not seen / 59", "61 / not seen / 59", "61 / 1.2 / 59"]
     assert cells.components_cell(rows[2], parts, facts_of()) == "0.61 / 0.012 / 0.59"
     assert cells.components_cell(rows[2], parts, facts_of("top1")) == "61 / 1.2 / 59"
+
+
+def test_what_one_seed_has_of_prompts_does_not_stand_beside_what_several_share() -> None:
+    one = Components.model_validate(components(within=0.3))  # 0.61 of prompts, the rest with it
+    several = Components.model_validate(components(seed=0.0123, residual=0.594, within=0.3))
+    parts = cells.parts_of([one, several])
+    assert [cells.components_cell(row, parts) for row in (one, several)] == ["– / – / – / 30", "61 / 1.2 / 59 / 30"]
+    assert cells.components_cell(one, parts, facts_of()) == "– / – / – / 0.30"
+    assert cells.components_cell(one, cells.parts_of([one])) == "61 / 30"
+    ((head, said),) = cells.spread_legend([as_results(with_rows(make_run(), "kd", components=dict(one)))])
+    assert head == "SD: prompt / seed / rest"
+    assert "where all rows have one seed, all in which prompts differ" in said
+
+
+def test_what_stands_beside_figures_of_several_runs_is_said_where_it_is_there() -> None:
+    run = make_run()
+    assert cells.spread_legend([as_results(run)]) == []
+    both = cells.spread_legend([as_results(run), as_results(of_seeds(run, 4, 5))])
+    assert [head for head, _ in both] == ["SD of runs"]
+    assert "its square being about seed² + rest² / prompts" in both[0][1]
 
 
 def test_of_one_seed_and_one_sample_there_is_nothing_to_take_apart() -> None:
