@@ -18,6 +18,7 @@ from harness.reports.cells import (
     NO_BOUND,
     NOWHERE,
     OWN_LOSS,
+    between,
     by_the_bound,
     difference_short,
     difference_unit,
@@ -260,10 +261,12 @@ def _fidelity(run: Results, entry: SetFacts) -> str:
 
 def _counted(run: Results, rows: Sequence[Measured]) -> str:
     """How much the figures of a table are made of, and where their intervals are."""
-    prompts = max((one.prompts for row in rows for one in row.values.values()), default=0)
+    values = [one for row in rows for one in row.values.values()]
+    prompts = max((one.prompts for one in values), default=0)
     samples = run.configured.samples
     each = f"{samples} sample{'' if samples == 1 else 's'} a prompt"
-    runs = f" in each of {len(run.runs)} runs" if len(run.runs) > 1 else ""
+    counts = [sum(value is not None for value in one.by_run) for one in values]
+    runs = f" in each of {between(counts)} runs" if max(counts, default=1) > 1 else ""
     return (
         f"Read of a row: {prompts * samples} responses of {prompts} prompts ({each}){runs}. All intervals: the report."
     )

@@ -326,7 +326,8 @@ def luck_words(found: LuckFigures, facts: MeasureFacts | None = None) -> str:
         parts.insert(0, (found.own, found.own_degrees, "in each trained row for itself"))
     moved = ", ".join(f"{where} {moved_words(size, degrees, facts)}" for size, degrees, where in parts)
     part = (
-        "The first is in every contrast of two trained rows, both in those with the start or the ceiling"
+        "Over several seeds the first is in every contrast of two trained rows, both in those with the start or the "
+        "ceiling"
         if found.own_degrees
         else "Of one row its own part cannot be told from what rows share"
     )

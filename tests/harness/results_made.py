@@ -273,7 +273,9 @@ def of_seeds(run: dict[str, Any], *seeds: int, **more: Any) -> dict[str, Any]:
     }
     for name in ("contrasts", "measure_contrasts"):
         found[name] = [{**one, "seeds": len(seeds)} for one in found[name]]
-    return {**found, "rows": [{**one, "by_run": one["by_run"] * len(seeds)} for one in run["rows"]]}
+    for name in ("rows", "measures"):
+        found[name] = [{**one, "by_run": one["by_run"] * len(seeds)} for one in found[name]]
+    return found
 
 
 def versus(first: str = "dadpo", second: str = "kd", prompt_set: str = "near", **values: Any) -> dict[str, Any]:

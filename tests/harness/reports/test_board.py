@@ -346,8 +346,10 @@ def test_how_many_responses_were_read_stands_under_the_tables() -> None:
     run = measured_run()
     assert rendered([run]).count("Read of a row: 48 responses of 48 prompts (1 sample a prompt). All intervals:") == 4
     run["config"]["samples"] = 2
-    run["runs"] = [{**run["runs"][0], "seed": seed} for seed in (4, 5)]
+    run = of_seeds(run, 4, 5)
     assert "Read of a row: 96 responses of 48 prompts (2 samples a prompt) in each of 2 runs." in rendered([run])
+    run["measures"][0]["by_run"] = [0.4, None]
+    assert "(2 samples a prompt) in each of 1 to 2 runs." in rendered([run])
 
 
 def test_an_interval_has_two_figures_of_its_width() -> None:

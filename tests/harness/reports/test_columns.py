@@ -50,8 +50,8 @@ def test_how_far_alpaca_eval_s_rate_is_off_is_as_the_page_has_it() -> None:
     """Each pair of figures is one row of the table: models, median, at most."""
     page = (Path(__file__).parents[3] / "docs" / "statistics.md").read_text(encoding="utf-8")
     for row, said in {
-        "| all, difficulty from the 55 others | 40 |": "Of 40 models of that board, with difficulty from the 55 others, "
-        "(1 + rate) / 2 was off by {} points in the median, and by {} at most",
+        "| all, difficulty from the 55 others | 40 |": "Of 40 models of that board, with difficulty from the 55 "
+        "others, (1 + rate) / 2 was off by {} points in the median, and by {} at most",
         "| the same, difficulty from the 55 others | 7 |": "of the 7 that have 15% of the responses on either side of "
         "equal length, and so a rate, by {} and {} ",
         "| 15% or more on either side, each model alone | 7 |": "(each alone, without a difficulty term, by {} and {})",

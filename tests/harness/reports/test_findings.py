@@ -270,8 +270,8 @@ def test_what_another_seed_moves_is_said_with_its_degrees_and_where_it_is() -> N
     assert findings.luck_words(LuckFigures.model_validate(luck())) == (
         "What another seed moves in the preference rate, as an SD: in each trained row for itself 2.9 points (8 "
         "degrees of freedom), in all trained rows alike 14 points (2 degrees of freedom); from 5 rows, 3 seeds and 48 "
-        "prompts. The first is in every contrast of two trained rows, both in those with the start or the ceiling. So "
-        "few degrees leave an SD rough."
+        "prompts. Over several seeds the first is in every contrast of two trained rows, both in those with the start "
+        "or the ceiling. So few degrees leave an SD rough."
     )
     found = LuckFigures.model_validate(luck("forward_kl", own=0.0, shared=0.021, shared_degrees=5))
     text = findings.luck_words(found, facts_of())
