@@ -32,7 +32,7 @@ class Lineage:
 class _Family(Section):
     vendor: str
     names: tuple[str, ...]
-    tuned: dict[str, tuple[str, ...]] = {}
+    tuned: dict[str, tuple[str, ...]] | None = None
 
 
 class _Table(Section):
@@ -125,6 +125,6 @@ def _by_parts() -> dict[Parts, tuple[str, str]]:
     """The names of the table, by their parts → family and vendor."""
     found = {_parts(name): ("", vendor) for vendor, names in _table().vendors.items() for name in names}
     for family, said in _table().families.items():
-        for vendor, names in {**said.tuned, said.vendor: said.names}.items():
+        for vendor, names in {**(said.tuned or {}), said.vendor: said.names}.items():
             found |= {_parts(name): (family, vendor) for name in names}
     return found

@@ -180,6 +180,17 @@ BAD: dict[str, tuple[list[str], list[str]]] = {
     "its own file": (["import", "alpaca-eval", "a", "--out", "a"], ["is one of the files to import"]),
     "verdicts": (["stats", "missing.jsonl"], ["missing.jsonl: cannot be read"]),
     "contrast": (["stats", "missing.jsonl", "--contrast", "sft"], ["--contrast sft: expected two candidates"]),
+    **{
+        f"margin of {margin}": (
+            ["stats", "missing.jsonl", "--contrast", "a,b", "--margin", margin],
+            [f"--margin {margin}: expected a number of points above 0, and 100 at most"],
+        )
+        for margin in ("0", "-1", "101", "500", "nan", "inf")
+    },
+    "margin of nothing": (
+        ["stats", "missing.jsonl", "--margin", "5"],
+        ["--margin 5 is said of contrasts; name one with --contrast FIRST,SECOND"],
+    ),
     "no run": (["verify", "missing"], ["missing holds no results.json"]),
 }
 
