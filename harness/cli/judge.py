@@ -45,10 +45,11 @@ def import_verdicts(
     check_file(out, "--out")
     if out.resolve() in [path.resolve() for path in files]:
         raise UserError(f"--out {out} is one of the files to import; name another")
-    verdicts = IMPORTERS[source](files, reference)
+    notes: list[str] = []
+    verdicts = IMPORTERS[source](files, reference, notes.append)
     write_jsonl(out, verdicts)
-    said = f"{imported(verdicts, source)}\nwritten to {out}; now: python -m harness stats {shlex.quote(str(out))}"
-    print(said, file=beside(out))
+    now = f"written to {out}; now: python -m harness stats {shlex.quote(str(out))}"
+    print("\n".join([imported(verdicts, source), *(f"note: {note}" for note in notes), now]), file=beside(out))
 
 
 def stats(
