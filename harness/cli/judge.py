@@ -69,7 +69,7 @@ def stats(
     from harness.core.records import plain
     from harness.methods.settings import MOST_POINTS
     from harness.reports.stats import stats_text
-    from harness.run.rows import CEILING, UNTRAINED
+    from harness.run.rows import ANCHORS
     from harness.statistics.outcomes import read_verdicts
     from harness.statistics.summary import statistics_of
 
@@ -84,7 +84,7 @@ def stats(
     if margin is not None and not pairs:
         raise UserError(f"--margin {margin:g} is said of contrasts; name one with --contrast FIRST,SECOND")
     points = None if margin is None else margin / 100
-    found = statistics_of(read_verdicts(files), pairs, rank_incomplete, (UNTRAINED, CEILING), points)
+    found = statistics_of(read_verdicts(files), pairs, rank_incomplete, ANCHORS, points)
     print(json.dumps(plain(found), indent=1, ensure_ascii=False, allow_nan=False) if as_json else stats_text(found))
 
 

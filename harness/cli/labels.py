@@ -30,10 +30,10 @@ def label(
     """
     from harness.core.files import write_atomically
     from harness.core.records import RunPrompt, read_records
-    from harness.reports.labelling import labels_page
+    from harness.reports.label_page import label_page
     from harness.results.folder import RUN_PROMPTS, read_made
+    from harness.results.label_pairs import as_csv, as_rows
     from harness.results.labelled import pairs_to_label
-    from harness.results.labels import as_csv, as_rows
     from harness.results.reading import read_results
     from harness.statistics.labelled import ENOUGH
 
@@ -50,7 +50,7 @@ def label(
     drawn, chosen = pairs_to_label(results, made, pairs, _names(rows), _names(sets))
     shown = as_rows(drawn, read_records(run_dir / RUN_PROMPTS, RunPrompt))
     write_atomically(out, as_csv(shown))
-    write_atomically(web, labels_page(shown, out.name))
+    write_atomically(web, label_page(shown, out.name))
     each = len(drawn) // len(chosen)
     said = [f"{len(drawn)} pairs written to {out}: {each} prompts, with the responses of {' and '.join(chosen)}"]
     if len(drawn) < pairs - pairs % len(chosen):

@@ -48,6 +48,7 @@ from harness.reports.findings import (
     disagreement_words,
     luck_of,
     luck_words,
+    mark_of,
     mixed,
     power_words,
     primary_words,
@@ -332,7 +333,7 @@ def _by_the_judge(run: Results) -> str:
         return ""
     methods, anchors = ([one for one in run.contrasts if one.family == family] for family in ("methods", "anchors"))
     columns: list[Column[Any]] = [
-        *(c.PAIR, c.SCOPE, c.difference(), c.P, c.P_HOLM),
+        *(c.PAIR, c.SCOPE, c.marked(c.difference(), mark_of(run)), c.P, c.P_HOLM),
         *([c.EQUIVALENCE] if any(one.equivalence for one in methods) else []),
         *([c.WHEN] if mixed(run) else []),
         *(c.JUDGED, c.LEFT_OUT, c.finding(Whom.of(run))),
@@ -344,22 +345,43 @@ def _by_the_judge(run: Results) -> str:
             f"{FAMILIES}. {POWER}.",
             *([luck_words(moved)] if moved else []),
             *([markdown(columns, methods)] if methods else []),
-            *(_anchors(run, anchors, "points", power_words(anchors), _rates_apart) if anchors else []),
+            *(
+                _anchors(run, anchors, "points", power_words(anchors), _rates_apart(run), _small_words(anchors))
+                if anchors
+                else []
+            ),
         ]
     )
 
 
-def _rates_apart(found: ContrastFigures) -> str:
-    """A difference of two rates: in bold where the two are told apart."""
-    return _bold(points_cell(found.difference, found.interval), found.distinguishable)
+def _rates_apart(run: Results) -> Callable[[ContrastFigures], str]:
+    """A difference of two rates: in bold where the two are told apart, and whether it is small."""
+    mark = mark_of(run)
+
+    def said(found: ContrastFigures) -> str:
+        shown = points_cell(found.difference, found.interval)
+        small = f"; {found.equivalence.finding}" if found.equivalence else ""
+        return f"{f'**{shown}**' if found.distinguishable else shown}{mark(found)}{small}"
+
+    return said
 
 
-def _bold(said: str, told: bool) -> str:
-    return f"**{said}**" if told else said
+def _small_words(rows: Sequence[ContrastFigures]) -> str:
+    """What cells say behind a difference where a margin was named, behind a semicolon."""
+    margin = next((f"{100 * one.equivalence.margin:g}" for one in rows if one.equivalence), "")
+    if not margin:
+        return ""
+    return (
+        f"; behind each, whether its 90% interval lies within ±{margin} (equivalent), above −{margin} (not worse), or "
+        "neither"
+    )
 
 
-def _anchors(run: Results, rows: Sequence[C], unit: str, power: str, said: Callable[[C], str]) -> list[str]:
-    """What is set against the start or the ceiling: a row a pair, a column a scope."""
+def _anchors(
+    run: Results, rows: Sequence[C], unit: str, power: str, said: Callable[[C], str], small: str = ""
+) -> list[str]:
+    """What is set against the start or the ceiling: a row a pair, a column a scope. small: what cells say of a
+    margin."""
     pairs: dict[tuple[str, str], dict[str, C]] = {}
     for one in rows:
         pairs.setdefault((one.first, one.second), {})[one.scope] = one
@@ -367,7 +389,7 @@ def _anchors(run: Results, rows: Sequence[C], unit: str, power: str, said: Calla
     columns += [_on(scope, said) for scope in dict.fromkeys(one.scope for one in rows)]
     if mixed(run):
         columns.append(c.column("", lambda found: _when([one.declared for one in found.values()])))
-    text = f"Against the start and the ceiling, in {unit}, in bold where the two are told apart{power}:"
+    text = f"Against the start and the ceiling, in {unit}, in bold where the two are told apart{power}{small}:"
     return [text, markdown(columns, list(pairs.values()))]
 
 
@@ -384,9 +406,9 @@ def _by_measures(run: Results, compared: Sequence[MeasureFacts]) -> str:
     if not compared:
         return ""
     first, others = compared[0], [one for one in compared[1:] if one.group == "fidelity"]
-    own, whom = m.own_losses(run, first.name), Whom.of(run, first.name)
+    own, whom, mark = m.own_losses(run, first.name), Whom.of(run, first.name), mark_of(run, first.name)
     columns: list[Column[Any]] = [
-        *(c.PAIR, c.SCOPE, c.measure_difference(first), c.P, c.P_HOLM),
+        *(c.PAIR, c.SCOPE, c.marked(c.measure_difference(first), mark), c.P, c.P_HOLM),
         *([c.WHEN] if mixed(run) else []),
         *(c.JUDGED, c.LEFT_OUT, c.measure_finding(first, own, whom)),
     ]
@@ -408,7 +430,7 @@ def _by_measures(run: Results, compared: Sequence[MeasureFacts]) -> str:
             anchors,
             difference_unit(first),
             power_words(anchors, first),
-            lambda found: difference_short(found, first, own, ends=True),
+            lambda found: difference_short(found, first, own, ends=True) + mark(found),
         )
     if others:
         parts.append(
@@ -445,11 +467,11 @@ def _ways(shown: Sequence[MeasureFacts]) -> str:
 def _found(run: Results, facts: MeasureFacts) -> Column[MeasureContrast]:
     """What a measure has of another one's contrast."""
     known = {(one.first, one.second, one.scope): one for one in m.contrasts_of(run, facts.name)}
-    own = m.own_losses(run, facts.name)
+    own, mark = m.own_losses(run, facts.name), mark_of(run, facts.name)
 
     def said(row: MeasureContrast) -> str:
         found = known.get((row.first, row.second, row.scope))
-        return "" if found is None else difference_short(found, facts, own)
+        return "" if found is None else difference_short(found, facts, own) + mark(found)
 
     return c.column(f"{facts.head}{by_the_bound(facts)}", said)
 

@@ -210,21 +210,28 @@ def temperatures(shown: Sequence[MeasureFacts], results: Results) -> str:
     return ", ".join(said)
 
 
-def seeds_of(results: Results) -> int:
-    """Runs of one seed are one."""
-    return len({one.seed for one in results.runs})
+def seeds_of(results: Results, row: Row) -> int:
+    """In how many seeds a row was judged; runs of one seed are one."""
+    return len({run.seed for run, rate in zip(results.runs, row.by_run, strict=False) if rate is not None})
 
 
-def seeds_words(count: int) -> str:
-    return "one seed" if count == 1 else f"{count} seeds"
+def between(counts: Collection[int]) -> str:
+    """The least and the most of some counts."""
+    least, most = min(counts), max(counts)
+    return f"{most}" if least == most else f"{least} to {most}"
+
+
+def seeds_words(*counts: int) -> str:
+    return "one seed" if set(counts) == {1} else f"{between(counts)} seeds"
 
 
 def resolution(results: Results, entry: SetFacts) -> str:
     """From which difference on neighbours of a set's table are told apart; empty where nothing says."""
-    if entry.detectable is None:
+    rows = [row for row in results.rows_of(entry.name) if row.preference_rate is not None]
+    if entry.detectable is None or not rows:
         return ""
-    judged = max((row.prompts for row in results.rows_of(entry.name)), default=0)
-    return f"{judged} prompts and {seeds_words(seeds_of(results))} tell neighbours apart {told_from(entry.detectable)}"
+    seeds = seeds_words(*(seeds_of(results, row) for row in rows))
+    return f"{max(row.prompts for row in rows)} prompts and {seeds} tell neighbours apart {told_from(entry.detectable)}"
 
 
 def told_from(size: float) -> str:

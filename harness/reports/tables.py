@@ -23,7 +23,7 @@ from harness.reports.cells import (
 )
 from harness.reports.charts import Deciding, colours, systems
 from harness.reports.columns import Cell, Column, rate, text
-from harness.reports.findings import Whom, mixed
+from harness.reports.findings import Whom, mark_of, mixed
 from harness.reports.judges_apart import Apart
 from harness.reports.measured import Measured
 from harness.results.schema import (
@@ -274,7 +274,7 @@ def measure_contrasts(results: Results) -> list[Table]:
                     *(
                         c.PAIR,
                         _scope(results),
-                        _drawn_difference(facts, most, place == 0),
+                        c.marked(_drawn_difference(facts, most, place == 0), mark_of(results, facts.name)),
                         c.P,
                         c.P_HOLM,
                         c.measure_power(facts),
@@ -345,7 +345,11 @@ def contrasts(results: Results) -> list[Table]:
             table(
                 caption,
                 [
-                    *(c.PAIR, _scope(results), c.difference(most).named("difference, points")),
+                    *(
+                        c.PAIR,
+                        _scope(results),
+                        c.marked(c.difference(most), mark_of(results)).named("difference, points"),
+                    ),
                     *(c.P, *where(family != "primary", c.P_HOLM), c.POWER),
                     c.finding(Whom.of(results), power=False).named("in words"),
                     *where(any(row.equivalence for row in rows), c.EQUIVALENCE),

@@ -16,7 +16,7 @@ from harness.core.records import Record, Verdict
 from harness.results.declared import Declared
 from harness.results.figures import RunRows, by_seed, judged_outcomes
 from harness.results.folder import declared_in, read_made
-from harness.results.labels import Pair, RunPairs, labels_of_runs, rows_and_sets
+from harness.results.label_pairs import Pair, RunPairs, labels_of_runs, rows_and_sets
 from harness.results.pooling import as_one, board_of, kinds_of
 from harness.results.schema import Results
 from harness.statistics.agreement import Agreement, JudgeAgreement, agreement

@@ -263,6 +263,19 @@ def luck(measure: str = "", **values: Any) -> dict[str, Any]:
     }
 
 
+def of_seeds(run: dict[str, Any], *seeds: int, **more: Any) -> dict[str, Any]:
+    """The same of several seeds, whose moves are known, in every row and contrast."""
+    found = {
+        **run,
+        "runs": [{**run["runs"][0], "seed": seed} for seed in seeds],
+        "luck": [luck(), *(luck(facts["name"], own=0.0, shared=0.021) for facts in run["measured"])],
+        **more,
+    }
+    for name in ("contrasts", "measure_contrasts"):
+        found[name] = [{**one, "seeds": len(seeds)} for one in found[name]]
+    return {**found, "rows": [{**one, "by_run": one["by_run"] * len(seeds)} for one in run["rows"]]}
+
+
 def versus(first: str = "dadpo", second: str = "kd", prompt_set: str = "near", **values: Any) -> dict[str, Any]:
     """Two rows judged against each other."""
     rates = row(prompt_set, first, "method", "both", 32, 0.125)

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from harness.results.labels import COLUMNS
+from harness.results.label_pairs import COLUMNS
 from tests.harness.cli.test_app import assert_one_line
 from tests.harness.runs_made import FLIP, LOSS, TIE, WIN, Run, Said, make_folder
 

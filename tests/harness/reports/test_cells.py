@@ -21,6 +21,7 @@ from tests.harness.results_made import (
     measure_facts,
     measure_row,
     refused,
+    with_rows,
 )
 
 Data = dict[str, Any]
@@ -163,13 +164,15 @@ def test_what_nothing_says_of_neighbours_is_not_said() -> None:
     assert text == "The rows stand in no order of rates."
 
 
-def test_seeds_are_counted_and_runs_of_one_seed_are_not() -> None:
+def test_seeds_are_those_of_the_rows_and_runs_of_one_seed_are_one() -> None:
     run = make_run()
     run["runs"] = [{**run["runs"][0], "seed": seed} for seed in (4, 4, 5)]
+    for row in run["rows"]:
+        row["by_run"] = [0.1, 0.2, 0.3]
     results = as_results(run)
-    assert cells.seeds_of(results) == 2 and "32 prompts and 2 seeds" in cells.resolution(
-        results, results.prompt_sets[0]
-    )
+    assert "32 prompts and 2 seeds tell" in cells.resolution(results, results.prompt_sets[0])
+    results = as_results(with_rows(run, "kd", by_run=[None, 0.2, None]))
+    assert "32 prompts and 1 to 2 seeds tell" in cells.resolution(results, results.prompt_sets[0])
     assert cells.seeds_words(1) == "one seed"
 
 
