@@ -71,7 +71,8 @@ def labels_of(results: Results) -> LabelFigures | None:
 def pairs_to_label(
     results: Results, made: RunRows, count: int, rows: Sequence[str] | None, sets: Sequence[str] | None
 ) -> tuple[list[Pair], list[str]]:
-    """Pairs of a run, as many as asked for or as there are, and the rows that they are of.
+    """Pairs of a run, as many as asked for or as there are, and the rows that they are of: each prompt has one of every
+    row, so there may be some more.
 
     Raises:
         UserError: names that the run does not have; nothing that was judged for all of the rows.
@@ -80,7 +81,7 @@ def pairs_to_label(
     seeds = {results.name: results.runs[0].seed}
     found = judged_outcomes(declared_in(results), {results.name: made}, seeds).judged
     judged = {(key[1], key[2], key[3], name) for name in chosen for key in _values(found.where(candidate=name))}
-    pairs = RunPairs.of(made.responses).drawn(chosen, wanted, max(1, count // len(chosen)), judged)
+    pairs = RunPairs.of(made.responses).drawn(chosen, wanted, -(-count // len(chosen)), judged)
     if not pairs:
         raise UserError(f"no prompt of {', '.join(wanted)} was judged for {' and '.join(chosen)}: nothing to label")
     return pairs, chosen
