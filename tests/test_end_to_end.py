@@ -176,11 +176,10 @@ def test_killed_at_any_moment_it_ends_with_the_board_of_an_undisturbed_run(
 
 
 def board_without_costs(out: Path) -> str:
-    """A run's board without what is of the machine: the seconds and the memory that it took, and the day, as midnight
-    may fall between two runs."""
+    """A run's board without what is of the machine: the seconds and the memory that it took, and when that was."""
     results = read_results(out)
     board = board_markdown([results.model_copy(update={"costs": ()})])
-    return re.sub(r"\d{4}-\d{2}-\d{2}", "date", board)
+    return re.sub(r"\d{4}-\d{2}-\d{2}(T[\d:]+)?", "date", board)
 
 
 KILLED = """
