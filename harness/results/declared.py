@@ -36,9 +36,10 @@ class Declared:
 
     sets: each prompt set, and whether it is in-domain. candidates: each row's kind. judges: those named; several are a
     panel. parts: judges that are shown beside them. contrasts: rows that are tested against each other; primary: the
-    one of them that is corrected for no other, on the in-domain sets; margin: a difference that counts as none, in the
-    rate's unit; stamps: each run's, of when these were declared. versus: rows that are judged against each other.
-    measures: those that are shown. own_losses: of each row, the measures that it was trained to minimise.
+    one of them that is named for the in-domain sets, and corrected for no other where it was declared as that; margin:
+    a difference that counts as none, in the rate's unit; stamps: each run's, of when these were declared. versus: rows
+    that are judged against each other. measures: those that are shown. own_losses: of each row, the measures that it
+    was trained to minimise.
     """
 
     sets: Mapping[str, bool]
@@ -79,9 +80,8 @@ class Declared:
 
     def was_declared(self, first: str, second: str, scope: str) -> bool:
         """Whether a contrast was declared before anything of its rows was known, on all sets of its scope and in every
-        run that has both rows; the primary one as that."""
-        as_primary = (first, second, scope) == self.primary_in
-        return self._in_every_run(first, second, scope, lambda stamp: stamp.primary or not as_primary)
+        run that has both rows."""
+        return self._in_every_run(first, second, scope, lambda stamp: True)
 
     def was_margin_declared(self, first: str, second: str, scope: str) -> bool:
         """Whether the margin was declared with a contrast."""
@@ -105,9 +105,15 @@ class Declared:
 
     @property
     def primary_in(self) -> tuple[str, str, str] | None:
-        """(first, second, scope) of the primary contrast: on the pooled in-domain sets, or the only one; where there is
-        none, on the others."""
+        """(first, second, scope) of the primary contrast that was named: on the pooled in-domain sets, or the only one;
+        where there is none, on the others."""
         if self.primary is None:
             return None
         domain, sets = next((name, sets) for name, sets in self.domains.items() if sets)
         return (*self.primary, domain if len(sets) > 1 else sets[0])
+
+    @property
+    def primary_declared(self) -> tuple[str, str, str] | None:
+        """The same where it was declared as that. Else it may be the best of many, and is corrected with them."""
+        named = self.primary_in
+        return named if named and self._in_every_run(*named, lambda stamp: stamp.primary) else None
