@@ -58,7 +58,7 @@ from harness.results.schema import (
     TrainingFacts,
 )
 from harness.results.tokens import TOKENS_SCHEMA, Compared, TokenViews, as_compact_json, token_views
-from harness.run.declaring import contrasted, family_of, stamp_of
+from harness.run.declaring import contrasted, family_of, left_out, stamp_of
 from harness.run.evaluating import Evaluation
 from harness.run.jobs import LEFT_OUT, MEASURED, RESPONSES, VERDICTS, PruneJob, RespondJob
 from harness.run.known import began_of
@@ -144,8 +144,10 @@ def stamps_of(road: Road, store: Store, run: str) -> tuple[StampFacts, ...]:
     """When the contrasts of a finished run were declared; of those that have a stamp."""
     found, pairs = [], contrasted(road)
     of_run = [pair.responses for pair in pairs]
+    rows = [row.responses for evaluation in road.evaluations for row in evaluation.candidates]
+    others = left_out(rows, of_run, store)
     for pair in pairs:
-        stamp = stamp_of(pair, store)
+        stamp = stamp_of(pair.responses, store)
         if stamp is None:
             continue
         family = family_of(stamp.family, store)
@@ -159,7 +161,7 @@ def stamps_of(road: Road, store: Store, run: str) -> tuple[StampFacts, ...]:
                 first=pair.first,
                 second=pair.second,
                 **{**asdict(stamp), "began": began},
-                dropped=None if family is None else family.lacking(of_run),
+                dropped=None if family is None else len(family.lacking(of_run) | others),
             )
         )
     return tuple(found)

@@ -410,8 +410,9 @@ class StampFacts(Candidates):
     began: str = Field(description="when the first verdict or measure of either row was begun; empty where none is")
     dropped: int | None = Field(
         default=0,
-        description="of what was declared together, how many contrasts on sets the run does not have: where there are "
-        "any, what is left was chosen afterwards; null where nothing says",
+        description="how many contrasts on sets the run does not have, of those that were declared with it, or of its "
+        "rows by any start before something was known: where there are any, what is left was chosen afterwards; null "
+        "where nothing says",
     )
 
     @property

@@ -54,7 +54,7 @@ from harness.results.reading import is_older, read_results
 from harness.results.retention import said
 from harness.results.schema import CostFacts, Figures, Results, StampFacts
 from harness.results.tokens import Compared, token_views
-from harness.run.declaring import DECLARED, Family, family_of
+from harness.run.declaring import DECLARED, Family, family_of, left_out
 from harness.run.evaluating import labels_about
 from harness.run.jobs import LEFT_OUT, MEASURED, RESPONSES, VERDICTS, Job, JudgeJob, MeasureJob, RetentionJob, job_from
 from harness.run.known import TELLING, began_of, moment
@@ -333,6 +333,7 @@ def _stamps(results: Results, manifest: Manifest, store: Store) -> Iterator[str]
     answers = {stage.label: stage.ref for stage in manifest.stages if stage.ref.startswith("respond/")}
     families, pairs = _families(manifest), set(declared_in(results).contrasts)
     of_run = [one.responses for one in manifest.declared]
+    others = left_out(answers.values(), of_run, store)
     yield from (f"{MANIFEST}: the family {digest} is not what its digest says" for digest in _changed(manifest))
     for one in manifest.declared:
         where = f"the contrast of {one.first} and {one.second} on {one.prompt_set}"
@@ -353,10 +354,12 @@ def _stamps(results: Results, manifest: Manifest, store: Store) -> Iterator[str]
                     yield f"{MANIFEST}: {name} of {where} is {_short(was)}; its stamp in the store has {_short(now)}"
             yield from _began(one, str(kept.get("began", "")), "its stamp in the store has", where)
         family = families.get(one.family) or family_of(one.family, store)
-        if family is not None and one.dropped != (dropped := family.lacking(of_run)):
-            yield f"{MANIFEST}: {where} lacks {one.dropped} of its family; by their responses it lacks {dropped}"
+        lacking = family.lacking(of_run) | others if family else others
+        if one.dropped is not None and one.dropped < len(lacking):
+            said = f"{one.dropped} that were declared are not here; by their responses {len(lacking)} are not"
+            yield f"{MANIFEST}: of {where} it says that {said}"
         elif family is None and manifest.families and one.dropped is not None:
-            yield f"{MANIFEST}: {where} lacks {one.dropped} of its family, which nothing has"
+            yield f"{MANIFEST}: the family of {where} is not there, by which {one.dropped} of it are not here"
 
 
 def _began(one: DeclaredFacts, first: str, who: str, where: str) -> Iterator[str]:

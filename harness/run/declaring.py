@@ -58,9 +58,9 @@ class Family:
         """Of all of it but its time."""
         return canonical_hash([sorted(self.members), sorted(self.primary), self.margin])
 
-    def lacking(self, responses: Collection[tuple[str, ...]]) -> int:
-        """How many members are not among contrasts by the responses of their rows."""
-        return len({member[1:] for member in self.members} - set(responses))
+    def lacking(self, of_run: Collection[tuple[Ref, ...]]) -> set[tuple[Ref, ...]]:
+        """The members that a run does not have, by the responses of their rows."""
+        return {member[1:] for member in self.members} - set(of_run)
 
     def named_another(self, other: Family) -> bool:
         """Whether this one, which has a member of the other, has another primary contrast."""
@@ -170,12 +170,20 @@ def _as_tuples(data: Mapping[str, Any]) -> dict[str, Any]:
     return {name: tuple(map(tuple, value)) if isinstance(value, list) else value for name, value in data.items()}
 
 
-def stamp_of(pair: Contrasted, store: Store) -> Stamp | None:
-    """A contrast's stamp, where it has one."""
+def stamp_of(responses: tuple[Ref, ...], store: Store) -> Stamp | None:
+    """The stamp of a contrast, by the responses of its rows, where it has one."""
     try:
-        return Stamp(**store.stamped(DECLARED, pair.responses))
+        return Stamp(**store.stamped(DECLARED, responses))
     except TypeError:  # none, or damaged
         return None
+
+
+def left_out(rows: Collection[Ref], of_run: Collection[tuple[Ref, ...]], store: Store) -> set[tuple[Ref, ...]]:
+    """Contrasts of a run's rows that it does not have, by their responses, and that any start declared before something
+    was known of them: who starts often, with one at a time, has declared them all."""
+    every = {member[1:] for family in _families(store) for member in family.members}
+    lacking = {responses for responses in every if set(responses) <= set(rows)} - set(of_run)
+    return {one for one in lacking if (stamp := stamp_of(one, store)) and not stamp.began}
 
 
 def _made(

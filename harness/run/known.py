@@ -1,7 +1,7 @@
 """What is known of a row by now: kept in the store from when the first that tells of it is begun.
 
-A row is its model, with its sampling, its seed and what its responses are for, however many of them are drawn of a
-prompt and to however many prompts. Something is known of it on a prompt as soon as a judge, a measure or a comparison
+A row is its model, with its seed and what its responses are for, however they are drawn, however many of a prompt, and
+to however many prompts. Something is known of it on a prompt as soon as a judge, a measure or a comparison
 of its responses there is begun; that this was so stays when the artifacts go.
 """
 
@@ -41,7 +41,7 @@ class Known:
 
 def who(job: RespondJob) -> str:
     """The row whose responses these are."""
-    return canonical_hash([job.model.in_key, job.sampling.model_dump(mode="json"), job.purpose, job.seed])
+    return canonical_hash([job.model.in_key, job.purpose, job.seed])
 
 
 def note(job: Job, store: Store, now: datetime | None = None) -> None:

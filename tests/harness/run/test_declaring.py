@@ -25,6 +25,7 @@ from harness.run import launch
 from harness.run.declaring import DECLARED, FAMILIES, contrasted, declare, stamp_of
 from harness.run.jobs import VERDICTS
 from harness.run.known import KNOWN, TELLING, began_of, moment
+from harness.run.rows import CEILING
 from harness.store import MANIFEST, STORE_VARIABLE, Store
 from tests.harness.making import quiet
 from tests.harness.runs_made import rewrite
@@ -200,6 +201,10 @@ def test_what_was_seen_of_a_row_was_seen_however_many_responses_there_are(runs: 
     """The first response to a prompt, and its verdict, are there already: no other number makes it new."""
     assert declared(runs.run(DDPO_SFT, SFT_START, out="more", samples=2)) == {DDPO_SFT: NO, SFT_START: NO}
     assert verify(runs.root / "more", runs.store, board_markdown, quiet).wrong == []
+    (known := runs.asked(DDPO_SFT)).set.append("eval_sampling.temperature=0.71")  # nor another way to draw them
+    road, store = road_of(known)
+    declare(road, store)
+    assert all(stamp_of(pair.responses, store).began for pair in contrasted(road))  # type: ignore[union-attr]
     # with another seed nothing is
     assert declared(runs.run(DDPO_SFT, SFT_START, out="new", seed=1, samples=2))[SFT_START] == YES
 
@@ -272,6 +277,25 @@ def test_what_is_left_when_others_are_dropped_was_chosen_afterwards(
         assert verify(runs.root / out, Store(tmp_path / "none"), board_markdown, quiet).wrong == []
 
 
+def test_who_starts_with_one_contrast_at_a_time_has_declared_them_all(
+    tmp_path: Path, checkpoints: dict[str, Path]
+) -> None:
+    """Runs that are started and killed before anything is there, each with another family, leave none to choose."""
+    runs = Runs(tmp_path, checkpoints)
+    for pair in (DDPO_SFT, SFT_START, DDPO_START):
+        declare(*road_of(runs.asked(pair, sets=[NEAR])))
+    best = runs.run(DDPO_SFT, sets=[NEAR])
+    assert declared(best) == {DDPO_SFT: {NEAR: False}} and [one.dropped for one in best.stamps] == [2]
+    where = "of the contrast of ddpo and sft on near it says that 0 that were declared are not here"
+    assert any(where in line for line in forged(runs, {"dropped": 0}, {}))
+    every = runs.run(DDPO_SFT, SFT_START, DDPO_START, sets=[NEAR])
+    assert declared(every) == {DDPO_SFT: {NEAR: True}, SFT_START: {NEAR: True}, DDPO_START: {NEAR: True}}
+    # what is added when something is known is no part of what was declared
+    more = (CEILING, "ddpo")
+    assert declared(runs.run(DDPO_SFT, SFT_START, DDPO_START, more, sets=[NEAR]))[more] == {NEAR: False}
+    assert declared(runs.run(DDPO_SFT, SFT_START, DDPO_START, sets=[NEAR])) == declared(every)
+
+
 def test_of_primary_contrasts_that_are_named_one_after_another_the_first_is_it(
     tmp_path: Path, checkpoints: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -329,7 +353,7 @@ def test_a_store_that_may_only_be_read_will_do_where_all_is_there(runs: Runs, mo
     monkeypatch.setattr(Store, "stamp", refused)
     road, store = road_of(runs.asked(DDPO_SFT, SFT_START))
     declare(road, store)
-    assert [pair.second for pair in contrasted(road) if stamp_of(pair, store)] == ["sft", "sft"]
+    assert [pair.second for pair in contrasted(road) if stamp_of(pair.responses, store)] == ["sft", "sft"]
     road, store = road_of(runs.asked(seed=7))
     with pytest.raises(UserError, match="may only be read"):
         declare(road, store)
@@ -415,13 +439,13 @@ def test_what_was_dropped_is_held_against_the_family(tmp_path: Path, checkpoints
     runs.run(DDPO_SFT)
     where = "the contrast of ddpo and sft on near"
     assert any(
-        f"{where} lacks 0 of its family; by their responses it lacks 2" in line
+        f"{where} it says that 0 that were declared are not here; by their responses 2 are not" in line
         for line in forged(runs, {"dropped": 0}, {})
     )
     rewrite(runs.root / "out" / MANIFEST, lambda found: found["families"][0]["members"].pop())
     wrong = verify(runs.root / "out", Store(tmp_path / "none"), board_markdown, quiet).wrong
     assert any("is not what its digest says" in line for line in wrong)
-    assert any(f"{where} lacks 0 of its family, which nothing has" in line for line in wrong)
+    assert any(f"the family of {where} is not there" in line for line in wrong)
 
 
 # ---- times
@@ -466,8 +490,8 @@ def test_a_damaged_stamp_is_made_anew_and_proves_nothing(runs: Runs) -> None:
     for text in ("[]", '{"time": "x"}', "{"):
         for file in files:
             file.write_text(text)
-        assert stamp_of(pair, store) is None
+        assert stamp_of(pair.responses, store) is None
     declare(road, store, datetime(2030, 1, 1, tzinfo=UTC))
-    again = stamp_of(pair, store)
+    again = stamp_of(pair.responses, store)
     assert again is not None and again.time.startswith("2030") and again.began.startswith("20")
     assert moment(again.began) < moment(again.time)  # type: ignore[operator]
