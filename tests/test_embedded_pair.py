@@ -32,7 +32,7 @@ def test_the_embedded_pair_end_to_end(tmp_path: Path, cli: Any, run: Run, monkey
     results = json.loads((out / "results.json").read_text())
     assert {row["method"] for row in results["rows"] if row["kind"] == "control"} == {"ddpo-beta0.15"}
     board = (out / "leaderboard.md").read_text()
-    assert "Too small to rank" in board and "declared proxy" in board
+    assert "No row is told from the next" in board and "declared proxies" in board
     assert "\n0 of " in "\n" + run(arguments, out, tmp_path / "s", "dadpo")
     assert cli("leaderboard", out, "--out", tmp_path / "b.md").status == 0
     assert (tmp_path / "b.md").read_text() == board

@@ -488,7 +488,7 @@ def test_a_run_with_a_panel_and_a_proxy_has_them_all_on_the_board(cli: Any, tiny
     assert len(set(map(tuple, by_judge.values()))) == 1
     board = Path("result/leaderboard.md").read_text()
     assert "Agreement of the judges" in board and "judges openai:one, openai:two, typicality" in board
-    assert "**The judge is a declared proxy (typicality).**" in board
+    assert "**Not all judges read: typicality is a declared proxy.**" in board
 
 
 @pytest.mark.slow

@@ -45,10 +45,11 @@ def import_verdicts(
     check_file(out, "--out")
     if out.resolve() in [path.resolve() for path in files]:
         raise UserError(f"--out {out} is one of the files to import; name another")
-    verdicts = IMPORTERS[source](files, reference)
+    notes: list[str] = []
+    verdicts = IMPORTERS[source](files, reference, notes.append)
     write_jsonl(out, verdicts)
-    said = f"{imported(verdicts, source)}\nwritten to {out}; now: python -m harness stats {shlex.quote(str(out))}"
-    print(said, file=beside(out))
+    now = f"written to {out}; now: python -m harness stats {shlex.quote(str(out))}"
+    print("\n".join([imported(verdicts, source), *(f"note: {note}" for note in notes), now]), file=beside(out))
 
 
 def stats(
@@ -59,15 +60,16 @@ def stats(
     ] = None,
     margin: Annotated[
         float | None,
-        typer.Option(min=0, metavar="POINTS", help="Say of each contrast whether it is smaller than this."),
+        typer.Option(metavar="POINTS", help="Say of each contrast whether it is smaller than this."),
     ] = None,
     rank_incomplete: RankIncomplete = False,
     as_json: Annotated[bool, typer.Option("--json", help="Everything, as JSON.")] = False,
 ) -> None:
     """Rates, intervals and tests of any verdict files; docs/statistics.md has the formulas."""
     from harness.core.records import plain
+    from harness.methods.settings import MOST_POINTS
     from harness.reports.stats import stats_text
-    from harness.run.rows import CEILING, UNTRAINED
+    from harness.run.rows import ANCHORS
     from harness.statistics.outcomes import read_verdicts
     from harness.statistics.summary import statistics_of
 
@@ -77,8 +79,12 @@ def stats(
         if not (comma and first.strip() and second.strip()):
             raise UserError(f"--contrast {text}: expected two candidates with a comma between them")
         pairs.append((first.strip(), second.strip()))
+    if margin is not None and not 0 < margin <= MOST_POINTS:
+        raise UserError(f"--margin {margin:g}: expected a number of points above 0, and {MOST_POINTS} at most")
+    if margin is not None and not pairs:
+        raise UserError(f"--margin {margin:g} is said of contrasts; name one with --contrast FIRST,SECOND")
     points = None if margin is None else margin / 100
-    found = statistics_of(read_verdicts(files), pairs, rank_incomplete, (UNTRAINED, CEILING), points)
+    found = statistics_of(read_verdicts(files), pairs, rank_incomplete, ANCHORS, points)
     print(json.dumps(plain(found), indent=1, ensure_ascii=False, allow_nan=False) if as_json else stats_text(found))
 
 

@@ -15,7 +15,7 @@ from harness.core.errors import UserError
 def label(
     run_dir: Annotated[Path, typer.Argument(help="The output folder of a finished run, or a record of one.")],
     out: Annotated[Path, typer.Option(metavar="FILE", help="A .csv file to fill in; a page lies beside it.")],
-    pairs: Annotated[int, typer.Option(min=1, help="How many, of all rows together.")] = 100,
+    pairs: Annotated[int, typer.Option(min=1, help="How many; each prompt has one of every row.")] = 100,
     rows: Annotated[
         str | None, typer.Option(metavar="ROW,ROW", help="Whose responses; by default the primary contrast's.")
     ] = None,
@@ -30,10 +30,11 @@ def label(
     """
     from harness.core.files import write_atomically
     from harness.core.records import RunPrompt, read_records
-    from harness.reports.labelling import labels_page
+    from harness.core.units import number_of
+    from harness.reports.label_page import label_page
     from harness.results.folder import RUN_PROMPTS, read_made
+    from harness.results.label_pairs import as_csv, as_rows
     from harness.results.labelled import pairs_to_label
-    from harness.results.labels import as_csv, as_rows
     from harness.results.reading import read_results
     from harness.statistics.labelled import ENOUGH
 
@@ -50,14 +51,18 @@ def label(
     drawn, chosen = pairs_to_label(results, made, pairs, _names(rows), _names(sets))
     shown = as_rows(drawn, read_records(run_dir / RUN_PROMPTS, RunPrompt))
     write_atomically(out, as_csv(shown))
-    write_atomically(web, labels_page(shown, out.name))
+    write_atomically(web, label_page(shown, out.name))
     each = len(drawn) // len(chosen)
-    said = [f"{len(drawn)} pairs written to {out}: {each} prompts, with the responses of {' and '.join(chosen)}"]
-    if len(drawn) < pairs - pairs % len(chosen):
-        said.append("those are all that there are")
+    of_prompts = f"{number_of(each, 'prompt')}, with the responses of {' and '.join(chosen)}"
+    said = [f"{number_of(len(drawn), 'pair')} written to {out}: {of_prompts}"]
+    if len(drawn) > pairs:
+        said.append(f"rounded up from {pairs}, as each prompt has one of every row")
+    if len(drawn) < pairs:
+        said.append("no more were judged")
     print("; ".join(said), file=beside(out))
     if each < ENOUGH:
-        print(f"note: below {ENOUGH} labelled prompts a rate is not corrected, and these are {each}", file=beside(out))
+        there = f"there {'is' if each == 1 else 'are'} {each} here"
+        print(f"note: below {ENOUGH} labelled prompts a rate is not corrected, and {there}", file=beside(out))
     command = shlex.join(["python", "-m", "harness", "leaderboard", str(run_dir), "--labels", str(out)])
     print(f"label them in {web}, or in a spreadsheet; then: {command}", file=beside(out))
 

@@ -171,7 +171,7 @@ class RunRequest(Options):
     ] = None
     samples: Annotated[
         int | None,
-        typer.Option(min=1, help="Responses a prompt in evaluation; more often tell more than more prompts."),
+        typer.Option(min=1, help="Responses a prompt in evaluation: less noise where there are no more prompts."),
         Sets("samples"),
     ] = None
     primary: Annotated[

@@ -1,4 +1,4 @@
-"""Quantities in words: bytes, days, minutes, and how many more names there are."""
+"""Quantities in words: bytes, days, minutes, how many there are, and how many more names."""
 
 from __future__ import annotations
 
@@ -30,6 +30,10 @@ def in_minutes(seconds: float) -> str:
     if seconds < 7200:
         return f"{seconds / 60:.0f} minutes"
     return f"{seconds / 3600:.0f} hours" if seconds < 48 * 3600 else f"{seconds / 86400:.1f} days"
+
+
+def number_of(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def first_named(names: Iterable[str], at_most: int) -> str:

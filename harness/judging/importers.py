@@ -1,12 +1,14 @@
 """Judgments that other tools wrote, as verdicts: AlpacaEval's annotations, Arena-Hard's and FastChat's judgments.
 
-Every importer takes one tool's files and an optional `reference`, and keeps the judgments against that model alone.
-A judgment that exists twice (same prompt, candidate, reference and judge) is kept, as a `repeat`: the tools' own tables
-count it too. A judge that was asked in vain is `failed`, and so is a game that a row lacks and others of its file have;
-words that hold no verdict are `unparsable`. Formats as written by alpaca_eval 0.6, arena-hard-auto v0.1 and v2, and
-FastChat's llm_judge.
+Every importer takes one tool's files and an optional `reference`, and keeps the judgments against that model alone. A
+judgment that exists twice (same prompt, candidate, reference and judge) is kept, as a `repeat`: the tools' own tables
+count it too. A judge that was asked in vain is `failed`, and so is a judgment that lacks what others of its file have:
+a game, a preference, a response; words that hold no verdict are `unparsable`. Formats as written by alpaca_eval 0.6,
+arena-hard-auto v0.1 and v2, and FastChat's llm_judge. `note` is called with what else people are to be told.
 
-All raise UserError, by file and line (or index, from 0), for what is not in the format.
+All raise UserError, by file and line (or index, from 0), for what is not the format: a field that says whose judgment
+it is and is not there, a file in which no row has what the format is about, and what would have to be guessed (a third
+game, a grade, a winner that is none).
 """
 
 from __future__ import annotations
@@ -26,51 +28,65 @@ from harness.core.files import canonical_hash
 from harness.core.records import SHORT, Message, Order, Prompt, Status, Verdict, read_jsonl
 from harness.statistics.arena_hard import LABELS
 
-Importer = Callable[[Sequence[Path], str | None], list[Verdict]]
+Note = Callable[[str], None]
+Importer = Callable[[Sequence[Path], str | None, Note], list[Verdict]]
 Judgment = tuple[str, dict[str, Any]]  # where it stands, and what it holds
 API_ERROR = "$ERROR$"  # what FastChat and Arena-Hard v0.1 write in place of an answer that never came
 _NO_GAME = "no answer"  # of a game that is not there
+_OUTPUTS = ("output_1", "output_2")  # AlpacaEval's reference, and its candidate
 _FASTCHAT_GAMES = {"g1": "model_1", "g2": "model_2"}  # who is shown first
 _ARENA_ORDERS: tuple[Order, ...] = ("reference_first", "candidate_first")
 
 
-def from_alpaca_eval(paths: Sequence[Path], reference: str | None = None) -> list[Verdict]:
+def _untold(_: str) -> None: ...
+
+
+def from_alpaca_eval(paths: Sequence[Path], reference: str | None = None, note: Note = _untold) -> list[Verdict]:
     """AlpacaEval's annotations.json: a list of objects; output_2 is the candidate's, output_1 the reference's.
 
-    `preference` is 1 (output_1) to 2 (output_2), 0 or 1.5 a draw, null a judge that failed; what else AlpacaEval
-    drops as no preference is `unparsable`. It shuffles the two outputs and undoes that: each prompt was judged in one
-    order, which is not known. Prompts have no id there: theirs is a hash of the instruction. All are one prompt set.
+    `preference` is 1 (output_1) to 2 (output_2), 0 or 1.5 a draw, null a judge that failed; what else AlpacaEval drops
+    as no preference is `unparsable`. A row failed that lacks its preference or one of the outputs. It shuffles the two
+    outputs and undoes that: each prompt was judged in one order, which is not known. Prompts have no id there: theirs
+    is a hash of the instruction. All are one prompt set.
     """
-    return _kept((_alpaca(row, where) for where, row in _rows(paths, _json_list)), reference)
+    files = _files(paths, _json_list)
+    return _kept(chain.from_iterable(map(_alpaca_file, files)), reference)
 
 
-def from_arena_hard(paths: Sequence[Path], reference: str | None = None) -> list[Verdict]:
+def from_arena_hard(paths: Sequence[Path], reference: str | None = None, note: Note = _untold) -> list[Verdict]:
     """Arena-Hard's model_judgment JSONL: two games a row; A is the baseline in the first, the model in the second.
 
     Where no row of a model and judge in a file has a second game (`pairwise: False`), each prompt was judged in one
-    order; else a game that a row lacks, or that is null, failed. v0.1 has `question_id` and does not name its baseline:
-    `reference` does, or it is "baseline". v2 has `uid`, `category` (the prompt set) and `baseline`. `score` is a label,
-    see LABELS, and stands in `detail`.
+    order; else a game that a row lacks, or that is no object, failed. v0.1 has `question_id` and does not name its
+    baseline: `reference` does, or it is "baseline". v2 has `uid`, `category` (the prompt set) and `baseline`. `score`
+    is a label, see LABELS, and stands in `detail`.
     """
     found = (_arena_file(rows, reference or "baseline") for rows in _files(paths, _json_lines))
     return _kept(chain.from_iterable(found), reference)
 
 
-def from_fastchat(paths: Sequence[Path], reference: str | None = None) -> list[Verdict]:
+def from_fastchat(paths: Sequence[Path], reference: str | None = None, note: Note = _untold) -> list[Verdict]:
     """FastChat's *_pair.jsonl: model_1 is shown first in game 1, model_2 in game 2; winners are named by model.
 
     reference: the model that the others are compared with; without it, the one that all rows share, and of two such
         the one that is model_2 throughout, where FastChat puts its baseline.
-    A game that a row lacks failed; one that no row of a file has was not asked for. A judgment is of one `turn`. The
-    judge is the model with all templates that the files have of it (FastChat takes one for each kind of question);
-    which one stands in `detail`.
+    A game that a row lacks failed; one that no row of a file has was not asked for. A judgment is of one `turn`, the
+    first where none is said. Rows of the reference against itself are left out, which is noted. The judge is the model
+    with all templates that the files have of it (FastChat takes one for each kind of question); which one stands in
+    `detail`.
     """
     files = list(_files(paths, _json_lines))
     rows = list(chain.from_iterable(files))
-    pairs = [(_text(row, "model_1", where), _text(row, "model_2", where)) for where, row in rows]
+    every = [(_text(row, "model_1", where), _text(row, "model_2", where)) for where, row in rows]
+    pairs = [(one, other) for one, other in every if one != other]
+    if not pairs:
+        raise UserError(f"every row sets a model against itself: {_named(chain.from_iterable(every))}")
     chosen = reference or _shared(pairs)
     if not any(chosen in pair for pair in pairs):
         raise UserError(f"no judgment against '{chosen}'; there are those of {_named(chain.from_iterable(pairs))}")
+    if alone := every.count((chosen, chosen)):
+        said = "1 row sets" if alone == 1 else f"{alone} rows set"
+        note(f"{said} the reference '{chosen}' against itself, and nothing follows from that: left out")
     digests = _fastchat_judges(rows)
     found = (_fastchat_file(file, chosen, digests) for file in files)
     return _kept(chain.from_iterable(found), chosen)
@@ -83,8 +99,20 @@ IMPORTERS: dict[str, Importer] = {
 }
 
 
+def _alpaca_file(rows: Sequence[Judgment]) -> Iterator[Verdict]:
+    for name in ("preference", *_OUTPUTS):
+        if not any(name in row and (row[name] is not None or name == "preference") for _, row in rows):
+            raise UserError(f"{rows[0][0]}: '{name}' is missing, here and in all rows of its file")
+    return (_alpaca(row, where) for where, row in rows)
+
+
 def _alpaca(row: dict[str, Any], where: str) -> Verdict:
-    status, preference = _alpaca_preference(row.get("preference", ""), where)
+    status, preference = _alpaca_preference(row.get("preference"), where)
+    detail = f"preference {row['preference']}" if "preference" in row else "no preference"
+    texts = [_text(row, name, where) if row.get(name) is not None else None for name in _OUTPUTS]
+    if lacking := [name for name, text in zip(_OUTPUTS, texts, strict=True) if text is None]:
+        status, preference, detail = "failed", None, f"no {' and '.join(lacking)}"
+    reference_length, candidate_length = (None if text is None else len(text) for text in texts)
     instruction = _text(row, "instruction", where)
     return Verdict(
         prompt_set="alpaca-eval",  # whatever part of it (`dataset`) the row is of: its figures are of the whole
@@ -96,9 +124,9 @@ def _alpaca(row: dict[str, Any], where: str) -> Verdict:
         status=status,
         preference=preference,
         judge=_text(row, "annotator", where),
-        candidate_characters=len(_text(row, "output_2", where)),
-        reference_characters=len(_text(row, "output_1", where)),
-        detail=f"preference {row['preference']}",
+        candidate_characters=candidate_length,
+        reference_characters=reference_length,
+        detail=detail,
         raw=_words(row.get("raw_completion"), "text"),
     )
 
@@ -107,7 +135,7 @@ def _alpaca_preference(value: Any, where: str) -> tuple[Status, float | None]:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return "failed", None
     if not isinstance(value, int | float) or isinstance(value, bool):
-        raise UserError(f"{where}: 'preference' is missing, or neither a number nor null")
+        raise UserError(f"{where}: 'preference' is neither a number nor null")
     if value == 0:
         return "ok", 0.5
     return ("ok", float(value) - 1) if 1 <= value <= 2 else ("unparsable", None)
@@ -118,6 +146,9 @@ def _arena_file(rows: Sequence[Judgment], baseline: str) -> Iterator[Verdict]:
     if not any("games" in row for _, row in rows):
         raise UserError(f"{rows[0][0]}: neither this row nor any other of its file has 'games'")
     games = [_arena_games(row, where) for where, row in rows]
+    strange = [where for (where, _), played in zip(rows, games, strict=True) if any(played)]
+    if strange and not any(isinstance(game, dict) for played in games for game in played):
+        raise UserError(f"{strange[0]}: neither this row nor any other of its file has a game that is an object")
     sides = [(_text(row, "model", where), _text(row, "judge", where)) for where, row in rows]
     most: dict[tuple[str, str], int] = {}
     for side, played in zip(sides, games, strict=True):
@@ -152,15 +183,13 @@ def _arena(row: dict[str, Any], where: str, games: Sequence[Any], baseline: str)
 
 def _arena_game(game: Any, where: str) -> tuple[Status, float | None, str, str]:
     """Status, preference for A, label, and the judge's words."""
-    if game is None:
-        return "failed", None, _NO_GAME, ""
-    if isinstance(game, dict) and _is_grade(game.get("score")):
+    if not isinstance(game, dict):  # null, or what is left of one
+        return "failed", None, _NO_GAME, _words(game, "")
+    if _is_grade(game.get("score")):
         raise UserError(
             f"{where}: 'score' is a grade ({game['score']}): an answer that was graded by itself is in no comparison"
         )
-    if not isinstance(game, dict) or not isinstance(game.get("score"), str | None):
-        raise UserError(f"{where}: a game is no object with a 'score' that is a label such as A>>B, or null")
-    label, words = game.get("score"), _words(game.get("judgment"), "answer")
+    label, words = _words(game.get("score"), ""), _words(game.get("judgment"), "answer")
     if label in LABELS:
         return "ok", LABELS[label], label, words
     return _unread(words), None, label or "no label", words
@@ -177,7 +206,7 @@ def _fastchat_file(rows: Sequence[Judgment], reference: str, digests: Mapping[st
     if not played:
         raise UserError(f"{rows[0][0]}: neither this row nor any other of its file has 'g1_winner' or 'g2_winner'")
     for where, row in rows:
-        if reference in (row["model_1"], row["model_2"]):
+        if reference in (row["model_1"], row["model_2"]) and row["model_1"] != row["model_2"]:
             yield from _fastchat(row, where, played, reference, digests)
 
 
@@ -209,7 +238,7 @@ def _fastchat(
 
 
 def _turn(row: dict[str, Any], where: str) -> int:
-    turn = row.get("turn", 1)
+    turn = 1 if row.get("turn") is None else row["turn"]
     if not isinstance(turn, int) or isinstance(turn, bool) or turn < 1:
         raise UserError(f"{where}: 'turn' is no whole number from 1")
     return turn
@@ -275,10 +304,6 @@ def _kept(verdicts: Iterable[Verdict], reference: str | None) -> list[Verdict]:
 
 def _named(models: Iterable[str]) -> str:
     return ", ".join(f"'{model}'" for model in sorted(set(models)))
-
-
-def _rows(paths: Sequence[Path], read: Callable[[Path], Iterator[Judgment]]) -> Iterator[Judgment]:
-    return chain.from_iterable(_files(paths, read))
 
 
 def _files(paths: Sequence[Path], read: Callable[[Path], Iterator[Judgment]]) -> Iterator[list[Judgment]]:

@@ -1,7 +1,7 @@
 """What a judge and a teacher have in common: one model, one family, one vendor.
 
 Judges favour what models related to them taught (docs/judges.md), so a table says it in its head. It follows from
-names, weights and models' entries; where they say nothing, nothing is said.
+names, weights and models' entries; where they say nothing, none is known, which is not to say that there is none.
 """
 
 from __future__ import annotations

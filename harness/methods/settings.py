@@ -14,6 +14,8 @@ from harness.core.section import Names, Section
 # and what a training was made with in its manifest.
 COMPUTING = frozenset({"micro_batch_tokens", "gradient_checkpointing", "compile", "checkpoint_steps"})
 
+MOST_POINTS = 100  # of a margin
+
 
 class MethodSettings(Section):
     """What every method's training has. A method's own file sets its defaults and adds its own settings.
@@ -85,7 +87,7 @@ class MethodChoice(Section):
         description="the one contrast that is corrected for no other, on the in-domain sets; a method's own by default",
     )
     margin: float | None = Field(
-        default=None, gt=0, le=100, description="points of preference rate that count as no difference"
+        default=None, gt=0, le=MOST_POINTS, description="points of preference rate that count as no difference"
     )
     versus: tuple[tuple[str, str], ...] = Field(
         default=(), description="rows whose responses the judge is asked about directly, one against the other"

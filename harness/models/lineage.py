@@ -32,10 +32,12 @@ class Lineage:
 class _Family(Section):
     vendor: str
     names: tuple[str, ...]
+    tuned: dict[str, tuple[str, ...]] | None = None
 
 
 class _Table(Section):
     families: dict[str, _Family]
+    vendors: dict[str, tuple[str, ...]]
     owners: dict[str, str]
 
 
@@ -53,8 +55,8 @@ def lineage(name: str, specs: Mapping[str, ModelSpec] | None = None) -> Lineage:
     named = _entries().get(known)
     if named is not None:
         return Lineage(known, named.family, named.vendor)
-    owner = known.partition("/")[0] if known.count("/") == 1 else ""
-    family, vendor = _by_name(known.rpartition("/")[2])
+    owner, called = _owner(known)
+    family, vendor = _by_name(called)
     return Lineage(known, family, _table().owners.get(owner, vendor))
 
 
@@ -76,6 +78,20 @@ def _entries() -> dict[str, ModelSpec]:
     return {name.lower(): one for one, name in found if name}
 
 
+def _owner(name: str) -> tuple[str, str]:
+    """Whose a name says that it is, if that is known, and the name without that: openai/gpt-4o,
+    us.anthropic.claude-3-haiku (Amazon Bedrock, perhaps with a region); ft:gpt-4o:mine is what somebody made of one."""
+    owners = _table().owners
+    *path, called = name.split("/")
+    if path and path[-1] in owners:
+        return path[-1], called
+    pieces = called.removeprefix("ft:").split(".")
+    for number, piece in enumerate(pieces[:2], 1):
+        if piece in owners and pieces[number:]:
+            return piece, ".".join(pieces[number:])
+    return "", ".".join(pieces)
+
+
 def _by_name(name: str) -> tuple[str, str]:
     """Family and vendor of the longest name in the table that this one begins with, part by part."""
     parts = _parts(name)
@@ -84,11 +100,16 @@ def _by_name(name: str) -> tuple[str, str]:
 
 
 def _parts(name: str) -> Parts:
-    """A name's parts in small letters: what -, _, : and white space divide, and a figure from the word before it."""
+    """A name's parts in small letters: what -, _, : and white space divide, and a figure from the word before it. Two
+    figures of one digit are a version (4-5 is 4.5)."""
     found: list[str] = []
     for part in re.split(r"[-_:\s]+", name.lower()):
         split = re.fullmatch(r"([a-z]+)(\d.*)", part)
-        found += [split[1], split[2]] if split else [part]
+        for one in (split[1], split[2]) if split else (part,):
+            if found and all(re.fullmatch(r"\d", figure) for figure in (found[-1], one)):
+                found[-1] += f".{one}"
+            else:
+                found.append(one)
     return tuple(found)
 
 
@@ -102,4 +123,8 @@ def _table() -> _Table:
 @cache
 def _by_parts() -> dict[Parts, tuple[str, str]]:
     """The names of the table, by their parts → family and vendor."""
-    return {_parts(name): (family, said.vendor) for family, said in _table().families.items() for name in said.names}
+    found = {_parts(name): ("", vendor) for vendor, names in _table().vendors.items() for name in names}
+    for family, said in _table().families.items():
+        for vendor, names in {**(said.tuned or {}), said.vendor: said.names}.items():
+            found |= {_parts(name): (family, vendor) for name in names}
+    return found

@@ -3,16 +3,16 @@ ones. docs/statistics.md has the formulas."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from rich.table import Table
 
 from harness.measures.measure import is_share
-from harness.planning.spread import ANCHORS, ASSUMED, Known, Spreads
+from harness.planning.spread import ASSUMED, Known, Spreads
 from harness.run.evaluating import Evaluation
 from harness.run.road import Road
-from harness.statistics.contrasts import family_of
+from harness.run.rows import domains_of, primary_scope
 from harness.statistics.power import Spread, floor, prompts_for, seeds_for, told
 from harness.store import Store
 
@@ -36,39 +36,30 @@ def scopes(road: Road, spreads: Spreads) -> list[Scope]:
     """Every evaluation set, then every domain of several. Of a panel by its judge whose values differ most."""
     config, found = road.config, []
     asked = [judge for judge, _ in road.judges if judge.name in config.judge.names]
-    domains = domains_of(road)
-    primary = _primary_in(domains) if config.primary else ""
     for evaluation in road.evaluations:
         known = max((spreads.judged(evaluation, judge) for judge in asked), key=lambda one: one.spread.variance)
         found.append(Scope(evaluation.name, len(evaluation.prompt_set.prompts), 0, known))
     pools = []
-    for name, sets in domains.items():
+    for name, sets in domains_of(_sets(road)).items():
         parts = [scope for scope in found if scope.name in sets]
         if len(parts) > 1:
             prompts = sum(part.prompts for part in parts)
             variance = sum(part.prompts * part.known.spread.variance for part in parts) / prompts
             whose = parts[0].known.whose if len({part.known.whose for part in parts}) == 1 else "several"
             pools.append(Scope(name, prompts, 0, Known(Spread(variance), whose)))
-    pairs = [pair for pair in config.contrasts or () if family_of(*pair, ANCHORS) == "methods"]
-    return [replace(scope, tests=_tests(pairs, group, primary)) for group in (found, pools) for scope in group]
+    # in no family; with an anchor it is not of the methods to begin with
+    primary = primary_scope(_sets(road)) if config.primary in spreads.pairs else ""
+    return [replace(scope, tests=_tests(spreads, group, primary)) for group in (found, pools) for scope in group]
 
 
-def domains_of(road: Road) -> dict[str, list[str]]:
-    return {
-        name: [one.name for one in road.evaluations if one.in_domain == inside]
-        for name, inside in (("in-domain", True), ("out-of-domain", False))
-    }
+def _sets(road: Road) -> dict[str, bool]:
+    """Whether each set is in-domain."""
+    return {one.name: one.in_domain for one in road.evaluations}
 
 
-def _primary_in(domains: Mapping[str, Sequence[str]]) -> str:
-    """Where the primary contrast is: on the in-domain sets, or the only one; where there is none, on the others."""
-    domain, sets = next((name, sets) for name, sets in domains.items() if sets)
-    return domain if len(sets) > 1 else sets[0]
-
-
-def _tests(pairs: Sequence[tuple[str, str]], group: Sequence[Scope], primary: str) -> int:
-    """Every contrast of trained rows on every one of these, but the primary one, which is in no family."""
-    return len(pairs) * len(group) - any(scope.name == primary for scope in group)
+def _tests(spreads: Spreads, group: Sequence[Scope], primary: str) -> int:
+    """Every contrast of trained rows on every one of these, but the primary one on its own."""
+    return len(spreads.pairs) * len(group) - any(scope.name == primary for scope in group)
 
 
 def judge_table(known: Sequence[Scope], samples: int) -> Table:
@@ -142,7 +133,7 @@ def lines(road: Road, known: Sequence[Scope]) -> list[str]:
     ]
     config = road.config
     if config.primary:
-        where = _primary_in(domains_of(road))
+        where = primary_scope(_sets(road))
         first, second = config.primary
         found.append(f"primary, corrected for no other: {first} − {second} on {where}; all others are tested with Holm")
     if any(scope.known.whose == ASSUMED for scope in known):

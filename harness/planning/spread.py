@@ -15,7 +15,7 @@ from harness.measures.measure import is_share
 from harness.run.evaluating import Evaluation
 from harness.run.jobs import MEASURED, VERDICTS, RespondJob
 from harness.run.road import Road
-from harness.run.rows import CEILING, TEACHER, UNTRAINED
+from harness.run.rows import ANCHORS, TEACHER
 from harness.statistics.contrasts import cells_of, contrast, family_of, row_components
 from harness.statistics.effects import Compared
 from harness.statistics.outcomes import from_records, outcomes
@@ -25,9 +25,9 @@ from harness.store import Store
 from harness.store.artifacts import read_manifest
 
 # SD of a prompt's difference between two trained rows in value (1 win, 0 tie, −1 loss), where none was judged here:
-# by a judge that reads near parity (.30 wins, .40 ties, .30 losses, a correlation of .3); by a proxy, which ties more
+# by a judge that reads, near parity (.30 wins, .40 ties, .30 losses, a correlation of .325; the table of
+# docs/statistics.md supposes .28, which gives .93); by a proxy, which ties more
 OF_A_JUDGE, OF_A_PROXY = 0.9, 0.55
-ANCHORS = (UNTRAINED, CEILING)
 ROWS_READ = 4  # of an earlier run: six differences of two
 VERSION = 1  # of what is kept: raised where another figure comes of the same rows
 HERE, EARLIER, ASSUMED = "this run", "earlier", "assumed"

@@ -18,6 +18,7 @@ from harness.reports.cells import (
     NO_BOUND,
     NOWHERE,
     OWN_LOSS,
+    between,
     by_the_bound,
     difference_short,
     difference_unit,
@@ -26,12 +27,13 @@ from harness.reports.cells import (
     lengths,
     measure_cell,
     measure_terms,
-    parts_of,
     points_cell,
     provenance,
+    relation_words,
     resolution,
     retention_cell,
     setup_text,
+    spread_legend,
     temperatures,
     unpooled_words,
     warnings,
@@ -48,6 +50,7 @@ from harness.reports.findings import (
     disagreement_words,
     luck_of,
     luck_words,
+    mark_of,
     mixed,
     power_words,
     primaries,
@@ -81,13 +84,6 @@ prompts where the judge contradicts itself when it sees the two responses in the
 a range where no row can be told from the next; its first and last may well differ. Formulas:
 [docs/statistics.md](docs/statistics.md).
 """
-_SPREAD = """\
-*SD: prompt / seed / rest* says what one outcome's distance from its row's rate is made of: what all seeds share of a
-prompt, what all prompts share of a seed, and the rest: the luck of sampling, where that is not apart (*within*, of
-several samples), and what a seed moves on one prompt alone. *SD of runs* is how far a row's figures of single seeds
-are spread: a seed's own move with the luck of these prompts, seed² + rest² / prompts of one sample each. *Not seen*
-was estimated at zero or below, which does not say that it is zero.
-"""
 _FIDELITY = (
     "**Fidelity** asks no judge: at each token of a held-out response, how far is the student's distribution from the "
     "teacher's? Both are read at the temperature that drew the responses. The teacher itself would have a KL of 0 and "
@@ -113,7 +109,7 @@ def board_markdown(runs: Sequence[Results]) -> str:
         return head + "No run is recorded yet: `python -m harness record RUN_DIR`.\n"
     shown = [type(run).model_validate(_as_data(plain(run))) for run in runs]
     several = len(shown) > 1
-    parts = [_LEGEND, *([_SPREAD] if any(parts_of(row.components for row in run.rows) for run in shown) else [])]
+    parts = [_LEGEND, *(_filled(f"*{head}*: {text}.") for head, text in spread_legend(shown))]
     parts += [_measured_legend(shown)] if any(run.measures for run in shown) else []
     parts += [_section(run, definitions=not several) for run in shown]
     if several and (defined := _measures(shown, "##")):
@@ -133,7 +129,10 @@ def _measured_legend(runs: Sequence[Results]) -> str:
         _FINDINGS: any(run.measure_contrasts for run in runs),
         _PAGE: True,
     }
-    text = " ".join(sentence for sentence, true in said.items() if true)
+    return _filled(" ".join(sentence for sentence, true in said.items() if true))
+
+
+def _filled(text: str) -> str:
     return textwrap.fill(text, 120, break_long_words=False, break_on_hyphens=False) + "\n"
 
 
@@ -195,9 +194,11 @@ def _prompt_set(run: Results, entry: SetFacts) -> str:
     teacher = f" The teacher's responses: {', '.join(known)}." if known else ""
     setup = f" ({setup_text(judge)})" if judge.setup else ""
     misses = f", a proxy: it misses {judge.misses}" if judge.misses else ""
+    said = relation_words(run)
+    related = f" **{said[:1].upper()}{said[1:]}.**" if said else ""
     parts = [
         f"### {entry.name} ({domain}, {entry.prompts} prompts)",
-        f"Judge: {judge.name}{setup}{misses}.{teacher}{_origin(entry)}",
+        f"Judge: {judge.name}{setup}{misses}.{related}{teacher}{_origin(entry)}",
         _set_table(run, entry.name),
         f"{said}." if (said := resolution(run, entry)) else "",
         f"Not everything is measured here: {entry.unmeasured}." if entry.unmeasured else "",
@@ -261,10 +262,12 @@ def _fidelity(run: Results, entry: SetFacts) -> str:
 
 def _counted(run: Results, rows: Sequence[Measured]) -> str:
     """How much the figures of a table are made of, and where their intervals are."""
-    prompts = max((one.prompts for row in rows for one in row.values.values()), default=0)
+    values = [one for row in rows for one in row.values.values()]
+    prompts = max((one.prompts for one in values), default=0)
     samples = run.configured.samples
     each = f"{samples} sample{'' if samples == 1 else 's'} a prompt"
-    runs = f" in each of {len(run.runs)} runs" if len(run.runs) > 1 else ""
+    counts = [sum(value is not None for value in one.by_run) for one in values]
+    runs = f" in each of {between(counts)} runs" if max(counts, default=1) > 1 else ""
     return (
         f"Read of a row: {prompts * samples} responses of {prompts} prompts ({each}){runs}. All intervals: the report."
     )
@@ -332,7 +335,7 @@ def _by_the_judge(run: Results) -> str:
         return ""
     methods, anchors = ([one for one in run.contrasts if one.family == family] for family in ("methods", "anchors"))
     columns: list[Column[Any]] = [
-        *(c.PAIR, c.SCOPE, c.difference(), c.P, c.P_HOLM),
+        *(c.PAIR, c.SCOPE, c.marked(c.difference(), mark_of(run)), c.P, c.P_HOLM),
         *([c.EQUIVALENCE] if any(one.equivalence for one in methods) else []),
         *([c.WHEN] if mixed(run) else []),
         *(c.JUDGED, c.LEFT_OUT, c.finding(Whom.of(run))),
@@ -344,22 +347,43 @@ def _by_the_judge(run: Results) -> str:
             f"{FAMILIES}. {POWER}.",
             *([luck_words(moved)] if moved else []),
             *([markdown(columns, methods)] if methods else []),
-            *(_anchors(run, anchors, "points", power_words(anchors), _rates_apart) if anchors else []),
+            *(
+                _anchors(run, anchors, "points", power_words(anchors), _rates_apart(run), _small_words(anchors))
+                if anchors
+                else []
+            ),
         ]
     )
 
 
-def _rates_apart(found: ContrastFigures) -> str:
-    """A difference of two rates: in bold where the two are told apart."""
-    return _bold(points_cell(found.difference, found.interval), found.distinguishable)
+def _rates_apart(run: Results) -> Callable[[ContrastFigures], str]:
+    """A difference of two rates: in bold where the two are told apart, and whether it is small."""
+    mark = mark_of(run)
+
+    def said(found: ContrastFigures) -> str:
+        shown = points_cell(found.difference, found.interval)
+        small = f"; {found.equivalence.finding}" if found.equivalence else ""
+        return f"{f'**{shown}**' if found.distinguishable else shown}{mark(found)}{small}"
+
+    return said
 
 
-def _bold(said: str, told: bool) -> str:
-    return f"**{said}**" if told else said
+def _small_words(rows: Sequence[ContrastFigures]) -> str:
+    """What cells say behind a difference where a margin was named, behind a semicolon."""
+    margin = next((f"{100 * one.equivalence.margin:g}" for one in rows if one.equivalence), "")
+    if not margin:
+        return ""
+    return (
+        f"; behind each, whether its 90% interval lies within ±{margin} (equivalent), above −{margin} (not worse), or "
+        "neither"
+    )
 
 
-def _anchors(run: Results, rows: Sequence[C], unit: str, power: str, said: Callable[[C], str]) -> list[str]:
-    """What is set against the start or the ceiling: a row a pair, a column a scope."""
+def _anchors(
+    run: Results, rows: Sequence[C], unit: str, power: str, said: Callable[[C], str], small: str = ""
+) -> list[str]:
+    """What is set against the start or the ceiling: a row a pair, a column a scope. small: what cells say of a
+    margin."""
     pairs: dict[tuple[str, str], dict[str, C]] = {}
     for one in rows:
         pairs.setdefault((one.first, one.second), {})[one.scope] = one
@@ -367,7 +391,7 @@ def _anchors(run: Results, rows: Sequence[C], unit: str, power: str, said: Calla
     columns += [_on(scope, said) for scope in dict.fromkeys(one.scope for one in rows)]
     if mixed(run):
         columns.append(c.column("", lambda found: _when([one.declared for one in found.values()])))
-    text = f"Against the start and the ceiling, in {unit}, in bold where the two are told apart{power}:"
+    text = f"Against the start and the ceiling, in {unit}, in bold where the two are told apart{power}{small}:"
     return [text, markdown(columns, list(pairs.values()))]
 
 
@@ -384,9 +408,9 @@ def _by_measures(run: Results, compared: Sequence[MeasureFacts]) -> str:
     if not compared:
         return ""
     first, others = compared[0], [one for one in compared[1:] if one.group == "fidelity"]
-    own, whom = m.own_losses(run, first.name), Whom.of(run, first.name)
+    own, whom, mark = m.own_losses(run, first.name), Whom.of(run, first.name), mark_of(run, first.name)
     columns: list[Column[Any]] = [
-        *(c.PAIR, c.SCOPE, c.measure_difference(first), c.P, c.P_HOLM),
+        *(c.PAIR, c.SCOPE, c.marked(c.measure_difference(first), mark), c.P, c.P_HOLM),
         *([c.WHEN] if mixed(run) else []),
         *(c.JUDGED, c.LEFT_OUT, c.measure_finding(first, own, whom)),
     ]
@@ -408,7 +432,7 @@ def _by_measures(run: Results, compared: Sequence[MeasureFacts]) -> str:
             anchors,
             difference_unit(first),
             power_words(anchors, first),
-            lambda found: difference_short(found, first, own, ends=True),
+            lambda found: difference_short(found, first, own, ends=True) + mark(found),
         )
     if others:
         parts.append(
@@ -445,11 +469,11 @@ def _ways(shown: Sequence[MeasureFacts]) -> str:
 def _found(run: Results, facts: MeasureFacts) -> Column[MeasureContrast]:
     """What a measure has of another one's contrast."""
     known = {(one.first, one.second, one.scope): one for one in m.contrasts_of(run, facts.name)}
-    own = m.own_losses(run, facts.name)
+    own, mark = m.own_losses(run, facts.name), mark_of(run, facts.name)
 
     def said(row: MeasureContrast) -> str:
         found = known.get((row.first, row.second, row.scope))
-        return "" if found is None else difference_short(found, facts, own)
+        return "" if found is None else difference_short(found, facts, own) + mark(found)
 
     return c.column(f"{facts.head}{by_the_bound(facts)}", said)
 

@@ -9,6 +9,7 @@ from math import floor, log10
 from harness.core.units import first_named
 from harness.generation.protocol import Sampling
 from harness.measures.measure import Bound, direction, is_share
+from harness.results.labelled import labels_of
 from harness.results.schema import (
     UNTOLD,
     JudgeFacts,
@@ -25,6 +26,7 @@ from harness.run.jobs import NAMED_AT_MOST
 from harness.statistics.agreement import Agreement
 from harness.statistics.effects import Components
 from harness.statistics.length import LengthControl
+from harness.statistics.panel import SUMMARIES
 from harness.statistics.rates import Interval
 from harness.statistics.summary import Ranked
 
@@ -107,14 +109,43 @@ def parts_of(rows: Iterable[Components]) -> list[str]:
     return known if len(known) > 1 else []
 
 
+def comparable(found: Components, several: bool) -> Components:
+    """several: whether others beside it are of several seeds. What one seed has of prompts is all in which they differ,
+    the rest with it: another quantity than theirs."""
+    return found.model_copy(update={"prompt": None}) if several and found.seed is None else found
+
+
 def components_cell(found: Components, parts: Sequence[str], facts: MeasureFacts | None = None) -> str:
     """Standard deviations of a row's components, in points or a measure's unit. One that was estimated as zero, or
     below, was not seen: that says nothing of how large it may be."""
-    sizes = [getattr(found, name) for name in parts]
+    shown = comparable(found, "seed" in parts)
+    sizes = [getattr(shown, name) for name in parts]
     largest = max((size for size in sizes if size is not None), default=0.0)
     return " / ".join(
         "–" if size is None else "not seen" if size <= UNSEEN * largest else _size(size, facts) for size in sizes
     )
+
+
+def spread_legend(runs: Sequence[Results]) -> list[tuple[str, str]]:
+    """What stands beside figures of several runs or samples: the head of each column, and what it is."""
+    said = {
+        ("SD of runs", _SPREAD): any(len(run.runs) > 1 for run in runs),
+        ("SD: prompt / seed / rest", _COMPONENTS): any(parts_of(row.components for row in run.rows) for run in runs),
+    }
+    return [head for head, true in said.items() if true]
+
+
+_SPREAD = (
+    "how far a row's figures of single runs are spread: what a seed moves with the luck of these prompts, its square "
+    "being about seed² + rest² / prompts, of one sample each"
+)
+_COMPONENTS = (
+    "what one outcome's distance from its row's rate is made of, in points (of a measure in its unit): what all seeds "
+    "share of a prompt (where all rows have one seed, all in which prompts differ), what all prompts share of a seed, "
+    "and the rest: the luck of sampling, where that is not apart (within, of several samples), and what a seed moves "
+    "on one prompt alone. A row of one seed has – for what it cannot tell; not seen was estimated at zero or below, "
+    "which does not say that it is zero"
+)
 
 
 def _size(size: float, facts: MeasureFacts | None) -> str:
@@ -210,21 +241,28 @@ def temperatures(shown: Sequence[MeasureFacts], results: Results) -> str:
     return ", ".join(said)
 
 
-def seeds_of(results: Results) -> int:
-    """Runs of one seed are one."""
-    return len({one.seed for one in results.runs})
+def seeds_of(results: Results, row: Row) -> int:
+    """In how many seeds a row was judged; runs of one seed are one."""
+    return len({run.seed for run, rate in zip(results.runs, row.by_run, strict=False) if rate is not None})
 
 
-def seeds_words(count: int) -> str:
-    return "one seed" if count == 1 else f"{count} seeds"
+def between(counts: Collection[int]) -> str:
+    """The least and the most of some counts."""
+    least, most = min(counts), max(counts)
+    return f"{most}" if least == most else f"{least} to {most}"
+
+
+def seeds_words(*counts: int) -> str:
+    return "one seed" if set(counts) == {1} else f"{between(counts)} seeds"
 
 
 def resolution(results: Results, entry: SetFacts) -> str:
     """From which difference on neighbours of a set's table are told apart; empty where nothing says."""
-    if entry.detectable is None:
+    rows = [row for row in results.rows_of(entry.name) if row.preference_rate is not None]
+    if entry.detectable is None or not rows:
         return ""
-    judged = max((row.prompts for row in results.rows_of(entry.name)), default=0)
-    return f"{judged} prompts and {seeds_words(seeds_of(results))} tell neighbours apart {told_from(entry.detectable)}"
+    seeds = seeds_words(*(seeds_of(results, row) for row in rows))
+    return f"{max(row.prompts for row in rows)} prompts and {seeds} tell neighbours apart {told_from(entry.detectable)}"
 
 
 def told_from(size: float) -> str:
@@ -314,6 +352,8 @@ LEAKAGE = (
     "one model, by 9% where of one series, by 3% where of two series of one vendor; by 24% after SFT, and 5% after DPO."
 )
 
+OF_READERS = " Those judges read; of proxies no such figures are known."
+
 
 def warnings(run: Results) -> list[tuple[str, str]]:
     """What a reader must know before any figure: (title, text)."""
@@ -342,21 +382,45 @@ def warnings(run: Results) -> list[tuple[str, str]]:
         counts = ", ".join(f"{count} {status}" for status, count in silent.items() if count)
         total = sum(judge.verdicts for judge in run.judging)
         found.append(("Verdicts are missing.", f"Of {total}: {counts}. Their prompts are in no rate."))
-    proxies = [judge.name for judge in run.judges if judge.misses]
-    if proxies:
-        found.append(
-            (
-                f"The judge is a declared proxy ({', '.join(proxies)}).",
-                "No one, human or model, has read these responses. It says how much a student's responses resemble "
-                "its teacher's, not how good they are.",
-            )
-        )
-    related = [judge for judge in run.judges if judge.relation]
-    if related:
-        said = "; ".join(f"{judge.name}: {judge.relation}" for judge in related)
-        reading = not all(judge.misses for judge in related)
-        found.append(("Judge and teacher are related.", f"{said}.{f' {LEAKAGE}' if reading else ''}"))
+    found += _proxies(run)
+    if said := _relations(run.judges):
+        # what is known is of judges that read
+        proxies = "" if any(judge.relation and not judge.misses for judge in run.judges) else OF_READERS
+        found.append(("Judge and teacher are related.", f"{said}. {LEAKAGE}{proxies}"))
     return found
+
+
+def _proxies(run: Results) -> list[tuple[str, str]]:
+    """Which judges do not read, and who does."""
+    judges = [judge for judge in run.judges if judge.name not in SUMMARIES]
+    proxies, others = ([judge.name for judge in judges if bool(judge.misses) == proxy] for proxy in (True, False))
+    if not proxies:
+        return []
+    one, named, labels = len(proxies) == 1, ", ".join(proxies), labels_of(run)
+    says = f"{'It says' if one else 'They say'} how much a student's responses resemble its teacher's, not how good"
+    people = f"people read those of {labels.labels} outcomes, and their labels have a table below" if labels else ""
+    if others:
+        title = f"Not all judges read: {named} {'is a declared proxy' if one else 'are declared proxies'}."
+        read = (
+            f"{', '.join(others)} read{'s' if len(others) == 1 else ''} the responses{f'; {people}' if people else ''}"
+        )
+        return [(title, f"{says} they are. {read}.")]
+    title = f"The judge is a declared proxy ({named})." if one else f"The judges are declared proxies ({named})."
+    read = f"No model has read these responses; {people}" if people else _UNREAD
+    return [(title, f"{read}. {says} they are.")]
+
+
+_UNREAD = "No one, human or model, has read these responses"
+
+
+def relation_words(run: Results) -> str:
+    """How the judge that decides is related to the teacher, or which of a panel's are; empty where nothing is known."""
+    judge = run.judge_named(run.judge)
+    return f"of its judges, {said}" if judge.name in SUMMARIES and (said := _relations(run.judges)) else judge.relation
+
+
+def _relations(judges: Sequence[JudgeFacts]) -> str:
+    return "; ".join(f"{judge.name}: {judge.relation}" for judge in judges if judge.relation)
 
 
 def left_out_text(left_out: Mapping[str, str], kept: int, name: str, where: str) -> str:

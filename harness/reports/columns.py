@@ -35,12 +35,12 @@ from harness.reports.cells import (
     spread_words,
 )
 from harness.reports.findings import (
-    ANYONE,
     CHOSEN,
     DECLARED,
     Whom,
     contrast_words,
     equivalence_words,
+    mark_of,
     measure_words,
     moved_words,
     power_cell,
@@ -126,6 +126,16 @@ class Column(Generic[R_contra]):
     def of(self, part: Callable[[Whole], R_contra]) -> Column[Whole]:
         """The same for rows of which this is a part."""
         return Column(self.head, lambda row: self.cell(part(row)))
+
+
+def marked(found: Column[R_contra], mark: Callable[[Any], str]) -> Column[R_contra]:
+    """The same with a mark behind some cells."""
+
+    def cell(row: R_contra) -> Cell:
+        plain = found.cell(row)
+        return replace(plain, text=f"{plain.text}{mark(row)}")
+
+    return replace(found, cell=cell)
 
 
 def markdown(columns: Iterable[Column[Any]], rows: Sequence[Any]) -> str:
@@ -291,7 +301,7 @@ POWER: Column[Difference] = Column(
 )
 
 
-def finding(whom: Whom = ANYONE, power: bool = True) -> Column[ContrastFigures | SetContrast]:
+def finding(whom: Whom, power: bool = True) -> Column[ContrastFigures]:
     """power: whether what could have been told is in it."""
     return column("finding", lambda row: contrast_words(row, whom, power))
 
@@ -369,7 +379,7 @@ def measure_power(facts: MeasureFacts) -> Column[MeasureContrast]:
 
 
 def measure_finding(
-    facts: MeasureFacts, own: Collection[str], whom: Whom = ANYONE, power: bool = True
+    facts: MeasureFacts, own: Collection[str], whom: Whom, power: bool = True
 ) -> Column[MeasureContrast]:
     """own: the rows whose training minimises the measure. power: as in `finding`."""
     return column("finding", lambda row: measure_words(row, facts, own, whom, power))
@@ -388,7 +398,7 @@ def indirect(results: Results) -> Column[VersusFigures]:
 
     def cell(row: VersusFigures) -> Cell:
         if found := versus_contrast(results, row):
-            return difference().cell(found)
+            return marked(difference(), mark_of(results)).cell(found)
         first, second = (rates.get((row.prompt_set, name)) for name in (row.first, row.second))
         return BLANK if first is None or second is None else number(first - second, f"{100 * (first - second):+z.1f}")
 
@@ -452,8 +462,9 @@ DOCUMENTS: Column[RetentionFacts] = counts("documents", lambda row: row.n)
 NOT_ALPACA_EVALS = (
     "A rate at equal length is not AlpacaEval's length-controlled win rate, which models the judge's graded "
     "preferences, with difficulties learnt from its own board and a pull towards long and short answers of its "
-    "baseline. Of 40 models of that board, (1 + rate) / 2 was off by 3 points in the median, and by 7 at most; of the "
-    "7 that have 15% of the responses on either side of equal length, and so a rate, by 2 and 5."
+    "baseline. Of 40 models of that board, with difficulty from the 55 others, (1 + rate) / 2 was off by 2.9 points in "
+    "the median, and by 6.6 at most; of the 7 that have 15% of the responses on either side of equal length, and so a "
+    "rate, by 1.6 and 4.2 (each alone, without a difficulty term, by 1.3 and 5.2)."
 )
 AS_IT_IS: Column[LengthControl | Ranked] = Column(
     "preference rate",

@@ -9,12 +9,12 @@ from typing import Any, Self
 from harness.reports.cells import (
     OWN_LOSS,
     WIDEST,
+    between,
     by_the_bound,
     in_points,
     in_unit,
     p_cell,
     points_cell,
-    seeds_of,
     seeds_words,
 )
 from harness.reports.measured import own_losses
@@ -27,6 +27,7 @@ from harness.results.schema import (
     Results,
     VersusFigures,
 )
+from harness.run.rows import is_anchor
 from harness.statistics.contrasts import Equivalence
 from harness.statistics.summary import SetContrast
 
@@ -43,6 +44,7 @@ VERSUS = (
     "teacher. These are two quantities, and need not agree: a rate of direct wins lies within ±100 points, a "
     "difference of rates within ±200."
 )
+CHECKPOINTS = "‡"  # a difference of checkpoints, on a board where others are of methods
 ROUGH = 5  # degrees of freedom below which a standard deviation may be off several-fold
 
 
@@ -59,20 +61,56 @@ class Whom:
     def of(cls, results: Results, measure: str = "") -> Self:
         """measure: empty for the judge's rates."""
         found = luck_of(results, measure)
-        untrained = frozenset(row.method for row in results.rows if row.kind in ("untrained", "ceiling"))
+        untrained = frozenset(row.method for row in results.rows if is_anchor(row.kind))
         return cls(untrained, bool(found and found.own_degrees), found is not None)
+
+    @classmethod
+    def of_one(cls, made: SetContrast) -> Self:
+        """Of a contrast that says it itself."""
+        rows = zip((made.first, made.second), made.trained, strict=True)
+        return cls(frozenset(name for name, trained in rows if not trained), made.methods, made.methods)
 
     def methods(self, made: ContrastFigures | MeasureContrast | SetContrast) -> bool:
         """Whether a contrast speaks of methods: what another seed moves is in its test."""
         with_untrained = made.first in self.untrained or made.second in self.untrained
         return made.seeds > 1 and (self.shared if with_untrained else self.own)
 
+    def checkpoints(self, made: ContrastFigures | MeasureContrast | SetContrast) -> bool:
+        """Whether it speaks of checkpoints; two rows that no training made are none."""
+        return not self.methods(made) and not {made.first, made.second} <= self.untrained
+
     def row(self, name: str, seeds: int) -> str:
         """One that was trained is its checkpoints."""
         return name if name in self.untrained else f"{_these(seeds)} of {name}"
 
 
-ANYONE = Whom()
+def mark_of(results: Results, measure: str = "") -> Callable[[ContrastFigures | MeasureContrast], str]:
+    """What stands behind a difference of checkpoints, where other contrasts of the board speak of methods.
+
+    measure: empty for the judge's rates.
+    """
+    if not _of_methods(results) or not _of_checkpoints(results):
+        return lambda made: ""
+    whom = Whom.of(results, measure)
+    return lambda made: f" {CHECKPOINTS}" if made.difference is not None and whom.checkpoints(made) else ""
+
+
+def _found_in(results: Results) -> list[tuple[Whom, ContrastFigures | MeasureContrast]]:
+    """Every contrast that found a difference, by the judge and by measures, and of whom it speaks."""
+    whom = {measure: Whom.of(results, measure) for measure in ("", *(facts.name for facts in results.measured))}
+    found: list[tuple[Whom, ContrastFigures | MeasureContrast]] = [(whom[""], one) for one in results.contrasts]
+    found += [(whom[one.measure], one) for one in results.measure_contrasts]
+    return [(of, one) for of, one in found if one.difference is not None]
+
+
+def _of_methods(results: Results) -> list[int]:
+    """The seeds of each contrast that speaks of methods."""
+    return [one.seeds for whom, one in _found_in(results) if whom.methods(one)]
+
+
+def _of_checkpoints(results: Results) -> list[int]:
+    """The same of checkpoints."""
+    return [one.seeds for whom, one in _found_in(results) if whom.checkpoints(one)]
 
 
 def luck_of(results: Results, measure: str) -> LuckFigures | None:
@@ -102,7 +140,7 @@ BETTER, NEARER, MORE = (
 )
 
 
-def contrast_words(made: ContrastFigures | SetContrast, whom: Whom = ANYONE, power: bool = True) -> str:
+def contrast_words(made: ContrastFigures | SetContrast, whom: Whom, power: bool = True) -> str:
     """What a contrast of rates found. power: whether to say what it could have told."""
     if made.difference is None:
         return "no prompt was judged for both"
@@ -120,11 +158,7 @@ def _untold(size: float | None, said: Callable[[float], str], beyond: bool = Fal
 
 
 def measure_words(
-    made: MeasureContrast,
-    facts: MeasureFacts,
-    own: Collection[str] = (),
-    whom: Whom = ANYONE,
-    power: bool = True,
+    made: MeasureContrast, facts: MeasureFacts, own: Collection[str], whom: Whom, power: bool = True
 ) -> str:
     """What a contrast found in a measure. own: the rows whose training minimises it. power: as in contrast_words."""
     if made.difference is None:
@@ -140,16 +174,24 @@ def measure_words(
 
 
 def disagreement_words(found: Disagreement, results: Results) -> str:
-    """Two rows, and by which measures, or the judge, each is the better one."""
+    """Two rows, and by which measures, or the judge, each is the better one: of methods where all of these are."""
     heads = {facts.name: facts.head for facts in results.measured}
-    seeds, whom = seeds_of(results), Whom.of(results)
+    names, whom = (*found.for_first, *found.for_second), Whom.of(results)
+    told = [
+        (of, one)
+        for of, one in _found_in(results)
+        if (one.scope, one.first, one.second) == (found.scope, found.first, found.second)
+        and (one.measure if isinstance(one, MeasureContrast) else one.judge) in names
+    ]
+    methods = bool(told) and all(of.methods(one) for of, one in told)
+    seeds = min((one.seeds for _, one in told), default=1)
 
-    def side(row: str, names: Sequence[str]) -> str:
-        said = [heads.get(name, f"the judge ({name})") for name in names]
-        own = [f" {OWN_LOSS}" if row in own_losses(results, name) else "" for name in names]
-        return f"{row if seeds > 1 else whom.row(row, 1)} is better by " + ", ".join(
-            map("".join, zip(said, own, strict=True))
-        )
+    def side(row: str, by: Sequence[str]) -> str:
+        said = [heads.get(name, f"the judge ({name})") for name in by]
+        own = [f" {OWN_LOSS}" if row in own_losses(results, name) else "" for name in by]
+        who = row if methods else whom.row(row, seeds)
+        verb = "is" if who == row or seeds == 1 else "are"
+        return f"{who} {verb} better by " + ", ".join(map("".join, zip(said, own, strict=True)))
 
     return (
         f"{found.first} against {found.second} on {found.scope}: {side(found.first, found.for_first)}; "
@@ -188,17 +230,24 @@ def equivalence_words(found: Equivalence | None) -> str:
 
 def whom_words(results: Results) -> str:
     """Whom contrasts speak of."""
-    if seeds_of(results) == 1:
-        return "One seed: what is found is of these checkpoints, not of the methods."
-    if not results.luck:
+    methods, checkpoints = _of_methods(results), _of_checkpoints(results)
+    if methods and checkpoints:
+        return (
+            "What is found over several seeds is of the methods: seeds are random draws, and what another one would "
+            f"move is in the test. {CHECKPOINTS} marks a difference of checkpoints, of one seed or of rows that do not "
+            "share two: what another seed moves is not in its test."
+        )
+    if methods:
+        return (
+            f"What is found is of the methods: the {between(methods)} seeds are random draws, and what another one "
+            "would move is in every test."
+        )
+    if any(seeds > 1 for seeds in checkpoints):
         return (
             "The trained rows do not share two seeds, so that nothing is known of what a seed moves: what is found is "
             "of these checkpoints."
         )
-    return (
-        f"What is found is of the methods: the {seeds_of(results)} seeds are random draws, and what another one would "
-        "move is in every test."
-    )
+    return "One seed: what is found is of these checkpoints, not of the methods."
 
 
 def declared_words(results: Results) -> str:
@@ -248,7 +297,9 @@ def primary_words(made: ContrastFigures, results: Results) -> str:
     p = f"p {_equals(p_cell(made.p))}, corrected for no other"
     if not alone:
         p = f"p {_equals(p_cell(made.p_holm))} after Holm with its family"
-    figure = "" if made.difference is None else f" {points_cell(made.difference, made.interval)} points, {p}:"
+    figure = ""
+    if made.difference is not None:
+        figure = f" {points_cell(made.difference, made.interval)}{mark_of(results)(made)} points, {p}:"
     pooled = all(entry.name != made.scope for entry in results.prompt_sets)
     scope = f"{made.scope}, sets pooled" if pooled else made.scope
     small = "" if made.equivalence is None else f"; {equivalence_words(made.equivalence)} by the 90% interval"
@@ -287,7 +338,8 @@ def luck_words(found: LuckFigures, facts: MeasureFacts | None = None) -> str:
         parts.insert(0, (found.own, found.own_degrees, "in each trained row for itself"))
     moved = ", ".join(f"{where} {moved_words(size, degrees, facts)}" for size, degrees, where in parts)
     part = (
-        "The first is in every contrast of two trained rows, both in those with the start or the ceiling"
+        "Over several seeds the first is in every contrast of two trained rows, both in those with the start or the "
+        "ceiling"
         if found.own_degrees
         else "Of one row its own part cannot be told from what rows share"
     )

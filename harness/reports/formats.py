@@ -12,6 +12,7 @@ from harness.core.errors import UserError
 from harness.core.files import leads_to_stdout
 from harness.core.records import plain
 from harness.reports import board
+from harness.reports.cells import comparable
 from harness.reports.measured import is_measured, seconds
 from harness.results.folder import as_json
 from harness.results.labelled import labels_of
@@ -74,7 +75,8 @@ def _flat(run: Results, row: Row) -> dict[str, Any]:
         elif name == "flips":
             flat |= {"flips": row.flips.count, "flips_of": row.flips.n}
         elif name == "components":
-            flat |= {f"sd_{part}": size for part, size in value}
+            several = any(one.components.seed is not None for one in run.rows)
+            flat |= {f"sd_{part}": size for part, size in comparable(value, several)}
         elif name == "by_run":
             flat["runs"] = row.judged_in
         else:

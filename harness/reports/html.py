@@ -27,7 +27,7 @@ from harness.reports.cells import (
     facts,
     first_words,
     measure_terms,
-    parts_of,
+    spread_legend,
     unpooled_words,
     warnings,
 )
@@ -118,7 +118,12 @@ def report_html(run: ReportData) -> str:
 def render_leaderboard(runs: Sequence[Results]) -> str:
     """The boards of several runs on one page, each in a section of its own: rows of different runs share no table."""
     defined = {line: None for run in runs for line in _definitions(run, bound=len(runs) == 1)}
-    return page("leaderboard.html.j2", runs=[_run_parts(run) for run in runs], definitions=list(defined))
+    return page(
+        "leaderboard.html.j2",
+        runs=[_run_parts(run) for run in runs],
+        spread=spread_legend(runs),
+        definitions=list(defined),
+    )
 
 
 def _run_parts(results: Results) -> dict[str, Any]:
@@ -147,7 +152,7 @@ def _run_parts(results: Results) -> dict[str, Any]:
         "moved": tables.moved(results),
         "versus": tables.versus(results),
         "versus_lead": VERSUS,
-        "parts": parts_of(row.components for row in results.rows),
+        "spread": spread_legend([results]),
         "measured": _measured(results),
         "own_losses": OWN_LOSS_SAID if any(row.own_loss for row in results.measures) else "",
         "bounded": f"{BOUNDS_SAID}." if any({f.bound, f.teacher_bound} != {"exact"} for f in results.measured) else "",

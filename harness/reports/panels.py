@@ -14,6 +14,7 @@ from harness.reports.cells import OWN_LOSS, measure_cell, rate_cell
 from harness.reports.charts import WIDTH, colours, tick_text, ticks
 from harness.reports.measured import Measured
 from harness.results.schema import MeasureFacts, Results
+from harness.run.rows import is_anchor
 from harness.statistics.rates import Interval
 
 LEFT, RIGHT, TOP = 112, WIDTH - 8, 6  # of the plot: names stand left of it
@@ -143,7 +144,7 @@ def _panel(
 ) -> Panel | None:
     """None where no method has a value."""
     methods = [found for kind, found in values.values() if kind in ("method", "control")]
-    beside = [(kind, found) for kind, found in values.values() if kind in ("untrained", "ceiling")]
+    beside = [(kind, found) for kind, found in values.values() if is_anchor(kind)]
     if not methods:
         return None
     known = colours(results)

@@ -11,7 +11,7 @@ from harness.core.units import first_named
 from harness.reports import columns as c
 from harness.reports.cells import kappa_cell, told_from
 from harness.reports.columns import Column
-from harness.reports.findings import POWER
+from harness.reports.findings import POWER, Whom, contrast_words
 from harness.statistics.agreement import JudgeAgreement
 from harness.statistics.outcomes import from_records, outcomes
 from harness.statistics.summary import (
@@ -137,7 +137,7 @@ def _contrasts_text(rows: Sequence[SetContrast]) -> str:
         *([c.EQUIVALENCE] if any(row.equivalence for row in rows) else []),
         c.JUDGED,
         c.LEFT_OUT,
-        c.finding(),
+        c.column("finding", lambda row: contrast_words(row, Whom.of_one(row))),
     ]
     notes = [
         "Differences of preference rates, on prompts judged for both. They were named after the verdicts were there: "
@@ -149,9 +149,15 @@ def _contrasts_text(rows: Sequence[SetContrast]) -> str:
 
 
 def _whom(rows: Sequence[SetContrast]) -> str:
-    one = "Of one run: what is found is of these checkpoints." if any(row.seeds == 1 for row in rows) else ""
-    several = "Several files are several seeds: random draws, of which" if any(row.seeds > 1 for row in rows) else ""
-    return " ".join(filter(None, [one, f"{several} the test has what another one would move." if several else ""]))
+    said = {
+        "Of one run: what is found is of these checkpoints.": any(row.seeds == 1 for row in rows),
+        "Several files are several seeds: random draws, of which the test has what another one would move.": any(
+            row.methods for row in rows
+        ),
+        "Where no two trained candidates share two files and prompts of both, nothing is known of what a seed moves: "
+        "what is found is of these checkpoints.": any(row.seeds > 1 and not row.methods for row in rows),
+    }
+    return " ".join(text for text, true in said.items() if true)
 
 
 def _length_text(rows: Sequence[ComparedLength]) -> str:

@@ -18,12 +18,13 @@ from harness.reports.cells import (
     difference_unit,
     points_cell,
     provenance,
+    relation_words,
     resolution,
     temperatures,
 )
 from harness.reports.charts import Deciding, colours, systems
 from harness.reports.columns import Cell, Column, rate, text
-from harness.reports.findings import Whom, mixed
+from harness.reports.findings import Whom, mark_of, mixed
 from harness.reports.judges_apart import Apart
 from harness.reports.measured import Measured
 from harness.results.schema import (
@@ -88,7 +89,7 @@ def board(results: Results, prompt_set: SetFacts) -> Table:
         c.method(known),
         *where(any(row.rank for row in rows), c.RANK),
         c.PREFERENCE,
-        *where(len(results.runs) > 1, c.SPREAD.named("SD between seeds")),
+        *where(len(results.runs) > 1, c.SPREAD),
         *c.components(rows),
         c.WIN,
         c.KIND,
@@ -121,6 +122,8 @@ def _board_note(results: Results, prompt_set: SetFacts, orders: Sequence[str]) -
         f"{prompt_set.prompts} prompts",
         f"judge {judge.name}{' (a proxy)' if judge.misses else ''}",
     ]
+    if said := relation_words(results):
+        parts.append(said)
     if len(orders) == 1 and judge.name not in SUMMARIES:  # a panel sees no order, but its judges may
         parts.append(ORDERS[orders[0]])
     if teacher.mean_tokens is not None and not m.is_measured(results, prompt_set.name, "length"):
@@ -274,7 +277,7 @@ def measure_contrasts(results: Results) -> list[Table]:
                     *(
                         c.PAIR,
                         _scope(results),
-                        _drawn_difference(facts, most, place == 0),
+                        c.marked(_drawn_difference(facts, most, place == 0), mark_of(results, facts.name)),
                         c.P,
                         c.P_HOLM,
                         c.measure_power(facts),
@@ -345,7 +348,11 @@ def contrasts(results: Results) -> list[Table]:
             table(
                 caption,
                 [
-                    *(c.PAIR, _scope(results), c.difference(most).named("difference, points")),
+                    *(
+                        c.PAIR,
+                        _scope(results),
+                        c.marked(c.difference(most), mark_of(results)).named("difference, points"),
+                    ),
                     *(c.P, *where(family != "primary", c.P_HOLM), c.POWER),
                     c.finding(Whom.of(results), power=False).named("in words"),
                     *where(any(row.equivalence for row in rows), c.EQUIVALENCE),

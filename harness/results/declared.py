@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from harness.results.schema import MeasureFacts, StampFacts
-from harness.run.rows import Kind
+from harness.run.rows import Kind, domains_of, is_anchor, primary_scope
 from harness.statistics.panel import MAJORITY, SUMMARIES
 
 
@@ -68,15 +68,12 @@ class Declared:
     @property
     def untrained(self) -> set[str]:
         """Rows that no training made: the start and the ceiling."""
-        return {name for name, kind in self.candidates.items() if kind in ("untrained", "ceiling")}
+        return {name for name, kind in self.candidates.items() if is_anchor(kind)}
 
     @property
     def domains(self) -> dict[str, list[str]]:
         """The sets of each domain."""
-        return {
-            name: [prompt_set for prompt_set, inside in self.sets.items() if inside == wanted]
-            for name, wanted in (("in-domain", True), ("out-of-domain", False))
-        }
+        return domains_of(self.sets)
 
     def was_declared(self, first: str, second: str, scope: str) -> bool:
         """Whether a contrast was declared before anything of its rows was known, on all sets of its scope and in every
@@ -105,12 +102,8 @@ class Declared:
 
     @property
     def primary_in(self) -> tuple[str, str, str] | None:
-        """(first, second, scope) of the primary contrast that was named: on the pooled in-domain sets, or the only one;
-        where there is none, on the others."""
-        if self.primary is None:
-            return None
-        domain, sets = next((name, sets) for name, sets in self.domains.items() if sets)
-        return (*self.primary, domain if len(sets) > 1 else sets[0])
+        """(first, second, scope) of the primary contrast that was named."""
+        return None if self.primary is None else (*self.primary, primary_scope(self.sets))
 
     @property
     def primary_declared(self) -> tuple[str, str, str] | None:

@@ -101,7 +101,11 @@ def figures(
             identical=sum(_identical(groups.get((run, prompt_set, candidate, TEACHER, judge), ())) for run in runs),
             **dict(_lengths(answered.get((prompt_set, candidate), ()))),
             **_by_run(found.where(prompt_set=prompt_set, candidate=candidate, judge=judge), runs),
-            components=row_components(seeded.where(prompt_set=prompt_set, judge=judge), candidate),
+            components=row_components(
+                seeded.where(prompt_set=prompt_set, judge=judge),
+                candidate,
+                found.where(prompt_set=prompt_set, judge=judge),
+            ),
             rank=None,
         )
         for prompt_set, in_domain in declared.sets.items()

@@ -16,7 +16,7 @@ from harness.core.records import Record, Verdict
 from harness.results.declared import Declared
 from harness.results.figures import RunRows, by_seed, judged_outcomes
 from harness.results.folder import declared_in, read_made
-from harness.results.labels import Pair, RunPairs, labels_of_runs, rows_and_sets
+from harness.results.label_pairs import Pair, RunPairs, labels_of_runs, rows_and_sets
 from harness.results.pooling import as_one, board_of, kinds_of
 from harness.results.schema import Results
 from harness.statistics.agreement import Agreement, JudgeAgreement, agreement
@@ -71,7 +71,8 @@ def labels_of(results: Results) -> LabelFigures | None:
 def pairs_to_label(
     results: Results, made: RunRows, count: int, rows: Sequence[str] | None, sets: Sequence[str] | None
 ) -> tuple[list[Pair], list[str]]:
-    """Pairs of a run, as many as asked for or as there are, and the rows that they are of.
+    """Pairs of a run, as many as asked for or as there are, and the rows that they are of: each prompt has one of every
+    row, so there may be some more.
 
     Raises:
         UserError: names that the run does not have; nothing that was judged for all of the rows.
@@ -80,7 +81,7 @@ def pairs_to_label(
     seeds = {results.name: results.runs[0].seed}
     found = judged_outcomes(declared_in(results), {results.name: made}, seeds).judged
     judged = {(key[1], key[2], key[3], name) for name in chosen for key in _values(found.where(candidate=name))}
-    pairs = RunPairs.of(made.responses).drawn(chosen, wanted, max(1, count // len(chosen)), judged)
+    pairs = RunPairs.of(made.responses).drawn(chosen, wanted, -(-count // len(chosen)), judged)
     if not pairs:
         raise UserError(f"no prompt of {', '.join(wanted)} was judged for {' and '.join(chosen)}: nothing to label")
     return pairs, chosen

@@ -52,7 +52,7 @@ from harness.results.schema import (
     SetFacts,
     TrainingFacts,
 )
-from harness.run.rows import CEILING, UNTRAINED, Kind, entries_of
+from harness.run.rows import ANCHORS, Kind, entries_of
 from harness.statistics.panel import SUMMARIES
 
 Older = Mapping[str, Any]  # a results file of whatever version
@@ -207,7 +207,7 @@ def _sets(old: Older, made: RunRows) -> dict[str, bool]:
 
 def _candidates(config: Configured, made: RunRows) -> dict[str, Kind]:
     """Verdicts are written candidate by candidate, in the board's order."""
-    kinds: dict[str, Kind] = {CEILING: "ceiling", UNTRAINED: "untrained"}
+    kinds: dict[str, Kind] = {**ANCHORS}
     kinds |= dict.fromkeys(config.methods, "method")
     names = dict.fromkeys(verdict.candidate for verdict in made.verdicts)
     return {name: kinds.get(name, "control") for name in names}

@@ -256,7 +256,7 @@ class JudgeFacts(Record):
     misses: str = Field(description="what a proxy cannot see; empty for a judge that reads")
     setup: dict[str, str] = Field(description="model, server, template, …: what an answer depends on")
     digest: str = Field(description="of everything that an answer depends on")
-    relation: str = Field(default="", description="how it is related to the teacher; empty where nothing is known")
+    relation: str = Field(default="", description="how it is related to the teacher; empty where no relation is known")
 
 
 class _From(Partial):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -16,6 +16,12 @@ TEACHER = "teacher"  # the reference of every comparison
 UNTRAINED = "student (untrained)"
 CEILING = "teacher (second sample)"
 Kind = Literal["ceiling", "untrained", "method", "control"]
+ANCHORS: Mapping[str, Kind] = {UNTRAINED: "untrained", CEILING: "ceiling"}  # rows that no training made
+
+
+def is_anchor(kind: str) -> bool:
+    """Whether rows of a kind are those that no training made."""
+    return kind in ANCHORS.values()
 
 
 @dataclass(frozen=True)
@@ -77,7 +83,7 @@ def contrasts_of(config: Config, entries: Sequence[Entry]) -> tuple[tuple[str, s
     Raises:
         UserError: the configuration names a row that the board will not have, or one against itself.
     """
-    rows = [entry.name for entry in entries] + [UNTRAINED, CEILING]
+    rows = [entry.name for entry in entries] + [*ANCHORS]
     primary = () if config.primary is None else (config.primary,)
     _check_pairs("primary", primary, rows, "primary=null takes a method's own")
     if config.contrasts is not None:
@@ -125,13 +131,28 @@ def primary_of(
     return None
 
 
+def domains_of(sets: Mapping[str, bool]) -> dict[str, list[str]]:
+    """The sets of each domain. sets: each one, and whether it is in-domain."""
+    return {
+        name: [prompt_set for prompt_set, inside in sets.items() if inside == wanted]
+        for name, wanted in (("in-domain", True), ("out-of-domain", False))
+    }
+
+
+def primary_scope(sets: Mapping[str, bool]) -> str:
+    """Where the primary contrast is: on the pooled in-domain sets, or the only one; where there is none, on the others.
+    sets: each one, and whether it is in-domain."""
+    domain, inside = next((name, inside) for name, inside in domains_of(sets).items() if inside)
+    return domain if len(inside) > 1 else inside[0]
+
+
 def versus_of(config: Config, entries: Sequence[Entry]) -> tuple[tuple[str, str], ...]:
     """The rows whose responses are judged against each other.
 
     Raises:
         UserError: as `contrasts_of`.
     """
-    rows = [entry.name for entry in entries] + [UNTRAINED, CEILING]
+    rows = [entry.name for entry in entries] + [*ANCHORS]
     _check_pairs("versus", config.versus, rows, "name two rows of it")
     return config.versus
 

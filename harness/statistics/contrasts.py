@@ -147,9 +147,10 @@ def cells_of(found: Outcomes, rows: Sequence[str]) -> list[Cells]:
     return [Cells(total, count) for total, count in zip(totals, counts, strict=True)]
 
 
-def row_components(found: Outcomes, row: str) -> Components:
-    """Of one candidate. found: as in `cells_of`."""
-    return components(cells_of(found, [row])[0], _within_cells(found.where(candidate=row).judged))
+def row_components(found: Outcomes, row: str, runs: Outcomes | None = None) -> Components:
+    """Of one candidate. found: as in `cells_of`. runs: the same where runs of one seed are not yet one, whose
+    checkpoints are several."""
+    return components(cells_of(found, [row])[0], _within_cells((runs or found).where(candidate=row).judged))
 
 
 def _within_cells(judged: Outcomes) -> float | None:

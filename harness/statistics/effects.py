@@ -323,7 +323,7 @@ def _tested(apart: Floats, difference: float, parts: Iterable[Part], bounds: Int
     return {"error": error, "degrees": degrees, "interval": ends, "p": p, "p_holm": p}
 
 
-def left_open(difference: float, prompts: int, bounds: Interval) -> float:
+def left_open(difference: float, prompts: float, bounds: Interval) -> float:
     """The variance of a difference that is the same on all prompts: as if one more stood at the farther bound."""
     return max(bounds[1] - difference, difference - bounds[0]) ** 2 / (prompts * (prompts + 1))
 

@@ -39,7 +39,7 @@ from pydantic import Field
 from scipy.special import stdtrit
 
 from harness.core.records import Record
-from harness.statistics.effects import LEVEL, Part, t_interval
+from harness.statistics.effects import LEVEL, Part, left_open, t_interval
 from harness.statistics.outcomes import Floats, Ints
 from harness.statistics.rates import NO_WIDTH, Interval, wilson_of
 
@@ -85,10 +85,7 @@ class Estimate:
         """95%, of a rate or of a difference of two."""
         if bounds == RATE:
             return self._wilson()
-        # prompts that are all alike leave open what the next one is: as if it stood at the farther bound
-        farther = max(bounds[1] - self.value, self.value - bounds[0])
-        variance = self.variance if self.variance > NO_WIDTH else farther**2 / (self.worth * (self.worth + 1))
-        return t_interval(self.value, sqrt(variance), self.degrees, bounds=bounds)
+        return t_interval(self.value, sqrt(self.variance), self.degrees, bounds=bounds)
 
     def _wilson(self) -> Interval:
         n, rate = self.worth, self.value
@@ -137,6 +134,8 @@ def estimate(units: Units, weight: float | None = None, bounds: Interval = RATE)
     worth = float(n)
     if fitted and found > 0 and variance > NO_WIDTH:
         worth = min(max(n * estimate(units, 0.0, bounds).variance / variance, worth), float(prompts))
+    if bounds != RATE and variance <= NO_WIDTH:
+        variance = left_open(value, worth, bounds)
     return Estimate(value, variance, worth, float(degrees))
 
 

@@ -1,13 +1,14 @@
 """What a comparison of two rows can tell before it is made, and what it takes to tell more.
 
     error(P, S)   = sqrt(v / (P S))                      v  variance of a prompt's difference at one seed
-    detectable    = error · (t_{1−α/2} + t_{0.8})        P − 1 degrees; α = 5%, with Holm's first step 5% / tests
+    detectable    = error · δ, of which the noncentral t says that 80% of runs reach t_{1−α/2}
+                    P − 1 degrees; α = 5%, with Holm's first step 5% / tests
     floor(S)      = (z_{0.975} + z_{0.8}) · sqrt(2 / S) · SD of training luck, whatever the prompts
 
 *Supposes* that a prompt's difference at one seed is independent of that at another one: what the two rows always differ
 in on a prompt does not shrink with seeds, and more of these bring less than is said here.
 
-Source: Julious (2004), Statistics in Medicine 23:1921, for the sum of two quantiles.
+Source: Johnson and Welch (1940), Biometrika 31:362, for the noncentral t.
 """
 
 from __future__ import annotations

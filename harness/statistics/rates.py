@@ -94,7 +94,7 @@ def wilson_of(p: float, n: float, z: float = Z) -> Interval:
 
 
 @dataclass(frozen=True)
-class Spread:
+class OneWay:
     """One-way analysis of variance on prompts. between, within: mean squares; each: m₀, outcomes a prompt."""
 
     between: float
@@ -110,7 +110,7 @@ class Spread:
         return self.between + (self.each - 1) * self.within
 
 
-def spread(values: Floats, prompts: NDArray[np.int64]) -> Spread | None:
+def one_way(values: Floats, prompts: NDArray[np.int64]) -> OneWay | None:
     """values: [N], prompts: [N] the place of each one's prompt from 0; None where none has several, or there is one
     prompt alone, which says nothing of how alike others are."""
     count = np.bincount(prompts)
@@ -120,17 +120,17 @@ def spread(values: Floats, prompts: NDArray[np.int64]) -> Spread | None:
     mean = np.bincount(prompts, values) / count
     between = float((count * (mean - values.mean()) ** 2).sum()) / (k - 1)
     within = float(((values - mean[prompts]) ** 2).sum()) / (n - k)
-    return Spread(between, within, (n - float((count**2).sum()) / n) / (k - 1))
+    return OneWay(between, within, (n - float((count**2).sum()) / n) / (k - 1))
 
 
-def alike(rows: Sequence[Spread | None]) -> float:
+def alike(rows: Sequence[OneWay | None]) -> float:
     """ρ of a table, 0..1, from all of its rows; where none has any spread it is 1: they say nothing else."""
     known = [row for row in rows if row is not None]
     whole = sum(row.whole for row in known)
     return min(1.0, max(0.0, sum(row.above for row in known) / whole)) if whole > NO_WIDTH else 1.0
 
 
-def worth(prompts: NDArray[np.int64], own: Spread | None, table: float) -> float:
+def worth(prompts: NDArray[np.int64], own: OneWay | None, table: float) -> float:
     """n_e, how many independent outcomes a row's are worth. prompts: [N] the place of each one's prompt."""
     count = np.bincount(prompts)
     n = len(prompts)
@@ -165,26 +165,26 @@ def comparison_rates(found: Outcomes) -> dict[ComparisonKey, Rates]:
 def rates_of(table: Sequence[Outcomes]) -> list[Rates]:
     """The rates of each row of a table: outcomes on one prompt set against one reference by one judge."""
     rows = [_Row.of(group) for group in table]
-    rhos = [alike(known) for known in zip(*(row.spreads for row in rows), strict=True)]
+    rhos = [alike(known) for known in zip(*(row.analyses for row in rows), strict=True)]
     return [_rates(group, row, rhos) for group, row in zip(table, rows, strict=True)]
 
 
 @dataclass(frozen=True)
 class _Row:
-    """What was judged of a row: [N] places of its prompts, values, preferences; spreads: of wins, of values and of
+    """What was judged of a row: [N] places of its prompts, values, preferences; analyses: of wins, of values and of
     preferences."""
 
     prompts: NDArray[np.int64]
     values: Floats
     preferences: Floats
-    spreads: tuple[Spread | None, ...]
+    analyses: tuple[OneWay | None, ...]
 
     @classmethod
     def of(cls, group: Outcomes) -> _Row:
         judged = group.judged
         prompts = np.unique(judged.prompt, return_inverse=True)[1]
         columns = ((judged.value == 1).astype(np.float64), judged.value, judged.preference)
-        return cls(prompts, judged.value, judged.preference, tuple(spread(column, prompts) for column in columns))
+        return cls(prompts, judged.value, judged.preference, tuple(one_way(column, prompts) for column in columns))
 
 
 def _rates(group: Outcomes, row: _Row, rhos: Sequence[float]) -> Rates:
@@ -200,7 +200,7 @@ def _rates(group: Outcomes, row: _Row, rhos: Sequence[float]) -> Rates:
     wins, losses = int((row.values == 1).sum()), int((row.values == -1).sum())
     win_rate, rate, preference = wins / n, (wins - losses) / n, float(row.preferences.mean())
     of_wins, of_values, of_preferences = (
-        worth(row.prompts, own, rho) for own, rho in zip(row.spreads, rhos, strict=True)
+        worth(row.prompts, own, rho) for own, rho in zip(row.analyses, rhos, strict=True)
     )
     half = wilson_of((1 + rate) / 2, of_values / _values_apart(wins / n, losses / n, of_values))
     return Rates(
@@ -226,7 +226,7 @@ def _rates(group: Outcomes, row: _Row, rhos: Sequence[float]) -> Rates:
 
 def _values_apart(wins: float, losses: float, n_e: float) -> float:
     """φ of shares of wins and losses, with one more win, tie and loss beside the n_e that they are worth, so that it is
-    never 0, and no copy of a prompt makes it less."""
+    never 0, and what leaves n_e as it is, as copies of a prompt's only outcome do, leaves φ."""
     w, l = (n_e * wins + 1) / (n_e + 3), (n_e * losses + 1) / (n_e + 3)  # noqa: E741
     return (w + l - (w - l) ** 2) / (1 - (w - l) ** 2)
 

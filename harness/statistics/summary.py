@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
 from typing import Any
@@ -87,6 +87,8 @@ class SetContrast(Difference, Candidates, _OnSet):
 
     reference: str
     distinguishable: bool
+    trained: tuple[bool, bool] = Field(description="which of the two were trained")
+    methods: bool = Field(description="whether what another seed moves is in its error, so that it speaks of methods")
     equivalence: Equivalence | None = None
 
 
@@ -159,10 +161,14 @@ def statistics_of(
     found = outcomes(verdicts)
     _check(found, contrasts)
     compared = comparisons(verdicts, found)
+    between = {
+        names: luck_of(found.where(reference=names[0], judge=names[1]), untrained)
+        for names in dict.fromkeys(names[2:] for names in compared)
+    }
     return Statistics(
         comparisons=tuple(compared.values()),
-        neighbours=tuple(_neighbours(found, compared, rank_incomplete, untrained)),
-        contrasts=tuple(_contrasts(found, contrasts, untrained, margin)),
+        neighbours=tuple(_neighbours(found, compared, rank_incomplete, untrained, between)),
+        contrasts=tuple(_contrasts(found, contrasts, untrained, between, margin)),
         length=tuple(ComparedLength(**_named(key), **dict(made)) for key, made in length_controls(found).items()),
         agreement=tuple(_agreement(found, compared)),
         alpaca_eval=tuple(_alpaca_eval(verdicts)),
@@ -227,16 +233,19 @@ def _flips(verdicts: Verdicts, places: Ints, count: int) -> list[Share]:
     ]
 
 
+_Between = Mapping[tuple[str, str], Luck | None]  # of seeds, by reference and judge
+
+
 def _neighbours(
-    found: Outcomes, compared: dict[ComparisonKey, ComparisonRates], incomplete: bool, untrained: Collection[str]
+    found: Outcomes,
+    compared: dict[ComparisonKey, ComparisonRates],
+    incomplete: bool,
+    untrained: Collection[str],
+    between: _Between,
 ) -> list[Ranking]:
-    tables: dict[tuple[str, ...], dict[str, ComparisonRates]] = {}
+    tables: dict[tuple[str, str, str], dict[str, ComparisonRates]] = {}
     for (prompt_set, candidate, reference, judge), known in compared.items():
         tables.setdefault((prompt_set, reference, judge), {})[candidate] = known
-    between = {
-        names: luck_of(found.where(reference=names[0], judge=names[1]), untrained)
-        for names in dict.fromkeys(names[1:] for names in tables)
-    }
     return [
         _ranked(
             found,
@@ -269,10 +278,9 @@ def _ranked(
         lacking = f"{missing[worst]:.1%} of the prompts are missing for {worst}"
         reason = f"{lacking}; above {MAX_MISSING:.0%} nothing is ranked unless --rank-incomplete says so"
         return Ranking(**names, rows=(), tests=(), reason=reason)
-    tests, rows = ranking(mine, sorted(compared.items()), names["prompt_set"], untrained, between)
-    return Ranking(
-        **names, rows=tuple(rows), tests=tuple(_on_set(test, names["reference"]) for test in tests), reason=""
-    )
+    tests, rows = ranking(mine, compared.items(), names["prompt_set"], untrained, between)
+    told = tuple(_on_set(test, names["reference"], untrained, between) for test in tests)
+    return Ranking(**names, rows=tuple(rows), tests=told, reason="")
 
 
 def ranking(
@@ -282,12 +290,12 @@ def ranking(
     untrained: Collection[str] = (),
     between: Luck | None = None,
 ) -> tuple[list[Contrast], list[Ranked]]:
-    """The rows that have a rate by it, equal ones as they come: each against the next, and each with its places.
+    """The rows that have a rate by it, equal ones by name: each against the next, and each with its places.
 
     found: one judge's outcomes on what the rows were judged on. between: of seeds, on all sets.
     """
     rates = {name: rate for name, known in rows if (rate := known.preference_rate) is not None}
-    ordered = sorted(rates, key=lambda name: -rates[name])
+    ordered = sorted(rates, key=lambda name: (-rates[name], name))
     tests, groups = indistinguishable(found, ordered, scope, untrained, between)
     places = zip(ordered, groups, ranks(groups), strict=True)
     return tests, [
@@ -295,19 +303,31 @@ def ranking(
     ]
 
 
-def _on_set(made: Contrast, reference: str, margin: float | None = None) -> SetContrast:
+def _on_set(
+    made: Contrast, reference: str, untrained: Collection[str], between: Luck | None, margin: float | None = None
+) -> SetContrast:
+    """between: of seeds, that it was tested with."""
     told = {name: value for name, value in made if name not in ("scope", "family")}
+    trained = made.first not in untrained, made.second not in untrained
+    # of one trained row its own luck is in what rows share: two trained rows are not known by it
+    known = between is not None and (not all(trained) or between.own_degrees > 0)
     return SetContrast(
         prompt_set=made.scope,
         **told,
         reference=reference,
         distinguishable=made.distinguishable,
+        trained=trained,
+        methods=made.seeds > 1 and known,
         equivalence=None if margin is None else equivalence(made, margin),
     )
 
 
 def _contrasts(
-    found: Outcomes, pairs: Sequence[tuple[str, str]], untrained: Collection[str], margin: float | None
+    found: Outcomes,
+    pairs: Sequence[tuple[str, str]],
+    untrained: Collection[str],
+    between: _Between,
+    margin: float | None,
 ) -> list[SetContrast]:
     """Each pair on each prompt set: families for each reference and judge."""
     made = []
@@ -315,8 +335,10 @@ def _contrasts(
         mine = found.where(reference=reference, judge=judge)
         family = contrasts(mine, list(dict.fromkeys(pairs)), untrained=untrained)
         made += [
-            _on_set(one, reference, margin) for one in family if one.n or one.left_out
-        ]  # else neither was judged there
+            _on_set(one, reference, untrained, between[reference, judge], margin)
+            for one in family
+            if one.n or one.left_out  # else neither was judged there
+        ]
     return made
 
 

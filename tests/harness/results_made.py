@@ -195,7 +195,7 @@ def make_run(n: int = 32, proxy: bool = True, ranked: bool = False) -> dict[str,
         "contrasts": [],
         "length": [],
         **{name: [] for name in ("measures", "measure_contrasts", "disagreements", "measured", "costs", "retention")},
-        **{name: [] for name in ("stamps", "luck", "versus")},
+        **{name: [] for name in ("stamps", "differing", "luck", "versus")},
         "first_measure": "",
         "config": {
             "student": "small",
@@ -244,6 +244,7 @@ def contrast(scope: str = "near", **values: Any) -> dict[str, Any]:
         "declared": True,
         "equivalence": None,
         "margin_declared": False,
+        "primary": False,
         **values,
     }
     return {"distinguishable": found["p_holm"] is not None and found["p_holm"] <= 0.05, **found}
@@ -261,6 +262,21 @@ def luck(measure: str = "", **values: Any) -> dict[str, Any]:
         "prompts": 48,
         **values,
     }
+
+
+def of_seeds(run: dict[str, Any], *seeds: int, **more: Any) -> dict[str, Any]:
+    """The same of several seeds, whose moves are known, in every row and contrast."""
+    found = {
+        **run,
+        "runs": [{**run["runs"][0], "seed": seed} for seed in seeds],
+        "luck": [luck(), *(luck(facts["name"], own=0.0, shared=0.021) for facts in run["measured"])],
+        **more,
+    }
+    for name in ("contrasts", "measure_contrasts"):
+        found[name] = [{**one, "seeds": len(seeds)} for one in found[name]]
+    for name in ("rows", "measures"):
+        found[name] = [{**one, "by_run": one["by_run"] * len(seeds)} for one in found[name]]
+    return found
 
 
 def versus(first: str = "dadpo", second: str = "kd", prompt_set: str = "near", **values: Any) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from harness.results.labels import COLUMNS
+from harness.results.label_pairs import COLUMNS
 from tests.harness.cli.test_app import assert_one_line
 from tests.harness.runs_made import FLIP, LOSS, TIE, WIN, Run, Said, make_folder
 
@@ -68,9 +68,34 @@ def test_pairs_and_a_page_are_written(cli: Any, runs: list[Run]) -> None:
 
 def test_few_pairs_are_said_to_be_few(cli: Any, runs: list[Run]) -> None:
     ended = cli("label", runs[0].folder, "--pairs", 40, "--out", "l.csv")
-    assert "note: below 30 labelled prompts a rate is not corrected, and these are 20\n" in ended.out
+    assert "note: below 30 labelled prompts a rate is not corrected, and there are 20 here\n" in ended.out
     ended = cli("label", runs[0].folder, "--pairs", 100, "--rows", "sft", "--sets", "near,far", "--out", "m.csv")
-    assert "80 pairs written to m.csv: 80 prompts, with the responses of sft; those are all that there are" in ended.out
+    assert "80 pairs written to m.csv: 80 prompts, with the responses of sft; no more were judged" in ended.out
+
+
+@pytest.mark.parametrize(
+    ("asked", "written", "prompts", "said"),
+    [
+        (1, 2, "1 prompt", "; rounded up from 1, as each prompt has one of every row"),
+        (2, 2, "1 prompt", ""),
+        (63, 64, "32 prompts", "; rounded up from 63, as each prompt has one of every row"),
+        (80, 80, "40 prompts", ""),
+        (81, 80, "40 prompts", "; no more were judged"),
+    ],
+)
+def test_every_row_has_as_many_pairs(
+    cli: Any, runs: list[Run], asked: int, written: int, prompts: str, said: str
+) -> None:
+    ended = cli("label", runs[0].folder, "--pairs", asked, "--out", "l.csv")
+    first, *others = ended.out.splitlines()
+    assert first == f"{written} pairs written to l.csv: {prompts}, with the responses of ddpo and sft{said}"
+    assert len(read("l.csv")) == written
+    assert others[0].endswith("a rate is not corrected, and there is 1 here") == (asked < 3)
+
+
+def test_one_pair_is_one(cli: Any, runs: list[Run]) -> None:
+    ended = cli("label", runs[0].folder, "--pairs", 1, "--rows", "sft", "--out", "l.csv")
+    assert ended.out.startswith("1 pair written to l.csv: 1 prompt, with the responses of sft\n")
 
 
 def test_labels_that_are_there_are_not_written_over(cli: Any, runs: list[Run]) -> None:

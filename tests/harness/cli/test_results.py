@@ -165,6 +165,22 @@ def test_imported_judgments_have_the_figures_of_their_own_tool(cli: Any, annotat
     assert (row["wins"], row["ties"], row["losses"], row["missing"]) == (2, 1, 1, 2)
 
 
+def test_what_an_import_leaves_out_is_said(cli: Any, cwd: Path) -> None:
+    rows = [{"question_id": 1, "model_1": one, "model_2": "base", "judge": "gpt-4", "g1_winner": "tie"} for one in "ab"]
+    rows.append({**rows[0], "model_1": "base"})
+    (cwd / "pair.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    ended = cli("import", "fastchat", "pair.jsonl", "--out", "verdicts.jsonl")
+    assert (ended.status, ended.err) == (0, "")
+    assert "\n- candidates: 2 (a, b)\n" in ended.out
+    assert (
+        "\nnote: 1 row sets the reference 'base' against itself, and nothing follows from that: left out\n" in ended.out
+    )
+    assert [row["candidate"] for row in json.loads(cli("stats", "verdicts.jsonl", "--json").out)["comparisons"]] == [
+        "a",
+        "b",
+    ]
+
+
 def test_verdicts_of_runs_are_tested_against_each_other(cli: Any, runs: list[Run]) -> None:
     files = [run.folder / "verdicts.jsonl" for run in runs]
     ended = cli("stats", *files, "--contrast", "ddpo, sft", "--json")
@@ -180,6 +196,17 @@ BAD: dict[str, tuple[list[str], list[str]]] = {
     "its own file": (["import", "alpaca-eval", "a", "--out", "a"], ["is one of the files to import"]),
     "verdicts": (["stats", "missing.jsonl"], ["missing.jsonl: cannot be read"]),
     "contrast": (["stats", "missing.jsonl", "--contrast", "sft"], ["--contrast sft: expected two candidates"]),
+    **{
+        f"margin of {margin}": (
+            ["stats", "missing.jsonl", "--contrast", "a,b", "--margin", margin],
+            [f"--margin {margin}: expected a number of points above 0, and 100 at most"],
+        )
+        for margin in ("0", "-1", "101", "500", "nan", "inf")
+    },
+    "margin of nothing": (
+        ["stats", "missing.jsonl", "--margin", "5"],
+        ["--margin 5 is said of contrasts; name one with --contrast FIRST,SECOND"],
+    ),
     "no run": (["verify", "missing"], ["missing holds no results.json"]),
 }
 

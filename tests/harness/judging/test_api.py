@@ -270,7 +270,7 @@ def test_verdicts_in_json(said: Reply, preference: float | None) -> None:
     ("said", "preference"),
     [
         (completion("[[A]]"), 1.0),
-        (completion("It says [[A]], but no.\n[[B]]"), 0.0),
+        (completion("It says '[[A]]', but no.\n[[B]]"), 0.0),
         (completion("Neither. [[C]]"), 0.5),
         (completion("<think>[[A]]</think> [[B]]"), 0.0),
         (completion("[A]"), None),

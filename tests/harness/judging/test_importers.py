@@ -125,15 +125,33 @@ def test_a_field_that_an_annotation_lacks(name: str, value: Any) -> None:
     row = alpaca(1) | {name: value}
     if value == "absent":
         del row[name]
-    assert refused("alpaca-eval", as_list(alpaca(1), row)) == f"annotations.json[1]: '{name}' is missing or no text"
+    if value != 3 and name.startswith("output"):
+        lacking, whole = from_alpaca_eval([as_list(row, alpaca(1, "b"))])
+        assert (lacking.status, lacking.detail, whole.status) == ("failed", f"no {name}", "ok")
+        lengths = [lacking.reference_characters, lacking.candidate_characters]
+        assert lengths == ([None, 8] if name == "output_1" else [3, None])
+        assert refused("alpaca-eval", as_list(row, row)) == (
+            f"annotations.json[0]: '{name}' is missing, here and in all rows of its file"
+        )
+    else:
+        assert refused("alpaca-eval", as_list(alpaca(1), row)) == f"annotations.json[1]: '{name}' is missing or no text"
 
 
-@pytest.mark.parametrize("preference", ["2", True, [1], "absent"])
+@pytest.mark.parametrize("preference", ["2", True, [1]])
 def test_an_alpaca_preference_that_is_none(preference: Any) -> None:
-    row = alpaca(preference)
-    if preference == "absent":
-        del row["preference"]
-    assert refused("alpaca-eval", as_list(row)).startswith("annotations.json[0]: 'preference' is missing, or neither")
+    refusal = "annotations.json[0]: 'preference' is neither a number nor null"
+    assert refused("alpaca-eval", as_list(alpaca(preference))) == refusal
+
+
+def test_an_annotation_without_a_preference_failed_where_others_of_its_file_have_one() -> None:
+    row = alpaca(1)
+    del row["preference"]
+    found = from_alpaca_eval([as_list(alpaca(1, "b"), row)])
+    assert [(verdict.status, verdict.detail) for verdict in found] == [
+        ("ok", "preference 1"),
+        ("failed", "no preference"),
+    ]
+    assert refused("alpaca-eval", as_list(row, row)).startswith("annotations.json[0]: 'preference' is missing, here")
 
 
 @pytest.mark.parametrize(
@@ -203,9 +221,9 @@ def test_an_arena_row_of_one_game_was_judged_in_one_order() -> None:
     ]
 
 
-@pytest.mark.parametrize("games", [[game2("A=B")], [game2("A=B"), None], [game2("A=B"), {}]])
-def test_an_arena_row_without_its_second_game_has_a_failed_one(games: list[Any]) -> None:
-    found = from_arena_hard([as_lines(arena2(game2("B>A"), game2("A>B")), arena2(*games, key="u2"))])
+@pytest.mark.parametrize("lost", [[], [None], [{}], ["A>B"], [3], [["A>B"]], [{"score": True}], [{"score": ["A=B"]}]])
+def test_an_arena_row_without_its_second_game_has_a_failed_one(lost: list[Any]) -> None:
+    found = from_arena_hard([as_lines(arena2(game2("B>A"), game2("A>B")), arena2(game2("A=B"), *lost, key="u2"))])
     assert told(found) == [
         ("reference_first", "ok", 0.75),
         ("candidate_first", "ok", 0.75),
@@ -252,6 +270,9 @@ def test_a_file_in_which_no_row_has_games_is_none_of_arena_hard() -> None:
     assert refused("arena-hard", as_lines(row, row)) == (
         "judged.jsonl:1: neither this row nor any other of its file has 'games'"
     )
+    assert refused("arena-hard", as_lines(arena2(None), arena2("A>B", "A>B"))) == (
+        "judged.jsonl:2: neither this row nor any other of its file has a game that is an object"
+    )
 
 
 def test_arena_games_without_a_label() -> None:
@@ -287,10 +308,7 @@ def test_an_arena_row_that_is_there_twice_keeps_both_games_together() -> None:
         ({"games": [{"score": 7}]}, "'score' is a grade (7): an answer that was graded by itself is in no comparison"),
         ({"games": [{"score": "8.5"}]}, "'score' is a grade (8.5)"),
         ({"games": [{"score": 7}, {"score": 7}]}, "'score' is a grade (7)"),
-        ({"games": [{"score": True}]}, "a game is no object with a 'score'"),
         ({"games": [None, {"score": 7}]}, "'score' is a grade (7)"),
-        ({"games": [{"score": ["A=B"]}]}, "a game is no object with a 'score'"),
-        ({"games": ["A", "B"]}, "a game is no object with a 'score'"),
     ],
 )
 def test_an_arena_row_that_is_none(change: dict[str, Any], says: str) -> None:
@@ -356,6 +374,26 @@ def test_turns_and_repeats_are_of_one_prompt() -> None:
     assert found[-1].candidate == "other"
 
 
+def test_a_fastchat_turn_that_is_not_said_is_the_first() -> None:
+    absent = chat("tie", "tie", question_id=82)
+    del absent["turn"]
+    found = from_fastchat([as_lines(chat("tie", "tie", turn=None), absent)])
+    assert [(v.prompt_id, v.turn) for v in found[::2]] == [("81", 1), ("82", 1)]
+
+
+def test_rows_of_the_reference_against_itself_are_left_out_and_counted() -> None:
+    notes: list[str] = []
+    itself = chat("tie", "tie", "base", "base")
+    path = as_lines(itself, chat("model_1", "tie"), chat("tie", "tie", "other"), chat("tie", "tie", "other", "other"))
+    for reference in ("base", None):
+        found = from_fastchat([path], reference, notes.append)
+        assert {(v.candidate, v.reference) for v in found} == {("model", "base"), ("other", "base")}
+    assert notes == ["1 row sets the reference 'base' against itself, and nothing follows from that: left out"] * 2
+    from_fastchat([as_lines(itself, chat("tie", "tie"), itself)], None, notes.append)
+    assert notes[-1].startswith("2 rows set the reference 'base' against itself")
+    assert refused("fastchat", as_lines(itself)) == "every row sets a model against itself: 'base'"
+
+
 def test_a_fastchat_judge_is_its_model_with_its_templates() -> None:
     def digests(*rows: dict[str, Any]) -> set[str]:
         return {v.judge_digest for v in from_fastchat([as_lines(*rows)])}
@@ -394,8 +432,8 @@ def test_the_baseline_is_the_model_that_all_rows_share_in_all_files() -> None:
         ({"judge": []}, "'judge' is missing, or neither"),
         ({"judge": [1]}, "'judge' is missing, or neither"),
         ({"question_id": True}, "'question_id' is missing, or neither"),
-        ({"turn": None}, "'turn' is no whole number from 1"),
         ({"turn": 0}, "'turn' is no whole number from 1"),
+        ({"turn": "1"}, "'turn' is no whole number from 1"),
     ],
 )
 def test_a_fastchat_row_that_is_none(change: dict[str, Any], says: str) -> None:

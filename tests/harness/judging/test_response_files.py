@@ -125,12 +125,10 @@ def test_prompts_that_one_file_lacks_are_named(join: Any, candidate: str, refere
 
 
 def test_a_second_response_to_one_prompt_is_named_by_its_line(join: Any) -> None:
-    assert (
-        refused(join, [row("a"), "", row("a")], [row("a")])
-        == f"{HERE}:3: a second response to 'a'; 'sample' numbers several from 0"
-    )
-    assert refused(join, [row("a")], [row("a"), row("a")]) == f"{THERE}:2: a second response to 'a'"
-    assert refused(join, [row(7), row("7")], [row(7)]) == f"{HERE}:2: a second response to '7'"
+    several = "'sample' numbers several from 0"
+    assert refused(join, [row("a"), "", row("a")], [row("a")]) == f"{HERE}:3: a second response to 'a'; {several}"
+    assert refused(join, [row("a")], [row("a"), row("a")]) == f"{THERE}:2: a second response to 'a'; {several}"
+    assert refused(join, [row(7), row("7")], [row(7)]) == f"{HERE}:2: a second response to '7'; {several}"
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from harness.results.reading import read_results
 from harness.results.schema import Results
 from harness.run.jobs import VERDICTS
 from harness.run.road import Road
+from harness.run.rows import UNTRAINED
 from harness.statistics.power import told
 from harness.store import Store
 from tests.harness.runs_made import judged
@@ -101,7 +102,7 @@ def test_so_are_its_measures(done: Done, results: Results) -> None:
 
 def test_families_are_those_of_the_board(done: Done) -> None:
     """By the declared contrasts, whether or not any was judged."""
-    pairs = [PAIR, ("kd", "sft"), ("ddpo", "kd"), ("ddpo", "student (untrained)")]
+    pairs = [PAIR, ("kd", "sft"), ("ddpo", "kd"), ("ddpo", UNTRAINED)]
     road, spreads = done.road(*pairs, primary="ddpo:sft")
     assert [(one.name, one.tests) for one in scopes(road, spreads)] == [(NEAR, 5), (FAR, 5)]
     both = f"in:{done.root / 'near.jsonl'},in:{done.root / 'far.jsonl'}"
@@ -111,6 +112,13 @@ def test_families_are_those_of_the_board(done: Done) -> None:
         (FAR, 5, 6),
         ("in-domain", 11, 2),
     ]
+
+
+def test_a_primary_contrast_with_an_anchor_is_none_of_the_methods(done: Done) -> None:
+    """Theirs is as large as without it, as on the board (results/figures.py)."""
+    road, spreads = done.road(PAIR, ("kd", "sft"), primary=f"ddpo:{UNTRAINED}")
+    assert road.config.primary == ("ddpo", UNTRAINED)
+    assert [(one.name, one.tests) for one in scopes(road, spreads)] == [(NEAR, 4), (FAR, 4)]
 
 
 # ---- what is known beforehand
@@ -124,6 +132,11 @@ def test_without_anything_judged_it_is_assumed(
     known = scopes(road, spreads)[0].known
     assert (known.whose, known.spread.at(1)) == (ASSUMED, pytest.approx(sd))
     assert measures_table(road, spreads) is None
+
+
+def test_what_is_assumed_of_a_judge_that_reads_is_near_parity() -> None:
+    """.30 wins and .30 losses of each row, whose values correlate by .325."""
+    assert sqrt(2 * (0.3 + 0.3) * (1 - 0.325)) == pytest.approx(spread.OF_A_JUDGE)
 
 
 def test_earlier_judgings_of_the_judge_are_believed(done: Done) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from harness.reports import board
 from harness.results import pooling, recording
+from harness.statistics.panel import MAJORITY
 from tests.harness.results_made import (
     FIXED,
     RANKED,
@@ -19,9 +20,9 @@ from tests.harness.results_made import (
     control,
     disagreement,
     judging,
-    luck,
     make_run,
     measure_contrast,
+    of_seeds,
     refused,
     retention,
     versus,
@@ -345,8 +346,10 @@ def test_how_many_responses_were_read_stands_under_the_tables() -> None:
     run = measured_run()
     assert rendered([run]).count("Read of a row: 48 responses of 48 prompts (1 sample a prompt). All intervals:") == 4
     run["config"]["samples"] = 2
-    run["runs"] = [{**run["runs"][0], "seed": seed} for seed in (4, 5)]
+    run = of_seeds(run, 4, 5)
     assert "Read of a row: 96 responses of 48 prompts (2 samples a prompt) in each of 2 runs." in rendered([run])
+    run["measures"][0]["by_run"] = [0.4, None]
+    assert "(2 samples a prompt) in each of 1 to 2 runs." in rendered([run])
 
 
 def test_an_interval_has_two_figures_of_its_width() -> None:
@@ -459,12 +462,6 @@ def test_the_first_measure_is_said_of_the_declared_one_alone() -> None:
     assert "declared as the first" not in rendered([measured_run(first_measure="")])
 
 
-def of_seeds(run: dict[str, Any], *seeds: int) -> dict[str, Any]:
-    """The same of several seeds, whose moves are known."""
-    moved = [luck(), luck("forward_kl", own=0.0, shared=0.021)]
-    return {**run, "runs": [{**run["runs"][0], "seed": seed} for seed in seeds], "luck": moved}
-
-
 def test_whom_contrasts_speak_of_and_when_they_were_declared_is_said_once_for_judge_and_measures() -> None:
     run = measured_run(contrasts=[contrast()])
     head = "One seed: what is found is of these checkpoints, not of the methods. All were declared before the run:"
@@ -472,6 +469,44 @@ def test_whom_contrasts_speak_of_and_when_they_were_declared_is_said_once_for_ju
     pooled = rendered([of_seeds(run, 4, 5)])
     assert pooled.count("What is found is of the methods: the 2 seeds are random draws") == 1
     assert "checkpoints, not" not in pooled
+
+
+def test_what_is_of_checkpoints_is_marked_where_other_contrasts_are_of_methods() -> None:
+    """Of a row that one run alone has, on a board of several seeds."""
+    anchor = contrast(second="untrained", family="anchors")
+    run = of_seeds(measured_run(contrasts=[contrast(), contrast("far"), anchor]), 4, 5)
+    assert "‡" not in rendered([run])
+    for one in (*run["contrasts"][1:], *(one for one in run["measure_contrasts"] if one["measure"] == "nll")):
+        one["seeds"] = 1
+    text, head = rendered([run]), "### Method against method"
+    assert (
+        "What is found over several seeds is of the methods" in text and "‡ marks a difference of checkpoints" in text
+    )
+    near, far = table(text, head)[:2]
+    assert (near["difference in points"], near["finding"]) == ("+20.0 [+5.0, +35.0]", "dadpo is better")
+    assert far["difference in points"] == "+20.0 [+5.0, +35.0] ‡"
+    assert far["finding"] == "this checkpoint of dadpo is better than that of kd"
+    assert table(text, head, 1) == [{"first − second": "dadpo − untrained", "near": "**+20.0 [+5.0, +35.0]** ‡"}]
+    others = table(text, head, 3)
+    assert all(row["NLL"].endswith(" ‡") and "‡" not in row["reverse KL"] for row in others)
+    assert "‡" not in table(text, head, 2)[0]["difference in nats a token"]
+
+
+def test_whether_a_difference_with_the_start_is_small_is_said_behind_it() -> None:
+    small = [{"margin": 0.05, "interval": [-0.02, 0.4], "finding": finding} for finding in ("not worse", "neither")]
+    anchors = [contrast(scope, second="untrained", family="anchors") for scope in ("near", "far")]
+    head = "### Method against method"
+    text = rendered([{**make_run(), "contrasts": anchors}])
+    assert "90% interval" not in section(text, head) and table(text, head)[0]["near"] == "**+20.0 [+5.0, +35.0]**"
+    anchors = [one | {"equivalence": found} for one, found in zip(anchors, small, strict=True)]
+    text = rendered([{**make_run(), "contrasts": [*anchors, contrast("sum", second="untrained", family="anchors")]}])
+    assert "its 90% interval lies within ±5 (equivalent), above −5 (not worse), or neither:" in section(text, head)
+    (row,) = table(text, head)
+    assert (row["near"], row["far"], row["sum"]) == (
+        "**+20.0 [+5.0, +35.0]**; not worse",
+        "**+20.0 [+5.0, +35.0]**; neither",
+        "**+20.0 [+5.0, +35.0]**",
+    )
 
 
 def test_old_tests_are_not_spoken_of() -> None:
@@ -561,7 +596,7 @@ def test_whether_differences_are_small_has_a_column_where_a_margin_was_named() -
 
 
 def test_what_another_seed_moves_is_said_of_the_judge_and_of_the_first_measure() -> None:
-    text = rendered([of_seeds(measured_run(contrasts=[contrast(seeds=2)]), 4, 5)])
+    text = rendered([of_seeds(measured_run(contrasts=[contrast()]), 4, 5)])
     assert "moves in the preference rate, as an SD: in each trained row for itself 2.9 points (8 degrees" in text
     assert "moves in forward KL, as an SD: in each trained row for itself not seen (8 degrees of freedom)" in text
     assert "| dadpo is better |" in text
@@ -732,11 +767,12 @@ def test_what_variance_is_made_of_stands_beside_the_spread_of_runs() -> None:
     text = rendered([run])
     head = "SD: prompt / seed / rest"
     rates, fidelity = ({row["method"]: row for row in table(text, "### near", place)} for place in range(2))
-    assert (rates["kd"][head], rates["dadpo"][head]) == ("61 / not seen / 49", "61 / – / –")
-    assert (fidelity["kd"][head], fidelity["dadpo"][head]) == ("0.18 / 0.012 / 0.26", "0.61 / – / –")
+    assert (rates["kd"][head], rates["dadpo"][head]) == ("61 / not seen / 49", "– / – / –")
+    assert (fidelity["kd"][head], fidelity["dadpo"][head]) == ("0.18 / 0.012 / 0.26", "– / – / –")
     names = list(rates["kd"])
     assert names.index(head) == names.index("SD of runs") + 1
-    said = "*SD: prompt / seed / rest* says"
+    said = "*SD: prompt / seed / rest*: what one"
+    assert text.count("*SD of runs*: how far a row's figures of single runs are spread") == 1
     assert said in text and said not in rendered([measured_run()])
     assert head not in table(rendered([measured_run()]), "### near")[0]
 
@@ -802,10 +838,24 @@ def test_banners_stand_before_everything_else() -> None:
     assert [line.split("**")[1] for line in banner if line != ">"] == [
         "No row is told from the next on near, far.",
         "Verdicts are missing.",
-        "The judge is a declared proxy (both, part-one, part-two).",
+        "The judges are declared proxies (both, part-one, part-two).",
     ]
     assert "On near 79 prompts and one seed tell neighbours apart from 21 points on (80% power)." in text
     assert "Of 90: 6 unparsable, 4 failed." in text
+
+
+def test_how_the_judge_is_related_to_the_teacher_stands_at_the_head_of_each_table() -> None:
+    run = make_run(proxy=False, ranked=True)
+    related, other = "judge and teacher are of one family (qwen2.5)", "judge and teacher are of one vendor (Qwen)"
+    run["judges"][0]["relation"] = related
+    assert rendered([run]).count("Judge: both. **Judge and teacher are of one family (qwen2.5).** The teacher's") == 2
+    # of a panel each of its judges is
+    run["judges"][1]["relation"] = other
+    run["judges"].append({**run["judges"][0], "name": MAJORITY, "relation": ""})
+    run["judge"], run["rows"] = MAJORITY, [{**one, "judge": MAJORITY} for one in run["rows"] if one["judge"] == "both"]
+    text = rendered([run])
+    assert text.count(f"Judge: {MAJORITY}. **Of its judges, both: {related}; part-one: {other}.** The") == 2
+    assert f"> **Judge and teacher are related.** both: {related}; part-one: {other}." in text
 
 
 def test_a_ranked_run_with_a_judge_that_reads_has_no_banner() -> None:

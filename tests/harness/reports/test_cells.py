@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 
 from harness.reports import cells
+from harness.results.labelled import LabelFigures, LabelledResults
 from harness.results.schema import LengthFigures, MeasureFacts, MeasureRow, Row
 from harness.statistics.agreement import agreement
 from harness.statistics.effects import Components
+from harness.statistics.panel import MAJORITY
 from tests.harness.results_made import (
     as_results,
     components,
@@ -20,7 +22,9 @@ from tests.harness.results_made import (
     make_run,
     measure_facts,
     measure_row,
+    of_seeds,
     refused,
+    with_rows,
 )
 
 Data = dict[str, Any]
@@ -114,9 +118,29 @@ def test_components_are_in_points_and_one_that_was_not_seen_is_no_nought() -> No
     parts = cells.parts_of(rows)
     assert parts == ["prompt", "seed", "residual"]
     said = [cells.components_cell(row, parts) for row in rows]
-    assert said == ["61 / not seen / 59", "61 / not seen / 59", "61 / 1.2 / 59", "61 / – / 59"]
+    assert said[:3] == ["61 / not seen / 59", "61 / not seen / 59", "61 / 1.2 / 59"]
     assert cells.components_cell(rows[2], parts, facts_of()) == "0.61 / 0.012 / 0.59"
     assert cells.components_cell(rows[2], parts, facts_of("top1")) == "61 / 1.2 / 59"
+
+
+def test_what_one_seed_has_of_prompts_does_not_stand_beside_what_several_share() -> None:
+    one = Components.model_validate(components(within=0.3))  # 0.61 of prompts, the rest with it
+    several = Components.model_validate(components(seed=0.0123, residual=0.594, within=0.3))
+    parts = cells.parts_of([one, several])
+    assert [cells.components_cell(row, parts) for row in (one, several)] == ["– / – / – / 30", "61 / 1.2 / 59 / 30"]
+    assert cells.components_cell(one, parts, facts_of()) == "– / – / – / 0.30"
+    assert cells.components_cell(one, cells.parts_of([one])) == "61 / 30"
+    ((head, said),) = cells.spread_legend([as_results(with_rows(make_run(), "kd", components=dict(one)))])
+    assert head == "SD: prompt / seed / rest"
+    assert "where all rows have one seed, all in which prompts differ" in said
+
+
+def test_what_stands_beside_figures_of_several_runs_is_said_where_it_is_there() -> None:
+    run = make_run()
+    assert cells.spread_legend([as_results(run)]) == []
+    both = cells.spread_legend([as_results(run), as_results(of_seeds(run, 4, 5))])
+    assert [head for head, _ in both] == ["SD of runs"]
+    assert "its square being about seed² + rest² / prompts" in both[0][1]
 
 
 def test_of_one_seed_and_one_sample_there_is_nothing_to_take_apart() -> None:
@@ -163,13 +187,15 @@ def test_what_nothing_says_of_neighbours_is_not_said() -> None:
     assert text == "The rows stand in no order of rates."
 
 
-def test_seeds_are_counted_and_runs_of_one_seed_are_not() -> None:
+def test_seeds_are_those_of_the_rows_and_runs_of_one_seed_are_one() -> None:
     run = make_run()
     run["runs"] = [{**run["runs"][0], "seed": seed} for seed in (4, 4, 5)]
+    for row in run["rows"]:
+        row["by_run"] = [0.1, 0.2, 0.3]
     results = as_results(run)
-    assert cells.seeds_of(results) == 2 and "32 prompts and 2 seeds" in cells.resolution(
-        results, results.prompt_sets[0]
-    )
+    assert "32 prompts and 2 seeds tell" in cells.resolution(results, results.prompt_sets[0])
+    results = as_results(with_rows(run, "kd", by_run=[None, 0.2, None]))
+    assert "32 prompts and 1 to 2 seeds tell" in cells.resolution(results, results.prompt_sets[0])
     assert cells.seeds_words(1) == "one seed"
 
 
@@ -256,7 +282,7 @@ def test_a_judge_that_is_related_to_the_teacher_is_named_with_what_is_known_of_l
     proxy, family = "the judge is the teacher itself, as it reads the teacher's log-probs", "judge and teacher are one"
     run["judges"][0]["relation"] = proxy
     name = run["judges"][0]["name"]
-    assert warned(run)["Judge and teacher are related."] == f"{name}: {proxy}."  # no one reads: nothing leaks
+    assert warned(run)["Judge and teacher are related."] == f"{name}: {proxy}. {cells.LEAKAGE}{cells.OF_READERS}"
     run = make_run(200, proxy=False)
     run["judges"][0]["relation"] = family
     said = warned(run)["Judge and teacher are related."]
@@ -264,6 +290,34 @@ def test_a_judge_that_is_related_to_the_teacher_is_named_with_what_is_known_of_l
     page = " ".join((Path(__file__).parents[3] / "docs" / "judges.md").read_text(encoding="utf-8").split())
     for percent in re.findall(r"(\d+)%", cells.LEAKAGE):  # as the page has them, rounded
         assert any(round(float(known)) == int(percent) for known in re.findall(r"(\d+\.\d)%", page)), percent
+
+
+def test_who_reads_the_responses_is_said_truly() -> None:
+    run = make_run()
+    resembles = "how much a student's responses resemble its teacher's, not how good they are."
+    unread = "No one, human or model, has read these responses."
+    assert (
+        warned(run)["The judges are declared proxies (both, part-one, part-two)."] == f"{unread} They say {resembles}"
+    )
+    run["judges"], panel = (
+        run["judges"][:1],
+        {**run["judges"][1], "name": MAJORITY, "setup": {"judges": "both, reader"}},
+    )
+    assert warned(run)["The judge is a declared proxy (both)."] == f"{unread} It says {resembles}"
+    labels = dict.fromkeys(("runs", "people", "rates", "contrasts", "between"), ()) | {"labels": 62}
+    found = LabelFigures.model_construct(**labels)
+    people = LabelledResults.model_construct(**dict(as_results(run)), labels=found)
+    by_people = "people read those of 62 outcomes, and their labels have a table below"
+    assert dict(cells.warnings(people))["The judge is a declared proxy (both)."] == (
+        f"No model has read these responses; {by_people}. It says {resembles}"
+    )
+    # a panel of which one reads; the panel itself is no judge
+    run["judges"] += [panel, {**panel, "name": "reader", "misses": "", "setup": {}}]
+    title = "Not all judges read: both is a declared proxy."
+    assert warned(run)[title] == f"It says {resembles} reader reads the responses."
+    people = LabelledResults.model_construct(**dict(as_results(run)), labels=found)
+    assert dict(cells.warnings(people))[title] == f"It says {resembles} reader reads the responses; {by_people}."
+    assert not [title for title in warned(make_run(proxy=False)) if "proxy" in title]
 
 
 def test_prompts_without_an_answer_are_said_before_any_figure() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -43,6 +44,20 @@ def test_a_column_may_have_another_heading_and_be_of_a_part_of_a_row() -> None:
     within: Column[list[Row]] = c.WINS.named("won").of(lambda rows: rows[0])
     assert (within.head, within.cell([row_of(wins=3)]).sort) == ("won", 3.0)
     assert c.WINS.head == "wins"
+
+
+def test_how_far_alpaca_eval_s_rate_is_off_is_as_the_page_has_it() -> None:
+    """Each pair of figures is one row of the table: models, median, at most."""
+    page = (Path(__file__).parents[3] / "docs" / "statistics.md").read_text(encoding="utf-8")
+    for row, said in {
+        "| all, difficulty from the 55 others | 40 |": "Of 40 models of that board, with difficulty from the 55 "
+        "others, (1 + rate) / 2 was off by {} points in the median, and by {} at most",
+        "| the same, difficulty from the 55 others | 7 |": "of the 7 that have 15% of the responses on either side of "
+        "equal length, and so a rate, by {} and {} ",
+        "| 15% or more on either side, each model alone | 7 |": "(each alone, without a difficulty term, by {} and {})",
+    }.items():
+        (median, most) = page.split(row)[1].split(" |")[:2]
+        assert said.format(median.strip(), most.strip()) in c.NOT_ALPACA_EVALS
 
 
 def test_a_whole_number_is_grouped_on_a_page_alone() -> None:

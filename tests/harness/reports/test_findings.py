@@ -27,6 +27,7 @@ from tests.harness.results_made import (
     make_run,
     measure_contrast,
     measure_facts,
+    of_seeds,
     versus,
     with_measures,
 )
@@ -83,8 +84,8 @@ def test_a_contrast_speaks_of_checkpoints_with_one_seed_and_of_methods_with_seve
 
 
 def test_what_could_have_been_told_may_stand_elsewhere() -> None:
-    assert contrast_words(of(p_holm=0.2), power=False) == "not told apart"
-    assert measure_words(measured(p_holm=0.2, better=""), facts_of(), power=False) == "not told apart"
+    assert contrast_words(of(p_holm=0.2), Whom(ROWS), power=False) == "not told apart"
+    assert measure_words(measured(p_holm=0.2, better=""), facts_of(), (), Whom(ROWS), power=False) == "not told apart"
 
 
 def test_seeds_that_are_not_in_the_test_make_no_finding_of_methods() -> None:
@@ -107,14 +108,38 @@ def test_what_is_known_of_seeds_is_read_from_the_results() -> None:
 
 
 def test_whom_contrasts_speak_of_is_said_once() -> None:
-    one = findings.whom_words(as_results(make_run()))
+    run = {**make_run(), "contrasts": [contrast(), contrast("far")]}
+    one = findings.whom_words(as_results(run))
     assert one == "One seed: what is found is of these checkpoints, not of the methods."
-    assert findings.whom_words(pooled()) == (
+    several = of_seeds(run, 4, 5, 6)
+    assert findings.whom_words(as_results(several)) == (
         "What is found is of the methods: the 3 seeds are random draws, and what another one would move is in every "
         "test."
     )
-    assert "nothing is known of what a seed moves: what is found is of these checkpoints" in findings.whom_words(
-        pooled(luck=[])
+    unknown = findings.whom_words(as_results({**several, "luck": []}))
+    assert "nothing is known of what a seed moves: what is found is of these checkpoints" in unknown
+    # a measure's luck says nothing of the judge's
+    assert findings.whom_words(as_results({**several, "luck": [luck("forward_kl")]})) == unknown
+
+
+def test_whom_contrasts_speak_of_follows_from_the_contrasts() -> None:
+    run = of_seeds({**make_run(), "contrasts": [contrast(), contrast("far")]}, 4, 5, 6)
+    both, one = run["contrasts"]
+    assert "the 2 to 3 seeds are" in findings.whom_words(as_results({**run, "contrasts": [both, one | {"seeds": 2}]}))
+    one["seeds"] = 1
+    results = as_results(run)
+    mark = findings.mark_of(results)
+    assert [mark(made) for made in results.contrasts] == ["", " ‡"]
+    assert "‡ marks a difference of checkpoints" in findings.whom_words(results)
+    # one without a difference, and one of two rows that no training made, speak of neither
+    for more in (NONE, {"first": "teacher (second sample)", "second": "untrained"}):
+        results = as_results({**run, "contrasts": [both, one | more]})
+        assert "is in every test" in findings.whom_words(results)
+    alone = as_results({**run, "contrasts": [one]})
+    assert findings.mark_of(alone)(alone.contrasts[0]) == ""
+    one["family"] = "primary"
+    assert findings.primary_words(as_results(run).contrasts[1], as_results(run)).startswith(
+        "Primary contrast, declared before the run: dadpo − kd on far, +20.0 [+5.0, +35.0] ‡ points"
     )
 
 
@@ -133,16 +158,16 @@ def test_whom_contrasts_speak_of_is_said_once() -> None:
     ],
 )
 def test_a_finding_of_a_measure_is_said_in_words(measure: str, values: Data, said: str) -> None:
-    assert measure_words(measured(measure, **values), facts_of(measure)) == said
+    assert measure_words(measured(measure, **values), facts_of(measure), (), Whom(ROWS)) == said
 
 
 def test_a_finding_on_a_row_s_own_loss_or_by_a_bound_says_so() -> None:
     found, plain = measured(seeds=3), "kd is nearer to the teacher"
-    assert measure_words(found, facts_of(), {"kd"}) == f"{plain} (†)"
-    assert measure_words(found, facts_of(), {"dadpo"}) == plain
-    assert measure_words(found, facts_of(bound="lower")) == f"{plain} by the bound"
+    assert measure_words(found, facts_of(), {"kd"}, Whom(ROWS)) == f"{plain} (†)"
+    assert measure_words(found, facts_of(), {"dadpo"}, Whom(ROWS)) == plain
+    assert measure_words(found, facts_of(bound="lower"), (), Whom(ROWS)) == f"{plain} by the bound"
     alike = measured(p_holm=0.2, better="")
-    assert measure_words(alike, facts_of(bound="lower"), {"kd"}) == (
+    assert measure_words(alike, facts_of(bound="lower"), {"kd"}, Whom(ROWS)) == (
         "not told apart by the bound: 80% power from 0.0017 nats a token"
     )
     assert difference_short(found, facts_of(), {"kd"}) == "**+0.0025** †"
@@ -152,12 +177,28 @@ def test_a_finding_on_a_row_s_own_loss_or_by_a_bound_says_so() -> None:
 
 def test_two_instruments_disagree_about_checkpoints_or_methods() -> None:
     found = Disagreement.model_validate(disagreement())
-    assert findings.disagreement_words(found, as_results(with_measures(make_run()))) == (
+    run = with_measures(make_run(), contrasts=[contrast()])
+    assert findings.disagreement_words(found, as_results(run)) == (
         "dadpo against kd on near: this checkpoint of dadpo is better by the judge (both), same top token; this "
         "checkpoint of kd is better by forward KL †"
     )
-    assert findings.disagreement_words(found, pooled()) == (
+    methods = (
         "dadpo against kd on near: dadpo is better by the judge (both), same top token; kd is better by forward KL †"
+    )
+    several = of_seeds(run, 4, 5, 6)
+    assert findings.disagreement_words(found, as_results(several)) == methods
+    # the rows of a contrast may have fewer seeds than the board, and a measure no luck
+    for one in several["measure_contrasts"]:
+        one["seeds"] = 1 if one["scope"] == "far" or one["measure"] == "nll" else 3
+    assert findings.disagreement_words(found, as_results(several)) == methods
+    several["contrasts"][0]["seeds"] = 1
+    assert findings.disagreement_words(found, as_results(several)).startswith(
+        "dadpo against kd on near: this checkpoint of dadpo is better by"
+    )
+    unknown = of_seeds(run, 4, 5, luck=[luck(), luck("top1")])
+    assert findings.disagreement_words(found, as_results(unknown)) == (
+        "dadpo against kd on near: these checkpoints of dadpo are better by the judge (both), same top token; these "
+        "checkpoints of kd are better by forward KL †"
     )
 
 
@@ -237,8 +278,8 @@ def test_what_another_seed_moves_is_said_with_its_degrees_and_where_it_is() -> N
     assert findings.luck_words(LuckFigures.model_validate(luck())) == (
         "What another seed moves in the preference rate, as an SD: in each trained row for itself 2.9 points (8 "
         "degrees of freedom), in all trained rows alike 14 points (2 degrees of freedom); from 5 rows, 3 seeds and 48 "
-        "prompts. The first is in every contrast of two trained rows, both in those with the start or the ceiling. So "
-        "few degrees leave an SD rough."
+        "prompts. Over several seeds the first is in every contrast of two trained rows, both in those with the start "
+        "or the ceiling. So few degrees leave an SD rough."
     )
     found = LuckFigures.model_validate(luck("forward_kl", own=0.0, shared=0.021, shared_degrees=5))
     text = findings.luck_words(found, facts_of())

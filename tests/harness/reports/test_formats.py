@@ -132,6 +132,9 @@ def test_what_a_row_s_variance_is_made_of_has_a_column_each() -> None:
     run = with_rows(make_run(), "kd", components=components(seed=0.0, residual=0.49))
     row = one(read(run), prompt_set="near", method="kd", judge="both")
     assert (row["sd_prompt"], row["sd_seed"], row["sd_residual"]) == (0.61, 0.0, 0.49) and pd.isna(row["sd_within"])
+    # of one seed all in which prompts differ: no figure to set beside that of several, and one of its own alone
+    assert pd.isna(one(read(run), prompt_set="near", method="dadpo", judge="both")["sd_prompt"])
+    assert one(read(make_run()), prompt_set="near", method="dadpo", judge="both")["sd_prompt"] == 0.61
 
 
 def test_names_of_any_kind_survive_csv() -> None:

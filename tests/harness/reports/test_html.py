@@ -18,6 +18,7 @@ import pytest
 from harness.core.errors import UserError
 from harness.core.records import Message, Order, RunPrompt, RunResponse, Verdict, plain, write_jsonl
 from harness.reports import html
+from harness.reports.cells import spread_legend
 from harness.reports.charts import clouds
 from harness.reports.html import ReportData, read_run, render_leaderboard, report_html
 from harness.reports.tables import categories
@@ -31,16 +32,19 @@ from tests.harness.results_made import (
     MEASURES,
     all_results,
     as_results,
+    components,
     contrast,
     control,
     disagreement,
     luck,
     make_run,
+    of_seeds,
     refused,
     retention,
     token_views,
     versus,
     with_measures,
+    with_rows,
 )
 from tests.harness.tabular import BOTH, verdict
 
@@ -304,7 +308,7 @@ def test_header_names_pair_judge_and_what_the_judge_misses() -> None:
     assert "model reader-7b, server https://judge.example, template pairwise" in page
     assert "A proxy; it misses grammar" in page
     assert "No row is told from the next on near, far." in page
-    assert "The judge is a declared proxy (both, part-one, part-two)." in page
+    assert "The judges are declared proxies (both, part-one, part-two)." in page
 
 
 def test_a_large_run_with_a_real_judge_has_no_warning_and_is_ranked() -> None:
@@ -357,6 +361,17 @@ def test_a_pooled_run_lists_its_runs_in_the_details() -> None:
     for seed in (4, 5):
         assert f"<code>run --seed {seed}</code>" in details
     assert "to reproduce run 2" in details
+
+
+def test_what_stands_beside_figures_of_several_runs_is_said_as_on_the_board() -> None:
+    run = of_seeds(with_rows(make_run(), "kd", components=components(seed=0.0, residual=0.49)), 4, 5)
+    lines = [f"<b>{head}</b>: {text}." for head, text in spread_legend([as_results(run)])]
+    assert len(lines) == 2
+    for page in (report_html(ReportData(as_results(run), [])), render_leaderboard(all_results([make_run(), run]))):
+        shown = words(page).replace("&#39;", "'")
+        assert [line for line in lines if line not in shown] == []
+        assert "SD between seeds" not in page
+    assert "SD of runs" not in words(render_leaderboard(all_results([make_run()])))
 
 
 def test_measures_have_panels_tables_contrasts_costs_and_tokens() -> None:

@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 import numpy as np
 import pytest
-from scipy.stats import t, ttest_1samp
+from scipy.stats import nct, t, ttest_1samp
 
 from harness.core.errors import UserError
 from harness.core.records import Order, Verdict, plain, write_jsonl
@@ -212,9 +212,9 @@ def test_groups_take_ranks() -> None:
     assert known["tests"][1]["p"] == pytest.approx(alone) and known["tests"][1]["prompt_set"] == "set"
     ranks = [(row["rank"], row["candidate"]) for row in tables(text_of(found))["Ranks"]]
     assert ranks == [("1", "best"), ("2–3", "weak"), ("2–3", "weaker")]
-    error, (first, power) = np.std([0.0] * 19 + [2.0], ddof=1) / 20**0.5, t.ppf([1 - 0.05 / 2 / 2, 0.8], 19)
+    error, first = np.std([0.0] * 19 + [2.0], ddof=1) / 20**0.5, t.ppf(1 - 0.05 / 2 / 2, 19)
     size = max(test["detectable"] for test in known["tests"])
-    assert size == pytest.approx(error * (first + power))
+    assert nct.sf(first, 19, size / error) == pytest.approx(0.8)
     assert f"- neighbours on set against teacher by judge: told apart from {100 * size:.0f} points on (80% power)" in (
         text_of(found)
     )
@@ -303,6 +303,51 @@ def test_contrasts_of_several_files_are_of_methods_and_small_ones_are_said_to_be
     assert "Of one run" not in text
     (shown,) = tables(text)["Contrasts, chosen afterwards"]
     assert shown["finding"] == "new is better" and shown["by the 90% interval"].startswith("equivalent within ±190 [+")
+
+
+def shifted(rows: list[Verdict], by: int) -> list[Verdict]:
+    return [row.model_copy(update={"prompt_id": f"p{int(row.prompt_id[1:]) + by}"}) for row in rows]
+
+
+def in_files(tmp_path: Path, *files: list[Verdict]) -> Path:
+    for place, rows in enumerate(files):
+        write_jsonl(tmp_path / f"{place}.jsonl", rows)
+    return tmp_path
+
+
+@pytest.mark.parametrize("apart", ["prompts", "candidates"])
+def test_contrasts_with_no_luck_in_their_test_are_of_checkpoints(tmp_path: Path, apart: str) -> None:
+    new, old = judged(*[WIN] * 29, LOSS, candidate="new"), judged(*[LOSS, FLIP] * 15, candidate="old")
+    if apart == "prompts":  # the same rows, each file on prompts of its own
+        folder = in_files(tmp_path, [*new, *old], shifted([*new, *old], 100))
+    else:  # two files of each, and none of both
+        folder = in_files(tmp_path, new, new, old, old)
+    found = plain(statistics_of(read_verdicts(sorted(folder.iterdir())), [("new", "old")]))
+    (made,) = found["contrasts"]
+    assert (made["seeds"], made["trained"], made["methods"]) == (2, [True, True], False)
+    assert not found["neighbours"][0]["tests"][0]["methods"]
+    text = text_of(found)
+    assert tables(text)["Contrasts, chosen afterwards"][0]["finding"] == (
+        "these checkpoints of new are better than those of old"
+    )
+    assert "nothing is known of what a seed moves: what is found is of these checkpoints." in text
+    assert "random draws" not in text
+
+
+def test_what_no_training_made_has_no_checkpoints(tmp_path: Path) -> None:
+    new, start = judged(*[WIN] * 29, LOSS, candidate="new"), judged(*[LOSS, FLIP] * 15, candidate="start")
+    (tmp_path / "one").mkdir()
+    folders = in_files(tmp_path / "one", [*new, *start]), tmp_path / "several"
+    folders[1].mkdir()
+    in_files(folders[1], [*new, *start], [*new, *start])
+    for folder, pair, said in (
+        (folders[0], ("new", "start"), "this checkpoint of new is better than start"),
+        # of one trained row its own luck is in what rows share, and that is in the test
+        (folders[1], ("start", "new"), "new is better"),
+    ):
+        found = plain(statistics_of(read_verdicts(sorted(folder.iterdir())), [pair], untrained=["start"]))
+        assert found["contrasts"][0]["trained"] == [name != "start" for name in pair]
+        assert tables(text_of(found))["Contrasts, chosen afterwards"][0]["finding"] == said
 
 
 def test_a_contrast_without_a_common_prompt_is_shown_and_one_of_what_is_elsewhere_is_not() -> None:

@@ -74,12 +74,12 @@ def test_ranks_are_ranges_that_sort_by_their_first_place() -> None:
 def test_the_spread_between_seeds_has_a_column_where_there_are_several() -> None:
     run = changed(spread=0.0312, by_run=[0.1, None, 0.2])
     run["runs"] = run["runs"][:1]
-    assert "SD between seeds" not in board(run).columns
+    assert "SD of runs" not in board(run).columns
     run["runs"] = run["runs"] * 3
-    assert set(said(board(run), "SD between seeds")) == {"3.1 (2 runs)"}
+    assert set(said(board(run), "SD of runs")) == {"3.1 (2 runs)"}
     run = changed(spread=None, by_run=[0.1, None])
     run["runs"] = run["runs"][:1] * 2
-    assert set(said(board(run), "SD between seeds")) == {"(1 run)"}
+    assert set(said(board(run), "SD of runs")) == {"(1 run)"}
 
 
 def test_what_variance_is_made_of_has_a_column_that_stays_on_one_line() -> None:
@@ -108,6 +108,12 @@ def test_further_rates_are_written_and_not_drawn() -> None:
     assert said(found, "mean preference")[0] == "45.0% [40.0, 50.0]"
     assert not any(cell.drawn for cell in column(found, "mean preference"))
     assert all(cell.drawn for cell in column(found, "win rate"))
+
+
+def test_how_the_judge_is_related_to_the_teacher_is_in_the_note() -> None:
+    run = make_run()
+    run["judges"][0]["relation"] = "judge and teacher are one model (m)"
+    assert "; judge both (a proxy); judge and teacher are one model (m); " in board(run).note
 
 
 def test_orders_are_in_the_note_or_where_they_differ_in_a_column() -> None:

@@ -338,18 +338,9 @@ def test_a_primary_contrast_that_was_named_afterwards_is_corrected_as_any_other(
     assert {one["declared"] for one in found} == {said == {"primary": False}}
 
 
-@pytest.mark.parametrize(
-    ("sets", "scope"),
-    [
-        ({"home": True, "far": False}, "home"),
-        ({"far": False, "home": True, "near": True}, "in-domain"),
-        ({"far": False}, "far"),
-        ({"far": False, "off": False}, "out-of-domain"),
-    ],
-)
-def test_where_the_primary_contrast_is_said(sets: dict[str, bool], scope: str) -> None:
-    assert declared("a", "b", sets=sets, primary=("a", "b")).primary_in == ("a", "b", scope)
-    assert declared("a", "b", sets=sets).primary_in is None
+def test_where_no_contrast_is_primary_none_is_said_to_be() -> None:
+    assert declared("a", "b", sets={"home": True}, primary=("a", "b")).primary_in == ("a", "b", "home")
+    assert declared("a", "b", sets={"home": True}).primary_in is None
 
 
 def stamp(prompt_set: str, family: str, **values: Any) -> StampFacts:

@@ -14,6 +14,7 @@ from scipy import stats
 from harness.core.errors import UserError
 from harness.core.records import Verdict, read_records
 from harness.results.folder import read_made
+from harness.results.label_pairs import Pair, as_csv
 from harness.results.labelled import (
     LabelFigures,
     LabelledContrast,
@@ -23,7 +24,6 @@ from harness.results.labelled import (
     labels_of,
     pairs_to_label,
 )
-from harness.results.labels import Pair, as_csv
 from harness.results.schema import Results
 from harness.run.jobs import VERDICTS
 from harness.run.rows import UNTRAINED

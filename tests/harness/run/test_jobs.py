@@ -339,7 +339,7 @@ REFS = [
     "embed/26cf5cd347dafe548df196a2591bbc12",
     "retention/26ae1e82cf20c6ef558648b43275256c",
     "train/32900da63c502fea460b7a3e38d2da06",
-    "judge/798f36cdcf325ffa2d2a4ff44daf20e2",
+    "judge/9aabc416dc822e41c9e8a741b4841be5",
 ]
 
 
@@ -473,7 +473,7 @@ KEYS = {
     "distributions": "634c8386f9070f638931dec7265327b9",
     "embed": "26cf5cd347dafe548df196a2591bbc12",
     "train": "32900da63c502fea460b7a3e38d2da06",
-    "judge": "798f36cdcf325ffa2d2a4ff44daf20e2",
+    "judge": "9aabc416dc822e41c9e8a741b4841be5",
 }
 
 

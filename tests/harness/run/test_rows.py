@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from harness.config import Config, resolve
 from harness.core.errors import UserError
-from harness.run.rows import CEILING, UNTRAINED, contrasts_of, entries_of, primary_of, versus_of
+from harness.run.rows import (
+    ANCHORS,
+    CEILING,
+    UNTRAINED,
+    Kind,
+    contrasts_of,
+    domains_of,
+    entries_of,
+    is_anchor,
+    primary_of,
+    primary_scope,
+    versus_of,
+)
 
 Pair = tuple[str, str]
 DADPO = [("dadpo", "ddpo-beta0.15"), ("dadpo", UNTRAINED), (CEILING, "dadpo")]
@@ -107,3 +119,30 @@ def test_a_row_that_the_board_will_not_have_is_refused(layer: dict[str, Any], sa
         contrasts_of(config, entries)
         versus_of(config, entries)
     assert said in str(caught.value) and "\n" not in str(caught.value)
+
+
+# ---- sets, and rows that no training made
+
+
+@pytest.mark.parametrize(
+    ("sets", "scope"),
+    [
+        ({"home": True, "far": False}, "home"),
+        ({"far": False, "home": True, "near": True}, "in-domain"),
+        ({"far": False}, "far"),
+        ({"far": False, "off": False}, "out-of-domain"),
+    ],
+)
+def test_the_primary_contrast_is_in_domain_where_there_is_such_a_set(sets: dict[str, bool], scope: str) -> None:
+    assert primary_scope(sets) == scope
+
+
+def test_a_domain_has_its_sets_in_their_order() -> None:
+    sets = {"far": False, "near": True, "off": False}
+    assert domains_of(sets) == {"in-domain": ["near"], "out-of-domain": ["far", "off"]}
+    assert domains_of({}) == {"in-domain": [], "out-of-domain": []}
+
+
+def test_the_start_and_the_ceiling_are_anchors() -> None:
+    assert [*ANCHORS] == [UNTRAINED, CEILING]
+    assert [kind for kind in get_args(Kind) if is_anchor(kind)] == ["ceiling", "untrained"]

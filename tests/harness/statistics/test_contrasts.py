@@ -310,6 +310,18 @@ def test_groups_open_where_a_row_is_distinguishable_from_the_one_before() -> Non
     assert [test.p_holm for test in tests] == holm([test.p or 0 for test in tests])
 
 
+def test_no_group_opens_where_the_seeds_in_common_say_the_opposite_of_the_order() -> None:
+    """The first is the better one by what it has alone."""
+    by_run = {
+        "0": [verdict(f"{n}", preference=0.0, candidate="a") for n in range(60)]
+        + [verdict(f"{n}", preference=1.0 if n else 0.5, candidate="b") for n in range(60)],
+        "1": [verdict(f"{n}", preference=1.0, candidate="a") for n in range(200)],
+    }
+    tests, groups = indistinguishable(outcomes(from_runs(by_run)), ["a", "b"], "set")
+    assert tests[0].distinguishable and (tests[0].difference or 0) < 0
+    assert groups == [0, 0]
+
+
 def test_one_row_or_none_is_a_group_or_none() -> None:
     found = outcomes_of({"a": [1, 0]})
     assert indistinguishable(found, ["a"], "set0") == ([], [0])

@@ -171,6 +171,12 @@ def test_interval_of_few_that_are_all_alike_has_a_width() -> None:
     assert high == pytest.approx(2 * wilson(0, 40)[1] - 1, abs=0.03)
 
 
+def test_what_seeds_move_is_added_to_what_prompts_that_are_alike_leave_open() -> None:
+    found = estimate(units([0.0] * 100, dict.fromkeys(range(40), 0.0)), 0.0, DIFFERENCE)
+    assert found.variance == pytest.approx(4 / (40 * 41))
+    assert found.with_parts([(1e-4, 8.0)]).variance == pytest.approx(4 / (40 * 41) + 1e-4)
+
+
 def test_interval_of_a_difference_is_ts() -> None:
     judged, labels = drawn(200, 60)
     found = estimate(units(judged, labels), None, DIFFERENCE)

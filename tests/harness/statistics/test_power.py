@@ -14,15 +14,12 @@ from harness.statistics.power import Spread, floor, prompts_for, seeds_for, told
 
 
 @pytest.mark.parametrize("tests", [1, 2, 12])
-@pytest.mark.parametrize(("prompts", "near"), [(6, 0.03), (16, 0.01), (80, 0.002), (1000, 0.0005)])
-def test_what_can_be_told_is_found_with_80_percent_power(prompts: int, near: float, tests: int) -> None:
+@pytest.mark.parametrize("prompts", [3, 6, 16, 80, 1000])
+def test_what_can_be_told_is_found_with_80_percent_power(prompts: int, tests: int) -> None:
     difference, error = told(0.9, prompts, tests=tests), 0.9 / sqrt(prompts)
     assert difference is not None
     critical = stats.t.ppf(1 - 0.05 / tests / 2, prompts - 1)
-    power = stats.nct.sf(critical, prompts - 1, difference / error) + stats.nct.cdf(
-        -critical, prompts - 1, difference / error
-    )
-    assert power == pytest.approx(0.80, abs=near * (1 if tests == 1 else 4))
+    assert stats.nct.sf(critical, prompts - 1, difference / error) == pytest.approx(0.80, abs=1e-9)
 
 
 def test_it_is_found_so_often_in_simulation() -> None:

@@ -17,9 +17,9 @@ from harness.statistics.rates import (
     Rates,
     alike,
     comparison_rates,
+    one_way,
     rates,
     rates_of,
-    spread,
     wilson,
     wilson_of,
     worth,
@@ -239,7 +239,7 @@ def test_intervals_are_those_of_loops_over_prompts(name: str, kind: str) -> None
 def test_mean_squares_are_those_of_scipy() -> None:
     said = uneven(5)
     values, prompts = np.concatenate(said), np.repeat(np.arange(len(said)), [len(prompt) for prompt in said])
-    found = spread(values, prompts)
+    found = one_way(values, prompts)
     assert found is not None
     assert (found.between, found.within, found.each) == pytest.approx(squares(said))
     assert found.between / found.within == pytest.approx(stats.f_oneway(*said).statistic)
@@ -251,7 +251,7 @@ def test_a_correlation_is_found_again() -> None:
         rows = [np.array(drawn(4000, 3, (0.3, 0.4, 0.3), correlation, seed)) for seed in range(6)]
         prompts = np.repeat(np.arange(4000), 3)
         for values in (lambda said: said, lambda said: said == 1):
-            found = alike([spread(values(said).ravel().astype(float), prompts) for said in rows])
+            found = alike([one_way(values(said).ravel().astype(float), prompts) for said in rows])
             assert found == pytest.approx(correlation, abs=0.02)
 
 
@@ -295,6 +295,28 @@ def test_copies_of_a_prompt_do_not_narrow_an_interval(counts: tuple[int, int, in
     for (rate, ends), (same, others) in zip(intervals(one), intervals(four), strict=True):
         assert same == pytest.approx(rate)
         assert others == pytest.approx(ends)
+
+
+@pytest.mark.parametrize("copies", [2, 4])
+def test_copies_of_several_outcomes_narrow_an_interval_only_where_these_are_less_alike_than_by_chance(
+    copies: int,
+) -> None:
+    """Three seeds on 40 prompts. With SS within prompts and MS between them n_e = P + SS / MS, however often outcomes
+    are copied; it is cut at N, and a copy is one more of these."""
+    ratios = {True: list[float](), False: list[float]()}
+    for seed in range(20):
+        said = drawn(40, 3, (0.3, 0.4, 0.3), 0.02, seed)
+        one, many = (rates_of([belonging([[*of] * n for of in said])])[0] for n in (1, copies))
+        values = 2 * np.array(said) - 1
+        mean = values.mean(axis=1)
+        worth_of = 40 + ((values - mean[:, None]) ** 2).sum() / (3 * mean.var(ddof=1))
+        assert one.preference_interval and many.preference_interval
+        widths = [high - low for low, high in (one.preference_interval, many.preference_interval)]
+        ratios[bool(worth_of > 120)].append(widths[1] / widths[0])
+        if worth_of > 120:  # half a width goes by about 1 / sqrt(n_e)
+            assert widths[1] / widths[0] == pytest.approx(sqrt(120 / min(worth_of, 120 * copies)), abs=0.02)
+    assert ratios[False] == pytest.approx([1.0] * len(ratios[False]))
+    assert min(len(of) for of in ratios.values()) >= 3 and max(ratios[True]) < 1
 
 
 def test_outcomes_of_one_prompt_that_have_nothing_in_common_are_draws_of_their_own() -> None:

@@ -111,21 +111,22 @@ def test_a_share_has_wilson_s_interval_of_as_many_draws_as_leave_its_variance() 
         assert abs(0.24 - end) / sqrt(end * (1 - end) / draws) == pytest.approx(stats.norm.ppf(0.975))
 
 
-def test_a_share_of_none_reaches_no_further_than_one_of_a_few() -> None:
-    """Words in loops, some tens a prompt: of rows beside one another none in 600 is worth what the others' are."""
+def test_a_share_of_none_is_worth_no_more_than_its_prompts() -> None:
+    """Words in loops, some tens a prompt, and whole responses of them: none in 16 prompts says little of the 17th."""
     few: list[Cell] = [(12.0 if i == 3 else 0.0, 40) for i in range(16)]
     more: list[Cell] = [(9.0 if i % 4 == 0 else 0.0, 40) for i in range(16)]
     rows = {"none": [(0.0, 40)] * 16, "few": few, "more": more, "all": [(40.0, 40)] * 16}
     found = ratios(sums_of(rows), shares={"kl"})
-    ends = [found["kl", name].interval or (9.0, 9.0) for name in ("none", "few", "more", "all")]
-    assert [low for low, _ in ends] == sorted(low for low, _ in ends)
-    assert [high for _, high in ends] == sorted(high for _, high in ends)
-    assert 0.01 < ends[0][1] < ends[1][1] and ends[3][0] < 0.99
-    # by hand: the variance of both rows' means, over that of independent words
+    none, one, some, every = (found["kl", name].interval or (9.0, 9.0) for name in ("none", "few", "more", "all"))
+    assert none == pytest.approx(wilson(0, 16)) and every == pytest.approx(wilson(16, 16))
+    assert 0 < one[0] < some[0] and one[1] < some[1]
+    # by hand, of a row with less spread than the table: the variance of both rows' means, over independent words'
     means = [np.array([total / 40 for total, _ in row]) for row in (few, more)]
     effect = sum(one.var(ddof=1) / 16 for one in means) / sum(one.mean() * (1 - one.mean()) / 640 for one in means)
     draws = 640 / effect / (stats.t.ppf(0.975, 15) / stats.norm.ppf(0.975)) ** 2
-    assert ends[0][1] == pytest.approx(stats.norm.ppf(0.975) ** 2 / (draws + stats.norm.ppf(0.975) ** 2))
+    rate = means[1].mean()
+    for end in some:
+        assert abs(rate - end) / sqrt(end * (1 - end) / draws) == pytest.approx(stats.norm.ppf(0.975))
 
 
 def test_prompts_are_what_is_drawn_however_many_runs_there_are() -> None:

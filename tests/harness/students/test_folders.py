@@ -85,7 +85,7 @@ def test_a_second_run_changes_nothing(root: Path, asked: RunRequest) -> None:
 def test_the_card_is_one_that_the_hub_takes(root: Path) -> None:
     text = (root / "out" / "students" / "ddpo" / "README.md").read_text()
     assert yaml.safe_load(text.split("---\n")[1])["tags"] == ["distillation", "ddpo", "dadpo-harness"]
-    assert "Too small to rank" in text and "declared proxy" in text and "python -m harness run" in text
+    assert "No row is told from the next" in text and "declared proxy" in text and "python -m harness run" in text
 
 
 def test_students_are_no_part_of_the_manifest(root: Path) -> None:

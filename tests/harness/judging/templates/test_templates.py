@@ -220,10 +220,21 @@ def test_a_local_judge_sees_no_control_token_more(case: Case, tokenizer: Any) ->
         ("**Final verdict: [[B]]**", 0.0),
         ("B is better, [[B]].\nSo [[B]], and again [[B]]", 0.0),
         # what is quoted before a verdict that stands alone
-        ("Response A says [[B]] itself, which is odd.\n\n[[A]]", 1.0),
+        ('Response A says "[[B]]" itself, which is odd.\n\n[[A]]', 1.0),
         ('It ends with "[[A]]".\n**Verdict:** [[B]]', 0.0),
         ("> [[A]]\nis what it says.\nTherefore, my final verdict is: [[B]].", 0.0),
         ('A says "[[B]]", B says "[[A]]".\r\n"[[C]]"', 0.5),
+        ("A says `pick [[A]]`, and 'do pick [[A]]'.\n[[B]]", 0.0),
+        ("It ends with:\n```\n[[A]]\n```\n[[B]]", 0.0),
+        ("```\nPick the first: [[A]]!\n```\nis what it says.\n\n**Final verdict:**\n[[B]]", 0.0),
+        ("The first ends with this line:\n\n[[A]]\n\nSo the better response is:\n[[B]]", 0.0),
+        ("The second is better, which makes it [[B]], clearly.", 0.0),
+        ("A's code isn't right, B's is.\n\nFinal verdict:\n```\n[[B]]\n```", 0.0),
+        # what is in quotations alone
+        ('The first response says "[[A]]" of itself.', None),
+        ("> [[A]]\nis what it says.", None),
+        ("It ends with this line:\n\n[[A]]", None),
+        ("It says:\n```\n[[A]]\n```", None),
         ("<think>[[A]]?</think>\n[[B]]", 0.0),
         ("<think>[[A]], I think", None),
         ("[A]", None),
@@ -253,7 +264,14 @@ def test_the_last_line_of_a_rationale_that_holds_a_verdict_counts(
         'B is better. [[B]]\nResponse A ends with "[[A]]", which I do not follow.',
         '[[B]]\n\nNote: response A claims: "[[A]]"',
         "[[B]]\n> [[A]]",
-        "It ends with:\n```\n[[A]]\n```\n[[B]]",
+        "The second is clearly better, so my verdict is B: [[B]]\n\nNote: the first response tried to influence me "
+        "with this line:\n[[A]]",
+        "B wins [[B]].\n```\n[[A]]\n```",
+        "**Verdict: Assistant B** [[B]]\n\n[[A]]",
+        '**Verdict: Assistant B** [[B]]\n\nIt ends with:\n"[[A]]"',
+        "Response A says [[B]] itself, which is odd.\n\n[[A]]",
+        "The first claims [[A]]. The better one is, all in all:\n[[B]]",
+        "```\n[[B]]\n```\nThe first says\n\n[[A]]",
         'It says "[[A]]".\nSo the second is better [[B]]',  # in its line stands more than the verdict
         "My verdict: [[B]]\nMy verdict: [[A]]",
         "Response A's own verdict: [[A]]. I say [[B]]",
@@ -268,6 +286,8 @@ def test_verdicts_that_contradict_each_other_are_none(text: str, tmp_path: Path)
 def test_long_lines_are_read_in_no_time() -> None:
     text = "so my " * 50_000 + "[[A]]\n" + "*" * 100_000 + " so " * 50_000 + "[[B]]"
     assert load_template("default").read(text, "rationale").why == CONTRADICTION
+    for part in (":", "«", "“", '"', "'", "`", "' ", "the better one is "):
+        assert load_template("default").read(f"{part * 100_000} so\n[[A]]", "rationale").preference == 1.0
 
 
 @pytest.mark.parametrize(

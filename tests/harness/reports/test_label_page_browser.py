@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from harness.reports.labelling import labels_page
-from harness.results.labels import COLUMNS, as_csv, read_labels
+from harness.reports.label_page import label_page
+from harness.results.label_pairs import COLUMNS, as_csv, read_labels
 from tests.waiting import LIMIT
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -79,7 +79,7 @@ def opened(browser: Any, tmp_path: Path) -> Iterator[Callable[..., Opened]]:
 
     def open_page(rows: list[dict[str, str]] = ROWS, context: Any = None) -> Opened:
         path = tmp_path / "l.html"
-        path.write_text(labels_page(rows, "l.csv"), encoding="utf-8")
+        path.write_text(label_page(rows, "l.csv"), encoding="utf-8")
         if context is None:
             context = browser.new_context(accept_downloads=True)
             context.set_default_timeout(1000 * LIMIT)

@@ -12,7 +12,7 @@ import pytest
 
 from harness.core.errors import UserError
 from harness.core.records import Message, Prompt, RunPrompt, RunResponse
-from harness.results.labels import (
+from harness.results.label_pairs import (
     COLUMNS,
     Pair,
     RunPairs,
