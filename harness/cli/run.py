@@ -53,6 +53,7 @@ def run(request: RunRequest, out: Out = None, copy: Copy = None, refresh: Refres
     from harness.results import folder as results
     from harness.results import manifest
     from harness.run.declaring import declare
+    from harness.run.known import remember
     from harness.run.launch import run_jobs
     from harness.run.launchers import launcher
     from harness.run.road import ask_again, build_road
@@ -78,6 +79,7 @@ def run(request: RunRequest, out: Out = None, copy: Copy = None, refresh: Refres
     write_atomically(out / MARK, json.dumps({"command": command}, ensure_ascii=False) + "\n")
     declare(road, store)  # before anything is computed, and before what was is discarded
     if refresh:
+        remember(store)
         road = ask_again(road, store)
     console = plain_console()
     for note in road.notes:

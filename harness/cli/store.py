@@ -55,10 +55,11 @@ def store_gc(
 ) -> None:
     """Free artifacts that no recorded run needs, and what interrupted stages left a day ago or longer.
 
-    What a running stage holds stays, and so does what judges said (verdicts.sqlite), and
-    when contrasts were declared (stamps).
+    What a running stage holds stays, and so does what judges said (verdicts.sqlite), when contrasts were declared, and
+    of which rows something is known (stamps).
     """
     from harness.results.recording import recorded_runs, refs_of_run
+    from harness.run.known import remember
     from harness.store.gc import at_work, find_removable, free
 
     store, runs = open_store(), [*recorded_runs(), *(keep or ())]
@@ -79,6 +80,7 @@ def store_gc(
     if not yes:
         print(f"{count} would go, {units.in_bytes(found.bytes)}; add --yes, while no run goes on, to free them")
     else:
+        remember(store)
         print(f"{units.in_bytes(free(store, found))} freed ({count}); a run that needs them again makes them again")
 
 

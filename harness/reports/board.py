@@ -53,6 +53,7 @@ from harness.reports.findings import (
     mark_of,
     mixed,
     power_words,
+    primaries,
     primary_words,
     whom_words,
 )
@@ -319,11 +320,10 @@ def _contrasts(run: Results) -> str:
     compared = m.compared(run)
     if not run.contrasts and not compared:
         return ""
-    primary = [one for one in run.contrasts if one.family == "primary"]
     parts = [
         "### Method against method",
         f"{whom_words(run)} {declared_words(run)}",
-        *(f"**{primary_words(one, run)}.**" for one in primary),
+        *(f"**{primary_words(one, run)}.**" for one in primaries(run)),
         _by_the_judge(run),
         _by_measures(run, compared),
     ]

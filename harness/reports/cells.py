@@ -462,22 +462,35 @@ def facts(run: Results) -> list[tuple[str, str]]:
             for number, one in enumerate(run.runs, 1)
         ),
         *_stamps(run),
+        *_differing(run),
     ]
 
 
 def _stamps(run: Results) -> list[tuple[str, str]]:
     """When each run's contrasts were declared, and when the first verdict or measure of their rows was begun."""
-    began: dict[tuple[str, str, str], list[str]] = {}
+    began: dict[tuple[str, str, str, int | None], list[str]] = {}
     for stamp in run.stamps:
-        began.setdefault((stamp.run, stamp.time, stamp.family), []).append(stamp.began)
+        dropped = stamp.dropped if stamp.early else 0  # else it is no matter
+        began.setdefault((stamp.run, stamp.time, stamp.family, dropped), []).append(stamp.began)
     places = {one.name: number for number, one in enumerate(run.runs, 1)}
     found = []
-    for (name, time, family), times in began.items():
+    for (name, time, family, dropped), times in began.items():
         first = min(filter(None, times), default="")
         since = f"; the first verdict or measure of one of their rows is of {_to_the_second(first)}" if first else ""
         where = "" if len(run.runs) == 1 else f" of run {places.get(name, name)}"
-        found.append((f"contrasts{where}", f"stamped {_to_the_second(time)}, family {family[:12]}{since}"))
+        lacking = "not known" if dropped is None else f"{dropped} of it left out since" if dropped else ""
+        of = f"family {family[:12]}{f' ({lacking})' if lacking else ''}"
+        found.append((f"contrasts{where}", f"stamped {_to_the_second(time)}, {of}{since}"))
     return found
+
+
+def _differing(run: Results) -> list[tuple[str, str]]:
+    """What several runs named differently."""
+    said = {
+        "primary": ("primary contrast", "none: the runs that have its rows name different ones, or not all name one"),
+        "margin": ("margin", "none: the runs name different ones, or not all name one"),
+    }
+    return [said[what] for what in run.differing]
 
 
 def _to_the_second(time: str) -> str:

@@ -254,9 +254,12 @@ def declared_words(results: Results) -> str:
     """Whether contrasts were declared, where that is the same of all; and the margin."""
     known = _declared(results)
     if len(known) > 1:
-        said = "Those that are called declared were stamped before either row had a verdict or a measure."
+        said = "Those that are called declared were stamped before either row had a verdict or a measure, and nothing "
+        said += "was left out of their family since."
     elif True in known:
         said = "All were declared before the run: stamped before either row had a verdict or a measure."
+    elif any(one.early for one in results.stamps):
+        said = f"All count as {CHOSEN}: some that were declared with them are left out, or they came too late."
     elif results.stamps:
         said = f"All were {CHOSEN}: no stamp is older than the first verdict or measure of either row."
     else:
@@ -283,17 +286,26 @@ def _declared(results: Results) -> set[bool]:
     return {one.declared for one in results.contrasts} | {one.declared for one in results.measure_contrasts}
 
 
+def primaries(results: Results) -> list[ContrastFigures]:
+    """The primary contrast that was named, where there is one."""
+    return [one for one in results.contrasts if one.primary or one.family == "primary"]
+
+
 def primary_words(made: ContrastFigures, results: Results) -> str:
-    """The primary contrast in one sentence, without its end."""
+    """The primary contrast in one sentence, without its end; one named afterwards is corrected as any other."""
+    alone = made.family == "primary"
+    p = f"p {_equals(p_cell(made.p))}, corrected for no other"
+    if not alone:
+        p = f"p {_equals(p_cell(made.p_holm))} after Holm with its family"
     figure = ""
     if made.difference is not None:
-        points = f"{points_cell(made.difference, made.interval)}{mark_of(results)(made)} points"
-        figure = f" {points}, p {_equals(p_cell(made.p))}, corrected for no other:"
+        figure = f" {points_cell(made.difference, made.interval)}{mark_of(results)(made)} points, {p}:"
     pooled = all(entry.name != made.scope for entry in results.prompt_sets)
     scope = f"{made.scope}, sets pooled" if pooled else made.scope
     small = "" if made.equivalence is None else f"; {equivalence_words(made.equivalence)} by the 90% interval"
+    when = DECLARED if alone else "named as that afterwards"
     return (
-        f"Primary contrast, {DECLARED if made.declared else CHOSEN}: {made.first} − {made.second} on {scope},"
+        f"Primary contrast, {when}: {made.first} − {made.second} on {scope},"
         f"{figure} {contrast_words(made, Whom.of(results))}{small}"
     )
 

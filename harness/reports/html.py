@@ -40,6 +40,7 @@ from harness.reports.findings import (
     disagreement_words,
     luck_of,
     luck_words,
+    primaries,
     primary_words,
     whom_words,
 )
@@ -143,7 +144,7 @@ def _run_parts(results: Results) -> dict[str, Any]:
         "labels": labels.tables(results),
         "labels_head": labels.HEAD,
         "labels_lead": labels.lead(results),
-        "primary": [primary_words(one, results) for one in results.contrasts if one.family == "primary"],
+        "primary": [primary_words(one, results) for one in primaries(results)],
         "families": FAMILIES,
         "power": POWER.replace("*", ""),
         "declared": declared_words(results),

@@ -36,9 +36,10 @@ class Declared:
 
     sets: each prompt set, and whether it is in-domain. candidates: each row's kind. judges: those named; several are a
     panel. parts: judges that are shown beside them. contrasts: rows that are tested against each other; primary: the
-    one of them that is corrected for no other, on the in-domain sets; margin: a difference that counts as none, in the
-    rate's unit; stamps: each run's, of when these were declared. versus: rows that are judged against each other.
-    measures: those that are shown. own_losses: of each row, the measures that it was trained to minimise.
+    one of them that is named for the in-domain sets, and corrected for no other where it was declared as that; margin:
+    a difference that counts as none, in the rate's unit; stamps: each run's, of when these were declared. versus: rows
+    that are judged against each other. measures: those that are shown. own_losses: of each row, the measures that it
+    was trained to minimise.
     """
 
     sets: Mapping[str, bool]
@@ -76,9 +77,8 @@ class Declared:
 
     def was_declared(self, first: str, second: str, scope: str) -> bool:
         """Whether a contrast was declared before anything of its rows was known, on all sets of its scope and in every
-        run that has both rows; the primary one as that."""
-        as_primary = (first, second, scope) == self.primary_in
-        return self._in_every_run(first, second, scope, lambda stamp: stamp.primary or not as_primary)
+        run that has both rows."""
+        return self._in_every_run(first, second, scope, lambda stamp: True)
 
     def was_margin_declared(self, first: str, second: str, scope: str) -> bool:
         """Whether the margin was declared with a contrast."""
@@ -102,5 +102,11 @@ class Declared:
 
     @property
     def primary_in(self) -> tuple[str, str, str] | None:
-        """(first, second, scope) of the primary contrast."""
+        """(first, second, scope) of the primary contrast that was named."""
         return None if self.primary is None else (*self.primary, primary_scope(self.sets))
+
+    @property
+    def primary_declared(self) -> tuple[str, str, str] | None:
+        """The same where it was declared as that. Else it may be the best of many, and is corrected with them."""
+        named = self.primary_in
+        return named if named and self._in_every_run(*named, lambda stamp: stamp.primary) else None

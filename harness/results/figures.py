@@ -147,8 +147,11 @@ def figures(
             declared=declared.was_declared(made.first, made.second, made.scope),
             equivalence=None if declared.margin is None else equivalence(made, declared.margin),
             margin_declared=declared.was_margin_declared(made.first, made.second, made.scope),
+            primary=(made.first, made.second, made.scope) == declared.primary_in,
         )
-        for made in contrasts(deciding, declared.contrasts, declared.domains, declared.untrained, declared.primary_in)
+        for made in contrasts(
+            deciding, declared.contrasts, declared.domains, declared.untrained, declared.primary_declared
+        )
     )
     systems: dict[str, MeasuredKind] = {TEACHER: "teacher", **declared.candidates}
     by_set = sums_by_set(declared.measures, list(systems), declared.sets, [made.measured for made in runs.values()])

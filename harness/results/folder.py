@@ -58,9 +58,10 @@ from harness.results.schema import (
     TrainingFacts,
 )
 from harness.results.tokens import TOKENS_SCHEMA, Compared, TokenViews, as_compact_json, token_views
-from harness.run.declaring import began_of, contrasted, stamp_of
+from harness.run.declaring import contrasted, family_of, left_out, stamp_of
 from harness.run.evaluating import Evaluation
 from harness.run.jobs import LEFT_OUT, MEASURED, RESPONSES, VERDICTS, PruneJob, RespondJob
+from harness.run.known import began_of
 from harness.run.measuring import declared_first
 from harness.run.road import Road, run_digest
 from harness.run.rows import TEACHER, Entry
@@ -141,11 +142,15 @@ def declared_in(results: Results) -> Declared:
 
 def stamps_of(road: Road, store: Store, run: str) -> tuple[StampFacts, ...]:
     """When the contrasts of a finished run were declared; of those that have a stamp."""
-    found = []
-    for pair in contrasted(road):
-        stamp = stamp_of(pair, store)
+    found, pairs = [], contrasted(road)
+    of_run = [pair.responses for pair in pairs]
+    rows = [row.responses for evaluation in road.evaluations for row in evaluation.candidates]
+    others = left_out(rows, of_run, store)
+    for pair in pairs:
+        stamp = stamp_of(pair.responses, store)
         if stamp is None:
             continue
+        family = family_of(stamp.family, store)
         made = [store.read(ref).manifest for ref in pair.about if store.has(ref)]
         known = [(stamp.began, 0.0)] if stamp.began else []
         began = began_of(known + [(one["created"], one["seconds"]) for one in made])
@@ -156,6 +161,7 @@ def stamps_of(road: Road, store: Store, run: str) -> tuple[StampFacts, ...]:
                 first=pair.first,
                 second=pair.second,
                 **{**asdict(stamp), "began": began},
+                dropped=None if family is None else len(family.lacking(of_run) | others),
             )
         )
     return tuple(found)

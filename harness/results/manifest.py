@@ -23,9 +23,10 @@ from harness.results.folder import (
     read_part,
 )
 from harness.results.schema import Results, StampFacts
-from harness.run.declaring import contrasted
+from harness.run.declaring import contrasted, family_of
 from harness.run.jobs import VERDICTS, TrainJob
 from harness.run.road import TEACHER_SEED, Road
+from harness.statistics.agreement import KAPPA_SEED
 from harness.store import MANIFEST, Store
 
 MANIFEST_SCHEMA = 1
@@ -74,6 +75,18 @@ class DeclaredFacts(StampFacts):
     )
 
 
+Member = tuple[str, str, str]
+
+
+class FamilyFacts(Record):
+    """What was declared together: each contrast as its prompt set and the refs of its rows' responses."""
+
+    digest: str = Field(description="of all of it, as stamps name it")
+    members: tuple[Member, ...] = Field(description="the contrasts")
+    primary: tuple[Member, ...] = Field(description="those of them that are the primary one")
+    margin: float | None = Field(description="what was to count as no difference, in the rate's unit")
+
+
 class FromResults(Record):
     """What a manifest says that the results of its run say too."""
 
@@ -101,7 +114,7 @@ class _MadeWith(Record):
     environments: tuple[dict[str, JsonValue] | None, ...] = Field(
         default=(), description="versions and machines that stages were made with"
     )
-    seeds: dict[str, int] = Field(default={}, description="of the run, of what all runs share, and of resampling")
+    seeds: dict[str, int] = Field(default={}, description="of the run, of what all runs share, and of two judges' κ")
     revisions: tuple[str, ...] = Field(default=(), description="models of the hub, as owner/name@commit")
     methods: dict[str, str] = Field(default={}, description="digest of the sources of each training's method")
 
@@ -109,6 +122,9 @@ class _MadeWith(Record):
 class _Contents(Record):
     declared: tuple[DeclaredFacts, ...] = Field(
         default=(), description="when each contrast was declared; nothing in older ones"
+    )
+    families: tuple[FamilyFacts, ...] = Field(
+        default=(), description="the families of these, by which `dropped` is held; nothing in older ones"
     )
     stages: tuple[Stage, ...] = Field(description="every artifact of the run, in the order they were made")
     files: dict[str, FileFacts] = Field(description="the files of the run's folder, but this one")
@@ -148,11 +164,17 @@ def make_manifest(road: Road, store: Store, results: Results, out: Path) -> Mani
     return Manifest(
         **{**dict(told), "weights": {**told.weights, "others": sorted(_outside(road) - set(_known(results)))}},
         environments=tuple(environments),
-        seeds={"run": road.config.seed, "teacher responses on training prompts": TEACHER_SEED, "bootstrap": 0},
+        seeds={
+            "run": road.config.seed,
+            "teacher responses on training prompts": TEACHER_SEED,
+            # every other interval is by a formula
+            **({"bootstrap of two judges' kappa": KAPPA_SEED} if results.agreement else {}),
+        },
         revisions=tuple(revisions(road)),
         methods={job.label: job.method_source for job in road.jobs.values() if isinstance(job, TrainJob)},
         **dict(sums(stages)),
         declared=tuple(_declared(road, results)),
+        families=tuple(_families(results, store)),
         stages=tuple(stages),
         files={
             name: FileFacts(bytes=(out / name).stat().st_size, sha256=file_sha256(out / name)) for name in files_in(out)
@@ -165,6 +187,13 @@ def _declared(road: Road, results: Results) -> Iterator[DeclaredFacts]:
     for stamp in results.stamps:
         pair = pairs[stamp.first, stamp.second, stamp.prompt_set]
         yield DeclaredFacts(**dict(stamp), responses=pair.responses, stages=pair.about)
+
+
+def _families(results: Results, store: Store) -> Iterator[FamilyFacts]:
+    for digest in dict.fromkeys(stamp.family for stamp in results.stamps):
+        if family := family_of(digest, store):
+            known = {"members": family.members, "primary": family.primary, "margin": family.margin}
+            yield FamilyFacts.model_validate({"digest": digest, **known})
 
 
 def from_results(results: Results) -> FromResults:

@@ -82,8 +82,7 @@ def pooled(runs: Sequence[Results], made: Sequence[RunRows], rank_incomplete: bo
     methods: dict[str, MethodFacts] = {}
     contrasts: dict[tuple[str, str], None] = {}
     versus: dict[tuple[str, str], None] = {}
-    # what was to be primary, or to count as no difference, was declared where all runs say the same
-    primary: set[tuple[str, str] | None] = set()
+    primaries: list[tuple[str, str] | None] = []
     margins: set[float | None] = set()
     for run, known in zip(runs, names, strict=True):
         declared = declared_in(run)
@@ -91,9 +90,11 @@ def pooled(runs: Sequence[Results], made: Sequence[RunRows], rank_incomplete: bo
         methods |= {known[one.name]: one.model_copy(update={"name": known[one.name]}) for one in run.methods}
         contrasts |= dict.fromkeys((known[first], known[second]) for first, second in declared.contrasts)
         versus |= dict.fromkeys((known[first], known[second]) for first, second in declared.versus)
-        primary.add(declared.primary and (known[declared.primary[0]], known[declared.primary[1]]))
+        primaries.append(declared.primary and (known[declared.primary[0]], known[declared.primary[1]]))
         margins.add(declared.margin)
     first = declared_in(runs[0])
+    primary = _primary(primaries, [set(known.values()) for known in names])
+    differ = {"primary": primary is None and any(primaries), "margin": len(margins) > 1}
     measured, unpooled = _measures(runs)
     stamps = [
         Stamps(
@@ -111,8 +112,8 @@ def pooled(runs: Sequence[Results], made: Sequence[RunRows], rank_incomplete: bo
         judges=first.judges,
         parts=first.parts,
         contrasts=list(contrasts),
-        primary=primary.pop() if len(primary) == 1 else None,
-        margin=margins.pop() if len(margins) == 1 else None,
+        primary=primary,
+        margin=None if differ["margin"] else first.margin,
         stamps=stamps,
         versus=list(versus),
         measures=measured,
@@ -129,6 +130,7 @@ def pooled(runs: Sequence[Results], made: Sequence[RunRows], rank_incomplete: bo
             "measured": tuple(measured),
             "first_measure": runs[0].first_measure if len({run.first_measure for run in runs}) == 1 else "",
             "stamps": tuple(stamp for one in stamps for stamp in one.stamps),
+            "differing": tuple(what for what, so in differ.items() if so),
             "costs": mean_costs(runs, names),
             "retention": mean_retention(runs, names),
             **dict(found),
@@ -144,6 +146,15 @@ def pooled(runs: Sequence[Results], made: Sequence[RunRows], rank_incomplete: bo
             ),
         }
     )
+
+
+def _primary(named: Sequence[tuple[str, str] | None], rows: Sequence[set[str]]) -> tuple[str, str] | None:
+    """The one that all runs name that have both of its rows. named, rows: of each run."""
+    found = {pair for pair in named if pair}
+    if len(found) != 1:
+        return None
+    (pair,) = found
+    return pair if all(one == pair for one, known in zip(named, rows, strict=True) if set(pair) <= known) else None
 
 
 def as_one(runs: Sequence[Results], made: Sequence[RunRows]) -> dict[str, RunRows]:

@@ -24,7 +24,7 @@ from harness.generation.protocol import Sampling
 from harness.measures.measure import Better, Bound, Group, Reads, is_share
 from harness.methods import MethodSettings, shaping
 from harness.prompts.overlap import Overlap
-from harness.run.declaring import moment
+from harness.run.known import moment
 from harness.run.rows import Kind
 from harness.statistics.agreement import JudgeAgreement, Share
 from harness.statistics.contrasts import Candidates, Difference, Equivalence, InFamily, Scope
@@ -112,14 +112,19 @@ class JudgingFigures(Record):
 class _Declared(Record):
     distinguishable: bool = Field(description="whether p_holm is at most 0.05")
     declared: bool = Field(
-        description="whether it was declared before the first verdict or measure of either row was there; else it was "
-        "chosen afterwards"
+        description="whether it was declared before the first verdict or measure of either row was there, and all that "
+        "was declared with it is here too; else it was chosen afterwards"
     )
 
 
 class ContrastFigures(_Declared, Difference, InFamily, Scope):
     """A contrast: first − second, in preference rate, on the same prompts."""
 
+    primary: bool = Field(
+        default=False,
+        description="whether it is the primary contrast that was named; one that was named afterwards is corrected as "
+        "any other of its family",
+    )
     equivalence: Equivalence | None = Field(description="whether it is small; null where no margin was named")
     margin_declared: bool = Field(
         description="whether this margin was declared with it; else it was chosen afterwards, or none was named"
@@ -400,15 +405,26 @@ class StampFacts(Candidates):
     prompt_set: str = Field(description="the prompts")
     time: str = Field(description="when the first stage of the first run that declared it was to begin, ISO 8601")
     family: str = Field(description="a digest of all contrasts that were declared together, of primary and margin")
-    primary: bool = Field(description="whether it was the primary one then")
+    primary: bool = Field(description="whether it was the primary one then, and no family before had named another")
     margin: float | None = Field(description="what was to count as no difference then, in the rate's unit")
     began: str = Field(description="when the first verdict or measure of either row was begun; empty where none is")
+    dropped: int | None = Field(
+        default=0,
+        description="how many contrasts on sets the run does not have, of those that were declared with it, or of its "
+        "rows by any start before something was known: where there are any, what is left was chosen afterwards; null "
+        "where nothing says",
+    )
 
     @property
-    def before(self) -> bool:
+    def early(self) -> bool:
         """Whether it was declared before anything told of its rows."""
         time, began = moment(self.time), moment(self.began)
         return time is not None and (not self.began or (began is not None and time < began))
+
+    @property
+    def before(self) -> bool:
+        """Whether it was so, and nothing was left out since of what was declared with it."""
+        return self.early and self.dropped == 0
 
 
 class SetFacts(_From, SetFigures):
@@ -472,6 +488,9 @@ class _Heading(Record):
     )
     stamps: tuple[StampFacts, ...] = Field(
         default=(), description="when each contrast was declared; of older versions nothing says"
+    )
+    differing: tuple[Literal["primary", "margin"], ...] = Field(
+        default=(), description="what several runs named differently, so that it is none here"
     )
     costs: tuple[CostFacts, ...] = Field(
         default=(), description="what each of these took; of several runs the mean, of memory the most"

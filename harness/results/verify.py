@@ -49,16 +49,20 @@ from harness.results.folder import (
     read_made,
     read_tokens,
 )
-from harness.results.manifest import Manifest, Stage, changed_files, from_results, read_manifest, sums
+from harness.results.manifest import DeclaredFacts, Manifest, Stage, changed_files, from_results, read_manifest, sums
 from harness.results.reading import is_older, read_results
 from harness.results.retention import said
 from harness.results.schema import CostFacts, Figures, Results, StampFacts
 from harness.results.tokens import Compared, token_views
-from harness.run.declaring import DECLARED, began_of, moment
+from harness.run.declaring import DECLARED, Family, family_of, left_out
+from harness.run.evaluating import labels_about
 from harness.run.jobs import LEFT_OUT, MEASURED, RESPONSES, VERDICTS, Job, JudgeJob, MeasureJob, RetentionJob, job_from
+from harness.run.known import TELLING, began_of, moment
 from harness.run.measuring import TOKENS_READ
 from harness.run.rows import TEACHER, UNTRAINED
 from harness.store import MANIFEST, Store
+from harness.store.artifacts import read_manifest as artifact_manifest
+from harness.store.gc import refs_in
 
 # what stands in a row, a contrast or a length control that says which one it is
 _NAMES = ("name", "measure", "prompt_set", "scope", "method", "first", "second", "judge")
@@ -320,21 +324,77 @@ def _left_out(results: Results, facts: Sequence[Facts]) -> Iterator[str]:
 
 
 def _stamps(results: Results, manifest: Manifest, store: Store) -> Iterator[str]:
-    """The results have the stamps of the manifest, which are those of the store where it has them, and no stage that
-    tells of a contrast's rows began before `began`."""
+    """The results have the stamps of the manifest, which are of contrasts of the run, and are those of the store where
+    it has them; nothing that tells of a contrast's rows began before `began`, and `dropped` follows from families."""
     told = [StampFacts(**{name: getattr(one, name) for name in StampFacts.model_fields}) for one in manifest.declared]
     for path, was, now in differences([*map(plain, results.stamps)], [*map(plain, told)], "stamps"):
         yield f"{RESULTS}: {path} is {_short(was)}; {MANIFEST} has {_short(now)}"
     stages = {stage.ref: stage for stage in manifest.stages if stage.made}
+    answers = {stage.label: stage.ref for stage in manifest.stages if stage.ref.startswith("respond/")}
+    families, pairs = _families(manifest), set(declared_in(results).contrasts)
+    of_run = [one.responses for one in manifest.declared]
+    others = left_out(answers.values(), of_run, store)
+    yield from (f"{MANIFEST}: the family {digest} is not what its digest says" for digest in _changed(manifest))
     for one in manifest.declared:
         where = f"the contrast of {one.first} and {one.second} on {one.prompt_set}"
-        first = began_of([(stages[ref].created, stages[ref].seconds) for ref in one.stages if ref in stages])
-        if (known := moment(first)) and not ((claim := moment(one.began)) and claim <= known):
-            yield f"{MANIFEST}: {where} has '{one.began}' for when its rows began; a stage of theirs began at {first}"
+        if (one.first, one.second) not in pairs:
+            yield f"{MANIFEST}: {where} is none of the configuration of {RESULTS}"
+        known = [answers.get(f"responses: {row}, {one.prompt_set}") for row in (one.first, one.second)]
+        if any(ref not in (None, *one.responses) for ref in known):
+            yield f"{MANIFEST}: {where} has other responses than the stages of its rows"
+        about = _about(one, results, manifest, store)
+        for ref in sorted(about.keys() - set(one.stages)):
+            yield f"{MANIFEST}: {where} lacks the stage {ref} ({about[ref]}), which tells of its rows"
+        times = [(stages[ref].created, stages[ref].seconds) for ref in {*about, *one.stages} if ref in stages]
+        yield from _began(one, began_of(times), "a stage of theirs began at", where)
         kept = store.stamped(DECLARED, one.responses)
-        for name in ("time", "family", "primary", "margin") if isinstance(kept, dict) else ():
-            if (was := getattr(one, name)) != (now := kept.get(name)):
-                yield f"{MANIFEST}: {name} of {where} is {_short(was)}; its stamp in the store has {_short(now)}"
+        if isinstance(kept, dict):
+            for name in ("time", "family", "primary", "margin"):
+                if (was := getattr(one, name)) != (now := kept.get(name)):
+                    yield f"{MANIFEST}: {name} of {where} is {_short(was)}; its stamp in the store has {_short(now)}"
+            yield from _began(one, str(kept.get("began", "")), "its stamp in the store has", where)
+        family = families.get(one.family) or family_of(one.family, store)
+        lacking = family.lacking(of_run) | others if family else others
+        if one.dropped is not None and one.dropped < len(lacking):
+            said = f"{one.dropped} that were declared are not here; by their responses {len(lacking)} are not"
+            yield f"{MANIFEST}: of {where} it says that {said}"
+        elif family is None and manifest.families and one.dropped is not None:
+            yield f"{MANIFEST}: the family of {where} is not there, by which {one.dropped} of it are not here"
+
+
+def _began(one: DeclaredFacts, first: str, who: str, where: str) -> Iterator[str]:
+    if (known := moment(first)) and not ((claim := moment(one.began)) and claim <= known):
+        yield f"{MANIFEST}: {where} has '{one.began}' for when its rows began; {who} {first}"
+
+
+def _families(manifest: Manifest) -> dict[str, Family]:
+    """What was declared together, by the digests that follow."""
+    found = [Family("", one.members, one.primary, one.margin) for one in manifest.families]
+    return {one.digest: one for one in found}
+
+
+def _changed(manifest: Manifest) -> list[str]:
+    return sorted({one.digest for one in manifest.families} - _families(manifest).keys())
+
+
+def _about(one: DeclaredFacts, results: Results, manifest: Manifest, store: Store) -> dict[Ref, str]:
+    """What tells of a contrast's rows, by its label, or by its job where the store has it; and that label."""
+    named = {
+        label
+        for row in (one.first, one.second)
+        for label in labels_about(row, one.prompt_set, declared_in(results).parts, declared_in(results).candidates)
+    }
+    telling = [stage for stage in manifest.stages if stage.ref.partition("/")[0] in TELLING]
+    return {
+        stage.ref: stage.label
+        for stage in telling
+        if stage.label in named or not set(one.responses).isdisjoint(_reads(stage, store))
+    }
+
+
+def _reads(stage: Stage, store: Store) -> set[Ref]:
+    manifest = artifact_manifest(store.path(stage.ref)) if store.has(stage.ref) else None
+    return set(refs_in(manifest["job"])) if manifest else set()
 
 
 def _config(path: Path, results: Results) -> Iterator[str]:

@@ -1,43 +1,72 @@
 """When the contrasts of a run were declared: kept in the store before anything of the run is computed.
 
 A contrast is known by the responses of its two rows on a prompt set, whatever the rows are called and whoever judges
-them. Its stamp is of the first run that declared it, and stays: it says when that was, what was declared together, and
-whether anything of either row had been judged or measured by then. What `store gc` had taken away by then is not seen.
+them. Its stamp is of the first run that declared it, and stays: it says when that was, in which family, and whether
+anything was known of either row by then (known.py). A family is all that was declared together, and is kept under its
+digest: a contrast of it counts as declared only where none of the others is left out afterwards.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import partial
+from typing import Any
 
 from harness.core.errors import UserError
 from harness.core.files import canonical_hash
 from harness.core.records import Ref
 from harness.run.evaluating import Evaluation
-from harness.run.jobs import CompareJob, JudgeJob, MeasureJob
+from harness.run.jobs import RespondJob
+from harness.run.known import TELLING, Known, Made, began_of, known, of_rows, who
 from harness.run.road import Road
 from harness.store import Store
 from harness.store.artifacts import read_manifest
 from harness.store.gc import refs_in
 
-DECLARED = "declared"
-# the stages that tell something of a row beside its responses
-TELLING = tuple(kind.model_fields["stage"].default for kind in (JudgeJob, MeasureJob, CompareJob))
+DECLARED, FAMILIES = "declared", "families"
+Member = tuple[str, ...]  # a contrast on a prompt set: the set, and refs of the rows' responses, by name
 
 
 @dataclass(frozen=True)
 class Stamp:
-    """time: when it was declared, ISO 8601. family: a digest of all that was declared together. primary: whether it was
-    the primary one. margin: a difference that was to count as none, in the rate's unit. began: when the first verdict
-    or measure of either row was made that was there by then; empty where none was."""
+    """time: when it was declared, ISO 8601. family: the digest of all that was declared together. primary: whether it
+    was the primary one, and no family before that had some of this one named another. margin: a difference that was to
+    count as none, in the rate's unit. began: when the first verdict or measure of either row was begun that there was
+    by then; empty where none was."""
 
     time: str
     family: str
     primary: bool
     margin: float | None
     began: str
+
+
+@dataclass(frozen=True)
+class Family:
+    """What was declared together. time: when that was first, ISO 8601. primary: those of the members that are the
+    primary contrast. margin: as a stamp's."""
+
+    time: str
+    members: tuple[Member, ...]
+    primary: tuple[Member, ...]
+    margin: float | None
+
+    @property
+    def digest(self) -> str:
+        """Of all of it but its time."""
+        return canonical_hash([sorted(self.members), sorted(self.primary), self.margin])
+
+    def lacking(self, of_run: Collection[tuple[Ref, ...]]) -> set[tuple[Ref, ...]]:
+        """The members that a run does not have, by the responses of their rows."""
+        return {member[1:] for member in self.members} - set(of_run)
+
+    def named_another(self, other: Family) -> bool:
+        """Whether this one, which has a member of the other, has another primary contrast."""
+        ours, theirs = ({member[1:] for member in one.members} for one in (self, other))
+        named, then = ({member[1:] for member in one.primary} for one in (self, other))
+        return bool(ours & theirs and named) and not named & then
 
 
 @dataclass(frozen=True)
@@ -81,45 +110,90 @@ def declare(road: Road, store: Store, now: datetime | None = None) -> None:
     Raises:
         UserError: the store may not be written, and something is yet to be made there.
     """
-    config, pairs = road.config, contrasted(road)
-    family = canonical_hash(
-        [sorted([pair.prompt_set, *pair.responses] for pair in pairs), config.primary, config.margin]
-    )
+    pairs = contrasted(road)
     at = (now or datetime.now(UTC)).isoformat(timespec="microseconds")
-    margin = config.margin and config.margin / 100
+    family = _family(road, pairs, at)
     new = [pair for pair in pairs if store.stamped(DECLARED, pair.responses) is None]
-    told = _told(store) if new else []
-    for pair in new:
-        began = began_of(_made(pair, told, store))
-        stamp = Stamp(at, family, (pair.first, pair.second) == config.primary, margin, began)
-        try:
-            store.stamp(DECLARED, pair.responses, partial(asdict, stamp))
-        except UserError:
-            if not began:  # else it would prove nothing: a store that may only be read will do
-                raise
+    if pairs and (new or family_of(family.digest, store) is None):
+        _stamp(road, new, family, at, store)
 
 
-def stamp_of(pair: Contrasted, store: Store) -> Stamp | None:
-    """A contrast's stamp, where it has one."""
+def _stamp(road: Road, new: Collection[Contrasted], family: Family, at: str, store: Store) -> None:
+    told = known(store) if new else []
+    asked = {one.name: {prompt.digest for prompt in one.prompt_set.prompts} for one in road.evaluations if new}
+    began = {pair: began_of(_made(pair, road, told, asked[pair.prompt_set], store)) for pair in new}
     try:
-        return Stamp(**store.stamped(DECLARED, pair.responses))
+        family = Family(**_as_tuples(store.stamp(FAMILIES, family.digest, partial(asdict, family))))
+        others = [one for one in _families(store) if one.time < family.time]
+        settled = any(one.named_another(family) for one in others)
+        for pair in new:
+            primary = _member(pair) in family.primary and not settled
+            stamp = Stamp(at, family.digest, primary, family.margin, began[pair])
+            store.stamp(DECLARED, pair.responses, partial(asdict, stamp))
+    except UserError:
+        if not all(began.values()):  # else it would prove nothing: a store that may only be read will do
+            raise
+
+
+def _member(pair: Contrasted) -> Member:
+    return (pair.prompt_set, *pair.responses)
+
+
+def _family(road: Road, pairs: Collection[Contrasted], at: str) -> Family:
+    config = road.config
+    return Family(
+        time=at,
+        members=tuple(sorted(map(_member, pairs))),
+        primary=tuple(sorted(_member(pair) for pair in pairs if (pair.first, pair.second) == config.primary)),
+        margin=config.margin and config.margin / 100,
+    )
+
+
+def family_of(digest: str, store: Store) -> Family | None:
+    """What was declared together, where it is kept."""
+    found = _readable(store.stamped(FAMILIES, digest))
+    return found if found and found.digest == digest else None  # else it is damaged, or was changed
+
+
+def _families(store: Store) -> list[Family]:
+    return [found for found in map(_readable, store.stamps(FAMILIES)) if found]
+
+
+def _readable(data: Any) -> Family | None:
+    try:
+        return Family(**_as_tuples(data))
+    except (TypeError, AttributeError):
+        return None
+
+
+def _as_tuples(data: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: tuple(map(tuple, value)) if isinstance(value, list) else value for name, value in data.items()}
+
+
+def stamp_of(responses: tuple[Ref, ...], store: Store) -> Stamp | None:
+    """The stamp of a contrast, by the responses of its rows, where it has one."""
+    try:
+        return Stamp(**store.stamped(DECLARED, responses))
     except TypeError:  # none, or damaged
         return None
 
 
-Made = tuple[str, float]  # an artifact's date, and how many seconds its making took
+def left_out(rows: Collection[Ref], of_run: Collection[tuple[Ref, ...]], store: Store) -> set[tuple[Ref, ...]]:
+    """Contrasts of a run's rows that it does not have, by their responses, and that any start declared before something
+    was known of them: who starts often, with one at a time, has declared them all."""
+    every = {member[1:] for family in _families(store) for member in family.members}
+    lacking = {responses for responses in every if set(responses) <= set(rows)} - set(of_run)
+    return {one for one in lacking if (stamp := stamp_of(one, store)) and not stamp.began}
 
 
-def _told(store: Store) -> list[tuple[Collection[Ref], Made]]:
-    """All that tells of any row in the store, and what it was made from."""
-    manifests = (manifest for stage in TELLING for manifest in store.manifests(stage))
-    return [(frozenset(refs_in(one["job"])), (one["created"], one["seconds"])) for one in manifests]
-
-
-def _made(pair: Contrasted, told: Iterable[tuple[Collection[Ref], Made]], store: Store) -> Iterator[Made]:
-    """What was made of either row by now: of this run, and whatever else reads their responses, by another judge or
-    with other measures."""
-    yield from (made for reads, made in told if any(ref in reads for ref in pair.responses))
+def _made(
+    pair: Contrasted, road: Road, told: Collection[Known], asked: Collection[str], store: Store
+) -> Iterator[Made]:
+    """What was made of either row by now: whatever is known of them on any of these prompts, by their digests; and what
+    is left of this run."""
+    jobs = [road.jobs[ref] for ref in pair.responses]
+    rows = {who(job) for job in jobs if isinstance(job, RespondJob)}
+    yield from ((one.began, 0.0) for one in of_rows(told, rows, asked, store))
     for ref in pair.about:
         manifest = read_manifest(store.path(ref)) if store.has(ref) else None
         if manifest:
@@ -128,22 +202,3 @@ def _made(pair: Contrasted, told: Iterable[tuple[Collection[Ref], Made]], store:
         if files:  # what was interrupted has told something too
             first = min(path.stat().st_mtime for path in files)
             yield datetime.fromtimestamp(first, UTC).isoformat(timespec="microseconds"), 0.0
-
-
-def began_of(made: Iterable[Made]) -> str:
-    """When the making of the first of these began, ISO 8601; empty where there are none. What names no
-    date began before everything."""
-    times = [(moment(date) or EVER) - timedelta(seconds=seconds) for date, seconds in made]
-    return min(times).isoformat(timespec="microseconds") if times else ""
-
-
-def moment(text: str) -> datetime | None:
-    """A date of a manifest or a stamp, in UTC where it names no zone; None where it is none."""
-    try:
-        found = datetime.fromisoformat(text)
-    except ValueError:
-        return None
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
-
-
-EVER = datetime(1970, 1, 1, tzinfo=UTC)

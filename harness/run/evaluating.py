@@ -3,7 +3,7 @@ of them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from harness.core.records import Ref
@@ -154,9 +154,7 @@ class Evaluating:
             of, read = (reference, states) if reads == "teacher_tokens" else (responses, None)
             if read is None and self.teacher.served:
                 read = self.teacher_read(of, name)
-            label = (
-                f"compare {name} with the teacher: {'the teacher' if of == reference else 'its own'}, {self.found.name}"
-            )
+            label = _compare_label(name, "the teacher" if of == reference else "its own", self.found.name)
             ref = self.laid.add(compare_job(self.whole, student, self.teacher, self.prompts, of, read, label))
             if read is None:
                 self.read[of] = ref
@@ -195,7 +193,7 @@ class Evaluating:
             return None
         reads = {measure.reads for measure in found}
         job = MeasureJob(
-            label=f"measure {name}, {self.found.name}",
+            label=_measure_label(name, self.found.name),
             prompts=self.prompts,
             responses=responses,
             readings={kind: refs for kind, refs in {**readings, **alone}.items() if kind in reads},
@@ -227,9 +225,8 @@ class Evaluating:
         roles = {"candidate": candidate, "reference": reference}
         if samples:
             roles["samples"] = ("teacher for judging", samples)
-        whom = "" if reference[0] == TEACHER else f" against {reference[0]}"
         job = JudgeJob(
-            label=f"judge {judge.name}: {candidate[0]}{whom}, {self.found.name}",
+            label=_judge_label(judge.name, candidate[0], reference[0], self.found.name),
             judge=judge.name,
             judge_source=judge.digest,
             judging=self.config.judge,
@@ -249,6 +246,30 @@ class Evaluating:
             },
         )
         return self.laid.add(job)
+
+
+def labels_about(row: str, prompt_set: str, judges: Iterable[str], rows: Collection[str]) -> Iterator[str]:
+    """What stages are called that tell of a row's responses. rows: that it may be judged against."""
+    yield _measure_label(row, prompt_set)
+    yield from (_compare_label(row, whose, prompt_set) for whose in ("the teacher", "its own"))
+    for judge in judges:
+        yield _judge_label(judge, row, TEACHER, prompt_set)
+        for other in rows:
+            yield _judge_label(judge, row, other, prompt_set)
+            yield _judge_label(judge, other, row, prompt_set)
+
+
+def _measure_label(row: str, prompt_set: str) -> str:
+    return f"measure {row}, {prompt_set}"
+
+
+def _compare_label(row: str, whose: str, prompt_set: str) -> str:
+    return f"compare {row} with the teacher: {whose}, {prompt_set}"
+
+
+def _judge_label(judge: str, row: str, reference: str, prompt_set: str) -> str:
+    whom = "" if reference == TEACHER else f" against {reference}"
+    return f"judge {judge}: {row}{whom}, {prompt_set}"
 
 
 def _each_alone(refs: Mapping[str, Ref]) -> dict[str, tuple[Ref, ...]]:

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from harness.core.environment import environment
 from harness.core.progress import StageView, Tick, plain_console
+from harness.run import known
 from harness.run.jobs import PEAK_MEMORY, UNANSWERED, Job
 from harness.run.launchers import Perform, inline
 from harness.store import Store
@@ -22,6 +23,7 @@ def run_job(job: Job, store: Store, tick: Tick, perform: Perform = inline, conso
         if store.has(job.ref):  # the other process has just finished
             work.rmdir()
             return False
+        known.note(job, store)
         resumed = any(work.iterdir())  # then the seconds and the memory are those of the last attempt alone
         began = time.monotonic()
         facts = perform(job, store, work, tick) | ({"resumed": True} if resumed else {})

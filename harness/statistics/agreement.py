@@ -26,6 +26,7 @@ from harness.statistics.outcomes import Outcome, Outcomes, Unit, from_records, o
 from harness.statistics.rates import Interval, wilson
 
 RESAMPLES = 10_000
+KAPPA_SEED = 0  # of its resamples
 K = TypeVar("K", bound=Hashable)
 CATEGORIES: tuple[Outcome, ...] = ("win", "tie", "loss")
 # p_e is a sum of products of counts over n²: the nearest that it can come to 1 without being 1 is about 1/n.
@@ -78,7 +79,7 @@ class Mean:
 def agreement(
     first: Mapping[K, Outcome],
     second: Mapping[K, Outcome],
-    seed: int = 0,
+    seed: int = KAPPA_SEED,
     resamples: int = RESAMPLES,
     cluster: Callable[[K], Hashable] = lambda key: key,
 ) -> Agreement:

@@ -261,6 +261,12 @@ class Store:
         except (FileNotFoundError, ValueError):
             return None
 
+    def stamps(self, what: str) -> Iterator[Any]:
+        """All that was kept of a kind, in no order; damaged ones are passed over."""
+        for file in (self.root / "stamps" / what).glob("*.json"):
+            with contextlib.suppress(FileNotFoundError, ValueError):
+                yield json.loads(file.read_text(encoding="utf-8"))
+
     def _stamp_file(self, what: str, key: Any) -> Path:
         return self.root / "stamps" / what / f"{canonical_hash(key)[:32]}.json"
 

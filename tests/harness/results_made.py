@@ -195,7 +195,7 @@ def make_run(n: int = 32, proxy: bool = True, ranked: bool = False) -> dict[str,
         "contrasts": [],
         "length": [],
         **{name: [] for name in ("measures", "measure_contrasts", "disagreements", "measured", "costs", "retention")},
-        **{name: [] for name in ("stamps", "luck", "versus")},
+        **{name: [] for name in ("stamps", "differing", "luck", "versus")},
         "first_measure": "",
         "config": {
             "student": "small",
@@ -244,6 +244,7 @@ def contrast(scope: str = "near", **values: Any) -> dict[str, Any]:
         "declared": True,
         "equivalence": None,
         "margin_declared": False,
+        "primary": False,
         **values,
     }
     return {"distinguishable": found["p_holm"] is not None and found["p_holm"] <= 0.05, **found}

@@ -256,6 +256,17 @@ def test_when_contrasts_were_declared_is_said_run_by_run() -> None:
     run["runs"] = [{**run["runs"][0], "seed": seed, "name": f"r{seed}"} for seed in (4, 5)]
     run["stamps"] = [{**stamp, "began": ""}]
     assert dict(cells.facts(as_results(run)))["contrasts of run 2"] == said
+    for dropped, lacking in ((3, "3 of it left out since"), (None, "not known")):
+        run["stamps"] = [{**stamp, "began": "", "dropped": dropped}]
+        assert dict(cells.facts(as_results(run)))["contrasts of run 2"] == f"{said} ({lacking})"
+
+
+def test_what_several_runs_name_differently_is_said() -> None:
+    run = make_run()
+    assert not {"primary contrast", "margin"} & dict(cells.facts(as_results(run))).keys()
+    found = dict(cells.facts(as_results({**run, "differing": ["primary", "margin"]})))
+    assert found["primary contrast"].startswith("none: the runs that have its rows name different ones")
+    assert found["margin"].startswith("none: the runs name different ones")
 
 
 def test_a_student_that_is_not_pruned_comes_as_it_is() -> None:

@@ -137,6 +137,7 @@ def test_whom_contrasts_speak_of_follows_from_the_contrasts() -> None:
         assert "is in every test" in findings.whom_words(results)
     alone = as_results({**run, "contrasts": [one]})
     assert findings.mark_of(alone)(alone.contrasts[0]) == ""
+    one["family"] = "primary"
     assert findings.primary_words(as_results(run).contrasts[1], as_results(run)).startswith(
         "Primary contrast, declared before the run: dadpo − kd on far, +20.0 [+5.0, +35.0] ‡ points"
     )
@@ -239,14 +240,21 @@ def test_the_primary_contrast_is_a_sentence() -> None:
         "corrected for no other: not told apart: 80% power from 21 points; equivalent within ±5 [-3.1, +2.0] by the "
         "90% interval"
     )
-    made = of(family="primary", declared=False, p=0.0001, p_holm=0.0001)
+    made = of(family="primary", p=0.0001, p_holm=0.0001)
     assert findings.primary_words(made, as_results(make_run())).endswith(
         "p < 0.001, corrected for no other: this checkpoint of dadpo is better than that of kd"
     )
     domain = findings.primary_words(of(scope="in-domain", family="primary"), pooled())
     assert "dadpo − kd on in-domain, sets pooled, +20.0 [+5.0, +35.0] points" in domain
-    nothing = findings.primary_words(of(family="primary", declared=False, **NONE), as_results(make_run()))
-    assert nothing == "Primary contrast, chosen afterwards: dadpo − kd on near, no prompt was judged for both"
+    nothing = findings.primary_words(of(family="primary", **NONE), as_results(make_run()))
+    assert nothing == "Primary contrast, declared before the run: dadpo − kd on near, no prompt was judged for both"
+    late = of(primary=True, p=0.02, p_holm=0.3)
+    assert findings.primary_words(late, pooled()) == (
+        "Primary contrast, named as that afterwards: dadpo − kd on near, +20.0 [+5.0, +35.0] points, p = 0.300 after "
+        "Holm with its family: not told apart: 80% power from 21 points"
+    )
+    run = {**make_run(), "contrasts": [contrast("far"), contrast(primary=True)]}
+    assert [one.scope for one in findings.primaries(as_results(run))] == ["near"]
 
 
 @pytest.mark.parametrize(

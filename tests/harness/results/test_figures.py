@@ -296,17 +296,46 @@ def test_the_primary_contrast_is_on_the_pooled_in_domain_sets_and_corrected_for_
     ]
     known = {"sets": sets, "contrasts": [("a", "b"), ("b", "a"), ("a", "start")], "primary": ("a", "b")}
     shown = declared("a", "b", **known)
-    shown = replace(shown, candidates={**shown.candidates, "start": "untrained"})
-    assert shown.primary_in == ("a", "b", "in-domain")
+    stamps = [Stamps("ab", [stamp(name, "f", primary=True) for name in ("home", "near")])]
+    shown = replace(shown, candidates={**shown.candidates, "start": "untrained"}, stamps=stamps)
+    assert shown.primary_in == shown.primary_declared == ("a", "b", "in-domain")
     found = {
         (one["first"], one["second"], one["scope"]): one
         for one in figures(shown, {"run": RunRows(rows, [])})["contrasts"]
     }
     assert {key for key, one in found.items() if one["family"] == "primary"} == {("a", "b", "in-domain")}
     assert found["a", "b", "in-domain"]["p_holm"] == found["a", "b", "in-domain"]["p"]
+    assert {key for key, one in found.items() if one["primary"]} == {("a", "b", "in-domain")}
     assert found["a", "start", "home"]["family"] == "anchors"
     singles = [found[first, second, name] for name in sets for first, second in (("a", "b"), ("b", "a"))]
     assert [one["p_holm"] for one in singles] == pytest.approx(holm([one["p"] for one in singles]))
+
+
+LATE: dict[str, dict[str, Any]] = {
+    "not at all": {},
+    "as one of several": {"primary": False},
+    "too late": {"primary": True, "began": "2025-01-01T00:00:00+00:00"},
+    "without what was declared with it": {"primary": True, "dropped": 1},
+}
+
+
+@pytest.mark.parametrize("said", LATE.values(), ids=LATE)
+def test_a_primary_contrast_that_was_named_afterwards_is_corrected_as_any_other(said: dict[str, Any]) -> None:
+    """Whoever looks first and then names the best of several is not rid of them."""
+    rows = [
+        row
+        for shift, who in enumerate("abc")
+        for row in judged(who, [mixed(i + shift) for i in range(30)], prompt_set="near")
+    ]
+    pairs = [("a", "b"), ("a", "c"), ("b", "c")]
+    stamps = [Stamps("abc", [stamp("near", "f", first=first, second=second, **said) for first, second in pairs])]
+    named = declared(*"abc", contrasts=pairs, primary=("a", "c"), stamps=stamps if said else ())
+    assert named.primary_in == ("a", "c", "near") and named.primary_declared is None
+    found = figures(named, {"run": RunRows(rows, [])})["contrasts"]
+    assert {one["family"] for one in found} == {"methods"}
+    assert [one["p_holm"] for one in found] == pytest.approx(holm([one["p"] for one in found]))
+    assert [one["primary"] for one in found] == [False, True, False]
+    assert {one["declared"] for one in found} == {said == {"primary": False}}
 
 
 def test_where_no_contrast_is_primary_none_is_said_to_be() -> None:
@@ -314,10 +343,10 @@ def test_where_no_contrast_is_primary_none_is_said_to_be() -> None:
     assert declared("a", "b", sets={"home": True}).primary_in is None
 
 
-def stamp(prompt_set: str, family: str) -> StampFacts:
+def stamp(prompt_set: str, family: str, **values: Any) -> StampFacts:
     times = {"time": "2026-01-01T00:00:00+00:00", "began": "2026-01-01T00:00:01+00:00"}
     what = {"run": "run", "first": "a", "second": "b", "prompt_set": prompt_set, "family": family}
-    return StampFacts.model_validate({**what, **times, "primary": False, "margin": None})
+    return StampFacts.model_validate({**what, **times, "primary": False, "margin": None, **values})
 
 
 def test_a_contrast_is_declared_where_it_was_stamped_on_all_sets_of_its_scope() -> None:
@@ -333,7 +362,9 @@ def test_a_contrast_is_declared_where_it_was_stamped_on_all_sets_of_its_scope() 
 
     def scopes(*stamped: str, family: str = "f") -> list[str]:
         stamps = Stamps(said, [stamp(name, family if name == "near" else "f") for name in stamped])
+        # of a measure none is primary: whether a contrast was declared as that is no matter
         shown = declared(*said, sets=sets, contrasts=[("a", "b")], stamps=[stamps], measures=[facts("kl")])
+        shown = replace(shown, primary=("a", "b"))
         found = figures(shown, {"run": RunRows(rows, [], measured)})
         by_judge, by_measure = (
             [one["scope"] for one in found[name] if one["declared"]] for name in ("contrasts", "measure_contrasts")

@@ -74,7 +74,7 @@ def test_a_manifest_says_how_a_training_was_computed_and_results_and_board_do_no
 def test_a_manifest_says_what_the_results_are_of(run: Run) -> None:
     found = manifest_of(run)
     assert (found["name"], found["command"]) == (run.data["name"], COMMAND)
-    assert found["seeds"] == {"run": 0, "teacher responses on training prompts": TEACHER_SEED, "bootstrap": 0}
+    assert found["seeds"] == {"run": 0, "teacher responses on training prompts": TEACHER_SEED}
     assert found["weights"] == {**run.data["pair"]["weights"], "others": []}
     assert all(re.fullmatch("[0-9a-f]{64}", found["weights"][role]) for role in ("student", "teacher"))
     assert list(found["prompts"].values())[1:] == [entry["digest"] for entry in run.data["prompt_sets"]]
@@ -195,3 +195,9 @@ def test_what_is_no_manifest_is_refused(tmp_path: Path, content: str | None, sai
         (tmp_path / MANIFEST).write_text(content)
     with pytest.raises(UserError, match=said):
         read_manifest(tmp_path)
+
+
+def test_the_seed_of_a_bootstrap_is_said_where_there_is_one(tmp_path: Path) -> None:
+    """Of two judges' κ; every other interval is by a formula."""
+    found = manifest_of(make_folder(tmp_path, prompts=3, judge={"name": "openai:m,openai:n"}))
+    assert found["seeds"]["bootstrap of two judges' kappa"] == 0

@@ -237,6 +237,39 @@ def test_a_measure_is_the_first_of_several_runs_where_all_declared_it(
     assert found["first_measure"] == first
 
 
+SFT, DDPO, KD = ["sft"], ["ddpo", "sft"], ["kd", "sft"]
+NAMED: dict[str, tuple[list[Data], str, list[str]]] = {
+    "the same": ([{"primary": DDPO}, {"primary": DDPO}], "ddpo", []),
+    "by the one that has its rows": ([{"primary": DDPO}, {"methods": KD, "contrasts": [KD]}], "ddpo", []),
+    "another": ([{"primary": DDPO}, {"methods": KD, "contrasts": [KD], "primary": KD}], "", ["primary"]),
+    "not by one that has its rows": ([{"primary": DDPO}, {}], "", ["primary"]),
+    "nowhere": ([{}, {}], "", []),
+    "with a margin": ([{"primary": DDPO, "margin": 5.0}, {"primary": DDPO, "margin": 5.0}], "ddpo", []),
+    "with another margin": ([{"primary": DDPO, "margin": 5.0}, {"primary": DDPO}], "ddpo", ["margin"]),
+}
+
+
+@pytest.mark.parametrize(("asked", "first", "differing"), NAMED.values(), ids=NAMED)
+def test_what_is_primary_is_what_the_runs_name_that_have_its_rows(
+    make: Callable[..., Run], tmp_path: Path, asked: list[Data], first: str, differing: list[str]
+) -> None:
+    """A configuration that names none has a method's own, which is taken away here."""
+    folders = []
+    for seed, what in enumerate(asked):
+        made = make(seed=seed, prompts=3, **{key: value for key, value in what.items() if key != "primary"})
+        named = {"primary": what.get("primary")}
+        target = tmp_path / str(seed)
+        folders.append(changed(made.folder, target, lambda found, named=named: found["config"].update(named)))
+    (found,) = boards(folders)
+    assert [one["first"] for one in found["contrasts"] if one["primary"]] == ([first] if first else [])
+    assert found["differing"] == differing
+    margin = asked[0].get("margin") if "margin" not in differing else None
+    assert {(one["equivalence"] or {}).get("margin") for one in found["contrasts"]} == {margin and margin / 100}
+    text = board.board_markdown([Results.model_validate(found)])
+    heads = {"primary": "- primary contrast: none: the runs", "margin": "- margin: none: the runs"}
+    assert [what for what, head in heads.items() if head in text] == differing
+
+
 def test_a_run_that_measured_nothing_takes_the_measures_of_all(make: Callable[..., Run], tmp_path: Path) -> None:
     other = changed(make(seed=1, prompts=3).folder, tmp_path / "other", lambda found: found.update(measured=[]))
     (other / "measures.jsonl").unlink()

@@ -13,16 +13,20 @@ from typing import Any
 import pytest
 
 from harness.cli.run import plan, run
+from harness.cli.store import store_gc
 from harness.core.errors import UserError
 from harness.reports.board import board_markdown
+from harness.results import recording
 from harness.results.pooling import boards
 from harness.results.reading import read_results
 from harness.results.schema import Results, StampFacts
 from harness.results.verify import verify
-from harness.run import declaring, launch
-from harness.run.declaring import DECLARED, began_of, contrasted, declare, moment, stamp_of
+from harness.run import launch
+from harness.run.declaring import DECLARED, FAMILIES, contrasted, declare, stamp_of
 from harness.run.jobs import VERDICTS
-from harness.store import MANIFEST, Store
+from harness.run.known import KNOWN, TELLING, began_of, moment
+from harness.run.rows import CEILING
+from harness.store import MANIFEST, STORE_VARIABLE, Store
 from tests.harness.making import quiet
 from tests.harness.runs_made import rewrite
 from tests.harness.tiny_runs import request, road_of
@@ -133,9 +137,16 @@ def test_a_primary_and_a_margin_that_are_named_afterwards_were_chosen_afterwards
     runs = Runs(tmp_path, checkpoints)
     found = runs.run(DDPO_SFT, SFT_START, primary="ddpo:sft", margin=5.0, sets=[NEAR])
     assert declared(found) == {DDPO_SFT: {NEAR: True}, SFT_START: {NEAR: True}}
+    assert [one.family for one in found.contrasts if one.primary] == ["primary"]
+    assert "**Primary contrast, declared before the run: ddpo − sft" in board_markdown([found])
     found = runs.run(DDPO_SFT, SFT_START, primary="sft:student (untrained)", margin=3.0, sets=[NEAR])
-    # declared it was, but as one of several; and the one that was primary counts as one of these
-    assert declared(found) == {DDPO_SFT: {NEAR: True}, SFT_START: {NEAR: False}}
+    # declared it was, as one of several, with which it is corrected; and so is the one that was primary
+    assert declared(found) == {DDPO_SFT: {NEAR: True}, SFT_START: {NEAR: True}}
+    assert {(one.first, one.family, one.primary) for one in found.contrasts} == {
+        ("ddpo", "methods", False),
+        ("sft", "anchors", True),
+    }
+    assert f"**Primary contrast, named as that afterwards: sft − {START}" in board_markdown([found])
     assert not any(one.margin_declared for one in found.contrasts)
     assert {one.family for one in found.stamps} == {one.family for one in read_results(runs.root / "out").stamps}
 
@@ -167,13 +178,15 @@ def test_a_run_that_is_interrupted_keeps_its_first_stamp(
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(launch, "run_job", killed)
         runs.run(margin=5.0)
-    stamps = {file.name: file.read_text() for file in (runs.root / "store" / "stamps").rglob("*.json")}
+    place = runs.root / "store" / "stamps" / DECLARED
+    stamps = {file.name: file.read_text() for file in place.iterdir()}
     assert declared(runs.run(margin=5.0)) == {DDPO_SFT: YES}
-    assert {file.name: file.read_text() for file in (runs.root / "store" / "stamps").rglob("*.json")} == stamps
+    assert {file.name: file.read_text() for file in place.iterdir()} == stamps
 
 
-def test_what_an_interrupted_judging_has_said_was_known(runs: Runs) -> None:
+def test_what_an_interrupted_judging_of_an_older_version_has_said_was_known(runs: Runs) -> None:
     road, store = road_of(runs.asked(DDPO_SFT, SFT_START))
+    shutil.rmtree(store.root / "stamps" / KNOWN)
     for pair in contrasted(road):
         for ref in pair.about:
             store.discard(ref)
@@ -182,6 +195,136 @@ def test_what_an_interrupted_judging_has_said_was_known(runs: Runs) -> None:
     work.mkdir(parents=True)
     (work / VERDICTS).write_text("{}\n")
     assert declared(runs.run(DDPO_SFT, SFT_START))[SFT_START] == {NEAR: False, FAR: True, POOL: False}
+
+
+def test_what_was_seen_of_a_row_was_seen_however_many_responses_there_are(runs: Runs) -> None:
+    """The first response to a prompt, and its verdict, are there already: no other number makes it new."""
+    assert declared(runs.run(DDPO_SFT, SFT_START, out="more", samples=2)) == {DDPO_SFT: NO, SFT_START: NO}
+    assert verify(runs.root / "more", runs.store, board_markdown, quiet).wrong == []
+    (known := runs.asked(DDPO_SFT)).set.append("eval_sampling.temperature=0.71")  # nor another way to draw them
+    road, store = road_of(known)
+    declare(road, store)
+    assert all(stamp_of(pair.responses, store).began for pair in contrasted(road))  # type: ignore[union-attr]
+    # with another seed nothing is
+    assert declared(runs.run(DDPO_SFT, SFT_START, out="new", seed=1, samples=2))[SFT_START] == YES
+
+
+@pytest.mark.parametrize(("texts", "new"), [(["Sing!"], False), (["Dance!", "Sing!"], False), (["Dance!"], True)])
+def test_what_was_seen_of_a_row_was_seen_whatever_the_prompts_stand_among(
+    runs: Runs, texts: list[str], new: bool
+) -> None:
+    """By the prompts themselves; on others nothing was."""
+    rows = [{"id": f"x{number}", "prompt": text} for number, text in enumerate(texts)]
+    (runs.root / "part.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert declared(runs.run(DDPO_SFT, sets=["part"])) == {DDPO_SFT: {"part": new}}
+
+
+def test_what_was_seen_of_a_row_was_seen_however_many_prompts_there_are(runs: Runs) -> None:
+    """The start; what is trained on fewer prompts is new."""
+    assert declared(runs.run(DDPO_SFT, SFT_START, limit=1)) == {DDPO_SFT: YES, SFT_START: NO}
+
+
+@pytest.mark.parametrize("marked", [True, False], ids=["", "of an older version"])
+def test_what_was_seen_of_a_row_stays_known_when_its_artifacts_go(
+    runs: Runs, marked: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not marked:
+        shutil.rmtree(runs.store.root / "stamps" / KNOWN)
+    monkeypatch.setattr(recording, "recorded_runs", list)
+    runs.run(out="kept", seed=1)
+    monkeypatch.setenv(STORE_VARIABLE, str(runs.store.root))
+    store_gc(older_than=0, keep=[runs.root / "kept"], yes=True)
+    road, store = road_of(runs.asked(DDPO_SFT, SFT_START))
+    assert not any(store.has(ref) for pair in contrasted(road) for ref in pair.about)
+    assert declared(runs.run(DDPO_SFT, SFT_START)) == {DDPO_SFT: YES, SFT_START: NO}
+
+
+def test_judgings_that_are_discarded_to_be_made_anew_stay_known(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of an older version, which kept nothing when it began; and the run is killed before it is judged again."""
+    shutil.rmtree(runs.store.root / "stamps" / KNOWN)
+
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(launch, "run_jobs", killed)
+        runs.run(refresh=True)
+    for stage in TELLING:
+        shutil.rmtree(runs.store.root / stage, ignore_errors=True)
+    assert declared(runs.run(DDPO_SFT, SFT_START))[SFT_START] == NO
+
+
+# ---- what was declared together
+
+
+def test_what_is_left_when_others_are_dropped_was_chosen_afterwards(
+    tmp_path: Path, checkpoints: dict[str, Path]
+) -> None:
+    runs = Runs(tmp_path, checkpoints)
+    assert declared(runs.run(DDPO_SFT, SFT_START, out="whole")) == {DDPO_SFT: YES, SFT_START: YES}
+    fewer = runs.run(DDPO_SFT, out="fewer")
+    assert declared(fewer) == {DDPO_SFT: NO} and {one.dropped for one in fewer.stamps} == {2}
+    assert "some that were declared with them are left out" in board_markdown([fewer])
+    assert "(2 of it left out since)" in board_markdown([fewer])
+    assert declared(runs.run(DDPO_SFT, SFT_START, sets=[NEAR], out="a set less")) == {
+        DDPO_SFT: {NEAR: False},
+        SFT_START: {NEAR: False},
+    }
+    more = runs.run(DDPO_SFT, SFT_START, DDPO_START, out="more")
+    assert declared(more) == {DDPO_SFT: YES, SFT_START: YES, DDPO_START: NO}
+    for out in ("whole", "fewer", "more"):
+        assert verify(runs.root / out, runs.store, board_markdown, quiet).wrong == []
+        assert verify(runs.root / out, Store(tmp_path / "none"), board_markdown, quiet).wrong == []
+
+
+def test_who_starts_with_one_contrast_at_a_time_has_declared_them_all(
+    tmp_path: Path, checkpoints: dict[str, Path]
+) -> None:
+    """Runs that are started and killed before anything is there, each with another family, leave none to choose."""
+    runs = Runs(tmp_path, checkpoints)
+    for pair in (DDPO_SFT, SFT_START, DDPO_START):
+        declare(*road_of(runs.asked(pair, sets=[NEAR])))
+    best = runs.run(DDPO_SFT, sets=[NEAR])
+    assert declared(best) == {DDPO_SFT: {NEAR: False}} and [one.dropped for one in best.stamps] == [2]
+    where = "of the contrast of ddpo and sft on near it says that 0 that were declared are not here"
+    assert any(where in line for line in forged(runs, {"dropped": 0}, {}))
+    every = runs.run(DDPO_SFT, SFT_START, DDPO_START, sets=[NEAR])
+    assert declared(every) == {DDPO_SFT: {NEAR: True}, SFT_START: {NEAR: True}, DDPO_START: {NEAR: True}}
+    # what is added when something is known is no part of what was declared
+    more = (CEILING, "ddpo")
+    assert declared(runs.run(DDPO_SFT, SFT_START, DDPO_START, more, sets=[NEAR]))[more] == {NEAR: False}
+    assert declared(runs.run(DDPO_SFT, SFT_START, DDPO_START, sets=[NEAR])) == declared(every)
+
+
+def test_of_primary_contrasts_that_are_named_one_after_another_the_first_is_it(
+    tmp_path: Path, checkpoints: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Runs that are started and killed before anything is there do not leave one stamp each to choose from."""
+    runs = Runs(tmp_path, checkpoints)
+
+    def started(*contrasts: tuple[str, str], primary: str) -> None:
+        declare(*road_of(runs.asked(*contrasts, primary=primary, sets=[NEAR])))
+
+    started(DDPO_SFT, DDPO_START, primary="ddpo:sft")
+    started(SFT_START, DDPO_START, primary=f"sft:{START}")
+    every = (DDPO_SFT, SFT_START, DDPO_START)
+    later = runs.run(*every, primary=f"sft:{START}", sets=[NEAR], out="later")
+    assert [(one.first, one.family) for one in later.contrasts if one.primary] == [("sft", "anchors")]
+    assert declared(later)[SFT_START] == {NEAR: True}
+    first = runs.run(*every, primary="ddpo:sft", sets=[NEAR], out="first")
+    assert [(one.first, one.family) for one in first.contrasts if one.primary] == [("ddpo", "primary")]
+
+
+def test_a_family_that_is_not_kept_proves_nothing(runs: Runs) -> None:
+    for file in (runs.store.root / "stamps" / FAMILIES).iterdir():
+        file.write_text(file.read_text().replace("near", "far"))
+    assert declared(runs.run(DDPO_SFT, SFT_START, primary="ddpo:sft", margin=5.0))[DDPO_SFT] == NO
+    (found,) = {one.dropped for one in read_results(runs.root / "out").stamps if one.second == "sft"}
+    assert found is None and "(not known)" in (runs.root / "out" / "leaderboard.md").read_text()
+    # until the same is declared again
+    for file in (runs.store.root / "stamps" / FAMILIES).iterdir():
+        file.unlink()
+    assert declared(runs.run(primary="ddpo:sft", margin=5.0)) == {DDPO_SFT: YES}
 
 
 def test_looking_ahead_stamps_nothing(tmp_path: Path, checkpoints: dict[str, Path]) -> None:
@@ -210,7 +353,7 @@ def test_a_store_that_may_only_be_read_will_do_where_all_is_there(runs: Runs, mo
     monkeypatch.setattr(Store, "stamp", refused)
     road, store = road_of(runs.asked(DDPO_SFT, SFT_START))
     declare(road, store)
-    assert [pair.second for pair in contrasted(road) if stamp_of(pair, store)] == ["sft", "sft"]
+    assert [pair.second for pair in contrasted(road) if stamp_of(pair.responses, store)] == ["sft", "sft"]
     road, store = road_of(runs.asked(seed=7))
     with pytest.raises(UserError, match="may only be read"):
         declare(road, store)
@@ -257,6 +400,54 @@ def test_a_flag_that_does_not_follow_from_the_stamps_is_found(runs: Runs) -> Non
     assert any(f"contrasts / near, sft, {START}" in line and "declared is True" in line for line in wrong)
 
 
+def forged(runs: Runs, of_results: dict[str, Any], of_manifest: dict[str, Any]) -> list[str]:
+    """What `verify` says of a run whose stamps were changed, with all that follows from them."""
+    out = runs.root / "out"
+
+    def flagged(found: dict[str, Any]) -> None:
+        for stamp in found["stamps"]:
+            stamp.update(of_results)
+        for one in found["contrasts"] + found["measure_contrasts"]:
+            one["declared"] = True
+
+    rewrite(out / "results.json", flagged)
+    rewrite(out / MANIFEST, lambda found: [one.update(of_results, **of_manifest) for one in found["declared"]])
+    return verify(out, runs.store, board_markdown, quiet).wrong
+
+
+def test_when_rows_began_is_held_against_the_stamp_in_the_store(runs: Runs) -> None:
+    runs.run(DDPO_SFT, SFT_START, primary="ddpo:sft")
+    wrong = forged(runs, {"began": ""}, {"stages": []})
+    where = f"the contrast of sft and {START} on near"
+    assert any(f"{where} has '' for when its rows began; its stamp in the store has 20" in line for line in wrong)
+    assert any(f"{where} lacks the stage judge/" in line for line in wrong)
+
+
+def test_the_stages_of_a_contrast_follow_from_the_manifest_alone(runs: Runs) -> None:
+    runs.run(DDPO_SFT, SFT_START, primary="ddpo:sft")
+    shutil.rmtree(runs.store.root)
+    wrong = forged(runs, {"began": ""}, {"stages": []})
+    where = f"the contrast of sft and {START} on near"
+    for kind in ("judge typicality: sft, near", "measure sft, near"):
+        assert any(f"{where} lacks the stage" in line and kind in line for line in wrong)
+    assert any(f"{where} has '' for when its rows began; a stage of theirs began at" in line for line in wrong)
+
+
+def test_what_was_dropped_is_held_against_the_family(tmp_path: Path, checkpoints: dict[str, Path]) -> None:
+    runs = Runs(tmp_path, checkpoints)
+    runs.run(DDPO_SFT, SFT_START, out="whole")
+    runs.run(DDPO_SFT)
+    where = "the contrast of ddpo and sft on near"
+    assert any(
+        f"{where} it says that 0 that were declared are not here; by their responses 2 are not" in line
+        for line in forged(runs, {"dropped": 0}, {})
+    )
+    rewrite(runs.root / "out" / MANIFEST, lambda found: found["families"][0]["members"].pop())
+    wrong = verify(runs.root / "out", Store(tmp_path / "none"), board_markdown, quiet).wrong
+    assert any("is not what its digest says" in line for line in wrong)
+    assert any(f"the family of {where} is not there" in line for line in wrong)
+
+
 # ---- times
 
 
@@ -299,8 +490,8 @@ def test_a_damaged_stamp_is_made_anew_and_proves_nothing(runs: Runs) -> None:
     for text in ("[]", '{"time": "x"}', "{"):
         for file in files:
             file.write_text(text)
-        assert stamp_of(pair, store) is None
+        assert stamp_of(pair.responses, store) is None
     declare(road, store, datetime(2030, 1, 1, tzinfo=UTC))
-    again = stamp_of(pair, store)
+    again = stamp_of(pair.responses, store)
     assert again is not None and again.time.startswith("2030") and again.began.startswith("20")
-    assert declaring.moment(again.began) < declaring.moment(again.time)  # type: ignore[operator]
+    assert moment(again.began) < moment(again.time)  # type: ignore[operator]
