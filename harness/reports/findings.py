@@ -97,7 +97,8 @@ def mark_of(results: Results, measure: str = "") -> Callable[[ContrastFigures | 
 
 def _found_in(results: Results) -> list[tuple[Whom, ContrastFigures | MeasureContrast]]:
     """Every contrast that found a difference, by the judge and by measures, and of whom it speaks."""
-    whom = {measure: Whom.of(results, measure) for measure in ("", *(facts.name for facts in results.measured))}
+    measures = dict.fromkeys(one.measure for one in results.measure_contrasts)
+    whom = {measure: Whom.of(results, measure) for measure in ("", *measures)}
     found: list[tuple[Whom, ContrastFigures | MeasureContrast]] = [(whom[""], one) for one in results.contrasts]
     found += [(whom[one.measure], one) for one in results.measure_contrasts]
     return [(of, one) for of, one in found if one.difference is not None]
