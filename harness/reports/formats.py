@@ -6,8 +6,6 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from harness.core.errors import UserError
 from harness.core.files import leads_to_stdout
 from harness.core.records import plain
@@ -33,6 +31,8 @@ def as_csv(runs: Sequence[Results]) -> str:
     for run in runs:
         found += [_flat(run, row) | _corrected(run, row) | _measured(run, row, names) for row in run.rows]
         found += [_teacher(run, entry, names) for entry in run.prompt_sets if _of(run, entry.name, TEACHER)]
+    import pandas as pd  # it takes longer to import than a board in Markdown to write
+
     return str(pd.DataFrame(found).to_csv(index=False, lineterminator="\n"))
 
 
