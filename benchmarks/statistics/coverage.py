@@ -18,16 +18,14 @@ leaves open.
 
 from __future__ import annotations
 
-import argparse
-import csv
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks.statistics.simulated import Chances, holds, outcomes_of, rows_of, values_of
+from benchmarks.statistics.written import parser_of, write
 from harness.statistics.outcomes import Floats
 from harness.statistics.rates import Interval, Rates, rates_of, wilson
 
@@ -39,7 +37,6 @@ ROWS = 6
 SIMULATED = 3000  # rows of a kind: two standard errors of a coverage of 95% are 0.8 points
 BEFORE = 500  # of them also by the bootstrap: 1.9 points
 RESAMPLES = 1000
-RESULTS = Path(__file__).parent / "results"
 FIELDS = ("table", "prompts", "seeds", "correlation", "row", "rate", "now", "before")
 
 
@@ -176,15 +173,11 @@ def _markdown(cells: Mapping[tuple[str, ...], Sequence[Mapping[str, Any]]]) -> s
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
-    parser.add_argument("--csv", type=Path, default=RESULTS / "coverage.csv")
+    parser = parser_of(__doc__, "coverage.csv")
     parser.add_argument("--scale", type=float, default=1, help="of how many are simulated")
     options = parser.parse_args()
     lines = simulated(options.scale)
-    with options.csv.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(lines)
+    write(options.csv, FIELDS, lines)
     print(markdown(lines))
 
 

@@ -20,18 +20,16 @@ methods with several seeds and of checkpoints with one.
 
 from __future__ import annotations
 
-import argparse
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy.special import ndtr
 
 from benchmarks.statistics.simulated import Chances, holds, values_of
+from benchmarks.statistics.written import parser_of, write
 from harness.statistics.contrasts import BOUNDS, corrected, holm
 from harness.statistics.effects import LEVEL, Cells, Compared, compared, luck, told_apart
 from harness.statistics.outcomes import Floats
@@ -45,7 +43,6 @@ SIZES = ((200, 3), (805, 3), (200, 1), (805, 1))  # prompts and seeds
 RUNS = 1000  # two standard errors of a share of 5% are 1.4 points
 FLIPS = 1000
 FAMILIES = {"methods": list(combinations(range(METHODS), 2)), "anchors": [(one, START) for one in range(METHODS)]}
-RESULTS = Path(__file__).parent / "results"
 FIELDS = ("figure", "prompts", "seeds", "luck", "contrasts", "now", "before", "interval")
 
 
@@ -177,8 +174,7 @@ def markdown(lines: Sequence[Mapping[str, Any]]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
-    parser.add_argument("--csv", type=Path, default=RESULTS / "false_findings.csv")
+    parser = parser_of(__doc__, "false_findings.csv")
     parser.add_argument("--runs", type=int, default=RUNS)
     options = parser.parse_args()
     lines: list[dict[str, Any]] = []
@@ -187,10 +183,7 @@ def main() -> None:
             values = (*cell, family, *(round(share, 4) for share in shares.values()))
             lines.append(dict(zip(FIELDS, values, strict=True)))
             print(*values, sep="\t", flush=True)
-    with options.csv.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(lines)
+    write(options.csv, FIELDS, lines)
     print(markdown(lines))
 
 

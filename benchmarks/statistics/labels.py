@@ -9,12 +9,9 @@ prompt there could be.
 
 from __future__ import annotations
 
-import argparse
-import csv
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import sqrt
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,12 +19,12 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from benchmarks.statistics.simulated import Chances, holds, values_of
+from benchmarks.statistics.written import parser_of, write
 from harness.reports.columns import pipes
 from harness.statistics.labelled import DIFFERENCE, RATE, Units, estimate
 from harness.statistics.outcomes import Floats
 from harness.statistics.rates import Interval
 
-RESULTS = Path(__file__).parent / "results"
 FIELDS = ("figure", "true", "judge", "labels", "covers_people", "covers_judge", "covers_corrected", "width")
 Judge = Callable[[np.random.Generator, Floats, int], Floats]  # of people's outcomes of a row, by its number
 TOGETHER = 0.3
@@ -154,15 +151,11 @@ def _percent(value: Any, digits: int) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
-    parser.add_argument("--csv", type=Path, default=RESULTS / "labels.csv")
+    parser = parser_of(__doc__, "labels.csv")
     parser.add_argument("--times", type=int, default=TIMES, help="simulations a row")
     options = parser.parse_args()
     found = lines(options.times)
-    with options.csv.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(found)
+    write(options.csv, FIELDS, found)
     print(markdown(found))
 
 

@@ -316,11 +316,17 @@ def _tested(apart: Floats, difference: float, parts: Iterable[Part], bounds: Int
         # nothing says how far it may be off; by coins for signs all are on one side in 2 of 2^n
         p = 1.0 if difference == 0 else 2.0 ** (1 - n)
         return {"error": 0.0, "degrees": float(n - 1), "interval": (difference, difference), "p": p, "p_holm": p}
-    variance = sum(part for part, _ in added)
-    error, degrees = sqrt(variance), variance**2 / sum(part**2 / of for part, of in added)
+    variance, degrees = summed(added)
+    error = sqrt(variance)
     p = float(2 * stdtr(degrees, -abs(difference) / error))
     ends = t_interval(difference, error, degrees, bounds=bounds)
     return {"error": error, "degrees": degrees, "interval": ends, "p": p, "p_holm": p}
+
+
+def summed(parts: Sequence[Part]) -> Part:
+    """Of several variances that are not 0, their sum with Satterthwaite's degrees of freedom."""
+    variance = sum(part for part, _ in parts)
+    return variance, variance**2 / sum(part**2 / degrees for part, degrees in parts)
 
 
 def left_open(difference: float, prompts: float, bounds: Interval) -> float:

@@ -39,7 +39,7 @@ from pydantic import Field
 from scipy.special import stdtrit
 
 from harness.core.records import Record
-from harness.statistics.effects import LEVEL, Part, left_open, t_interval
+from harness.statistics.effects import LEVEL, Part, left_open, summed, t_interval
 from harness.statistics.outcomes import Floats, Ints
 from harness.statistics.rates import NO_WIDTH, Interval, wilson_of
 
@@ -96,11 +96,11 @@ class Estimate:
 
     def with_parts(self, parts: Sequence[Part]) -> Estimate:
         """The same with more variance in it, each part with its degrees (Satterthwaite)."""
-        summed = [part for part in ((self.variance, self.degrees), *parts) if part[0] > 0]
-        if len(summed) < 2:
-            return self if not parts or not summed else Estimate(self.value, summed[0][0], self.worth, summed[0][1])
-        variance = sum(part for part, _ in summed)
-        return Estimate(self.value, variance, self.worth, variance**2 / sum(part**2 / of for part, of in summed))
+        added = [part for part in ((self.variance, self.degrees), *parts) if part[0] > 0]
+        if not added:
+            return self
+        variance, degrees = summed(added)
+        return Estimate(self.value, variance, self.worth, degrees)
 
 
 def slope(units: Units) -> float:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-from benchmarks.statistics.labels import FIELDS, RESULTS, lines, markdown
+from benchmarks.statistics.labels import FIELDS, lines, markdown
+from benchmarks.statistics.written import RESULTS
 
 DOCS = Path(__file__).parents[2] / "docs" / "statistics.md"
 

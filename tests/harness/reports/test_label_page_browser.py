@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,12 +13,8 @@ from harness.reports.label_page import label_page
 from harness.results.label_pairs import COLUMNS, as_csv, read_labels
 from tests.waiting import LIMIT
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium: apt-get install chromium"),
-]
+pytestmark = pytest.mark.slow
 NASTY = (
     "</script><script>window.pwned = 1</script><img src=x onerror='window.pwned = 1'>",
     '=HYPERLINK("http://x","y")',
@@ -30,15 +25,6 @@ ROWS = [
     dict(zip(COLUMNS, (name, f"Why {name}?", f"A of {name}", NASTY[number], ""), strict=True))
     for number, name in enumerate(("bcdf", "ghjk", "lmnp", "qrst"))
 ]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    playwright.expect.set_options(timeout=1000 * LIMIT)
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM)
-        yield browser
-        browser.close()
 
 
 class Opened:
