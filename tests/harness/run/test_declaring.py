@@ -362,19 +362,24 @@ def test_a_store_that_may_only_be_read_will_do_where_all_is_there(runs: Runs, mo
 # ---- what verify finds
 
 
-@pytest.mark.parametrize("earlier", [True, False], ids=["a time", "when its rows began"])
-def test_a_stamp_that_was_changed_is_found(runs: Runs, earlier: bool) -> None:
-    runs.run(DDPO_SFT, SFT_START, primary="ddpo:sft")
-    change = {"time": "2020-01-01T00:00:00.000000+00:00"} if earlier else {"began": "2100-01-01T00:00:00+00:00"}
-    out = runs.root / "out"
+def flag(out: Path, change: dict[str, Any]) -> None:
+    """Change all stamps of a run's results, and say that all was declared."""
 
-    def of_results(found: dict[str, Any]) -> None:
+    def flagged(found: dict[str, Any]) -> None:
         for stamp in found["stamps"]:
             stamp.update(change)
         for one in found["contrasts"] + found["measure_contrasts"]:
             one["declared"] = True
 
-    rewrite(out / "results.json", of_results)
+    rewrite(out / "results.json", flagged)
+
+
+@pytest.mark.parametrize("earlier", [True, False], ids=["a time", "when its rows began"])
+def test_a_stamp_that_was_changed_is_found(runs: Runs, earlier: bool) -> None:
+    runs.run(DDPO_SFT, SFT_START, primary="ddpo:sft")
+    change = {"time": "2020-01-01T00:00:00.000000+00:00"} if earlier else {"began": "2100-01-01T00:00:00+00:00"}
+    out = runs.root / "out"
+    flag(out, change)
     wrong = verify(out, Store(runs.root / "none"), board_markdown, quiet).wrong
     key = next(iter(change))
     assert any(f"stamps / near, sft, {START}: {key} is" in line and MANIFEST in line for line in wrong)
@@ -403,14 +408,7 @@ def test_a_flag_that_does_not_follow_from_the_stamps_is_found(runs: Runs) -> Non
 def forged(runs: Runs, of_results: dict[str, Any], of_manifest: dict[str, Any]) -> list[str]:
     """What `verify` says of a run whose stamps were changed, with all that follows from them."""
     out = runs.root / "out"
-
-    def flagged(found: dict[str, Any]) -> None:
-        for stamp in found["stamps"]:
-            stamp.update(of_results)
-        for one in found["contrasts"] + found["measure_contrasts"]:
-            one["declared"] = True
-
-    rewrite(out / "results.json", flagged)
+    flag(out, of_results)
     rewrite(out / MANIFEST, lambda found: [one.update(of_results, **of_manifest) for one in found["declared"]])
     return verify(out, runs.store, board_markdown, quiet).wrong
 
