@@ -1,18 +1,22 @@
-"""What a distillation method is to the harness: data + signals + a loss. The methods live in baselines/.
+"""What a distillation method is to the harness: responses in roles + what frozen models say of them + a loss. The
+methods live in baselines/.
 
-A file in baselines/ (or a plug-in's module) defines `METHOD = Method(...)`. Nothing else in the harness
-changes when a method is added.
+A file in baselines/ (or a plug-in's) defines `METHOD = Method(...)`. Nothing else in the harness changes when a method
+is added.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from harness.core.errors import UserError
 from harness.core.files import canonical_hash
 from harness.core.sources import sources
-from harness.methods.settings import MethodSettings
+from harness.methods.settings import DistributionSettings, FreshSettings, MethodSettings, TokenSettings
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,26 +25,33 @@ if TYPE_CHECKING:
 
     SignalTransform = Callable[[dict[str, "NDArray[np.float32]"], Any, int], dict[str, "NDArray[np.float32]"]]
 
+Level = Literal["sequence", "token", "distribution"]
+Who = Literal["teacher", "student", "policy"]
+Per = Literal["token", "response", "example"]
+Reads = Literal["reference", "teacher"]
+Role = tuple[str, Who, int]
 
-Signal = Literal["reference_log_probs", "teacher_log_probs"]
+# Who wrote what a method trains on: (role, who, which of that one's samples). `student` is the SFT student, `policy` the
+# student as it is while it trains.
+RESPONSE: tuple[Role, ...] = (("response", "teacher", 0),)
+PAIR: tuple[Role, ...] = (("chosen", "teacher", 0), ("rejected", "student", 0))
+POLICY: tuple[Role, ...] = (("response", "policy", 0),)
+
+OLD_FIELDS = {
+    "data": 'responses=RESPONSE (was data="responses") or responses=PAIR (was data="pairs")',
+    "signals": 'reads=("reference", "teacher")',
+}
 
 
 @dataclass(frozen=True)
-class SequenceInputs:
-    """What a sequence-level loss sees of a batch of n examples with k responses each (k = 1, or 2 for pairs,
-    chosen first). All [n, k], float32; log-probs are sums over response tokens, in nats."""
+class Term:
+    """One more term of a loss, on the same forward pass. level, loss, per: as a Method's. weight: what it is multiplied
+    by."""
 
-    policy: Tensor
-    lengths: Tensor
-    signals: dict[str, Tensor]
-
-    @property
-    def reference(self) -> Tensor:
-        return self.signals["reference_log_probs"]
-
-    @property
-    def teacher(self) -> Tensor:
-        return self.signals["teacher_log_probs"]
+    level: Level
+    loss: Callable[..., Tensor]
+    per: Per
+    weight: Callable[[Any], float] = field(default=lambda _settings: 1.0)
 
 
 @dataclass(frozen=True)
@@ -56,45 +67,173 @@ class Control:
 
 
 @dataclass(frozen=True)
+class Definition:
+    """What exactly a method computes, in the words of the table on its page; `list methods` shows the direction.
+
+    direction: of a divergence, as KL(teacher ‖ policy), or what is raised against what. weight: of the mixture that it
+    compares with, or of terms. support: the outcomes that it runs over. normaliser: what a sum is divided by."""
+
+    direction: str
+    weight: str
+    support: str
+    normaliser: str
+
+
+@dataclass(frozen=True)
 class Method:
     """One distillation method.
 
-    level: `sequence` losses take SequenceInputs and settings to [n] losses; `token` losses take
-        (student, teacher) rows of log-probs [m, V] and settings to [m] losses.
-    data: `responses` trains on teacher responses, `pairs` on (teacher, student) responses.
-    per: what the summed loss is divided by over a whole step: response tokens, or examples.
-    signals: log-prob artifacts the loss reads.
-    transform: a pure function of a whole data set's signals {name: [N, k]}, settings and seed, applied once.
+    level: what its loss is given, a record of harness.methods, and its settings: `sequence` SequenceInputs, and returns
+        [n] losses of examples; `token` TokenInputs, returns [T] losses of tokens; `distribution` DistributionInputs,
+        returns [n] losses of rows, and is called a chunk of rows at a time.
+    per: what a step's summed loss is divided by: `token`, all its response tokens; `example`, its examples (so a
+        response's tokens are summed); `response`, its responses, after each response's mean over its tokens. The
+        setting `per`, where the level has it, goes before.
+    responses: what it trains on, in roles: (role, who wrote it, which of that one's samples).
+    reads: the frozen models whose log-probs (as the level has them) the loss is given. The reference is the SFT student.
+    defines: what exactly it computes, in words.
+    also: further terms on the same forward pass.
+    statistic: of a sequence-level method: DistributionInputs and settings → [n]; its sums by response are given to the
+        loss as inputs.statistic, with its gradient.
+    state: settings → what it carries from step to step, as numbers by name; advance: that state, the step's loss, the
+        progress after it in (0, 1] and the settings → the state of the next step. Checkpointed with the weights.
+    teacher_sees: a prompt's messages (as {"role", "content"}) and a demonstration (the teacher's response, text) → the
+        messages that the teacher reads instead; the teacher is then the policy's own checkpoint as it starts, frozen,
+        and no other model is needed.
+    transform: a pure function of a whole data set's sums {"reference": [N, k], "teacher": [N, k]}, settings and seed,
+        applied once; sequence level, stored responses.
     controls: the rows that a claim of this method travels with; the first is the one that the claim is against.
     compared_with: other methods that it is set against by default, where they are on the board.
     minimises: names of the measures (harness.measures) that its loss is: tables mark them in its row.
+
+    Raises:
+        UserError: a combination that makes no sense; it names the file.
     """
 
     name: str
     summary: str
     source: str
-    level: Literal["sequence", "token"]
-    data: Literal["responses", "pairs"]
-    per: Literal["token", "example"]
+    level: Level
     loss: Callable[..., Tensor]
+    per: Per
+    responses: tuple[Role, ...]
+    defines: Definition
+    reads: tuple[Reads, ...] = ()
     settings: type[MethodSettings] = MethodSettings
-    signals: tuple[Signal, ...] = ()
+    also: tuple[Term, ...] = ()
+    statistic: Callable[..., Tensor] | None = None
+    state: Callable[[Any], Mapping[str, float]] | None = None
+    advance: Callable[[Mapping[str, float], float, float, Any], Mapping[str, float]] | None = None
+    teacher_sees: Callable[[list[dict[str, str]], str], list[dict[str, str]]] | None = None
     transform: SignalTransform | None = None
     controls: Callable[[Any], list[Control]] = field(default=lambda _settings: [])
     compared_with: tuple[str, ...] = ()
     minimises: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        for wrong in _senseless(self):
+            raise UserError(f"{self.file}: METHOD '{self.name}': {wrong}")
+
+    @property
+    def file(self) -> str:
+        """Where its loss is from, for people."""
+        code = getattr(self.loss, "__code__", None)
+        return code.co_filename if code else str(getattr(sys.modules.get(self.loss.__module__), "__file__", "?"))
+
+    @property
+    def terms(self) -> tuple[Term, ...]:
+        """All terms of its loss: its own first."""
+        return (Term(self.level, self.loss, self.per), *self.also)
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        return tuple(role for role, _, _ in self.responses)
+
+    def levels(self) -> set[Level]:
+        return {term.level for term in self.terms} | ({"distribution"} if self.statistic else set())
+
+    def written(self, settings: MethodSettings) -> tuple[Role, ...]:
+        """The stored responses that a training reads, in the order of its roles: those of the policy are whose the
+        setting `stored` says."""
+        stored: Who = settings.stored if isinstance(settings, FreshSettings) else "teacher"
+        return tuple((role, stored if who == "policy" else who, sample) for role, who, sample in self.responses)
+
+    def fresh_share(self, settings: MethodSettings) -> float:
+        """Of the examples that are the policy's own, how many are sampled as it trains."""
+        if not isinstance(settings, FreshSettings) or all(who != "policy" for _, who, _ in self.responses):
+            return 0.0
+        return settings.fresh_share
+
     def with_dropout(self, settings: MethodSettings) -> bool:
         """Whether the checkpoint's own dropout is on while it trains: where nothing is said, not if the loss compares
-        with a reference, whose log-probs were computed without."""
+        with a reference or with the policy that sampled, whose log-probs were computed without."""
         if settings.dropout is not None:
             return settings.dropout
-        return "reference_log_probs" not in self.signals
+        return "reference" not in self.reads and "token" not in self.levels()
 
     @property
     def source_digest(self) -> str:
         """A digest of what defines the training: the method's fields, and its functions and settings with the files
         that they come from and import. An edited method is trained anew."""
-        return canonical_hash(
-            [self.level, self.data, self.per, self.signals, *sources(self.loss, self.transform, self.settings)]
-        )
+        terms = [(term.level, term.per) for term in self.terms]
+        losses = [term.loss for term in self.terms]
+        weights = [term.weight for term in self.also]
+        parts = (*losses, *weights, self.statistic, self.state, self.advance, self.teacher_sees, self.transform)
+        return canonical_hash([terms, self.responses, self.reads, *sources(*parts, self.settings)])
+
+
+def _senseless(method: Method) -> list[str]:
+    """What is wrong with a method, in words; the first is told."""
+    found = []
+    levels, whose = [term.level for term in method.terms], [who for _, who, _ in method.responses]
+    for level in levels:
+        if level not in get_args(Level):
+            found.append(f"the level is {level!r}; expected one of {', '.join(get_args(Level))}")
+    for term in method.terms:
+        if term.per not in get_args(Per):
+            found.append(f"per is {term.per!r}; expected one of {', '.join(get_args(Per))}")
+        if term.level == "sequence" and term.per == "response":
+            found.append('a sequence-level loss is of whole examples; per="example", or "token"')
+    if not method.responses:
+        found.append("responses is empty; name at least one (role, who wrote it, sample), such as RESPONSE")
+    for one in method.responses:
+        if len(one) != 3 or one[1] not in get_args(Who) or not isinstance(one[2], int) or one[2] < 0:
+            found.append(f"responses has {one!r}; expected (role, one of {', '.join(get_args(Who))}, sample from 0)")
+    if len(set(method.roles)) < len(method.roles):
+        found.append("responses has one role twice")
+    for name in method.reads:
+        if name not in get_args(Reads):
+            found.append(f"reads has {name!r}; expected {' or '.join(get_args(Reads))}")
+    rows = {"token": TokenSettings, "distribution": DistributionSettings}
+    for level, kind in rows.items():
+        needs = level in method.levels()
+        if needs and not issubclass(method.settings, TokenSettings if level == "token" else DistributionSettings):
+            found.append(f"its level is {level}, so its settings must be a {kind.__name__}")
+    if "policy" in whose and not issubclass(method.settings, FreshSettings):
+        found.append("responses are the policy's own, so its settings must be FreshSettings, or those of a level")
+    if whose.count("policy") > 1:
+        found.append("only one role can be the policy's own; several samples of a prompt are the setting `samples`")
+    if method.statistic is not None and method.level != "sequence":
+        found.append("statistic is what a sequence-level loss is given; its level is " + method.level)
+    if (method.state is None) != (method.advance is None):
+        found.append("state and advance go together: what is carried, and how a step moves it")
+    if method.teacher_sees is not None and "teacher" not in method.reads:
+        found.append('teacher_sees says what the teacher reads, and the loss reads none: reads=("teacher",)')
+    if method.teacher_sees is not None and "sequence" in levels:
+        found.append("teacher_sees goes with the levels token and distribution")
+    if method.transform is not None and (method.level != "sequence" or "policy" in whose):
+        found.append("transform is of the sums of stored responses: level sequence, none of the policy's own")
+    if {"token", "distribution"} & set(levels) and not method.reads and "policy" in whose:
+        found.append("it trains on the policy's own responses and reads no frozen model: nothing would pull it anywhere")
+    return found
+
+
+def refusal_of_old(error: TypeError, path: Path | str) -> UserError | None:
+    """One line of what replaces a field of the contract before, where that is what is wrong with a METHOD."""
+    for name, instead in OLD_FIELDS.items():
+        if f"'{name}'" in str(error):
+            return UserError(
+                f"{path}: METHOD is of the contract before this version: {name} is now {instead}, and "
+                'level="token" of whole distributions is now level="distribution" (docs/adding-a-method.md)'
+            )
+    return None

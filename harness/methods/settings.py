@@ -62,16 +62,72 @@ class MethodSettings(Section):
         return value
 
 
-class TokenSettings(MethodSettings):
-    """What token-level methods have beside: where the teacher's distributions come from.
+class FreshSettings(MethodSettings):
+    """What methods have beside whose responses may be the policy's own.
 
-    teacher_signal: `online` keeps the teacher in memory and runs it at every step; `top_k` reads its `top_k` largest
-    log-probs of each response token, computed once and stored. tail: everything else as one outcome more; without
-    it both distributions are renormalised over the k."""
+    fresh_share: of these, how many are sampled from the policy as it trains, example by example (GKD's λ); the others
+    are stored ones, written by the teacher or by the SFT student (`stored`)."""
 
-    teacher_signal: Literal["online", "top_k"] = "online"
+    fresh_share: float = Field(
+        default=0.0, ge=0, le=1, description="share of responses that the policy writes as it trains (GKD's lambda)"
+    )
+    fresh_every: int = Field(default=1, ge=1, description="steps between samplings: older samples serve until then")
+    stored: Literal["teacher", "student"] = Field(
+        default="teacher", description="who wrote the responses that are not fresh: the teacher, or the SFT student"
+    )
+    samples: int = Field(default=1, ge=1, description="fresh responses to each prompt of a step")
+    max_new_tokens: int | None = Field(
+        default=None, ge=1, description="of a fresh response; as train_sampling's where nothing is said"
+    )
+    sampling_temperature: float = Field(default=1.0, gt=0, description="of fresh responses")
+
+
+class TokenSettings(FreshSettings):
+    """What token-level methods have beside. per: see Method.per; the method's own where nothing is said."""
+
+    per: Literal["token", "response", "example"] | None = Field(
+        default=None,
+        description="what a sum over tokens is divided by: all tokens, each response's and then responses, or examples",
+    )
+
+
+class DistributionSettings(TokenSettings):
+    """What distribution-level methods have beside: where the teacher's distributions come from, and over what they run.
+
+    teacher_signal: `online` keeps the teacher in memory and runs it at every step; `stored` reads its `top_k` largest
+    log-probs of each stored response token, computed once.
+    support: the outcomes. `full`, the vocabulary; else the `top_k` of the teacher (or of the policy, `top_k_of`), with
+    everything else as one outcome more (`tail`), `renormalised` to 1, or `truncated`, as they are."""
+
+    teacher_signal: Literal["online", "stored"] = "online"
+    support: Literal["full", "tail", "renormalised", "truncated"] = Field(
+        default="full", description="outcomes: all, or the top k with the rest as one more, renormalised, or as they are"
+    )
     top_k: int = Field(default=64, ge=1)
-    tail: bool = True
+    top_k_of: Literal["teacher", "policy"] = "teacher"
+    temperature: float = Field(default=1.0, gt=0, description="of all distributions that the loss compares")
+    nll: float = Field(default=0.0, ge=0, description="weight of −log π(y_t) of stored responses, added to each token")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _support_of_stored(cls, data: Any) -> Any:
+        """What is stored is a top k: with the rest as one outcome, where nothing else is said."""
+        if isinstance(data, dict) and data.get("teacher_signal") == "stored":
+            return {"support": "tail", **data}
+        return data
+
+    @model_validator(mode="after")
+    def _some_top_k(self) -> DistributionSettings:
+        if self.teacher_signal == "stored":
+            if self.support == "full":
+                raise ValueError("teacher_signal=stored keeps a top k: support is tail, renormalised or truncated")
+            if self.top_k_of == "policy":
+                raise ValueError("teacher_signal=stored keeps the teacher's top k; top_k_of=policy needs it online")
+            if self.fresh_share > 0:
+                raise ValueError("teacher_signal=stored is of stored responses; fresh ones are read online")
+            if self.temperature != 1:
+                raise ValueError("teacher_signal=stored keeps log-probs at temperature 1")
+        return self
 
 
 class MethodChoice(Section):
