@@ -223,6 +223,8 @@ def _senseless(method: Method) -> list[str]:
         found.append("teacher_sees goes with the levels token and distribution")
     if method.transform is not None and (method.level != "sequence" or "policy" in whose):
         found.append("transform is of the sums of stored responses: level sequence, none of the policy's own")
+    if "distribution" in levels and not method.reads:
+        found.append('it compares distributions and reads no frozen model; reads=("teacher",), or ("reference",)')
     if {"token", "distribution"} & set(levels) and not method.reads and "policy" in whose:
         found.append("it trains on the policy's own responses and reads no frozen model: nothing would pull it")
     return found

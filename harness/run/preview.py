@@ -137,9 +137,7 @@ def _training(road: Road, ref: Ref) -> TrainJob:
     return job
 
 
-def _preview(
-    road: Road, store: Store, prompt: Prompt, data: Data, entries: Sequence[Entry], tokenizer: Any
-) -> Preview:
+def _preview(road: Road, store: Store, prompt: Prompt, data: Data, entries: Sequence[Entry], tokenizer: Any) -> Preview:
     names = tuple(entry.name for entry in entries)
     max_prompt_tokens = _training(road, road.trainings[names[0]]).max_prompt_tokens
     made = [(role, ref) for role, ref in data.stored if store.has(ref)]
