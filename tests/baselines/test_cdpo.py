@@ -11,8 +11,7 @@ from pydantic import ValidationError
 from baselines.cdpo import METHOD, Settings, cdpo_loss
 from baselines.ddpo import ddpo_loss
 from tests.baselines.pairs import LENGTHS, POLICY, REFERENCE, known, made_up, softplus, trl_cpo, trl_dpo
-
-close = torch.testing.assert_close
+from tests.baselines.rows import close
 
 
 @pytest.mark.parametrize("epsilon", [0.0, 0.1, 0.3])
@@ -22,7 +21,7 @@ def test_is_dpo_of_the_pair_and_of_the_pair_turned_round(beta: float, epsilon: f
     rows = zip(policy.tolist(), models["reference"].tolist(), strict=True)
     margins = [beta * ((p[0] - r[0]) - (p[1] - r[1])) for p, r in rows]
     expected = [(1 - epsilon) * softplus(-margin) + epsilon * softplus(margin) for margin in margins]
-    close(cdpo_loss(policy, models["reference"], beta, epsilon), torch.tensor(expected, dtype=torch.float64))
+    close(cdpo_loss(policy, models["reference"], beta, epsilon), expected)
 
 
 def test_known_value() -> None:

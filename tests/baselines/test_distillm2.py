@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
 import torch
 from pydantic import ValidationError
@@ -13,18 +11,16 @@ from baselines.distillm2 import METHOD, Settings, distillm2_loss, weight_at
 from baselines.skl import skl_loss
 from baselines.srkl import srkl_loss
 from harness.methods import DistributionInputs
+from tests.baselines.rows import POLICY, TEACHER, blend, close, divergence, log_probs, logs
 
-close = torch.testing.assert_close
-
-P = torch.tensor([[0.40, 0.35, 0.15, 0.10]], dtype=torch.float64).log()
-Q = torch.tensor([[0.20, 0.30, 0.10, 0.40]], dtype=torch.float64).log()
+P, Q = logs(TEACHER), logs(POLICY)
 CHOSEN, REJECTED = torch.tensor([True]), torch.tensor([False])
 ROLES = torch.tensor([0, 0, 1, 0, 1, 1])
 
 
-def rows(seed: int, outcomes: int = 9) -> Tensor:
-    draw = torch.Generator().manual_seed(seed)
-    return torch.log_softmax(torch.randn(len(ROLES), outcomes, dtype=torch.float64, generator=draw), -1)
+def made_up() -> tuple[Tensor, Tensor]:
+    """The policy's and the teacher's log-probs of as many rows as there are roles."""
+    return log_probs(0, len(ROLES), 9), log_probs(1, len(ROLES), 9)
 
 
 def loss_of(policy: Tensor, teacher: Tensor, progress: float, **settings: float) -> Tensor:
@@ -34,15 +30,12 @@ def loss_of(policy: Tensor, teacher: Tensor, progress: float, **settings: float)
 
 @pytest.mark.parametrize(("progress", "b"), [(0.0, 1.0), (0.25, 1.25), (0.5, 1.5), (0.99, 1.5)])
 def test_chosen_rows_have_forward_and_rejected_rows_reverse_kl_to_the_mixtures(progress: float, b: float) -> None:
-    policy, teacher = rows(0), rows(1)
+    policy, teacher = made_up()
     expected = []
     for q, p, role in zip(policy.exp().tolist(), teacher.exp().tolist(), ROLES.tolist(), strict=True):
-        pairs = list(zip(p, q, strict=True))
-        if role == 0:
-            expected.append((2 - b) * sum(x * math.log(x / (0.1 * x + 0.9 * y)) for x, y in pairs))
-        else:
-            expected.append(b * sum(y * math.log(y / (0.9 * x + 0.1 * y)) for x, y in pairs))
-    close(loss_of(policy, teacher, progress), torch.tensor(expected, dtype=torch.float64))
+        forward, reverse = divergence(p, blend(p, q, 0.1)), divergence(q, blend(p, q, 0.9))
+        expected.append((2 - b) * forward if role == 0 else b * reverse)
+    close(loss_of(policy, teacher, progress), expected)
 
 
 @pytest.mark.parametrize(("chosen", "value"), [(CHOSEN, 0.209970), (REJECTED, 0.242116)])
@@ -62,21 +55,21 @@ def test_b_stays_at_1_where_it_is_to_end_there() -> None:
 
 
 def test_the_directions_turned_round_are_another_loss() -> None:
-    policy, teacher = rows(0), rows(1)
+    policy, teacher = made_up()
     found, turned = (loss_of(*both, 0.0) for both in ((policy, teacher), (teacher, policy)))
     assert not torch.allclose(found, turned, rtol=1e-2)
 
 
 @pytest.mark.parametrize("only", [0, 1])
 def test_a_chunk_may_hold_rows_of_one_role_alone(only: int) -> None:
-    policy, teacher = rows(0), rows(1)
+    policy, teacher = made_up()
     everything = loss_of(policy, teacher, 0.3)
     part = only == ROLES
     close(distillm2_loss(policy[part], teacher[part], ROLES[part] == 0, 1.3, 0.1), everything[part])
 
 
 def test_outcomes_that_one_rules_out_give_finite_losses_and_gradients() -> None:
-    policy, teacher = rows(0), rows(1)
+    policy, teacher = made_up()
     teacher[:, 2], policy[:, 4] = -torch.inf, -torch.inf
     policy.requires_grad_(True)
     loss = loss_of(policy, teacher, 0.2)
@@ -85,7 +78,8 @@ def test_outcomes_that_one_rules_out_give_finite_losses_and_gradients() -> None:
 
 
 def test_autograd_agrees_with_finite_differences_and_a_step_down_comes_nearer() -> None:
-    teacher, logits = rows(1), rows(0).requires_grad_(True)
+    logits, teacher = made_up()
+    logits.requires_grad_(True)
 
     def loss(logits: Tensor) -> Tensor:
         return loss_of(torch.log_softmax(logits, -1), teacher, 0.3)

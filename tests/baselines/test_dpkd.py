@@ -6,18 +6,15 @@ import math
 
 import pytest
 import torch
-from torch import Tensor
 
 from baselines import dadpo, dpkd, dpkd_token
 from baselines.dpkd_token import dpkd_token_loss
 from harness.methods import DistributionInputs
 from tests.baselines.pairs import known, loss_of, made_up, softplus, trl_dpo
-
-close = torch.testing.assert_close
+from tests.baselines.rows import POLICY, TEACHER, close, log_probs, logs
 
 # one position: teacher and policy
-P = torch.tensor([[0.40, 0.35, 0.15, 0.10]], dtype=torch.float64).log()
-Q = torch.tensor([[0.20, 0.30, 0.10, 0.40]], dtype=torch.float64).log()
+P, Q = logs(TEACHER), logs(POLICY)
 
 
 # ---- pairs, the teacher as reference
@@ -28,7 +25,7 @@ def test_is_dpo_of_means_with_the_teacher_as_reference() -> None:
     mean, teacher = (policy / lengths).tolist(), (models["teacher"] / lengths).tolist()
     expected = [softplus(-0.3 * ((p[0] - t[0]) - (p[1] - t[1]))) for p, t in zip(mean, teacher, strict=True)]
     found = loss_of(dpkd.METHOD, policy, models, lengths, beta=0.3)
-    close(found, torch.tensor(expected, dtype=torch.float64))
+    close(found, expected)
 
 
 def test_known_values() -> None:
@@ -41,7 +38,7 @@ def test_is_what_trls_dpo_trainer_computes_with_the_teacher_as_its_reference(mea
     policy, models, lengths = made_up()
     expected = trl_dpo(kind, policy, models["teacher"], lengths, 0.1)
     found = loss_of(dpkd.METHOD, policy, models, lengths, length_normalised=means)
-    close(found, torch.tensor(expected, dtype=torch.float64))
+    close(found, expected)
 
 
 def test_with_sums_it_is_dadpo_without_a_reference() -> None:
@@ -53,7 +50,7 @@ def test_with_sums_it_is_dadpo_without_a_reference() -> None:
 def test_a_policy_that_is_the_teacher_loses_log_2() -> None:
     _, models, lengths = made_up()
     found = loss_of(dpkd.METHOD, models["teacher"], models, lengths)
-    close(found, torch.full_like(found, math.log(2)))
+    close(found, [math.log(2)] * 6)
 
 
 # ---- tokens, argmax against argmax
@@ -65,28 +62,23 @@ def test_known_position(beta: float) -> None:
     assert float(dpkd_token_loss(Q, P, beta)) == pytest.approx(softplus(-beta * margin), abs=1e-12)
 
 
-def rows(seed: int, count: int = 8, outcomes: int = 12) -> Tensor:
-    draw = torch.Generator().manual_seed(seed)
-    return torch.log_softmax(torch.randn(count, outcomes, dtype=torch.float64, generator=draw), -1)
-
-
 def test_is_a_loop_over_positions() -> None:
-    policy, teacher = rows(0), rows(1)
+    policy, teacher = log_probs(0, 8, 12), log_probs(1, 8, 12)
     expected = []
     for q, p in zip(policy.tolist(), teacher.tolist(), strict=True):
         best, own = p.index(max(p)), q.index(max(q))
         expected.append(softplus(-0.1 * ((q[best] - q[own]) - (p[best] - p[own]))))
-    close(dpkd_token_loss(policy, teacher, 0.1), torch.tensor(expected, dtype=torch.float64))
+    close(dpkd_token_loss(policy, teacher, 0.1), expected)
 
 
 def test_where_both_like_the_same_token_most_it_is_log_2_without_a_gradient_and_nowhere_below() -> None:
-    policy, teacher = rows(0), rows(1)
+    policy, teacher = log_probs(0, 8, 12), log_probs(1, 8, 12)
     alike = teacher.argmax(-1)
     policy[:4].scatter_(-1, alike[:4, None], 1.0)
     policy.requires_grad_(True)
     loss = dpkd_token_loss(policy, teacher, 0.1)
     (gradient,) = torch.autograd.grad(loss.sum(), policy)
-    close(loss[:4], torch.full((4,), math.log(2), dtype=torch.float64))
+    close(loss[:4], [math.log(2)] * 4)
     assert (loss >= math.log(2) - 1e-12).all()
     assert gradient[:4].abs().max() == 0
 
@@ -102,7 +94,7 @@ def test_a_step_down_raises_the_teachers_token_over_the_policys_own_and_nothing_
 
 def test_teacher_and_policy_are_not_to_be_exchanged() -> None:
     assert float(dpkd_token_loss(Q, P, 1.0)) == pytest.approx(float(dpkd_token_loss(P, Q, 1.0)))  # its value is
-    left, right = (rows.clone().requires_grad_(True) for rows in (Q, P))
+    left, right = (row.clone().requires_grad_(True) for row in (Q, P))
     dpkd_token_loss(left, right.detach(), 1.0).sum().backward()
     dpkd_token_loss(left.detach(), right, 1.0).sum().backward()
     assert left.grad is not None and right.grad is not None
@@ -111,7 +103,7 @@ def test_teacher_and_policy_are_not_to_be_exchanged() -> None:
 
 @pytest.mark.parametrize("ruled_out_by", ["policy", "teacher"])
 def test_outcomes_that_one_rules_out_are_neither_s_most_likely(ruled_out_by: str) -> None:
-    policy, teacher = rows(0), rows(1)
+    policy, teacher = log_probs(0, 8, 12), log_probs(1, 8, 12)
     expected = dpkd_token_loss(policy, teacher, 0.1)
     absent, likely = torch.full((8, 1), -torch.inf, dtype=torch.float64), torch.zeros(8, 1, dtype=torch.float64)
     columns = (absent, likely) if ruled_out_by == "policy" else (likely, absent)
@@ -124,8 +116,8 @@ def test_outcomes_that_one_rules_out_are_neither_s_most_likely(ruled_out_by: str
 
 
 def test_autograd_agrees_with_finite_differences() -> None:
-    teacher = rows(1)
-    assert torch.autograd.gradcheck(lambda policy: dpkd_token_loss(policy, teacher, 0.5), rows(0).requires_grad_(True))
+    policy, teacher = log_probs(0, 8, 12).requires_grad_(True), log_probs(1, 8, 12)
+    assert torch.autograd.gradcheck(lambda policy: dpkd_token_loss(policy, teacher, 0.5), policy)
 
 
 def test_the_method_gives_its_beta_and_the_likelihood_weighs_1() -> None:

@@ -13,8 +13,7 @@ from torch import Tensor
 from baselines.jsd import jsd_loss
 from baselines.pad import METHOD, pad_loss, ranking_log_probs
 from tests.baselines.pairs import loss_of, made_up
-
-close = torch.testing.assert_close
+from tests.baselines.rows import POLICY, TEACHER, blend, close, divergence, logs
 
 
 def orders(scores: list[float]) -> dict[tuple[int, ...], float]:
@@ -34,8 +33,8 @@ def test_orders_have_the_probability_of_drawing_them_one_by_one(k: int) -> None:
     scores = torch.randn(3, k, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     expected = [list(orders(row).values()) for row in scores.tolist()]
     found = ranking_log_probs(scores).exp()
-    close(found, torch.tensor(expected, dtype=torch.float64))
-    close(found.sum(-1), torch.ones(3, dtype=torch.float64))
+    close(found, expected)
+    close(found.sum(-1), [1.0] * 3)
 
 
 def test_of_two_responses_it_is_the_bradley_terry_model() -> None:
@@ -51,16 +50,14 @@ def test_is_the_divergence_of_two_models_orders(beta: float) -> None:
         one, other = (
             orders([beta * value / long for value, long in zip(sums, tokens, strict=True)]) for sums in (own, theirs)
         )
-        halves = [
-            (a, (a + b) / 2) for order in one for a, b in ((one[order], other[order]), (other[order], one[order]))
-        ]
-        expected.append(0.5 * sum(a * math.log(a / middle) for a, middle in halves if a > 0))
+        both = list(one.values()), list(other.values())
+        middle = blend(*both, 0.5)
+        expected.append(0.5 * divergence(both[0], middle) + 0.5 * divergence(both[1], middle))
     found = loss_of(METHOD, policy, models, lengths, beta=beta)
-    close(found, torch.tensor(expected, dtype=torch.float64), rtol=1e-9, atol=1e-12)
+    close(found, expected, 1e-9)
 
 
-P = torch.tensor([[0.40, 0.35, 0.15, 0.10]], dtype=torch.float64).log()
-Q = torch.tensor([[0.20, 0.30, 0.10, 0.40]], dtype=torch.float64).log()
+P, Q = logs(TEACHER), logs(POLICY)
 
 
 def test_the_divergence_is_a_true_one_and_not_what_the_public_code_has() -> None:
@@ -73,9 +70,7 @@ def test_the_divergence_is_a_true_one_and_not_what_the_public_code_has() -> None
 
 def test_a_policy_that_ranks_as_the_teacher_does_loses_nothing_whatever_its_log_probs() -> None:
     policy, _, lengths = made_up(k=4)
-    close(
-        pad_loss(policy, policy - 3.0 * lengths, lengths, 10.0), torch.zeros(6, dtype=torch.float64), atol=1e-9, rtol=0
-    )
+    close(pad_loss(policy, policy - 3.0 * lengths, lengths, 10.0), [0.0] * 6, 1e-9)
 
 
 def test_the_opposite_order_of_scores_far_apart_loses_log_2() -> None:
