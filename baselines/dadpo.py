@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from harness.methods import Control, Method, MethodSettings, SequenceInputs
+from harness.methods import PAIR, Control, Definition, Method, MethodSettings, SequenceInputs
 
 
 class Settings(MethodSettings):
@@ -71,7 +71,7 @@ def replace_teacher_margin(
     """
     if settings.teacher_margin == "own":
         return signals
-    reference, teacher = signals["reference_log_probs"], signals["teacher_log_probs"]
+    reference, teacher = signals["reference"], signals["teacher"]
     ratio = teacher - reference
     margin = ratio[:, 0] - ratio[:, 1]
     if settings.teacher_margin == "permuted":
@@ -80,7 +80,7 @@ def replace_teacher_margin(
         margin = np.full_like(margin, margin.mean())
     replaced = reference.copy()
     replaced[:, 0] += margin
-    return {**signals, "teacher_log_probs": replaced}
+    return {**signals, "teacher": replaced}
 
 
 def controls(settings: Settings) -> list[Control]:
@@ -119,6 +119,13 @@ def controls(settings: Settings) -> list[Control]:
             "full",
             match_tokens=True,
         ),
+        Control(
+            "gopd-same-target",
+            "gopd",
+            {"extrapolation": (1 + settings.beta_teacher) / total},
+            "G-OPD at L = (1+β2)/(β1+β2): the on-policy, token-local relative; where it collapses is a finding",
+            "full",
+        ),
     ]
 
 
@@ -127,11 +134,17 @@ METHOD = Method(
     summary="DPO with the teacher's distribution in the loss",
     source="daDPO, arXiv 2506.15717",
     level="sequence",
-    data="pairs",
-    per="example",
     loss=_loss,
+    per="example",
+    responses=PAIR,
+    defines=Definition(
+        direction="raises chosen over rejected, by (β1+β2) δ_θ − β2 δ_te",
+        weight="β1 of the reference, β2 of the teacher, in the mixed reference",
+        support="the two sampled responses, summed over their tokens",
+        normaliser="pairs",
+    ),
+    reads=("reference", "teacher"),
     settings=Settings,
-    signals=("reference_log_probs", "teacher_log_probs"),
     transform=replace_teacher_margin,
     controls=controls,
     compared_with=("ddpo", "kd", "sft"),

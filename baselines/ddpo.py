@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from harness.methods import Method, MethodSettings, SequenceInputs
+from harness.methods import PAIR, Definition, Method, MethodSettings, SequenceInputs
 
 
 class Settings(MethodSettings):
@@ -42,10 +42,16 @@ METHOD = Method(
     summary="DPO on teacher (chosen) and student (rejected) responses",
     source="Rafailov et al. 2023, arXiv 2305.18290",
     level="sequence",
-    data="pairs",
-    per="example",
     loss=_loss,
+    per="example",
+    responses=PAIR,
+    defines=Definition(
+        direction="raises chosen over rejected, by β δ_θ",
+        weight="β of the reference",
+        support="the two sampled responses, summed over their tokens",
+        normaliser="pairs",
+    ),
+    reads=("reference",),
     settings=Settings,
-    signals=("reference_log_probs",),
     compared_with=("kd", "sft"),
 )

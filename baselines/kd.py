@@ -1,4 +1,4 @@
-"""KD: token-level forward KL to the teacher's distribution, on the teacher's responses.
+"""KD: forward KL to the teacher's distribution at each token of the teacher's responses: Σ_v p log(p/q).
 
 Hinton et al. 2015 (arXiv 1503.02531), for language models as in Sanh et al. 2019. It starts from the untrained
 student by default (`settings.kd.start`); the full set of controls adds it from the SFT student.
@@ -8,10 +8,10 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from harness.methods import Control, Method, TokenSettings
+from harness.methods import POLICY, Control, Definition, DistributionInputs, DistributionSettings, Method
 
 
-class Settings(TokenSettings):
+class Settings(DistributionSettings):
     adapter_learning_rate: ClassVar[float | None] = 2e-4
     learning_rate: float = 1e-5
     epochs: int = 2
@@ -27,8 +27,8 @@ def kd_loss(student: Tensor, teacher: Tensor) -> Tensor:
     return (mass * (teacher - student)).masked_fill(mass == 0, 0.0).sum(-1)
 
 
-def _loss(student: Tensor, teacher: Tensor, settings: Settings) -> Tensor:
-    return kd_loss(student, teacher)
+def _loss(inputs: DistributionInputs, settings: Settings) -> Tensor:
+    return kd_loss(inputs.policy, inputs.teacher)
 
 
 def controls(settings: Settings) -> list[Control]:
@@ -37,12 +37,19 @@ def controls(settings: Settings) -> list[Control]:
 
 METHOD = Method(
     name="kd",
-    summary="token-level forward KL to the teacher on teacher responses",
+    summary="forward KL to the teacher's distributions on teacher responses",
     source="Hinton et al. 2015, arXiv 1503.02531",
-    level="token",
-    data="responses",
-    per="token",
+    level="distribution",
     loss=_loss,
+    per="token",
+    responses=POLICY,
+    defines=Definition(
+        direction="KL(teacher ‖ policy)",
+        weight="none",
+        support="the vocabulary; a top k with the rest as one outcome where it is stored",
+        normaliser="response tokens",
+    ),
+    reads=("teacher",),
     settings=Settings,
     controls=controls,
     compared_with=("sft",),

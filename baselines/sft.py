@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from harness.methods import Method, MethodSettings, SequenceInputs
+from harness.methods import RESPONSE, Definition, Method, MethodSettings, SequenceInputs
 
 
 class Settings(MethodSettings):
@@ -31,9 +31,15 @@ METHOD = Method(
     summary="negative log-likelihood on teacher responses",
     source="Kim & Rush 2016, arXiv 1606.07947",
     level="sequence",
-    data="responses",
-    per="token",
     loss=_loss,
+    per="token",
+    responses=RESPONSE,
+    defines=Definition(
+        direction="raises the teacher's response: KL(teacher ‖ policy) by samples",
+        weight="none",
+        support="the sampled tokens, the end of the turn among them; no prompt token",
+        normaliser="response tokens",
+    ),
     settings=Settings,
     minimises=("nll",),
 )
