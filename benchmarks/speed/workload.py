@@ -7,9 +7,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-MethodName = Literal["ddpo", "dadpo", "sft", "kd"]
-METHODS: tuple[MethodName, ...] = ("ddpo", "dadpo", "sft", "kd")
+MethodName = Literal["ddpo", "dadpo", "sft", "kd", "gkd", "rkl", "opd"]
 PAIR_METHODS = ("ddpo", "dadpo")
+# on responses that the policy writes as it trains, all of one length
+FRESH_METHODS: tuple[MethodName, ...] = ("gkd", "rkl", "opd")
+METHODS: tuple[MethodName, ...] = ("ddpo", "dadpo", "sft", "kd", *FRESH_METHODS)
 # the first ids of a vocabulary are often special tokens
 FIRST_ID = 100
 BETA_REFERENCE, BETA_TEACHER = 0.1, 0.05
@@ -31,7 +33,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Workload:
-    """`rows` in the order in which they are trained on, `rows_a_step` at a time."""
+    """`rows` in the order in which they are trained on, `rows_a_step` at a time.
+
+    fresh: `sampled`, the policy writes responses as long as the rows' own to their prompts; `given`, the rows' own stand
+    for what it would write, so that both sides train on the same; `none`, they are stored ones."""
 
     method: MethodName
     rows: list[Row]
@@ -42,6 +47,7 @@ class Workload:
     teacher: str
     micro_batch_tokens: int = 2048
     compile: bool = False
+    fresh: Literal["none", "sampled", "given"] = "none"
 
     @property
     def steps(self) -> int:
@@ -49,6 +55,9 @@ class Workload:
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
+
+    def step(self, number: int) -> list[Row]:
+        return self.rows[number * self.rows_a_step : (number + 1) * self.rows_a_step]
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Workload:
