@@ -12,7 +12,7 @@ from harness.core.records import Message, Prompt, Ref, Response
 from harness.methods import Role, methods
 from harness.models.reference import Model
 from harness.run.jobs import LEFT_OUT, PruneJob, TrainJob
-from harness.run.road import Road
+from harness.run.road import Road, stored_roles
 from harness.run.rows import Entry
 from harness.store import Store
 
@@ -113,8 +113,8 @@ def _data(road: Road, entry: Entry) -> Data:
     method, job = methods.get(entry.method), _training(road, road.trainings[entry.name])
     share = method.fresh_share(entry.settings)
     fresh = next((role for role, who, _ in method.responses if who == "policy" and share), "")
-    written = [role for role in method.written(entry.settings) if not (role[0] == fresh and share == 1)]
-    return Data(tuple(zip(written, job.responses, strict=True)), fresh, share, method.teacher_sees)
+    stored = zip(stored_roles(method, entry.settings), job.stored, strict=True)
+    return Data(tuple(stored), fresh, share, method.teacher_sees)
 
 
 def student_tokenizer(road: Road, store: Store) -> tuple[Path, Model] | None:
