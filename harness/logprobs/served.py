@@ -213,18 +213,3 @@ def entries_of(
 def _is_one(entry: Any) -> bool:
     value = entry.get("logprob") if isinstance(entry, dict) else None
     return isinstance(value, int | float) and isfinite(value)
-
-
-def served_tokens(server: ModelServer, examples: Sequence[Example]) -> list[NDArray[np.float32]]:
-    """The log-prob of each token of each response, nats, response after response.
-
-    Raises:
-        UserError: as served_log_probs.
-    """
-    return [
-        np.array(
-            [said[token] for token, said in entries_of(rows, len(example.prompt), response, example.name, SCORED)],
-            np.float32,
-        )
-        for example, response, rows in _asked(server, examples, 0, SCORED)
-    ]

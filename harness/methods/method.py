@@ -263,7 +263,6 @@ def _misshapen(method: Method) -> list[str]:
         ("loss", method.loss, takes),
         *(("the loss of a further term", term.loss, takes) for term in method.also),
         *(("the weight of a further term", term.weight, ("settings",)) for term in method.also),
-        ("statistic", method.statistic, takes),
         ("state", method.state, ("settings",)),
         ("advance", method.advance, ("state", "loss", "progress", "settings")),
         ("teacher_sees", method.teacher_sees, ("messages", "demonstration")),
