@@ -385,11 +385,12 @@ class _Part:
         enter the step's loss."""
         terms = [term for term in self.method.terms if term.level == "distribution"]
         nll = self.settings.nll if isinstance(self.settings, DistributionSettings) else 0.0
-        stored = torch.tensor([example.fresh is None for example in self.part], device=self.batch.labels.device)
+        places = [example.fresh != role for example in self.part for role in range(self.batch.k)]
+        stored = torch.tensor(places, device=self.batch.labels.device)
         if nll:
 
             def of_stored(inputs: DistributionInputs, settings: MethodSettings) -> Tensor:
-                return -inputs.label_log_probs * stored[inputs.row // self.batch.k]
+                return -inputs.label_log_probs * stored[inputs.row]
 
             terms.append(Term("distribution", of_stored, terms[0].per, weight=lambda settings: nll))
 
