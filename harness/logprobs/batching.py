@@ -19,6 +19,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from harness.core.allocator import out_of_memory
 from harness.core.errors import UserError
 
 Layout = Literal["packed", "padded"]
@@ -28,13 +29,16 @@ OPEN_PARTS = 32
 
 @dataclass(frozen=True)
 class Example:
-    """A prompt with its responses (one, or chosen and rejected), in token ids. `index` is its row in the data, `name`
-    what people know it by."""
+    """A prompt with its responses (one a role), in token ids. `index` is its row in the data, `name` what people know
+    it by. fresh: which response the policy wrote as it trains; None where all are stored. sampled: the log-probs of its
+    tokens under the policy that wrote it, where that is not the policy as it is."""
 
     index: int
     prompt: Sequence[int]
     responses: tuple[Sequence[int], ...]
     name: str = ""
+    fresh: int | None = None
+    sampled: Sequence[float] | None = None
 
     @property
     def tokens(self) -> int:
@@ -196,8 +200,7 @@ def memory_errors(part: Sequence[Example], layout: Layout, advice: str) -> Itera
     try:
         yield
     except RuntimeError as error:
-        # a CPU's allocator has no error of its own
-        if isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator: " in str(error):
+        if out_of_memory(error):
             names = ", ".join(example.name or str(example.index) for example in part)
             tokens = sum(length for example in part for length in example.rows(layout))
             raise UserError(

@@ -7,6 +7,9 @@ is added.
 
 from __future__ import annotations
 
+import functools
+import inspect
+import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -31,11 +34,17 @@ Per = Literal["token", "response", "example"]
 Reads = Literal["reference", "teacher"]
 Role = tuple[str, Who, int]
 
-# Who wrote what a method trains on: (role, who, which of that one's samples). `student` is the SFT student, `policy` the
-# student as it is while it trains.
+# Who wrote what a method trains on: (role, who, which of that one's samples). `student` is the SFT student,
+# `policy` the student as it is while it trains.
 RESPONSE: tuple[Role, ...] = (("response", "teacher", 0),)
 PAIR: tuple[Role, ...] = (("chosen", "teacher", 0), ("rejected", "student", 0))
 POLICY: tuple[Role, ...] = (("response", "policy", 0),)
+# The frozen model by which one who wrote is read.
+WRITERS: Mapping[str, Reads] = {"teacher": "teacher", "student": "reference"}
+
+NAME = r"[a-z][a-z0-9]*([_-][a-z0-9]+)*"  # as options, keys of settings and rows of a board have it
+NOT_A_NAME = ("teacher", "student", "policy", "reference")
+A_NAME = "a method's name is of lower-case letters, digits and single hyphens, such as my-loss, and no role of a model"
 
 OLD_FIELDS = {
     "data": 'responses=RESPONSE (was data="responses") or responses=PAIR (was data="pairs")',
@@ -90,11 +99,10 @@ class Method:
         response's tokens are summed); `response`, its responses, after each response's mean over its tokens. The
         setting `per`, where the level has it, goes before.
     responses: what it trains on, in roles: (role, who wrote it, which of that one's samples).
-    reads: the frozen models whose log-probs (as the level has them) the loss is given. The reference is the SFT student.
+    reads: the frozen models whose log-probs (as the level has them) the loss is given. The reference is the SFT
+        student.
     defines: what exactly it computes, in words.
     also: further terms on the same forward pass.
-    statistic: of a sequence-level method: DistributionInputs and settings → [n]; its sums by response are given to the
-        loss as inputs.statistic, with its gradient.
     state: settings → what it carries from step to step, as numbers by name; advance: that state, the step's loss, the
         progress after it in (0, 1] and the settings → the state of the next step. Checkpointed with the weights.
     teacher_sees: a prompt's messages (as {"role", "content"}) and a demonstration (the teacher's response, text) → the
@@ -121,7 +129,6 @@ class Method:
     reads: tuple[Reads, ...] = ()
     settings: type[MethodSettings] = MethodSettings
     also: tuple[Term, ...] = ()
-    statistic: Callable[..., Tensor] | None = None
     state: Callable[[Any], Mapping[str, float]] | None = None
     advance: Callable[[Mapping[str, float], float, float, Any], Mapping[str, float]] | None = None
     teacher_sees: Callable[[list[dict[str, str]], str], list[dict[str, str]]] | None = None
@@ -137,8 +144,12 @@ class Method:
     @property
     def file(self) -> str:
         """Where its loss is from, for people."""
-        code = getattr(self.loss, "__code__", None)
-        return code.co_filename if code else str(getattr(sys.modules.get(self.loss.__module__), "__file__", "?"))
+        loss: Any = self.loss
+        while isinstance(loss, functools.partial):
+            loss = loss.func
+        loss = inspect.unwrap(loss) if callable(loss) else type(loss)
+        code = getattr(loss, "__code__", None)
+        return code.co_filename if code else str(getattr(sys.modules.get(loss.__module__), "__file__", "?"))
 
     @property
     def terms(self) -> tuple[Term, ...]:
@@ -150,7 +161,7 @@ class Method:
         return tuple(role for role, _, _ in self.responses)
 
     def levels(self) -> set[Level]:
-        return {term.level for term in self.terms} | ({"distribution"} if self.statistic else set())
+        return {term.level for term in self.terms}
 
     def written(self, settings: MethodSettings) -> tuple[Role, ...]:
         """The stored responses that a training reads, in the order of its roles: those of the policy are whose the
@@ -178,13 +189,15 @@ class Method:
         terms = [(term.level, term.per) for term in self.terms]
         losses = [term.loss for term in self.terms]
         weights = [term.weight for term in self.also]
-        parts = (*losses, *weights, self.statistic, self.state, self.advance, self.teacher_sees, self.transform)
+        parts = (*losses, *weights, self.state, self.advance, self.teacher_sees, self.transform)
         return canonical_hash([terms, self.responses, self.reads, *sources(*parts, self.settings)])
 
 
 def _senseless(method: Method) -> list[str]:
     """What is wrong with a method, in words; the first is told."""
-    found = []
+    found = _misshapen(method)
+    if found:  # what follows is asked of settings and definitions
+        return found
     levels, whose = [term.level for term in method.terms], [who for _, who, _ in method.responses]
     for level in levels:
         if level not in get_args(Level):
@@ -204,17 +217,17 @@ def _senseless(method: Method) -> list[str]:
     for name in method.reads:
         if name not in get_args(Reads):
             found.append(f"reads has {name!r}; expected {' or '.join(get_args(Reads))}")
-    rows = {"token": TokenSettings, "distribution": DistributionSettings}
-    for level, kind in rows.items():
-        needs = level in method.levels()
-        if needs and not issubclass(method.settings, TokenSettings if level == "token" else DistributionSettings):
+    kinds: tuple[tuple[Level, type[MethodSettings]], ...] = (
+        ("token", TokenSettings),
+        ("distribution", DistributionSettings),
+    )
+    for level, kind in kinds:
+        if level in method.levels() and not issubclass(method.settings, kind):
             found.append(f"its level is {level}, so its settings must be a {kind.__name__}")
     if "policy" in whose and not issubclass(method.settings, FreshSettings):
         found.append("responses are the policy's own, so its settings must be FreshSettings, or those of a level")
     if whose.count("policy") > 1:
         found.append("only one role can be the policy's own; several samples of a prompt are the setting `samples`")
-    if method.statistic is not None and method.level != "sequence":
-        found.append("statistic is what a sequence-level loss is given; its level is " + method.level)
     if (method.state is None) != (method.advance is None):
         found.append("state and advance go together: what is carried, and how a step moves it")
     if method.teacher_sees is not None and "teacher" not in method.reads:
@@ -223,9 +236,65 @@ def _senseless(method: Method) -> list[str]:
         found.append("teacher_sees goes with the levels token and distribution")
     if method.transform is not None and (method.level != "sequence" or "policy" in whose):
         found.append("transform is of the sums of stored responses: level sequence, none of the policy's own")
+    if "distribution" in levels and not method.reads:
+        found.append('it compares distributions and reads no frozen model; reads=("teacher",), or ("reference",)')
     if {"token", "distribution"} & set(levels) and not method.reads and "policy" in whose:
-        found.append("it trains on the policy's own responses and reads no frozen model: nothing would pull it anywhere")
+        found.append("it trains on the policy's own responses and reads no frozen model: nothing would pull it")
     return found
+
+
+def is_name(name: object) -> bool:
+    """Whether a method can be called so."""
+    return isinstance(name, str) and re.fullmatch(NAME, name) is not None and name not in NOT_A_NAME
+
+
+def _misshapen(method: Method) -> list[str]:
+    """What of its parts is not what it has to be."""
+    found = []
+    name, settings, defines = (getattr(method, field) for field in ("name", "settings", "defines"))
+    if not is_name(name):
+        found.append(f"its name is {name!r}; {A_NAME}")
+    if not (isinstance(settings, type) and issubclass(settings, MethodSettings)):
+        found.append("settings is a class: MethodSettings, or one of its kinds with your defaults")
+    if not isinstance(defines, Definition):
+        found.append("defines is a Definition(direction, weight, support, normaliser): what exactly it computes")
+    takes = ("inputs", "settings")
+    functions: list[tuple[str, object, tuple[str, ...]]] = [
+        ("loss", method.loss, takes),
+        *(("the loss of a further term", term.loss, takes) for term in method.also),
+        *(("the weight of a further term", term.weight, ("settings",)) for term in method.also),
+        ("state", method.state, ("settings",)),
+        ("advance", method.advance, ("state", "loss", "progress", "settings")),
+        ("teacher_sees", method.teacher_sees, ("messages", "demonstration")),
+        ("transform", method.transform, ("sums", "settings", "seed")),
+        ("controls", method.controls, ("settings",)),
+    ]
+    for what, function, expected in functions:
+        given = _signature(function)
+        if function is not None and given is None:
+            found.append(f"{what} is {function!r}; expected a function of ({', '.join(expected)})")
+        elif given is not None and not _takes(given, len(expected)):
+            now = '; losses of distributions are level="distribution" now' if method.level == "token" else ""
+            found.append(f"{what} takes {given}; expected ({', '.join(expected)}){now}")
+    return found
+
+
+def _signature(function: object) -> inspect.Signature | None:
+    """How a function is called; of one that does not say it, in any way."""
+    if not callable(function):
+        return None
+    try:
+        return inspect.signature(function).replace(return_annotation=inspect.Signature.empty)
+    except ValueError:
+        return inspect.signature(lambda *arguments: None)
+
+
+def _takes(signature: inspect.Signature, count: int) -> bool:
+    try:
+        signature.bind(*range(count))
+    except TypeError:
+        return False
+    return True
 
 
 def refusal_of_old(error: TypeError, path: Path | str) -> UserError | None:
