@@ -61,7 +61,7 @@ METHOD = Method(
     responses=POLICY,
     defines=Definition(
         direction="w KL(teacher ‖ policy) + (1−w) KL(policy ‖ teacher)",
-        weight="w = the head's share of Σ |teacher − policy|, no gradient; head: the top 1, and on to mass μ .5",
+        weight="w = the head's share of Σ abs(teacher − policy), no gradient; head: the top 1, and on to mass μ .5",
         support=SUPPORT,
         normaliser=NORMALISER,
     ),

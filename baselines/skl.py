@@ -1,7 +1,7 @@
 """SKL: skewed forward KL, from the teacher p to a mixture of it and the policy q: KL(p ‖ αp + (1−α)q).
 
 Ko et al. 2024 (DistiLLM, arXiv 2402.03898). A little of the teacher in the mixture bounds the loss by −log α a
-token and its gradient where q is small. DistiLLM's schedule of replayed student responses is not here: `fresh_share`
+token, and its gradient in q by (1−α)/α. DistiLLM's schedule of replayed student responses is not here: `fresh_share`
 and `stored` say whose responses it trains on. Its public code leaves the teacher's entropy out: another value, the same
 gradient.
 """

@@ -30,7 +30,7 @@ METHOD = Method(
     per="token",
     responses=POLICY,
     defines=Definition(
-        direction="½ Σ |teacher − policy|, symmetric", weight="none", support=SUPPORT, normaliser=NORMALISER
+        direction="½ Σ abs(teacher − policy), symmetric", weight="none", support=SUPPORT, normaliser=NORMALISER
     ),
     reads=("teacher",),
     settings=Settings,
