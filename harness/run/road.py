@@ -276,6 +276,7 @@ def _train_job(
         label=f"train {entry.name}",
         method=method.name,
         method_source=method.source_digest,
+        plugin=methods.file_of(method.name),
         settings=entry.settings.model_dump(mode="json"),
         start=start,
         teacher=teacher,
