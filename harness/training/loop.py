@@ -45,6 +45,7 @@ from harness.methods import (
     TokenInputs,
     TokenSettings,
 )
+from harness.methods.checking import advanced, called, started
 from harness.methods.inputs import DistributionInputs
 from harness.training import adapters
 from harness.training.data import Data, Fresh
@@ -118,7 +119,7 @@ def train(
     if method.transform is not None:
         frozen = replace(frozen, sums=method.transform(dict(frozen.sums), settings, seed))
     step = _Step(accelerator, module, optimizer, model.layout, method, settings, frozen)
-    state = dict(method.state(settings)) if method.state else {}
+    state = dict(started(method, settings))
     first, seen, written, state = _resume(folder, module, optimizer, data, state, accelerator.is_main_process)
     accelerator.wait_for_everyone()
     ahead = data.ahead
@@ -141,7 +142,7 @@ def train(
                     f"{number + 1} (training data: {batch}); a lower learning_rate, or precision fp32, may help"
                 )
             if method.advance is not None:
-                state = dict(method.advance(state, row["loss"], (number + 1) / data.steps, settings))
+                state = dict(advanced(method, state, row["loss"], (number + 1) / data.steps, settings))
             size = sum(example.tokens for example in examples)
             seen += size
             written += sum(len(one.responses[one.fresh]) for one in examples if one.fresh is not None)
@@ -315,10 +316,11 @@ class _Part:
         for term in terms:
             if term.level == "sequence":
                 assert sequence is not None
-                value = term.loss(sequence, self.settings).sum()
+                value = called(self.method, term, sequence, self.settings).sum()
             elif term.level == "token":
                 assert log_probs is not None
-                value = (term.loss(self._tokens(log_probs, tokens), self.settings) * self._weights(term)).sum()
+                inputs = self._tokens(log_probs, tokens)
+                value = (called(self.method, term, inputs, self.settings) * self._weights(term)).sum()
             else:
                 value = values.pop(0)
             total = total + term.weight(self.settings) * value / self.counts.of(self._per(term))
@@ -381,13 +383,19 @@ class _Part:
     def _rows(self, term: Term, target: Target) -> ValuesOf:
         """A distribution-level term of the logits of a chunk: [n] weighted losses."""
         nll = self.settings.nll if isinstance(self.settings, DistributionSettings) else 0.0
-        stored = torch.tensor([example.fresh is None for example in self.part], device=self.batch.labels.device)
+        # what the teacher wrote, response by response
+        written = [
+            example.fresh != role and writer == "teacher"
+            for example in self.part
+            for role, writer in enumerate(self.frozen.wrote)
+        ]
+        taught = torch.tensor(written, device=self.batch.labels.device)
 
         def values(logits: Tensor, part: slice) -> Tensor:
             inputs = self._distributions(logits, part, target)
-            found = term.loss(inputs, self.settings)
+            found = called(self.method, term, inputs, self.settings)
             if nll:
-                found = found - nll * inputs.label_log_probs * stored[inputs.row // self.batch.k]
+                found = found - nll * inputs.label_log_probs * taught[inputs.row]
             for place, name in enumerate(_log_prob_names(self.method)):
                 own = (inputs.label_log_probs.detach() * (inputs.role == place)).sum()
                 self.seen[name] = self.seen.get(name, 0) + own
