@@ -23,7 +23,7 @@ from harness.models.settings import TEACHER_SERVER
 from harness.serving.learning import Body, Learnt
 from harness.serving.pool import Asked, Manner, Reply, UnansweredError, ask_all
 from harness.serving.replies import failure
-from harness.serving.settings import ModelServer
+from harness.serving.settings import SERVED_TOP_K, ModelServer
 
 # what a server without log-probs of prompts is no teacher for, and what to do
 GIVE_THEM = "served by one that gives them: vLLM, or SGLang with teacher_server.api=sglang"
@@ -108,8 +108,8 @@ def served_top(
 def _too_few(server: ModelServer, most: int, k: int) -> UserError:
     return UserError(
         f"{TEACHER_SERVER} {server.public_url} gives at most {most} log-probs of a token where {k} are asked for: set "
-        f"settings.METHOD.top_k={most}, or start it with --max-logprobs {k} (vLLM gives 20 where that is not said); of "
-        "measures, name those that read responses alone (list measures)"
+        f"settings.METHOD.top_k={most}, or start it with --max-logprobs {k} (vLLM gives {SERVED_TOP_K} where that is "
+        "not said); of measures, name those that read responses alone (list measures)"
     )
 
 
@@ -213,18 +213,3 @@ def entries_of(
 def _is_one(entry: Any) -> bool:
     value = entry.get("logprob") if isinstance(entry, dict) else None
     return isinstance(value, int | float) and isfinite(value)
-
-
-def served_tokens(server: ModelServer, examples: Sequence[Example]) -> list[NDArray[np.float32]]:
-    """The log-prob of each token of each response, nats, response after response.
-
-    Raises:
-        UserError: as served_log_probs.
-    """
-    return [
-        np.array(
-            [said[token] for token, said in entries_of(rows, len(example.prompt), response, example.name, SCORED)],
-            np.float32,
-        )
-        for example, response, rows in _asked(server, examples, 0, SCORED)
-    ]
