@@ -146,7 +146,8 @@ def train(
             seen += size
             written += sum(len(one.responses[one.fresh]) for one in examples if one.fresh is not None)
             speed = size / (time.monotonic() - began)
-            log({**row, **state, "step": number + 1, "learning_rate": lr, "tokens": seen, "tokens_per_s": speed})
+            carried = {f"state_{name}": value for name, value in state.items()}
+            log({**row, **carried, "step": number + 1, "learning_rate": lr, "tokens": seen, "tokens_per_s": speed})
             if (number + 1) % settings.checkpoint_steps == 0 and number + 1 < data.steps:
                 beside = {"tokens": seen, "written": written, "state": state, "data": data.saved()}
                 _save(folder, number + 1, module, optimizer, beside, accelerator.is_main_process)

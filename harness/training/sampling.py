@@ -31,9 +31,12 @@ def as_sampled(model: LogProbModel, precision: str) -> Iterator[Any]:
     """The causal language model of a model in training, ready to be sampled from."""
     causal_lm, attention = model.causal_lm, model.causal_lm.config._attn_implementation
     modes = {module: module.training for module in model.modules()}
+    compiled = {module: module._compiled_call_impl for module in model.modules() if module._compiled_call_impl}
     masters = {parameter: parameter.data for parameter in model.parameters()}
     try:
         model.eval()
+        for module in compiled:  # for a batch that grows by a token a step it would be compiled again and again
+            module._compiled_call_impl = None
         if model.layout == "packed":
             causal_lm.set_attn_implementation(sampler.GROUPED_ATTENTION)
         if precision == "bf16":
@@ -45,6 +48,8 @@ def as_sampled(model: LogProbModel, precision: str) -> Iterator[Any]:
             parameter.data = master
         if model.layout == "packed":
             causal_lm.set_attn_implementation(attention)
+        for module, call in compiled.items():
+            module._compiled_call_impl = call
         for module, training in modes.items():
             module.training = training
 

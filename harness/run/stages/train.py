@@ -93,7 +93,8 @@ def train_stage(job: TrainJob, store: Store, work: Path, tick: Tick) -> Facts:
 def _examples(job: TrainJob, tokenizer: Any, store: Store) -> ReadExamples:
     """Prompts with the stored response of each role; with none in the place of what the policy writes itself."""
     if not job.stored:
-        prompts = load_prompts(job.prompts, store)
+        known = responses_by_key(job.demonstrations, store) if job.demonstrations else None
+        prompts = [one for one in load_prompts(job.prompts, store) if known is None or (one.id, 0) in known]
         encoded = [chat.encode_chat(tokenizer, prompt.messages) for prompt in prompts]
         kept = [ids[-job.max_prompt_tokens :] if job.max_prompt_tokens else ids for ids in encoded]
         named = list(zip(prompts, kept, strict=True))
