@@ -51,13 +51,14 @@ class _Writing:
 
     def __call__(self, *, input_ids: torch.Tensor, **asked: Any) -> Any:
         began = time.monotonic()
-        found = self._given(input_ids, asked) if self.work.fresh == "given" else self.generate(input_ids, **asked)
+        found = self._given(input_ids, asked) if self.work.given else self.generate(input_ids, **asked)
         self.seconds += time.monotonic() - began
         self.steps += 1
         return found
 
     def _given(self, prompts: torch.Tensor, asked: dict[str, Any]) -> Any:
-        responses = torch.tensor([row.responses[0] for row in self.work.step(self.steps)], device=prompts.device)
+        rows = [self.work.rows[place] for place in self.work.step_rows[self.steps]]
+        responses = torch.tensor([row.responses[0] for row in rows], device=prompts.device)
         sequences = torch.cat([prompts, responses], 1)
         return GenerateDecoderOnlyOutput(sequences=sequences) if asked.get("return_dict_in_generate") else sequences
 
@@ -211,13 +212,8 @@ def _by_number(work: Workload) -> tuple[Dataset, Callable[[list[dict[str, int]]]
 
 def _of_one_length(trainer: Any, work: Workload) -> Any:
     """Nothing that the policy writes ends before the rows' own responses do."""
-    trainer.generation_config.min_new_tokens = _length(work)
+    trainer.generation_config.min_new_tokens = work.length
     return trainer
-
-
-def _length(work: Workload) -> int:
-    (length,) = {len(row.responses[0]) for row in work.rows}
-    return length
 
 
 def _gkd(work: Workload, model: Any, tokenizer: Any, common: dict[str, Any]) -> tuple[Any, float]:
@@ -225,7 +221,7 @@ def _gkd(work: Workload, model: Any, tokenizer: Any, common: dict[str, Any]) -> 
     whatever it is, the loss of this trainer is at 1."""
     data, collate = _by_number(work)
     args = GKDConfig(
-        **common, lmbda=1.0, beta=0.5, temperature=1.0, max_length=None, max_new_tokens=_length(work), seq_kd=False
+        **common, lmbda=1.0, beta=0.5, temperature=1.0, max_length=None, max_new_tokens=work.length, seq_kd=False
     )
     trainer = _in_order(GKDTrainer)(
         model=model,
@@ -245,7 +241,7 @@ def _rkl(work: Workload, model: Any, tokenizer: Any, common: dict[str, Any]) -> 
         def _tokenize_prompts(self, prompts: Any) -> Any:
             return prompts, None, {}  # token ids already
 
-    args = trl.DistillationConfig(**common, beta=1.0, temperature=1.0, max_completion_length=_length(work))
+    args = trl.DistillationConfig(**common, beta=1.0, temperature=1.0, max_completion_length=work.length)
     trainer = Trainer(
         model=model,
         teacher_model=_teacher(work),
@@ -264,7 +260,7 @@ def _opd(work: Workload, model: Any, tokenizer: Any, common: dict[str, Any]) -> 
         iw_opd_gamma=0.0,
         top_p=1.0,
         max_length=None,
-        max_completion_length=_length(work),
+        max_completion_length=work.length,
     )
     trainer = _in_order(IWOPDTrainer)(
         model=model,

@@ -1,17 +1,19 @@
-"""What a step of a method costs, as measured by benchmarks/speed/methods.py on the machine that the row names."""
+"""What a step of a method costs, as benchmarks/speed/methods.py measured it."""
 
 from __future__ import annotations
 
 import csv
 import datetime
 from importlib import resources
+from importlib.resources.abc import Traversable
+from pathlib import Path
 
 from harness.core.records import Record
 
 
 class StepCost(Record):
     """relative: the time of a step, sampling included, by that of an SFT step on the same prompts and as many response
-    tokens; the median of steps in turns. sampling_s, training_s: medians of the parts, seconds (sampling_s is 0 where no
+    tokens; the median of steps in turns. sampling_s, training_s: medians of its parts, seconds (sampling_s is 0 where no
     response is fresh). tokens: of a step, prompts included. batch: its responses."""
 
     method: str
@@ -25,10 +27,12 @@ class StepCost(Record):
     date: datetime.date
 
 
+def read_costs(table: Path | Traversable) -> list[StepCost]:
+    """The rows of a table, in its order."""
+    return [StepCost.model_validate(row) for row in csv.DictReader(table.read_text(encoding="utf-8").splitlines())]
+
+
 def step_costs() -> dict[str, StepCost]:
-    """By the method's name, in alphabetical order; what was not measured (a plug-in's method) is not there."""
+    """Of methods by name; what was not measured (a plug-in's) is not there."""
     table = resources.files("benchmarks") / "speed" / "results" / "methods.csv"
-    if not table.is_file():
-        return {}
-    rows = (StepCost.model_validate(row) for row in csv.DictReader(table.read_text(encoding="utf-8").splitlines()))
-    return {row.method: row for row in sorted(rows, key=lambda row: row.method)}
+    return {row.method: row for row in read_costs(table)} if table.is_file() else {}
