@@ -13,9 +13,10 @@ import pytest
 from torch import Tensor
 
 from harness.core.errors import UserError
-from harness.methods import Method, methods
+from harness.methods import DistributionInputs, Method, methods
 from tests.baselines.effects import (
     SEEDS,
+    divergence_from,
     forward_kl,
     lost_margin,
     lost_order,
@@ -23,22 +24,25 @@ from tests.baselines.effects import (
     nll,
     reverse_kl,
     trained,
-    variation,
 )
+from tests.baselines.rows import DECLARED
 
 MEASURES: dict[str, Callable[[Any], float]] = {
     "forward_kl": forward_kl,
     "reverse_kl": reverse_kl,
-    "acceptance": variation,
+    "acceptance": divergence_from("tvd"),
     "nll": nll,
 }
 PAD = "pad"
 
 
 def declared(method: Method) -> Callable[[Any], float]:
-    """What a method says that it lowers: its first measure; else, of pairs, the margin that is lost."""
+    """What a method says that it lowers: its first measure; else what it compares distributions by (where the target
+    moves, what it ends at); else, of pairs, the margin that is lost."""
     if method.minimises:
         return MEASURES[method.minimises[0]]
+    if method.name in DECLARED:
+        return divergence_from("kd" if method.state else method.name)
     return lost_margin if "chosen" in method.roles else lost_order
 
 
@@ -81,3 +85,29 @@ def test_turned_round_it_does_not(name: str, tmp_path: Path) -> None:
         assert "lower learning_rate" in str(error)
     else:
         assert not lowers(found)
+
+
+def from_the_other_side(method: Method) -> Method:
+    """The same with teacher and policy in each other's places."""
+
+    def loss(inputs: DistributionInputs, settings: Any) -> Tensor:
+        return method.loss(replace(inputs, policy=inputs.teacher, models={"teacher": inputs.policy}), settings)
+
+    return replace(method, loss=loss)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "opposite"), [("kd", "rkl"), ("rkl", "kd"), ("skl", "srkl"), ("srkl", "skl")])
+def test_a_divergence_leans_its_own_way_and_from_the_other_side_it_does_not(
+    name: str, opposite: str, tmp_path: Path
+) -> None:
+    """Either direction brings two distributions nearer in both; which of the two falls more tells them apart."""
+    own, other = divergence_from(name), divergence_from(opposite)
+
+    def leans(method: Method, folder: str) -> np.ndarray[Any, Any]:
+        students = [trained(method, tmp_path / folder / str(seed), seed) for seed in SEEDS]
+        return np.array([np.log(own(student) / other(student)) for student in students])
+
+    found = leans(methods.get(name), "own") - leans(from_the_other_side(methods.get(name)), "turned")
+    assert lowers(found)
+    assert not lowers(-found)
