@@ -4,82 +4,158 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from benchmarks.speed.workload import BETA_REFERENCE, BETA_TEACHER, Workload
 from harness.core.allocator import keep_freed_memory
 from harness.core.records import METRICS, read_jsonl
-from harness.logprobs.batching import Example, collate
+from harness.generation.protocol import Sampling
+from harness.logprobs.batching import Example
 from harness.logprobs.model import LogProbModel
 from harness.logprobs.scoring import sequence_log_probs
-from harness.methods import MethodSettings, methods
+from harness.methods import FreshSettings, Method, MethodSettings, SequenceInputs, methods
 from harness.models import loading
 from harness.training import loop
+from harness.training.data import Data, Fresh, Stored, Wanted, Write, Written
+from harness.training.frozen import Frozen, Local
+from harness.training.sampling import Writer
 
 NAME = "dadpo-harness"
+# so that the peer and this side compute the same; methods.py takes each method's own
+SAME = {
+    "ddpo": {"beta": BETA_REFERENCE},
+    "dadpo": {"beta_reference": BETA_REFERENCE, "beta_teacher": BETA_TEACHER},
+    "gkd": {"temperature": 1.0, "sampling_temperature": 1.0},
+}
 
 
-def _settings(work: Workload) -> MethodSettings:
-    betas = {
-        "ddpo": {"beta": BETA_REFERENCE},
-        "dadpo": {"beta_reference": BETA_REFERENCE, "beta_teacher": BETA_TEACHER},
+def _method(work: Workload) -> Method:
+    """The method; of responses of other roles than its own, their plain negative log-likelihood (SFT's loss)."""
+    method = methods.get(work.method)
+    k = len(work.rows[0].responses)
+    if len(method.roles) == k:
+        return method
+
+    def loss(inputs: SequenceInputs, settings: Any) -> torch.Tensor:
+        return -inputs.policy.sum(1)
+
+    return replace(method, loss=loss, responses=tuple((f"response{i}", "teacher", i) for i in range(k)))
+
+
+def _settings(work: Workload, method: Method) -> MethodSettings:
+    given: dict[str, Any] = {
+        "learning_rate": work.learning_rate,
+        "batch_size": work.rows_a_step,
+        "micro_batch_tokens": work.micro_batch_tokens,
+        "checkpoint_steps": 10**6,
+        "precision": work.precision,
+        "compile": work.compile,
     }
-    return methods.get(work.method).settings.model_validate(
-        {
-            "learning_rate": work.learning_rate,
-            "batch_size": work.rows_a_step,
-            "micro_batch_tokens": work.micro_batch_tokens,
-            "checkpoint_steps": 10**6,
-            "precision": work.precision,
-            "compile": work.compile,
-            **betas.get(work.method, {}),
-        }
-    )
+    if work.fresh_share is not None:
+        given |= SAME.get(work.method, {})
+        if issubclass(method.settings, FreshSettings):
+            given["fresh_share"] = work.fresh_share
+    return method.settings.model_validate(given)
 
 
-def train(work: Workload, begin: Callable[[], None], end: Callable[[], None]) -> dict[str, Any]:
-    """Train through the workload; the losses of its steps, and the seconds of the reference's log-probs."""
+@dataclass
+class _Writing:
+    """Has the policy write, and counts the seconds of it; where responses are given, they are what it wrote."""
+
+    write: Write
+    given: bool
+    seconds: float = 0.0
+
+    def __call__(self, wanted: Sequence[Wanted], with_log_probs: bool) -> list[Written]:
+        if self.given:
+            return [Written(list(one.example.responses[0]), None) for one in wanted]
+        began = time.monotonic()
+        found = self.write(wanted, with_log_probs)
+        self.seconds += time.monotonic() - began
+        return found
+
+
+def train(work: Workload, begin: Callable[[], None], end: Callable[[float], None]) -> dict[str, Any]:
+    """Train through the workload; the losses and gradient norms of its steps, and the seconds of the reference's
+    log-probs. `end` is told the seconds of the step that the policy wrote in."""
     keep_freed_memory()
-    settings, method = _settings(work), methods.get(work.method)
+    method = _method(work)
+    settings = _settings(work, method)
     # the schedule is the one thing that the peer is not asked to share
     loop.learning_rate_at = lambda *_: work.learning_rate
     model = LogProbModel(loading.load_model(Path(work.model), torch.float32))
     examples = [Example(i, row.prompt, tuple(row.responses)) for i, row in enumerate(work.rows)]
-    signals: loop.Signals = {}
-    seconds = 0.0
-    if method.signals:
-        began = time.monotonic()
-        sums = sequence_log_probs(model, examples, work.precision, settings.micro_batch_tokens, lambda *_: None)
-        seconds = time.monotonic() - began
-        offsets = np.array([row.teacher for row in work.rows])
-        made = {"reference_log_probs": sums, "teacher_log_probs": sums + offsets}
-        signals = {name: made[name].astype(np.float32) for name in method.signals}
-    target = None
-    if method.level == "token":
-        teacher = LogProbModel(loading.load_model(Path(work.teacher), torch.float32).requires_grad_(False))
-        device = loading.device()
-
-        def target(part: Any) -> Any:
-            return teacher.target(collate(part).to(device))
-
-    n = work.rows_a_step
-    steps = [list(range(start, start + n)) for start in range(0, n * work.steps, n)]
+    share = method.fresh_share(settings)
+    began = time.monotonic()
+    sums = _sums(work, method, model, examples, settings) if "sequence" in method.levels() and not share else {}
+    seconds = time.monotonic() - began
+    frozen = Frozen(
+        sums=sums,
+        readers={} if sums and method.levels() == {"sequence"} else _readers(work, method, examples),
+        temperature=getattr(settings, "temperature", 1.0),
+        wrote=("teacher" if "teacher" in method.reads else "reference",) * len(method.roles),
+    )
+    data: Data = Stored(examples, work.step_rows)
+    writing = None
+    if share:
+        assert isinstance(settings, FreshSettings)
+        writing = _Writing(_writer(work, model, settings), work.given)
+        data = Fresh(examples, work.step_rows, 0, share, settings.fresh_every, settings.samples, 0, writing)
     started = False
 
     def tick(done: int, total: int, note: str = "") -> None:  # called before each step, and once after the last
         nonlocal started
         if started:
-            end()
+            end(writing.seconds if writing else 0.0)
         started = True
         if done < total:
             begin()
+            if writing:
+                writing.seconds = 0.0
 
     folder = Path(tempfile.mkdtemp())
-    loop.train(model, loop.Work(examples, steps, signals, target), method, settings, 0, folder, tick)
-    losses = [float(row["loss"]) for _, row in read_jsonl(folder / METRICS)]
-    return {"losses": losses, "reference_seconds": seconds}
+    loop.train(model, data, frozen, method, settings, 0, folder, tick)
+    steps = [row for _, row in read_jsonl(folder / METRICS)]
+    losses, norms = ([float(row[name]) for row in steps] for name in ("loss", "grad_norm"))
+    return {"losses": losses, "grad_norms": norms, "reference_seconds": seconds}
+
+
+def _sums(
+    work: Workload, method: Method, model: LogProbModel, examples: Sequence[Example], settings: MethodSettings
+) -> dict[str, NDArray[np.float32]]:
+    """The reference's sums of log-probs, and the teacher's, which are made up."""
+    if not method.reads:
+        return {}
+    sums = sequence_log_probs(model, examples, work.precision, settings.micro_batch_tokens, lambda *_: None)
+    made = {"reference": sums, "teacher": sums + np.array([row.teacher for row in work.rows])}
+    return {name: made[name].astype(np.float32) for name in method.reads}
+
+
+def _readers(work: Workload, method: Method, examples: Sequence[Example]) -> dict[str, Local]:
+    """The frozen models that are read as the training goes. Where the teacher is shown a demonstration, it is the
+    student itself, with the stored response behind the prompt."""
+
+    def shown(example: Example) -> Example:
+        return replace(example, prompt=[*example.prompt, *examples[example.index].responses[0]])
+
+    demonstrated = method.teacher_sees is not None
+    found = {}
+    for name in method.reads:
+        own = name == "reference" or demonstrated
+        model = LogProbModel(loading.reading_model(Path(work.model if own else work.teacher)))
+        seen = {"seen": shown} if demonstrated and name == "teacher" else {}
+        found[name] = Local(model, len(model.head), **seen)
+    return found
+
+
+def _writer(work: Workload, model: LogProbModel, settings: FreshSettings) -> Writer:
+    """Of responses that end where their length is reached, and nowhere before."""
+    sampling = Sampling(temperature=settings.sampling_temperature, top_p=1.0, max_new_tokens=work.length)
+    return Writer(model, sampling, (), len(model.head), 64, work.micro_batch_tokens, work.precision, 0)

@@ -52,7 +52,7 @@ def bound(folder: Path, work: Workload, step: int) -> float:
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16)
     head = model.get_output_embeddings().weight.numel()
     body = model.num_parameters() - head * (1 if model.config.tie_word_embeddings else 2)
-    rows = work.rows[step * work.rows_a_step : (step + 1) * work.rows_a_step]
+    rows = [work.rows[place] for place in work.step_rows[step]]
     responses = sum(len(response) for row in rows for response in row.responses)
     return float(6 * body * sum(row.tokens for row in rows) + 6 * head * responses)
 
@@ -74,7 +74,7 @@ def main() -> None:
         if steps > WARM_STEPS:
             recorder.start()
 
-    def end() -> None:
+    def end(sampling: float) -> None:
         if steps > WARM_STEPS:
             recorder.stop()
 

@@ -2,10 +2,15 @@
 
     python -m benchmarks.speed.train --json speed.json
     python -m benchmarks.speed.train --model DIR --pairs 40 --peer none
+    python -m benchmarks.speed.train --methods gkd,rkl,opd --pairs 16 --json fresh.json    # that the policy writes for
 
 Both sides live in processes of their own and take their steps alternately, so that what else the machine does meets
 both. Same weights, token ids, precision, optimizer, and pairs a step. The first step of each side is not counted. A
-run of a few steps in float32 shows that both compute the same losses; where they don't, it ends with status 1.
+run of a few steps in float32 shows that both compute the same losses; where they don't, it ends with status 1. What is
+in the file of --json already is not measured again.
+
+Where the policy writes the responses, they are held to one length, whatever it would write, and the time of writing
+them is told apart. In float32 both sides are given the same ones in their place.
 """
 
 from __future__ import annotations
@@ -24,7 +29,7 @@ from typing import IO, Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from benchmarks.speed.workload import METHODS, PAIR_METHODS, MethodName, Workload, make_rows
+from benchmarks.speed.workload import FRESH_METHODS, METHODS, PAIR_METHODS, MethodName, Workload, make_rows
 from harness.cli.options import open_store
 from harness.core.environment import processor
 from harness.models.locate import locate
@@ -33,9 +38,12 @@ from harness.run.launch import run_job
 from harness.run.sources import conversion
 
 PROMPT, RESPONSE = (60, 200), (40, 256)
+FRESH = (96, 96)  # tokens of a response that the policy writes
 PAIRS_A_STEP, RESPONSES_A_STEP = 4, 8
 CHECK_STEPS, CHECK_ROWS = 3, 2
 AGREEMENT = 1e-3
+# what both sides compute the same of; TRL's loss of opd has the same gradient and another value
+COMPARED = {"opd": "grad_norms"}
 
 
 @dataclass
@@ -77,34 +85,47 @@ class Side:
         found: dict[str, Any] = json.loads(line)
         return found
 
-    def step(self) -> float:
+    def step(self) -> tuple[float, float]:
+        """Seconds of a step, and those of them that the policy wrote in."""
         self._write("go")
-        return float(self.read()["seconds"])
+        said = self.read()
+        return float(said["seconds"]), float(said["sampling"])
 
 
 def measure(running: dict[str, Side], works: dict[str, Workload]) -> dict[str, dict[str, Any]]:
     """Each worker through the steps of its workload, one step of each in turn."""
     for name, side in running.items():
         side.take(works[name])  # one loads at a time
-    seconds: dict[str, list[float]] = {name: [] for name in running}
+    spent: dict[str, list[tuple[float, float]]] = {name: [] for name in running}
     steps = min(work.steps for work in works.values())
     for number in range(steps):
         for name, side in running.items():
-            seconds[name].append(side.step())
+            spent[name].append(side.step())
             if number < steps - 1:
                 side.read()
-    return {name: side.read() | {"seconds": seconds[name]} for name, side in running.items()}
+    found = {}
+    for name, side in running.items():
+        seconds, sampling = (list(column) for column in zip(*spent[name], strict=True))
+        found[name] = side.read() | {"seconds": seconds, "sampling": sampling}
+    return found
 
 
 def summary(work: Workload, facts: dict[str, Any]) -> dict[str, Any]:
     """Speeds over all steps but the first. `pairs_per_s` counts prompts with one response where a method has one."""
     rows = work.rows[work.rows_a_step :]
-    spent = sum(facts["seconds"][1:])
+    spent, sampling = sum(facts["seconds"][1:]), sum(facts["sampling"][1:])
+    tokens = sum(row.tokens for row in rows)
+    parts = {}
+    if sampling:
+        written = sum(len(response) for row in rows for response in row.responses)
+        parts = {"sampled_tokens_per_s": written / sampling, "trained_tokens_per_s": tokens / (spent - sampling)}
     return {
         "pairs_per_s": len(rows) / spent,
-        "tokens_per_s": sum(row.tokens for row in rows) / spent,
+        "tokens_per_s": tokens / spent,
+        **parts,
         "peak_mb": facts["peak_mb"],
         "step_seconds": facts["seconds"],
+        "sampling_seconds": facts["sampling"],
         "reference_seconds": facts["reference_seconds"],
         "name": facts["name"],
     }
@@ -113,11 +134,11 @@ def summary(work: Workload, facts: dict[str, Any]) -> dict[str, Any]:
 def workload(
     method: MethodName, steps: int, student: Path, teacher: Path, *, micro_batch_tokens: int, compile: bool
 ) -> Workload:
-    rows_a_step = PAIRS_A_STEP if method in PAIR_METHODS else RESPONSES_A_STEP
+    k, rows_a_step = (2, PAIRS_A_STEP) if method in PAIR_METHODS else (1, RESPONSES_A_STEP)
     vocabulary = AutoConfig.from_pretrained(student).vocab_size
     return Workload(
         method=method,
-        rows=make_rows(method, steps * rows_a_step, vocabulary, PROMPT, RESPONSE, seed=0),
+        rows=make_rows(k, steps * rows_a_step, vocabulary, PROMPT, _response_tokens(method), seed=0),
         rows_a_step=rows_a_step,
         learning_rate=1e-5,
         precision="bf16",
@@ -125,13 +146,19 @@ def workload(
         teacher=str(teacher),
         micro_batch_tokens=micro_batch_tokens,
         compile=compile,
+        fresh_share=float(method in FRESH_METHODS),
     )
 
 
+def _response_tokens(method: str) -> tuple[int, int]:
+    return FRESH if method in FRESH_METHODS else RESPONSE
+
+
 def in_float32(work: Workload) -> Workload:
-    """A few small steps in float32, uncompiled; each loss follows from the weights that the step before it left."""
+    """A few small steps in float32, uncompiled, of given responses; each loss follows from the weights that the step
+    before it left."""
     rows = work.rows[: CHECK_STEPS * CHECK_ROWS]
-    return replace(work, rows=rows, rows_a_step=CHECK_ROWS, precision="fp32", compile=False)
+    return replace(work, rows=rows, rows_a_step=CHECK_ROWS, precision="fp32", compile=False, given=True)
 
 
 def model_folder(name: str) -> Path:
@@ -185,47 +212,36 @@ def main() -> None:
     harness = {"micro_batch_tokens": args.micro_batch_tokens, "compile": args.compile}
     chosen = [method for method in METHODS if method in args.methods.split(",")]
     sides = ["ours", "peer"] if args.peer == "trl" else ["ours"]
-    student = another_student(folder) if "kd" in chosen else folder
+    student = another_student(folder) if {"kd", *FRESH_METHODS} & set(chosen) else folder
 
-    result: dict[str, Any] = {"machine": machine(), "workload": {}, "ours": {}, "peer": {}, "ratio": {}, "losses": {}}
+    result = _earlier(args.json)
     for method in chosen:
-        work = workload(method, steps, student if method == "kd" else folder, folder, **harness)
+        other = method == "kd" or method in FRESH_METHODS
+        work = workload(method, steps, student if other else folder, folder, **harness)
+        described = _described(work)
+        if result["workload"].get(method) == described and all(method in result[side] for side in sides):
+            print(_lines(result, method), flush=True)
+            continue
         print(f"{method}: {len(work.rows)} rows, {work.rows_a_step} a step", file=sys.stderr)
-        result["workload"][method] = {
-            "rows": len(work.rows),
-            "rows_a_step": work.rows_a_step,
-            "tokens": sum(row.tokens for row in work.rows),
-            "prompt_tokens": PROMPT,
-            "response_tokens": RESPONSE,
-            "precision": work.precision,
-            "micro_batch_tokens": work.micro_batch_tokens,
-            "compile": work.compile,
-        }
-        running = {side: Side.start(side) for side in sides}
-        found = measure(running, dict.fromkeys(sides, work))
+        found, checked = _both(work, sides)
+        result["workload"][method] = described
         for side, facts in found.items():
             result[side][method] = summary(work, facts)
-        if "peer" in found:
-            ratios = [
-                theirs / ours for ours, theirs in zip(found["ours"]["seconds"], found["peer"]["seconds"], strict=True)
-            ]
+        if checked:
             result["peer"]["name"] = found["peer"]["name"]
-            result["ratio"][method] = {
-                "speed": sum(found["peer"]["seconds"][1:]) / sum(found["ours"]["seconds"][1:]),
-                "speed_median": statistics.median(ratios[1:]),
-                "memory": found["ours"]["peak_mb"] / found["peer"]["peak_mb"],
-            }
-            checked = measure(running, dict.fromkeys(sides, in_float32(work)))  # after the peak of memory was read
-            result["losses"][method] = {side: facts["losses"] for side, facts in checked.items()}
-        for worker in running.values():
-            worker.end()
+            result["ratio"][method] = _ratios(found["ours"], found["peer"])
+            for what in ("losses", "grad_norms"):
+                result[what][method] = {side: facts[what] for side, facts in checked.items()}
         print(_lines(result, method), flush=True)
-        _write(args.json, result)
-        if not agree(**result["losses"].get(method, {"ours": [], "peer": []})):
+        what = COMPARED.get(method, "losses")
+        if checked and not agree(**result[what][method]):
             sys.exit(
-                f"{method}: the two sides' float32 losses differ by more than {AGREEMENT:g}; no speed is comparable"
+                f"{method}: the two sides' float32 {what} differ by more than {AGREEMENT:g}; no speed is comparable: "
+                f"{result[what][method]}"
             )
-    if set(PAIR_METHODS) <= set(chosen):  # what the teacher's term costs: both in turns
+        _write(args.json, result)
+    if set(PAIR_METHODS) <= set(chosen) and "dadpo_to_ddpo" not in result["ratio"]:
+        # what the teacher's term costs: both in turns
         pairs = [method for method in METHODS if method in PAIR_METHODS]
         running = {method: Side.start("ours") for method in pairs}
         found = measure(running, {method: workload(method, steps, folder, folder, **harness) for method in pairs})
@@ -237,6 +253,57 @@ def main() -> None:
         result["ratio"]["dadpo_to_ddpo"] = {"speed": speed}
         print(f"dadpo to ddpo, in turns: speed x{speed:.3f}")
         _write(args.json, result)
+
+
+def _earlier(path: Path | None) -> dict[str, Any]:
+    """What is in the file already, if this machine wrote it."""
+    if path and path.exists():
+        found: dict[str, Any] = json.loads(path.read_text())
+        if found["machine"] == machine():
+            return found
+    kinds = ("workload", "ours", "peer", "ratio", "losses", "grad_norms")
+    return {"machine": machine(), **{kind: {} for kind in kinds}}
+
+
+def _described(work: Workload) -> dict[str, Any]:
+    return {
+        "rows": len(work.rows),
+        "rows_a_step": work.rows_a_step,
+        "tokens": sum(row.tokens for row in work.rows),
+        "prompt_tokens": list(PROMPT),
+        "response_tokens": list(_response_tokens(work.method)),
+        "precision": work.precision,
+        "micro_batch_tokens": work.micro_batch_tokens,
+        "compile": work.compile,
+        "fresh_share": work.fresh_share,
+    }
+
+
+def _both(work: Workload, sides: list[str]) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
+    """What each side says of the workload, and, of two sides, of the float32 check: after the peak of memory was
+    read."""
+    running = {side: Side.start(side) for side in sides}
+    found = measure(running, dict.fromkeys(sides, work))
+    checked = measure(running, dict.fromkeys(sides, in_float32(work))) if len(sides) > 1 else {}
+    for worker in running.values():
+        worker.end()
+    return found, checked
+
+
+def _ratios(ours: dict[str, Any], peer: dict[str, Any]) -> dict[str, float]:
+    """How many times faster ours is, step for step but the first, and in its parts; and what it takes of the memory."""
+    pairs = list(zip(ours["seconds"][1:], peer["seconds"][1:], strict=True))
+    spent = {side: sum(facts["seconds"][1:]) for side, facts in (("ours", ours), ("peer", peer))}
+    written = {side: sum(facts["sampling"][1:]) for side, facts in (("ours", ours), ("peer", peer))}
+    found = {
+        "speed": spent["peer"] / spent["ours"],
+        "speed_median": statistics.median(theirs / own for own, theirs in pairs),
+        "memory": ours["peak_mb"] / peer["peak_mb"],
+    }
+    if written["ours"]:
+        found["sampling"] = written["peer"] / written["ours"]
+        found["training"] = (spent["peer"] - written["peer"]) / (spent["ours"] - written["ours"])
+    return found
 
 
 def agree(ours: list[float], peer: list[float]) -> bool:
@@ -260,13 +327,19 @@ def _lines(result: dict[str, Any], method: str) -> str:
                 f"{method:6s} {row['name']:14s} {row['pairs_per_s']:6.3f} {unit} {row['tokens_per_s']:7.1f} tokens/s "
                 f"{row['peak_mb']:8.0f} MB   reference log-probs {row['reference_seconds']:.1f} s"
             )
+            if "sampled_tokens_per_s" in row:
+                lines[-1] += f"   sampling {row['sampled_tokens_per_s']:.1f} tokens/s, "
+                lines[-1] += f"training {row['trained_tokens_per_s']:.1f}"
     if method in result["ratio"]:
-        ratio, losses = result["ratio"][method], result["losses"][method]
+        ratio, what = result["ratio"][method], COMPARED.get(method, "losses")
         lines.append(f"{method:6s} speed x{ratio['speed']:.2f} (median x{ratio['speed_median']:.2f}), ")
         lines[-1] += f"memory x{ratio['memory']:.2f}"
+        if "sampling" in ratio:
+            lines[-1] += f", sampling x{ratio['sampling']:.2f}, training x{ratio['training']:.2f}"
+        both = result[what][method]
         lines += [
-            f"{method:6s} float32 loss of step {number + 1}: {ours:.6f} (ours) {theirs:.6f} (peer)"
-            for number, (ours, theirs) in enumerate(zip(losses["ours"], losses["peer"], strict=True))
+            f"{method:6s} float32 {what} of step {number + 1}: {ours:.6f} (ours) {theirs:.6f} (peer)"
+            for number, (ours, theirs) in enumerate(zip(both["ours"], both["peer"], strict=True))
         ]
     return "\n".join(lines)
 

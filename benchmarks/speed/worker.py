@@ -35,10 +35,11 @@ class Gate:
         sys.stdin.readline()
         self.began = time.monotonic()
 
-    def end(self) -> None:
+    def end(self, sampling: float = 0.0) -> None:
+        """sampling: the seconds of the step that the policy wrote in."""
         if torch.cuda.is_available():
             torch.cuda.synchronize()
-        self.say(seconds=time.monotonic() - self.began)
+        self.say(seconds=time.monotonic() - self.began, sampling=sampling)
 
 
 def peak_mb() -> float:

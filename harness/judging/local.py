@@ -191,7 +191,7 @@ class TransformersJudge(LetterJudge):
         found: dict[int, FirstToken] = {}
         for part in split_by_tokens(examples, self.batch_tokens, model.layout):
             with memory_errors(part, model.layout, "use a smaller judge, or judge on a device with more memory"):
-                target = model.target(collate(part, model.layout).to(device))
+                target = model.log_prob_rows(collate(part, model.layout).to(device))
                 rows = target.rows(slice(None), target.vocabulary)
             likeliest = rows.argmax(-1).tolist()
             for example, log_probs, top in zip(part, rows[:, wanted].tolist(), likeliest, strict=True):

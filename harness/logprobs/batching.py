@@ -29,13 +29,16 @@ OPEN_PARTS = 32
 
 @dataclass(frozen=True)
 class Example:
-    """A prompt with its responses (one, or chosen and rejected), in token ids. `index` is its row in the data, `name`
-    what people know it by."""
+    """A prompt with its responses (one a role), in token ids. `index` is its row in the data, `name` what people know
+    it by. fresh: which response the policy wrote as it trains; None where all are stored. sampled: the log-probs of its
+    tokens under the policy that wrote it, where that is not the policy as it is."""
 
     index: int
     prompt: Sequence[int]
     responses: tuple[Sequence[int], ...]
     name: str = ""
+    fresh: int | None = None
+    sampled: Sequence[float] | None = None
 
     @property
     def tokens(self) -> int:

@@ -155,7 +155,8 @@ class TopKTeacher:
 
         def comparing(here: slice, student: Tensor) -> dict[str, Tensor]:
             rows = log_probs_of(student, how.vocabulary)
-            mine, theirs = target.outcomes(rows, here)
+            mine, others = target.outcomes(rows, here)
+            theirs = others["teacher"]
             likeliest = target.log_probs[here].argmax(-1)
             return {
                 **divergences(theirs, mine),

@@ -6,7 +6,8 @@ chunk, neither forward nor backward.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,12 +16,11 @@ from torch import Tensor, nn
 
 from harness.logprobs.attention import BLOCK, PACKED_ATTENTION, visibility
 from harness.logprobs.batching import Batch, Layout
-from harness.logprobs.targets import DenseTarget, Target
 from harness.models.families import FAMILIES, has_own_code, windowed
 
 # numbers in a chunk of logits: 128 MiB of float32
 CHUNK_NUMBERS = 2**25
-TokenLoss = Callable[[Tensor, Tensor], Tensor]
+ValuesOf = Callable[[Tensor, slice], Tensor]  # logits [n, V] float32 of the tokens in a slice → [n] values
 LogitRows = Callable[[slice], Tensor]  # of a batch's T response tokens those in a slice: [n, V] float32
 
 
@@ -94,14 +94,12 @@ def label_log_probs(hidden: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
     return result
 
 
-class _SummedTokenLoss(torch.autograd.Function):
-    """The sum of a token loss over rows, with its gradients made beside it: the sum has one gradient, so what a chunk's
-    logits say to hidden states and weight is known as soon as they are there, and no logits are computed twice."""
+class _SummedRows(torch.autograd.Function):
+    """The sum of values of rows, with its gradients made beside it: the sum has one gradient, so what a chunk's logits
+    say to hidden states and weight is known as soon as they are there, and no logits are computed twice."""
 
     @staticmethod
-    def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, loss_of: Callable[[Tensor, slice], Tensor], gradients: bool
-    ) -> Tensor:
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, values_of: ValuesOf, gradients: bool) -> Tensor:
         dtype = _operand_dtype(hidden.device, hidden.dtype)
         needs_hidden, needs_weight = (needed and gradients for needed in ctx.needs_input_grad[:2])
         wide_hidden, wide_weight = _operands(hidden, weight)
@@ -112,11 +110,11 @@ class _SummedTokenLoss(torch.autograd.Function):
         for part in chunks(len(hidden), len(weight)):
             logits = _product(wide_hidden[part], wide_weight).requires_grad_(needs_hidden or needs_weight)
             with torch.enable_grad():
-                loss = loss_of(logits, part).sum()
-            total += loss.detach()
+                value = values_of(logits, part).sum()
+            total += value.detach()
             if not logits.requires_grad:
                 continue
-            rows = torch.autograd.grad(loss, logits)[0].to(dtype)
+            rows = torch.autograd.grad(value, logits)[0].to(dtype)
             if grad_hidden is not None:
                 grad_hidden[part] = rows @ narrow_weight
             if grad_weight is not None:
@@ -136,27 +134,30 @@ class _SummedTokenLoss(torch.autograd.Function):
         )
 
 
-def summed_token_loss(hidden: Tensor, weight: Tensor, token_loss: TokenLoss, target: Target) -> Tensor:
-    """Σ token_loss(student, teacher) over rows: hidden [T, H], weight [V, H] → a float32 number, nats."""
-    vocabulary = _shared(len(weight), target)
-
-    def loss_of(logits: Tensor, part: slice) -> Tensor:
-        return token_loss(*target.outcomes(torch.log_softmax(logits[:, :vocabulary], -1), part))
-
+def summed_rows(hidden: Tensor, weight: Tensor, values_of: ValuesOf) -> Tensor:
+    """Σ values of the logits hidden [T, H] @ weight [V, H].T over rows, a chunk at a time → a float32 number."""
     gradients = torch.is_grad_enabled()  # inside the function it never is
-    result: Tensor = _SummedTokenLoss.apply(hidden, weight, loss_of, gradients)  # type: ignore[no-untyped-call]
+    result: Tensor = _SummedRows.apply(hidden, weight, values_of, gradients)  # type: ignore[no-untyped-call]
     return result
+
+
+def _gathered(logits: Tensor, labels: Tensor) -> Tensor:
+    return torch.log_softmax(logits, -1).gather(-1, labels[:, None]).squeeze(-1)
+
+
+@dataclass(frozen=True)
+class DistributionRows:
+    """A frozen model's distributions: rows(part, vocabulary) are log-probs [n, vocabulary] of the tokens in a slice,
+    over the first `vocabulary` ids, of which there are at most `vocabulary`."""
+
+    rows: Callable[[slice, int], Tensor]
+    vocabulary: int
 
 
 def log_probs_of(logits: Tensor, vocabulary: int, temperature: float = 1.0) -> Tensor:
     """Logits [n, V] → log-probs over the first `vocabulary` ids alone, [n, vocabulary]."""
     shared = logits[:, :vocabulary]
     return torch.log_softmax(shared if temperature == 1 else shared / temperature, -1)
-
-
-def _shared(own: int, target: Target) -> int:
-    """One tokenizer may come with embeddings padded to different sizes; the ids that both have are the first."""
-    return own if target.vocabulary is None else min(own, target.vocabulary)
 
 
 class LogProbModel(nn.Module):
@@ -197,19 +198,23 @@ class LogProbModel(nn.Module):
         ).logits
         return logits.flatten(0, 1).index_select(0, batch.predict).float()
 
-    def forward(self, batch: Batch, token_loss: TokenLoss | None = None, target: Target | None = None) -> Tensor:
-        """Log-probs of the response tokens, [T] float32, nats; or, with `token_loss` and its `target`, the sum of that
-        loss over them."""
+    def forward(
+        self, batch: Batch, rows: Sequence[ValuesOf] = (), labels: bool = True
+    ) -> Tensor | tuple[Tensor | None, ...]:
+        """Log-probs of the response tokens, [T] float32, nats. With `rows`: these (None without `labels`), then for
+        each of `rows` the sum of its values over the response tokens; all of one forward pass."""
         if self.layout == "padded":
             logits = self.logits(batch)
-            if token_loss is None or target is None:
-                return torch.log_softmax(logits, -1).gather(-1, batch.labels[:, None]).squeeze(-1)
-            rows = torch.log_softmax(logits[:, : _shared(logits.shape[-1], target)], -1)
-            return token_loss(*target.outcomes(rows, slice(None))).sum()
-        hidden = self.hidden(batch)
-        if token_loss is None or target is None:
-            return label_log_probs(hidden, self.head, batch.labels)
-        return summed_token_loss(hidden, self.head, token_loss, target)
+            found = _gathered(logits, batch.labels) if labels else None
+            sums = [values_of(logits, slice(None)).sum() for values_of in rows]
+        else:
+            hidden = self.hidden(batch)
+            found = label_log_probs(hidden, self.head, batch.labels) if labels else None
+            sums = [summed_rows(hidden, self.head, values_of) for values_of in rows]
+        if not rows:
+            assert found is not None
+            return found
+        return found, *sums
 
     @torch.no_grad()
     def rows(self, batch: Batch) -> LogitRows:
@@ -231,8 +236,8 @@ class LogProbModel(nn.Module):
         return rows
 
     @torch.no_grad()
-    def target(self, batch: Batch, vocabulary: int | None = None, temperature: float = 1.0) -> DenseTarget:
-        """This model at a temperature as the teacher of a batch in its own layout, over all ids or the first
+    def log_prob_rows(self, batch: Batch, vocabulary: int | None = None, temperature: float = 1.0) -> DistributionRows:
+        """This model's distributions at a batch's response tokens, in its own layout, over all ids or the first
         `vocabulary`."""
         logits = self.rows(batch)
 
@@ -240,7 +245,7 @@ class LogProbModel(nn.Module):
         def rows(part: slice, size: int) -> Tensor:
             return log_probs_of(logits(part), size, temperature)
 
-        return DenseTarget(rows, min(vocabulary or len(self.head), len(self.head)))
+        return DistributionRows(rows, min(vocabulary or len(self.head), len(self.head)))
 
 
 class _WideHead(nn.Linear):

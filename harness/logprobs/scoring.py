@@ -17,6 +17,10 @@ from harness.logprobs.model import LogProbModel, chunks, label_log_probs
 ADVICE = "lower scoring_batch_tokens"
 
 
+def _unseen(done: int, total: int, note: str = "") -> None:
+    """Progress of what takes moments."""
+
+
 def autocast(batch: Batch, precision: str) -> torch.autocast:
     return torch.autocast(batch.labels.device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
 
@@ -62,6 +66,21 @@ def sequence_log_probs(
 
 
 @torch.no_grad()
+def token_log_probs(
+    model: LogProbModel, examples: Sequence[Example], precision: str, batch_tokens: int
+) -> list[NDArray[np.float32]]:
+    """The log-prob of each token of each example's one response, in the order of `examples`, whose `index` is that."""
+    found: list[NDArray[np.float32]] = [np.empty(0, np.float32)] * len(examples)
+    for part, batch in batches(model, examples, batch_tokens, _unseen):
+        with autocast(batch, precision), memory_errors(part, model.layout, ADVICE):
+            values = model(batch).cpu().numpy()
+        lengths = [len(example.responses[0]) for example in part]
+        for example, row in zip(part, np.split(values, np.cumsum(lengths)[:-1]), strict=True):
+            found[example.index] = row
+    return found
+
+
+@torch.no_grad()
 def hidden_states(
     model: LogProbModel, examples: Sequence[Example], precision: str, batch_tokens: int, tick: Tick
 ) -> tuple[Tensor, NDArray[np.float64]]:
@@ -103,7 +122,7 @@ def top_log_probs(
     for part, batch in batches(model, examples, batch_tokens, tick):
         places = places_of([row_of[example.index] for example in part], starts)
         with autocast(batch, precision), memory_errors(part, model.layout, ADVICE):
-            target = model.target(batch, vocabulary)
+            target = model.log_prob_rows(batch, vocabulary)
             for here in chunks(len(places), target.vocabulary):
                 top = target.rows(here, target.vocabulary).topk(k)
                 ids[places[here]], log_probs[places[here]] = top.indices.cpu().numpy(), top.values.cpu().numpy()

@@ -1,14 +1,16 @@
-"""A teacher's distributions as token-level losses see them: dense rows made on the spot, or a stored top k.
+"""The outcomes over which distributions are compared, and frozen models' distributions over them: dense rows made on
+the spot, or a stored top k.
 
-Either gives, for a chunk of response tokens and the student's log-probs of them, two rows of log-probs over the same
-outcomes; the loss does not know which it got.
+Either gives, for a chunk of response tokens and the policy's log-probs of them, rows of log-probs over the same
+outcomes; the loss does not know which it got. Four readings of a top k give four values for one pair, so the one that
+is meant is always said (`Support`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
@@ -16,47 +18,76 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from harness.logprobs.batching import Example
+from harness.logprobs.model import DistributionRows
+
+Kind = Literal["full", "tail", "renormalised", "truncated"]
+
+
+@dataclass(frozen=True)
+class Support:
+    """The outcomes of a distribution that count. `full`: the vocabulary. Else the k largest of one model (`of`), with
+    everything else as one outcome more (`tail`: exact masses), `renormalised` to 1 over the k, or `truncated`: as they
+    are, with masses that sum to less than 1."""
+
+    kind: Kind = "full"
+    k: int = 64
+    of: str = "teacher"
+
+    def reduced(self, log_probs: Tensor) -> Tensor:
+        """[n, k] log-probs of the k outcomes → as this support has them."""
+        if self.kind == "tail":
+            return _with_rest(log_probs)
+        return _renormalised(log_probs) if self.kind == "renormalised" else log_probs
+
+
+FULL = Support()
+Outcomes = tuple[Tensor, Mapping[str, Tensor]]
 
 
 class Target(Protocol):
-    """The teacher's side of a batch's T response tokens. Its outcomes are among the first `vocabulary` ids, or all."""
+    """The frozen models' side of a batch's T response tokens. Its outcomes are among the first `vocabulary` ids, or
+    all."""
 
     @property
     def vocabulary(self) -> int | None: ...
 
-    def outcomes(self, student: Tensor, part: slice) -> tuple[Tensor, Tensor]:
-        """The student's log-probs [n, V] of the tokens in `part` → (student, teacher), both [n, outcomes]."""
+    def outcomes(self, policy: Tensor, part: slice) -> Outcomes:
+        """The policy's log-probs [n, V] of the tokens in `part` → the same [n, outcomes], and each frozen model's."""
 
 
 @dataclass(frozen=True)
 class DenseTarget:
-    """All of the teacher's log-probs; `rows(part, vocabulary)` makes [n, vocabulary] of them."""
+    """All log-probs of frozen models, by name; of none, where a loss is of the policy alone."""
 
-    rows: Callable[[slice, int], Tensor]
-    vocabulary: int
+    models: Mapping[str, DistributionRows]
+    support: Support = FULL
 
-    def outcomes(self, student: Tensor, part: slice) -> tuple[Tensor, Tensor]:
-        return student, self.rows(part, student.shape[-1])
+    @property
+    def vocabulary(self) -> int | None:
+        return min((rows.vocabulary for rows in self.models.values()), default=None)
+
+    def outcomes(self, policy: Tensor, part: slice) -> Outcomes:
+        theirs = {name: found.rows(part, policy.shape[-1]) for name, found in self.models.items()}
+        if self.support.kind == "full":
+            return policy, theirs
+        ids = theirs.get(self.support.of, policy.detach()).topk(min(self.support.k, policy.shape[-1])).indices
+        return self.support.reduced(policy.gather(-1, ids)), {
+            name: self.support.reduced(rows.gather(-1, ids)) for name, rows in theirs.items()
+        }
 
 
 @dataclass(frozen=True)
 class TopKTarget:
-    """The teacher's k largest log-probs: ids, log_probs [T, k].
-
-    With `tail`, everything else is one outcome more (k + 1 of them, exact masses); without, both distributions are
-    renormalised over the k.
-    """
+    """The teacher's k largest log-probs: ids, log_probs [T, k]."""
 
     ids: Tensor
     log_probs: Tensor
-    tail: bool
+    support: Support
     vocabulary: int | None = None
 
-    def outcomes(self, student: Tensor, part: slice) -> tuple[Tensor, Tensor]:
-        mine, theirs = student.gather(-1, self.ids[part]), self.log_probs[part]
-        if self.tail:
-            return _with_rest(mine), _with_rest(theirs)
-        return _renormalised(mine), _renormalised(theirs)
+    def outcomes(self, policy: Tensor, part: slice) -> Outcomes:
+        mine, theirs = policy.gather(-1, self.ids[part]), self.log_probs[part]
+        return self.support.reduced(mine), {"teacher": self.support.reduced(theirs)}
 
 
 @dataclass(frozen=True)
@@ -66,13 +97,13 @@ class StoredTopK:
     ids: NDArray[np.int32]
     log_probs: NDArray[np.float32]
     starts: NDArray[np.int64]
-    tail: bool
+    support: Support
     vocabulary: int | None = None
 
     def of(self, examples: Sequence[Example], device: torch.device) -> TopKTarget:
         rows = np.concatenate([np.arange(self.starts[e.index], self.starts[e.index + 1]) for e in examples])
         ids = torch.from_numpy(self.ids[rows].astype(np.int64)).to(device)
-        return TopKTarget(ids, torch.from_numpy(self.log_probs[rows]).to(device), self.tail, self.vocabulary)
+        return TopKTarget(ids, torch.from_numpy(self.log_probs[rows]).to(device), self.support, self.vocabulary)
 
 
 def _with_rest(log_probs: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -40,15 +40,6 @@ def called(method: Method, term: Term, inputs: Inputs, settings: MethodSettings)
     if wrong := _misfit(losses, len(inputs.policy)):
         raise _fault(method, f"its loss gives {wrong}: one loss {ONE_EACH[term.level]} of {type(inputs).__name__}")
     return losses
-
-
-def statistic_of(method: Method, inputs: DistributionInputs, settings: MethodSettings) -> Tensor:
-    """The same of a method's `statistic`: [n]."""
-    assert method.statistic is not None
-    values = _guarded(method, "its statistic", method.statistic, inputs, settings)
-    if wrong := _misfit(values, len(inputs.policy)):
-        raise _fault(method, f"its statistic gives {wrong}: one value a row of DistributionInputs")
-    return values
 
 
 def started(method: Method, settings: MethodSettings) -> Mapping[str, float]:
@@ -131,7 +122,8 @@ def _felt(method: Method, settings: MethodSettings) -> tuple[bool, set[str]]:
     state = started(method, settings)
     moved, told = False, set[str]()
     with torch.enable_grad():
-        for level, call in _parts(method, settings):
+        for term in method.terms:
+            level, call = term.level, functools.partial(_call, method, term, settings)
             for number in range(len(DRAWS)):
                 inputs = _drawn(method, level, state, number)
                 losses, gradients = _results(method, call, inputs)
@@ -147,14 +139,6 @@ def _felt(method: Method, settings: MethodSettings) -> tuple[bool, set[str]]:
     return moved, told
 
 
-def _parts(method: Method, settings: MethodSettings) -> Iterator[tuple[Level, Callable[[Any], Tensor]]]:
-    """All that is called with inputs, and of which level."""
-    for term in method.terms:
-        yield term.level, functools.partial(_call, method, term, settings)
-    if method.statistic is not None:
-        yield "distribution", lambda inputs: statistic_of(method, inputs, settings)
-
-
 def _call(method: Method, term: Term, settings: MethodSettings, inputs: Inputs) -> Tensor:
     return called(method, term, inputs, settings)
 
@@ -166,8 +150,6 @@ def _results(method: Method, call: Callable[[Any], Tensor], inputs: Inputs) -> t
     follow = [inputs.policy]
     if isinstance(inputs, DistributionInputs):
         follow.append(inputs.label_log_probs)
-    if isinstance(inputs, SequenceInputs) and inputs.statistic is not None:
-        follow.append(inputs.statistic)
     values = call(inputs)
     outcomes = " where an outcome has no probability under any model (log-prob -inf), which must add nothing"
     where = outcomes if isinstance(inputs, DistributionInputs) and bool(inputs.policy.isinf().any()) else ""
@@ -207,11 +189,8 @@ def _drawn(method: Method, level: Level, state: Mapping[str, float], number: int
         shape = (EXAMPLES, len(roles))
         lengths = torch.randint(2, 9, shape, generator=random).float()
         policy = -lengths * (0.05 + 3 * uniform(*shape))
-        statistic = uniform(*shape).requires_grad_() if method.statistic is not None else None
         models = beside(policy)
-        return SequenceInputs(
-            policy=policy.requires_grad_(), models=models, lengths=lengths, statistic=statistic, **common
-        )
+        return SequenceInputs(policy=policy.requires_grad_(), models=models, lengths=lengths, **common)
     row = torch.arange(EXAMPLES * len(roles)).repeat_interleave(torch.arange(EXAMPLES * len(roles)) % 3 + 1)
     labels = torch.randint(0, OUTCOMES - 1, row.shape, generator=random)
     common |= {"labels": labels, "row": row, "role": row % len(roles)}

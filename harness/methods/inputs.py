@@ -45,11 +45,9 @@ class Inputs:
 @dataclass(frozen=True)
 class SequenceInputs(Inputs):
     """n examples with k responses each, one a role in the order of `roles`: all [n, k], float32. policy, reference,
-    teacher: sums of log-probs over response tokens, nats. lengths: tokens. statistic: sums over response tokens of what
-    the method's `statistic` gives of each; None where it has none."""
+    teacher: sums of log-probs over response tokens, nats. lengths: tokens."""
 
     lengths: Tensor = None  # type: ignore[assignment]
-    statistic: Tensor | None = None
 
 
 @dataclass(frozen=True)

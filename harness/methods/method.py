@@ -34,11 +34,13 @@ Per = Literal["token", "response", "example"]
 Reads = Literal["reference", "teacher"]
 Role = tuple[str, Who, int]
 
-# Who wrote what a method trains on: (role, who, which of that one's samples). `student` is the SFT student, `policy` the
-# student as it is while it trains.
+# Who wrote what a method trains on: (role, who, which of that one's samples). `student` is the SFT student,
+# `policy` the student as it is while it trains.
 RESPONSE: tuple[Role, ...] = (("response", "teacher", 0),)
 PAIR: tuple[Role, ...] = (("chosen", "teacher", 0), ("rejected", "student", 0))
 POLICY: tuple[Role, ...] = (("response", "policy", 0),)
+# The frozen model by which one who wrote is read.
+WRITERS: Mapping[str, Reads] = {"teacher": "teacher", "student": "reference"}
 
 NAME = r"[a-z][a-z0-9]*([_-][a-z0-9]+)*"  # as options, keys of settings and rows of a board have it
 NOT_A_NAME = ("teacher", "student", "policy", "reference")
@@ -97,11 +99,10 @@ class Method:
         response's tokens are summed); `response`, its responses, after each response's mean over its tokens. The
         setting `per`, where the level has it, goes before.
     responses: what it trains on, in roles: (role, who wrote it, which of that one's samples).
-    reads: the frozen models whose log-probs (as the level has them) the loss is given. The reference is the SFT student.
+    reads: the frozen models whose log-probs (as the level has them) the loss is given. The reference is the SFT
+        student.
     defines: what exactly it computes, in words.
     also: further terms on the same forward pass.
-    statistic: of a sequence-level method: DistributionInputs and settings → [n]; its sums by response are given to the
-        loss as inputs.statistic, with its gradient.
     state: settings → what it carries from step to step, as numbers by name; advance: that state, the step's loss, the
         progress after it in (0, 1] and the settings → the state of the next step. Checkpointed with the weights.
     teacher_sees: a prompt's messages (as {"role", "content"}) and a demonstration (the teacher's response, text) → the
@@ -128,7 +129,6 @@ class Method:
     reads: tuple[Reads, ...] = ()
     settings: type[MethodSettings] = MethodSettings
     also: tuple[Term, ...] = ()
-    statistic: Callable[..., Tensor] | None = None
     state: Callable[[Any], Mapping[str, float]] | None = None
     advance: Callable[[Mapping[str, float], float, float, Any], Mapping[str, float]] | None = None
     teacher_sees: Callable[[list[dict[str, str]], str], list[dict[str, str]]] | None = None
@@ -161,7 +161,7 @@ class Method:
         return tuple(role for role, _, _ in self.responses)
 
     def levels(self) -> set[Level]:
-        return {term.level for term in self.terms} | ({"distribution"} if self.statistic else set())
+        return {term.level for term in self.terms}
 
     def written(self, settings: MethodSettings) -> tuple[Role, ...]:
         """The stored responses that a training reads, in the order of its roles: those of the policy are whose the
@@ -189,7 +189,7 @@ class Method:
         terms = [(term.level, term.per) for term in self.terms]
         losses = [term.loss for term in self.terms]
         weights = [term.weight for term in self.also]
-        parts = (*losses, *weights, self.statistic, self.state, self.advance, self.teacher_sees, self.transform)
+        parts = (*losses, *weights, self.state, self.advance, self.teacher_sees, self.transform)
         return canonical_hash([terms, self.responses, self.reads, *sources(*parts, self.settings)])
 
 
@@ -217,17 +217,17 @@ def _senseless(method: Method) -> list[str]:
     for name in method.reads:
         if name not in get_args(Reads):
             found.append(f"reads has {name!r}; expected {' or '.join(get_args(Reads))}")
-    rows = {"token": TokenSettings, "distribution": DistributionSettings}
-    for level, kind in rows.items():
-        needs = level in method.levels()
-        if needs and not issubclass(method.settings, TokenSettings if level == "token" else DistributionSettings):
+    kinds: tuple[tuple[Level, type[MethodSettings]], ...] = (
+        ("token", TokenSettings),
+        ("distribution", DistributionSettings),
+    )
+    for level, kind in kinds:
+        if level in method.levels() and not issubclass(method.settings, kind):
             found.append(f"its level is {level}, so its settings must be a {kind.__name__}")
     if "policy" in whose and not issubclass(method.settings, FreshSettings):
         found.append("responses are the policy's own, so its settings must be FreshSettings, or those of a level")
     if whose.count("policy") > 1:
         found.append("only one role can be the policy's own; several samples of a prompt are the setting `samples`")
-    if method.statistic is not None and method.level != "sequence":
-        found.append("statistic is what a sequence-level loss is given; its level is " + method.level)
     if (method.state is None) != (method.advance is None):
         found.append("state and advance go together: what is carried, and how a step moves it")
     if method.teacher_sees is not None and "teacher" not in method.reads:
@@ -236,8 +236,10 @@ def _senseless(method: Method) -> list[str]:
         found.append("teacher_sees goes with the levels token and distribution")
     if method.transform is not None and (method.level != "sequence" or "policy" in whose):
         found.append("transform is of the sums of stored responses: level sequence, none of the policy's own")
+    if "distribution" in levels and not method.reads:
+        found.append('it compares distributions and reads no frozen model; reads=("teacher",), or ("reference",)')
     if {"token", "distribution"} & set(levels) and not method.reads and "policy" in whose:
-        found.append("it trains on the policy's own responses and reads no frozen model: nothing would pull it anywhere")
+        found.append("it trains on the policy's own responses and reads no frozen model: nothing would pull it")
     return found
 
 
@@ -261,7 +263,6 @@ def _misshapen(method: Method) -> list[str]:
         ("loss", method.loss, takes),
         *(("the loss of a further term", term.loss, takes) for term in method.also),
         *(("the weight of a further term", term.weight, ("settings",)) for term in method.also),
-        ("statistic", method.statistic, takes),
         ("state", method.state, ("settings",)),
         ("advance", method.advance, ("state", "loss", "progress", "settings")),
         ("teacher_sees", method.teacher_sees, ("messages", "demonstration")),

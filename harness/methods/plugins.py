@@ -42,7 +42,7 @@ class Plugin:
 
 class _Loader(SourceFileLoader):
     def get_code(self, fullname: str) -> CodeType:
-        """What the file says now: compiled code of before is known by its time in seconds, and an edit may be younger."""
+        """What the file says now: compiled code of before is known by its time in seconds; an edit may be younger."""
         return self.source_to_code(self.get_data(self.path), self.path)
 
 

@@ -101,7 +101,8 @@ class DistributionSettings(TokenSettings):
 
     teacher_signal: Literal["online", "stored"] = "online"
     support: Literal["full", "tail", "renormalised", "truncated"] = Field(
-        default="full", description="outcomes: all, or the top k with the rest as one more, renormalised, or as they are"
+        default="full",
+        description="outcomes: all; or a top k with the rest as one more, renormalised, or as it is",
     )
     top_k: int = Field(default=64, ge=1)
     top_k_of: Literal["teacher", "policy"] = "teacher"

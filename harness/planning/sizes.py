@@ -51,13 +51,16 @@ class RoadSizes:
         return round(sum(map(len, found)) / ENGLISH_CHARACTERS_PER_TOKEN) + TEMPLATE_TOKENS * len(self._prompts[ref])
 
     def responses(self, ref: Ref) -> int:
-        if self._store.intact(ref):
-            return int(self._store.read(ref).facts["tokens"])
-        return self._road.jobs[ref].tokens(self)
+        return self.trained(ref)
 
     def samples(self, responses: Ref) -> int:
         job = self._road.jobs[responses]
         return job.samples if isinstance(job, RespondJob) else 1
+
+    def trained(self, ref: Ref) -> int:
+        if self._store.intact(ref):
+            return int(self._store.read(ref).facts["tokens"])
+        return self._road.jobs[ref].tokens(self)
 
     # ---- models and judges
     def shape(self, model: Model) -> Shape | None:

@@ -5,8 +5,9 @@ Charts are small SVGs of their own: text keeps its size on a phone, and colours 
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil, floor, isfinite, log10
 from typing import Any
@@ -190,29 +191,18 @@ def thinned(points: Sequence[Point], most: int = MOST_POINTS) -> list[Point]:
 
 # What is drawn
 
-# title, y label, (key of a metrics row, label, colour)
-PANELS: tuple[tuple[str, str, tuple[tuple[str, str, str], ...]], ...] = (
-    ("loss", "loss", (("loss", "loss", "c0"),)),
-    (
-        "log-probs",
-        "log-prob of a response",
-        (
-            ("log_prob_chosen", "chosen", "c0"),
-            ("log_prob_rejected", "rejected", "c1"),
-            ("log_prob", "teacher's response", "c0"),
-        ),
-    ),
-    (
-        "margins",
-        "nats from the reference",
-        (
-            ("margin", "margin", "c2"),
-            ("shift_chosen", "chosen", "c0"),
-            ("shift_rejected", "rejected", "c1"),
-        ),
-    ),
-    ("accuracy", "share of pairs", (("accuracy", "chosen above rejected", "c0"),)),
+# What a training's plots show, in their order: title, y label, the lines by the keys of a metrics row (a key that ends
+# in _ has one of each role behind it, as `log_prob_chosen`), and the range of y, where it is known.
+PANELS: tuple[tuple[str, str, tuple[tuple[str, str], ...], tuple[float, float] | None], ...] = (
+    ("loss", "loss", (("loss", "loss"),), None),
+    ("log-probs", "log-prob of a response", (("log_prob", "response"), ("log_prob_", "")), None),
+    ("margins", "nats from the reference", (("margin", "margin"), ("shift", "response"), ("shift_", "")), None),
+    ("accuracy", "share of pairs", (("accuracy", "chosen above rejected"),), (0.0, 1.0)),
+    ("fresh responses", "share of examples", (("fresh", "sampled from the policy"),), (0.0, 1.0)),
+    ("their length", "mean tokens", (("fresh_tokens", "fresh response"),), None),
+    ("state", "as the method carries it", (("state_", ""),), None),
 )
+MARGIN = "c2"  # and the roles, in their order, the other colours
 
 
 def curves(results: Results, metrics: Metrics) -> list[tuple[str, list[Chart]]]:
@@ -223,16 +213,25 @@ def curves(results: Results, metrics: Metrics) -> list[tuple[str, list[Chart]]]:
 
 
 def _training_charts(rows: Sequence[Mapping[str, Any]]) -> list[Chart]:
+    keys = list(dict.fromkeys(key for row in rows for key in row))
     charts = []
-    for title, y_label, lines in PANELS:
+    for title, y_label, lines, y_range in PANELS:
         series = [
             Series(label, colour, thinned([(float(r["step"]), float(r[key])) for r in rows if _plotted(r, key)]))
-            for key, label, colour in lines
+            for key, label, colour in _lines(lines, keys)
         ]
         series = [one for one in series if one.points]
         if series:
-            charts.append(chart(title, "step", y_label, series, (0.0, 1.0) if title == "accuracy" else None))
+            charts.append(chart(title, "step", y_label, series, y_range))
     return charts
+
+
+def _lines(lines: Sequence[tuple[str, str]], keys: Sequence[str]) -> Iterator[tuple[str, str, str]]:
+    """Each line of a panel as the key of a metrics row, label and colour. keys: of all rows."""
+    free = (f"c{number % COLOURS}" for number in itertools.count() if f"c{number % COLOURS}" != MARGIN)
+    for start, label in lines:
+        for key in (key for key in keys if key == start or (start.endswith("_") and key.startswith(start))):
+            yield key, label or key.removeprefix(start), MARGIN if key == "margin" else next(free)
 
 
 def _plotted(row: Mapping[str, Any], key: str) -> bool:

@@ -7,20 +7,17 @@ from collections.abc import Iterator
 from rich.text import Text
 
 from harness.core.escape import visible
-from harness.run.preview import Part, Piece, Preview
+from harness.run.preview import Data, Part, Piece, Preview
 
 SPACE, LINE, TAB = "␣", "↵", "⇥"
 IN_LOSS, CONTROL = "green underline", "bold"
-_HOW = {
-    "responses": "prompt and the teacher's response",
-    "pairs": "prompt once, then the teacher's response (chosen) and the student's (rejected)",
-}
+_WRITERS = {"teacher": "the teacher's", "student": "the SFT student's"}
 
 
 def preview_text(shown: Preview, prompt_set: str, index: int, command: str, marks: bool) -> Text:
     """One row. marks: «…» around each token in the loss, where colours cannot be seen."""
     text = Text()
-    text.append(f"{', '.join(map(visible, shown.methods))}: {_HOW[shown.data]}\n", "bold")
+    text.append(f"{', '.join(map(visible, shown.methods))}: {_read(shown.data)}\n", "bold")
     text.append(f"row {index} of {visible(prompt_set)}, prompt {visible(shown.prompt.id)}\n\n")
     if shown.text is None:
         for message in shown.prompt.messages:
@@ -31,6 +28,9 @@ def preview_text(shown: Preview, prompt_set: str, index: int, command: str, mark
     else:
         text.append("The conversation, as the template renders it:\n")
         text.append(f"  {_indented(visible(shown.text).rstrip())}\n\n")
+        if shown.teacher_text:
+            text.append("What the teacher reads instead:\n")
+            text.append(f"  {_indented(visible(shown.teacher_text).rstrip())}\n\n")
         text.append(f"Tokens; {'«…» is' if marks else 'underlined is what is'} in the loss:\n")
     for part in shown.parts:
         text.append(f"  {part.role}\n", "dim")
@@ -38,6 +38,18 @@ def preview_text(shown: Preview, prompt_set: str, index: int, command: str, mark
     for line in _notes(shown, command):
         text.append(f"{line}\n")
     return text
+
+
+def _read(data: Data) -> str:
+    """What a training reads, in words."""
+    said = []
+    for (role, who, sample), _ in data.stored:
+        whose = f"{_WRITERS[who]}{f', sample {sample}' if sample else ''}"
+        part = f", or of {data.share:.0%} of the examples the policy's own" if role == data.fresh else ""
+        said.append(f"{visible(role)} ({whose}{part})")
+    if data.share == 1:
+        said.append(f"{visible(data.fresh)} (the policy's own)")
+    return f"the prompt once, then {' and '.join(said)}"
 
 
 def _tokens(part: Part, marks: bool) -> Text:
@@ -69,11 +81,17 @@ def _notes(shown: Preview, command: str) -> Iterator[str]:
             line += "; cut at the length limit, so no end of turn is trained" if part.cut else "; it ends its turn"
         yield line
     if shown.equal:
-        yield "chosen and rejected are the same text: this pair teaches nothing."
+        roles = " and ".join(visible(role) for (role, _, _), _ in shown.data.stored)
+        yield f"{roles} are the same text: a loss of their difference learns nothing of it."
     if shown.retokenised:
         yield "A response is another tokenizer's, split anew."
     if shown.parts:
         yield "A control token spelt out in a message or a response is text: nothing turns it into the real one."
+    if shown.data.fresh:
+        yield (
+            f"{visible(shown.data.fresh)}: sampled while it trains, from the policy as it is at that step"
+            f"{'' if shown.data.share == 1 else f', in {shown.data.share:.0%} of the examples'}; there is none to show."
+        )
     if shown.left_out:
         yield f"Left out of every training: the teacher's server gives no answer to it ({visible(shown.left_out)})."
     elif shown.missing:

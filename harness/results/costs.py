@@ -42,10 +42,11 @@ def _cost(row: str, training: Ref, teacher: str | None, made: Mapping[Ref, Made]
     all_of_it = [made[ref] for ref in rests_on(training, {ref: one.job for ref, one in made.items()})]
     trainings = [(one, one.job) for one in all_of_it if isinstance(one.job, TrainJob)]
     # others were drawn to prune the student by
-    trained_on = {ref for _, job in trainings for ref in job.responses}
+    trained_on = {ref for _, job in trainings for ref in (*job.stored, job.demonstrations)}
     drawn = [(one, one.job.model) for one in all_of_it if isinstance(one.job, RespondJob) and one.job.ref in trained_on]
-    # a teacher that a training asks as it goes reads what the student does, in every epoch
-    read = [one for one, job in trainings if job.teacher is not None]
+    # a teacher that a training asks as it goes reads what the student does, in every epoch; one that is the policy's
+    # own start is no teacher of the pair
+    read = [one for one, job in trainings if job.teacher is not None and job.teacher.weights == teacher]
     read += [
         one
         for one in all_of_it
@@ -62,7 +63,8 @@ def _cost(row: str, training: Ref, teacher: str | None, made: Mapping[Ref, Made]
         trained_tokens=sum(one.tokens for one, _ in trainings),
         teacher_read_tokens=sum(one.tokens for one in read),
         teacher_sampled_tokens=sum(one.tokens for one, model in drawn if model.weights == teacher),
-        student_sampled_tokens=sum(one.tokens for one, model in drawn if model.weights != teacher),
+        student_sampled_tokens=sum(one.tokens for one, model in drawn if model.weights != teacher)
+        + sum(int(one.manifest["facts"].get("fresh_tokens", 0)) for one, _ in trainings),
         seconds=dict(sorted(seconds.items())),
         peak_memory=own.get("peak_memory"),
         device=_device(own.get("environment") or {}, int(own["facts"].get("ranks", 1))),
@@ -80,7 +82,7 @@ def rests_on(ref: Ref, jobs: Mapping[Ref, Job]) -> list[Ref]:
         found[one] = None
         if one in jobs:
             # a control that is trained for as many tokens as another row has that row's responses counted, and no more
-            ahead += refs_in(jobs[one].model_dump(mode="json", exclude={"token_match"}))
+            ahead += refs_in(jobs[one].model_dump(mode="json", exclude={"match"}))
     return list(found)
 
 

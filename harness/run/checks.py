@@ -11,7 +11,7 @@ from harness.core.errors import RefusedError, UserError
 from harness.core.records import Prompt
 from harness.judging import Judge
 from harness.measures import READS, measures, tasks
-from harness.methods import methods
+from harness.methods import DistributionSettings, Method, MethodSettings, methods
 from harness.methods.checking import probe
 from harness.models.reference import Model
 from harness.prompts import PromptSet
@@ -96,7 +96,7 @@ def _trainings(config: Config, sources: Sources, store: Store) -> list[str]:
     if start == "sft":
         refusals.append("settings.sft.start: SFT starts from the untrained student")
     refusals += _methods(entries)
-    return [*refusals, *_token_level(config, entries, sources), *unreadable(config, sources, store)]
+    return [*refusals, *_by_token(config, entries, sources), *unreadable(config, sources, store)]
 
 
 def _methods(entries: Sequence[Entry]) -> list[str]:
@@ -105,23 +105,52 @@ def _methods(entries: Sequence[Entry]) -> list[str]:
     return list(dict.fromkeys(line for ask in asked for line in _refused(ask)))
 
 
-def _token_level(config: Config, entries: Sequence[Entry], sources: Sources) -> list[str]:
-    """Token-level methods read the teacher's distributions, over the student's own tokens."""
-    names = [entry.name for entry in entries if methods.get(entry.method).level == "token"]
+def _by_token(config: Config, entries: Sequence[Entry], sources: Sources) -> list[str]:
+    """What is wrong with methods that read the teacher token by token, over the student's own tokens."""
+    names, refusals = [], []
+    for entry in entries:
+        method = methods.get(entry.method)
+        if method.teacher_sees is None and {"token", "distribution"} & method.levels():
+            names.append(entry.name)
+            refusals += [f"{entry.name}: {why}" for why in _unreadable_rows(config, method, entry.settings)]
     if not names:
         return []
-    if config.teacher_server:
+    if config.teacher_server and not config.teacher_server.tokenizer:
         return [
-            f"{', '.join(names)}: token-level methods need the teacher's distributions, and a server gives "
-            "log-probs of responses alone; leave it out with --methods, or name a teacher that is here"
+            *refusals,
+            f"{', '.join(names)}: the teacher is read token by token, and nothing says which tokenizer it has: set "
+            "teacher_server.tokenizer to a model that has the teacher's (and the student's), or leave them out with "
+            "--methods",
         ]
     sets = [sources.train, *(found for found, _ in sources.evaluation)]
     read_by_both = [prompt for found in sets for prompt in found.prompts]
-    return _refused(lambda: require_comparable(sources.student.here, sources.teacher.here, read_by_both))
+    return refusals + _refused(lambda: require_comparable(sources.student.here, sources.teacher.here, read_by_both))
+
+
+def _unreadable_rows(config: Config, method: Method, settings: MethodSettings) -> Iterator[str]:
+    """Why a distribution-level method cannot have what it reads of the teacher as its settings say."""
+    if not isinstance(settings, DistributionSettings) or "distribution" not in method.levels():
+        return
+    key = f"settings.{method.name}"
+    if settings.teacher_signal == "stored":
+        if len(method.roles) > 1:
+            yield f"{key}.teacher_signal=stored keeps what the teacher says of one response, and it trains on several"
+        if "reference" in method.reads:
+            yield f"{key}.teacher_signal=stored keeps the teacher's distributions, and it reads the reference's too"
+    if config.teacher_server and "teacher" in method.reads:
+        otherwise = "or name a teacher that is here"
+        if "reference" in method.reads:
+            yield f"a server gives the teacher's top k alone, and it reads the reference's too: {otherwise[3:]}"
+        elif settings.support == "full":
+            yield f"a server gives the teacher's top k alone: set {key}.support=tail, {otherwise}"
+        elif settings.top_k_of != "teacher":
+            yield f"a server gives the teacher's top k alone: set {key}.top_k_of=teacher, {otherwise}"
+        elif settings.temperature != 1:
+            yield f"a server gives log-probs at temperature 1: set {key}.temperature=1, {otherwise}"
 
 
 def require_comparable(student: Model, teacher: Model, prompts: Sequence[Prompt]) -> None:
-    """Refuse what no token-level method can work with, where both models are folders that are here already."""
+    """Refuse what no method that reads tokens can work with, where both models are folders that are here already."""
     folders = [(Path(model.path), model) for model in (student, teacher) if model.path]
     if len(folders) == 2 and all((folder / "tokenizer.json").is_file() for folder, _ in folders):
         from harness.models.tokenizers import load_tokenizer, require_one_tokenizer

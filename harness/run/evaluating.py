@@ -14,10 +14,11 @@ from harness.models.reference import Model
 from harness.prompts import PromptSet
 from harness.run.jobs import Job, JudgeJob, MeasureJob
 from harness.run.laying import Laid, respond_job
-from harness.run.measuring import TOKENS_READ, Shown, shown
-from harness.run.reading import ALONE, SERVED_TOP_K, compare_job, distributions_job, score_job, states_job
+from harness.run.measuring import TOKENS_READ, Shown, ranks_pairs, shown
+from harness.run.reading import ALONE, compare_job, distributions_job, score_job, states_job
 from harness.run.rows import CEILING, TEACHER, UNTRAINED, Entry, Kind
 from harness.run.sources import Sources
+from harness.serving.settings import SERVED_TOP_K
 
 
 @dataclass(frozen=True)
@@ -162,8 +163,8 @@ class Evaluating:
         return found
 
     def pairs_read(self, reference: Ref, sft: Model, models: Mapping[str, Model]) -> dict[str, tuple[Ref, Ref]]:
-        """Of each policy that was trained on pairs: its log-probs of held-out ones, and those of its reference."""
-        rows = [entry for entry in self.laid.entries if methods.get(entry.method).data == "pairs"]
+        """Of each policy that was trained to rank pairs: its log-probs of held-out ones, and those of its reference."""
+        rows = [entry for entry in self.laid.entries if ranks_pairs(methods.get(entry.method))]
         if not rows:
             return {}
         pair = (reference, self.respond(sft, "candidate", "SFT student"))

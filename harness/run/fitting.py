@@ -18,12 +18,12 @@ from harness.core.errors import UserError
 from harness.core.records import Message
 from harness.core.units import first_named
 from harness.measures.measure import Reads
-from harness.methods import TokenSettings, methods
+from harness.methods import DistributionSettings, methods
 from harness.models.folders import has_tokenizer
 from harness.models.rendering import Rendered, positions_of, rendered
 from harness.prompts import PromptSet
-from harness.run.measuring import TOKENS_READ, read_in_evaluation
-from harness.run.rows import entries_of, entry_of
+from harness.run.measuring import TOKENS_READ, ranks_pairs, read_in_evaluation
+from harness.run.rows import Entry, entries_of, entry_of
 from harness.run.sources import FoundModel, Sources
 from harness.store import Store
 
@@ -123,22 +123,29 @@ def _budgets(config: Config, sources: Sources, student: bool, found: PromptSet) 
     kinds = set[Reads]()
     if not training:
         kinds = read_in_evaluation(config, found, sources.opened, sources.incomparable)
-    signals = {signal for entry in entries for signal in methods.get(entry.method).signals}
+    read = {name for entry in entries for name in methods.get(entry.method).reads}
     budgets = {}
     if student:
-        pairs = "pairs" in kinds and any(methods.get(entry.method).data == "pairs" for entry in entries)
-        scored = "reference_log_probs" in signals if training else pairs or bool(kinds & set(TOKENS_READ))
+        pairs = "pairs" in kinds and any(ranks_pairs(methods.get(entry.method)) for entry in entries)
+        scored = "reference" in read if training else pairs or bool(kinds & set(TOKENS_READ))
         if training:
             trained = [*entries, entry_of(config, "sft")]
             budgets["micro_batch_tokens"] = min(entry.settings.micro_batch_tokens for entry in trained)
     elif training:
-        stored = any(isinstance(e.settings, TokenSettings) and e.settings.teacher_signal == "top_k" for e in entries)
-        scored = stored or "teacher_log_probs" in signals
+        scored = any(_scored(entry) for entry in entries)
     else:
         scored = bool(kinds & {"log_probs", *TOKENS_READ})
     if scored and (student or not config.teacher_server):
         budgets["scoring_batch_tokens"] = config.scoring_batch_tokens
     return budgets
+
+
+def _scored(entry: Entry) -> bool:
+    """Whether what the teacher says of training responses is computed before the training."""
+    method, settings = methods.get(entry.method), entry.settings
+    if isinstance(settings, DistributionSettings) and settings.teacher_signal == "stored":
+        return True
+    return "teacher" in method.reads and method.levels() == {"sequence"}
 
 
 def _too_large(name: str, reading: Reading, read: Rendered, budgets: Mapping[str, int]) -> Iterator[str]:

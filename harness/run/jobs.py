@@ -361,12 +361,15 @@ class ReadingOneJob(ReadingJob):
 
 
 class ScoreJob(ReadingJob):
-    """Sequence log-probs of each prompt's responses, one column a response file, under a frozen model."""
+    """Sequence log-probs of each prompt's responses, one column a response file, under a frozen model. samples: which
+    of each file's responses to a prompt a column is of; the first, where nothing is said."""
 
     version: ClassVar[int] = 3
     work: ClassVar[str] = "harness.run.stages.score:score_stage"
+    added_later: ClassVar[frozenset[str]] = frozenset({"samples"})
     stage: Literal["score"] = "score"
     responses: tuple[Ref, ...]
+    samples: tuple[int, ...] = ()
 
     def tokens(self, sizes: Sizes) -> int:
         return sizes.read(self.prompts, self.responses)
@@ -491,10 +494,15 @@ class RetentionJob(Job):
 
 
 class TrainJob(Job):
-    """One method's training: where it starts, what it reads, its settings and the sources that define it. plugin: the
-    file that its method is in, where a run named one."""
+    """One method's training: where it starts, what it reads, its settings and the sources that define it.
 
-    version: ClassVar[int] = 4
+    teacher, reference: frozen models that are read as it goes; signals, distributions: what they said before.
+    responses, samples: of each role, whose stored responses and which of these to a prompt; None where the policy
+    writes all of them. demonstrations: what the teacher is shown with a prompt. sampling, batch_size: how the policy
+    writes. match: the training that it takes as many tokens as. plugin: the file that its method is in, where a run
+    named one."""
+
+    version: ClassVar[int] = 5
     work: ClassVar[str] = "harness.run.stages.train:train_stage"
     not_in_key: ClassVar[Mapping[str, str]] = {
         **Job.not_in_key,
@@ -514,19 +522,28 @@ class TrainJob(Job):
     plugin: str | None = None
     settings: dict[str, Any]
     start: Model
-    teacher: Model | None
+    teacher: Model | None = None
+    reference: Model | None = None
     prompts: Ref
-    responses: tuple[Ref, ...]
-    signals: dict[str, Ref]
-    distributions: Ref | None
+    responses: tuple[Ref | None, ...]
+    samples: tuple[int, ...] = ()
+    signals: dict[str, Ref] = {}
+    distributions: Ref | None = None
+    demonstrations: Ref | None = None
+    sampling: Sampling | None = None
+    batch_size: int | None = None
     max_prompt_tokens: int | None
     tracker: str | None
-    token_match: tuple[int, tuple[Ref, ...]] | None
+    match: Ref | None = None
     seed: int
 
     @property
     def holds(self) -> tuple[Model, ...]:
-        return () if self.teacher is None else (self.teacher,)
+        return tuple(model for model in (self.teacher, self.reference) if model and not model.served)
+
+    @property
+    def stored(self) -> tuple[Ref, ...]:
+        return tuple(ref for ref in self.responses if ref is not None)
 
     def prepare(self) -> None:
         if self.plugin is not None:
@@ -544,29 +561,43 @@ class TrainJob(Job):
         return {"computing": {name: value for name, value in made_with.items() if name in COMPUTING}}
 
     def tokens(self, sizes: Sizes) -> int:
-        epochs, refs = self.token_match or (self.settings["epochs"], self.responses)
-        return int(epochs) * sizes.read(self.prompts, refs)
+        if self.match is not None:
+            return sizes.trained(self.match)
+        epochs = int(self.settings["epochs"])
+        return epochs * (sizes.read(self.prompts, self.stored) + self._sampled(sizes))
+
+    def _sampled(self, sizes: Sizes) -> int:
+        """Tokens that the policy writes in an epoch, at its limit, and those of prompts that it answers again."""
+        if self.sampling is None:
+            return 0
+        samples, share = int(self.settings["samples"]), float(self.settings["fresh_share"])
+        written = sizes.prompts(self.prompts) * samples * self.sampling.max_new_tokens * share
+        return round(written) + (samples - 1) * sizes.read(self.prompts, ())
 
     def needs(self, sizes: Sizes) -> Needs:
         tokens, shape = self.tokens(sizes), sizes.shape(self.start)
-        teacher = sizes.shape(self.teacher) if self.teacher else None
-        if shape is None or (self.teacher and teacher is None):
+        held = {model: sizes.shape(model) for model in self.holds}
+        if shape is None or None in held.values():
             return Needs(tokens)
         settings = self.settings
         rank, again = int(settings["lora_rank"]), bool(settings["gradient_checkpointing"])
-        parts = memory.training(
-            shape,
-            int(settings["micro_batch_tokens"]),
-            settings["precision"] == "bf16",
-            again,
-            rank,
-            teacher,
-            sizes.weight_bytes(self.teacher) if self.teacher else memory.FP32,
-        )
+        micro = int(settings["micro_batch_tokens"])
+        parts = memory.training(shape, micro, settings["precision"] == "bf16", again, rank)
+        needed, took = sum(parts.values()), None
+        if sizes.speed:
+            took = sizes.speed.training(shape, tokens, again, rank > 0, None)
+        for model, frozen in held.items():
+            assert frozen is not None
+            needed += sum(memory.reading(frozen, micro, sizes.weight_bytes(model)).values())
+            if took is not None and sizes.speed:
+                took += sizes.speed.reading(frozen, tokens)
+        if took is not None and sizes.speed and self.sampling is not None and self.batch_size:
+            rows = round(sizes.prompts(self.prompts) * int(settings["samples"]) * float(settings["fresh_share"]))
+            new, read = self.sampling.max_new_tokens, sizes.read(self.prompts, ()) * int(settings["samples"])
+            took += int(settings["epochs"]) * sizes.speed.generation(shape, rows, self.batch_size, read, new)
         trained = memory.adapter_parameters(shape, rank) if rank else shape.parameters
-        took = sizes.speed.training(shape, tokens, again, rank > 0, teacher) if sizes.speed else None
         disk = shape.parameters * memory.FP32
-        return Needs(tokens, took, sum(parts.values()), disk, trained * CHECKPOINT_BYTES)
+        return Needs(tokens, took, needed, disk, trained * CHECKPOINT_BYTES)
 
     def shape_made(self, sizes: Sizes) -> Shape | None:
         return sizes.shape(self.start)

@@ -59,7 +59,7 @@ def _teacher_is_read(config: Config, sources: Sources) -> bool:
     }
     return (
         sources.generator != "vllm"
-        or any(method.level == "token" or "teacher_log_probs" in method.signals for method in used)
+        or any("teacher" in method.reads and not method.teacher_sees for method in used)
         or bool(kinds & {"log_probs", *TOKENS_READ})
         or bool(config.retention)
     )

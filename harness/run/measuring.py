@@ -9,12 +9,18 @@ from harness.config import Config
 from harness.judging import Judge
 from harness.measures import Measure, measures
 from harness.measures.measure import Reads
-from harness.methods import methods
+from harness.methods import PAIR, Method, methods
 from harness.prompts import PromptSet
 
 # what needs both models' distributions over one tokenizer's tokens
 TOKENS_READ: tuple[Reads, ...] = ("teacher_tokens", "own_tokens")
 SEVERAL_TURNS = "its prompts have several turns, and what models say of tokens is measured in single answers"
+
+
+def ranks_pairs(method: Method) -> bool:
+    """Whether a method learns to prefer a `chosen` response of the teacher to a `rejected` one of the SFT student:
+    those that held-out pairs have."""
+    return {(role, who) for role, who, _ in PAIR} <= {(role, who) for role, who, _ in method.responses}
 
 
 @dataclass(frozen=True)
@@ -70,8 +76,11 @@ def unmeasurable(config: Config, evaluation: Sequence[PromptSet], incomparable: 
                 f"measures: '{name}' compares {measure.samples} responses to a prompt, and samples = {config.samples}; "
                 f"set samples={measure.samples}, or leave it out"
             )
-        elif measure.reads == "pairs" and not any(methods.get(one).data == "pairs" for one in config.methods):
-            yield f"measures: '{name}' is of methods that train on pairs, and none is compared; leave it out"
+        elif measure.reads == "pairs" and not any(ranks_pairs(methods.get(one)) for one in config.methods):
+            yield (
+                f"measures: '{name}' is of methods with a chosen response (the teacher's) and a rejected one (the SFT "
+                "student's), and none is compared; leave it out"
+            )
         elif incomparable and measure.reads in TOKENS_READ:
             yield f"measures: '{name}' cannot be measured: {incomparable}"
     of_tokens = [name for name in config.measures or () if measures.get(name).reads != "responses"]

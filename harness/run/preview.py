@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from harness.core.errors import UserError
-from harness.core.records import Prompt, Ref, Response
-from harness.methods import methods
+from harness.core.records import Message, Prompt, Ref, Response
+from harness.methods import Role, methods
 from harness.models.reference import Model
 from harness.run.jobs import LEFT_OUT, PruneJob, TrainJob
-from harness.run.road import Road
+from harness.run.road import Road, stored_roles
+from harness.run.rows import Entry
 from harness.store import Store
 
-ROLES = {"responses": ("response",), "pairs": ("chosen", "rejected")}
+TeacherSees = Callable[[list[dict[str, str]], str], list[dict[str, str]]]
 
 
 @dataclass(frozen=True)
@@ -56,13 +57,26 @@ class Part:
 
 
 @dataclass(frozen=True)
+class Data:
+    """What a training reads of each prompt. stored: its responses that are artifacts, each with its ref. fresh: the
+    role whose response is sampled while it trains, in `share` of the examples; at 1 nothing stored stands in for it.
+    teacher_sees: see Method."""
+
+    stored: tuple[tuple[Role, Ref], ...]
+    fresh: str = ""
+    share: float = 0.0
+    teacher_sees: TeacherSees | None = None
+
+
+@dataclass(frozen=True)
 class Preview:
     """What methods that train on the same data make of one prompt. text: the prompt as the template renders it; None,
-    and no parts, where there is no tokenizer yet. missing: the responses that are not there yet. left_out: why the
-    teacher's server gives no answer to it; no method trains on it then."""
+    and no parts, where there is no tokenizer yet. teacher_text: the same of what the teacher reads instead; empty where
+    that is the prompt, or is not known yet. missing: the roles whose stored responses are not there yet. left_out: why
+    the teacher's server gives no answer to it; no method trains on it then."""
 
     methods: tuple[str, ...]
-    data: str
+    data: Data
     prompt: Prompt
     text: str | None
     parts: tuple[Part, ...]
@@ -70,6 +84,7 @@ class Preview:
     retokenised: bool = False
     equal: bool = False
     left_out: str = ""
+    teacher_text: str = ""
 
 
 def previews_of(road: Road, store: Store, index: int) -> list[Preview]:
@@ -88,10 +103,18 @@ def previews_of(road: Road, store: Store, index: int) -> list[Preview]:
 
         folder, model = found
         tokenizer = load_tokenizer(folder, model.chat_template, model.remote_code)
-    groups: dict[tuple[Ref, ...], list[str]] = {}
-    for name, ref in road.trainings.items():
-        groups.setdefault(_training(road, ref).responses, []).append(name)
-    return [_preview(road, store, prompts[index], names, tokenizer) for names in groups.values()]
+    groups: dict[Data, list[Entry]] = {}
+    for entry in road.entries:
+        groups.setdefault(_data(road, entry), []).append(entry)
+    return [_preview(road, store, prompts[index], data, entries, tokenizer) for data, entries in groups.items()]
+
+
+def _data(road: Road, entry: Entry) -> Data:
+    method, job = methods.get(entry.method), _training(road, road.trainings[entry.name])
+    share = method.fresh_share(entry.settings)
+    fresh = next((role for role, who, _ in method.responses if who == "policy" and share), "")
+    stored = zip(stored_roles(method, entry.settings), job.stored, strict=True)
+    return Data(tuple(stored), fresh, share, method.teacher_sees)
 
 
 def student_tokenizer(road: Road, store: Store) -> tuple[Path, Model] | None:
@@ -114,41 +137,60 @@ def _training(road: Road, ref: Ref) -> TrainJob:
     return job
 
 
-def _preview(road: Road, store: Store, prompt: Prompt, names: Sequence[str], tokenizer: Any) -> Preview:
-    job = _training(road, road.trainings[names[0]])
-    data = methods.get(job.method).data
-    there = [store.has(ref) for ref in job.responses]
-    made = [ref for ref, is_there in zip(job.responses, there, strict=True) if is_there]
-    left_out = next((why for ref in made if (why := store.read(ref).facts.get(LEFT_OUT, {}).get(prompt.id))), "")
-    missing = tuple(role for role, is_there in zip(ROLES[data], there, strict=True) if not is_there)
+def _preview(road: Road, store: Store, prompt: Prompt, data: Data, entries: Sequence[Entry], tokenizer: Any) -> Preview:
+    names = tuple(entry.name for entry in entries)
+    max_prompt_tokens = _training(road, road.trainings[names[0]]).max_prompt_tokens
+    made = [(role, ref) for role, ref in data.stored if store.has(ref)]
+    left_out = next((why for _, ref in made if (why := store.read(ref).facts.get(LEFT_OUT, {}).get(prompt.id))), "")
+    missing = tuple(role for (role, _, _), ref in data.stored if not store.has(ref))
+    if data.teacher_sees and not store.has(road.teacher_responses):
+        missing += ("the teacher's response, which the teacher is to see",)
     if tokenizer is None:
-        return Preview(tuple(names), data, prompt, None, (), missing, left_out=left_out)
+        return Preview(names, data, prompt, None, (), missing, left_out=left_out)
     from harness.models import chat
 
     whole = chat.encode_chat(tokenizer, prompt.messages)
-    ids = whole[-job.max_prompt_tokens :] if job.max_prompt_tokens else whole
+    ids = whole[-max_prompt_tokens:] if max_prompt_tokens else whole
     text = chat.decoded(tokenizer, ids)
-    found = [_response(store, ref, prompt, tokenizer) for ref in made if not left_out]
+    there = [] if left_out else made
+    found = [_response(store, ref, prompt, sample, tokenizer) for (_, _, sample), ref in there]
     masks = loss_masks(ids, [row for row, _, _ in found])
-    roles = [role for role in ROLES[data] if role not in missing]
     parts = [Part("prompt", pieces(tokenizer, ids, [False] * len(ids)), len(whole) - len(ids))]
     parts += [
         Part(role, pieces(tokenizer, row, mask), int(response.finish == "length"))
-        for role, (row, response, _), mask in zip(roles if found else (), found, masks, strict=True)
+        for ((role, _, _), _), (row, response, _), mask in zip(there, found, masks, strict=True)
     ]
-    equal = len(found) == 2 and found[0][0] == found[1][0]
+    equal = len(found) > 1 and all(row == found[0][0] for row, _, _ in found)
     retokenised = any(other for *_, other in found)
-    return Preview(tuple(names), data, prompt, text, tuple(parts), missing, retokenised, equal, left_out)
+    seen = _teacher_text(road, store, prompt, data, tokenizer)
+    return Preview(names, data, prompt, text, tuple(parts), missing, retokenised, equal, left_out, seen)
 
 
-def _response(store: Store, ref: Ref, prompt: Prompt, tokenizer: Any) -> tuple[Sequence[int], Response, bool]:
+def _response(
+    store: Store, ref: Ref, prompt: Prompt, sample: int, tokenizer: Any
+) -> tuple[Sequence[int], Response, bool]:
     """One response's ids, as training reads them; whether they are another tokenizer's, split anew."""
     from harness.models.tokenizers import tokenizer_fingerprint
     from harness.run.stages.inputs import response_ids, responses_by_key
 
     foreign = store.read(ref).facts["tokenizer"] != tokenizer_fingerprint(tokenizer)
-    response = responses_by_key(ref, store)[prompt.id, 0]
+    response = responses_by_key(ref, store)[prompt.id, sample]
     return response_ids(tokenizer, response, foreign), response, foreign
+
+
+def _teacher_text(road: Road, store: Store, prompt: Prompt, data: Data, tokenizer: Any) -> str:
+    """What the teacher reads in place of the prompt, as the template renders it: it shows the teacher's response."""
+    if data.teacher_sees is None or not store.has(road.teacher_responses):
+        return ""
+    from harness.models import chat
+    from harness.run.stages.inputs import responses_by_key
+
+    response = responses_by_key(road.teacher_responses, store).get((prompt.id, 0))
+    if response is None:  # the teacher's server gave none
+        return ""
+    asked = [message.model_dump() for message in prompt.messages]
+    seen = [Message.model_validate(message) for message in data.teacher_sees(asked, response.text)]
+    return chat.decoded(tokenizer, chat.encode_chat(tokenizer, seen))
 
 
 def loss_masks(prompt: Sequence[int], responses: Sequence[Sequence[int]]) -> list[list[bool]]:

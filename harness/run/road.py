@@ -11,16 +11,18 @@ Every job's key follows from the jobs before it, so the whole road is known befo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
+from typing import Any
 
 from harness.config import Config
 from harness.core.files import canonical_hash
 from harness.core.records import Ref
 from harness.generation.protocol import Sampling
 from harness.judging import Judge
-from harness.methods import Method, TokenSettings, methods
+from harness.methods import DistributionSettings, FreshSettings, Method, MethodSettings, Role, methods
+from harness.methods.method import WRITERS, Who
 from harness.models.reference import Model
 from harness.models.shapes import Shape
 from harness.models.specs import Pair
@@ -134,23 +136,10 @@ def lay(config: Config, sources: Sources) -> Road:
     )
     student = _student(laid, sources)
     sft = _sft(laid, student, prompts, teacher_responses)
-    student_responses: Ref | None = None
-    if any(methods.get(entry.method).data == "pairs" or entry.match_tokens for entry in entries):
-        student_responses = laid.add(
-            respond_job(
-                config,
-                sft,
-                prompts,
-                config.train_sampling,
-                "rejected",
-                config.seed,
-                "SFT student, training prompts",
-            )
-        )
-    trainings = {
-        entry.name: _train(laid, entry, student, sft, teacher, prompts, teacher_responses, student_responses)
-        for entry in entries
-    }
+    writers = _Writers(laid, prompts, teacher, sft, teacher_responses)
+    trainings: dict[str, Ref] = {}
+    for entry in entries:
+        trainings[entry.name] = _train(laid, entry, student, writers, trainings.get(entry.controls))
     before = dict(laid.jobs)
     evaluations = tuple(
         Evaluating(laid, found, teacher, sources).evaluate(in_domain, student, sft, trainings, judges)
@@ -209,85 +198,120 @@ def _student(laid: Laid, sources: Sources) -> Model:
 def _sft(laid: Laid, student: Model, prompts: Ref, teacher_responses: Ref) -> Model:
     """The SFT student: π_ref, the start of the pair methods, and the one that samples the rejected responses."""
     entry = entry_of(laid.config, "sft")
-    needed = any(
-        entry.method == "sft"
-        or entry.settings.start == "sft"
-        or entry.match_tokens
-        or methods.get(entry.method).data == "pairs"
-        or "reference_log_probs" in methods.get(entry.method).signals
-        for entry in laid.entries
-    )
+    needed = any(entry.method == "sft" or _reads_sft(entry) for entry in laid.entries)
     job = _train_job(
-        laid.config, entry, methods.get("sft"), student, None, prompts, (teacher_responses,), {}, None, None
+        laid.config, entry, methods.get("sft"), start=student, prompts=prompts, responses=(teacher_responses,)
     )
     return student.made(laid.add(job) if needed else job.ref)
 
 
-def _train(
-    laid: Laid,
-    entry: Entry,
-    student: Model,
-    sft: Model,
-    teacher: Model,
-    prompts: Ref,
-    teacher_responses: Ref,
-    student_responses: Ref | None,
-) -> Ref:
-    """One method's training, with the signals that it asks for."""
-    config, method = laid.config, methods.get(entry.method)
-    both = (teacher_responses, student_responses) if student_responses else (teacher_responses,)
-    responses = both if method.data == "pairs" else (teacher_responses,)
+def _reads_sft(entry: Entry) -> bool:
+    """Whether a training needs the SFT student: as its start, its reference, or for what it wrote."""
+    method, settings = methods.get(entry.method), entry.settings
+    stored = {who for role, who, _ in stored_roles(method, settings)}
+    return settings.start == "sft" or "reference" in method.reads or "student" in stored
+
+
+def stored_roles(method: Method, settings: MethodSettings) -> list[Role]:
+    """The roles whose stored responses a training reads: not one that the policy writes all of."""
+    all_fresh = method.fresh_share(settings) == 1
+    written = zip(method.responses, method.written(settings), strict=True)
+    return [role for (_, who, _), role in written if not (all_fresh and who == "policy")]
+
+
+@dataclass(frozen=True)
+class _Writers:
+    """Who wrote what trainings read, on the training prompts."""
+
+    laid: Laid
+    prompts: Ref
+    teacher: Model
+    sft: Model
+    teacher_responses: Ref
+
+    def responses(self, roles: Sequence[Role]) -> dict[str, Ref]:
+        """By role, whose responses they are, with as many samples as these roles take."""
+        found = {}
+        for role, who, _ in roles:
+            samples = 1 + max(sample for _, other, sample in roles if other == who)
+            found[role] = self._of(who, samples)
+        return found
+
+    def _of(self, who: Who, samples: int) -> Ref:
+        if who == "teacher" and samples == 1:
+            return self.teacher_responses
+        model, purpose, seed, label = (
+            (self.teacher, "chosen", TEACHER_SEED, "teacher")
+            if who == "teacher"
+            else (self.sft, "rejected", self.laid.config.seed, "SFT student")
+        )
+        each = f", {samples} each" if samples > 1 else ""
+        config, label = self.laid.config, f"{label}, training prompts{each}"
+        return self.laid.add(
+            respond_job(config, model, self.prompts, config.train_sampling, purpose, seed, label, samples)
+        )
+
+
+def _train(laid: Laid, entry: Entry, student: Model, writers: _Writers, controlled: Ref | None) -> Ref:
+    """One method's training, with what it reads. controlled: the training that the entry controls."""
+    config, method, settings = laid.config, methods.get(entry.method), entry.settings
+    prompts, sft, teacher = writers.prompts, writers.sft, writers.teacher
+    start = sft if settings.start == "sft" else student
+    roles, share = stored_roles(method, settings), method.fresh_share(settings)
+    there = writers.responses(roles)
+    samples = tuple(sample for _, _, sample in method.responses)
+    stored = tuple(there.values())
+    frozen = {"reference": sft, "teacher": start if method.teacher_sees else teacher}
+    read: set[str] = set(method.reads)
     signals: dict[str, Ref] = {}
-    for signal in method.signals:
-        model, who = (sft, "reference") if signal == "reference_log_probs" else (teacher, "teacher")
-        signals[signal] = laid.add(score_job(config, model, prompts, responses, f"log-probs: {who}"))
     distributions: Ref | None = None
-    if isinstance(entry.settings, TokenSettings) and entry.settings.teacher_signal == "top_k":
-        distributions = laid.add(distributions_job(config, teacher, prompts, responses[0], entry.settings.top_k))
-    epochs = next((e.settings.epochs for e in laid.entries if e.name == entry.controls), 1)
+    if method.levels() == {"sequence"} and not share:
+        of = samples if any(samples) else ()
+        for name in method.reads:
+            label = f"log-probs: {name}{f', {len(samples)} responses' if of else ''}"
+            scored = score_job(config, frozen[name], prompts, stored, label)
+            signals[name] = laid.add(scored.model_copy(update={"samples": of}))
+        read = set()
+    elif isinstance(settings, DistributionSettings) and settings.teacher_signal == "stored":
+        distributions = laid.add(distributions_job(config, teacher, prompts, stored[0], settings.top_k))
+        read -= {"teacher"}
+    if "token" in method.levels():  # of what was sampled before, the log-probs under whoever wrote it
+        read |= {WRITERS[who] for _, who, _ in roles}
+    sampling = None
+    if share and isinstance(settings, FreshSettings):
+        new = settings.max_new_tokens or config.train_sampling.max_new_tokens
+        sampling = Sampling(temperature=settings.sampling_temperature, max_new_tokens=new)
     job = _train_job(
         config,
         entry,
         method,
-        sft if entry.settings.start == "sft" else student,
-        teacher if method.level == "token" and distributions is None else None,
-        prompts,
-        responses,
-        signals,
-        distributions,
-        (epochs, both) if entry.match_tokens else None,
+        start=start,
+        teacher=frozen["teacher"] if "teacher" in read else None,
+        reference=sft if "reference" in read else None,
+        prompts=prompts,
+        responses=tuple(there.get(role) for role in method.roles),
+        samples=samples if any(samples) else (),
+        signals=signals,
+        distributions=distributions,
+        demonstrations=writers.teacher_responses if method.teacher_sees else None,
+        sampling=sampling,
+        batch_size=config.generation_batch_size if sampling else None,
+        match=controlled if entry.match_tokens else None,
     )
     return laid.add(job)
 
 
-def _train_job(
-    config: Config,
-    entry: Entry,
-    method: Method,
-    start: Model,
-    teacher: Model | None,
-    prompts: Ref,
-    responses: tuple[Ref, ...],
-    signals: dict[str, Ref],
-    distributions: Ref | None,
-    token_match: tuple[int, tuple[Ref, ...]] | None,
-) -> TrainJob:
+def _train_job(config: Config, entry: Entry, method: Method, **what: Any) -> TrainJob:
     return TrainJob(
         label=f"train {entry.name}",
         method=method.name,
         method_source=method.source_digest,
         plugin=methods.file_of(method.name),
         settings=entry.settings.model_dump(mode="json"),
-        start=start,
-        teacher=teacher,
-        prompts=prompts,
-        responses=responses,
-        signals=signals,
-        distributions=distributions,
         max_prompt_tokens=config.max_prompt_tokens,
         tracker=config.tracker,
-        token_match=token_match,
         seed=config.seed,
+        **what,
     )
 
 

@@ -40,9 +40,10 @@ class Entry:
         return "control" if self.controls else "method"
 
     @property
-    def training(self) -> tuple[str, dict[str, Any], bool]:
-        """What is trained; rows with equal ones are one."""
-        return self.method, self.shaping, self.match_tokens
+    def training(self) -> tuple[str, dict[str, Any], str]:
+        """What is trained; rows with equal ones are one. One whose tokens are matched is trained as long as the row
+        that it controls."""
+        return self.method, self.shaping, self.controls if self.match_tokens else ""
 
     @property
     def shaping(self) -> dict[str, Any]:

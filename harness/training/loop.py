@@ -1,4 +1,4 @@
-"""The training loop. It knows batches, signals, targets and a loss; it names no method."""
+"""The training loop. It knows steps of examples, what frozen models say of them, and a loss; it names no method."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import math
 import os
 import pickle
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,6 @@ import torch
 from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedType
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
@@ -35,49 +34,28 @@ from harness.core.files import write_atomically
 from harness.core.progress import Tick
 from harness.core.records import METRICS
 from harness.logprobs.batching import Batch, Example, Layout, check_prompts, collate, memory_errors, split_by_tokens
-from harness.logprobs.model import LogProbModel
+from harness.logprobs.model import LogProbModel, ValuesOf
 from harness.logprobs.targets import Target
-from harness.methods import Method, MethodSettings, SequenceInputs
+from harness.methods import (
+    DistributionSettings,
+    Method,
+    MethodSettings,
+    SequenceInputs,
+    Term,
+    TokenInputs,
+    TokenSettings,
+)
+from harness.methods.checking import advanced, called, started
+from harness.methods.inputs import DistributionInputs
 from harness.training import adapters
+from harness.training.data import Data, Fresh
+from harness.training.frozen import Frozen
 
 CHECKPOINT = "checkpoint.pt"
 ADVICE = "lower micro_batch_tokens, or set gradient_checkpointing=true or lora_rank"
 # whole tensors in main memory, whatever the ranks hold of them; an adapter's, where only that is trained
 WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=True, strict=False)
-Signals = dict[str, NDArray[np.float32]]
-
-
-@dataclass(frozen=True)
-class Work:
-    """What is trained on. signals: {name: [N, k]} float32, row i belonging to examples[i], whose `index` is i.
-    steps: the rows of each optimizer step. target: a teacher's distributions of some examples, for token losses."""
-
-    examples: Sequence[Example]
-    steps: Sequence[Sequence[int]]
-    signals: Signals = field(default_factory=dict)
-    target: Callable[[Sequence[Example]], Target] | None = None
-
-
-def plan_steps(
-    examples: Sequence[Example], batch_size: int, epochs: int, seed: int, tokens: int | None = None
-) -> list[list[int]]:
-    """Which rows of the data each optimizer step sees: a new order every epoch; the last batch may be smaller.
-
-    With `tokens`, epochs go on until that many tokens are planned, whatever `epochs` says.
-    """
-    if not examples:
-        raise ValueError("no examples to train on")
-    steps: list[list[int]] = []
-    planned = epoch = 0
-    while planned < tokens if tokens is not None else epoch < epochs:
-        order = np.random.default_rng([seed, epoch]).permutation(len(examples)).tolist()
-        for start in range(0, len(order), batch_size):
-            if tokens is not None and planned >= tokens:
-                break
-            steps.append(order[start : start + batch_size])
-            planned += sum(examples[row].tokens for row in steps[-1])
-        epoch += 1
-    return steps
+State = Mapping[str, float]
 
 
 def learning_rate_at(step: int, total: int, settings: MethodSettings) -> float:
@@ -97,63 +75,87 @@ def shares(examples: Sequence[Example], ranks: int, budget: int, layout: Layout)
     return [own + [[]] * (most - len(own)) for own in parts]
 
 
+@dataclass(frozen=True)
+class Done:
+    """What a training leaves beside the model. whole: the trained weights, where the model itself ends up holding only
+    a rank's share of them, else None. tokens: that it saw; fresh_tokens: of these, that the policy wrote. state: that
+    its method carries."""
+
+    whole: dict[str, Any] | None
+    tokens: int
+    fresh_tokens: int
+    state: State
+
+
 def train(
     model: LogProbModel,
-    data: Work,
+    data: Data,
+    frozen: Frozen,
     method: Method,
     settings: MethodSettings,
     seed: int,
     folder: Path,
     tick: Tick,
     tracker: str | None = None,
-) -> dict[str, Any] | None:
+) -> Done:
     """Train in place, on as many ranks as this process is one of, going on from the checkpoint in `folder` if there is
     one.
-
-    Returns the trained weights, where `model` itself ends up holding only a rank's share of them; else None.
 
     Raises:
         UserError: the loss is not finite or memory does not suffice; the message names the batch.
     """
-    check_prompts(data.examples, settings.micro_batch_tokens, "micro_batch_tokens")
     accelerator = _accelerator(model, settings, tracker, folder)
+    if accelerator.is_fsdp2 and isinstance(data, Fresh):
+        raise UserError(
+            f"{method.name} samples from the policy as it trains, which sharded weights (FSDP) cannot yet; train it on "
+            "one device, or replicated: leave accelerate_config out, or set fresh_share=0"
+        )
+    check_prompts(data.examples, settings.micro_batch_tokens, "micro_batch_tokens")
     _prepare_layers(model, settings)
     _set_modes(model, method.with_dropout(settings))
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
     module, optimizer = accelerator.prepare(model, optimizer)
-    signals = data.signals if method.transform is None else method.transform(data.signals, settings, seed)
-    step = _Step(accelerator, module, optimizer, model.layout, method, settings, signals, data.target)
-    sizes = [sum(data.examples[row].tokens for row in rows) for rows in data.steps]
-    first = _resume(folder, module, optimizer, accelerator.is_main_process)
+    if method.transform is not None:
+        frozen = replace(frozen, sums=method.transform(dict(frozen.sums), settings, seed))
+    step = _Step(accelerator, module, optimizer, model.layout, method, settings, frozen)
+    state = dict(started(method, settings))
+    first, seen, written, state = _resume(folder, module, optimizer, data, state, accelerator.is_main_process)
     accelerator.wait_for_everyone()
-    seen = sum(sizes[:first])
+    ahead = data.ahead
 
     with _metrics(folder, accelerator) as log:
-        for number in range(first, len(data.steps)):
-            tick(seen, sum(sizes))
+        for number in range(first, data.steps):
+            tick(sum(ahead[:number]), sum(ahead))
             began = time.monotonic()
             # a step's random numbers (an adapter's dropout) follow from these alone: no checkpoint holds any
             torch.manual_seed(
                 int(np.random.SeedSequence([seed, number, accelerator.process_index]).generate_state(1)[0])
             )
-            lr = learning_rate_at(number, len(data.steps), settings)
-            row = step.take([data.examples[index] for index in data.steps[number]], lr)
+            examples = data.batch(number)
+            lr = learning_rate_at(number, data.steps, settings)
+            row = step.take(examples, lr, number / data.steps, state)
             if not math.isfinite(row["loss"]) or not math.isfinite(row["grad_norm"]):
-                batch = ", ".join(data.examples[index].name or str(index) for index in data.steps[number])
+                batch = ", ".join(example.name or str(example.index) for example in examples)
                 raise UserError(
                     f"the loss of {method.name} is {row['loss']} and its gradient norm {row['grad_norm']} at step "
                     f"{number + 1} (training data: {batch}); a lower learning_rate, or precision fp32, may help"
                 )
-            seen += sizes[number]
-            speed = sizes[number] / (time.monotonic() - began)
-            log({**row, "step": number + 1, "learning_rate": lr, "tokens": seen, "tokens_per_s": speed})
-            if (number + 1) % settings.checkpoint_steps == 0 and number + 1 < len(data.steps):
-                _save(folder, number + 1, module, optimizer, accelerator.is_main_process)
-    tick(sum(sizes), sum(sizes))
+            if method.advance is not None:
+                state = dict(advanced(method, state, row["loss"], (number + 1) / data.steps, settings))
+            size = sum(example.tokens for example in examples)
+            seen += size
+            written += sum(len(one.responses[one.fresh]) for one in examples if one.fresh is not None)
+            speed = size / (time.monotonic() - began)
+            carried = {f"state_{name}": value for name, value in state.items()}
+            log({**row, **carried, "step": number + 1, "learning_rate": lr, "tokens": seen, "tokens_per_s": speed})
+            if (number + 1) % settings.checkpoint_steps == 0 and number + 1 < data.steps:
+                beside = {"tokens": seen, "written": written, "state": state, "data": data.saved()}
+                _save(folder, number + 1, module, optimizer, beside, accelerator.is_main_process)
+    tick(sum(ahead), sum(ahead))
     whole = get_model_state_dict(module, options=WHOLE) if _sharded(module) else None
     accelerator.unwrap_model(module, keep_fp32_wrapper=False)  # the caller's module without autocast around it
-    return whole
+    return Done(whole, seen, written, state)
 
 
 def _accelerator(model: LogProbModel, settings: MethodSettings, tracker: str | None, folder: Path) -> Accelerator:
@@ -220,16 +222,15 @@ class _Step:
     layout: Layout
     method: Method
     settings: MethodSettings
-    signals: Signals
-    target: Callable[[Sequence[Example]], Target] | None
+    frozen: Frozen
 
-    def take(self, examples: Sequence[Example], learning_rate: float) -> dict[str, float]:
+    def take(
+        self, examples: Sequence[Example], learning_rate: float, progress: float, state: State
+    ) -> dict[str, float]:
         """Metrics of the step."""
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
-        count = len(examples)
-        if self.method.per == "token":
-            count = sum(len(response) for example in examples for response in example.responses)
+        counts = _Counts(examples)
         ranks, rank = self.accelerator.num_processes, self.accelerator.process_index
         parts = shares(examples, ranks, self.settings.micro_batch_tokens, self.layout)[rank]
         sums: dict[str, Tensor] = {}
@@ -240,8 +241,8 @@ class _Step:
             meet = last or self.accelerator.is_fsdp2
             alone = contextlib.nullcontext() if meet else self.accelerator.no_sync(self.model)
             with alone, memory_errors(shown, self.layout, ADVICE):
-                loss, observed = self._loss(shown)
-                share = loss / count if part else 0 * loss
+                share, observed = _Part(self, shown, counts, progress, state).loss()
+                share = share if part else 0 * share
                 self.accelerator.backward(share * ranks)  # gradients are averaged over ranks
             if part:
                 observed["loss"] = share.detach()
@@ -250,61 +251,195 @@ class _Step:
             norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.settings.max_grad_norm)
             self.optimizer.step()
             self.optimizer.zero_grad()
-        return self._gathered(sums, len(examples)) | {"grad_norm": float(norm)}
+        return self._gathered(sums, counts) | counts.observed() | {"grad_norm": float(norm)}
 
-    def _loss(self, part: Sequence[Example]) -> tuple[Tensor, dict[str, Tensor]]:
-        """The summed loss of a micro-batch, and sums of what is observed."""
-        batch = collate(part, self.layout).to(self.accelerator.device)
-        with self.accelerator.autocast():  # FSDP has none of its own
-            if self.method.level == "token":
-                assert self.target is not None
-                target = self.target(part)
-                return self.model(batch, lambda own, other: self.method.loss(own, other, self.settings), target), {}
-            log_probs = self.model(batch)
-        inputs = self._inputs(log_probs, batch, part)
-        return self.method.loss(inputs, self.settings).sum(), _observations(inputs)
-
-    def _inputs(self, log_probs: Tensor, batch: Batch, part: Sequence[Example]) -> SequenceInputs:
-        rows = [example.index for example in part]
-        return SequenceInputs(
-            policy=batch.sum_by_response(log_probs),
-            lengths=batch.lengths(),
-            signals={
-                name: torch.from_numpy(values[rows]).to(log_probs.device) for name, values in self.signals.items()
-            },
-        )
-
-    def _gathered(self, sums: dict[str, Tensor], examples: int) -> dict[str, float]:
-        """Over all ranks: the loss, which is divided already, and means of what is observed."""
-        names = ["loss", *_OBSERVED]
+    def _gathered(self, sums: dict[str, Tensor], counts: _Counts) -> dict[str, float]:
+        """Over all ranks: the loss, which is divided already, and means over examples of what is observed."""
+        names = ["loss", *_observed_of(self.method)]
         zero = torch.zeros((), device=self.accelerator.device)
         values = torch.stack([sums.get(name, zero).float() for name in names])
         loss, *totals = self.accelerator.reduce(values, "sum").tolist()
-        return {"loss": loss} | {
-            name: total / examples for name, total in zip(_OBSERVED, totals, strict=True) if name in sums
-        }
+        return {"loss": loss} | {name: total / counts.example for name, total in zip(names[1:], totals, strict=True)}
 
 
-_OBSERVED = ("log_prob", "log_prob_chosen", "log_prob_rejected", "shift_chosen", "shift_rejected", "margin", "accuracy")
+class _Counts:
+    """What sums over a step's examples are divided by: see Method.per."""
+
+    def __init__(self, examples: Sequence[Example]) -> None:
+        lengths = [len(response) for example in examples for response in example.responses]
+        self.token, self.response, self.example = sum(lengths), len(lengths), len(examples)
+        self._fresh = [example for example in examples if example.fresh is not None]
+
+    def of(self, per: str) -> int:
+        return int(getattr(self, per))
+
+    def observed(self) -> dict[str, float]:
+        """Of what the policy wrote itself: its share of the examples, and its mean length."""
+        if not self._fresh:
+            return {}
+        lengths = [len(example.responses[example.fresh or 0]) for example in self._fresh]
+        return {"fresh": len(self._fresh) / self.example, "fresh_tokens": sum(lengths) / len(lengths)}
 
 
-def _observations(inputs: SequenceInputs) -> dict[str, Tensor]:
-    """What users look at, summed over examples: log-probs of the responses, and for pairs margins against the
-    reference. Both log-probs falling is normal in DPO: only their margin is trained."""
+class _Part:
+    """A micro-batch: one forward pass of the policy, and all terms of the loss on it."""
+
+    def __init__(self, step: _Step, part: Sequence[Example], counts: _Counts, progress: float, state: State) -> None:
+        self.step, self.part, self.counts = step, part, counts
+        self.method, self.settings, self.frozen = step.method, step.settings, step.frozen
+        self.batch: Batch = collate(part, step.layout).to(step.accelerator.device)
+        self.shared: dict[str, Any] = {"roles": self.method.roles, "progress": progress, "state": state}
+        self.lengths = self.batch.lengths()
+        self.role = self.batch.owner % self.batch.k
+        self.seen: dict[str, Tensor] = {}  # sums of label log-probs by role, as rows of distributions go by
+
+    def loss(self) -> tuple[Tensor, dict[str, Tensor]]:
+        """The micro-batch's share of the step's loss, and sums of what is observed."""
+        terms, levels = self.method.terms, self.method.levels()
+        by_tokens, by_rows = bool({"sequence", "token"} & levels), "distribution" in levels
+        with self.step.accelerator.autocast():  # FSDP has none of its own
+            tokens = self.frozen.tokens_of(self.part) if by_tokens and not self.frozen.sums else {}
+            rows: list[ValuesOf] = []
+            if by_rows:
+                rows = [self._rows(self.frozen.target_of(self.part, self.batch.labels.device, self.method.reads))]
+            found = self.step.model(self.batch, rows, by_tokens)
+        log_probs, total = found if rows else (found, self.lengths.new_zeros(()))
+        read: dict[str, Tensor] = {name: tokens[name] for name in self.method.reads if name in tokens}
+        sequence = None
+        if log_probs is not None:
+            sequence = SequenceInputs(
+                policy=self.batch.sum_by_response(log_probs),
+                lengths=self.lengths,
+                models=self.frozen.sums_of(self.part, self.batch, read),
+                **self.shared,
+            )
+        for term in terms:
+            if term.level == "sequence":
+                assert sequence is not None
+                total = total + self._scale(term) * called(self.method, term, sequence, self.settings).sum()
+            elif term.level == "token":
+                assert log_probs is not None
+                losses = called(self.method, term, self._tokens(log_probs, tokens), self.settings)
+                total = total + self._scale(term) * (losses * self._weights(term)).sum()
+        return total, _observations(sequence, self.method) if sequence is not None else self.seen
+
+    def _scale(self, term: Term) -> float:
+        """What a term's sum over the micro-batch is multiplied by."""
+        return term.weight(self.settings) / self.counts.of(self._per(term))
+
+    def _per(self, term: Term) -> str:
+        own = isinstance(self.settings, TokenSettings) and term.level != "sequence" and self.settings.per
+        return own or term.per
+
+    def _weights(self, term: Term, part: slice = slice(None)) -> Tensor:
+        """Of each response token in `part`, [n]: so that each response's mean counts where `per` is response."""
+        owner = self.batch.owner[part]
+        if self._per(term) != "response":
+            return torch.ones_like(owner, dtype=torch.float32)
+        return 1 / self.lengths.flatten()[owner]
+
+    def _tokens(self, log_probs: Tensor, tokens: Mapping[str, Tensor]) -> TokenInputs:
+        return TokenInputs(
+            policy=log_probs,
+            sampled=self._sampled(log_probs.detach(), tokens),
+            labels=self.batch.labels,
+            row=self.batch.owner,
+            role=self.role,
+            models={name: tokens[name] for name in self.method.reads},
+            **self.shared,
+        )
+
+    def _sampled(self, policy: Tensor, tokens: Mapping[str, Tensor]) -> Tensor:
+        """[T]: of a fresh response under the policy that wrote it, of a stored one under the model that did."""
+        found, k = policy.clone(), self.batch.k
+        for place in range(self.batch.examples * k):
+            example, role = self.part[place // k], place % k
+            here = self.batch.owner == place
+            if example.fresh != role:
+                found[here] = tokens[self.frozen.wrote[role]][here]
+            elif example.sampled is not None:
+                found[here] = torch.tensor(example.sampled, device=found.device)
+        return found
+
+    def _distributions(self, logits: Tensor, part: slice, target: Target) -> DistributionInputs:
+        rows = logits if target.vocabulary is None else logits[:, : target.vocabulary]
+        temperature = self.frozen.temperature
+        policy = torch.log_softmax(rows if temperature == 1 else rows / temperature, -1)
+        labels = self.batch.labels[part, None]
+        if temperature == 1:
+            said = policy.gather(-1, labels).squeeze(-1)
+        else:
+            said = rows.gather(-1, labels).squeeze(-1) - rows.logsumexp(-1)
+        outcomes, models = target.outcomes(policy, part)
+        return DistributionInputs(
+            policy=outcomes,
+            models=models,
+            labels=self.batch.labels[part],
+            label_log_probs=said,
+            row=self.batch.owner[part],
+            role=self.role[part],
+            **self.shared,
+        )
+
+    def _rows(self, target: Target) -> ValuesOf:
+        """All distribution-level terms, and the setting `nll`, of the logits of a chunk: [n] losses, scaled as they
+        enter the step's loss."""
+        terms = [term for term in self.method.terms if term.level == "distribution"]
+        nll = self.settings.nll if isinstance(self.settings, DistributionSettings) else 0.0
+        if nll:
+            # what the teacher wrote, response by response
+            written = [
+                example.fresh != role and writer == "teacher"
+                for example in self.part
+                for role, writer in enumerate(self.frozen.wrote)
+            ]
+            taught = torch.tensor(written, device=self.batch.labels.device)
+
+            def of_taught(inputs: DistributionInputs, settings: MethodSettings) -> Tensor:
+                return -inputs.label_log_probs * taught[inputs.row]
+
+            terms.append(Term("distribution", of_taught, terms[0].per, weight=lambda settings: nll))
+
+        def values(logits: Tensor, part: slice) -> Tensor:
+            inputs = self._distributions(logits, part, target)
+            for place, name in enumerate(_log_prob_names(self.method)):
+                own = (inputs.label_log_probs.detach() * (inputs.role == place)).sum()
+                self.seen[name] = self.seen.get(name, 0) + own
+            losses = [
+                self._scale(term) * self._weights(term, part) * called(self.method, term, inputs, self.settings)
+                for term in terms
+            ]
+            return torch.stack(losses).sum(0)
+
+        return values
+
+
+def _log_prob_names(method: Method) -> list[str]:
+    """What the mean log-prob of a response is called, role by role."""
+    return ["log_prob"] if len(method.roles) == 1 else [f"log_prob_{role}" for role in method.roles]
+
+
+def _observed_of(method: Method) -> list[str]:
+    """Names of what is observed beside the loss."""
+    names = _log_prob_names(method)
+    if "reference" in method.reads and method.levels() & {"sequence", "token"}:
+        names += ["shift" if len(method.roles) == 1 else f"shift_{role}" for role in method.roles]
+        names += ["margin", "accuracy"] if len(method.roles) == 2 else []
+    return names
+
+
+def _observations(inputs: SequenceInputs, method: Method) -> dict[str, Tensor]:
+    """What users look at, summed over examples: log-probs of the responses, their shifts from the reference, and of two
+    roles the margin between these. Both log-probs falling is normal in DPO: only their margin is trained."""
     policy = inputs.policy.detach()
-    if policy.shape[1] == 1:
-        return {"log_prob": policy.sum()}
-    found = {"log_prob_chosen": policy[:, 0].sum(), "log_prob_rejected": policy[:, 1].sum()}
-    if "reference_log_probs" in inputs.signals:
+    columns = [*policy.T]
+    if "reference" in inputs.models:
         shift = policy - inputs.reference
-        margin = shift[:, 0] - shift[:, 1]
-        found |= {
-            "shift_chosen": shift[:, 0].sum(),
-            "shift_rejected": shift[:, 1].sum(),
-            "margin": margin.sum(),
-            "accuracy": (margin > 0).float().sum(),
-        }
-    return found
+        columns += [*shift.T]
+        if len(inputs.roles) == 2:
+            margin = shift[:, 0] - shift[:, 1]
+            columns += [margin, (margin > 0).float()]
+    return {name: column.sum() for name, column in zip(_observed_of(method), columns, strict=True)}
 
 
 @contextlib.contextmanager
@@ -330,8 +465,9 @@ def _sharded(model: Any) -> bool:
     return any(hasattr(parameter, "full_tensor") for parameter in model.parameters())
 
 
-def _save(folder: Path, step: int, model: Any, optimizer: Any, main: bool) -> None:
-    """A checkpoint, whole or not there: written beside and renamed."""
+def _save(folder: Path, step: int, model: Any, optimizer: Any, others: Mapping[str, Any], main: bool) -> None:
+    """A checkpoint, whole or not there: written beside and renamed. others: what it holds beside weights and
+    moments."""
     weights, moments = get_state_dict(model, optimizer.optimizer, options=WHOLE)
     if main:
         # a frozen weight's second name, as of a tied head, is not left out of them
@@ -339,39 +475,45 @@ def _save(folder: Path, step: int, model: Any, optimizer: Any, main: bool) -> No
         beside = folder / f"{CHECKPOINT}.tmp"
         try:
             with beside.open("wb") as file:  # a path's own writer does not say why it failed
-                torch.save({"step": step, "model": weights, "optimizer": moments}, file)
+                torch.save({"step": step, "model": weights, "optimizer": moments, **others}, file)
             beside.replace(folder / CHECKPOINT)
         except BaseException:
             beside.unlink(missing_ok=True)
             raise
 
 
-def _resume(folder: Path, model: Any, optimizer: Any, main: bool) -> int:
-    """Load the checkpoint, cut the metrics to its step, and return that step; 0 where there is none.
+def _resume(
+    folder: Path, model: Any, optimizer: Any, data: Data, state: State, main: bool
+) -> tuple[int, int, int, dict[str, float]]:
+    """Load the checkpoint, cut the metrics to its step, and return that step, the tokens seen and written by then, and
+    the method's state; zeros and `state` where there is none.
 
     Raises:
         UserError: it cannot be read.
     """
-    step = 0
+    step, tokens, written = 0, 0, 0
     if (folder / CHECKPOINT).is_file():
         try:
-            state = torch.load(folder / CHECKPOINT, map_location="cpu", weights_only=True, mmap=True)
+            found = torch.load(folder / CHECKPOINT, map_location="cpu", weights_only=True, mmap=True)
         except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
             raise UserError(f"{folder / CHECKPOINT} is broken; delete it to train from the start") from error
+        if "data" not in found:
+            raise UserError(f"{folder / CHECKPOINT} is of an earlier version; delete it to train from the start")
         set_state_dict(
             model,
             optimizer.optimizer,
-            model_state_dict=state["model"],
-            optim_state_dict=state["optimizer"],
+            model_state_dict=found["model"],
+            optim_state_dict=found["optimizer"],
             options=WHOLE,
         )
-        step = int(state["step"])
+        step, tokens, written, state = (found[name] for name in ("step", "tokens", "written", "state"))
+        data.restore(found["data"])
     if main:
         (folder / f"{CHECKPOINT}.tmp").unlink(missing_ok=True)
         if (folder / METRICS).is_file():
             lines = (folder / METRICS).read_text(encoding="utf-8").splitlines()[:step]
             write_atomically(folder / METRICS, "".join(line + "\n" for line in lines))
-    return step
+    return step, tokens, written, dict(state)
 
 
 def ranks() -> int:

@@ -17,7 +17,7 @@ from harness.logprobs import comparing
 from harness.logprobs.comparing import SCORE, Columns, LiveTeacher, StoredStates, Teacher, TopKTeacher
 from harness.logprobs.model import LogProbModel, why_padded
 from harness.logprobs.scoring import hidden_states, response_starts, sequence_log_probs
-from harness.logprobs.targets import StoredTopK
+from harness.logprobs.targets import StoredTopK, Support
 from harness.models import chat, loading
 from harness.models.locate import model_folder
 from harness.models.reference import Model
@@ -101,7 +101,7 @@ def _teacher(job: CompareJob, data: ReadExamples, store: Store) -> tuple[Teacher
             raise UserError(f"{job.distributions} has no log-probs of the responses' own tokens")
         if job.temperature != 1:
             raise UserError(f"a stored top k is the teacher's at temperature 1, and not at {job.temperature:g}")
-        top = StoredTopK(stored["ids"], stored["log_probs"], response_starts(data.examples), tail=True)
+        top = StoredTopK(stored["ids"], stored["log_probs"], response_starts(data.examples), Support("tail"))
         return TopKTeacher(top, stored["labels"]), [], {"top_k": stored["ids"].shape[1]}
     assert job.teacher is not None
     folder = model_folder(job.teacher, store)

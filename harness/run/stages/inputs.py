@@ -69,9 +69,15 @@ class ReadExamples:
 
 
 def data_of(
-    prompts: str, responses: Sequence[str], tokenizer: Any, store: Store, max_prompt_tokens: int | None = None
+    prompts: str,
+    responses: Sequence[str],
+    tokenizer: Any,
+    store: Store,
+    max_prompt_tokens: int | None = None,
+    samples: Sequence[int] = (),
 ) -> ReadExamples:
-    """Prompts with one response from each artifact, joined on (prompt id, sample), in the first one's order.
+    """Prompts with one response from each artifact, joined on (prompt id, sample), in the first one's order; with
+    `samples`, with these of each artifact's responses to a prompt.
 
     Ids that this tokenizer's model could have generated are taken as they are; other responses are split anew. Prompts
     without an answer are left out (`joined`).
@@ -81,7 +87,7 @@ def data_of(
     foreign = [store.read(ref).facts["tokenizer"] != own for ref in responses]
     tables = [
         {key: response_ids(tokenizer, row, other) for key, row in table.items()}
-        for table, other in zip(joined(responses, store), foreign, strict=True)
+        for table, other in zip(_joined(responses, store, samples), foreign, strict=True)
     ]
     keys = list(tables[0])
     examples = [
@@ -95,6 +101,18 @@ def data_of(
     ]
     cut = sum(len(example.prompt) < len(encoded[key[0]]) for key, example in zip(keys, examples, strict=True))
     return ReadExamples(keys, examples, cut, any(foreign))
+
+
+def _joined(refs: Sequence[str], store: Store, samples: Sequence[int]) -> list[dict[ResponseKey, Response]]:
+    if not samples:
+        return joined(refs, store)
+    left_out = {name for ref in refs for name in store.read(ref).facts.get(LEFT_OUT, ())}
+    found = []
+    for ref, sample in zip(refs, samples, strict=True):
+        rows = responses_by_key(ref, store).items()
+        found.append({(name, 0): row for (name, at), row in rows if at == sample and name not in left_out})
+        require_same_keys(ref, found[-1], refs[0], found[0])
+    return found
 
 
 def response_ids(tokenizer: Any, response: Response, foreign: bool) -> Sequence[int]:

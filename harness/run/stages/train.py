@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,19 +11,32 @@ import numpy as np
 import torch
 
 from harness.core.progress import Tick
-from harness.core.records import Facts
-from harness.logprobs.batching import Example, collate
+from harness.core.records import Facts, Message
+from harness.logprobs.batching import Example
 from harness.logprobs.model import LogProbModel, why_padded
-from harness.logprobs.targets import StoredTopK, Target
-from harness.methods import MethodSettings, TokenSettings, methods
+from harness.logprobs.scoring import response_starts
+from harness.logprobs.targets import StoredTopK, Support
+from harness.methods import DistributionSettings, FreshSettings, Method, MethodSettings, methods
+from harness.methods.method import WRITERS
 from harness.models import chat, loading, tokenizers
 from harness.models.families import dropout_of
 from harness.models.locate import model_folder
 from harness.models.reference import Model
 from harness.run.jobs import TOP_K, TrainJob
-from harness.run.stages.inputs import ReadExamples, data_of, load_prompts, read_signal, require_made_of, tokenizer_of
+from harness.run.stages.inputs import (
+    ReadExamples,
+    data_of,
+    load_prompts,
+    read_signal,
+    require_made_of,
+    responses_by_key,
+    tokenizer_of,
+)
 from harness.store import Store
 from harness.training import adapters, loop
+from harness.training.data import Data, Fresh, Stored, plan_steps
+from harness.training.frozen import Frozen, Local, Reader, Served
+from harness.training.sampling import Writer
 
 
 def train_stage(job: TrainJob, store: Store, work: Path, tick: Tick) -> Facts:
@@ -31,25 +45,28 @@ def train_stage(job: TrainJob, store: Store, work: Path, tick: Tick) -> Facts:
     loop.check_tracker(job.tracker)
     folder, own_code = model_folder(job.start, store), job.start.remote_code
     tokenizer = tokenizer_of(job.start, folder)
-    data = data_of(job.prompts, job.responses, tokenizer, store, job.max_prompt_tokens)
-    signals = {name: read_signal(ref, data.keys, job.responses, store) for name, ref in job.signals.items()}
-    tokens = None
-    if job.token_match is not None:
-        epochs, refs = job.token_match
-        tokens = epochs * data_of(job.prompts, refs, tokenizer, store, job.max_prompt_tokens).tokens
-    target = _target(job, data, tokenizer, settings, store)
+    read = _examples(job, tokenizer, store)
+    tokens = None if job.match is None else int(store.read(job.match).facts["tokens"])
+    frozen = _frozen(job, method, settings, read, tokenizer, store)
     start = loading.load_model(folder, torch.float32, remote_code=own_code)
     model = LogProbModel(adapters.with_adapter(start, settings, job.seed))
     del start
-    steps = loop.plan_steps(data.examples, settings.batch_size, settings.epochs, job.seed, tokens)
-    plan = loop.Work(data.examples, steps, signals, target)
-    whole = loop.train(model, plan, method, settings, job.seed, work, tick, job.tracker)
+    steps = plan_steps(read.examples, settings.batch_size, settings.epochs, job.seed, tokens)
+    data: Data = Stored(read.examples, steps)
+    if job.sampling is not None and isinstance(settings, FreshSettings):
+        assert job.batch_size is not None
+        stops, vocabulary = chat.stop_ids(model.causal_lm, tokenizer), chat.vocabulary_size(tokenizer)
+        writer = Writer(model, job.sampling, stops, vocabulary, job.batch_size, settings, job.seed)
+        place = next(place for place, (_, who, _) in enumerate(method.responses) if who == "policy")
+        share, every, samples = settings.fresh_share, settings.fresh_every, settings.samples
+        data = Fresh(read.examples, steps, place, share, every, samples, job.seed, writer)
+    done = loop.train(model, data, frozen, method, settings, job.seed, work, tick, job.tracker)
     if loop.is_main_process():
-        if whole is not None:  # the ranks hold shares of the model: make it whole from the files it started from
+        if done.whole is not None:  # the ranks hold shares of the model: make it whole from the files it started from
             # in main memory: the shares are still on their devices
             start = loading.load_model(folder, torch.float32, on=torch.device("cpu"), remote_code=own_code)
             model = LogProbModel(adapters.with_adapter(start, settings, job.seed))
-            _, unknown = model.load_state_dict(whole, strict=False)
+            _, unknown = model.load_state_dict(done.whole, strict=False)
             assert not unknown, f"trained weights without a place: {unknown}"
         trained = adapters.without_adapter(model.causal_lm)
         # whoever loads it stops where it has learnt to end, which its base's may not say
@@ -57,42 +74,98 @@ def train_stage(job: TrainJob, store: Store, work: Path, tick: Tick) -> Facts:
         trained.generation_config.eos_token_id = stops if len(stops) > 1 else next(iter(stops), None)
         loading.save_checkpoint(trained, tokenizer, work)
         (work / loop.CHECKPOINT).unlink(missing_ok=True)
-    pairs, rates = method.data == "pairs", dropout_of(model.causal_lm.config)
+    pairs, rates = len(method.roles) == 2 and len(job.stored) == 2, dropout_of(model.causal_lm.config)
     return {
-        **data.facts,
+        **read.facts,
         "steps": len(steps),
-        "examples": len(data.examples),
-        "tokens": sum(data.examples[row].tokens for rows in steps for row in rows),
-        "equal_pairs": sum(e.responses[0] == e.responses[-1] for e in data.examples) if pairs else 0,
+        "examples": len(read.examples),
+        "tokens": done.tokens,
+        "equal_pairs": sum(e.responses[0] == e.responses[-1] for e in read.examples) if pairs else 0,
         "parameters": model.causal_lm.num_parameters(),
         "ranks": loop.ranks(),
         "padded": why_padded(model.causal_lm),
+        **({"fresh_tokens": done.fresh_tokens} if job.sampling else {}),
+        **({"state": dict(done.state)} if done.state else {}),
         **({"dropout": rates, "dropout_on": method.with_dropout(settings)} if rates else {}),
     }
 
 
-def _target(
-    job: TrainJob, data: ReadExamples, tokenizer: Any, settings: MethodSettings, store: Store
-) -> Callable[[Sequence[Example]], Target] | None:
-    """Where a token-level method gets the teacher's distributions: the teacher itself, or its stored top k."""
+def _examples(job: TrainJob, tokenizer: Any, store: Store) -> ReadExamples:
+    """Prompts with the stored response of each role; with none in the place of what the policy writes itself."""
+    if not job.stored:
+        known = responses_by_key(job.demonstrations, store) if job.demonstrations else None
+        prompts = [one for one in load_prompts(job.prompts, store) if known is None or (one.id, 0) in known]
+        encoded = [chat.encode_chat(tokenizer, prompt.messages) for prompt in prompts]
+        kept = [ids[-job.max_prompt_tokens :] if job.max_prompt_tokens else ids for ids in encoded]
+        named = list(zip(prompts, kept, strict=True))
+        examples = [Example(row, ids, ((),), prompt.id) for row, (prompt, ids) in enumerate(named)]
+        cut = sum(len(ids) < len(whole) for ids, whole in zip(kept, encoded, strict=True))
+        return ReadExamples([(prompt.id, 0) for prompt in prompts], examples, cut, False)
+    samples = [sample for ref, sample in zip(job.responses, job.samples, strict=False) if ref is not None]
+    read = data_of(job.prompts, job.stored, tokenizer, store, job.max_prompt_tokens, samples)
+    if len(job.stored) == len(job.responses):
+        return read
+    places = [None if ref is None else place for place, ref in enumerate(job.responses)]
+    stored = [place for place in places if place is not None]
+    whole = [
+        replace(one, responses=tuple(one.responses[stored.index(at)] if at is not None else () for at in places))
+        for one in read.examples
+    ]
+    return replace(read, examples=whole)
+
+
+def _frozen(
+    job: TrainJob, method: Method, settings: MethodSettings, read: ReadExamples, tokenizer: Any, store: Store
+) -> Frozen:
+    """What frozen models say: what was computed before, and the models that are read as it trains."""
     vocabulary = chat.vocabulary_size(tokenizer)
-    if job.teacher is not None:
-        folder = model_folder(job.teacher, store)
-        tokenizers.require_one_tokenizer(tokenizer, tokenizer_of(job.teacher, folder), load_prompts(job.prompts, store))
-        teacher = LogProbModel(loading.reading_model(folder, job.teacher.remote_code))
-        device = next(teacher.parameters()).device
-        return lambda part: teacher.target(collate(part, teacher.layout).to(device), vocabulary)
+    by_rows = settings if isinstance(settings, DistributionSettings) else DistributionSettings()
+    support = Support(by_rows.support, by_rows.top_k, by_rows.top_k_of)
+    prompts = load_prompts(job.prompts, store)
+
+    def require_one_tokenizer(model: Model) -> Path:
+        folder = model_folder(model, store)
+        tokenizers.require_one_tokenizer(tokenizer, tokenizer_of(model, folder), prompts)
+        return folder
+
+    stored: StoredTopK | None = None
     if job.distributions is not None:
         artifact = store.read(job.distributions)
-        read = Model.model_validate(artifact.manifest["job"]["model"])
-        theirs = tokenizer_of(read, model_folder(read, store))
-        tokenizers.require_one_tokenizer(tokenizer, theirs, load_prompts(job.prompts, store))
-        require_made_of(job.distributions, job.responses, store)
-        stored = np.load(artifact.path / TOP_K)
-        lengths = [len(example.responses[0]) for example in data.examples]
-        assert isinstance(settings, TokenSettings)
-        top_k = StoredTopK(
-            stored["ids"], stored["log_probs"], np.concatenate([[0], np.cumsum(lengths)]), settings.tail, vocabulary
-        )
-        return lambda part: top_k.of(part, loading.device())
-    return None
+        require_one_tokenizer(Model.model_validate(artifact.manifest["job"]["model"]))
+        require_made_of(job.distributions, job.stored, store)
+        found = np.load(artifact.path / TOP_K)
+        stored = StoredTopK(found["ids"], found["log_probs"], response_starts(read.examples), support, vocabulary)
+    readers: dict[str, Reader] = {}
+    for name, model in (("reference", job.reference), ("teacher", job.teacher)):
+        if model is None:
+            continue
+        folder = require_one_tokenizer(model)
+        if model.served is not None:
+            readers[name] = Served(model.served, vocabulary, loading.device())
+            continue
+        local = LogProbModel(loading.reading_model(folder, model.remote_code))
+        seen = _shown(job, method, read, tokenizer, store) if name == "teacher" and method.teacher_sees else None
+        readers[name] = Local(local, vocabulary, seen) if seen else Local(local, vocabulary)
+    return Frozen(
+        sums={name: read_signal(ref, read.keys, job.stored, store) for name, ref in job.signals.items()},
+        stored=stored,
+        readers=readers,
+        support=support,
+        temperature=by_rows.temperature,
+        wrote=tuple(WRITERS[who] for _, who, _ in method.written(settings)),
+    )
+
+
+def _shown(
+    job: TrainJob, method: Method, read: ReadExamples, tokenizer: Any, store: Store
+) -> Callable[[Example], Example]:
+    """What a teacher that is shown the demonstration reads in the place of each example's prompt."""
+    assert method.teacher_sees is not None and job.demonstrations is not None
+    demonstrations = responses_by_key(job.demonstrations, store)
+    prompts = {prompt.id: prompt for prompt in load_prompts(job.prompts, store)}
+    encoded = []
+    for name, _ in read.keys:
+        said = [{"role": one.role, "content": one.content} for one in prompts[name].messages]
+        messages = method.teacher_sees(said, demonstrations[name, 0].text)
+        encoded.append(chat.encode_chat(tokenizer, [Message.model_validate(one) for one in messages]))
+    return lambda example: replace(example, prompt=encoded[example.index])
