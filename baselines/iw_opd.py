@@ -51,9 +51,9 @@ METHOD = Method(
     per="token",
     responses=POLICY,
     defines=Definition(
-        direction="KL(policy ‖ teacher), by sampled tokens, weighted",
-        weight="1 + γ (1 − the share of the response's Σ|A| that lies before the token)",
-        support="the sampled token",
+        direction="KL(policy ‖ teacher)",
+        weight="1 + γ (1 − the share of its response's summed absolute advantages before the token); γ .5",
+        support="the sampled token alone",
         normaliser="response tokens",
     ),
     reads=("teacher",),

@@ -62,9 +62,9 @@ METHOD = Method(
     per="token",
     responses=POLICY,
     defines=Definition(
-        direction="KL(policy ‖ teacher), by sampled tokens",
+        direction="KL(policy ‖ teacher)",
         weight="none",
-        support="the sampled token",
+        support="the sampled token alone",
         normaliser="response tokens",
     ),
     reads=("teacher",),

@@ -17,6 +17,7 @@ from harness.cli.options import (
     ASK_AGAIN,
     DOUBTFUL,
     MARK,
+    Plugins,
     Refresh,
     RunRequest,
     beside,
@@ -178,6 +179,7 @@ def list_names(
         str | None,
         typer.Argument(metavar="[methods|models|pairs|judges|measures|prompts|presets]", show_default=False),
     ] = None,
+    plugin: Plugins = None,
 ) -> None:
     """What there is, by kind; everything without one."""
     from harness.config import preset_words, presets
@@ -209,6 +211,8 @@ def list_names(
     kinds = (*tables, *known)
     if kind is not None and kind not in kinds:
         raise UserError(f"unknown kind '{kind}'{did_you_mean(kind, kinds)}")
+    if plugin:
+        methods.use(plugin)
     for title in [kind] if kind else kinds:
         print(f"{title}:")
         for line in tables[title]() if title in tables else ():
@@ -270,6 +274,7 @@ def stage(
         first: Any = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise UserError(f"{job}: not a job ({where}: {first['msg']})") from error
+    asked.prepare()
     store = open_store()
     if work is not None:
         end_with_parent()

@@ -99,13 +99,15 @@ def _merge(base: Layer, over: Layer) -> Layer:
 
 
 def resolve(layers: list[Layer]) -> Config:
-    """One configuration from its layers, weakest first, with every setting of every method written out."""
+    """One configuration from its layers, weakest first, with every setting of every method written out. From then on
+    there are the methods of its plug-ins, and of no others."""
     from harness.methods import methods
 
     data: Layer = {}
     for layer in layers:
         data = merge(data, in_full(layer))
     config: Config = validated(Config, data)
+    methods.use(config.plugins)
     for name in [*config.methods, *config.settings]:
         methods.get(name)
     common_keys = {key for name in methods.names() for key in methods.get(name).settings.model_fields}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from harness.core.records import Prompt
 from harness.judging import Judge
 from harness.measures import READS, measures, tasks
 from harness.methods import DistributionSettings, Method, MethodSettings, methods
+from harness.methods.checking import probe
 from harness.models.reference import Model
 from harness.prompts import PromptSet
 from harness.run.fitting import unaskable, unreadable
@@ -93,7 +95,14 @@ def _trainings(config: Config, sources: Sources, store: Store) -> list[str]:
     refusals = _refused(lambda: contrasts_of(config, entries)) + _refused(lambda: versus_of(config, entries))
     if start == "sft":
         refusals.append("settings.sft.start: SFT starts from the untrained student")
+    refusals += _methods(entries)
     return [*refusals, *_by_token(config, entries, sources), *unreadable(config, sources, store)]
+
+
+def _methods(entries: Sequence[Entry]) -> list[str]:
+    """What methods' own functions do wrong; a method and its controls may do the same."""
+    asked = [functools.partial(probe, methods.get(entry.method), entry.settings) for entry in entries]
+    return list(dict.fromkeys(line for ask in asked for line in _refused(ask)))
 
 
 def _by_token(config: Config, entries: Sequence[Entry], sources: Sources) -> list[str]:

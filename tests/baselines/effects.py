@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +26,12 @@ from harness.training.frozen import Frozen, Local
 from harness.training.sampling import Writer
 from tests.conftest import tiny_model
 
-VOCABULARY, PROMPT, LENGTH, SAMPLES = 32, 4, 8, 4
+VOCABULARY, PROMPT, LENGTH, SAMPLES = 32, 4, 6, 4
 TRAINED, HELD_OUT = 48, 32
 SEEDS = (0, 1, 2)
 # A tiny model bears much; a few dozen steps have to show.
 COMMON = {"epochs": 4, "batch_size": 8, "precision": "fp32", "warmup_ratio": 0.0, "micro_batch_tokens": 4096}
-Loss = Callable[..., Tensor]
+ORDERS = list(itertools.permutations(range(SAMPLES)))
 
 
 def quiet(done: int, total: int, note: str = "") -> None:
@@ -161,6 +162,41 @@ def nll(model: Any) -> float:
     return -float(log_prob(model, responses_of("teacher", 0, True)).mean() / LENGTH)
 
 
+def mixed(p: Tensor, q: Tensor, weight: float) -> Tensor:
+    return (weight * p.exp() + (1 - weight) * q.exp()).log()
+
+
+def jsd(model: Any) -> float:
+    p, q = along(model, responses_of("teacher", 0, True))
+    m = mixed(p, q, 0.5)
+    return float(((p.exp() * (p - m) + q.exp() * (q - m)) / 2).sum(-1).mean())
+
+
+def skewed_forward(model: Any) -> float:
+    p, q = along(model, responses_of("teacher", 0, True))
+    return float((p.exp() * (p - mixed(p, q, 0.1))).sum(-1).mean())
+
+
+def skewed_reverse(model: Any) -> float:
+    p, q = along(model, responses_of("teacher", 0, True))
+    return float((q.exp() * (q - mixed(p, q, 0.9))).sum(-1).mean())
+
+
+def beyond(model: Any) -> float:
+    """KL(q ‖ r^(1−L) p^L / Z) at L = 1.25, along the model's own samples."""
+    own = sampled(model, prompts_of(True), seed=7)
+    p, q = along(model, own)
+    r = rows_of(models()["reference"], prompts_of(True), own)
+    target = torch.log_softmax(1.25 * p - 0.25 * r, -1)
+    return float((q.exp() * (q - target)).sum(-1).mean())
+
+
+def lost_likeliest(model: Any) -> float:
+    """How much likelier the model finds its likeliest token than the teacher's."""
+    p, q = along(model, responses_of("teacher", 0, True))
+    return float((q.max(-1).values - q.gather(-1, p.argmax(-1, keepdim=True)).squeeze(-1)).mean())
+
+
 def lost_margin(model: Any) -> float:
     """−(log-prob of the teacher's response − that of the student's): what pair methods lower."""
     return float(
@@ -169,9 +205,20 @@ def lost_margin(model: Any) -> float:
 
 
 def lost_order(model: Any) -> float:
-    """−(how the model's log-probs of four samples go with the teacher's), prompt by prompt."""
+    """JSD between the teacher's and the model's Plackett-Luce distributions over orders of four samples, by 10 times
+    their mean log-probs a token."""
     said, wanted = (
-        torch.stack([log_prob(one, responses_of("student", sample, True)) for sample in range(SAMPLES)])
+        torch.stack([log_prob(one, responses_of("student", sample, True)) for sample in range(SAMPLES)], 1)
         for one in (model, models()["teacher"])
     )
-    return -float(np.mean([np.corrcoef(a, b)[0, 1] for a, b in zip(said.T.numpy(), wanted.T.numpy(), strict=True)]))
+    found = []
+    for a, b in zip(said.tolist(), wanted.tolist(), strict=True):
+        q, p = (np.array([_plackett_luce([one[i] for i in order]) for order in ORDERS]) for one in (a, b))
+        m = (p + q) / 2
+        found.append(float((p * np.log(p / m) + q * np.log(q / m)).sum() / 2))
+    return float(np.mean(found))
+
+
+def _plackett_luce(log_probs: Sequence[float]) -> float:
+    worth = np.exp(10 / LENGTH * (np.array(log_probs) - max(log_probs)))
+    return float(np.prod([worth[place] / worth[place:].sum() for place in range(len(worth))])) + 1e-300

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,7 +12,10 @@ from pydantic import ValidationError
 from baselines import taid
 from baselines.kd import kd_loss
 from baselines.taid import Settings, advance, taid_loss
+from harness.core.records import METRICS
 from tests.baselines.rows import POLICY, TEACHER, close, log_probs, logs
+from tests.baselines.tiny_pair import trained
+from tests.harness.training.trainings import InterruptionError, interrupt_at, same_weights
 
 
 def test_the_target_between_the_two_is_the_known_one() -> None:
@@ -92,3 +97,15 @@ def test_a_loss_that_falls_faster_moves_t_further_where_it_is_above_the_line() -
 def test_a_target_that_would_move_away_from_the_teacher_is_refused(settings: dict[str, float]) -> None:
     with pytest.raises(ValidationError):
         Settings(**settings)
+
+
+def test_a_training_that_was_stopped_goes_on_with_its_t_and_ends_with_the_same_weights(tmp_path: Path) -> None:
+    whole = trained(taid.METHOD, 0, tmp_path / "whole", epochs=2)
+    with pytest.raises(InterruptionError):
+        trained(taid.METHOD, 0, tmp_path / "cut", interrupt_at(3), epochs=2, checkpoint_steps=1)
+    resumed = trained(taid.METHOD, 0, tmp_path / "cut", epochs=2, checkpoint_steps=1)
+    assert same_weights(dict(resumed.state_dict()), dict(whole.state_dict()))
+    rows = [[json.loads(line) for line in (tmp_path / one / METRICS).open()] for one in ("whole", "cut")]
+    states = [[{name: row[name] for name in row if name.startswith("state_")} for row in some] for some in rows]
+    assert states[0] == states[1] and len(states[0]) == 4
+    assert states[0][-1]["state_t"] == pytest.approx(0.4 + 0.6 * 3 / 4)
