@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
 import yaml
 
@@ -130,16 +130,12 @@ def resolve(layers: list[Layer]) -> Config:
 
 def _settings_of(method: Method, config: Config) -> MethodSettings:
     said, where = {**config.training, **config.settings.get(method.name, {})}, f"settings.{method.name}."
-    settings = validated(method.settings, said, where)
-    if config.teacher_server is None or not _compares_with_teacher(settings, method):
+    settings: MethodSettings = validated(method.settings, said, where)
+    compares = "distribution" in method.levels() and "teacher" in method.reads and method.teacher_sees is None
+    if config.teacher_server is None or not compares or not isinstance(settings, DistributionSettings):
         return settings
-    return validated(method.settings, {**_of_a_server(method, settings), **said}, where)
-
-
-def _compares_with_teacher(settings: MethodSettings, method: Method) -> TypeGuard[DistributionSettings]:
-    """Whether it reads distributions of the run's teacher."""
-    reads = "distribution" in method.levels() and "teacher" in method.reads and method.teacher_sees is None
-    return reads and isinstance(settings, DistributionSettings)
+    served: MethodSettings = validated(method.settings, {**_of_a_server(method, settings), **said}, where)
+    return served
 
 
 def _of_a_server(method: Method, settings: DistributionSettings) -> Layer:
