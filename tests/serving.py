@@ -34,7 +34,7 @@ LARGEST_HEAD = 1 << 16
 
 @dataclass(frozen=True)
 class Call:
-    """One POST to .../chat/completions or .../completions.
+    """One POST to .../chat/completions, .../completions or, as SGLang has it, /generate.
 
     number: place in the order of arrival, from 0.
     headers: by lower-case name.
@@ -162,6 +162,15 @@ def prompt_logprobs(rows: Any, text: str = "x") -> Reply:
     """A completion of a prompt in ids, with what vLLM says of each of them: {id: {"logprob"}}, nothing of the first."""
     choice = {"index": 0, "text": text, "finish_reason": "length", "prompt_logprobs": rows}
     return to_json("prompt_logprobs", {"id": "cmpl-stub", "object": "text_completion", "choices": [choice]})
+
+
+def input_logprobs(own: Any, tops: Any = None, finish: Any = None) -> Reply:
+    """What SGLang's /generate says of a prompt in ids from its `logprob_start_len` on: [log-prob, id, text], of the
+    first one no log-prob; and lists of them for the likeliest."""
+    meta = {"id": "x", "finish_reason": finish or {"type": "length", "length": 1}, "input_token_logprobs": own}
+    if tops is not None:
+        meta["input_top_logprobs"] = tops
+    return to_json("input_logprobs", {"text": "x", "output_ids": [0], "meta_info": meta})
 
 
 def preference_of(body: Any) -> float:
@@ -496,7 +505,7 @@ class _Connection(asyncio.Protocol):
         self.last = headers.get("connection", "").lower() == "close"
         if method == "GET" and path.endswith("/models"):
             return to_json("models", {"object": "list", "data": [{"id": MODEL, "object": "model"}]})
-        if method != "POST" or not path.endswith("/completions"):
+        if method != "POST" or not path.endswith(("/completions", "/generate")):
             return status(404, f"no {method} {path} here")
         if "transfer-encoding" in headers:  # its end cannot be found without a parser of chunks
             self.last = True

@@ -27,7 +27,6 @@ from transformers import AutoConfig
 
 from benchmarks.speed.train import Side, another_student, machine, measure, model_folder
 from benchmarks.speed.workload import Workload, make_rows
-from harness.core.environment import processor
 from harness.methods import methods
 from harness.methods.costs import StepCost, read_costs
 

@@ -16,6 +16,7 @@ from harness.cli.options import (
     ASK_AGAIN,
     DOUBTFUL,
     MARK,
+    Plugins,
     Refresh,
     RunRequest,
     beside,
@@ -38,6 +39,7 @@ Owner = Annotated[
         help="Upload each method's student to OWNER on the hub, in private repositories.",
     ),
 ]
+ONE_LINE = 500  # as wide as no row of a table is
 
 
 def run(request: RunRequest, out: Out = None, copy: Copy = None, refresh: Refresh = False, owner: Owner = None) -> int:
@@ -176,6 +178,7 @@ def list_names(
         str | None,
         typer.Argument(metavar="[methods|models|pairs|judges|measures|prompts|presets]", show_default=False),
     ] = None,
+    plugin: Plugins = None,
 ) -> None:
     """What there is, by kind; everything without one."""
     from harness.config import preset_words, presets
@@ -185,9 +188,12 @@ def list_names(
     from harness.methods import methods
     from harness.models.specs import models, pairs
     from harness.prompts import prompt_sets
+    from harness.reports.methods import methods_lines
 
+    tables: dict[str, Callable[[], list[str]]] = {
+        "methods": lambda: methods_lines(methods.items(), None if sys.stdout.isatty() else ONE_LINE)
+    }
     known: dict[str, Callable[[], dict[str, str]]] = {
-        "methods": lambda: {name: f"{method.summary} ({method.source})" for name, method in methods.items()},
         "models": lambda: {name: spec.summary for name, spec in models.items()},
         "pairs": lambda: {n: f"{p.student}, taught by {p.teacher}; {p.summary}" for n, p in pairs.items()},
         "judges": lambda: {
@@ -201,12 +207,17 @@ def list_names(
         "measures": lambda name: [measures.get(name).terms],
         "presets": lambda name: list(preset_words(name)[1:]),
     }
-    if kind is not None and kind not in known:
-        raise UserError(f"unknown kind '{kind}'{did_you_mean(kind, known)}")
-    for title in [kind] if kind else known:
+    kinds = (*tables, *known)
+    if kind is not None and kind not in kinds:
+        raise UserError(f"unknown kind '{kind}'{did_you_mean(kind, kinds)}")
+    if plugin:
+        methods.use(plugin)
+    for title in [kind] if kind else kinds:
         print(f"{title}:")
-        summaries = known[title]()
-        width = max(map(len, summaries))
+        for line in tables[title]() if title in tables else ():
+            print(line)
+        summaries = known[title]() if title in known else {}
+        width = max(map(len, summaries), default=0)
         for name, summary in summaries.items():
             print(f"  {name:{width}}  {summary}")
             for line in beneath[title](name) if title in beneath else ():
@@ -252,6 +263,7 @@ def stage(
         first: Any = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise UserError(f"{job}: not a job ({where}: {first['msg']})") from error
+    asked.prepare()
     store = open_store()
     if work is not None:
         end_with_parent()

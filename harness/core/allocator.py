@@ -1,4 +1,5 @@
-"""Freed memory stays with the process: a training step frees and asks for the same gigabytes again and again."""
+"""Freed memory stays with the process: a training step frees and asks for the same gigabytes again and again. And what
+its lack looks like."""
 
 from __future__ import annotations
 
@@ -14,6 +15,13 @@ _GIB = 2**30
 
 def _glibc() -> ctypes.CDLL | None:
     return ctypes.CDLL(None) if platform.libc_ver()[0] == "glibc" else None
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an allocator refused: a CPU's has no error of its own."""
+    torch = sys.modules.get("torch")
+    refused = torch is not None and isinstance(error, torch.OutOfMemoryError)
+    return refused or (isinstance(error, RuntimeError) and "DefaultCPUAllocator: " in str(error))
 
 
 def give_back() -> None:

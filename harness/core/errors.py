@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Sequence
 
 
@@ -24,3 +25,12 @@ class RefusedError(UserError):
     @property
     def lines(self) -> tuple[str, ...]:
         return tuple(" ".join(refusal.split()) for refusal in self._refusals)
+
+
+def raised_in(error: BaseException, file: str) -> str:
+    """A file of the user's with the line of it that an error comes from, as FILE:LINE; the file alone where none of its
+    lines has a part in it."""
+    if isinstance(error, SyntaxError) and error.filename == file:
+        return f"{file}:{error.lineno}"
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
+    return f"{file}:{lines[-1]}" if lines else file

@@ -19,6 +19,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from harness.core.allocator import out_of_memory
 from harness.core.errors import UserError
 
 Layout = Literal["packed", "padded"]
@@ -199,8 +200,7 @@ def memory_errors(part: Sequence[Example], layout: Layout, advice: str) -> Itera
     try:
         yield
     except RuntimeError as error:
-        # a CPU's allocator has no error of its own
-        if isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator: " in str(error):
+        if out_of_memory(error):
             names = ", ".join(example.name or str(example.index) for example in part)
             tokens = sum(length for example in part for length in example.rows(layout))
             raise UserError(

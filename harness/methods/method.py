@@ -7,6 +7,9 @@ is added.
 
 from __future__ import annotations
 
+import functools
+import inspect
+import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -38,6 +41,10 @@ PAIR: tuple[Role, ...] = (("chosen", "teacher", 0), ("rejected", "student", 0))
 POLICY: tuple[Role, ...] = (("response", "policy", 0),)
 # The frozen model by which one who wrote is read.
 WRITERS: Mapping[str, Reads] = {"teacher": "teacher", "student": "reference"}
+
+NAME = r"[a-z][a-z0-9]*([_-][a-z0-9]+)*"  # as options, keys of settings and rows of a board have it
+NOT_A_NAME = ("teacher", "student", "policy", "reference")
+A_NAME = "a method's name is of lower-case letters, digits and single hyphens, such as my-loss, and no role of a model"
 
 OLD_FIELDS = {
     "data": 'responses=RESPONSE (was data="responses") or responses=PAIR (was data="pairs")',
@@ -137,8 +144,12 @@ class Method:
     @property
     def file(self) -> str:
         """Where its loss is from, for people."""
-        code = getattr(self.loss, "__code__", None)
-        return code.co_filename if code else str(getattr(sys.modules.get(self.loss.__module__), "__file__", "?"))
+        loss: Any = self.loss
+        while isinstance(loss, functools.partial):
+            loss = loss.func
+        loss = inspect.unwrap(loss) if callable(loss) else type(loss)
+        code = getattr(loss, "__code__", None)
+        return code.co_filename if code else str(getattr(sys.modules.get(loss.__module__), "__file__", "?"))
 
     @property
     def terms(self) -> tuple[Term, ...]:
@@ -184,7 +195,9 @@ class Method:
 
 def _senseless(method: Method) -> list[str]:
     """What is wrong with a method, in words; the first is told."""
-    found = []
+    found = _misshapen(method)
+    if found:  # what follows is asked of settings and definitions
+        return found
     levels, whose = [term.level for term in method.terms], [who for _, who, _ in method.responses]
     for level in levels:
         if level not in get_args(Level):
@@ -230,10 +243,64 @@ def _senseless(method: Method) -> list[str]:
     return found
 
 
-def refusal_of_old(error: TypeError, path: Path | str) -> UserError | None:
+def is_name(name: object) -> bool:
+    """Whether a method can be called so."""
+    return isinstance(name, str) and re.fullmatch(NAME, name) is not None and name not in NOT_A_NAME
+
+
+def _misshapen(method: Method) -> list[str]:
+    """What of its parts is not what it has to be."""
+    found = []
+    name, settings, defines = (getattr(method, field) for field in ("name", "settings", "defines"))
+    if not is_name(name):
+        found.append(f"its name is {name!r}; {A_NAME}")
+    if not (isinstance(settings, type) and issubclass(settings, MethodSettings)):
+        found.append("settings is a class: MethodSettings, or one of its kinds with your defaults")
+    if not isinstance(defines, Definition):
+        found.append("defines is a Definition(direction, weight, support, normaliser): what exactly it computes")
+    takes = ("inputs", "settings")
+    functions: list[tuple[str, object, tuple[str, ...]]] = [
+        ("loss", method.loss, takes),
+        *(("the loss of a further term", term.loss, takes) for term in method.also),
+        *(("the weight of a further term", term.weight, ("settings",)) for term in method.also),
+        ("state", method.state, ("settings",)),
+        ("advance", method.advance, ("state", "loss", "progress", "settings")),
+        ("teacher_sees", method.teacher_sees, ("messages", "demonstration")),
+        ("transform", method.transform, ("sums", "settings", "seed")),
+        ("controls", method.controls, ("settings",)),
+    ]
+    for what, function, expected in functions:
+        given = _signature(function)
+        if function is not None and given is None:
+            found.append(f"{what} is {function!r}; expected a function of ({', '.join(expected)})")
+        elif given is not None and not _takes(given, len(expected)):
+            now = '; losses of distributions are level="distribution" now' if method.level == "token" else ""
+            found.append(f"{what} takes {given}; expected ({', '.join(expected)}){now}")
+    return found
+
+
+def _signature(function: object) -> inspect.Signature | None:
+    """How a function is called; of one that does not say it, in any way."""
+    if not callable(function):
+        return None
+    try:
+        return inspect.signature(function).replace(return_annotation=inspect.Signature.empty)
+    except ValueError:
+        return inspect.signature(lambda *arguments: None)
+
+
+def _takes(signature: inspect.Signature, count: int) -> bool:
+    try:
+        signature.bind(*range(count))
+    except TypeError:
+        return False
+    return True
+
+
+def refusal_of_old(error: BaseException, path: Path | str) -> UserError | None:
     """One line of what replaces a field of the contract before, where that is what is wrong with a METHOD."""
-    for name, instead in OLD_FIELDS.items():
-        if f"'{name}'" in str(error):
+    for name, instead in OLD_FIELDS.items() if isinstance(error, TypeError) else ():
+        if f"Method.__init__() got an unexpected keyword argument '{name}'" in str(error):
             return UserError(
                 f"{path}: METHOD is of the contract before this version: {name} is now {instead}, and "
                 'level="token" of whole distributions is now level="distribution" (docs/adding-a-method.md)'

@@ -198,8 +198,9 @@ PANELS: tuple[tuple[str, str, tuple[tuple[str, str], ...], tuple[float, float] |
     ("log-probs", "log-prob of a response", (("log_prob", "response"), ("log_prob_", "")), None),
     ("margins", "nats from the reference", (("margin", "margin"), ("shift", "response"), ("shift_", "")), None),
     ("accuracy", "share of pairs", (("accuracy", "chosen above rejected"),), (0.0, 1.0)),
-    ("fresh responses", "share", (("ended", "ended by themselves"), ("fresh", "of all examples")), (0.0, 1.0)),
-    ("their length", "mean tokens of a fresh response", (("response_tokens", "fresh response"),), None),
+    ("fresh responses", "share of examples", (("fresh", "sampled from the policy"),), (0.0, 1.0)),
+    ("their length", "mean tokens", (("fresh_tokens", "fresh response"),), None),
+    ("state", "as the method carries it", (("state_", ""),), None),
 )
 MARGIN = "c2"  # and the roles, in their order, the other colours
 

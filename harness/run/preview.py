@@ -12,7 +12,7 @@ from harness.core.records import Message, Prompt, Ref, Response
 from harness.methods import Role, methods
 from harness.models.reference import Model
 from harness.run.jobs import LEFT_OUT, PruneJob, TrainJob
-from harness.run.road import Road
+from harness.run.road import Road, stored_roles
 from harness.run.rows import Entry
 from harness.store import Store
 
@@ -58,8 +58,8 @@ class Part:
 
 @dataclass(frozen=True)
 class Data:
-    """What a training reads of each prompt. stored: its responses that are artifacts, each with its ref. fresh: the role
-    whose response is sampled while it trains, in `share` of the examples; at 1 nothing stored stands in for it.
+    """What a training reads of each prompt. stored: its responses that are artifacts, each with its ref. fresh: the
+    role whose response is sampled while it trains, in `share` of the examples; at 1 nothing stored stands in for it.
     teacher_sees: see Method."""
 
     stored: tuple[tuple[Role, Ref], ...]
@@ -113,8 +113,8 @@ def _data(road: Road, entry: Entry) -> Data:
     method, job = methods.get(entry.method), _training(road, road.trainings[entry.name])
     share = method.fresh_share(entry.settings)
     fresh = next((role for role, who, _ in method.responses if who == "policy" and share), "")
-    written = [role for role in method.written(entry.settings) if not (role[0] == fresh and share == 1)]
-    return Data(tuple(zip(written, job.stored, strict=True)), fresh, share, method.teacher_sees)
+    stored = zip(stored_roles(method, entry.settings), job.stored, strict=True)
+    return Data(tuple(stored), fresh, share, method.teacher_sees)
 
 
 def student_tokenizer(road: Road, store: Store) -> tuple[Path, Model] | None:
@@ -179,7 +179,7 @@ def _response(
 
 
 def _teacher_text(road: Road, store: Store, prompt: Prompt, data: Data, tokenizer: Any) -> str:
-    """What the teacher reads in place of the prompt, as the template renders it; it has the teacher's response in it."""
+    """What the teacher reads in place of the prompt, as the template renders it: it shows the teacher's response."""
     if data.teacher_sees is None or not store.has(road.teacher_responses):
         return ""
     from harness.models import chat

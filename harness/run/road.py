@@ -208,11 +208,11 @@ def _sft(laid: Laid, student: Model, prompts: Ref, teacher_responses: Ref) -> Mo
 def _reads_sft(entry: Entry) -> bool:
     """Whether a training needs the SFT student: as its start, its reference, or for what it wrote."""
     method, settings = methods.get(entry.method), entry.settings
-    stored = {who for role, who, _ in _stored(method, settings)}
+    stored = {who for role, who, _ in stored_roles(method, settings)}
     return settings.start == "sft" or "reference" in method.reads or "student" in stored
 
 
-def _stored(method: Method, settings: MethodSettings) -> list[Role]:
+def stored_roles(method: Method, settings: MethodSettings) -> list[Role]:
     """The roles whose stored responses a training reads: not one that the policy writes all of."""
     all_fresh = method.fresh_share(settings) == 1
     written = zip(method.responses, method.written(settings), strict=True)
@@ -257,7 +257,7 @@ def _train(laid: Laid, entry: Entry, student: Model, writers: _Writers, controll
     config, method, settings = laid.config, methods.get(entry.method), entry.settings
     prompts, sft, teacher = writers.prompts, writers.sft, writers.teacher
     start = sft if settings.start == "sft" else student
-    roles, share = _stored(method, settings), method.fresh_share(settings)
+    roles, share = stored_roles(method, settings), method.fresh_share(settings)
     there = writers.responses(roles)
     samples = tuple(sample for _, _, sample in method.responses)
     stored = tuple(there.values())
@@ -306,6 +306,7 @@ def _train_job(config: Config, entry: Entry, method: Method, **what: Any) -> Tra
         label=f"train {entry.name}",
         method=method.name,
         method_source=method.source_digest,
+        plugin=methods.file_of(method.name),
         settings=entry.settings.model_dump(mode="json"),
         max_prompt_tokens=config.max_prompt_tokens,
         tracker=config.tracker,

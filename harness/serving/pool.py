@@ -71,11 +71,12 @@ Reply = Body | FilteredError | LimitError
 
 
 class UnansweredError(UserError):
-    """Some call was not answered, after all tries. replies: those that were, by their place among the calls."""
+    """Some call was not answered, after all tries. replies: those that were, by their place among the calls. passes:
+    whether nothing but what passes by kept the others from being answered, as a server that is away."""
 
-    def __init__(self, message: str, replies: Mapping[int, Reply]) -> None:
+    def __init__(self, message: str, replies: Mapping[int, Reply], passes: bool = False) -> None:
         super().__init__(message)
-        self.replies = replies
+        self.replies, self.passes = replies, passes
 
 
 def ask_all(server: ModelServer, manner: Manner, calls: Sequence[Asked], known: Learnt) -> list[Reply]:
@@ -110,6 +111,9 @@ async def _ask_all(server: ModelServer, manner: Manner, calls: Sequence[Asked], 
             raise UnansweredError(message, replies)
         return True
 
+    def unanswered() -> UnansweredError:
+        return UnansweredError(f"{where}: {_unanswered(calls, failed)}", replies, all(map(_passes, failed.values())))
+
     async def work(number: int) -> None:
         call = calls[number]
         try:
@@ -126,7 +130,7 @@ async def _ask_all(server: ModelServer, manner: Manner, calls: Sequence[Asked], 
             failed[number] = error
             alone = isinstance(error, RefusedError) or (isinstance(error, FailedCallError) and error.lacking)
             if not (alone and replies and len(failed) < GIVE_UP_AFTER):
-                raise UnansweredError(f"{where}: {_unanswered(calls, failed)}", replies) from error
+                raise unanswered() from error
 
     try:
         for first in islice(left, ALONE_AT_MOST):
@@ -137,8 +141,12 @@ async def _ask_all(server: ModelServer, manner: Manner, calls: Sequence[Asked], 
     finally:
         await endpoint.close()
     if failed:
-        raise UnansweredError(f"{where}: {_unanswered(calls, failed)}", replies)
+        raise unanswered()
     return [replies[number] for number in range(len(calls))]
+
+
+def _passes(error: Exception) -> bool:
+    return error.passes if isinstance(error, ServerError) else isinstance(error, FailedCallError) and not error.lacking
 
 
 def _unanswered(calls: Sequence[Asked], failed: Mapping[int, Exception]) -> str:

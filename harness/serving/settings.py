@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, field_serializer, field_validator
 
 from harness.core.secrets import KEY_VARIABLE, without_credentials
 from harness.core.section import OfTheMachine, Section
+
+Api = Literal["vllm", "sglang"]
+SERVED_TOP_K = 20  # log-probs a token of a served teacher: as many as vLLM's server gives where nothing else is said
 
 
 class ModelServer(Section):
@@ -18,6 +21,7 @@ class ModelServer(Section):
     base_url: str
     model: str
     tokenizer: str | None = None
+    api: Api = Field(default="vllm", description="whose way of giving log-probs of prompts it has")
     key_variable: str = Field(default=KEY_VARIABLE, description="the environment variable that holds the key")
     concurrency: int = Field(default=64, ge=1)
     requests_per_minute: float | None = Field(default=None, gt=0)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -17,8 +18,8 @@ from harness.generation.server import ServerGenerator
 from harness.generation.vllm import VLLMGenerator
 from harness.logprobs.batching import Example
 from harness.logprobs.model import LogProbModel
-from harness.logprobs.scoring import sequence_log_probs
-from harness.logprobs.served import served_log_probs
+from harness.logprobs.scoring import sequence_log_probs, top_log_probs
+from harness.logprobs.served import served_log_probs, served_tokens, served_top
 from harness.models.chat import encode_chat, stop_ids
 from harness.models.loading import frozen_model
 from harness.models.tokenizers import load_tokenizer
@@ -165,3 +166,48 @@ def test_log_probs_of_a_served_teacher_are_those_of_the_model_here(
     )
     assert there == pytest.approx(local, abs=TOLERANCE[precision])
     assert local.max() - local.min() > 20  # far more than the tolerances lies between responses
+
+
+# Of the 20 largest log-probs in their order: nats at most, nats on average, and how many of the ids are the same.
+# Measured: 0.6, 0.06 and 97% in bf16 (as above); 0.00009, 0.00001 and all in float32.
+TOP_TOLERANCE = {"bf16": (1.0, 0.1, 0.9), "fp32": (0.001, 0.0001, 0.999)}
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp32"])
+def test_the_likeliest_ids_of_a_served_teacher_are_those_of_the_model_here(
+    request: pytest.FixtureRequest,
+    model_folder: Path,
+    tokenizer: Any,
+    rows: list[Request],
+    here: list[list[int]],
+    precision: str,
+) -> None:
+    """As many as the server gives where nothing else is said, at each token of greedy responses and of another's."""
+    server: Served = request.getfixturevalue({"bf16": "vllm_server", "fp32": "vllm_server_fp32"}[precision])
+    examples = [
+        Example(number, row.prompt, (tokens,), row.name)
+        for number, (row, tokens) in enumerate(zip([*rows, rows[1]], [*here, here[0]], strict=True))
+    ]
+    there = served_top(on(server), examples, 20, len(tokenizer))
+    model = LogProbModel(frozen_model(model_folder, torch.float32))
+    ids, log_probs = top_log_probs(model, examples, 20, len(tokenizer), precision, 2048, lambda *_: None)
+    tokens = np.concatenate(served_tokens(on(server), examples))
+    # the label's own log-prob, asked for with the likeliest and alone
+    assert there.labels == pytest.approx(tokens, abs=TOP_TOLERANCE[precision][0])
+    same = np.mean([len({*a} & {*b}) / 20 for a, b in zip(ids.tolist(), there.ids.tolist(), strict=True)])
+    # two that lie near each other may change places: what is compared is the largest, the second largest, …
+    far = abs(there.log_probs - log_probs)
+    mass = abs(np.exp(there.log_probs).sum(1) - np.exp(log_probs).sum(1)).max()
+    print(f"{precision}: at most {far.max():.6f} nats, mean {far.mean():.6f}, {same:.4f} of the ids; mass {mass:.6f}")
+    most, mean, shared = TOP_TOLERANCE[precision]
+    assert far.max() < most and far.mean() < mean and same > shared
+    assert log_probs.min() < -5  # far more than the tolerance lies between the first and the last
+
+
+def test_more_likeliest_ids_than_a_server_gives_are_one_line_with_its_limit(
+    vllm_server: Served, tokenizer: Any, rows: list[Request], here: list[list[int]]
+) -> None:
+    examples = [Example(0, rows[0].prompt, (here[0],), rows[0].name)]
+    with pytest.raises(UserError, match=r"gives at most 20 log-probs of a token where 21 are asked for: set") as caught:
+        served_top(on(vllm_server), examples, 21, len(tokenizer))
+    assert "\n" not in str(caught.value) and "top_k=20" in str(caught.value)

@@ -85,6 +85,41 @@ def test_curves_are_drawn_a_training_in_the_order_of_the_run() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("metrics", "expected"),
+    [
+        (["log_prob"], {"log-probs": {"response": "c0"}}),
+        (
+            ["log_prob_chosen", "log_prob_rejected", "shift_chosen", "shift_rejected", "margin"],
+            {
+                "log-probs": {"chosen": "c0", "rejected": "c1"},
+                "margins": {"margin": "c2", "chosen": "c0", "rejected": "c1"},
+            },
+        ),
+        # four samples of one student, by roles of a plug-in's own names
+        (
+            [f"log_prob_{role}" for role in ("a", "b", "c", "d")],
+            {"log-probs": {"a": "c0", "b": "c1", "c": "c3", "d": "c4"}},
+        ),
+        (
+            ["log_prob", "fresh", "fresh_tokens", "state_t"],
+            {
+                "log-probs": {"response": "c0"},
+                "fresh responses": {"sampled from the policy": "c0"},
+                "their length": {"fresh response": "c0"},
+                "state": {"t": "c0"},
+            },
+        ),
+    ],
+)
+def test_a_training_is_plotted_by_its_roles(metrics: list[str], expected: dict[str, dict[str, str]]) -> None:
+    rows = [{"step": step, **dict.fromkeys(metrics, 0.5)} for step in (1, 2)]
+    # steps without a fresh response say nothing of any
+    ((_, drawn),) = curves(as_results(make_run()), {"kd": [*rows, {"step": 3}]})
+    assert {one.title: {line.label: line.colour for line in one.series} for one in drawn} == expected
+    assert all(line.line.count(",") == 2 for one in drawn for line in one.series)
+
+
 def test_what_is_no_number_is_not_plotted() -> None:
     rows: list[dict[str, Any]] = [{"step": 1, "loss": "x"}, {"step": None, "loss": 1.0}, {"loss": 1.0}, {"step": 2}]
     assert curves(as_results(make_run()), {"kd": [*rows, {"step": 3, "loss": nan}]}) == [("kd", [])]

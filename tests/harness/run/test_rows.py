@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, get_args
 
 import pytest
 
 from harness.config import Config, resolve
 from harness.core.errors import UserError
+from harness.methods import Control, methods
 from harness.run.rows import (
     ANCHORS,
     CEILING,
@@ -64,6 +66,23 @@ def test_the_control_may_be_a_method_that_was_asked_for() -> None:
     settings = {"ddpo": {"beta": 0.15}}
     contrasts, primary = found(methods=["dadpo", "ddpo"], settings=settings)
     assert ("dadpo", "ddpo") in contrasts and primary == ("dadpo", "ddpo")
+
+
+def test_a_control_for_as_many_tokens_is_of_the_row_whose_tokens_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two methods that each bring SFT for as many tokens as theirs have two rows of it: they differ in nothing else."""
+    matched = Control("sft-as-many-tokens", "sft", {"start": "sft"}, "", match_tokens=True)
+    for name in ("kd", "ddpo"):
+        other = replace(methods.get(name), controls=lambda _settings: [matched])
+        monkeypatch.setitem(methods._all(), name, other)
+    asked = configured(methods=["kd", "ddpo"])
+    entries = entries_of(asked)
+    assert [(entry.name, entry.controls) for entry in entries if entry.match_tokens] == [
+        ("sft-as-many-tokens", "kd"),
+        ("sft-as-many-tokens (for ddpo)", "ddpo"),
+    ]
+    contrasts = contrasts_of(asked, entries)
+    assert ("kd", "sft-as-many-tokens") in contrasts and ("ddpo", "sft-as-many-tokens (for ddpo)") in contrasts
+    assert ("ddpo", "sft-as-many-tokens") not in contrasts
 
 
 def test_the_contrasts_that_a_configuration_names_are_all() -> None:

@@ -1,0 +1,31 @@
+"""What divergences between the policy's and the teacher's distributions are made of: a KL either way, and a mixture."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from baselines.kd import kd_loss
+
+# the words of METHOD.defines that all of them share
+SUPPORT = "the vocabulary; a top k with the rest as one outcome where it is stored"
+NORMALISER = "response tokens"
+
+
+def kl(first: Tensor, second: Tensor) -> Tensor:
+    """KL(first ‖ second) of each row, in nats, with the gradients of both.
+
+    Shapes: log-probs [n, V] over the same outcomes; the result is [n]. Outcomes that either rules out (−inf) add
+    nothing and have no gradient: so it stays finite where the second rules out what the first does not.
+    """
+    ruled_out = (first == -torch.inf) | (second == -torch.inf)
+    return kd_loss(second.masked_fill(ruled_out, 0.0), first.masked_fill(ruled_out, 0.0))
+
+
+def mixture(first: Tensor, second: Tensor, weight: float) -> Tensor:
+    """log(weight · first + (1 − weight) · second), of log-probs [n, V]; 0 < weight < 1.
+
+    An outcome that both rule out has the lowest number in place of −inf, which has no gradient to be NaN.
+    """
+    lowest = torch.finfo(first.dtype).min
+    return torch.logaddexp(first.clamp(min=lowest) + math.log(weight), second.clamp(min=lowest) + math.log1p(-weight))

@@ -1,0 +1,46 @@
+"""GKD: the Jensen-Shannon divergence of jsd.py, on responses of which a share λ is the policy's own.
+
+Agarwal et al. 2023 (arXiv 2306.13649), algorithm 1, from the SFT student. λ is `fresh_share`: of each example it is
+drawn whether its response is fresh or the teacher's. The gradient does not go through the sampling. TRL 1.16 draws once
+a batch and process, and its temperature .9 is of the sampling alone: its divergence is at 1, as here.
+"""
+
+from typing import Literal
+
+from torch import Tensor
+
+from baselines.jsd import DEFINITION, jsd_loss
+from baselines.jsd import Settings as JSDSettings
+from baselines.on_policy import on_policy_controls
+from harness.methods import POLICY, Control, DistributionInputs, Method
+
+
+class Settings(JSDSettings):
+    start: Literal["student", "sft"] = "sft"
+    fresh_share: float = 0.5
+    sampling_temperature: float = 0.9
+    max_new_tokens: int | None = 128
+
+
+def _loss(inputs: DistributionInputs, settings: Settings) -> Tensor:
+    return jsd_loss(inputs.policy, inputs.teacher, settings.beta)
+
+
+def controls(settings: Settings) -> list[Control]:
+    return on_policy_controls("gkd")
+
+
+METHOD = Method(
+    name="gkd",
+    summary="generalised Jensen-Shannon divergence, half of the responses the policy's own",
+    source="Agarwal et al. 2023, arXiv 2306.13649",
+    level="distribution",
+    loss=_loss,
+    per="token",
+    responses=POLICY,
+    defines=DEFINITION,
+    reads=("teacher",),
+    settings=Settings,
+    controls=controls,
+    compared_with=("jsd", "kd", "sft"),
+)
