@@ -128,12 +128,12 @@ def resolve(layers: list[Layer]) -> Config:
 def _settings_of(method: Method, config: Config) -> MethodSettings:
     said, where = {**config.training, **config.settings.get(method.name, {})}, f"settings.{method.name}."
     settings = validated(method.settings, said, where)
-    if config.teacher_server is None or not _compares_with_teacher(method, settings):
+    if config.teacher_server is None or not _compares_with_teacher(settings, method):
         return settings
     return validated(method.settings, {**_of_a_server(method, settings), **said}, where)
 
 
-def _compares_with_teacher(method: Method, settings: MethodSettings) -> TypeGuard[DistributionSettings]:
+def _compares_with_teacher(settings: MethodSettings, method: Method) -> TypeGuard[DistributionSettings]:
     """Whether it reads distributions of the run's teacher."""
     reads = "distribution" in method.levels() and "teacher" in method.reads and method.teacher_sees is None
     return reads and isinstance(settings, DistributionSettings)

@@ -299,10 +299,11 @@ class _Part:
         by_tokens, by_rows = bool({"sequence", "token"} & levels), "distribution" in levels
         with self.step.accelerator.autocast():  # FSDP has none of its own
             tokens = self.frozen.tokens_of(self.part) if by_tokens and not self.frozen.sums else {}
-            target = self.frozen.target_of(self.part, self.batch.labels.device, self.method.reads) if by_rows else None
-            rows = [self._rows(term, target) for term in terms if term.level == "distribution" and target]
+            rows: list[ValuesOf] = []
+            if by_rows:
+                rows = [self._rows(self.frozen.target_of(self.part, self.batch.labels.device, self.method.reads))]
             found = self.step.model(self.batch, rows, by_tokens)
-        log_probs, *values = found if rows else (found,)
+        log_probs, total = found if rows else (found, self.lengths.new_zeros(()))
         read: dict[str, Tensor] = {name: tokens[name] for name in self.method.reads if name in tokens}
         sequence = None
         if log_probs is not None:
@@ -312,19 +313,19 @@ class _Part:
                 models=self.frozen.sums_of(self.part, self.batch, read),
                 **self.shared,
             )
-        total = self.lengths.new_zeros(())
         for term in terms:
             if term.level == "sequence":
                 assert sequence is not None
-                value = called(self.method, term, sequence, self.settings).sum()
+                total = total + self._scale(term) * called(self.method, term, sequence, self.settings).sum()
             elif term.level == "token":
                 assert log_probs is not None
-                inputs = self._tokens(log_probs, tokens)
-                value = (called(self.method, term, inputs, self.settings) * self._weights(term)).sum()
-            else:
-                value = values.pop(0)
-            total = total + term.weight(self.settings) * value / self.counts.of(self._per(term))
+                losses = called(self.method, term, self._tokens(log_probs, tokens), self.settings)
+                total = total + self._scale(term) * (losses * self._weights(term)).sum()
         return total, _observations(sequence, self.method) if sequence is not None else self.seen
+
+    def _scale(self, term: Term) -> float:
+        """What a term's sum over the micro-batch is multiplied by."""
+        return term.weight(self.settings) / self.counts.of(self._per(term))
 
     def _per(self, term: Term) -> str:
         own = isinstance(self.settings, TokenSettings) and term.level != "sequence" and self.settings.per
@@ -380,26 +381,35 @@ class _Part:
             **self.shared,
         )
 
-    def _rows(self, term: Term, target: Target) -> ValuesOf:
-        """A distribution-level term of the logits of a chunk: [n] weighted losses."""
+    def _rows(self, target: Target) -> ValuesOf:
+        """All distribution-level terms, and the setting `nll`, of the logits of a chunk: [n] losses, scaled as they
+        enter the step's loss."""
+        terms = [term for term in self.method.terms if term.level == "distribution"]
         nll = self.settings.nll if isinstance(self.settings, DistributionSettings) else 0.0
-        # what the teacher wrote, response by response
-        written = [
-            example.fresh != role and writer == "teacher"
-            for example in self.part
-            for role, writer in enumerate(self.frozen.wrote)
-        ]
-        taught = torch.tensor(written, device=self.batch.labels.device)
+        if nll:
+            # what the teacher wrote, response by response
+            written = [
+                example.fresh != role and writer == "teacher"
+                for example in self.part
+                for role, writer in enumerate(self.frozen.wrote)
+            ]
+            taught = torch.tensor(written, device=self.batch.labels.device)
+
+            def of_taught(inputs: DistributionInputs, settings: MethodSettings) -> Tensor:
+                return -inputs.label_log_probs * taught[inputs.row]
+
+            terms.append(Term("distribution", of_taught, terms[0].per, weight=lambda settings: nll))
 
         def values(logits: Tensor, part: slice) -> Tensor:
             inputs = self._distributions(logits, part, target)
-            found = called(self.method, term, inputs, self.settings)
-            if nll:
-                found = found - nll * inputs.label_log_probs * taught[inputs.row]
             for place, name in enumerate(_log_prob_names(self.method)):
                 own = (inputs.label_log_probs.detach() * (inputs.role == place)).sum()
                 self.seen[name] = self.seen.get(name, 0) + own
-            return found * self._weights(term, part)
+            losses = [
+                self._scale(term) * self._weights(term, part) * called(self.method, term, inputs, self.settings)
+                for term in terms
+            ]
+            return torch.stack(losses).sum(0)
 
         return values
 

@@ -18,7 +18,7 @@ from harness.logprobs.batching import Example, Layout
 from harness.logprobs.comparing import IDS, SCORE, LiveTeacher, StoredStates, Teacher, TopKTeacher, compare, compared
 from harness.logprobs.model import LogProbModel
 from harness.logprobs.scoring import hidden_states, response_starts, sequence_log_probs, top_log_probs
-from harness.logprobs.targets import StoredTopK
+from harness.logprobs.targets import StoredTopK, Support
 from tests.conftest import tiny_model
 from tests.harness.logprobs.test_scoring import LAYOUTS, own_rows, quiet, random_examples, shuffled
 
@@ -204,7 +204,7 @@ def test_a_top_k_with_all_else_as_one_outcome_bounds_the_whole() -> None:
     whole = found_of(student, LiveTeacher(teacher), examples)
     for k in (1, 5, 20, 512):
         ids, log_probs = top_log_probs(teacher, examples, k, 512, "fp32", 60, quiet)
-        stored = StoredTopK(ids, log_probs, response_starts(examples), tail=True)
+        stored = StoredTopK(ids, log_probs, response_starts(examples), Support("tail", k))
         found = found_of(student, TopKTeacher(stored, whole["teacher_log_prob"]), examples)
         for name in ("teacher_log_prob", "student_log_prob", "teacher_top", "student_top"):
             np.testing.assert_allclose(found[name], whole[name], rtol=0, atol=1e-5, err_msg=name)

@@ -38,13 +38,14 @@ from transformers import (
 from baselines.kd import kd_loss
 from harness.logprobs import model as model_module
 from harness.logprobs.attention import PACKED_ATTENTION
-from harness.logprobs.batching import Example, Layout, collate
-from harness.logprobs.model import LogProbModel, chunks, label_log_probs, layout_of, summed_token_loss, why_padded
+from harness.logprobs.batching import Batch, Example, Layout, collate
+from harness.logprobs.model import LogProbModel, chunks, label_log_probs, layout_of, summed_rows, why_padded
 from harness.logprobs.scoring import top_log_probs
-from harness.logprobs.targets import DenseTarget, StoredTopK, Target, TopKTarget
+from harness.logprobs.targets import FULL, DenseTarget, Kind, StoredTopK, Support, Target
 from harness.models.families import FAMILIES, PADDED_FAMILIES
 from harness.models.loading import load_model, reading_model
 from tests.conftest import tiny_model
+from tests.harness.logprobs.rows import SUPPORTS, dense, summed, top, values_of
 
 LAYOUTS: list[Layout] = ["packed", "padded"]
 BF16 = torch.bfloat16
@@ -426,8 +427,8 @@ def test_a_heads_gradient_is_summed_over_chunks_in_float32(token_level: bool, mo
     hidden, weight = torch.ones(600, 1), torch.zeros(2, 1, requires_grad=True)
     with torch.autocast("cpu", BF16):
         if token_level:
-            certain = DenseTarget(lambda part, size: torch.tensor([[0.0, -torch.inf]]), 2)
-            loss = summed_token_loss(hidden, weight, kd_loss, certain)
+            certain = torch.tensor([[0.0, -torch.inf]]).expand(600, 2)
+            loss = summed_rows(hidden, weight, values_of(kd_loss, dense(certain)))
         else:
             loss = -label_log_probs(hidden, weight, torch.zeros(600, dtype=torch.long)).sum()
     loss.backward()
@@ -442,6 +443,9 @@ def test_float32_logits_have_nothing_of_autocast() -> None:
         assert torch.is_autocast_enabled("cpu")
     assert logits.dtype == torch.float32
     torch.testing.assert_close(logits.double(), hidden.double() @ weight.double().T, rtol=1e-6, atol=1e-5)
+
+
+SUPPORT = {support.kind: support for support in SUPPORTS}
 
 
 class Largest(TorchDispatchMode):
@@ -462,21 +466,15 @@ class Largest(TorchDispatchMode):
         return result
 
 
-def token_target(vocabulary: int, rows: int, kind: str) -> Target:
-    teacher = torch.log_softmax(torch.randn(rows, vocabulary, generator=torch.Generator().manual_seed(3)), -1)
-    if kind == "dense":
-        return DenseTarget(lambda part, size: teacher[part, :size], vocabulary)
-    values, ids = teacher.topk(4)
-    return TopKTarget(ids, values, tail=kind == "tail")
-
-
 @pytest.mark.parametrize("autocast", [False, True], ids=["fp32", "bf16"])
-@pytest.mark.parametrize("kind", ["labels", "dense", "tail", "renormalised"])
+@pytest.mark.parametrize("kind", ["labels", "dense", *SUPPORT])
 def test_no_more_logits_than_a_chunk_exist(kind: str, autocast: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     rows, width, vocabulary = 50, 8, 521
     monkeypatch.setattr(model_module, "CHUNK_NUMBERS", 16 * vocabulary + 3)
     hidden, weight, labels = head_operands(rows, width, vocabulary)
-    target = token_target(vocabulary, rows, kind)  # made before: a teacher's own rows are its own affair
+    teacher = torch.randn(rows, vocabulary, generator=torch.Generator().manual_seed(3))
+    # made before: a teacher's own rows are its own affair
+    target = target_of(teacher, "dense" if kind == "labels" else kind)
 
     def largest(compute: Callable[[], Tensor]) -> Largest:
         with Largest(vocabulary) as seen:
@@ -488,7 +486,7 @@ def test_no_more_logits_than_a_chunk_exist(kind: str, autocast: bool, monkeypatc
     if kind == "labels":
         seen = largest(lambda: label_log_probs(hidden, weight, labels).sum())
     else:
-        seen = largest(lambda: summed_token_loss(hidden, weight, kd_loss, target))
+        seen = largest(lambda: summed_rows(hidden, weight, values_of(kd_loss, target)))
     assert hidden.grad is not None and weight.grad is not None
     assert seen.rows == 16
     assert seen.numbers == 16 * vocabulary
@@ -506,7 +504,7 @@ def test_a_models_batch_makes_no_more_logits_than_a_chunk(token_level: bool, mon
     assert len(batch.labels) > 40
     with Largest(vocabulary) as seen:
         if token_level:
-            student(batch, kd_loss, teacher.target(batch)).backward()
+            summed(student, batch, kd_loss, target_by(teacher, batch)).backward()
         else:
             student(batch).sum().backward()
     assert seen.rows == 10
@@ -533,6 +531,8 @@ def dense_token_loss(student_logits: Tensor, teacher_logits: Tensor, loss: Any, 
 
         def outcomes(mass: Tensor) -> Tensor:
             inside = mass.gather(-1, ids)
+            if kind == "truncated":
+                return inside
             if kind == "renormalised":
                 return inside / inside.sum(-1, keepdim=True)
             return torch.cat([inside, (mass * outside).sum(-1, keepdim=True)], -1)
@@ -545,21 +545,23 @@ def dense_token_loss(student_logits: Tensor, teacher_logits: Tensor, loss: Any, 
 def target_of(teacher_logits: Tensor, kind: str, k: int = 4) -> Target:
     vocabulary = teacher_logits.shape[-1]
     if kind == "dense":
-        return DenseTarget(lambda part, size: torch.log_softmax(teacher_logits[part, :size], -1), vocabulary)
-    values, ids = torch.log_softmax(teacher_logits, -1).topk(k)
-    return TopKTarget(ids, values, kind == "tail", vocabulary)
+        return dense(teacher_logits)
+    return top(torch.log_softmax(teacher_logits, -1), SUPPORT[kind], vocabulary)
+
+
+def target_by(teacher: LogProbModel, batch: Batch, vocabulary: int | None = None, support: Support = FULL) -> Target:
+    """What a model says at a batch's response tokens."""
+    return DenseTarget({"teacher": teacher.log_prob_rows(batch, vocabulary)}, support)
 
 
 @pytest.mark.parametrize("loss", [kd_loss, lopsided_loss], ids=["kd", "lopsided"])
-@pytest.mark.parametrize("kind", ["dense", "tail", "renormalised"])
+@pytest.mark.parametrize("kind", ["dense", *SUPPORT])
 @pytest.mark.parametrize("chunk", [1, 5 * 64, 10**6])
-def test_summed_token_losses_equal_dense_autograd(
-    chunk: int, kind: str, loss: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_summed_rows_equal_dense_autograd(chunk: int, kind: str, loss: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(model_module, "CHUNK_NUMBERS", chunk)
     hidden, weight, _ = head_operands(spread=0.5)
     teacher = torch.randn(23, 64, generator=torch.Generator().manual_seed(4))
-    result = summed_token_loss(hidden, weight, loss, target_of(teacher, kind))
+    result = summed_rows(hidden, weight, values_of(loss, target_of(teacher, kind)))
     wide = doubles(hidden, weight)
     wanted = dense_token_loss(wide[0] @ wide[1].T, teacher, loss, kind)
     assert (result.dtype, result.shape) == (torch.float32, ())
@@ -577,7 +579,7 @@ def test_a_token_loss_gives_what_is_frozen_no_gradient(frozen: str) -> None:
     teacher = torch.randn(23, 64)
     wide = doubles(hidden, weight)
     (hidden if frozen == "hidden" else weight).requires_grad_(False)
-    summed_token_loss(hidden, weight, kd_loss, target_of(teacher, "dense")).backward()
+    summed_rows(hidden, weight, values_of(kd_loss, target_of(teacher, "dense"))).backward()
     dense_token_loss(wide[0] @ wide[1].T, teacher, kd_loss, "dense").backward()
     for tensor, oracle in zip((hidden, weight), wide, strict=True):
         assert (tensor.grad is None) == (not tensor.requires_grad)
@@ -589,10 +591,10 @@ def test_a_token_loss_without_gradients_is_the_same_number() -> None:
     hidden, weight, _ = head_operands(spread=0.5)
     target = target_of(torch.randn(23, 64), "dense")
     with torch.no_grad():
-        alone = summed_token_loss(hidden, weight, kd_loss, target)
+        alone = summed_rows(hidden, weight, values_of(kd_loss, target))
     assert not alone.requires_grad
-    assert torch.equal(alone, summed_token_loss(hidden, weight, kd_loss, target).detach())
-    assert torch.equal(alone, summed_token_loss(hidden.detach(), weight.detach(), kd_loss, target))
+    assert torch.equal(alone, summed_rows(hidden, weight, values_of(kd_loss, target)).detach())
+    assert torch.equal(alone, summed_rows(hidden.detach(), weight.detach(), values_of(kd_loss, target)))
 
 
 def test_a_token_loss_without_gradients_computes_none(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -600,7 +602,7 @@ def test_a_token_loss_without_gradients_computes_none(monkeypatch: pytest.Monkey
     target = target_of(torch.randn(23, 64), "dense")
     monkeypatch.setattr(torch.autograd, "grad", None)
     with torch.no_grad():
-        summed_token_loss(hidden, weight, kd_loss, target)
+        summed_rows(hidden, weight, values_of(kd_loss, target))
 
 
 def test_a_token_loss_under_autocast_has_float32_logits() -> None:
@@ -608,7 +610,7 @@ def test_a_token_loss_under_autocast_has_float32_logits() -> None:
     teacher = torch.randn(23, 512, generator=torch.Generator().manual_seed(4))
     wide = doubles(hidden, weight)
     with torch.autocast("cpu", BF16):
-        result = summed_token_loss(hidden, weight, kd_loss, target_of(teacher, "dense"))
+        result = summed_rows(hidden, weight, values_of(kd_loss, target_of(teacher, "dense")))
     wanted = dense_token_loss(wide[0] @ wide[1].T, teacher, kd_loss, "dense")
     torch.testing.assert_close(result.double(), wanted, rtol=1e-6, atol=1e-4)
     for got, want in zip(torch.autograd.grad(result, (hidden, weight)), torch.autograd.grad(wanted, wide), strict=True):
@@ -631,9 +633,9 @@ def test_token_losses_of_models_equal_a_dense_computation(
     teacher = tiny_model("qwen2", seed=14, hidden=48, vocabulary=teacher_size)
     own, own_teacher = exact(student), exact(teacher)
     examples = ragged_examples(k=2, seed=60)
-    target = LogProbModel(teacher, teacher_layout).target(collate(examples, teacher_layout))
+    target = target_by(LogProbModel(teacher, teacher_layout), collate(examples, teacher_layout))
     assert target.vocabulary == teacher_size
-    result = LogProbModel(student, student_layout)(collate(examples, student_layout), lopsided_loss, target)
+    result = summed(LogProbModel(student, student_layout), collate(examples, student_layout), lopsided_loss, target)
     with torch.no_grad():
         teacher_rows = own_rows(own_teacher, examples)
     wanted = dense_token_loss(own_rows(own, examples), teacher_rows, lopsided_loss, "dense")
@@ -651,9 +653,9 @@ def test_a_teacher_may_be_asked_for_the_first_ids_only(
     student, teacher = tiny_model("qwen2", seed=21, tied=False), tiny_model("llama", seed=22, tied=False)
     own, own_teacher = exact(student), exact(teacher)
     examples, known = ragged_examples(k=1, seed=62), min(vocabulary or 512, 512)
-    target = LogProbModel(teacher, teacher_layout).target(collate(examples, teacher_layout), vocabulary)
+    target = target_by(LogProbModel(teacher, teacher_layout), collate(examples, teacher_layout), vocabulary)
     assert target.vocabulary == known
-    result = LogProbModel(student, student_layout)(collate(examples, student_layout), kd_loss, target)
+    result = summed(LogProbModel(student, student_layout), collate(examples, student_layout), kd_loss, target)
     with torch.no_grad():
         teacher_rows = own_rows(own_teacher, examples)[:, :known]
     wanted = dense_token_loss(own_rows(own, examples)[:, :known], teacher_rows, kd_loss, "dense")
@@ -661,24 +663,25 @@ def test_a_teacher_may_be_asked_for_the_first_ids_only(
     assert_same_gradients(gradients(student, result), gradients(own, wanted))
 
 
-@pytest.mark.parametrize("tail", [True, False], ids=["tail", "renormalised"])
+@pytest.mark.parametrize("kind", SUPPORT)
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_a_stored_top_k_of_everything_is_the_teacher_itself(layout: Layout, tail: bool) -> None:
+def test_a_stored_top_k_of_everything_is_the_teacher_itself(layout: Layout, kind: Kind) -> None:
     # both heads are padded beyond the 512 ids of the tokenizer
     student = LogProbModel(tiny_model("llama", seed=23, vocabulary=520), layout)
     teacher = LogProbModel(tiny_model("llama", seed=24, vocabulary=540), layout)
     examples = ragged_examples(k=1, seed=63)
     ids, log_probs = top_log_probs(teacher, examples, 512, 512, "fp32", 100, lambda done, total: None)
     starts = np.cumsum([0, *(len(example.responses[0]) for example in examples)])
-    stored = StoredTopK(ids, log_probs, starts, tail, vocabulary=512)
+    stored = StoredTopK(ids, log_probs, starts, Support(kind, 512), vocabulary=512)
     part = [examples[3], examples[0], examples[4]]
     batch = collate(part, layout)
-    losses = [student(batch, kd_loss, t) for t in (stored.of(part, torch.device("cpu")), teacher.target(batch, 512))]
+    targets = stored.of(part, torch.device("cpu")), target_by(teacher, batch, 512)
+    losses = [summed(student, batch, kd_loss, target) for target in targets]
     torch.testing.assert_close(*losses, rtol=1e-5, atol=2e-4)
     assert_same_gradients(*(gradients(student.causal_lm, loss) for loss in losses))
 
 
-@pytest.mark.parametrize("kind", ["tail", "renormalised"])
+@pytest.mark.parametrize("kind", SUPPORT)
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("family", ["llama", "qwen2"])
 def test_token_losses_of_models_against_a_top_k(family: str, layout: Layout, kind: str) -> None:
@@ -686,7 +689,7 @@ def test_token_losses_of_models_against_a_top_k(family: str, layout: Layout, kin
     own = exact(student)
     batch = collate(examples, layout)
     teacher = 2 * torch.randn(len(batch.labels), 512, generator=torch.Generator().manual_seed(6))
-    result = LogProbModel(student, layout)(batch, kd_loss, target_of(teacher, kind))
+    result = summed(LogProbModel(student, layout), batch, kd_loss, target_of(teacher, kind))
     wanted = dense_token_loss(own_rows(own, examples), teacher, kd_loss, kind)
     torch.testing.assert_close(result.double(), wanted, rtol=1e-5, atol=1e-4)
     # the student's mass outside a top k is what is left of 1 in float32
@@ -696,7 +699,7 @@ def test_token_losses_of_models_against_a_top_k(family: str, layout: Layout, kin
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_student_that_is_its_teacher_has_no_divergence(layout: Layout) -> None:
     model, batch = LogProbModel(tiny_model("qwen2", seed=16), layout), collate(ragged_examples(k=1), layout)
-    loss = model(batch, kd_loss, model.target(batch))
+    loss = summed(model, batch, kd_loss, target_by(model, batch))
     assert abs(loss.item()) < 1e-5
     loss.backward()
     assert all(parameter.grad.abs().max() < 1e-4 for parameter in model.parameters())
@@ -787,7 +790,7 @@ def test_token_losses_of_padded_families(name: str) -> None:
     own, own_teacher = exact(student), exact(teacher)
     examples = ragged_examples(k=1, seed=71, vocabulary=64)
     batch = collate(examples, "padded")
-    result = LogProbModel(student)(batch, kd_loss, LogProbModel(teacher).target(batch))
+    result = summed(LogProbModel(student), batch, kd_loss, target_by(LogProbModel(teacher), batch))
     with torch.no_grad():
         teacher_rows = own_rows(own_teacher, examples)
     wanted = dense_token_loss(own_rows(own, examples), teacher_rows, kd_loss, "dense")
@@ -932,7 +935,7 @@ def test_what_a_model_says_does_not_hang_on_how_its_weights_are_held(
     for causal_lm in held(config, tmp_path, BF16):
         model = LogProbModel(causal_lm, layout)
         with torch.no_grad(), torch.autocast("cpu", BF16, enabled=autocast):
-            target = model.target(batch)
+            target = model.log_prob_rows(batch)
             found.append((model(batch), target.rows(slice(None), target.vocabulary)))
     (values, rows), (held_values, held_rows) = found
     assert held_values.dtype == held_rows.dtype == torch.float32

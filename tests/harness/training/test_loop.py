@@ -31,7 +31,8 @@ from harness.logprobs.model import LogProbModel
 from harness.logprobs.scoring import sequence_log_probs
 from harness.methods import Method, MethodSettings, methods
 from harness.training import loop
-from harness.training.loop import CHECKPOINT, check_tracker, learning_rate_at, plan_steps
+from harness.training.data import plan_steps
+from harness.training.loop import CHECKPOINT, check_tracker, learning_rate_at
 from tests.conftest import tiny_model
 from tests.harness.training.trainings import (
     KINDS,
@@ -207,13 +208,13 @@ def test_a_teacher_is_read_in_the_precision_of_the_training(
     precision: str, run: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[bool] = []
-    target = LogProbModel.target
+    rows = LogProbModel.log_prob_rows
 
     def read(*arguments: Any) -> Any:
         seen.append(torch.is_autocast_enabled("cpu"))
-        return target(*arguments)
+        return rows(*arguments)
 
-    monkeypatch.setattr(LogProbModel, "target", read)
+    monkeypatch.setattr(LogProbModel, "log_prob_rows", read)
     run("kd", rows=8, precision=precision)
     assert seen == [precision == "bf16"] * 2
 
@@ -289,7 +290,7 @@ def by_hand(kind: str, steps: list[list[int]]) -> list[dict[str, float]]:
                 with torch.no_grad():
                     target = distributions(other, example, 0)
                 losses.append((target.exp() * (target - distributions(student, example, 0))).sum())
-                values = []
+                values = [log_probs(student, example, 0).sum()]
             seen.append([float(value.detach()) for value in values])
         count = len(step) if kind in ("ddpo", "dadpo") else sum(len(PAIRS[index].responses[0]) for index in step)
         loss = torch.stack(losses).sum() / count
@@ -298,7 +299,7 @@ def by_hand(kind: str, steps: list[list[int]]) -> list[dict[str, float]]:
         optimizer.param_groups[0]["lr"] = learning_rate_at(number, len(steps), settings)
         optimizer.step()
         optimizer.zero_grad()
-        names = {"sft": ["log_prob"], "kd": []}.get(kind, OF_PAIRS)
+        names = {"sft": ["log_prob"], "kd": ["log_prob"]}.get(kind, OF_PAIRS)
         means = dict(zip(names, np.array(seen).mean(0).tolist(), strict=True))
         rows.append({"loss": loss.item(), "grad_norm": float(norm), **means})
     return rows
@@ -320,7 +321,7 @@ OF_PAIRS = ["log_prob_chosen", "log_prob_rejected", "shift_chosen", "shift_rejec
 
 
 @pytest.mark.parametrize(
-    ("kind", "names"), [("sft", ["log_prob"]), ("kd", []), ("ddpo", OF_PAIRS), ("dadpo", OF_PAIRS)]
+    ("kind", "names"), [("sft", ["log_prob"]), ("kd", ["log_prob"]), ("ddpo", OF_PAIRS), ("dadpo", OF_PAIRS)]
 )
 def test_metrics_are_those_of_a_training_by_hand(kind: str, names: list[str], run: Train) -> None:
     steps = plan_steps(PAIRS[:12], batch_size=5, epochs=2, seed=0)
@@ -398,7 +399,7 @@ def test_layers_are_computed_again_in_backward_where_that_was_asked_for(run: Tra
 
 def test_a_methods_transform_is_applied_to_its_signals(run: Train) -> None:
     metrics = run("dadpo", teacher_margin="mean", beta_teacher=0.05).metrics
-    ratio = torch.from_numpy(signals()["teacher_log_probs"] - signals()["reference_log_probs"])[:20].double()
+    ratio = torch.from_numpy(signals()["teacher"] - signals()["reference"])[:20].double()
     mean = (ratio[:, 0] - ratio[:, 1]).mean()
     assert metrics[0]["loss"] == pytest.approx(-F.logsigmoid(-0.05 * mean).item(), rel=1e-4)
 

@@ -20,17 +20,23 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor
 from torch.multiprocessing.spawn import spawn
 
+from baselines.kd import kd_loss
 from harness.logprobs.batching import Example, Layout, collate
 from harness.logprobs.model import LogProbModel
+from harness.logprobs.targets import FULL
 from harness.methods import methods
 from harness.training import loop
-from harness.training.loop import CHECKPOINT, plan_steps, shares
+from harness.training.data import Stored, plan_steps
+from harness.training.frozen import Local
+from harness.training.loop import CHECKPOINT, shares
 from tests.conftest import Run
+from tests.harness.logprobs.rows import values_of
 from tests.harness.training.trainings import (
     KINDS,
     ONE_BY_ONE,
     PAIRS,
     RESPONSES,
+    VOCABULARY,
     InterruptionError,
     Trained,
     apart,
@@ -38,7 +44,7 @@ from tests.harness.training.trainings import (
     new_student,
     same_weights,
     signals,
-    teachers_target,
+    teacher,
     train,
     whole,
 )
@@ -186,8 +192,9 @@ def loss_of(model: LogProbModel, examples: list[Example], what: str) -> torch.Te
     if what == "sequence":
         sums = batch.sum_by_response(model(batch))
         return -torch.nn.functional.logsigmoid(0.1 * (sums[:, 0] - sums[:, 1])).sum()
-    method = methods.get("kd")
-    return model(batch, lambda own, other: method.loss(own, other, method.settings()), teachers_target(None, examples))
+    loss = values_of(kd_loss, Local(teacher(), VOCABULARY).target(examples, FULL, 1.0))
+    _, total = model(batch, [loss], labels=False)
+    return total
 
 
 def sharded_pass(what: str, rank: int) -> dict[str, Any]:
@@ -223,11 +230,11 @@ def round_trip(folder: Path, rank: int) -> dict[str, Any]:
         loss_of(model, PAIRS[rank:8:RANKS], "sequence").backward()
         optimizer.optimizer.step()
         optimizer.optimizer.zero_grad()
-    loop._save(folder, 7, model, optimizer, rank == 0)
+    loop._save(folder, 7, model, optimizer, {"tokens": 1, "written": 2, "state": {"t": 0.5}, "data": {}}, rank == 0)
     torch.distributed.barrier()
     other, state = fresh(seed=1)
-    step = loop._resume(folder, other, state, rank == 0)
-    return {"step": step, "saved": everything(model, optimizer), "loaded": everything(other, state)}
+    resumed = loop._resume(folder, other, state, Stored([], []), {}, rank == 0)
+    return {"resumed": resumed, "saved": everything(model, optimizer), "loaded": everything(other, state)}
 
 
 def everything(model: LogProbModel, optimizer: Any) -> dict[str, torch.Tensor]:
@@ -403,7 +410,7 @@ def test_a_checkpoint_of_shares_holds_whole_tensors_and_gives_them_back(
     unsharded = everything(model, optimizer)
     for ranks in found:
         trip = ranks["round trip"]
-        assert trip["step"] == 7
+        assert trip["resumed"] == (7, 1, 2, {"t": 0.5})
         assert same_weights(trip["saved"], trip["loaded"])
         assert trip["saved"].keys() == unsharded.keys()
     state = torch.load(root / "round trip" / CHECKPOINT, weights_only=True)

@@ -18,19 +18,27 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from harness.logprobs.batching import Example, Layout, collate
+from harness.core.records import METRICS
+from harness.generation.protocol import Sampling
+from harness.logprobs.batching import Example, Layout
 from harness.logprobs.model import LogProbModel
 from harness.logprobs.scoring import sequence_log_probs
-from harness.logprobs.targets import DenseTarget
-from harness.methods import Method, methods
+from harness.logprobs.targets import Support
+from harness.methods import DistributionSettings, FreshSettings, Method, MethodSettings, methods
+from harness.methods.method import WRITERS
 from harness.training import loop
 from harness.training.adapters import with_adapter
+from harness.training.data import Data, Fresh, Stored, plan_steps
+from harness.training.frozen import Frozen, Local, Reader, Sums
+from harness.training.sampling import Writer
 from tests.conftest import tiny_model
 
 KINDS = ["sft", "kd", "ddpo", "dadpo"]
 # of the examples below, each micro-batch holds one: no prompt is longer, no two examples fit
 ONE_BY_ONE = 8
 VOCABULARY = 512
+STOPS = (7, 11, 13, 17, 19, 23, 29, 31)  # so many that a policy soon ends
+SAMPLED_AT_ONCE = 3
 State = dict[str, Tensor]
 
 
@@ -63,33 +71,74 @@ def teacher(layout: Layout | None = None) -> LogProbModel:
     return LogProbModel(tiny_model("llama", seed=2, hidden=48).requires_grad_(False), layout)
 
 
-def teachers_target(layout: Layout | None, examples: Sequence[Example]) -> DenseTarget:
-    return teacher(layout).target(collate(examples, teacher(layout).layout), VOCABULARY)
+@functools.cache
+def reference(layout: Layout | None = None) -> LogProbModel:
+    """The student as it starts."""
+    return LogProbModel(tiny_model("llama", seed=0).requires_grad_(False), layout)
 
 
 @functools.cache
-def signals() -> loop.Signals:
+def signals() -> Sums:
     """The log-probs of all pairs under the student as it starts, and under the teacher."""
     return {
-        f"{name}_log_probs": sequence_log_probs(model, PAIRS, "fp32", 4096, quiet).astype(np.float32)
-        for name, model in (("reference", new_student()), ("teacher", teacher()))
+        name: sequence_log_probs(model, PAIRS, "fp32", 4096, quiet).astype(np.float32)
+        for name, model in (("reference", reference()), ("teacher", teacher()))
     }
+
+
+def frozen_of(method: Method, settings: MethodSettings, rows: int, layout: Layout | None = None) -> Frozen:
+    """What a method reads: sums that are there, where no more is read of stored responses; else the models."""
+    written = [WRITERS[who] for _, who, _ in method.written(settings)]
+    if method.levels() == {"sequence"} and not method.fresh_share(settings):
+        return Frozen({name: signals()[name][:rows] for name in method.reads})
+    read = {*method.reads, *(written if "token" in method.levels() else ())}
+    models = {"reference": reference, "teacher": teacher}
+    by_rows = settings if isinstance(settings, DistributionSettings) else DistributionSettings()
+    readers: dict[str, Reader] = {name: Local(models[name](layout), VOCABULARY) for name in sorted(read)}
+    return Frozen(
+        readers=readers,
+        support=Support(by_rows.support, by_rows.top_k, by_rows.top_k_of),
+        temperature=by_rows.temperature,
+        wrote=tuple(written),
+    )
+
+
+def data_of(
+    method: Method, settings: MethodSettings, model: LogProbModel, rows: int, seed: int, tokens: int | None = None
+) -> Data:
+    """The first `rows` examples; of a method with fresh responses, those that the policy writes in their place."""
+    examples = (PAIRS if len(method.roles) == 2 else RESPONSES)[:rows]
+    steps = plan_steps(examples, settings.batch_size, settings.epochs, seed, tokens)
+    share = method.fresh_share(settings)
+    if not share:
+        return Stored(examples, steps)
+    assert isinstance(settings, FreshSettings)
+    sampling = Sampling(temperature=settings.sampling_temperature, max_new_tokens=settings.max_new_tokens or 8)
+    writer = Writer(model, sampling, STOPS, VOCABULARY, SAMPLED_AT_ONCE, settings, seed)
+    place = [who for _, who, _ in method.responses].index("policy")
+    return Fresh(examples, steps, place, share, settings.fresh_every, settings.samples, seed, writer)
 
 
 @dataclass(frozen=True)
 class Trained:
     """What a training did. gradients: of each step, all parameters', before they are clipped. seeds: that each step
-    began with. whole: the weights of a model that is sharded over ranks."""
+    began with. steps: the examples that each saw, with what the policy wrote. whole: the weights of a model that is
+    sharded over ranks."""
 
     model: LogProbModel
     metrics: list[dict[str, Any]]
     gradients: list[list[Tensor]]
     seeds: list[int]
-    whole: dict[str, Any] | None
+    steps: list[list[Example]]
+    done: loop.Done
 
     @property
     def weights(self) -> State:
         return dict(self.model.causal_lm.state_dict())
+
+    @property
+    def whole(self) -> dict[str, Any] | None:
+        return self.done.whole
 
     @property
     def losses(self) -> list[float]:
@@ -112,22 +161,32 @@ def train(
     method = methods.get(kind) if isinstance(kind, str) else kind
     common = {"epochs": 1, "batch_size": 4, "learning_rate": 1e-3, "precision": "fp32", "warmup_ratio": 0.0}
     settings = method.settings.model_validate({**common, **overrides})
-    examples = (PAIRS if method.data == "pairs" else RESPONSES)[:rows]
     model = LogProbModel(with_adapter(start or tiny_model("llama", seed=0), settings, seed), layout)
-    data = loop.Work(
-        examples,
-        loop.plan_steps(examples, settings.batch_size, settings.epochs, seed, tokens),
-        {name: signals()[name][:rows] for name in method.signals},
-        functools.partial(teachers_target, layout) if method.level == "token" else None,
-    )
+    data = Watched(data_of(method, settings, model, rows, seed, tokens))
+    frozen = frozen_of(method, settings, rows, layout)
     work.mkdir(parents=True, exist_ok=True)
     with recorded() as (gradients, seeds):
-        whole = loop.train(model, data, method, settings, seed, work, tick, tracker)
-    return Trained(model, read_metrics(work), gradients, seeds, whole)
+        done = loop.train(model, data, frozen, method, settings, seed, work, tick, tracker)
+    return Trained(model, read_metrics(work), gradients, seeds, data.seen, done)
+
+
+class Watched:
+    """Data, and the examples that were asked for."""
+
+    def __init__(self, data: Data) -> None:
+        self.data = data
+        self.seen: list[list[Example]] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.data, name)
+
+    def batch(self, step: int) -> Sequence[Example]:
+        self.seen.append(list(self.data.batch(step)))
+        return self.seen[-1]
 
 
 def read_metrics(work: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (work / loop.METRICS).read_text().splitlines()]
+    return [json.loads(line) for line in (work / METRICS).read_text().splitlines()]
 
 
 @contextlib.contextmanager
