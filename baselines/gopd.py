@@ -72,8 +72,8 @@ METHOD = Method(
     responses=POLICY,
     defines=Definition(
         direction="KL(policy ‖ reference^(1−L) teacher^L, normalised at each token), by sampled tokens",
-        weight="L of the teacher, 1−L of the reference, in the exponent",
-        support="the sampled token",
+        weight="exponents L of the teacher and 1−L of the reference; L 1.25",
+        support="the sampled token alone",
         normaliser="response tokens",
     ),
     reads=("reference", "teacher"),

@@ -52,12 +52,13 @@ METHOD = Method(
     responses=POLICY,
     defines=Definition(
         direction="KL(policy ‖ teacher), by sampled tokens, weighted",
-        weight="1 + γ (1 − the share of the response's Σ|A| that lies before the token)",
-        support="the sampled token",
+        weight="1 + γ (1 − the share of its response's summed absolute advantages before the token); γ .5",
+        support="the sampled token alone",
         normaliser="response tokens",
     ),
     reads=("teacher",),
     settings=Settings,
     controls=controls,
     compared_with=("opd", "sft"),
+    minimises=("reverse_kl",),
 )

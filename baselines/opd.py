@@ -64,7 +64,7 @@ METHOD = Method(
     defines=Definition(
         direction="KL(policy ‖ teacher), by sampled tokens",
         weight="none",
-        support="the sampled token",
+        support="the sampled token alone",
         normaliser="response tokens",
     ),
     reads=("teacher",),

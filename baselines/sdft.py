@@ -60,7 +60,11 @@ def with_demonstration(messages: list[dict[str, str]], demonstration: str) -> li
 
 
 def controls(settings: Settings) -> list[Control]:
-    return on_policy_controls("sdft", settings.start)
+    later = "SDFT from the SFT student, where other methods on fresh samples start"
+    return [
+        *on_policy_controls("sdft", settings.start),
+        Control("sdft-from-sft", "sdft", {"start": "sft"}, later, "full"),
+    ]
 
 
 METHOD = Method(
@@ -72,8 +76,8 @@ METHOD = Method(
     per="response",
     responses=POLICY,
     defines=Definition(
-        direction="JSD(policy with the demonstration, policy); KL of either direction by a setting",
-        weight="1/2 of each",
+        direction="½ KL(teacher ‖ m) + ½ KL(policy ‖ m); the teacher is the student that sees the answer",
+        weight="m = ½ teacher + ½ policy",
         support="the policy's 100 most likely tokens, renormalised",
         normaliser="each response's tokens, then responses",
     ),

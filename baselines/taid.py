@@ -52,15 +52,15 @@ def _loss(inputs: DistributionInputs, settings: Settings) -> Tensor:
 
 
 def state(settings: Settings) -> Mapping[str, float]:
-    """t, the momentum of the loss's relative fall, the loss before (infinite: none yet), and the share of the training
-    that is done."""
-    return {"t": settings.t_start, "momentum": 0.0, "loss": math.inf, "progress": 0.0}
+    """t, the momentum of the loss's relative fall, the loss before, and the share of the training that is done: 0 before
+    the first step, whose loss there is none before."""
+    return {"t": settings.t_start, "momentum": 0.0, "loss": 0.0, "progress": 0.0}
 
 
 def advance(before: Mapping[str, float], loss: float, progress: float, settings: Settings) -> Mapping[str, float]:
     """The state after a step with that loss, in nats; progress: the share of the training that is then done."""
     after = {**before, "loss": loss, "progress": progress}
-    if math.isinf(before["loss"]):
+    if before["progress"] == 0:
         return after
     fall = (before["loss"] - loss) / (before["loss"] + 1e-15)
     momentum = settings.momentum * before["momentum"] + (1 - settings.momentum) * fall

@@ -82,6 +82,12 @@ Assignments = Annotated[
     typer.Option(metavar="KEY=VALUE", help="One setting, e.g. training.epochs=2. Repeatable."),
     Reproduced(_not_of_the_machine),
 ]
+Plugins = Annotated[
+    list[str] | None,
+    typer.Option(metavar="FILE.py", help="A method of yours; docs/adding-a-method.md. Repeatable."),
+    Sets("plugins"),
+    Reproduced(lambda value: value),
+]
 Template = Annotated[
     str | None,
     typer.Option(help="How the judge is asked: a named template, or a file of yours; docs/judges.md."),
@@ -144,9 +150,10 @@ class RunRequest(Options):
     set: Assignments = None
     methods: Annotated[
         str | None,
-        typer.Option(help="Methods, comma-separated; see `list methods`."),
+        typer.Option(help="Methods, comma-separated; see `list methods`. `all`: every one."),
         Sets("methods", several=True),
     ] = None
+    plugin: Plugins = None
     student: Annotated[
         str | None,
         typer.Option(help="A pair or model of `list`, a pair's file, a local folder, or a hub id."),

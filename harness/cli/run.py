@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import sys
@@ -16,6 +17,7 @@ from harness.cli.options import (
     ASK_AGAIN,
     DOUBTFUL,
     MARK,
+    Plugins,
     Refresh,
     RunRequest,
     beside,
@@ -177,6 +179,7 @@ def list_names(
         str | None,
         typer.Argument(metavar="[methods|models|pairs|judges|measures|prompts|presets]", show_default=False),
     ] = None,
+    plugin: Plugins = None,
 ) -> None:
     """What there is, by kind; everything without one."""
     from harness.config import preset_words, presets
@@ -208,6 +211,8 @@ def list_names(
     kinds = (*tables, *known)
     if kind is not None and kind not in kinds:
         raise UserError(f"unknown kind '{kind}'{did_you_mean(kind, kinds)}")
+    if plugin:
+        methods.use(plugin)
     for title in [kind] if kind else kinds:
         print(f"{title}:")
         for line in tables[title]() if title in tables else ():
@@ -220,9 +225,19 @@ def list_names(
                 print(f"  {'':{width}}  - {line}")
 
 
-def doctor() -> int:
-    """What this machine has, and which presets can run on it. Status 0: at least one; 3: none."""
+def doctor(
+    gpu_check: Annotated[
+        bool, typer.Option("--gpu-check", help="Compare what a GPU computes with a CPU's numbers: a table to send in.")
+    ] = False,
+) -> int:
+    """What this machine has, and which presets can run on it. Status 0: at least one; 3: none. With --gpu-check, 1:
+    something that the GPU computes is not as on a CPU."""
     from harness.planning import doctor as asked
+
+    if gpu_check:
+        from harness.planning.gpu_check import a_gpu, check_gpu
+
+        return check_gpu(functools.partial(print, flush=True), a_gpu())
 
     with contextlib.suppress(ImportError):
         import torch  # noqa: F401  (GPUs are named where it has been imported)
@@ -259,6 +274,7 @@ def stage(
         first: Any = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise UserError(f"{job}: not a job ({where}: {first['msg']})") from error
+    asked.prepare()
     store = open_store()
     if work is not None:
         end_with_parent()

@@ -18,7 +18,9 @@ from harness.config.config import Config, JudgeConfig
 from harness.core.errors import UserError
 from harness.core.registry import Registry, did_you_mean
 from harness.core.section import Layer, load_yaml, packaged_yaml, parse_yaml, validated
-from harness.methods import MethodSettings
+from harness.methods import DistributionSettings, Method, MethodSettings
+from harness.methods.settings import ALL
+from harness.serving.settings import SERVED_TOP_K
 
 
 def preset_layer(name: str) -> Layer:
@@ -98,13 +100,17 @@ def _merge(base: Layer, over: Layer) -> Layer:
 
 
 def resolve(layers: list[Layer]) -> Config:
-    """One configuration from its layers, weakest first, with every setting of every method written out."""
+    """One configuration from its layers, weakest first, with every setting of every method written out. From then on
+    there are the methods of its plug-ins, and of no others."""
     from harness.methods import methods
 
     data: Layer = {}
     for layer in layers:
         data = merge(data, in_full(layer))
     config: Config = validated(Config, data)
+    methods.use(config.plugins)
+    if config.methods == (ALL,):
+        config = config.model_copy(update={"methods": tuple(sorted(methods.names(), key=lambda name: name != "sft"))})
     for name in [*config.methods, *config.settings]:
         methods.get(name)
     common_keys = {key for name in methods.names() for key in methods.get(name).settings.model_fields}
@@ -115,15 +121,29 @@ def resolve(layers: list[Layer]) -> Config:
             raise UserError(f"unknown configuration key 'training.{key}'{hint}")
     used = methods.closure(config.methods, config.controls)
     checked = {
-        name: validated(
-            methods.get(name).settings,
-            {**config.training, **config.settings.get(name, {})},
-            f"settings.{name}.",
-        ).model_dump(mode="json")
+        name: _settings_of(methods.get(name), config).model_dump(mode="json")
         for name in dict.fromkeys([*used, *config.settings])  # a mistake in one that does not run is one too
     }
     settings = {name: checked[name] for name in used}
     return config.model_copy(update={"training": {}, "settings": settings})
+
+
+def _settings_of(method: Method, config: Config) -> MethodSettings:
+    said, where = {**config.training, **config.settings.get(method.name, {})}, f"settings.{method.name}."
+    settings: MethodSettings = validated(method.settings, said, where)
+    compares = "distribution" in method.levels() and "teacher" in method.reads and method.teacher_sees is None
+    if config.teacher_server is None or not compares or not isinstance(settings, DistributionSettings):
+        return settings
+    served: MethodSettings = validated(method.settings, {**_of_a_server(method, settings), **said}, where)
+    return served
+
+
+def _of_a_server(method: Method, settings: DistributionSettings) -> Layer:
+    """What is so where nothing else is said and the teacher is behind a server: as many log-probs as one gives, with
+    the rest as one outcome, asked for once where all responses are there before the training."""
+    plain = settings.temperature == 1 and settings.top_k_of == "teacher"
+    once = plain and len(method.roles) == 1 and set(method.reads) == {"teacher"} and not method.fresh_share(settings)
+    return {"support": "tail", "top_k": SERVED_TOP_K, **({"teacher_signal": "stored"} if once else {})}
 
 
 def resolve_judging(layers: list[Layer]) -> JudgeConfig:

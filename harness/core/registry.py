@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import importlib.util
 from collections.abc import Callable, Iterable
-from importlib.metadata import entry_points
-from typing import Generic, TypeVar
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, Generic, TypeVar
 
-from harness.core.errors import UserError
+from harness.core.errors import UserError, raised_in
 
 T = TypeVar("T")
 
@@ -37,11 +39,32 @@ class Registry(Generic[T]):
         if self._entries is None:
             self._entries = self._load()
             for point in entry_points(group=f"dadpo_harness.{self.kind.replace(' ', '_')}s"):
-                entry = point.load()
+                entry = self._of_plug_in(point)
                 if getattr(entry, "name", point.name) != point.name:
                     raise UserError(f"the entry point '{point.name}' of a plug-in holds the {self.kind} '{entry.name}'")
                 self.add(point.name, entry)
         return self._entries
+
+    def _of_plug_in(self, point: EntryPoint) -> Any:
+        """What an installed package registers.
+
+        Raises:
+            UserError: it cannot be imported; by its file, where one is found.
+        """
+        try:
+            return point.load()
+        except UserError:
+            raise
+        except Exception as error:
+            where = f"the entry point {point.name} = {point.value}"
+            with contextlib.suppress(Exception):
+                spec = importlib.util.find_spec(point.module)
+                if spec is not None and spec.origin:
+                    where = f"{raised_in(error, spec.origin)} ({where})"
+            raise self._refusal(error, where) from error
+
+    def _refusal(self, error: Exception, where: str) -> UserError:
+        return UserError(f"{where}: a plug-in that cannot be imported: {type(error).__name__}: {error}")
 
     def add(self, name: str, entry: T) -> None:
         """Register an entry; a name that is taken is an error, so that no plug-in shadows another."""

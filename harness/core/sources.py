@@ -98,6 +98,25 @@ def _files(start: str) -> dict[str, Path]:
     return found
 
 
+def neighbours(file: Path) -> dict[str, Path]:
+    """Modules and packages that lie next to a file in no package and that it imports, or those do: file by name.
+
+    Nothing is looked for elsewhere, nor imported."""
+    found: dict[str, Path] = {}
+    waiting = [file]
+    while waiting:
+        for name in _imported(_parsed(waiting.pop()), ""):
+            top = name.partition(".")[0]
+            if not top or top in (HARNESS, SHARED, file.stem) or top in found:
+                continue
+            for there in (file.parent / top / "__init__.py", file.with_name(f"{top}.py")):
+                if there.is_file():
+                    found[top] = there
+                    waiting += there.parent.rglob("*.py") if there.stem == "__init__" else [there]
+                    break
+    return found
+
+
 def _counts(top: str, own: str, beside: Path | None) -> bool:
     """Whether modules under this top-level name are followed."""
     if top == HARNESS:

@@ -23,7 +23,7 @@ from harness.models.settings import TEACHER_SERVER
 from harness.serving.learning import Body, Learnt
 from harness.serving.pool import Asked, Manner, Reply, UnansweredError, ask_all
 from harness.serving.replies import failure
-from harness.serving.settings import ModelServer
+from harness.serving.settings import SERVED_TOP_K, ModelServer
 
 # what a server without log-probs of prompts is no teacher for, and what to do
 GIVE_THEM = "served by one that gives them: vLLM, or SGLang with teacher_server.api=sglang"
@@ -93,7 +93,8 @@ def served_top(
             # beside the k likeliest the token itself is there, where it is none of them
             top = sorted(said.items(), key=lambda pair: -pair[1])[:k]
             if len(top) < k:
-                raise _too_few(server, len(top), k)
+                beside = min(said, key=said.__getitem__) == token
+                raise _too_few(server, len(top) - beside, k)
             if odd := [other for other, _ in top if not 0 <= other < vocabulary]:
                 raise UserError(
                     f"{TEACHER_SERVER} gives token {odd[0]} ('{example.name}'): is its tokenizer "
@@ -106,10 +107,14 @@ def served_top(
 
 
 def _too_few(server: ModelServer, most: int, k: int) -> UserError:
+    if most == 0:
+        return UserError(
+            f"{TEACHER_SERVER} {server.public_url} gives log-probs of a prompt's own tokens alone: {COMPARED}"
+        )
     return UserError(
         f"{TEACHER_SERVER} {server.public_url} gives at most {most} log-probs of a token where {k} are asked for: set "
-        f"settings.METHOD.top_k={most}, or start it with --max-logprobs {k} (vLLM gives 20 where that is not said); of "
-        "measures, name those that read responses alone (list measures)"
+        f"settings.METHOD.top_k={most}, or start it with --max-logprobs {k} (vLLM gives {SERVED_TOP_K} where that is "
+        "not said); of measures, name those that read responses alone (list measures)"
     )
 
 

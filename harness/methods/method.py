@@ -297,10 +297,10 @@ def _takes(signature: inspect.Signature, count: int) -> bool:
     return True
 
 
-def refusal_of_old(error: TypeError, path: Path | str) -> UserError | None:
+def refusal_of_old(error: BaseException, path: Path | str) -> UserError | None:
     """One line of what replaces a field of the contract before, where that is what is wrong with a METHOD."""
-    for name, instead in OLD_FIELDS.items():
-        if f"'{name}'" in str(error):
+    for name, instead in OLD_FIELDS.items() if isinstance(error, TypeError) else ():
+        if f"Method.__init__() got an unexpected keyword argument '{name}'" in str(error):
             return UserError(
                 f"{path}: METHOD is of the contract before this version: {name} is now {instead}, and "
                 'level="token" of whole distributions is now level="distribution" (docs/adding-a-method.md)'

@@ -1,18 +1,78 @@
-"""Methods by name: those of baselines/, and those of plug-ins."""
+"""Methods by name: those of baselines/, those of installed packages, and those of files that a run names."""
 
 from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+
+from pydantic import ValidationError
 
 from harness.core.errors import UserError
 from harness.core.registry import Registry
-from harness.methods.method import Control, Method
+from harness.methods import plugins
+from harness.methods.checking import controls_of
+from harness.methods.method import Control, Method, refusal_of_old
 from harness.methods.settings import MethodSettings
 
 
 class MethodRegistry(Registry[Method]):
+    def __init__(self, kind: str, load: Callable[[], dict[str, Method]]) -> None:
+        super().__init__(kind, load)
+        self._files: dict[str, plugins.Plugin] = {}  # that were named, by path
+
+    def add(self, name: str, entry: Method) -> None:
+        """Register a method of a plug-in."""
+        if not isinstance(entry, Method):
+            raise UserError(f"method '{name}' of a plug-in is no harness.methods.Method")
+        if name in self:
+            there = self.get(name).file
+            raise UserError(f"{entry.file}: a method '{name}' is there already ({there}); give METHOD another name")
+        try:
+            entry.settings()
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"]))
+            raise UserError(
+                f"{entry.file}: METHOD '{name}': its settings have no whole defaults ({where}: {first['msg']})"
+            ) from error
+        super().add(name, entry)
+
+    def use(self, files: Iterable[str]) -> None:
+        """Have the methods of these files, and of no others that were named before.
+
+        Raises:
+            UserError: one cannot be imported, or brings a name that is there already.
+        """
+        wanted = list(dict.fromkeys(map(plugins.absolute, files)))
+        for path, plugin in list(self._files.items()):
+            if path not in wanted or not plugin.current:
+                self._all().pop(plugin.method.name)
+                plugins.unload(self._files.pop(path))
+        for path in wanted:
+            self.also(path)
+
+    def also(self, file: str) -> None:
+        """Have the method of this file too; as `use`."""
+        path = plugins.absolute(file)
+        if path in self._files:
+            return
+        self._all()  # what is installed comes first
+        plugin = plugins.load(file)
+        try:
+            self.add(plugin.method.name, plugin.method)
+        except UserError:
+            plugins.unload(plugin)
+            raise
+        self._files[path] = plugin
+
+    def file_of(self, name: str) -> str | None:
+        """The file that was named for a method; None of those that are there without."""
+        return next((path for path, plugin in self._files.items() if plugin.method.name == name), None)
+
+    def _refusal(self, error: Exception, where: str) -> UserError:
+        return refusal_of_old(error, where) or super()._refusal(error, where)
+
     def closure(self, names: Iterable[str], controls: str) -> list[str]:
         """SFT (where others start, and which samples the rejected responses), the named methods, and the
         methods of their controls."""
@@ -21,7 +81,7 @@ class MethodRegistry(Registry[Method]):
             method = self.get(name)
             found.append(name)
             if controls != "none":
-                found += [control.method for control in method.controls(method.settings())]
+                found += [control.method for control in controls_of(method, method.settings())]
         return list(dict.fromkeys(found))
 
 
@@ -30,10 +90,16 @@ def load_methods() -> dict[str, Method]:
 
     found = {}
     for module in pkgutil.iter_modules(baselines.__path__):
-        method = getattr(importlib.import_module(f"baselines.{module.name}"), "METHOD", None)
+        file = f"baselines/{module.name}.py"
+        try:
+            method = getattr(importlib.import_module(f"baselines.{module.name}"), "METHOD", None)
+        except TypeError as error:
+            if refused := refusal_of_old(error, file):
+                raise refused from error
+            raise
         if isinstance(method, Method):
             if method.name in found:
-                raise UserError(f"baselines/{module.name}.py: method '{method.name}' is defined in two files")
+                raise UserError(f"{file}: method '{method.name}' is defined in two files")
             found[method.name] = method
     return found
 
@@ -44,4 +110,4 @@ methods: MethodRegistry = MethodRegistry("method", load_methods)
 def selected_controls(method: Method, settings: MethodSettings, level: str) -> list[Control]:
     """The controls of `basic`, or of `full` with it; none for `none`."""
     wanted = {"none": (), "basic": ("basic",), "full": ("basic", "full")}[level]
-    return [control for control in method.controls(settings) if control.level in wanted]
+    return [control for control in controls_of(method, settings) if control.level in wanted]

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from harness.core.section import Names, Section
+from harness.core.section import Names, NamesIfAny, Section
 
 # Settings of a training that say only how it is computed: no part of its key, of the settings that are pooled, or of a
 # board. What was asked for is in the resolved configuration (a prompt may need a larger micro-batch than the default),
@@ -15,6 +15,7 @@ from harness.core.section import Names, Section
 COMPUTING = frozenset({"micro_batch_tokens", "gradient_checkpointing", "compile", "checkpoint_steps"})
 
 MOST_POINTS = 100  # of a margin
+ALL = "all"  # in the place of methods' names: every one that there is
 
 
 class MethodSettings(Section):
@@ -132,8 +133,9 @@ class DistributionSettings(TokenSettings):
 
 
 class MethodChoice(Section):
-    """Which methods a run compares."""
+    """Which methods a run compares, and the files that bring some of them."""
 
+    plugins: NamesIfAny = Field(default=(), description="Python files of methods of yours; docs/adding-a-method.md")
     methods: Names = ("sft", "kd", "ddpo", "dadpo")
     controls: Literal["none", "basic", "full"] = "basic"
     contrasts: tuple[tuple[str, str], ...] | None = Field(

@@ -76,13 +76,14 @@ def why_two(student: Any, teacher: Any, prompts: Iterable[Prompt]) -> str:
 
 
 def require_one_tokenizer(student: Any, teacher: Any, prompts: Iterable[Prompt]) -> None:
-    """Refuse a teacher that no token-level method can work with.
+    """Refuse a teacher that no method which reads it token by token can work with.
 
     Raises:
         UserError: saying what differs.
     """
     if difference := why_two(student, teacher, prompts):
         raise UserError(
-            f"token-level methods need one tokenizer for student and teacher, but {student.name_or_path} and "
-            f"{teacher.name_or_path} differ: {difference}; sequence-level methods (sft, ddpo, dadpo) work with both"
+            "methods that read the teacher token by token need one tokenizer for both, but "
+            f"{student.name_or_path} and {teacher.name_or_path} differ: {difference}; those of the level sequence "
+            "(list methods) work with any"
         )

@@ -11,7 +11,7 @@ from rich.table import Table
 from tabulate import tabulate
 
 from harness.core.progress import plain_console
-from harness.methods import DistributionSettings, Method, methods
+from harness.methods import Method, methods
 from harness.methods.costs import StepCost, step_costs
 
 HEADINGS = ("method", "level", "data", "needs", "direction", "step", "paper")
@@ -30,11 +30,14 @@ def teacher_gives(method: Method) -> Gives:
 
 
 def from_stored(method: Method) -> bool:
-    """Whether it can train, by its defaults but for `teacher_signal`, without a teacher in memory or behind a server:
-    all that the teacher gives is stored beforehand."""
+    """Whether it can train, by its defaults but for `teacher_signal`, with no teacher in memory or behind a server: all
+    that the teacher gives is stored beforehand, sums or, of one response, a top k."""
+    if teacher_gives(method) == "text":
+        return True
     if method.fresh_share(method.settings()) > 0:
-        return teacher_gives(method) == "text"
-    return teacher_gives(method) in ("text", "sums") or issubclass(method.settings, DistributionSettings)
+        return False
+    top_k = method.levels() == {"distribution"} and len(method.roles) == 1 and "reference" not in method.reads
+    return method.levels() == {"sequence"} or top_k
 
 
 def methods_lines(listed: Iterable[tuple[str, Method]], width: int | None) -> list[str]:
@@ -61,8 +64,8 @@ def _by_need(known: Iterable[tuple[str, Method]]) -> str:
     rows: dict[str, list[str]] = {
         "the teacher's text alone": [],
         "its text, and log-probs of whole responses": [],
-        "log-probs of its tokens, or its distributions, on stored responses": [],
-        "the teacher itself while a student trains": [],
+        "its text, and its distributions there, a top k at least": [],
+        "the teacher itself, to read what a student is training on": [],
     }
     text, sums, stored, at_hand = rows.values()
     for name, method in known:

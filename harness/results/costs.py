@@ -42,7 +42,7 @@ def _cost(row: str, training: Ref, teacher: str | None, made: Mapping[Ref, Made]
     all_of_it = [made[ref] for ref in rests_on(training, {ref: one.job for ref, one in made.items()})]
     trainings = [(one, one.job) for one in all_of_it if isinstance(one.job, TrainJob)]
     # others were drawn to prune the student by
-    trained_on = {ref for _, job in trainings for ref in job.stored}
+    trained_on = {ref for _, job in trainings for ref in (*job.stored, job.demonstrations)}
     drawn = [(one, one.job.model) for one in all_of_it if isinstance(one.job, RespondJob) and one.job.ref in trained_on]
     # a teacher that a training asks as it goes reads what the student does, in every epoch; one that is the policy's
     # own start is no teacher of the pair

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from harness.core.records import Prompt
 from harness.judging import Judge
 from harness.measures import READS, measures, tasks
 from harness.methods import DistributionSettings, Method, MethodSettings, methods
+from harness.methods.checking import probe
 from harness.models.reference import Model
 from harness.prompts import PromptSet
 from harness.run.fitting import unaskable, unreadable
@@ -93,7 +95,14 @@ def _trainings(config: Config, sources: Sources, store: Store) -> list[str]:
     refusals = _refused(lambda: contrasts_of(config, entries)) + _refused(lambda: versus_of(config, entries))
     if start == "sft":
         refusals.append("settings.sft.start: SFT starts from the untrained student")
+    refusals += _methods(entries)
     return [*refusals, *_by_token(config, entries, sources), *unreadable(config, sources, store)]
+
+
+def _methods(entries: Sequence[Entry]) -> list[str]:
+    """What methods' own functions do wrong; a method and its controls may do the same."""
+    asked = [functools.partial(probe, methods.get(entry.method), entry.settings) for entry in entries]
+    return list(dict.fromkeys(line for ask in asked for line in _refused(ask)))
 
 
 def _by_token(config: Config, entries: Sequence[Entry], sources: Sources) -> list[str]:
@@ -106,6 +115,13 @@ def _by_token(config: Config, entries: Sequence[Entry], sources: Sources) -> lis
             refusals += [f"{entry.name}: {why}" for why in _unreadable_rows(config, method, entry.settings)]
     if not names:
         return []
+    if config.teacher_server and not config.teacher_server.tokenizer:
+        return [
+            *refusals,
+            f"{', '.join(names)}: the teacher is read token by token, and nothing says which tokenizer it has: set "
+            "teacher_server.tokenizer to a model that has the teacher's (and the student's), or leave them out with "
+            "--methods",
+        ]
     sets = [sources.train, *(found for found, _ in sources.evaluation)]
     read_by_both = [prompt for found in sets for prompt in found.prompts]
     return refusals + _refused(lambda: require_comparable(sources.student.here, sources.teacher.here, read_by_both))
@@ -121,13 +137,16 @@ def _unreadable_rows(config: Config, method: Method, settings: MethodSettings) -
             yield f"{key}.teacher_signal=stored keeps what the teacher says of one response, and it trains on several"
         if "reference" in method.reads:
             yield f"{key}.teacher_signal=stored keeps the teacher's distributions, and it reads the reference's too"
-    elif config.teacher_server and "teacher" in method.reads:
-        if not method.fresh_share(settings):
-            yield f"a server gives its top k alone: set {key}.teacher_signal=stored, or name a teacher that is here"
-        elif settings.support == "full" or settings.top_k_of != "teacher" or "reference" in method.reads:
-            yield f"a server gives the teacher's top k alone: set {key}.support=tail, or name a teacher that is here"
+    if config.teacher_server and "teacher" in method.reads:
+        otherwise = "or name a teacher that is here"
+        if "reference" in method.reads:
+            yield f"a server gives the teacher's top k alone, and it reads the reference's too: {otherwise[3:]}"
+        elif settings.support == "full":
+            yield f"a server gives the teacher's top k alone: set {key}.support=tail, {otherwise}"
+        elif settings.top_k_of != "teacher":
+            yield f"a server gives the teacher's top k alone: set {key}.top_k_of=teacher, {otherwise}"
         elif settings.temperature != 1:
-            yield f"a server gives log-probs at temperature 1: set {key}.temperature=1, or name a teacher that is here"
+            yield f"a server gives log-probs at temperature 1: set {key}.temperature=1, {otherwise}"
 
 
 def require_comparable(student: Model, teacher: Model, prompts: Sequence[Prompt]) -> None:

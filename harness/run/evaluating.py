@@ -15,9 +15,10 @@ from harness.prompts import PromptSet
 from harness.run.jobs import Job, JudgeJob, MeasureJob
 from harness.run.laying import Laid, respond_job
 from harness.run.measuring import TOKENS_READ, Shown, ranks_pairs, shown
-from harness.run.reading import ALONE, SERVED_TOP_K, compare_job, distributions_job, score_job, states_job
+from harness.run.reading import ALONE, compare_job, distributions_job, score_job, states_job
 from harness.run.rows import CEILING, TEACHER, UNTRAINED, Entry, Kind
 from harness.run.sources import Sources
+from harness.serving.settings import SERVED_TOP_K
 
 
 @dataclass(frozen=True)

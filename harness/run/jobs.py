@@ -17,12 +17,13 @@ from typing import Annotated, Any, ClassVar, Literal, Union
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
+from harness.core.errors import UserError
 from harness.core.files import canonical_hash
 from harness.core.records import Facts, Ref
 from harness.core.units import first_named
 from harness.generation.protocol import Sampling
 from harness.judging import Judging
-from harness.methods import COMPUTING
+from harness.methods import COMPUTING, methods
 from harness.models import memory
 from harness.models.reference import Model
 from harness.models.shapes import Shape
@@ -101,6 +102,14 @@ class Job(BaseModel):
     @property
     def ref(self) -> Ref:
         return f"{self.stage}/{canonical_hash({'version': self.version, **self.in_key})[:32]}"
+
+    # ---- where it is done
+    def prepare(self) -> None:
+        """Have a process that planned nothing know what it takes for granted.
+
+        Raises:
+            UserError: that is not what it was.
+        """
 
     # ---- its models
     @property
@@ -250,7 +259,7 @@ class PruneJob(Job):
             return Needs(tokens)
         return Needs(
             tokens,
-            sizes.speed.training(shape, tokens, False, False, None) if sizes.speed else None,
+            sizes.speed.training(shape, tokens, False, False) if sizes.speed else None,
             sum(memory.pruning(shape).values()),
             shape.pruned(self.ratio).parameters * memory.FP32,
         )
@@ -490,16 +499,18 @@ class TrainJob(Job):
     teacher, reference: frozen models that are read as it goes; signals, distributions: what they said before.
     responses, samples: of each role, whose stored responses and which of these to a prompt; None where the policy
     writes all of them. demonstrations: what the teacher is shown with a prompt. sampling, batch_size: how the policy
-    writes. match: the training that it takes as many tokens as."""
+    writes. match: the training that it takes as many tokens as. plugin: the file that its method is in, where a run
+    named one."""
 
     version: ClassVar[int] = 5
     work: ClassVar[str] = "harness.run.stages.train:train_stage"
     not_in_key: ClassVar[Mapping[str, str]] = {
         **Job.not_in_key,
         "tracker": FOR_PEOPLE,
+        "plugin": "what of it shapes a training is in `method_source`",
         **{f"settings.{name}": COMPUTING_ONLY for name in sorted(COMPUTING)},
     }
-    pace: ClassVar[tuple[str, ...]] = ("start", "method")
+    pace: ClassVar[tuple[str, ...]] = ("start", "method", "teacher", "reference", "sampling")
     on_ranks: ClassVar[bool] = True
     less_memory: ClassVar[str] = (
         "lower training.micro_batch_tokens, set training.gradient_checkpointing=true or training.lora_rank=16, or "
@@ -508,6 +519,7 @@ class TrainJob(Job):
     stage: Literal["train"] = "train"
     method: str
     method_source: str
+    plugin: str | None = None
     settings: dict[str, Any]
     start: Model
     teacher: Model | None = None
@@ -532,6 +544,16 @@ class TrainJob(Job):
     @property
     def stored(self) -> tuple[Ref, ...]:
         return tuple(ref for ref in self.responses if ref is not None)
+
+    def prepare(self) -> None:
+        if self.plugin is not None:
+            methods.also(self.plugin)
+        method = methods.get(self.method)
+        if method.source_digest != self.method_source:
+            raise UserError(
+                f"{self.label or self.ref}: the code of the method '{self.method}' ({method.file}) is not what it was "
+                "when this was planned; run it again"
+            )
 
     def recorded(self, manifest: Mapping[str, Any]) -> Facts:
         """How it was computed."""
@@ -563,16 +585,22 @@ class TrainJob(Job):
         parts = memory.training(shape, micro, settings["precision"] == "bf16", again, rank)
         needed, took = sum(parts.values()), None
         if sizes.speed:
-            took = sizes.speed.training(shape, tokens, again, rank > 0, None)
+            took = sizes.speed.training(shape, tokens, again, rank > 0)
         for model, frozen in held.items():
             assert frozen is not None
             needed += sum(memory.reading(frozen, micro, sizes.weight_bytes(model)).values())
             if took is not None and sizes.speed:
                 took += sizes.speed.reading(frozen, tokens)
-        if took is not None and sizes.speed and self.sampling is not None and self.batch_size:
-            rows = round(sizes.prompts(self.prompts) * int(settings["samples"]) * float(settings["fresh_share"]))
-            new, read = self.sampling.max_new_tokens, sizes.read(self.prompts, ()) * int(settings["samples"])
-            took += int(settings["epochs"]) * sizes.speed.generation(shape, rows, self.batch_size, read, new)
+        if self.sampling is not None and self.batch_size:
+            # a step has what it keeps for the backward pass, or the caches and the rounded weights of what is sampled
+            each = int(settings["samples"]) * float(settings["fresh_share"])
+            at_once = min(self.batch_size, max(1, round(int(settings["batch_size"]) * each * settings["fresh_every"])))
+            new = self.sampling.max_new_tokens
+            drawn = memory.generation(shape, at_once, sizes.longest_prompt(self.prompts), new)
+            needed += max(0, sum(drawn.values()) - parts["activations"] - parts["logits"])
+            if took is not None and sizes.speed:
+                rows, read = round(sizes.prompts(self.prompts) * each), round(sizes.read(self.prompts, ()) * each)
+                took += int(settings["epochs"]) * sizes.speed.generation(shape, rows, at_once, read, new)
         trained = memory.adapter_parameters(shape, rank) if rank else shape.parameters
         disk = shape.parameters * memory.FP32
         return Needs(tokens, took, needed, disk, trained * CHECKPOINT_BYTES)

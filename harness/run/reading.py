@@ -26,7 +26,6 @@ from harness.run.jobs import (
 )
 
 ResponseKey = tuple[str, int]  # prompt id, sample
-SERVED_TOP_K = 20  # log-probs a token of a served teacher: as many as vLLM's server gives where nothing else is said
 
 
 def score_job(config: Config, model: Model, prompts: Ref, responses: tuple[Ref, ...], label: str) -> ScoreJob:

@@ -306,6 +306,7 @@ def _train_job(config: Config, entry: Entry, method: Method, **what: Any) -> Tra
         label=f"train {entry.name}",
         method=method.name,
         method_source=method.source_digest,
+        plugin=methods.file_of(method.name),
         settings=entry.settings.model_dump(mode="json"),
         max_prompt_tokens=config.max_prompt_tokens,
         tracker=config.tracker,

@@ -10,6 +10,7 @@ from harness.core.secrets import KEY_VARIABLE, without_credentials
 from harness.core.section import OfTheMachine, Section
 
 Api = Literal["vllm", "sglang"]
+SERVED_TOP_K = 20  # log-probs a token of a served teacher: as many as vLLM's server gives where nothing else is said
 
 
 class ModelServer(Section):

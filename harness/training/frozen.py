@@ -69,7 +69,7 @@ class Served:
         return torch.from_numpy(np.concatenate(served_tokens(self.server, part))).to(self.device)
 
     def target(self, part: Sequence[Example], support: Support, temperature: float) -> Target:
-        top = served_top(self.server, part, support.k, self.vocabulary)
+        top = served_top(self.server, part, support.k, self.vocabulary, patient=True)
         ids, log_probs = torch.from_numpy(top.ids.astype(np.int64)), torch.from_numpy(top.log_probs)
         return TopKTarget(ids.to(self.device), log_probs.to(self.device), support, self.vocabulary)
 

@@ -45,6 +45,7 @@ from harness.methods import (
     TokenInputs,
     TokenSettings,
 )
+from harness.methods.checking import advanced, called, started
 from harness.methods.inputs import DistributionInputs
 from harness.training import adapters
 from harness.training.data import Data, Fresh
@@ -118,7 +119,7 @@ def train(
     if method.transform is not None:
         frozen = replace(frozen, sums=method.transform(dict(frozen.sums), settings, seed))
     step = _Step(accelerator, module, optimizer, model.layout, method, settings, frozen)
-    state = dict(method.state(settings)) if method.state else {}
+    state = dict(started(method, settings))
     first, seen, written, state = _resume(folder, module, optimizer, data, state, accelerator.is_main_process)
     accelerator.wait_for_everyone()
     ahead = data.ahead
@@ -141,7 +142,7 @@ def train(
                     f"{number + 1} (training data: {batch}); a lower learning_rate, or precision fp32, may help"
                 )
             if method.advance is not None:
-                state = dict(method.advance(state, row["loss"], (number + 1) / data.steps, settings))
+                state = dict(advanced(method, state, row["loss"], (number + 1) / data.steps, settings))
             size = sum(example.tokens for example in examples)
             seen += size
             written += sum(len(one.responses[one.fresh]) for one in examples if one.fresh is not None)
@@ -315,10 +316,10 @@ class _Part:
         for term in terms:
             if term.level == "sequence":
                 assert sequence is not None
-                total = total + self._scale(term) * term.loss(sequence, self.settings).sum()
+                total = total + self._scale(term) * called(self.method, term, sequence, self.settings).sum()
             elif term.level == "token":
                 assert log_probs is not None
-                losses = term.loss(self._tokens(log_probs, tokens), self.settings)
+                losses = called(self.method, term, self._tokens(log_probs, tokens), self.settings)
                 total = total + self._scale(term) * (losses * self._weights(term)).sum()
         return total, _observations(sequence, self.method) if sequence is not None else self.seen
 
@@ -385,14 +386,19 @@ class _Part:
         enter the step's loss."""
         terms = [term for term in self.method.terms if term.level == "distribution"]
         nll = self.settings.nll if isinstance(self.settings, DistributionSettings) else 0.0
-        places = [example.fresh != role for example in self.part for role in range(self.batch.k)]
-        stored = torch.tensor(places, device=self.batch.labels.device)
         if nll:
+            # what the teacher wrote, response by response
+            written = [
+                example.fresh != role and writer == "teacher"
+                for example in self.part
+                for role, writer in enumerate(self.frozen.wrote)
+            ]
+            taught = torch.tensor(written, device=self.batch.labels.device)
 
-            def of_stored(inputs: DistributionInputs, settings: MethodSettings) -> Tensor:
-                return -inputs.label_log_probs * stored[inputs.row]
+            def of_taught(inputs: DistributionInputs, settings: MethodSettings) -> Tensor:
+                return -inputs.label_log_probs * taught[inputs.row]
 
-            terms.append(Term("distribution", of_stored, terms[0].per, weight=lambda settings: nll))
+            terms.append(Term("distribution", of_taught, terms[0].per, weight=lambda settings: nll))
 
         def values(logits: Tensor, part: slice) -> Tensor:
             inputs = self._distributions(logits, part, target)
@@ -400,7 +406,8 @@ class _Part:
                 own = (inputs.label_log_probs.detach() * (inputs.role == place)).sum()
                 self.seen[name] = self.seen.get(name, 0) + own
             losses = [
-                self._scale(term) * self._weights(term, part) * term.loss(inputs, self.settings) for term in terms
+                self._scale(term) * self._weights(term, part) * called(self.method, term, inputs, self.settings)
+                for term in terms
             ]
             return torch.stack(losses).sum(0)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import itertools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from harness.core.progress import Tick
 from harness.generation.protocol import Sampling
 from harness.logprobs.batching import Example
 from harness.logprobs.model import LogProbModel
@@ -23,14 +25,15 @@ from harness.training import loop
 from harness.training.data import Data, Fresh, Stored, plan_steps
 from harness.training.frozen import Frozen, Local
 from harness.training.sampling import Writer
+from tests.baselines.rows import DECLARED, of_rows
 from tests.conftest import tiny_model
 
-VOCABULARY, PROMPT, LENGTH, SAMPLES = 32, 4, 8, 4
+VOCABULARY, PROMPT, LENGTH, SAMPLES = 32, 4, 6, 4
 TRAINED, HELD_OUT = 48, 32
 SEEDS = (0, 1, 2)
 # A tiny model bears much; a few dozen steps have to show.
 COMMON = {"epochs": 4, "batch_size": 8, "precision": "fp32", "warmup_ratio": 0.0, "micro_batch_tokens": 4096}
-Loss = Callable[..., Tensor]
+ORDERS = list(itertools.permutations(range(SAMPLES)))
 
 
 def quiet(done: int, total: int, note: str = "") -> None:
@@ -77,8 +80,8 @@ def examples_of(method: Method, written: Sequence[tuple[str, str, int]]) -> list
     ]
 
 
-def trained(method: Method, folder: Path, seed: int, **overrides: Any) -> Any:
-    """The student after a training with this method."""
+def trained(method: Method, folder: Path, seed: int, tick: Tick = quiet, **overrides: Any) -> Any:
+    """The student after a training with this method, which goes on where `folder` has a checkpoint."""
     settings = method.settings.model_validate(
         {**COMMON, "learning_rate": 3e-3, "max_new_tokens": LENGTH, **overrides}
         if issubclass(method.settings, FreshSettings)
@@ -112,7 +115,7 @@ def trained(method: Method, folder: Path, seed: int, **overrides: Any) -> Any:
         tuple(WRITERS[who] for _, who, _ in written),
     )
     folder.mkdir(parents=True, exist_ok=True)
-    loop.train(model, data, said, method, settings, seed, folder, quiet)
+    loop.train(model, data, said, method, settings, seed, folder, tick)
     model.causal_lm.set_attn_implementation("eager")  # it is read by itself from here on
     return model.causal_lm.eval()
 
@@ -142,23 +145,38 @@ def along(model: Any, responses: Tensor) -> tuple[Tensor, Tensor]:
     return tuple(rows_of(one, prompts_of(True), responses) for one in (models()["teacher"], model))  # type: ignore[return-value]
 
 
-def forward_kl(model: Any) -> float:
-    p, q = along(model, responses_of("teacher", 0, True))
-    return float((p.exp() * (p - q)).sum(-1).mean())
-
-
 def reverse_kl(model: Any) -> float:
     p, q = along(model, sampled(model, prompts_of(True), seed=7))
     return float((q.exp() * (q - p)).sum(-1).mean())
 
 
-def variation(model: Any) -> float:
-    p, q = along(model, responses_of("teacher", 0, True))
-    return float((p.exp() - q.exp()).abs().sum(-1).mean() / 2)
+def divergence_from(name: str) -> Callable[[Any], float]:
+    """What a divergence declares, in plain arithmetic, at each token of the teacher's responses."""
+
+    def measure(model: Any) -> float:
+        p, q = (rows.flatten(0, 1) for rows in along(model, responses_of("teacher", 0, True)))
+        return float(np.mean(of_rows(DECLARED[name], q, p)))
+
+    return measure
 
 
 def nll(model: Any) -> float:
     return -float(log_prob(model, responses_of("teacher", 0, True)).mean() / LENGTH)
+
+
+def beyond(model: Any) -> float:
+    """KL(q ‖ r^(1−L) p^L / Z) at L = 1.25, along the model's own samples."""
+    own = sampled(model, prompts_of(True), seed=7)
+    p, q = along(model, own)
+    r = rows_of(models()["reference"], prompts_of(True), own)
+    target = torch.log_softmax(1.25 * p - 0.25 * r, -1)
+    return float((q.exp() * (q - target)).sum(-1).mean())
+
+
+def lost_likeliest(model: Any) -> float:
+    """How much likelier the model finds its likeliest token than the teacher's."""
+    p, q = along(model, responses_of("teacher", 0, True))
+    return float((q.max(-1).values - q.gather(-1, p.argmax(-1, keepdim=True)).squeeze(-1)).mean())
 
 
 def lost_margin(model: Any) -> float:
@@ -169,9 +187,20 @@ def lost_margin(model: Any) -> float:
 
 
 def lost_order(model: Any) -> float:
-    """−(how the model's log-probs of four samples go with the teacher's), prompt by prompt."""
+    """JSD between the teacher's and the model's Plackett-Luce distributions over orders of four samples, by their
+    mean log-probs a token."""
     said, wanted = (
-        torch.stack([log_prob(one, responses_of("student", sample, True)) for sample in range(SAMPLES)])
+        torch.stack([log_prob(one, responses_of("student", sample, True)) for sample in range(SAMPLES)], 1)
         for one in (model, models()["teacher"])
     )
-    return -float(np.mean([np.corrcoef(a, b)[0, 1] for a, b in zip(said.T.numpy(), wanted.T.numpy(), strict=True)]))
+    found = []
+    for a, b in zip(said.tolist(), wanted.tolist(), strict=True):
+        q, p = (np.array([_plackett_luce([one[i] for i in order]) for order in ORDERS]) for one in (a, b))
+        m = (p + q) / 2
+        found.append(float((p * np.log(p / m) + q * np.log(q / m)).sum() / 2))
+    return float(np.mean(found))
+
+
+def _plackett_luce(log_probs: Sequence[float]) -> float:
+    worth = np.exp((np.array(log_probs) - max(log_probs)) / LENGTH)
+    return float(np.prod([worth[place] / worth[place:].sum() for place in range(len(worth))])) + 1e-300

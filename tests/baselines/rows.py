@@ -49,6 +49,41 @@ def blend(first: Row, second: Row, weight: float) -> list[float]:
     return [weight * a + (1 - weight) * b for a, b in zip(first, second, strict=True)]
 
 
+def halves(q: Row, p: Row) -> float:
+    m = blend(p, q, 0.5)
+    return (divergence(p, m) + divergence(q, m)) / 2
+
+
+def adaptive(q: Row, p: Row) -> float:
+    order = sorted(range(len(p)), key=lambda v: -p[v])
+    mass, head = 0.0, []
+    for place, v in enumerate(order):
+        mass += p[v]
+        head += [v] if place == 0 or mass <= 0.5 else []
+    gaps = [abs(a - b) for a, b in zip(p, q, strict=True)]
+    share = sum(gaps[v] for v in head) / sum(gaps)
+    return share * divergence(p, q) + (1 - share) * divergence(q, p)
+
+
+def towards(q: Row, p: Row) -> float:
+    powers = [b**0.6 * a**0.4 for a, b in zip(p, q, strict=True)]
+    return -sum(x / sum(powers) * math.log(b) for x, b in zip(powers, q, strict=True))
+
+
+# of each method at its defaults: what it declares, of (policy, teacher) in plain arithmetic
+DECLARED = {
+    "kd": lambda q, p: divergence(p, q),
+    "rkl": divergence,
+    "jsd": halves,
+    "gkd": halves,
+    "skl": lambda q, p: divergence(p, blend(p, q, 0.1)),
+    "srkl": lambda q, p: divergence(q, blend(q, p, 0.1)),
+    "tvd": lambda q, p: sum(abs(a - b) for a, b in zip(p, q, strict=True)) / 2,
+    "akl": adaptive,
+    "taid": towards,
+}
+
+
 def bucketed(rows: Tensor, top: Tensor) -> Tensor:
     """The log-probs of the `top` outcomes of each row, and of all others together."""
     rest = rows.exp().scatter(-1, top, 0.0).sum(-1, keepdim=True).log()

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from pathlib import Path
-
 import pytest
 import torch
 from torch import Tensor
@@ -12,55 +9,17 @@ from torch import Tensor
 from baselines.divergences import kl, mixture
 from harness.methods import methods, selected_controls
 from tests.baselines.rows import (
+    DECLARED,
     POLICY,
     TEACHER,
-    Row,
-    blend,
     bucketed,
     close,
-    divergence,
     log_probs,
     logs,
     loss_of,
     of_rows,
 )
 
-PAGES = Path(__file__).parents[2] / "docs" / "methods"
-
-
-def halves(q: Row, p: Row) -> float:
-    m = blend(p, q, 0.5)
-    return (divergence(p, m) + divergence(q, m)) / 2
-
-
-def adaptive(q: Row, p: Row) -> float:
-    order = sorted(range(len(p)), key=lambda v: -p[v])
-    mass, head = 0.0, []
-    for place, v in enumerate(order):
-        mass += p[v]
-        head += [v] if place == 0 or mass <= 0.5 else []
-    gaps = [abs(a - b) for a, b in zip(p, q, strict=True)]
-    share = sum(gaps[v] for v in head) / sum(gaps)
-    return share * divergence(p, q) + (1 - share) * divergence(q, p)
-
-
-def towards(q: Row, p: Row) -> float:
-    powers = [b**0.6 * a**0.4 for a, b in zip(p, q, strict=True)]
-    return -sum(x / sum(powers) * math.log(b) for x, b in zip(powers, q, strict=True))
-
-
-# of each method at its defaults: what it declares, of (policy, teacher) in plain arithmetic
-DECLARED = {
-    "kd": lambda q, p: divergence(p, q),
-    "rkl": divergence,
-    "jsd": halves,
-    "gkd": halves,
-    "skl": lambda q, p: divergence(p, blend(p, q, 0.1)),
-    "srkl": lambda q, p: divergence(q, blend(q, p, 0.1)),
-    "tvd": lambda q, p: sum(abs(a - b) for a, b in zip(p, q, strict=True)) / 2,
-    "akl": adaptive,
-    "taid": towards,
-}
 VECTORS = {
     "kd": 0.253402,
     "rkl": 0.329097,
@@ -214,18 +173,3 @@ def test_the_skewed_ones_are_held_to_kd_from_where_they_start(name: str) -> None
     (control,) = selected_controls(method, method.settings(), "basic")
     assert (control.method, control.overrides) == ("kd", {"start": "sft"})
     assert method.settings().start == "sft"
-
-
-@every
-def test_its_page_says_what_it_defines(name: str) -> None:
-    method, page = methods.get(name), (PAGES / f"{name}.md").read_text()
-    defines = method.defines
-    for word, said in {
-        "direction": defines.direction,
-        "mixture weight": defines.weight,
-        "support": defines.support,
-        "normaliser": defines.normaliser,
-    }.items():
-        assert f"| {word} | {said} |" in page
-    assert "| data | " in page and "| start | " in page
-    assert f"python -m harness run --preset embedded --methods {name}" in page

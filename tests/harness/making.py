@@ -132,7 +132,6 @@ def train_job(
         "distributions": None,
         "max_prompt_tokens": None,
         "tracker": None,
-        "token_match": None,
         "seed": 0,
         **others,
     }

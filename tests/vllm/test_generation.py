@@ -168,7 +168,8 @@ def test_log_probs_of_a_served_teacher_are_those_of_the_model_here(
     assert local.max() - local.min() > 20  # far more than the tolerances lies between responses
 
 
-# Of the 20 largest log-probs in their order: nats at most, nats on average, and how many of the ids are the same
+# Of the 20 largest log-probs in their order: nats at most, nats on average, and how many of the ids are the same.
+# Measured: 0.6, 0.06 and 97% in bf16 (as above); 0.00009, 0.00001 and all in float32.
 TOP_TOLERANCE = {"bf16": (1.0, 0.1, 0.9), "fp32": (0.001, 0.0001, 0.999)}
 
 

@@ -7,7 +7,9 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import urlsplit
 
+from harness.core.errors import UserError
 from harness.core.progress import Tick
 from harness.core.records import Facts
 from harness.run.jobs import Job
@@ -24,6 +26,11 @@ def on_ranks(processes: int, accelerate_config: str | None) -> Perform:
     def perform(job: Job, store: Store, work: Path, tick: Tick) -> Facts:
         if not job.on_ranks:
             return inline(job, store, work, tick)
+        if any(model.served and "@" in urlsplit(model.served.base_url).netloc for model in job.models):
+            raise UserError(
+                "a training on several ranks asks the teacher's server from each of them, and none is told the "
+                "credentials in teacher_server.base_url: put the key into the environment (teacher_server.key_variable)"
+            )
         return in_child(command, job, store, work, tick, ranks_environment(processes, os.environ))
 
     return perform

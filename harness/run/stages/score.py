@@ -122,9 +122,7 @@ def distributions_stage(job: DistributionsJob, store: Store, work: Path, tick: T
     if job.model.served is not None:
         return _distributions_served(job, job.model.served, store, work, tick)
     folder, tokenizer, data, model = reader(job, [job.responses], store)
-    vocabulary = chat.vocabulary_size(tokenizer)
-    if job.top_k > vocabulary:
-        raise UserError(f"top_k = {job.top_k} is more than the vocabulary's {vocabulary} tokens")
+    vocabulary = _vocabulary(job, tokenizer)
     ids, log_probs = top_log_probs(model, data.examples, job.top_k, vocabulary, job.precision, job.batch_tokens, tick)
     if not np.isfinite(log_probs).all():
         raise UserError(f"some log-probs under {folder} are not finite; its weights are broken")
@@ -135,7 +133,7 @@ def distributions_stage(job: DistributionsJob, store: Store, work: Path, tick: T
 def _distributions_served(job: DistributionsJob, server: ModelServer, store: Store, work: Path, tick: Tick) -> Facts:
     """The same by a teacher that lives elsewhere, with those of the responses' own tokens, `labels`, and SCORES."""
     data, tokenizer = _served_data(job, [job.responses], store)
-    vocabulary = chat.vocabulary_size(tokenizer)
+    vocabulary = _vocabulary(job, tokenizer)
     found = _in_parts(
         data,
         SERVED_TOP_AT_ONCE,
@@ -149,6 +147,14 @@ def _distributions_served(job: DistributionsJob, server: ModelServer, store: Sto
     write_scores(work, data, np.add.reduceat(found["labels"].astype(np.float64), starts[:-1])[:, None])
     _without_parts(work)
     return {**data.facts, **_facts(found["ids"], found["log_probs"]), "server": server.public_url}
+
+
+def _vocabulary(job: DistributionsJob, tokenizer: Any) -> int:
+    """How many tokens there are to be among the likeliest."""
+    vocabulary = chat.vocabulary_size(tokenizer)
+    if job.top_k > vocabulary:
+        raise UserError(f"top_k = {job.top_k} is more than the vocabulary's {vocabulary} tokens")
+    return vocabulary
 
 
 def _facts(ids: NDArray[np.int32], log_probs: NDArray[np.float32]) -> Facts:

@@ -17,6 +17,7 @@ UNTRAINED = "student (untrained)"
 # of each option that sets something: a value, and the layer of configuration that it is
 SETS: dict[str, tuple[Any, dict[str, Any]]] = {
     "methods": ("sft, kd,", {"methods": ["sft", "kd"]}),
+    "plugin": (["a b.py", "c.py"], {"plugins": ["a b.py", "c.py"]}),
     "student": ("a", {"student": "a"}),
     "teacher": ("a", {"teacher": "a"}),
     "judge": ("a,b", {"judge": {"name": "a,b"}}),
@@ -43,6 +44,7 @@ OTHERS: dict[str, tuple[Any, list[str]]] = {
 REPRODUCED = {
     **{name: part for name, (_, part) in OTHERS.items()},
     **{name: [f"--{name.replace('_', '-')}", str(value)] for name, (value, _) in SETS.items()},
+    "plugin": ["--plugin", "a b.py", "--plugin", "c.py"],
     "max_cost": [],  # how much may be spent shapes nothing
 }
 GIVEN = {name: value for name, (value, _) in {**OTHERS, **SETS}.items()}

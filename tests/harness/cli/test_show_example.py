@@ -15,12 +15,13 @@ from harness.cli import run
 from harness.cli.options import RunRequest
 from harness.core.errors import UserError
 from harness.core.records import Message, Prompt, Response, read_records
+from harness.methods import PAIR, methods
 from harness.models.reference import Model
 from harness.models.tokenizers import load_tokenizer
 from harness.reports.preview import preview_text
 from harness.run import launch
 from harness.run.jobs import RESPONSES, PruneJob
-from harness.run.preview import Part, Piece, Preview, loss_masks, pieces, previews_of, student_tokenizer
+from harness.run.preview import Data, Part, Piece, Preview, loss_masks, pieces, previews_of, student_tokenizer
 from harness.run.stages import inputs
 from tests.harness.making import saved
 from tests.harness.tiny_runs import make_responses, request, road_of
@@ -97,6 +98,61 @@ def test_what_is_in_the_loss_is_what_a_batch_has_as_labels() -> None:
     assert loss_masks([1], []) == []
 
 
+# ---- what is sampled while it trains, and whose responses they are
+
+
+def test_what_the_policy_writes_itself_is_said_to_be_sampled_while_it_trains(
+    root: Path, checkpoints: dict[str, Path]
+) -> None:
+    asked = request(root, checkpoints, "kd")
+    (stored,) = previews_of(*road_of(asked), 0)
+    half = request(root, checkpoints, "kd", set=[*asked.set, "settings.kd.fresh_share=0.5"])
+    (mixed,) = previews_of(*road_of(half), 0)
+    assert mixed.parts == stored.parts and "sampled while it trains" not in row(stored)
+    assert "response (the teacher's, or of 50% of the examples the policy's own)" in row(mixed)
+    assert "response: sampled while it trains, from the policy as it is at that step, in 50% of the" in row(mixed)
+    whole = request(root, checkpoints, "kd", set=[*asked.set, "settings.kd.fresh_share=1"])
+    (fresh,) = previews_of(*road_of(whole), 0)
+    assert [part.role for part in fresh.parts] == ["prompt"] and fresh.missing == ()
+    assert "kd: the prompt once, then response (the policy's own)\n" in row(fresh)
+    assert "as it is at that step; there is none to show." in row(fresh) and "Not there yet" not in row(fresh)
+
+
+def test_each_role_is_shown_with_its_own_sample(
+    tmp_path: Path, checkpoints: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    roles = tuple((name, "student", place) for place, name in enumerate("abc"))
+    other = replace(methods.get("ddpo"), name="zz", responses=roles, reads=())
+    monkeypatch.setitem(methods._all(), "zz", other)
+    asked = request(tmp_path / "r", checkpoints, "zz")
+    make_responses(asked, [TEACHER, "train sft", f"{STUDENT}, 3 each"])
+    road, store = road_of(asked)
+    (shown,) = previews_of(road, store, 1)
+    (ref,) = {ref for _, ref in shown.data.stored}
+    written = [response for response in inputs.load_responses(ref, store) if response.prompt_id == "p1"]
+    assert [part.role for part in shown.parts] == ["prompt", "a", "b", "c"]
+    assert [part.count() for part in shown.parts[1:]] == [len(response.token_ids) for response in written]
+    assert "c (the SFT student's, sample 2)" in row(shown)
+
+
+def test_what_the_teacher_is_shown_instead_of_the_prompt_is_there_to_read(
+    tmp_path: Path, checkpoints: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def sees(messages: list[dict[str, str]], demonstration: str) -> list[dict[str, str]]:
+        return [*messages[:-1], {"role": "user", "content": f"{messages[-1]['content']} Like this: {demonstration}!"}]
+
+    monkeypatch.setitem(methods._all(), "zz", replace(methods.get("kd"), name="zz", teacher_sees=sees))
+    asked = request(tmp_path / "r", checkpoints, "kd,zz")
+    _, before = previews_of(*road_of(asked), 2)
+    assert before.teacher_text == "" and "the teacher's response, which the teacher is to see" in row(before)
+    make_responses(asked, [TEACHER])
+    road, store = road_of(asked)
+    kd, shown = previews_of(road, store, 2)
+    said = inputs.responses_by_key(road.teacher_responses, store)["p2", 0].text
+    assert kd.teacher_text == "" and f"Tell me about 2. Like this: {said}!" in shown.teacher_text
+    assert "What the teacher reads instead:\n" in row(shown) and shown.parts == kd.parts
+
+
 # ---- what is not there yet
 
 
@@ -156,8 +212,9 @@ def part(role: str, *texts: str, in_loss: bool = True, cut: int = 0) -> Part:
 
 def shown_of(*parts: Part, **others: Any) -> Preview:
     prompt = Prompt(id="p", messages=(Message(role="user", content="x"),))
+    data = Data(tuple((role, "respond/0") for role in PAIR))
     return Preview(
-        **{"methods": ("m",), "data": "pairs", "prompt": prompt, "text": "x", "parts": parts, "missing": (), **others}
+        **{"methods": ("m",), "data": data, "prompt": prompt, "text": "x", "parts": parts, "missing": (), **others}
     )
 
 
@@ -176,8 +233,8 @@ def test_marks_where_there_are_no_colours_and_colours_where_there_are() -> None:
     assert underlined == {"Yes", "␣sir", "↵", "No"}
 
 
-def test_a_pair_of_one_text_is_said_to_teach_nothing() -> None:
-    assert "teaches nothing" in row(
+def test_a_pair_of_one_text_is_said_to_be_one() -> None:
+    assert "chosen and rejected are the same text" in row(
         shown_of(part("prompt", "x"), part("chosen", "y"), part("rejected", "y"), equal=True)
     )
 

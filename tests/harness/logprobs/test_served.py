@@ -227,7 +227,7 @@ def test_a_token_that_is_among_the_likeliest_is_so_once() -> None:
         (
             4,
             512,
-            r"gives at most 3 log-probs of a token where 4 are asked for: set settings\.METHOD\.top_k=3, or start it",
+            r"gives at most 2 log-probs of a token where 4 are asked for: set settings\.METHOD\.top_k=2, or start it",
         ),
         (3, 31, r"gives token 31 \('p0'\): is its tokenizer teacher_server.tokenizer\?$"),
     ],
@@ -247,6 +247,14 @@ def test_a_server_that_gives_no_likeliest_ids_is_one_line_that_says_what_to_do()
     with Server(lambda call: reply) as server, pytest.raises(UserError, match=said) as caught:
         served_top(at(server), TAKEN, 20, 512)
     assert "\n" not in str(caught.value) and "daDPO" not in str(caught.value)
+
+
+def test_a_server_that_says_nothing_of_other_ids_is_no_teacher_of_distributions() -> None:
+    def alone(call: Call) -> Reply:
+        return with_likeliest(replace(call, body={**call.body, "prompt_logprobs": 0}))
+
+    with Server(alone) as server, pytest.raises(UserError, match="own tokens alone: distribution-level methods"):
+        served_top(at(server), TAKEN, 4, 512)
 
 
 @pytest.mark.parametrize("named", [{}, {"param": "prompt_logprobs"}], ids=["in words", "named"])

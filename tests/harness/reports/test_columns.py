@@ -91,3 +91,26 @@ def test_a_page_is_told_what_a_cell_sorts_by_where_that_is_not_its_text() -> Non
 )
 def test_what_a_cell_says_sorts_by_and_draws(column: Column[Row], values: dict[str, Any], cell: Cell) -> None:
     assert column.cell(row_of(**values)) == cell
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        # a run of before, whose settings were others
+        ({"teacher_signal": "online", "top_k": 64, "tail": True}, "teacher_signal online, top_k 64, tail True"),
+        (
+            {"fresh_share": 0.0, "fresh_every": 1, "stored": "teacher", "samples": 1, "support": "full", "top_k": 64},
+            "fresh_share 0, stored teacher, support full",
+        ),
+        (
+            {"fresh_share": 1, "fresh_every": 2, "stored": "teacher", "samples": 4, "support": "tail", "top_k": 8},
+            "fresh_share 1, fresh_every 2, samples 4, support tail, top_k 8",
+        ),
+        # a plug-in's own of the same name
+        ({"samples": 3, "stored": "here"}, "samples 3, stored here"),
+    ],
+)
+def test_a_setting_that_nothing_reads_is_not_said(settings: dict[str, Any], said: str) -> None:
+    run = make_run()
+    run["methods"][0]["settings"] |= settings
+    assert c.OWN_SETTINGS.cell(as_results(run).methods[0]).text == said

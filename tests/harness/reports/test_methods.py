@@ -63,10 +63,13 @@ def test_the_page_has_the_tables_of_the_registry(table: str) -> None:
         (
             method(reads=("teacher",), settings=kd.Settings, also=(Term("distribution", kd.METHOD.loss, "token"),)),
             "distributions",
-            True,
+            False,
             None,
             None,
         ),
+        # a stored top k is of one response, and of the teacher alone
+        (method(kd.METHOD, responses=PAIR), "distributions", False, None, None),
+        (method(kd.METHOD, reads=("reference", "teacher")), "distributions", False, None, None),
         (method(responses=POLICY, settings=FreshSettings), "text", True, "stored, or fresh", "text alone"),
     ],
 )

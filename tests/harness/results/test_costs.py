@@ -88,11 +88,32 @@ def test_nothing_of_an_evaluation_counts(road: Road) -> None:
 def test_a_stored_top_k_is_read_once_and_a_pruned_student_s_own_responses_train_nobody(
     tmp_path: Path, checkpoints: dict[str, Path]
 ) -> None:
-    sets = ["settings.kd.teacher_signal=top_k", "settings.kd.top_k=4", "prune.ratio=0.1", f"store={tmp_path / 'store'}"]
+    sets = [
+        "settings.kd.teacher_signal=stored",
+        "settings.kd.top_k=4",
+        "prune.ratio=0.1",
+        f"store={tmp_path / 'store'}",
+    ]
     found = costs_by_row(road_of(request(tmp_path, checkpoints, "kd,ddpo", set=sets))[0])
     assert (found["kd"].trained_tokens, found["kd"].teacher_read_tokens) == (OWN, 100_000)
     assert found["kd"].seconds == {"distributions": 0.5, "prune": 0.5, "respond": 1.0, "train": 0.5}
     assert (found["ddpo"].teacher_sampled_tokens, found["ddpo"].student_sampled_tokens) == (1, 10)
+
+
+def test_what_the_policy_wrote_as_it_trained_is_counted_with_what_the_teacher_read_of_it(
+    tmp_path: Path, checkpoints: dict[str, Path]
+) -> None:
+    """The facts are of each training: the method's own, and SFT's, where it starts."""
+    found = costs_by_row(
+        road_of(request(tmp_path, checkpoints, "opd"))[0], facts={"tokens": OWN, "fresh_tokens": OWN // 10}
+    )["opd"]
+    assert (found.student_sampled_tokens, found.teacher_read_tokens) == (2 * OWN // 10, OWN)
+    assert found.trained_tokens == 2 * OWN
+
+
+def test_a_copy_of_the_student_that_reads_is_not_the_teacher(tmp_path: Path, checkpoints: dict[str, Path]) -> None:
+    found = costs_by_row(road_of(request(tmp_path, checkpoints, "sdft"))[0])["sdft"]
+    assert (found.teacher_read_tokens, found.teacher_sampled_tokens) == (0, 1)
 
 
 def test_a_teacher_that_is_its_own_student_is_still_told_from_it(tmp_path: Path, checkpoints: dict[str, Path]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ from harness.judging.proxies import TYPICALITY
 from harness.judging.registry import whole
 from harness.models.hub import Hub, Wanted
 from harness.run.checks import check
-from harness.run.jobs import JudgeJob
+from harness.run.jobs import DistributionsJob, JudgeJob, TrainJob
 from harness.run.road import build_road
 from harness.store import Store
 from tests.harness.run.roads import SERVED, Build, jsonl, made_sources, read_by
@@ -174,10 +175,65 @@ def test_a_prompt_that_a_judge_s_template_cannot_ask_about_is_refused_before_any
         build(judge=read_by("openai:m", template=str(tmp_path / "mine.jsonl")), eval=["followups"])
 
 
-@pytest.mark.parametrize("names", [["kd"], ["sft", "kd", "dadpo"]])
-def test_a_token_level_method_needs_a_teacher_that_is_here(build: Build, names: list[str]) -> None:
-    with pytest.raises(UserError, match=r"^kd: token-level methods need the teacher's distributions") as caught:
-        build(teacher=None, teacher_server=SERVED, methods=names)
+@pytest.fixture
+def known(checkpoints: dict[str, Path]) -> dict[str, Any]:
+    """A teacher behind a server, with its tokenizer."""
+    return {"teacher": None, "teacher_server": {**SERVED, "tokenizer": str(checkpoints["llama-teacher"])}}
+
+
+def test_a_served_teacher_s_20_largest_log_probs_are_stored_where_nothing_else_is_said(
+    build: Build, known: dict[str, Any]
+) -> None:
+    jobs = build(**known, methods=["kd"], controls="none").jobs.values()
+    (train,) = (job for job in jobs if isinstance(job, TrainJob) and job.method == "kd")
+    (read,) = (job for job in jobs if isinstance(job, DistributionsJob))
+    assert read.model.served is not None and read.top_k == 20
+    assert (train.distributions, train.teacher) == (read.ref, None)
+    assert [train.settings[name] for name in ("teacher_signal", "support", "top_k")] == ["stored", "tail", 20]
+
+
+@pytest.mark.parametrize(
+    ("method", "settings"),
+    [("kd", {"fresh_share": 0.5}), ("kd", {"teacher_signal": "online"}), ("distillm2", {}), ("opd", {})],
+)
+def test_a_served_teacher_is_asked_between_steps(
+    build: Build, known: dict[str, Any], method: str, settings: dict[str, Any]
+) -> None:
+    """Of what the policy writes as it trains, of several roles, and where that is asked for."""
+    road = build(**known, methods=[method], settings={method: settings}, controls="none")
+    (train,) = (job for job in road.jobs.values() if isinstance(job, TrainJob) and job.method == method)
+    assert train.teacher is not None and train.teacher.served is not None and train.distributions is None
+    assert method == "opd" or (train.settings["support"], train.settings["top_k"]) == ("tail", 20)
+    assert train.apart is False  # no file knows its credentials
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"support": "full", "teacher_signal": "online"},
+            r"top k alone: set settings\.kd\.support=tail, or name a teacher",
+        ),
+        ({"top_k_of": "policy"}, r"top k alone: set settings\.kd\.top_k_of=teacher, or name a teacher that is here$"),
+        (
+            {"temperature": 2.0},
+            r"log-probs at temperature 1: set settings\.kd\.temperature=1, or name a teacher that is",
+        ),
+    ],
+    ids=lambda value: "" if isinstance(value, str) else str(value),
+)
+def test_what_a_server_cannot_give_is_one_line_with_the_setting(
+    build: Build, known: dict[str, Any], settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UserError, match=rf"^kd: a server gives .*{message}") as caught:
+        build(**known, methods=["kd"], settings={"kd": settings}, controls="none")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("names", "said"), [(["kd"], "kd"), (["sft", "kd", "opd", "dadpo"], "kd, opd")])
+def test_a_teacher_that_is_read_token_by_token_says_its_tokenizer(build: Build, names: list[str], said: str) -> None:
+    with pytest.raises(UserError, match=rf"^{said}: .* set teacher_server\.tokenizer to a model") as caught:
+        build(teacher=None, teacher_server=SERVED, methods=names, controls="none")
     assert "\n" not in str(caught.value) and "--methods" in str(caught.value)
 
 

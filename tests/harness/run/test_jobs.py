@@ -189,6 +189,7 @@ OF_KIND: dict[tuple[str, str], Any] = {
     ("measure", "measures"): {"forward_kl": "other"},
 }
 FOR_PEOPLE = ("label", "path", "tracker", "files")
+OF_ITS_SOURCE = ("plugin",)  # what of it shapes a training is in `method_source`
 # what of it shapes an answer is in `judge_source`
 HOW_TO_ASK: dict[str, Any] = {
     "judging": Judging(name="openai:m", concurrency=3),
@@ -197,7 +198,7 @@ HOW_TO_ASK: dict[str, Any] = {
 }
 ONLY_COMPUTING = ("batch_tokens",)
 WHERE_PROMPTS_ARE_READ = ("source", "limit")
-NO_PART = ("stage", *FOR_PEOPLE, *HOW_TO_ASK, *ONLY_COMPUTING, *WHERE_PROMPTS_ARE_READ)
+NO_PART = ("stage", *FOR_PEOPLE, *OF_ITS_SOURCE, *HOW_TO_ASK, *ONLY_COMPUTING, *WHERE_PROMPTS_ARE_READ)
 FIELDS = [(job, name) for job in JOBS for name in type(job).model_fields if name not in NO_PART]
 
 
@@ -246,6 +247,12 @@ def test_where_metrics_are_shown_is_no_part_of_a_training_s_key() -> None:
     job = next(job for job in JOBS if isinstance(job, TrainJob))
     watched = changed(job, tracker="wandb")
     assert watched != job and watched.ref == job.ref
+
+
+def test_where_a_plug_in_lies_is_no_part_of_a_training_s_key() -> None:
+    job = next(job for job in JOBS if isinstance(job, TrainJob))
+    here, there = (changed(job, plugin=f"/{folder}/own.py") for folder in ("here", "there"))
+    assert here != there and here.ref == there.ref == job.ref
 
 
 @pytest.mark.parametrize(("name", "value"), HOW_TO_ASK.items(), ids=str)

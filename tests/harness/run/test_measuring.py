@@ -11,8 +11,17 @@ from harness.config import Config, resolve
 from harness.core.errors import UserError
 from harness.judging.proxies import JUDGES
 from harness.measures import measures
+from harness.methods import PAIR, POLICY, RESPONSE, Role, methods
 from harness.prompts import PromptSet
-from harness.run.measuring import SEVERAL_TURNS, declared_first, read_in_evaluation, shown, unmeasurable, wanted
+from harness.run.measuring import (
+    SEVERAL_TURNS,
+    declared_first,
+    ranks_pairs,
+    read_in_evaluation,
+    shown,
+    unmeasurable,
+    wanted,
+)
 from tests.harness.run.roads import prompt_set
 
 FOUND = prompt_set("near", "Say four.")
@@ -86,6 +95,24 @@ def test_of_answers_to_several_turns_the_texts_are_measured() -> None:
     assert shown(config(measures=[]), turned(), "").unmeasured == ""
 
 
+@pytest.mark.parametrize(
+    ("roles", "found"),
+    [
+        (PAIR, True),
+        (PAIR[::-1], True),  # by role, not by place
+        ((*PAIR, ("second", "teacher", 1)), True),
+        (RESPONSE, False),
+        (POLICY, False),
+        ((("chosen", "teacher", 0), ("rejected", "teacher", 1)), False),  # held-out pairs have the SFT student's
+        ((("rejected", "teacher", 0), ("chosen", "student", 0)), False),
+        ((("a", "teacher", 0), ("b", "student", 0)), False),
+    ],
+)
+def test_held_out_pairs_are_of_methods_that_rank_such(roles: tuple[Role, ...], found: bool) -> None:
+    method = replace(methods.get("kd"), responses=roles)
+    assert ranks_pairs(method) is found
+
+
 def test_what_cannot_be_measured_is_refused_where_it_is_named() -> None:
     def said(incomparable: str = "", found: PromptSet = FOUND, **layer: Any) -> list[str]:
         return list(unmeasurable(config(**layer), [found], incomparable))
@@ -98,7 +125,8 @@ def test_what_cannot_be_measured_is_refused_where_it_is_named() -> None:
     assert said(measures=["self_bleu"], samples=2) == []
     alone = said(methods=["sft", "kd"], measures=["margin_accuracy"])
     assert alone == [
-        "measures: 'margin_accuracy' is of methods that train on pairs, and none is compared; leave it out"
+        "measures: 'margin_accuracy' is of methods with a chosen response (the teacher's) and a rejected one (the SFT "
+        "student's), and none is compared; leave it out"
     ]
     assert said(measures=["embedding"]) == [
         "measures: 'embedding' is no measure of its own, a judge reads it; leave it out"

@@ -42,7 +42,8 @@ from tests.harness.making import (
     stock,
 )
 from tests.harness.run.stages.conftest import ROWS
-from tests.serving import Call, Reply, Server, prompt_logprobs
+from tests.harness.teaching import says
+from tests.serving import Server
 
 COUNT = sum(map(len, ROWS.values()))
 FLOATS = ("forward_kl", "reverse_kl", "overlap", "teacher_entropy", "teacher_log_prob", "student_log_prob")
@@ -276,24 +277,6 @@ def test_a_top_k_without_the_responses_own_tokens_is_refused(
 
 
 # ---- a teacher behind a server
-
-
-def says(folder: Path, calls: list[int]) -> Callable[[Call], Reply]:
-    """A server that has this checkpoint: of each token of a prompt the likeliest ids and the token's own, as vLLM."""
-    causal_lm = stock(folder)
-
-    @torch.no_grad()
-    def answering(call: Call) -> Reply:
-        ids, k = call.body["prompt"], call.body["prompt_logprobs"]
-        calls.append(k)
-        rows = torch.log_softmax(causal_lm(input_ids=torch.tensor([ids])).logits[0].double(), -1)
-        said: list[Any] = [None]
-        for row, token in zip(rows, ids[1:], strict=False):
-            kept = {*row.topk(k).indices.tolist(), token} if k else {token}
-            said.append({str(i): {"logprob": row[i].item(), "rank": 1, "decoded_token": "x"} for i in sorted(kept)})
-        return prompt_logprobs(said)
-
-    return answering
 
 
 @pytest.fixture

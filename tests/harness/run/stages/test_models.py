@@ -270,8 +270,8 @@ def test_token_level_methods_refuse_a_teacher_with_another_tokenizer(
     with pytest.raises(UserError) as caught:
         make(store, job)
     assert str(caught.value) == (
-        f"token-level methods need one tokenizer for student and teacher, but {checkpoints['llama']} and {folder} "
-        f"differ: {difference}; sequence-level methods (sft, ddpo, dadpo) work with both"
+        f"methods that read the teacher token by token need one tokenizer for both, but {checkpoints['llama']} and "
+        f"{folder} differ: {difference}; those of the level sequence (list methods) work with any"
     )
     assert not store.has(job.ref)
 
@@ -352,7 +352,7 @@ def test_templates_that_render_otherwise_are_refused_before_any_work(
         tokenizer.chat_template = addition + tokenizer.chat_template
 
     teacher = changed_folder(checkpoints["llama-teacher"], tmp_path / "odd", change)
-    with pytest.raises(UserError, match=f"differ: .* the chat templates differ on {said}; sequence-level methods"):
+    with pytest.raises(UserError, match=f"differ: .* the chat templates differ on {said}; those of the level sequence"):
         build(checkpoints["llama"], teacher, methods=["sft", "kd"])
     build(checkpoints["llama"], teacher, methods=["sft", "dadpo"])
 
