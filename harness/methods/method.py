@@ -198,7 +198,7 @@ def _senseless(method: Method) -> list[str]:
     found = _misshapen(method)
     if found:  # what follows is asked of settings and definitions
         return found
-    levels, whose = [term.level for term in method.terms], [who for _, who, _ in method.responses]
+    levels, whose = [term.level for term in method.terms], [role[1] for role in method.responses if len(role) == 3]
     for level in levels:
         if level not in get_args(Level):
             found.append(f"the level is {level!r}; expected one of {', '.join(get_args(Level))}")
