@@ -187,8 +187,8 @@ def lost_margin(model: Any) -> float:
 
 
 def lost_order(model: Any) -> float:
-    """JSD between the teacher's and the model's Plackett-Luce distributions over orders of four samples, by 10 times
-    their mean log-probs a token."""
+    """JSD between the teacher's and the model's Plackett-Luce distributions over orders of four samples, by their
+    mean log-probs a token."""
     said, wanted = (
         torch.stack([log_prob(one, responses_of("student", sample, True)) for sample in range(SAMPLES)], 1)
         for one in (model, models()["teacher"])
@@ -202,5 +202,5 @@ def lost_order(model: Any) -> float:
 
 
 def _plackett_luce(log_probs: Sequence[float]) -> float:
-    worth = np.exp(10 / LENGTH * (np.array(log_probs) - max(log_probs)))
+    worth = np.exp((np.array(log_probs) - max(log_probs)) / LENGTH)
     return float(np.prod([worth[place] / worth[place:].sum() for place in range(len(worth))])) + 1e-300
