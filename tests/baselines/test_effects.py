@@ -40,6 +40,7 @@ LOWERED: dict[str, Callable[[Any], float]] = {
     "iw-opd": reverse_kl,
     "jsd": jsd,
     "kd": forward_kl,
+    "minillm": reverse_kl,
     "opd": reverse_kl,
     "pad": lost_order,
     "rkl": reverse_kl,
