@@ -27,7 +27,7 @@ from harness.store import Store
 def reader(
     job: ReadingJob, responses: Sequence[str], store: Store, samples: Sequence[int] = ()
 ) -> tuple[Path, Any, ReadExamples, LogProbModel]:
-    """A frozen model with its folder and tokenizer, and what it is to read (see `data_of`)."""
+    """A frozen model with its folder and tokenizer, and what it is to read; see `data_of`."""
     folder = model_folder(job.model, store)
     tokenizer = tokenizer_of(job.model, folder)
     data = data_of(job.prompts, responses, tokenizer, store, job.max_prompt_tokens, samples)

@@ -148,24 +148,6 @@ def test_a_model_scores_the_text_of_others_in_its_own_tokens(
     assert store.read(ref).facts["retokenised"] is True
 
 
-def test_a_column_is_of_the_sample_that_the_job_names(
-    store: Store, checkpoints: dict[str, Path], student: Model, prompts: str, tokenizer: Any
-) -> None:
-    """Several of one writer's samples are several responses of an example, whichever order a method has them in."""
-    said = {0: "Hello", 1: "Good morning"}
-    rows = [
-        Response(prompt_id=key, sample=sample, token_ids=tuple(tokenizer(text).input_ids), text=text, finish="length")
-        for key in IDS
-        for sample, text in said.items()
-    ]
-    ref = put(store, "sampled", rows, tokenizer)
-    found = scored(store, make(store, score_job(student, prompts, ref, ref, samples=(1, 0))))
-    assert list(found) == IDS
-    prompt = prompt_ids(tokenizer, TEXTS[0])
-    wanted = [log_prob(stock(checkpoints["llama"]), prompt, tokenizer(said[one]).input_ids) for one in (1, 0)]
-    assert found["p0"]["log_probs"] == pytest.approx(wanted, abs=1e-4)
-
-
 def test_the_ids_that_a_model_drew_are_taken_as_they_are(
     store: Store, checkpoints: dict[str, Path], student: Model, prompts: str, tokenizer: Any
 ) -> None:
