@@ -56,18 +56,19 @@ def work_of(method: str, k: int, student: Path, teacher: Path, steps: int) -> Wo
 def measured(running: dict[str, Side], name: str, model: str, student: Path, teacher: Path, steps: int) -> StepCost:
     """One method beside SFT."""
     k = len(methods.get(name).roles)
-    works = {side: work_of(side, k, student, teacher, steps) for side in (BASE, name)}
-    found = measure(dict(zip(works, running.values(), strict=True)), works)
-    spent, writing = found[name]["seconds"][1:], found[name]["sampling"][1:]
-    ratios = (own / base for own, base in zip(spent, found[BASE]["seconds"][1:], strict=True))
-    step = works[name].step_rows[0]
+    whose = {"base": BASE, "method": name}
+    works = {side: work_of(whose[side], k, student, teacher, steps) for side in running}
+    found = measure(running, works)
+    spent, writing = found["method"]["seconds"][1:], found["method"]["sampling"][1:]
+    ratios = (own / base for own, base in zip(spent, found["base"]["seconds"][1:], strict=True))
+    work = works["method"]
     return StepCost(
         method=name,
-        relative=round(statistics.median(ratios), 2),
+        relative=1.0 if name == BASE else round(statistics.median(ratios), 2),
         sampling_s=round(statistics.median(writing), 2),
         training_s=round(statistics.median(whole - part for whole, part in zip(spent, writing, strict=True)), 2),
-        tokens=sum(works[name].rows[place].tokens for place in step),
-        batch=len(step) * k,
+        tokens=sum(row.tokens for row in work.rows[: work.rows_a_step]),
+        batch=work.rows_a_step * k,
         model=model,
         machine=described(),
         date=datetime.datetime.now(datetime.UTC).date(),

@@ -20,7 +20,9 @@ from harness.generation.protocol import Sampling
 from harness.logprobs.batching import Example
 from harness.logprobs.model import LogProbModel
 from harness.logprobs.scoring import sequence_log_probs
-from harness.methods import FreshSettings, Method, MethodSettings, SequenceInputs, methods
+from harness.logprobs.targets import Support
+from harness.methods import DistributionSettings, FreshSettings, Method, MethodSettings, SequenceInputs, methods
+from harness.methods.method import WRITERS
 from harness.models import loading
 from harness.training import loop
 from harness.training.data import Data, Fresh, Stored, Wanted, Write, Written
@@ -28,6 +30,7 @@ from harness.training.frozen import Frozen, Local
 from harness.training.sampling import Writer
 
 NAME = "dadpo-harness"
+BATCH_SIZE = 64  # rows that are sampled at once, as a run has it by default
 # so that the peer and this side compute the same; methods.py takes each method's own
 SAME = {
     "ddpo": {"beta": BETA_REFERENCE},
@@ -96,11 +99,13 @@ def train(work: Workload, begin: Callable[[], None], end: Callable[[float], None
     began = time.monotonic()
     sums = _sums(work, method, model, examples, settings) if "sequence" in method.levels() and not share else {}
     seconds = time.monotonic() - began
+    by_rows = settings if isinstance(settings, DistributionSettings) else DistributionSettings()
     frozen = Frozen(
         sums=sums,
         readers={} if sums and method.levels() == {"sequence"} else _readers(work, method, examples),
-        temperature=getattr(settings, "temperature", 1.0),
-        wrote=("teacher" if "teacher" in method.reads else "reference",) * len(method.roles),
+        support=Support(by_rows.support, by_rows.top_k, by_rows.top_k_of),
+        temperature=by_rows.temperature,
+        wrote=tuple(WRITERS[who] for _, who, _ in method.written(settings)),
     )
     data: Data = Stored(examples, work.step_rows)
     writing = None
@@ -158,4 +163,4 @@ def _readers(work: Workload, method: Method, examples: Sequence[Example]) -> dic
 def _writer(work: Workload, model: LogProbModel, settings: FreshSettings) -> Writer:
     """Of responses that end where their length is reached, and nowhere before."""
     sampling = Sampling(temperature=settings.sampling_temperature, top_p=1.0, max_new_tokens=work.length)
-    return Writer(model, sampling, (), len(model.head), 64, work.micro_batch_tokens, work.precision, 0)
+    return Writer(model, sampling, (), len(model.head), BATCH_SIZE, settings, 0)

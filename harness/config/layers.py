@@ -19,6 +19,7 @@ from harness.core.errors import UserError
 from harness.core.registry import Registry, did_you_mean
 from harness.core.section import Layer, load_yaml, packaged_yaml, parse_yaml, validated
 from harness.methods import DistributionSettings, Method, MethodSettings
+from harness.methods.settings import ALL
 from harness.serving.settings import SERVED_TOP_K
 
 
@@ -108,6 +109,8 @@ def resolve(layers: list[Layer]) -> Config:
         data = merge(data, in_full(layer))
     config: Config = validated(Config, data)
     methods.use(config.plugins)
+    if config.methods == (ALL,):
+        config = config.model_copy(update={"methods": tuple(sorted(methods.names(), key=lambda name: name != "sft"))})
     for name in [*config.methods, *config.settings]:
         methods.get(name)
     common_keys = {key for name in methods.names() for key in methods.get(name).settings.model_fields}
