@@ -61,4 +61,5 @@ METHOD = Method(
     settings=Settings,
     controls=controls,
     compared_with=("dpkd", "kd", "sft"),
+    minimises=("top1", "nll"),
 )

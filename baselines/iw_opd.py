@@ -51,7 +51,7 @@ METHOD = Method(
     per="token",
     responses=POLICY,
     defines=Definition(
-        direction="KL(policy ‖ teacher)",
+        direction="KL(policy ‖ teacher), by sampled tokens, weighted",
         weight="1 + γ (1 − the share of its response's summed absolute advantages before the token); γ .5",
         support="the sampled token alone",
         normaliser="response tokens",
@@ -60,4 +60,5 @@ METHOD = Method(
     settings=Settings,
     controls=controls,
     compared_with=("opd", "sft"),
+    minimises=("reverse_kl",),
 )

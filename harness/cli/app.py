@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from harness.cli import judge, labels, results, run, store
+from harness.cli import drafts, judge, labels, results, run, store
 from harness.cli.options import spread
 
 COMMANDS: dict[str, Callable[..., int | None]] = {  # each gives the process's status, or none for 0
@@ -17,6 +17,7 @@ COMMANDS: dict[str, Callable[..., int | None]] = {  # each gives the process's s
     "judge": judge.judge,
     "judge-check": judge.judge_check,
     "list": run.list_names,
+    "new-method": drafts.new_method,
     "record": results.record,
     "leaderboard": results.leaderboard,
     "report": results.report,

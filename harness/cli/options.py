@@ -150,7 +150,7 @@ class RunRequest(Options):
     set: Assignments = None
     methods: Annotated[
         str | None,
-        typer.Option(help="Methods, comma-separated; see `list methods`."),
+        typer.Option(help="Methods, comma-separated; see `list methods`. `all`: every one."),
         Sets("methods", several=True),
     ] = None
     plugin: Plugins = None

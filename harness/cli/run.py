@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import sys
@@ -224,9 +225,19 @@ def list_names(
                 print(f"  {'':{width}}  - {line}")
 
 
-def doctor() -> int:
-    """What this machine has, and which presets can run on it. Status 0: at least one; 3: none."""
+def doctor(
+    gpu_check: Annotated[
+        bool, typer.Option("--gpu-check", help="Compare what a GPU computes with a CPU's numbers: a table to send in.")
+    ] = False,
+) -> int:
+    """What this machine has, and which presets can run on it. Status 0: at least one; 3: none. With --gpu-check, 1:
+    something that the GPU computes is not as on a CPU."""
     from harness.planning import doctor as asked
+
+    if gpu_check:
+        from harness.planning.gpu_check import a_gpu, check_gpu
+
+        return check_gpu(functools.partial(print, flush=True), a_gpu())
 
     with contextlib.suppress(ImportError):
         import torch  # noqa: F401  (GPUs are named where it has been imported)

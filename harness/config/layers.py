@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
 import yaml
 
@@ -19,6 +19,7 @@ from harness.core.errors import UserError
 from harness.core.registry import Registry, did_you_mean
 from harness.core.section import Layer, load_yaml, packaged_yaml, parse_yaml, validated
 from harness.methods import DistributionSettings, Method, MethodSettings
+from harness.methods.settings import ALL
 from harness.serving.settings import SERVED_TOP_K
 
 
@@ -108,6 +109,8 @@ def resolve(layers: list[Layer]) -> Config:
         data = merge(data, in_full(layer))
     config: Config = validated(Config, data)
     methods.use(config.plugins)
+    if config.methods == (ALL,):
+        config = config.model_copy(update={"methods": tuple(sorted(methods.names(), key=lambda name: name != "sft"))})
     for name in [*config.methods, *config.settings]:
         methods.get(name)
     common_keys = {key for name in methods.names() for key in methods.get(name).settings.model_fields}
@@ -127,16 +130,12 @@ def resolve(layers: list[Layer]) -> Config:
 
 def _settings_of(method: Method, config: Config) -> MethodSettings:
     said, where = {**config.training, **config.settings.get(method.name, {})}, f"settings.{method.name}."
-    settings = validated(method.settings, said, where)
-    if config.teacher_server is None or not _compares_with_teacher(method, settings):
+    settings: MethodSettings = validated(method.settings, said, where)
+    compares = "distribution" in method.levels() and "teacher" in method.reads and method.teacher_sees is None
+    if config.teacher_server is None or not compares or not isinstance(settings, DistributionSettings):
         return settings
-    return validated(method.settings, {**_of_a_server(method, settings), **said}, where)
-
-
-def _compares_with_teacher(method: Method, settings: MethodSettings) -> TypeGuard[DistributionSettings]:
-    """Whether it reads distributions of the run's teacher."""
-    reads = "distribution" in method.levels() and "teacher" in method.reads and method.teacher_sees is None
-    return reads and isinstance(settings, DistributionSettings)
+    served: MethodSettings = validated(method.settings, {**_of_a_server(method, settings), **said}, where)
+    return served
 
 
 def _of_a_server(method: Method, settings: DistributionSettings) -> Layer:

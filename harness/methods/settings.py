@@ -15,6 +15,7 @@ from harness.core.section import Names, NamesIfAny, Section
 COMPUTING = frozenset({"micro_batch_tokens", "gradient_checkpointing", "compile", "checkpoint_steps"})
 
 MOST_POINTS = 100  # of a margin
+ALL = "all"  # in the place of methods' names: every one that there is
 
 
 class MethodSettings(Section):

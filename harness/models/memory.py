@@ -28,24 +28,21 @@ def training(
     bf16: bool = True,
     checkpointing: bool = False,
     lora_rank: int = 0,
-    teacher: Shape | None = None,
-    teacher_bytes: int = FP32,
 ) -> Parts:
-    """tokens: of a micro-batch. teacher: one that is run at every step, with so many bytes a weight."""
+    """tokens: of a micro-batch."""
     trained = adapter_parameters(shape, lora_rank) if lora_rank else shape.parameters
     layer = tokens * activations_per_token(shape, bf16)
     copies = linear_parameters(shape) * BF16 if bf16 else 0
     kept = shape.layers * layer
     if checkpointing:  # the hidden states between layers, and one layer computed again
         kept, copies = shape.layers * tokens * shape.hidden * FP32 + layer, copies // shape.layers
-    parts = {
+    return {
         "weights": (shape.parameters + (trained if lora_rank else 0)) * FP32,
         "gradients": trained * FP32,
         "optimizer": trained * ADAM,
         "activations": kept + copies,
         "logits": _logits(shape, tokens, COPIES_OF_LOGITS) + (0 if lora_rank else _head(shape, FP32)),
     }
-    return parts | ({"teacher": sum(reading(teacher, tokens, teacher_bytes).values())} if teacher else {})
 
 
 def reading(shape: Shape, tokens: int, weight_bytes: int = FP32) -> Parts:

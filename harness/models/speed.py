@@ -23,12 +23,11 @@ class Speed:
         """Seconds of a forward pass: two operations for each parameter and token."""
         return 2 * shape.parameters * tokens / self._useful
 
-    def training(self, shape: Shape, tokens: int, checkpointing: bool, lora: bool, teacher: Shape | None) -> float:
+    def training(self, shape: Shape, tokens: int, checkpointing: bool, lora: bool) -> float:
         """Seconds of a training: backward is twice the forward pass, or as much where weights are frozen; what was not
         kept is computed again."""
         passes = (2 if lora else 3) + (1 if checkpointing else 0)
-        own = passes * self.reading(shape, tokens)
-        return own + (self.reading(teacher, tokens) if teacher else 0.0)
+        return passes * self.reading(shape, tokens)
 
     def generation(self, shape: Shape, rows: int, batch: int, prompt_tokens: int, new_tokens: int) -> float:
         """Seconds of sampling: every step reads all weights once for the whole batch, or computes longer than that.

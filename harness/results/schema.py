@@ -320,6 +320,7 @@ class TrainedFacts(Partial):
     model_config = ConfigDict(extra="allow")
 
     tokens: int = Field(description="tokens that went through the student, of all epochs")
+    fresh_tokens: int = Field(default=0, description="of these, tokens that the student wrote as it trained")
     prompts_cut: int = Field(default=0, description="training prompts that lost their beginning")
     retokenised: bool = Field(default=False, description="whether responses of one tokenizer were split for another")
     steps: int = Field(description="steps of the optimizer")

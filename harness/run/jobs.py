@@ -259,7 +259,7 @@ class PruneJob(Job):
             return Needs(tokens)
         return Needs(
             tokens,
-            sizes.speed.training(shape, tokens, False, False, None) if sizes.speed else None,
+            sizes.speed.training(shape, tokens, False, False) if sizes.speed else None,
             sum(memory.pruning(shape).values()),
             shape.pruned(self.ratio).parameters * memory.FP32,
         )
@@ -510,7 +510,7 @@ class TrainJob(Job):
         "plugin": "what of it shapes a training is in `method_source`",
         **{f"settings.{name}": COMPUTING_ONLY for name in sorted(COMPUTING)},
     }
-    pace: ClassVar[tuple[str, ...]] = ("start", "method")
+    pace: ClassVar[tuple[str, ...]] = ("start", "method", "teacher", "reference", "sampling")
     on_ranks: ClassVar[bool] = True
     less_memory: ClassVar[str] = (
         "lower training.micro_batch_tokens, set training.gradient_checkpointing=true or training.lora_rank=16, or "
@@ -585,16 +585,22 @@ class TrainJob(Job):
         parts = memory.training(shape, micro, settings["precision"] == "bf16", again, rank)
         needed, took = sum(parts.values()), None
         if sizes.speed:
-            took = sizes.speed.training(shape, tokens, again, rank > 0, None)
+            took = sizes.speed.training(shape, tokens, again, rank > 0)
         for model, frozen in held.items():
             assert frozen is not None
             needed += sum(memory.reading(frozen, micro, sizes.weight_bytes(model)).values())
             if took is not None and sizes.speed:
                 took += sizes.speed.reading(frozen, tokens)
-        if took is not None and sizes.speed and self.sampling is not None and self.batch_size:
-            rows = round(sizes.prompts(self.prompts) * int(settings["samples"]) * float(settings["fresh_share"]))
-            new, read = self.sampling.max_new_tokens, sizes.read(self.prompts, ()) * int(settings["samples"])
-            took += int(settings["epochs"]) * sizes.speed.generation(shape, rows, self.batch_size, read, new)
+        if self.sampling is not None and self.batch_size:
+            # a step has what it keeps for the backward pass, or the caches and the rounded weights of what is sampled
+            each = int(settings["samples"]) * float(settings["fresh_share"])
+            at_once = min(self.batch_size, max(1, round(int(settings["batch_size"]) * each * settings["fresh_every"])))
+            new = self.sampling.max_new_tokens
+            drawn = memory.generation(shape, at_once, sizes.longest_prompt(self.prompts), new)
+            needed += max(0, sum(drawn.values()) - parts["activations"] - parts["logits"])
+            if took is not None and sizes.speed:
+                rows, read = round(sizes.prompts(self.prompts) * each), round(sizes.read(self.prompts, ()) * each)
+                took += int(settings["epochs"]) * sizes.speed.generation(shape, rows, at_once, read, new)
         trained = memory.adapter_parameters(shape, rank) if rank else shape.parameters
         disk = shape.parameters * memory.FP32
         return Needs(tokens, took, needed, disk, trained * CHECKPOINT_BYTES)

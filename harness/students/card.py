@@ -147,6 +147,8 @@ def _what(entry: MethodFacts, origin: Origin) -> str:
         f"{literal(origin.student.name)} after distillation from {literal(origin.teacher.name)} with "
         f"{literal(entry.method)} ({plain(origin.method)}), starting from {start}."
     )
+    if (share := entry.settings.own.get("fresh_share")) and entry.facts.fresh_tokens:
+        said += f" It trained on responses of its own, sampled as it trained, in {share:.0%} of the examples."
     if entry.controls:
         said += f" It is a control of {literal(entry.controls)}: {plain(entry.why)}."
     return said
@@ -202,7 +204,7 @@ def _own(row: Measured, shown: Sequence[MeasureFacts]) -> bool:
 def _settings(entry: MethodFacts) -> dict[str, Any]:
     """The method's settings, and what its training came to."""
     facts = records.plain(entry.facts)
-    counts = {key: value for key, value in facts.items() if key in ("steps", "examples", "tokens")}
+    counts = {key: value for key, value in facts.items() if key in ("steps", "examples", "tokens", "fresh_tokens")}
     return {**records.plain(entry.settings), "training": counts}
 
 
@@ -211,7 +213,7 @@ def _licences(results: Results, origin: Origin) -> str:
     lines = [
         f"- base model, {_licence(origin.student)}",
         *_quoted(terms_of(origin.student.names)),
-        f"- teacher, {_licence(origin.teacher)}. Its responses were trained on",
+        f"- teacher, {_licence(origin.teacher)}. Its outputs were trained on",
         *(_quoted(terms_of(origin.teacher.names)) or ["  - no terms on training on its outputs are known by its name"]),
         f"- training prompts, {literal(results.training.prompt_set)}: licence {plain(prompts)}",
         f"- judge, {literal(results.judge)}: its verdicts were **not** trained on here, they only measure",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from harness.core.progress import Tick
 from harness.generation.protocol import Sampling
 from harness.logprobs.batching import Example
 from harness.logprobs.model import LogProbModel
@@ -24,6 +25,7 @@ from harness.training import loop
 from harness.training.data import Data, Fresh, Stored, plan_steps
 from harness.training.frozen import Frozen, Local
 from harness.training.sampling import Writer
+from tests.baselines.rows import DECLARED, of_rows
 from tests.conftest import tiny_model
 
 VOCABULARY, PROMPT, LENGTH, SAMPLES = 32, 4, 6, 4
@@ -78,8 +80,8 @@ def examples_of(method: Method, written: Sequence[tuple[str, str, int]]) -> list
     ]
 
 
-def trained(method: Method, folder: Path, seed: int, **overrides: Any) -> Any:
-    """The student after a training with this method."""
+def trained(method: Method, folder: Path, seed: int, tick: Tick = quiet, **overrides: Any) -> Any:
+    """The student after a training with this method, which goes on where `folder` has a checkpoint."""
     settings = method.settings.model_validate(
         {**COMMON, "learning_rate": 3e-3, "max_new_tokens": LENGTH, **overrides}
         if issubclass(method.settings, FreshSettings)
@@ -113,7 +115,7 @@ def trained(method: Method, folder: Path, seed: int, **overrides: Any) -> Any:
         tuple(WRITERS[who] for _, who, _ in written),
     )
     folder.mkdir(parents=True, exist_ok=True)
-    loop.train(model, data, said, method, settings, seed, folder, quiet)
+    loop.train(model, data, said, method, settings, seed, folder, tick)
     model.causal_lm.set_attn_implementation("eager")  # it is read by itself from here on
     return model.causal_lm.eval()
 
@@ -143,43 +145,23 @@ def along(model: Any, responses: Tensor) -> tuple[Tensor, Tensor]:
     return tuple(rows_of(one, prompts_of(True), responses) for one in (models()["teacher"], model))  # type: ignore[return-value]
 
 
-def forward_kl(model: Any) -> float:
-    p, q = along(model, responses_of("teacher", 0, True))
-    return float((p.exp() * (p - q)).sum(-1).mean())
-
-
 def reverse_kl(model: Any) -> float:
     p, q = along(model, sampled(model, prompts_of(True), seed=7))
     return float((q.exp() * (q - p)).sum(-1).mean())
 
 
-def variation(model: Any) -> float:
-    p, q = along(model, responses_of("teacher", 0, True))
-    return float((p.exp() - q.exp()).abs().sum(-1).mean() / 2)
+def divergence_from(name: str) -> Callable[[Any], float]:
+    """What a divergence declares, in plain arithmetic, at each token of the teacher's responses."""
+
+    def measure(model: Any) -> float:
+        p, q = (rows.flatten(0, 1) for rows in along(model, responses_of("teacher", 0, True)))
+        return float(np.mean(of_rows(DECLARED[name], q, p)))
+
+    return measure
 
 
 def nll(model: Any) -> float:
     return -float(log_prob(model, responses_of("teacher", 0, True)).mean() / LENGTH)
-
-
-def mixed(p: Tensor, q: Tensor, weight: float) -> Tensor:
-    return (weight * p.exp() + (1 - weight) * q.exp()).log()
-
-
-def jsd(model: Any) -> float:
-    p, q = along(model, responses_of("teacher", 0, True))
-    m = mixed(p, q, 0.5)
-    return float(((p.exp() * (p - m) + q.exp() * (q - m)) / 2).sum(-1).mean())
-
-
-def skewed_forward(model: Any) -> float:
-    p, q = along(model, responses_of("teacher", 0, True))
-    return float((p.exp() * (p - mixed(p, q, 0.1))).sum(-1).mean())
-
-
-def skewed_reverse(model: Any) -> float:
-    p, q = along(model, responses_of("teacher", 0, True))
-    return float((q.exp() * (q - mixed(p, q, 0.9))).sum(-1).mean())
 
 
 def beyond(model: Any) -> float:
@@ -205,8 +187,8 @@ def lost_margin(model: Any) -> float:
 
 
 def lost_order(model: Any) -> float:
-    """JSD between the teacher's and the model's Plackett-Luce distributions over orders of four samples, by 10 times
-    their mean log-probs a token."""
+    """JSD between the teacher's and the model's Plackett-Luce distributions over orders of four samples, by their
+    mean log-probs a token."""
     said, wanted = (
         torch.stack([log_prob(one, responses_of("student", sample, True)) for sample in range(SAMPLES)], 1)
         for one in (model, models()["teacher"])
@@ -220,5 +202,5 @@ def lost_order(model: Any) -> float:
 
 
 def _plackett_luce(log_probs: Sequence[float]) -> float:
-    worth = np.exp(10 / LENGTH * (np.array(log_probs) - max(log_probs)))
+    worth = np.exp((np.array(log_probs) - max(log_probs)) / LENGTH)
     return float(np.prod([worth[place] / worth[place:].sum() for place in range(len(worth))])) + 1e-300

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
 from torch import Tensor
@@ -21,9 +19,6 @@ from tests.baselines.rows import (
     loss_of,
     of_rows,
 )
-
-PAGES = Path(__file__).parents[2] / "docs" / "methods"
-
 
 VECTORS = {
     "kd": 0.253402,
@@ -178,18 +173,3 @@ def test_the_skewed_ones_are_held_to_kd_from_where_they_start(name: str) -> None
     (control,) = selected_controls(method, method.settings(), "basic")
     assert (control.method, control.overrides) == ("kd", {"start": "sft"})
     assert method.settings().start == "sft"
-
-
-@every
-def test_its_page_says_what_it_defines(name: str) -> None:
-    method, page = methods.get(name), (PAGES / f"{name}.md").read_text()
-    defines = method.defines
-    for word, said in {
-        "direction": defines.direction,
-        "mixture weight": defines.weight,
-        "support": defines.support,
-        "normaliser": defines.normaliser,
-    }.items():
-        assert f"| {word} | {said} |" in page
-    assert "| data | " in page and "| start | " in page
-    assert f"python -m harness run --preset embedded --methods {name}" in page

@@ -4,6 +4,7 @@ import itertools
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,8 +14,8 @@ from baselines import taid
 from baselines.kd import kd_loss
 from baselines.taid import Settings, advance, taid_loss
 from harness.core.records import METRICS
+from tests.baselines.effects import trained
 from tests.baselines.rows import POLICY, TEACHER, close, log_probs, logs
-from tests.baselines.tiny_pair import trained
 from tests.harness.training.trainings import InterruptionError, interrupt_at, same_weights
 
 
@@ -80,7 +81,7 @@ def simulated(losses: list[float], settings: Settings) -> list[float]:
 @pytest.mark.parametrize(
     "settings", [{}, {"alpha": 0.1}, {"alpha": 0.5, "momentum": 0.0}, {"t_start": 0.0, "t_end": 0.7, "alpha": 0.05}]
 )
-def test_t_moves_as_the_rule_says(settings: dict[str, float]) -> None:
+def test_t_moves_as_the_rule_says(settings: dict[str, Any]) -> None:
     losses = [3.0, 2.5, 2.6, 1.9, 1.95, 1.5, 1.4, 1.45, 1.2, 1.1]
     chosen = Settings(**settings)
     found = path(losses, chosen)
@@ -93,19 +94,23 @@ def test_a_loss_that_falls_faster_moves_t_further_where_it_is_above_the_line() -
     assert path([3.0, 1.0, 0.5, 0.2], settings)[2] > path([3.0, 2.9, 2.8, 2.7], settings)[2]
 
 
+def test_a_loss_that_leaps_leaves_t_on_the_line() -> None:
+    assert path([1e-9, 10.0, 10.0], Settings(alpha=1.0))[2] == pytest.approx(0.4 + 0.6 / 3)
+
+
 @pytest.mark.parametrize("settings", [{"t_start": 0.8, "t_end": 0.5}, {"t_start": 1.0}, {"momentum": 1.0}])
-def test_a_target_that_would_move_away_from_the_teacher_is_refused(settings: dict[str, float]) -> None:
+def test_a_target_that_would_move_away_from_the_teacher_is_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         Settings(**settings)
 
 
 def test_a_training_that_was_stopped_goes_on_with_its_t_and_ends_with_the_same_weights(tmp_path: Path) -> None:
-    whole = trained(taid.METHOD, 0, tmp_path / "whole", epochs=2)
+    whole = trained(taid.METHOD, tmp_path / "whole", 0, epochs=1)
     with pytest.raises(InterruptionError):
-        trained(taid.METHOD, 0, tmp_path / "cut", interrupt_at(3), epochs=2, checkpoint_steps=1)
-    resumed = trained(taid.METHOD, 0, tmp_path / "cut", epochs=2, checkpoint_steps=1)
+        trained(taid.METHOD, tmp_path / "cut", 0, interrupt_at(3), epochs=1, checkpoint_steps=1)
+    resumed = trained(taid.METHOD, tmp_path / "cut", 0, epochs=1, checkpoint_steps=1)
     assert same_weights(dict(resumed.state_dict()), dict(whole.state_dict()))
     rows = [[json.loads(line) for line in (tmp_path / one / METRICS).open()] for one in ("whole", "cut")]
     states = [[{name: row[name] for name in row if name.startswith("state_")} for row in some] for some in rows]
-    assert states[0] == states[1] and len(states[0]) == 4
-    assert states[0][-1]["state_t"] == pytest.approx(0.4 + 0.6 * 3 / 4)
+    assert states[0] == states[1] and len(states[0]) == 6
+    assert states[0][-1]["state_t"] == pytest.approx(0.4 + 0.6 * 5 / 6)

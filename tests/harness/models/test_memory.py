@@ -51,13 +51,6 @@ def test_a_training_of_adapters_has_gradients_and_moments_of_these_alone() -> No
     assert parts["logits"] == 8400 + 2000  # the head is frozen
 
 
-def test_a_teacher_beside_a_training_is_one_that_reads() -> None:
-    alone, beside = memory.training(SMALL, 7), memory.training(SMALL, 7, teacher=SMALL)
-    assert beside == alone | {"teacher": sum(memory.reading(SMALL, 7).values())}
-    narrow = memory.training(SMALL, 7, teacher=SMALL, teacher_bytes=2)
-    assert narrow == alone | {"teacher": sum(memory.reading(SMALL, 7, 2).values())}
-
-
 def test_a_model_that_reads_holds_its_checkpoint_s_weights_and_its_head_as_an_operand() -> None:
     parts = {"activations": 7 * (20 * 10 + 6 * 30)}
     assert memory.reading(SMALL, 7) == parts | {"weights": 4000, "logits": 2 * 2800 + 2 * 1000}

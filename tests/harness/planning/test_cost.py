@@ -19,7 +19,7 @@ from harness.models.specs import models
 from harness.models.speed import Speed
 from harness.planning import machine, summary
 from harness.planning.cost import Cost, Group, costs_of, grouped
-from harness.planning.sizes import ENGLISH_CHARACTERS_PER_TOKEN, TEMPLATE_TOKENS
+from harness.planning.sizes import ENGLISH_CHARACTERS_PER_TOKEN, TEMPLATE_TOKENS, RoadSizes
 from harness.planning.summary import judging_bill
 from harness.run.jobs import QUESTION_TOKENS, Job, JudgeJob, MeasureJob, PromptsJob, RespondJob
 from harness.run.launch import run_job
@@ -105,7 +105,7 @@ def test_before_anything_is_made_responses_count_as_long_as_they_may_be(road: Ro
 
 
 def test_stored_distributions_cost_one_reading_of_the_teacher_s_responses(config: Config, store: Store) -> None:
-    layer = {"methods": ["sft", "kd"], "settings": {"kd": {"teacher_signal": "top_k"}}}
+    layer = {"methods": ["sft", "kd"], "settings": {"kd": {"teacher_signal": "stored"}}}
     road = build_road(resolve([config.model_dump(), layer]), store, download=False)
     cost = costs(road, store)["top 64 log-probs: teacher"]
     assert cost and cost.tokens == prompt_tokens(TRAIN) + 2 * 7 and cost.seconds is None
@@ -299,7 +299,7 @@ def test_the_bill_is_by_judge_and_sums_its_calls(config: Config, store: Store) -
 
 
 def test_stages_that_hold_a_model_have_a_memory_and_what_stays_has_a_size(config: Config, store: Store) -> None:
-    layer = {"methods": ["sft", "kd", "dadpo"], "settings": {"kd": {"teacher_signal": "top_k"}}}
+    layer = {"methods": ["sft", "kd", "dadpo"], "settings": {"kd": {"teacher_signal": "stored"}}}
     road = build_road(resolve([config.model_dump(), layer]), store, download=False)
     found = list(costs_of(road, store))
     with_memory = {job.stage for job, cost in found if cost and cost.memory}
@@ -322,6 +322,29 @@ def test_a_teacher_that_runs_beside_the_training_is_in_its_memory(config: Config
     teacher = shape_of(Path(str(config.teacher)))
     assert sft and kd and teacher and sft.memory and kd.memory
     assert kd.memory - sft.memory == sum(memory.reading(teacher, 2048).values())
+
+
+def test_a_training_that_samples_is_counted_with_what_it_samples(config: Config, store: Store) -> None:
+    """Two prompts, answered twice each in every epoch, at most 7 tokens: at once by the micro-batch of a step."""
+    own = {"fresh_share": 1, "samples": 2, "epochs": 3, "batch_size": 1, "micro_batch_tokens": 64}
+    layer = {"methods": ["opd"], "controls": "none", "settings": {"opd": own}}
+    road = build_road(resolve([config.model_dump(), layer]), store, download=False)
+    (job,) = (job for job in road.jobs.values() if job.label == "train opd")
+    speed = Speed(operations=1e12, bandwidth=1e10)
+    needs = job.needs(RoadSizes(road, store, speed))
+    shape, teacher = shape_of(Path(config.student)), shape_of(Path(str(config.teacher)))
+    assert shape and teacher and needs.memory and needs.seconds
+    prompts = prompt_tokens(TRAIN)
+    assert needs.tokens == 3 * 2 * (prompts + 2 * 7)
+    drawn = speed.generation(shape, rows=4, batch=2, prompt_tokens=2 * prompts, new_tokens=7)
+    trained = speed.training(shape, needs.tokens, False, False) + speed.reading(teacher, needs.tokens)
+    assert needs.seconds == pytest.approx(trained + 3 * drawn)
+    longest = max(map(len, TRAIN)) / ENGLISH_CHARACTERS_PER_TOKEN
+    sampled = memory.generation(shape, 2, round(longest) + TEMPLATE_TOKENS, 7)
+    step = memory.training(shape, 64)
+    more = sum(sampled.values()) - step["activations"] - step["logits"]
+    held = sum(memory.reading(teacher, 64).values())
+    assert needs.memory == sum(step.values()) + held + max(0, more)
 
 
 def test_a_frozen_model_takes_what_its_checkpoint_s_type_takes(

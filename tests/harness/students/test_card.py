@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from harness.core.records import plain
 from harness.results.schema import Results
 from harness.students.card import HUB_LICENSES, Origin, Source, card_markdown, known_terms, terms_of
 from tests.harness.results_made import measure_facts, measure_row
@@ -47,6 +48,17 @@ def test_the_hub_reads_its_front_matter(run: Run) -> None:
         "pipeline_tag": "text-generation",
         "tags": ["distillation", "ddpo", "dadpo-harness"],
     }
+
+
+def test_a_student_that_trained_on_responses_of_its_own_is_said_to_have(run: Run) -> None:
+    data = run.results if isinstance(run.results, dict) else plain(run.results)
+    assert "of its own" not in body(card(data))
+    (entry,) = (one for one in data["methods"] if one["name"] == "ddpo")
+    own = {**entry, "settings": {**entry["settings"], "fresh_share": 0.5}}
+    own["facts"] = {**entry["facts"], "fresh_tokens": 77}
+    text = body(card({**data, "methods": [own if one is entry else one for one in data["methods"]]}))
+    assert "It trained on responses of its own, sampled as it trained, in 50% of the examples." in text
+    assert "fresh_tokens: 77" in text
 
 
 @pytest.mark.parametrize(
