@@ -57,14 +57,14 @@ class Target(Protocol):
 
 @dataclass(frozen=True)
 class DenseTarget:
-    """All log-probs of frozen models, by name; of none, where a loss is of the policy alone."""
+    """All log-probs of frozen models, by name."""
 
     models: Mapping[str, DistributionRows]
     support: Support = FULL
 
     @property
-    def vocabulary(self) -> int | None:
-        return min((rows.vocabulary for rows in self.models.values()), default=None)
+    def vocabulary(self) -> int:
+        return min(rows.vocabulary for rows in self.models.values())
 
     def outcomes(self, policy: Tensor, part: slice) -> Outcomes:
         theirs = {name: found.rows(part, policy.shape[-1]) for name, found in self.models.items()}

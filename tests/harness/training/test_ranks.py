@@ -31,6 +31,7 @@ from harness.training.frozen import Local
 from harness.training.loop import CHECKPOINT, shares
 from tests.conftest import Run
 from tests.harness.logprobs.rows import values_of
+from tests.harness.training.on_policy import PREFERENCE, ROWS, TOKENS
 from tests.harness.training.trainings import (
     KINDS,
     ONE_BY_ONE,
@@ -99,8 +100,17 @@ CASES: dict[str, Case] = {
     "bf16-kd": {"kind": "kd", **FIVE_STEPS, "micro_batch_tokens": ONE_BY_ONE, "precision": "bf16"},
     "adapter": {"kind": "dadpo", **FIVE_STEPS, "micro_batch_tokens": 60, "lora_rank": 4, "learning_rate": 1e-2},
 }
+FRESH_CASES: dict[str, Case] = {
+    "fresh-tokens": {"kind": TOKENS, **FIVE_STEPS, "fresh_every": 3},
+    "fresh-bf16": {"kind": TOKENS, **FIVE_STEPS, "precision": "bf16", "micro_batch_tokens": ONE_BY_ONE},
+    "fresh-rows": {"kind": ROWS, **FIVE_STEPS, "fresh_share": 0.5, "samples": 2, "nll": 0.1},
+    "fresh-pairs": {"kind": PREFERENCE, **FIVE_STEPS},
+    "fresh-adapter": {"kind": ROWS, **FIVE_STEPS, "lora_rank": 4, "learning_rate": 1e-2},
+}
+CASES |= FRESH_CASES
 SHARDED_CASES = ["sft", "kd-one-by-one", "dadpo-one-by-one", "adapter", "bf16", "bf16-kd"]
 STOP = 2
+RESUMED = {"dadpo": "resumed", "fresh-tokens": "fresh resumed"}  # what one process began, and two go on with
 
 
 def in_ranks(rank: int, root: Path) -> None:
@@ -114,7 +124,8 @@ def in_ranks(rank: int, root: Path) -> None:
     found: dict[str, Any] = {}
     for name, case in CASES.items():
         found[name] = outcome(train(work=root / name, **case))
-    found["resumed"] = outcome(train(work=root / "resumed", **CASES["dadpo"]))
+    for name in RESUMED:
+        found[RESUMED[name]] = outcome(train(work=root / RESUMED[name], **CASES[name]))
     found["ranks"] = (loop.ranks(), loop.is_main_process())
     found["interrupted"] = interrupted(root / "interrupted")
     found["broken"] = error_of(root / "broken")
@@ -136,6 +147,7 @@ def outcome(done: Trained) -> dict[str, Any]:
     return {
         **{name: getattr(done, name) for name in ("losses", "metrics", "gradients", "seeds")},
         "weights": weights,
+        "text": [[(one.index, one.fresh, [list(ids) for ids in one.responses]) for one in step] for step in done.steps],
         "units": [name for name, module in modules.items() if isinstance(module, FSDPModule)],
         "tied": done.model.head is done.model.causal_lm.get_input_embeddings().weight,
     }
@@ -255,9 +267,9 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def found(root: Path) -> list[dict[str, Any]]:
     """What each of two ranks did."""
-    for folder in ("resumed", "sharded resumed"):  # one process began these
+    for name, folder in (*RESUMED.items(), ("dadpo", "sharded resumed")):  # one process began these
         with pytest.raises(InterruptionError):
-            train(work=root / folder, tick=interrupt_at(STOP), checkpoint_steps=STOP, **CASES["dadpo"])
+            train(work=root / folder, tick=interrupt_at(STOP), checkpoint_steps=STOP, **CASES[name])
     context = spawn(in_ranks, (root,), nprocs=RANKS, join=False)
     try:
         until(lambda: context.join(timeout=1), "the end of ranks that wait for one another")
@@ -296,7 +308,7 @@ def test_two_ranks_train_as_one_process_does(
     assert len(first["losses"]) == 5
     assert first["losses"] == pytest.approx(one["losses"], rel=1e-4)
     # an adapter's first matrix has no gradient before the second is more than nothing
-    step = 1 if name == "adapter" else 0
+    step = 1 if "adapter" in name else 0
     assert apart(first["gradients"][step], one["gradients"][step]) < (1e-3 if step else 1e-5)
     assert first["metrics"][0]["grad_norm"] == pytest.approx(one["metrics"][0]["grad_norm"], rel=1e-5)
     for row, want in zip(first["metrics"], one["metrics"], strict=True):
@@ -309,6 +321,7 @@ def test_two_ranks_train_as_one_process_does(
         for key in row.keys() - {"accuracy", "tokens_per_s"}:
             assert row[key] == pytest.approx(want[key], rel=1e-3, abs=1e-2), key
     assert same_weights(first["weights"], second["weights"])  # the ranks have not drifted apart
+    assert first["text"] == second["text"] == one["text"]
     assert first["weights"].keys() == one["weights"].keys()
 
 
@@ -337,6 +350,18 @@ def test_ranks_go_on_from_a_checkpoint_of_one_process_and_the_other_way_round(
     resumed = train(work=root / "interrupted", **CASES["dadpo"])
     assert len(resumed.gradients) == 5 - STOP
     assert resumed.losses == pytest.approx(alone["dadpo"]["losses"], rel=1e-4)
+
+
+@pytest.mark.slow
+def test_ranks_go_on_with_what_one_process_s_policy_wrote(
+    found: list[dict[str, Any]], alone: dict[str, dict[str, Any]]
+) -> None:
+    """The interruption is between the two steps of a window."""
+    for ranks in found:
+        resumed = ranks["fresh resumed"]
+        assert resumed["text"] == alone["fresh-tokens"]["text"][STOP:]
+        assert len(resumed["gradients"]) == 5 - STOP
+    assert found[0]["fresh resumed"]["losses"] == pytest.approx(alone["fresh-tokens"]["losses"], rel=1e-4, abs=1e-6)
 
 
 @pytest.mark.slow

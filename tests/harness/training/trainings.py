@@ -37,7 +37,7 @@ KINDS = ["sft", "kd", "ddpo", "dadpo"]
 # of the examples below, each micro-batch holds one: no prompt is longer, no two examples fit
 ONE_BY_ONE = 8
 VOCABULARY = 512
-STOPS = (7, 11, 13, 17, 19, 23, 29, 31)  # so many that a policy soon ends
+STOPS = range(3, 67)  # so many that a policy soon ends
 SAMPLED_AT_ONCE = 3
 State = dict[str, Tensor]
 
