@@ -52,8 +52,8 @@ def _loss(inputs: DistributionInputs, settings: Settings) -> Tensor:
 
 
 def state(settings: Settings) -> Mapping[str, float]:
-    """t, the momentum of the loss's relative fall, the loss before, and the share of the training that is done: 0 before
-    the first step, whose loss there is none before."""
+    """t, the momentum of the loss's relative fall, the loss before (0: none yet), and the share of the training that is
+    done."""
     return {"t": settings.t_start, "momentum": 0.0, "loss": 0.0, "progress": 0.0}
 
 
@@ -65,7 +65,8 @@ def advance(before: Mapping[str, float], loss: float, progress: float, settings:
     fall = (before["loss"] - loss) / (before["loss"] + 1e-15)
     momentum = settings.momentum * before["momentum"] + (1 - settings.momentum) * fall
     line = settings.t_start + (settings.t_end - settings.t_start) * before["progress"]
-    rise = settings.alpha / (1 + math.exp(-momentum)) * (1 - before["t"])
+    sigmoid = (1 + math.tanh(momentum / 2)) / 2  # of any momentum, however low
+    rise = settings.alpha * sigmoid * (1 - before["t"])
     return {**after, "t": min(settings.t_end, max(line, before["t"] + rise)), "momentum": momentum}
 
 

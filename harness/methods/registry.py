@@ -80,8 +80,7 @@ class MethodRegistry(Registry[Method]):
         for name in names:
             method = self.get(name)
             found.append(name)
-            if controls != "none":
-                found += [control.method for control in controls_of(method, method.settings())]
+            found += [control.method for control in selected_controls(method, method.settings(), controls)]
         return list(dict.fromkeys(found))
 
 

@@ -193,14 +193,14 @@ def thinned(points: Sequence[Point], most: int = MOST_POINTS) -> list[Point]:
 
 # What a training's plots show, in their order: title, y label, the lines by the keys of a metrics row (a key that ends
 # in _ has one of each role behind it, as `log_prob_chosen`), and the range of y, where it is known.
-PANELS: tuple[tuple[str, str, tuple[tuple[str, str], ...], tuple[float, float] | None], ...] = (
+Panel = tuple[str, str, tuple[tuple[str, str], ...], tuple[float, float] | None]
+PANELS: tuple[Panel, ...] = (
     ("loss", "loss", (("loss", "loss"),), None),
     ("log-probs", "log-prob of a response", (("log_prob", "response"), ("log_prob_", "")), None),
     ("margins", "nats from the reference", (("margin", "margin"), ("shift", "response"), ("shift_", "")), None),
     ("accuracy", "share of pairs", (("accuracy", "chosen above rejected"),), (0.0, 1.0)),
     ("fresh responses", "share of examples", (("fresh", "sampled from the policy"),), (0.0, 1.0)),
     ("their length", "mean tokens", (("fresh_tokens", "fresh response"),), None),
-    ("state", "as the method carries it", (("state_", ""),), None),
 )
 MARGIN = "c2"  # and the roles, in their order, the other colours
 
@@ -214,8 +214,10 @@ def curves(results: Results, metrics: Metrics) -> list[tuple[str, list[Chart]]]:
 
 def _training_charts(rows: Sequence[Mapping[str, Any]]) -> list[Chart]:
     keys = list(dict.fromkeys(key for row in rows for key in row))
+    # what a method carries from step to step: each of its own scale
+    carried: list[Panel] = [(key, "state", ((key, key),), None) for key in keys if key.startswith("state_")]
     charts = []
-    for title, y_label, lines, y_range in PANELS:
+    for title, y_label, lines, y_range in (*PANELS, *carried):
         series = [
             Series(label, colour, thinned([(float(r["step"]), float(r[key])) for r in rows if _plotted(r, key)]))
             for key, label, colour in _lines(lines, keys)

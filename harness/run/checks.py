@@ -11,7 +11,7 @@ from harness.core.errors import RefusedError, UserError
 from harness.core.records import Prompt
 from harness.judging import Judge
 from harness.measures import READS, measures, tasks
-from harness.methods import DistributionSettings, Method, MethodSettings, methods
+from harness.methods import DistributionSettings, FreshSettings, Method, MethodSettings, methods
 from harness.methods.checking import probe
 from harness.models.reference import Model
 from harness.prompts import PromptSet
@@ -95,8 +95,19 @@ def _trainings(config: Config, sources: Sources, store: Store) -> list[str]:
     refusals = _refused(lambda: contrasts_of(config, entries)) + _refused(lambda: versus_of(config, entries))
     if start == "sft":
         refusals.append("settings.sft.start: SFT starts from the untrained student")
-    refusals += _methods(entries)
+    refusals += [*_never_fresh(entries), *_methods(entries)]
     return [*refusals, *_by_token(config, entries, sources), *unreadable(config, sources, store)]
+
+
+def _never_fresh(entries: Sequence[Entry]) -> Iterator[str]:
+    """A share of fresh responses is of methods whose responses may be the policy's own; others would not hear of it."""
+    for entry in entries:
+        settings, method = entry.settings, methods.get(entry.method)
+        if isinstance(settings, FreshSettings) and settings.fresh_share and not method.fresh_share(settings):
+            yield (
+                f"settings.{entry.method}.fresh_share: {entry.method} trains on stored responses alone "
+                f"({', '.join(method.roles)}); leave it out"
+            )
 
 
 def _methods(entries: Sequence[Entry]) -> list[str]:

@@ -34,6 +34,7 @@ LOWERED: dict[str, Callable[[Any], float]] = {
     "gkd": divergence_from("jsd"),
     "gopd": beyond,
     "iw-opd": reverse_kl,
+    "minillm": reverse_kl,
     "opd": reverse_kl,
     "pad": lost_order,
     "rkl": reverse_kl,

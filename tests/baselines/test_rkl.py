@@ -39,3 +39,12 @@ def test_what_the_teacher_rules_out_adds_nothing() -> None:
     teacher[:, 4] = -torch.inf
     kept = [0, 1, 2, 3, 5]
     close(rkl_loss(policy, teacher), rkl_loss(policy[:, kept], teacher[:, kept]))
+
+
+def test_truncated_it_pushes_mass_out_of_its_outcomes() -> None:
+    """As the page says: its least is at q = p/e."""
+    few = TEACHER[:, :2]
+    least = few - 1
+    for moved in (-0.1, 0.1):
+        assert (rkl_loss(least + moved, few) > rkl_loss(least, few)).all()
+    assert (rkl_loss(least, few) < rkl_loss(few, few)).all()

@@ -94,6 +94,10 @@ def test_a_loss_that_falls_faster_moves_t_further_where_it_is_above_the_line() -
     assert path([3.0, 1.0, 0.5, 0.2], settings)[2] > path([3.0, 2.9, 2.8, 2.7], settings)[2]
 
 
+def test_a_loss_that_leaps_leaves_t_on_the_line() -> None:
+    assert path([1e-9, 10.0, 10.0], Settings(alpha=1.0))[2] == pytest.approx(0.4 + 0.6 / 3)
+
+
 @pytest.mark.parametrize("settings", [{"t_start": 0.8, "t_end": 0.5}, {"t_start": 1.0}, {"momentum": 1.0}])
 def test_a_target_that_would_move_away_from_the_teacher_is_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):

@@ -159,8 +159,11 @@ def teaching(
 
     def answering(call: Call) -> Reply:
         if call.path.endswith("/v1/completions"):
-            ids = call.body["prompt"]
-            return prompt_logprobs([None, *({str(token): {"logprob": -token / 50}} for token in ids[1:])])
+            ids, k = call.body["prompt"], call.body["prompt_logprobs"]
+            if k > 20:
+                return status(400, f"Requested prompt logprobs of {k}, which is greater than max allowed: 20")
+            likeliest = {str(3 + token): {"logprob": -2.0 - token / 10} for token in range(k)}
+            return prompt_logprobs([None, *({str(token): {"logprob": -token / 50}, **likeliest} for token in ids[1:])])
         text = json.dumps(call.body["messages"])
         if "RESPONSE A" in text:
             return first_wins(call)
@@ -179,6 +182,31 @@ def taught_by(case: Case, server: Server, *options: str) -> Ended:
     ended = case.run(*options)
     assert KEY not in ended.out + ended.err and "pa55word" not in ended.out + ended.err
     return ended
+
+
+def test_methods_that_compare_distributions_and_those_that_write_train_on_a_served_teacher(case: Case) -> None:
+    case.methods = "sft,kd,gkd,opd,distillm2"
+    with Server(teaching()) as server:
+        ended = taught_by(case, server, "--set", f"teacher_server.tokenizer={case.teacher}")
+        assert ended.status == 0, ended.err
+        calls = len(server.calls)
+        asked = {call.body["prompt_logprobs"] for call in server.calls if "prompt_logprobs" in call.body}
+        again = taught_by(case, server, "--set", f"teacher_server.tokenizer={case.teacher}")
+        assert again.status == 0 and len(server.calls) == calls  # nothing is asked again
+    assert asked == {0, 20}
+    assert {"sft", "kd", "gkd", "opd", "distillm2"} <= {row["method"] for row in case.results()["rows"]}
+    settings = {entry["name"]: entry["settings"] for entry in case.results()["methods"]}
+    assert [settings["kd"][name] for name in ("teacher_signal", "support", "top_k")] == ["stored", "tail", 20]
+    assert [settings["gkd"][name] for name in ("teacher_signal", "support", "top_k")] == ["online", "tail", 20]
+
+
+def test_more_log_probs_than_the_server_gives_end_a_run_with_its_limit(case: Case) -> None:
+    case.methods = "kd"
+    with Server(teaching()) as server:
+        options = ("--set", f"teacher_server.tokenizer={case.teacher}", "--set", "settings.kd.top_k=64")
+        said = refused(taught_by(case, server, *options))
+    assert "gives at most 20 log-probs of a token where 64 are asked for: set settings.METHOD.top_k=20" in said
+    assert "\n" not in said and "again to go on" not in said
 
 
 REFUSED = status(400, f"The prompt was filtered: {KEY} me:pa55word.", code="content_filter", param="prompt")

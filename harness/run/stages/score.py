@@ -24,11 +24,13 @@ from harness.serving.settings import ModelServer
 from harness.store import Store
 
 
-def reader(job: ReadingJob, responses: Sequence[str], store: Store) -> tuple[Path, Any, ReadExamples, LogProbModel]:
-    """A frozen model with its folder and tokenizer, and what it is to read."""
+def reader(
+    job: ReadingJob, responses: Sequence[str], store: Store, samples: Sequence[int] = ()
+) -> tuple[Path, Any, ReadExamples, LogProbModel]:
+    """A frozen model with its folder and tokenizer, and what it is to read; see `data_of`."""
     folder = model_folder(job.model, store)
     tokenizer = tokenizer_of(job.model, folder)
-    data = data_of(job.prompts, responses, tokenizer, store, job.max_prompt_tokens)
+    data = data_of(job.prompts, responses, tokenizer, store, job.max_prompt_tokens, samples)
     # computes as with float32 weights, and autocast where a setting says bf16, as in training: what is measured is what
     # is trained
     return folder, tokenizer, data, LogProbModel(loading.reading_model(folder, job.model.remote_code))
@@ -37,7 +39,7 @@ def reader(job: ReadingJob, responses: Sequence[str], store: Store) -> tuple[Pat
 def score_stage(job: ScoreJob, store: Store, work: Path, tick: Tick) -> Facts:
     if job.model.served is not None:
         return _score_served(job, job.model.served, store, work, tick)
-    folder, _, data, model = reader(job, job.responses, store)
+    folder, _, data, model = reader(job, job.responses, store, job.samples)
     sums = sequence_log_probs(model, data.examples, job.precision, job.batch_tokens, tick)
     require_finite(sums, data, folder)
     write_scores(work, data, sums)
@@ -79,17 +81,19 @@ SERVED_TOP_AT_ONCE = 64  # of those with the likeliest ids: a reply has kilobyte
 
 def _score_served(job: ScoreJob, server: ModelServer, store: Store, work: Path, tick: Tick) -> Facts:
     """The same by a teacher that lives elsewhere."""
-    data, _ = _served_data(job, job.responses, store)
+    data, _ = _served_data(job, job.responses, store, job.samples)
     parts = _in_parts(data, SERVED_AT_ONCE, work, tick, lambda examples: {"sums": served_log_probs(server, examples)})
     write_scores(work, data, parts["sums"])
     _without_parts(work)
     return {**data.facts, "responses": parts["sums"].size, "server": server.public_url}
 
 
-def _served_data(job: ReadingJob, responses: Sequence[str], store: Store) -> tuple[ReadExamples, Any]:
+def _served_data(
+    job: ReadingJob, responses: Sequence[str], store: Store, samples: Sequence[int] = ()
+) -> tuple[ReadExamples, Any]:
     """What a server is to read, with the teacher's tokenizer."""
     tokenizer = tokenizer_of(job.model, model_folder(job.model, store))
-    return data_of(job.prompts, responses, tokenizer, store, job.max_prompt_tokens), tokenizer
+    return data_of(job.prompts, responses, tokenizer, store, job.max_prompt_tokens, samples), tokenizer
 
 
 Arrays = dict[str, NDArray[Any]]

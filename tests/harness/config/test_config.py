@@ -627,6 +627,31 @@ def test_credentials_of_a_teacher_s_server_are_in_no_file_and_no_command(tmp_pat
 
 
 @pytest.mark.parametrize(
+    ("method", "said", "wanted"),
+    [
+        ("kd", "", ("stored", "tail", 20)),
+        ("kd", "top_k: 64", ("stored", "tail", 64)),
+        ("kd", "support: renormalised", ("stored", "renormalised", 20)),
+        ("kd", "teacher_signal: online", ("online", "tail", 20)),
+        ("kd", "fresh_share: 0.5", ("online", "tail", 20)),
+        ("gkd", "", ("online", "tail", 20)),
+        ("distillm2", "", ("online", "tail", 20)),
+        ("sdft", "", ("online", "renormalised", 100)),  # its teacher is no server's
+    ],
+)
+def test_what_a_served_teacher_gives_is_so_where_nothing_else_is_said(
+    method: str, said: str, wanted: tuple[str, str, int]
+) -> None:
+    names = ("teacher_signal", "support", "top_k")
+    server = "teacher: null\nteacher_server: {base_url: 'http://host/v1', model: m}"
+    config = resolved(server, f"methods: [{method}]\nsettings: {{{method}: {{{said}}}}}")
+    assert tuple(config.settings[method][name] for name in names) == wanted
+    assert resolve([yaml.safe_load(to_yaml(config))]).settings == config.settings
+    local = resolved(f"methods: [{method}]").settings[method]
+    assert local["support"] == methods.get(method).settings().model_dump()["support"]
+
+
+@pytest.mark.parametrize(
     "url",
     [
         "http://user:pa55word@host/v1?x=1",

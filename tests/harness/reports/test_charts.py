@@ -102,12 +102,13 @@ def test_curves_are_drawn_a_training_in_the_order_of_the_run() -> None:
             {"log-probs": {"a": "c0", "b": "c1", "c": "c3", "d": "c4"}},
         ),
         (
-            ["log_prob", "fresh", "fresh_tokens", "state_t"],
+            ["log_prob", "fresh", "fresh_tokens", "state_t", "state_momentum"],
             {
                 "log-probs": {"response": "c0"},
                 "fresh responses": {"sampled from the policy": "c0"},
                 "their length": {"fresh response": "c0"},
-                "state": {"t": "c0"},
+                "state_t": {"state_t": "c0"},
+                "state_momentum": {"state_momentum": "c0"},
             },
         ),
     ],

@@ -175,6 +175,14 @@ def test_a_prompt_that_a_judge_s_template_cannot_ask_about_is_refused_before_any
         build(judge=read_by("openai:m", template=str(tmp_path / "mine.jsonl")), eval=["followups"])
 
 
+def test_a_share_of_fresh_responses_that_no_role_has_is_refused(build: Build) -> None:
+    build(methods=["kd"], settings={"kd": {"fresh_share": 0.5}}, controls="none")
+    with pytest.raises(
+        UserError, match=r"^settings\.distillm2\.fresh_share: distillm2 trains on stored .*; leave it out$"
+    ):
+        build(methods=["distillm2"], settings={"distillm2": {"fresh_share": 0.5}}, controls="none")
+
+
 @pytest.fixture
 def known(checkpoints: dict[str, Path]) -> dict[str, Any]:
     """A teacher behind a server, with its tokenizer."""

@@ -31,8 +31,9 @@ from harness.run.launchers import LAUNCHERS, accelerate, inline, launcher, proce
 from harness.run.launchers.accelerate import RANKS_VARIABLE, ranks_command, ranks_environment
 from harness.run.launchers.process import Command, in_child, process_command
 from harness.serving.resident import hold
+from harness.serving.settings import ModelServer
 from harness.store import Store
-from tests.harness.making import read_job
+from tests.harness.making import read_job, train_job
 from tests.waiting import LIMIT, running, until
 
 ROOT = Path(__file__).parents[3]
@@ -365,3 +366,19 @@ def test_a_real_stage_makes_the_same_in_a_process_of_its_own(
         assert run_job(prompts, at, quiet, how) and run_job(job, at, quiet, how)
         made.append((at.read(job.ref).facts, (at.read(job.ref).path / RESPONSES).read_bytes()))
     assert made[0] == made[1]
+
+
+@pytest.mark.parametrize(("url", "refused"), [("http://me:pa55word@host/v1", True), ("http://host/v1/", False)])
+def test_ranks_are_told_no_credentials_of_a_teacher_s_server(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str, refused: bool
+) -> None:
+    monkeypatch.setattr(accelerate, "in_child", lambda *_: {"done": 1})
+    teacher = Model(path="/nowhere", served=ModelServer(base_url=url, model="m"))
+    job = train_job("kd", Model(path="/nowhere", digest="s"), "prompts/1", ("respond/1",), teacher=teacher)
+    perform = accelerate.on_ranks(2, None)
+    if not refused:
+        assert perform(job, store, tmp_path, quiet) == {"done": 1}
+        return
+    with pytest.raises(UserError, match=r"asks the teacher's server .*teacher_server\.key_variable") as caught:
+        perform(job, store, tmp_path, quiet)
+    assert "pa55word" not in str(caught.value)

@@ -30,6 +30,7 @@ from tests.harness.making import (
     TEXTS,
     Rows,
     distributions_job,
+    jsonl,
     log_prob,
     losses,
     make,
@@ -440,6 +441,19 @@ def test_samples_of_a_prompt_are_draws_of_their_own(store: Store, student: Model
     assert [(row["prompt_id"], row["sample"]) for row in rows] == [(p, s) for p in ("p0", "p1") for s in range(3)]
     assert len({tuple(row["token_ids"]) for row in rows}) > 2
     assert store.read(ref).facts["responses"] == 6
+
+
+def test_of_several_samples_each_column_of_log_probs_is_of_its_own(store: Store, student: Model, prompts: str) -> None:
+    ref = make(store, respond_job(student, prompts, samples=3))
+    apart, together = (
+        jsonl(store.read(make(store, job)).path / SCORES)
+        for job in (score_job(student, prompts, ref), score_job(student, prompts, ref, ref, samples=(2, 0)))
+    )
+    each = {(row["prompt_id"], row["sample"]): row["log_probs"][0] for row in apart}
+    assert [(row["prompt_id"], row["sample"]) for row in together] == [("p0", 0), ("p1", 0)]
+    for row in together:
+        expected = [each[row["prompt_id"], sample] for sample in (2, 0)]
+        assert row["log_probs"] == pytest.approx(expected, abs=1e-4) and expected[0] != expected[1]
 
 
 # ---- training
