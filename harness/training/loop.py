@@ -122,7 +122,11 @@ def train(
     state = dict(started(method, settings))
     first, seen, written, state = _resume(folder, module, optimizer, data, state, accelerator.is_main_process)
     accelerator.wait_for_everyone()
-    ahead = data.ahead
+    ahead, kept = data.ahead, first
+
+    def keep(step: int) -> None:
+        beside = {"tokens": seen, "written": written, "state": state, "data": data.saved()}
+        _save(folder, step, module, optimizer, beside, accelerator.is_main_process)
 
     with _metrics(folder, accelerator) as log:
         for number in range(first, data.steps):
@@ -134,7 +138,14 @@ def train(
             )
             examples = data.batch(number)
             lr = learning_rate_at(number, data.steps, settings)
-            row = step.take(examples, lr, number / data.steps, state)
+            try:
+                row = step.take(examples, lr, number / data.steps, state)
+            except UserError:
+                # whatever keeps this step from being taken, a server that is away or too little memory, those before
+                # it are not taken again; a rank alone can save nothing
+                if number > kept and accelerator.num_processes == 1:
+                    keep(number)
+                raise
             if not math.isfinite(row["loss"]) or not math.isfinite(row["grad_norm"]):
                 batch = ", ".join(example.name or str(example.index) for example in examples)
                 raise UserError(
@@ -151,8 +162,8 @@ def train(
             carried = {f"state_{name}": value for name, value in state.items()}
             log({**row, **carried, "step": number + 1, "learning_rate": lr, "tokens": seen, "tokens_per_s": speed})
             if (number + 1) % settings.checkpoint_steps == 0 and number + 1 < data.steps:
-                beside = {"tokens": seen, "written": written, "state": state, "data": data.saved()}
-                _save(folder, number + 1, module, optimizer, beside, accelerator.is_main_process)
+                keep(number + 1)
+                kept = number + 1
     tick(sum(ahead), sum(ahead))
     whole = get_model_state_dict(module, options=WHOLE) if _sharded(module) else None
     accelerator.unwrap_model(module, keep_fp32_wrapper=False)  # the caller's module without autocast around it
