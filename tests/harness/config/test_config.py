@@ -184,7 +184,7 @@ def test_assignments_are_one_layer_in_any_order(tmp_path: Path, reverse: bool) -
 
 def test_a_setting_of_every_training_reaches_all_methods(tmp_path: Path) -> None:
     config = request(tmp_path, set=["training.lora_rank=8", "training.compile=true"], controls="full")
-    assert set(config.settings) == set(config.methods)
+    assert set(config.settings) == set(methods.closure(config.methods, "full"))
     assert {(own["lora_rank"], own["compile"]) for own in config.settings.values()} == {(8, True)}
 
 
@@ -207,6 +207,7 @@ def test_a_token_level_method_says_where_the_teacher_s_distributions_are_from(tm
 
 def test_settings_are_written_out_for_methods_of_controls_too() -> None:
     assert set(resolved("methods: [dadpo]").settings) == {"sft", "dadpo", "ddpo"}
+    assert set(resolved("methods: [dadpo]\ncontrols: full").settings) == {"sft", "dadpo", "ddpo", "gopd"}
     assert set(resolved("methods: [dadpo]\ncontrols: none").settings) == {"sft", "dadpo"}
 
 

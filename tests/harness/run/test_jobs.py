@@ -183,6 +183,7 @@ OF_KIND: dict[tuple[str, str], Any] = {
     ("respond", "generator"): "vllm",
     ("respond", "engine"): {"quantization": "fp8"},
     ("respond", "samples"): 2,
+    ("score", "samples"): (1, 0),
     ("score", "responses"): ("respond/2", "respond/1"),  # the order counts
     ("train", "responses"): (None, "respond/1"),
     ("train", "samples"): (1, 0),
@@ -353,7 +354,7 @@ REFS = [
     "measure/7386d5fef67aa2bda8a213bd16375285",
     "embed/26cf5cd347dafe548df196a2591bbc12",
     "retention/26ae1e82cf20c6ef558648b43275256c",
-    "train/32900da63c502fea460b7a3e38d2da06",
+    "train/b88227b96f668b269f9aea9f111c7272",
     "judge/9aabc416dc822e41c9e8a741b4841be5",
 ]
 
@@ -428,8 +429,8 @@ def test_what_is_no_part_of_a_key_is_a_field() -> None:
 
 def test_a_job_knows_every_model_that_it_reads_and_holds_the_frozen_ones() -> None:
     train = next(job for job in JOBS if isinstance(job, TrainJob))
-    assert train.models == (MODEL, OTHER) and train.holds == (OTHER,)
-    assert changed(train, teacher=None).holds == ()
+    assert train.models == (MODEL, OTHER, MODEL) and train.holds == (OTHER, MODEL)
+    assert changed(train, teacher=None, reference=None).holds == ()
     judge = next(job for job in JOBS if isinstance(job, JudgeJob))
     assert judge.models == judge.holds == () and changed(judge, checkpoint=OTHER).holds == (OTHER,)
     for stage, models, holds in [
@@ -487,7 +488,7 @@ KEYS = {
     "score": "9e199828416847ac17f8808ca7112cc9",
     "distributions": "634c8386f9070f638931dec7265327b9",
     "embed": "26cf5cd347dafe548df196a2591bbc12",
-    "train": "32900da63c502fea460b7a3e38d2da06",
+    "train": "b88227b96f668b269f9aea9f111c7272",
     "judge": "9aabc416dc822e41c9e8a741b4841be5",
 }
 
