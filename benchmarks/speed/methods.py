@@ -3,10 +3,10 @@
     python -m benchmarks.speed.methods                      # those that benchmarks/speed/results/methods.csv lacks
     python -m benchmarks.speed.methods --methods gkd,opd    # these anew
 
-Each method has its own settings, but for the learning rate; the embedded SmolLM2-135M is the teacher, the same with
-noise in its weights the student. RESPONSES responses a step, all of one length: a method of pairs has half as many
-prompts, and SFT beside it trains on both responses of them. Method and SFT live in processes of their own and take their
-steps in turns; the median of the steps' ratios counts, but for the first steps. What the policy writes as it trains is
+Each method has its own settings, but for the learning rate and the batch; the embedded SmolLM2-135M is the teacher, the
+same with noise in its weights the student. RESPONSES responses a step, all of one length: a method of pairs has half as
+many prompts, and SFT beside it trains on both responses of each. Method and SFT live in processes of their own and take
+their steps in turns; the median of the steps' ratios counts, but for the first. What the policy writes as it trains is
 held to that length; the time of writing it is told apart.
 
 The table has a row a method (harness/methods/costs.py says what is in it), and is written after each: a run that was
@@ -34,8 +34,7 @@ TABLE = Path(__file__).parent / "results" / "methods.csv"
 MODEL = "smollm2-135m"
 BASE = "sft"
 RESPONSES, PROMPT, RESPONSE = 4, 64, 64
-# the first is not counted: cold caches, and Adam's moments are made
-STEPS = 4
+STEPS = 4  # the first is not counted: caches are cold, and Adam's moments are made
 
 
 def work_of(method: str, k: int, student: Path, teacher: Path, steps: int) -> Workload:

@@ -151,7 +151,7 @@ def _readers(work: Workload, method: Method, examples: Sequence[Example]) -> dic
         return replace(example, prompt=[*example.prompt, *examples[example.index].responses[0]])
 
     demonstrated = method.teacher_sees is not None
-    found = {}
+    found: dict[str, Local] = {}
     for name in method.reads:
         own = name == "reference" or demonstrated
         model = LogProbModel(loading.reading_model(Path(work.model if own else work.teacher)))

@@ -243,7 +243,7 @@ def main() -> None:
     if set(PAIR_METHODS) <= set(chosen) and "dadpo_to_ddpo" not in result["ratio"]:
         # what the teacher's term costs: both in turns
         pairs = [method for method in METHODS if method in PAIR_METHODS]
-        running = {method: Side.start("ours") for method in pairs}
+        running: dict[str, Side] = {method: Side.start("ours") for method in pairs}
         found = measure(running, {method: workload(method, steps, folder, folder, **harness) for method in pairs})
         for worker in running.values():
             worker.end()

@@ -13,8 +13,8 @@ from harness.core.records import Record
 
 class StepCost(Record):
     """relative: the time of a step, sampling included, by that of an SFT step on the same prompts and as many response
-    tokens; the median of steps in turns. sampling_s, training_s: medians of its parts, seconds (sampling_s is 0 where no
-    response is fresh). tokens: of a step, prompts included. batch: its responses."""
+    tokens; the median of steps in turns. sampling_s, training_s: medians of its parts, seconds (sampling_s is 0 where
+    no response is fresh). tokens: of a step, prompts included. batch: its responses."""
 
     method: str
     relative: float

@@ -209,9 +209,6 @@ def _senseless(method: Method) -> list[str]:
             found.append('a sequence-level loss is of whole examples; per="example", or "token"')
     if not method.responses:
         found.append("responses is empty; name at least one (role, who wrote it, sample), such as RESPONSE")
-    for one in method.responses:
-        if len(one) != 3 or one[1] not in get_args(Who) or not isinstance(one[2], int) or one[2] < 0:
-            found.append(f"responses has {one!r}; expected (role, one of {', '.join(get_args(Who))}, sample from 0)")
     if len(set(method.roles)) < len(method.roles):
         found.append("responses has one role twice")
     for name in method.reads:
@@ -258,6 +255,9 @@ def _misshapen(method: Method) -> list[str]:
         found.append("settings is a class: MethodSettings, or one of its kinds with your defaults")
     if not isinstance(defines, Definition):
         found.append("defines is a Definition(direction, weight, support, normaliser): what exactly it computes")
+    for one in method.responses:
+        if len(one) != 3 or one[1] not in get_args(Who) or not isinstance(one[2], int) or one[2] < 0:
+            found.append(f"responses has {one!r}; expected (role, one of {', '.join(get_args(Who))}, sample from 0)")
     takes = ("inputs", "settings")
     functions: list[tuple[str, object, tuple[str, ...]]] = [
         ("loss", method.loss, takes),

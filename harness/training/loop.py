@@ -150,7 +150,8 @@ def train(
                 batch = ", ".join(example.name or str(example.index) for example in examples)
                 raise UserError(
                     f"the loss of {method.name} is {row['loss']} and its gradient norm {row['grad_norm']} at step "
-                    f"{number + 1} (training data: {batch}); a lower learning_rate, or precision fp32, may help"
+                    f"{number + 1} (training data: {batch}); a lower learning_rate, or precision fp32, may help; "
+                    f"the loss is in {method.file}"
                 )
             if method.advance is not None:
                 state = dict(advanced(method, state, row["loss"], (number + 1) / data.steps, settings))

@@ -10,21 +10,20 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.speed.train import Side, agree, in_float32, main, summary
-from benchmarks.speed.workload import FIRST_ID, METHODS, MethodName, Workload, make_rows
+from benchmarks.speed.train import COMPARED, Side, agree, in_float32, main, summary
+from benchmarks.speed.workload import FIRST_ID, FRESH_METHODS, METHODS, Workload, make_rows
 
 
-def workload(method: MethodName = "ddpo", count: int = 8) -> Workload:
-    rows = make_rows(method, count, 500, (3, 9), (1, 7), seed=0)
+def workload(method: str = "ddpo", count: int = 8) -> Workload:
+    rows = make_rows(2, count, 500, (3, 9), (1, 7), seed=0)
     return Workload(method, rows, 4, 1e-5, "bf16", "student", "teacher")
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_rows_are_as_long_as_asked_and_the_same_for_the_same_seed(method: MethodName) -> None:
-    rows = make_rows(method, 50, 500, (3, 9), (1, 7), seed=0)
-    assert rows == make_rows(method, 50, 500, (3, 9), (1, 7), seed=0)
-    assert rows != make_rows(method, 50, 500, (3, 9), (1, 7), seed=1)
-    k = 2 if method in ("ddpo", "dadpo") else 1
+@pytest.mark.parametrize("k", [1, 2, 4])
+def test_rows_are_as_long_as_asked_and_the_same_for_the_same_seed(k: int) -> None:
+    rows = make_rows(k, 50, 500, (3, 9), (1, 7), seed=0)
+    assert rows == make_rows(k, 50, 500, (3, 9), (1, 7), seed=0)
+    assert rows != make_rows(k, 50, 500, (3, 9), (1, 7), seed=1)
     for row in rows:
         assert 3 <= len(row.prompt) <= 9 and len(row.responses) == len(row.teacher) == k
         assert all(1 <= len(response) <= 7 for response in row.responses)
@@ -35,15 +34,25 @@ def test_rows_are_as_long_as_asked_and_the_same_for_the_same_seed(method: Method
 def test_a_workload_travels_as_json() -> None:
     work = workload()
     assert Workload.from_json(json.loads(json.dumps(work.to_json()))) == work
-    assert work.steps == 2
+    assert work.steps == 2 and work.step_rows == [[0, 1, 2, 3], [4, 5, 6, 7]]
 
 
 def test_the_first_step_is_not_counted() -> None:
     work = workload()
-    facts = {"seconds": [100.0, 2.0], "peak_mb": 7.0, "reference_seconds": 1.0, "name": "x"}
+    facts = {"seconds": [100.0, 2.0], "sampling": [9.0, 0.0], "peak_mb": 7.0, "reference_seconds": 1.0, "name": "x"}
     found = summary(work, facts)
     assert found["pairs_per_s"] == 2.0
     assert found["tokens_per_s"] == sum(row.tokens for row in work.rows[4:]) / 2
+    assert "sampled_tokens_per_s" not in found
+
+
+def test_writing_and_training_are_told_apart() -> None:
+    work = workload("opd")
+    facts = {"seconds": [100.0, 5.0], "sampling": [9.0, 3.0], "peak_mb": 7.0, "reference_seconds": 0.0, "name": "x"}
+    found = summary(work, facts)
+    written = sum(len(response) for row in work.rows[4:] for response in row.responses)
+    assert found["sampled_tokens_per_s"] == written / 3
+    assert found["trained_tokens_per_s"] == sum(row.tokens for row in work.rows[4:]) / 2
 
 
 def test_losses_agree_within_a_thousandth() -> None:
@@ -52,9 +61,9 @@ def test_losses_agree_within_a_thousandth() -> None:
     assert agree([], [])
 
 
-def test_the_float32_check_is_small_and_uncompiled() -> None:
+def test_the_float32_check_is_small_uncompiled_and_of_given_responses() -> None:
     found = in_float32(replace(workload(), compile=True))
-    assert found.precision == "fp32" and not found.compile and found.steps == 3
+    assert found.precision == "fp32" and not found.compile and found.steps == 3 and found.given
 
 
 @pytest.fixture
@@ -82,7 +91,11 @@ def kept(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.mark.slow
 def test_both_sides_train_a_tiny_pair_and_agree(
-    checkpoints: dict[str, Path], tmp_path: Path, kept: None, monkeypatch: pytest.MonkeyPatch
+    checkpoints: dict[str, Path],
+    tmp_path: Path,
+    kept: None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     pytest.importorskip("trl")
     out = tmp_path / "speed.json"
@@ -92,8 +105,16 @@ def test_both_sides_train_a_tiny_pair_and_agree(
     found = json.loads(out.read_text())
     for method in METHODS:
         for side in ("ours", "peer"):
-            assert found[side][method]["pairs_per_s"] > 0 and found[side][method]["peak_mb"] > 0
-        assert set(found["ratio"][method]) == {"speed", "speed_median", "memory"}
-        assert agree(**found["losses"][method])
+            row = found[side][method]
+            assert row["pairs_per_s"] > 0 and row["peak_mb"] > 0
+            fresh = method in FRESH_METHODS
+            assert ("sampled_tokens_per_s" in row) == fresh and (min(row["sampling_seconds"]) > 0) == fresh
+        parts = {"sampling", "training"} if method in FRESH_METHODS else set()
+        assert set(found["ratio"][method]) == {"speed", "speed_median", "memory"} | parts
+        assert agree(**found[COMPARED.get(method, "losses")][method])
     assert found["peer"]["name"].startswith("trl ")
     assert found["ratio"]["dadpo_to_ddpo"]["speed"] > 0
+
+    said = capsys.readouterr().out
+    main()  # all is there
+    assert capsys.readouterr().out in said and json.loads(out.read_text()) == found
