@@ -274,12 +274,13 @@ def stage(
         first: Any = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise UserError(f"{job}: not a job ({where}: {first['msg']})") from error
-    asked.prepare()
     store = open_store()
     if work is not None:
         end_with_parent()
         perform_for_parent(asked, job, store, work)  # commits nothing: who holds the workspace does
         return
+    if not store.has(asked.ref):
+        asked.prepare()
     made = run_jobs([asked], store, plain_console())
     if not store.has(asked.ref):
         raise UserError(f"{asked.ref} lacks verdicts; run it again to ask for them")

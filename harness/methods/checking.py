@@ -127,7 +127,8 @@ def _felt(method: Method, settings: MethodSettings) -> tuple[bool, set[str]]:
             for number in range(len(DRAWS)):
                 inputs = _drawn(method, level, state, number)
                 losses, gradients = _results(method, call, inputs)
-                moved |= level == method.level and any(bool((one != 0).any()) for one in gradients)
+                moved |= any(bool((one != 0).any()) for one in gradients)
+                _check_apart(method, call, inputs, losses)
                 for name in set(method.reads) - told:
                     others = {**inputs.models, name: inputs.models[name].roll(1, 0)}
                     again, pulls = _results(method, call, replace(inputs, models=others))
@@ -137,6 +138,30 @@ def _felt(method: Method, settings: MethodSettings) -> tuple[bool, set[str]]:
                 _results(method, call, _drawn(method, level, state, 0, ruled_out=True))
     advanced(method, state, 1.0, 0.5, settings)
     return moved, told
+
+
+def _check_apart(method: Method, call: Callable[[Any], Tensor], inputs: Inputs, losses: Tensor) -> None:
+    """Whether a loss is the same without the later half of the examples: how many there are at once only moves the
+    computing, and is in no key. What is random gives two losses of the same inputs, and is passed over."""
+    import torch
+
+    half = len(losses) // 2
+    if isinstance(inputs, TokenInputs):  # of whole responses
+        half = int((inputs.row <= inputs.row[half]).sum()) if inputs.row[half] < inputs.row[-1] else 0
+    first: dict[str, Any] = {
+        name: value[:half] for name, value in vars(inputs).items() if isinstance(value, torch.Tensor)
+    }
+    models = {name: value[:half] for name, value in inputs.models.items()}
+    if not half:
+        return
+    alone = call(replace(inputs, models=models, **first))
+    if not torch.allclose(alone, losses[:half], rtol=1e-3, atol=1e-5) and _same([call(inputs)], [losses]):
+        others = "other rows" if isinstance(inputs, DistributionInputs) else "other examples"
+        raise _fault(
+            method,
+            f"its loss follows from {others} too: it changes where fewer are there, and how many there are at once is "
+            "for the memory alone",
+        )
 
 
 def _call(method: Method, term: Term, settings: MethodSettings, inputs: Inputs) -> Tensor:

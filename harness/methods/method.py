@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from harness.core.errors import UserError
 from harness.core.files import canonical_hash
 from harness.core.sources import sources
-from harness.methods.settings import DistributionSettings, FreshSettings, MethodSettings, TokenSettings
+from harness.methods.settings import ALL, DistributionSettings, FreshSettings, MethodSettings, TokenSettings
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,8 +43,11 @@ POLICY: tuple[Role, ...] = (("response", "policy", 0),)
 WRITERS: Mapping[str, Reads] = {"teacher": "teacher", "student": "reference"}
 
 NAME = r"[a-z][a-z0-9]*([_-][a-z0-9]+)*"  # as options, keys of settings and rows of a board have it
-NOT_A_NAME = ("teacher", "student", "policy", "reference")
-A_NAME = "a method's name is of lower-case letters, digits and single hyphens, such as my-loss, and no role of a model"
+NOT_A_NAME = (ALL, "teacher", "student", "policy", "reference")
+A_NAME = (
+    "a method's name is of lower-case letters, digits and single hyphens, such as my-loss, and none of "
+    + ", ".join(NOT_A_NAME)
+)
 
 OLD_FIELDS = {
     "data": 'responses=RESPONSE (was data="responses") or responses=PAIR (was data="pairs")',
@@ -209,9 +212,6 @@ def _senseless(method: Method) -> list[str]:
             found.append('a sequence-level loss is of whole examples; per="example", or "token"')
     if not method.responses:
         found.append("responses is empty; name at least one (role, who wrote it, sample), such as RESPONSE")
-    for one in method.responses:
-        if len(one) != 3 or one[1] not in get_args(Who) or not isinstance(one[2], int) or one[2] < 0:
-            found.append(f"responses has {one!r}; expected (role, one of {', '.join(get_args(Who))}, sample from 0)")
     if len(set(method.roles)) < len(method.roles):
         found.append("responses has one role twice")
     for name in method.reads:
@@ -258,6 +258,9 @@ def _misshapen(method: Method) -> list[str]:
         found.append("settings is a class: MethodSettings, or one of its kinds with your defaults")
     if not isinstance(defines, Definition):
         found.append("defines is a Definition(direction, weight, support, normaliser): what exactly it computes")
+    for one in method.responses:
+        if len(one) != 3 or one[1] not in get_args(Who) or not isinstance(one[2], int) or one[2] < 0:
+            found.append(f"responses has {one!r}; expected (role, one of {', '.join(get_args(Who))}, sample from 0)")
     takes = ("inputs", "settings")
     functions: list[tuple[str, object, tuple[str, ...]]] = [
         ("loss", method.loss, takes),

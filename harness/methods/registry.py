@@ -74,14 +74,13 @@ class MethodRegistry(Registry[Method]):
         return refusal_of_old(error, where) or super()._refusal(error, where)
 
     def closure(self, names: Iterable[str], controls: str) -> list[str]:
-        """SFT (where others start, and which samples the rejected responses), the named methods, and the
-        methods of their controls."""
+        """SFT (where others start, and which samples the rejected responses), the named methods, and the methods of
+        their controls of this level."""
         found = ["sft"]
         for name in names:
             method = self.get(name)
             found.append(name)
-            if controls != "none":
-                found += [control.method for control in controls_of(method, method.settings())]
+            found += [control.method for control in selected_controls(method, method.settings(), controls)]
         return list(dict.fromkeys(found))
 
 

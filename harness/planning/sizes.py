@@ -42,7 +42,9 @@ class RoadSizes:
         longest = max(sum(len(message.content) for message in prompt.messages) for prompt in self._prompts[ref])
         return round(longest / ENGLISH_CHARACTERS_PER_TOKEN) + TEMPLATE_TOKENS
 
-    def read(self, prompts: Ref, responses: tuple[Ref, ...]) -> int:
+    def read(self, prompts: Ref, responses: tuple[Ref, ...], one_each: bool = False) -> int:
+        if one_each:
+            return self._prompt_tokens(prompts) + sum(self.responses(ref) // self.samples(ref) for ref in responses)
         times = max(map(self.samples, responses), default=1)
         return times * self._prompt_tokens(prompts) + sum(self.responses(ref) for ref in responses)
 

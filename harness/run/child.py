@@ -38,6 +38,7 @@ def perform_for_parent(job: Job, job_file: Path, store: Store, work: Path) -> No
     first = os.environ.get("RANK", "0") == "0"
     try:
         _as_many_as_wanted()
+        job.prepare()
         with writing(work):
             facts = inline(job, store, work, _print_progress if first else _silent)
     except Exception as error:

@@ -372,7 +372,7 @@ class ScoreJob(ReadingJob):
     samples: tuple[int, ...] = ()
 
     def tokens(self, sizes: Sizes) -> int:
-        return sizes.read(self.prompts, self.responses)
+        return sizes.read(self.prompts, self.responses, one_each=bool(self.samples))
 
 
 class DistributionsJob(ReadingOneJob):
@@ -564,7 +564,7 @@ class TrainJob(Job):
         if self.match is not None:
             return sizes.trained(self.match)
         epochs = int(self.settings["epochs"])
-        return epochs * (sizes.read(self.prompts, self.stored) + self._sampled(sizes))
+        return epochs * (sizes.read(self.prompts, self.stored, bool(self.samples)) + self._sampled(sizes))
 
     def _sampled(self, sizes: Sizes) -> int:
         """Tokens that the policy writes in an epoch, at its limit, and those of prompts that it answers again."""

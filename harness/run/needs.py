@@ -34,7 +34,8 @@ class Sizes(Protocol):
     limit; a model's shape is None where nothing says it, or another machine holds it.
 
     answers: how many one response to each prompt has in it, one a turn. samples: responses a prompt. read: prompts with
-    these responses to them, each prompt as often as it has samples. trained: by a training, as it sees them.
+    these responses to them, each prompt as often as it has samples; with `one_each`, once, with one sample of each
+    artifact. trained: by a training, as it sees them.
     weight_bytes: of each weight of a frozen model that is read. speed: this machine's; None where it was not measured.
     """
 
@@ -51,7 +52,7 @@ class Sizes(Protocol):
 
     def samples(self, responses: Ref) -> int: ...
 
-    def read(self, prompts: Ref, responses: tuple[Ref, ...]) -> int: ...
+    def read(self, prompts: Ref, responses: tuple[Ref, ...], one_each: bool = False) -> int: ...
 
     def trained(self, ref: Ref) -> int: ...
 

@@ -32,20 +32,26 @@ def as_sampled(model: LogProbModel, precision: str) -> Iterator[Any]:
     causal_lm, attention = model.causal_lm, model.causal_lm.config._attn_implementation
     modes = {module: module.training for module in model.modules()}
     compiled = {module: module._compiled_call_impl for module in model.modules() if module._compiled_call_impl}
-    masters = {parameter: parameter.data for parameter in model.parameters()}
+    # a parameter is replaced and not its data: whoever follows its gradients, as DDP does, would lose it
+    masters = [
+        (module, name, parameter)
+        for module in (model.modules() if precision == "bf16" else ())
+        for name, parameter in module._parameters.items()
+        if parameter is not None
+    ]
     try:
         model.eval()
         for module in compiled:  # for a batch that grows by a token a step it would be compiled again and again
             module._compiled_call_impl = None
         if model.layout == "packed":
             causal_lm.set_attn_implementation(sampler.GROUPED_ATTENTION)
-        if precision == "bf16":
-            for parameter, master in masters.items():
-                parameter.data = master.to(torch.bfloat16)
+        narrow = {master: torch.nn.Parameter(master.to(torch.bfloat16), False) for _, _, master in masters}
+        for module, name, master in masters:
+            module._parameters[name] = narrow[master]
         yield causal_lm
     finally:
-        for parameter, master in masters.items():
-            parameter.data = master
+        for module, name, master in masters:
+            module._parameters[name] = master
         if model.layout == "packed":
             causal_lm.set_attn_implementation(attention)
         for module, call in compiled.items():

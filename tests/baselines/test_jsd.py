@@ -44,6 +44,13 @@ def test_trls_gkd_computes_the_same_and_has_the_same_gradient(beta: float) -> No
         assert (jsd_loss(*rows, 1 - beta).sum() / said.sum() - theirs).abs() > 1e-2
 
 
+@pytest.mark.parametrize("beta", [0.0, 0.1, 0.5, 1.0])
+def test_liger_kernels_computes_the_same(beta: float) -> None:
+    liger = pytest.importorskip("liger_kernel.chunked_loss.jsd_loss").LigerFusedLinearJSDFunction
+    policy, teacher = log_probs(0, 5, 40), log_probs(1, 5, 40, scale=3.0)
+    close(jsd_loss(policy, teacher, beta).sum(), liger.distillation_loss_fn(policy, teacher, beta))
+
+
 def test_what_the_teacher_rules_out_costs_the_policys_mass_there() -> None:
     policy, teacher = logs([0.7, 0.3]), logs([1.0, 0.0])
     m = 0.5 * 0.7 + 0.5

@@ -17,7 +17,7 @@ from baselines.dadpo import dadpo_loss, replace_teacher_margin
 from baselines.ddpo import ddpo_loss
 from baselines.kd import kd_loss
 from baselines.sft import sft_loss
-from harness.methods import Control, Method, SequenceInputs, methods, selected_controls
+from harness.methods import Control, DistributionInputs, Method, SequenceInputs, methods, selected_controls
 
 BETAS = [(0.1, 0.05), (0.05, 0.3), (1.0, 0.5), (0.0, 0.2), (0.2, 0.0)]
 
@@ -153,26 +153,27 @@ def test_kd_is_never_negative_and_zero_only_at_equality(scale: float) -> None:
 # ---- what each method hands its loss
 
 
-def sequence_loss(method: Method, settings: Any, policy: Tensor, **signals: Tensor) -> Tensor:
-    """A method's own loss, given only the signals that it declares."""
-    inputs = SequenceInputs(policy, torch.full_like(policy, 9.0), {name: signals[name] for name in method.signals})
-    return method.loss(inputs, settings)
+def sequence_loss(method: Method, settings: Any, policy: Tensor, **models: Tensor) -> Tensor:
+    """A method's own loss, given only what it declares to read."""
+    read = {name: models[name] for name in method.reads}
+    return method.loss(SequenceInputs(policy, method.roles, read, lengths=torch.full_like(policy, 9.0)), settings)
 
 
-def test_methods_pass_their_own_settings_and_declared_signals_to_their_losses() -> None:
+def test_methods_pass_their_own_settings_and_what_they_read_to_their_losses() -> None:
     policy, reference, teacher = sums(0), sums(1), sums(2)
-    signals = {"reference_log_probs": reference, "teacher_log_probs": teacher}
+    models = {"reference": reference, "teacher": teacher}
     close(sequence_loss(sft.METHOD, sft.Settings(), policy[:, :1]), sft_loss(policy[:, :1]))
     close(
-        sequence_loss(ddpo.METHOD, ddpo.Settings(beta=0.3), policy, **signals),
+        sequence_loss(ddpo.METHOD, ddpo.Settings(beta=0.3), policy, **models),
         ddpo_loss(policy, reference, 0.3),
     )
     close(
-        sequence_loss(dadpo.METHOD, dadpo.Settings(beta_reference=0.3, beta_teacher=0.7), policy, **signals),
+        sequence_loss(dadpo.METHOD, dadpo.Settings(beta_reference=0.3, beta_teacher=0.7), policy, **models),
         dadpo_loss(policy, reference, teacher, 0.3, 0.7),
     )
-    rows = log_probs(3, 4, 6), log_probs(4, 4, 6)
-    close(kd.METHOD.loss(*rows, kd.Settings()), kd_loss(*rows))
+    mine, theirs = log_probs(3, 4, 6), log_probs(4, 4, 6)
+    rows = DistributionInputs(mine, kd.METHOD.roles, {"teacher": theirs})
+    close(kd.METHOD.loss(rows, kd.Settings()), kd_loss(mine, theirs))
 
 
 def test_the_four_methods_are_registered_under_their_names() -> None:
@@ -335,7 +336,7 @@ def test_the_basic_control_is_ddpo_at_the_sum_of_betas(b1: float, b2: float) -> 
     assert settings_of(control).beta == pytest.approx(b1 + b2)
 
 
-def test_the_full_controls_are_both_betas_both_placebos_and_continued_sft() -> None:
+def test_the_full_controls_are_both_betas_both_placebos_continued_sft_and_the_same_target_on_policy() -> None:
     found = controls_of("full", beta_reference=0.1, beta_teacher=0.05)
     betas = [settings_of(control).beta for control in found.values() if control.method == "ddpo"]
     margins = {settings_of(control).teacher_margin for control in found.values() if control.method == "dadpo"}
@@ -343,7 +344,8 @@ def test_the_full_controls_are_both_betas_both_placebos_and_continued_sft() -> N
     assert margins == {"permuted", "mean"}
     assert [control.method for control in found.values() if control.match_tokens] == ["sft"]
     assert settings_of(found["sft-continued"]).start == "sft"
-    assert len(found) == 5
+    assert settings_of(found["gopd-same-target"]).extrapolation == pytest.approx(7)
+    assert len(found) == 6
 
 
 def test_every_control_says_why_it_is_there() -> None:
@@ -352,7 +354,7 @@ def test_every_control_says_why_it_is_there() -> None:
 
 def test_preference_controls_train_as_the_method_that_they_control() -> None:
     for control in controls_of("full", **TRAINING).values():
-        if not control.match_tokens:
+        if control.method in ("ddpo", "dadpo"):
             assert settings_of(control).model_dump(include=set(TRAINING)) == TRAINING
 
 
@@ -383,14 +385,14 @@ def test_kds_full_control_starts_from_the_sft_student() -> None:
 def signals_of(pairs: int = 40, seed: int = 0) -> dict[str, Any]:
     rng = np.random.default_rng(seed)
     return {
-        "reference_log_probs": rng.uniform(-200, -20, (pairs, 2)).astype(np.float32),
-        "teacher_log_probs": rng.uniform(-200, -20, (pairs, 2)).astype(np.float32),
+        "reference": rng.uniform(-200, -20, (pairs, 2)).astype(np.float32),
+        "teacher": rng.uniform(-200, -20, (pairs, 2)).astype(np.float32),
         "another_signal": rng.uniform(-1, 1, (pairs, 2)).astype(np.float32),
     }
 
 
 def margins(signals: dict[str, Any]) -> Any:
-    ratio = signals["teacher_log_probs"].astype(np.float64) - signals["reference_log_probs"]
+    ratio = signals["teacher"].astype(np.float64) - signals["reference"]
     return ratio[:, 0] - ratio[:, 1]
 
 
@@ -429,20 +431,18 @@ def test_replacing_margins_changes_the_teacher_alone_and_not_in_place(how: str) 
     for name in signals:
         assert np.array_equal(signals[name], untouched[name])
         assert found[name].dtype == np.float32 and found[name].shape == signals[name].shape
-        assert name == "teacher_log_probs" or np.array_equal(found[name], signals[name])
+        assert name == "teacher" or np.array_equal(found[name], signals[name])
 
 
 @pytest.mark.parametrize("how", ["own", "permuted", "mean"])
 def test_only_the_teachers_margin_matters_to_the_replacement(how: str) -> None:
     signals = signals_of()
     shift = np.random.default_rng(1).uniform(-50, 50, (40, 1)).astype(np.float32)
-    shifted = {**signals, "teacher_log_probs": signals["teacher_log_probs"] + shift}
-    policy = torch.from_numpy(signals["reference_log_probs"]).double() + sums(3, 40)
+    shifted = {**signals, "teacher": signals["teacher"] + shift}
+    policy = torch.from_numpy(signals["reference"]).double() + sums(3, 40)
 
     def losses(found: dict[str, Any]) -> Tensor:
-        reference, teacher = (
-            torch.from_numpy(found[f"{name}_log_probs"]).double() for name in ("reference", "teacher")
-        )
+        reference, teacher = (torch.from_numpy(found[name]).double() for name in ("reference", "teacher"))
         return dadpo_loss(policy, reference, teacher, 0.1, 0.05)
 
     close(losses(replaced(shifted, how)), losses(replaced(signals, how)), 1e-4)

@@ -13,6 +13,7 @@ from harness.methods.settings import MethodChoice
 
 ROOT = Path(__file__).parents[2]
 METHODS = load_methods()
+STARTS = {"student": "the untrained student", "sft": "the SFT student"}
 CELL = re.compile(r"(?<!\\)\|")
 # the start and the reference of others, and what a run without a preset compares
 KNOWN, DEFAULT = "sft", MethodChoice.model_fields["methods"].default
@@ -40,7 +41,7 @@ def test_a_method_s_page_has_its_definition_word_for_word(name: str) -> None:
         "normaliser": defines.normaliser,
     }
     assert {head: found.get(head) for head in expected} == expected
-    assert found.keys() >= {"data", "start"}
+    assert "data" in found and found["start"].startswith(STARTS[METHODS[name].settings().start])
 
 
 def test_every_page_is_of_a_method() -> None:

@@ -112,7 +112,9 @@ def test_a_file_s_method_is_trained_and_its_board_needs_no_file(
 
 
 @pytest.mark.slow
-def test_a_process_of_its_own_knows_it(cli: Any, file: Path, checkpoints: dict[str, Path], tmp_path: Path) -> None:
+def test_a_process_of_its_own_knows_it(
+    cli: Any, file: Path, checkpoints: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked = tiny_runs.request(tmp_path / "run", checkpoints, "own-loss", plugin=[str(file)])
     road, store = tiny_runs.road_of(asked)
     jobs = list(road.jobs.values())
@@ -122,9 +124,11 @@ def test_a_process_of_its_own_knows_it(cli: Any, file: Path, checkpoints: dict[s
     run_jobs([training], store, plain_console(), in_process)
     job = tmp_path / "job.json"
     job.write_text(json.dumps(store.read(training.ref).manifest["job"]))
+    monkeypatch.setenv("DADPO_HARNESS_STORE", str(store.root))
     ended = cli("stage", job)
-    assert ended.status == 0, ended.err
+    assert (ended.status, ended.out) == (0, f"{training.ref} was there\n"), ended.err
     # what was planned is not what is there
+    store.discard(training.ref)
     file.write_text(LOSS + "# edited\n")
     ended = cli("stage", job)
     assert ended.status == 2

@@ -184,7 +184,7 @@ def test_assignments_are_one_layer_in_any_order(tmp_path: Path, reverse: bool) -
 
 def test_a_setting_of_every_training_reaches_all_methods(tmp_path: Path) -> None:
     config = request(tmp_path, set=["training.lora_rank=8", "training.compile=true"], controls="full")
-    assert set(config.settings) == set(config.methods)
+    assert set(config.settings) == set(methods.closure(config.methods, "full"))
     assert {(own["lora_rank"], own["compile"]) for own in config.settings.values()} == {(8, True)}
 
 
@@ -195,16 +195,19 @@ def test_adapters_are_off_unless_asked_for() -> None:
 
 def test_a_token_level_method_says_where_the_teacher_s_distributions_are_from(tmp_path: Path) -> None:
     def signal(config: Config) -> tuple[Any, ...]:
-        return tuple(config.settings["kd"][key] for key in ("teacher_signal", "top_k", "tail"))
+        return tuple(config.settings["kd"][key] for key in ("teacher_signal", "top_k", "support"))
 
-    assert signal(resolved()) == ("online", 64, True)
-    assignments = [f"settings.kd.{value}" for value in ("teacher_signal=top_k", "top_k=16", "tail=false")]
-    assert signal(request(tmp_path, set=assignments)) == ("top_k", 16, False)
-    assert {name for name in methods.names() if "top_k" in methods.get(name).settings.model_fields} == {"kd"}
+    assert signal(resolved()) == ("online", 64, "full")
+    assignments = [f"settings.kd.{value}" for value in ("teacher_signal=stored", "top_k=16")]
+    assert signal(request(tmp_path, set=assignments)) == ("stored", 16, "tail")
+    assert signal(request(tmp_path, set=[*assignments, "settings.kd.support=truncated"]))[2] == "truncated"
+    by_rows = {name for name, method in methods.items() if "distribution" in method.levels()}
+    assert {name for name, method in methods.items() if "top_k" in method.settings.model_fields} == by_rows
 
 
 def test_settings_are_written_out_for_methods_of_controls_too() -> None:
     assert set(resolved("methods: [dadpo]").settings) == {"sft", "dadpo", "ddpo"}
+    assert set(resolved("methods: [dadpo]\ncontrols: full").settings) == {"sft", "dadpo", "ddpo", "gopd"}
     assert set(resolved("methods: [dadpo]\ncontrols: none").settings) == {"sft", "dadpo"}
 
 
@@ -381,7 +384,7 @@ def test_an_unknown_setting_of_a_method_that_does_not_run_is_refused_too() -> No
         resolved("methods: [sft]\ncontrols: none\nsettings: {kd: {lerning_rate: 1.0}}")
 
 
-@pytest.mark.parametrize("key", ["beta_teacher", "top_k", "teacher_signal", "tail"])
+@pytest.mark.parametrize("key", ["beta_teacher", "top_k", "teacher_signal", "support"])
 def test_one_method_s_own_setting_is_not_set_for_all(tmp_path: Path, key: str) -> None:
     with pytest.raises(UserError) as caught:
         request(tmp_path, set=[f"training.{key}=1"])
@@ -389,7 +392,7 @@ def test_one_method_s_own_setting_is_not_set_for_all(tmp_path: Path, key: str) -
     assert str(caught.value) == hint
 
 
-@pytest.mark.parametrize("key", ["top_k", "teacher_signal", "tail"])
+@pytest.mark.parametrize("key", ["top_k", "teacher_signal", "support"])
 def test_only_token_level_methods_choose_a_teacher_s_signal(key: str) -> None:
     with pytest.raises(UserError, match=rf"^unknown configuration key 'settings\.sft\.{key}'"):
         resolved(f"settings: {{sft: {{{key}: 1}}}}")
@@ -440,7 +443,15 @@ def test_an_unknown_key_inside_an_optional_section_is_named() -> None:
         ("settings: {kd: {teacher_signal: yes}}", "settings.kd.teacher_signal"),
         ("settings: {kd: {top_k: 0}}", "settings.kd.top_k"),
         ("settings: {kd: {top_k: many}}", "settings.kd.top_k"),
-        ("settings: {kd: {tail: perhaps}}", "settings.kd.tail"),
+        ("settings: {kd: {teacher_signal: top_k}}", "settings.kd.teacher_signal"),
+        ("settings: {kd: {support: perhaps}}", "settings.kd.support"),
+        ("settings: {kd: {teacher_signal: stored, support: full}}", "settings.kd"),
+        ("settings: {kd: {teacher_signal: stored, top_k_of: policy}}", "settings.kd"),
+        ("settings: {kd: {teacher_signal: stored, fresh_share: 0.5}}", "settings.kd"),
+        ("settings: {kd: {teacher_signal: stored, temperature: 0.9}}", "settings.kd"),
+        ("settings: {kd: {fresh_share: 1.5}}", "settings.kd.fresh_share"),
+        ("settings: {kd: {fresh_every: 0}}", "settings.kd.fresh_every"),
+        ("settings: {kd: {per: batch}}", "settings.kd.per"),
         ("max_prompt_tokens: 0", "max_prompt_tokens"),
         ("max_prompt_tokens: yes", "max_prompt_tokens"),
         ("tracker: mlflow", "tracker"),

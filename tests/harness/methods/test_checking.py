@@ -125,7 +125,7 @@ PROBED: dict[str, tuple[dict[str, Any], str]] = {
         ": METHOD 'own': its loss gives a tensor [4]; expected [7]: one loss a token of TokenInputs",
     ),
     "all outcomes": (
-        {"loss": lambda i, s: i.policy, "level": "distribution"},
+        {"loss": lambda i, s: i.policy, "level": "distribution", "reads": ("teacher",)},
         ": METHOD 'own': its loss gives a tensor [7, 11]; expected [7]: one loss a row of DistributionInputs",
     ),
     "no tensor": (
@@ -153,6 +153,16 @@ PROBED: dict[str, tuple[dict[str, Any], str]] = {
         {"loss": kl_with_a_gradient_of_nan, "level": "distribution", "reads": ("teacher",)},
         ": METHOD 'own': the gradient of its loss is nan at small random DistributionInputs where an outcome has no "
         "probability under any model (log-prob -inf), which must add nothing",
+    ),
+    "the mean of all examples": (
+        {"loss": lambda i, s: i.policy[:, 0] - i.policy[:, 0].mean()},
+        ": METHOD 'own': its loss follows from other examples too: it changes where fewer are there, and how many "
+        "there are at once is for the memory alone",
+    ),
+    "the mean of all rows": (
+        {"loss": lambda i, s: fine(i, s) / fine(i, s).mean(), "level": "distribution", "reads": ("teacher",)},
+        ": METHOD 'own': its loss follows from other rows too: it changes where fewer are there, and how many there "
+        "are at once is for the memory alone",
     ),
     "a detached policy": (
         {"loss": lambda i, s: i.policy.detach()[:, 0] * i.teacher[:, 0], "reads": ("teacher",)},
@@ -206,6 +216,17 @@ def test_a_setting_may_leave_a_model_out() -> None:
         lambda i, s: i.policy[:, 0] * (1 + s.weight * i.teacher[:, 0]), reads=("teacher",), settings=Weighted
     )
     assert probe(method, Weighted(weight=0)) is None
+
+
+@pytest.mark.parametrize("within", [lambda i: i.sums(i.policy)[i.row], lambda i: i.before(i.policy)])
+def test_a_token_s_loss_may_follow_from_its_response(within: Callable[..., Any]) -> None:
+    method = method_of(lambda i, s: i.policy * within(i).detach(), "token", responses=PAIR)
+    assert probe(method, method.settings()) is None
+
+
+def test_what_is_random_is_not_taken_for_what_follows_from_others() -> None:
+    method = method_of(lambda i, s: i.policy[:, 0] * torch.rand(len(i.policy)))
+    assert probe(method, method.settings()) is None
 
 
 def test_a_loss_that_is_flat_in_places_is_taken() -> None:

@@ -12,11 +12,29 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import torch
 
 import baselines
 from harness.core.errors import UserError
 from harness.measures import measures
-from harness.methods import Control, Method, MethodSettings, TokenSettings, methods, selected_controls
+from harness.methods import (
+    PAIR,
+    POLICY,
+    RESPONSE,
+    Control,
+    Definition,
+    DistributionInputs,
+    DistributionSettings,
+    FreshSettings,
+    Method,
+    MethodSettings,
+    Term,
+    TokenInputs,
+    TokenSettings,
+    methods,
+    selected_controls,
+)
+from harness.methods.inputs import NotReadError
 from harness.methods.registry import MethodRegistry, load_methods
 
 SOURCES = {
@@ -24,7 +42,7 @@ SOURCES = {
     "own_settings": (
         "from harness.methods.settings import MethodSettings\n\nclass Settings(MethodSettings):\n    mine: int = 1\n"
     ),
-    "own_transform": "def transform(signals, settings, seed):\n    return signals\n",
+    "own_transform": "def transform(sums, settings, seed):\n    return sums\n",
 }
 
 
@@ -45,9 +63,20 @@ def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Mod
     return load_one
 
 
+ANY = Definition("any", "none", "any", "any")
+
+
+def plain(inputs: Any, settings: Any) -> Any:
+    """A loss."""
+
+
+def further(inputs: Any, settings: Any) -> Any:
+    """Another."""
+
+
 def method_of(loss: Callable[..., Any], **others: Any) -> Method:
-    fields: dict[str, Any] = {"level": "sequence", "data": "responses", "per": "token", **others}
-    return Method(name="own", summary="", source="", loss=loss, **fields)
+    fields: dict[str, Any] = {"level": "sequence", "responses": RESPONSE, "per": "token", **others}
+    return Method(name="own", summary="", source="", loss=loss, defines=ANY, **fields)
 
 
 @pytest.fixture
@@ -68,20 +97,32 @@ def test_an_edit_of_any_of_its_files_is_another_training(name: str, own: Method,
 @pytest.mark.parametrize(
     "field",
     [
-        {"level": "token"},
-        {"data": "pairs"},
+        {"responses": PAIR},
+        {"responses": (("response", "student", 0),)},
+        {"responses": (("response", "teacher", 1),)},
+        {"responses": (("answer", "teacher", 0),)},
         {"per": "example"},
-        {"signals": ("reference_log_probs",)},
+        {"reads": ("reference",)},
+        {"also": (Term("sequence", further, "example"),)},
+        {"also": (Term("sequence", plain, "example", weight=lambda _settings: 2.0),)},
         {"transform": None},
         {"settings": MethodSettings},
     ],
-    ids=lambda field: next(iter(field)),
+    ids=str,
 )
 def test_another_field_is_another_training(field: dict[str, Any], own: Method) -> None:
     assert replace(own, **field).source_digest != own.source_digest
 
 
-@pytest.mark.parametrize("field", [{"summary": "other"}, {"source": "other"}, {"controls": lambda _settings: []}])
+@pytest.mark.parametrize(
+    "field",
+    [
+        {"summary": "other"},
+        {"source": "other"},
+        {"controls": lambda _settings: []},
+        {"defines": replace(ANY, direction="other")},
+    ],
+)
 def test_what_does_not_shape_the_training_is_no_part_of_the_digest(field: dict[str, Any], own: Method) -> None:
     assert replace(own, **field).source_digest == own.source_digest
 
@@ -103,6 +144,127 @@ def test_an_edit_of_a_module_that_a_loss_imports_is_another_training(more_baseli
     (more_baselines / "zz_maths.py").write_text("def half(x):\n    return x / 3\n")
     assert own.source_digest != before
     assert {name: method.source_digest for name, method in methods.items()} == others
+
+
+# ---- what makes no sense
+
+
+def carried(state: Any, loss: Any, progress: Any, settings: Any) -> Any:
+    """A state."""
+
+
+def shown(messages: Any, demonstration: Any) -> Any:
+    """What a teacher reads."""
+
+
+def changed(sums: Any, settings: Any, seed: Any) -> Any:
+    """Sums."""
+
+
+TOKENS: dict[str, Any] = {"level": "token", "settings": TokenSettings, "reads": ("teacher",)}
+ROWS: dict[str, Any] = {"level": "distribution", "settings": DistributionSettings, "reads": ("teacher",)}
+FRESH_PAIR = (("chosen", "teacher", 0), ("rejected", "policy", 0))
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"level": "word"}, "the level is 'word'; expected one of sequence, token, distribution"),
+        ({"per": "batch"}, "per is 'batch'; expected one of token, response, example"),
+        ({"per": "response"}, 'a sequence-level loss is of whole examples; per="example"'),
+        ({"also": (Term("sequence", plain, "response"),)}, 'a sequence-level loss is of whole examples; per="example"'),
+        ({"responses": ()}, "responses is empty"),
+        ({"responses": (("response", "somebody", 0),)}, "expected (role, one of teacher, student, policy, sample"),
+        ({"responses": (("response", "teacher", -1),)}, "sample from 0"),
+        ({"responses": (("response", "teacher"),)}, "responses has ('response', 'teacher'); expected"),
+        ({"responses": (*RESPONSE, *RESPONSE)}, "responses has one role twice"),
+        ({"reads": ("judge",)}, "reads has 'judge'; expected reference or teacher"),
+        ({**TOKENS, "settings": MethodSettings}, "its level is token, so its settings must be a TokenSettings"),
+        ({**ROWS, "settings": TokenSettings}, "its level is distribution, so its settings must be a Distribution"),
+        ({"also": (Term("token", plain, "token"),)}, "its level is token, so its settings must be a TokenSettings"),
+        ({"responses": FRESH_PAIR}, "so its settings must be FreshSettings"),
+        (
+            {"responses": (*POLICY, ("other", "policy", 0)), "settings": FreshSettings},
+            "only one role can be the policy's own; several samples of a prompt are the setting `samples`",
+        ),
+        ({"state": lambda settings: {}}, "state and advance go together"),
+        ({"advance": carried}, "state and advance go together"),
+        ({**TOKENS, "reads": (), "teacher_sees": shown}, "teacher_sees says what the teacher reads"),
+        ({"reads": ("teacher",), "teacher_sees": shown}, "teacher_sees goes with the levels token and distribution"),
+        ({**TOKENS, "transform": changed}, "transform is of the sums of stored responses"),
+        (
+            {"responses": FRESH_PAIR, "settings": FreshSettings, "transform": changed},
+            "transform is of the sums of stored responses",
+        ),
+        ({**TOKENS, "reads": (), "responses": POLICY}, "reads no frozen model: nothing would pull it"),
+        ({**ROWS, "reads": ()}, "it compares distributions and reads no frozen model"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_makes_no_sense_is_refused_in_one_line_with_the_file_s_name(fields: dict[str, Any], words: str) -> None:
+    with pytest.raises(UserError) as caught:
+        method_of(plain, **fields)
+    told = str(caught.value)
+    assert told.startswith(f"{__file__}: METHOD 'own': ") and words in told
+    assert "\n" not in told
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {**TOKENS, "responses": POLICY},
+        {**ROWS, "responses": PAIR, "per": "response"},
+        {**ROWS, "also": (Term("sequence", further, "token"),), "responses": PAIR},
+        {**ROWS, "teacher_sees": shown, "responses": POLICY},
+        {"responses": FRESH_PAIR, "settings": FreshSettings, "per": "example"},
+        {"state": lambda settings: {"t": 0.0}, "advance": carried},
+        {"responses": tuple((f"sample {n}", "student", n) for n in range(4)), "per": "example"},
+    ],
+    ids=range(7),
+)
+def test_what_makes_sense_is_made(fields: dict[str, Any]) -> None:
+    assert method_of(plain, **fields).file == __file__
+
+
+# ---- what it reads and whose responses
+
+
+def test_the_policy_s_own_stored_responses_are_whose_the_settings_say() -> None:
+    method = method_of(plain, **{**TOKENS, "responses": POLICY})
+    assert method.written(TokenSettings()) == RESPONSE
+    assert method.written(TokenSettings(stored="student")) == (("response", "student", 0),)
+    assert method_of(plain, responses=PAIR).written(MethodSettings()) == PAIR
+
+
+def test_a_share_is_fresh_of_what_is_the_policy_s_own_alone() -> None:
+    own, stored = (method_of(plain, **{**TOKENS, "responses": whose}) for whose in (POLICY, RESPONSE))
+    assert own.fresh_share(TokenSettings(fresh_share=0.5)) == 0.5
+    assert stored.fresh_share(TokenSettings(fresh_share=0.5)) == 0
+    assert method_of(plain).fresh_share(MethodSettings()) == 0
+
+
+def test_a_loss_that_asks_for_what_its_method_does_not_read_is_told_what_to_write() -> None:
+    inputs = DistributionInputs(torch.zeros(1, 2), ("response",), {"teacher": torch.ones(1, 2)})
+    assert torch.equal(inputs.teacher, torch.ones(1, 2))
+    with pytest.raises(
+        NotReadError, match=r'inputs\.reference, which its METHOD does not name: reads=\("reference",\)'
+    ):
+        _ = inputs.reference
+
+
+def test_sums_stay_in_their_responses() -> None:
+    row = torch.tensor([0, 0, 0, 1, 2, 2])
+    inputs = TokenInputs(torch.zeros(6), ("response",), {}, row=row)
+    values = torch.tensor([1.0, 2.0, 4.0, 8.0, 16.0, 32.0], requires_grad=True)
+    assert inputs.sums(values).tolist() == [7, 8, 48]
+    assert inputs.before(values).tolist() == [0, 1, 3, 0, 0, 16]
+    (gradient,) = torch.autograd.grad(inputs.before(values).sum(), values)
+    assert gradient.tolist() == [2, 1, 0, 0, 1, 0]
+
+
+def test_rows_know_their_role() -> None:
+    inputs = DistributionInputs(torch.zeros(4, 2), ("chosen", "rejected"), {}, role=torch.tensor([0, 1, 1, 0]))
+    assert inputs.is_role("rejected").tolist() == [False, True, True, False]
 
 
 # ---- where methods are found
@@ -139,10 +301,13 @@ def test_a_file_without_a_method_is_passed_over(more_baselines: Path) -> None:
 
 
 @pytest.mark.parametrize("name", methods.names())
-def test_token_level_methods_say_where_the_teacher_s_distributions_are_from(name: str) -> None:
+def test_a_method_s_settings_are_those_of_its_levels(name: str) -> None:
     method = methods.get(name)
-    assert issubclass(method.settings, TokenSettings) is (method.level == "token")
+    assert issubclass(method.settings, DistributionSettings) is ("distribution" in method.levels())
+    assert issubclass(method.settings, TokenSettings) is bool({"token", "distribution"} & method.levels())
     assert issubclass(method.settings, MethodSettings)
+    if any(who == "policy" for _, who, _ in method.responses):
+        assert issubclass(method.settings, FreshSettings)
 
 
 @pytest.mark.parametrize("name", methods.names())
@@ -160,7 +325,7 @@ def test_a_method_minimises_measures_that_there_are_and_that_tables_show(name: s
         (["kd"], "none", ["sft", "kd"]),
         (["dadpo"], "none", ["sft", "dadpo"]),
         (["dadpo"], "basic", ["sft", "dadpo", "ddpo"]),
-        (["dadpo"], "full", ["sft", "dadpo", "ddpo"]),
+        (["dadpo"], "full", ["sft", "dadpo", "ddpo", "gopd"]),
         (["ddpo", "sft"], "basic", ["sft", "ddpo"]),
     ],
 )
@@ -179,7 +344,7 @@ def test_the_closure_of_an_unknown_method_is_refused() -> None:
 
 def test_the_closure_reaches_the_controls_of_a_method_alone() -> None:
     wanted = [Control("c", "kd", {}, "")]
-    registry = MethodRegistry("other", lambda: {"own": method_of(print, controls=lambda _settings: wanted)})
+    registry = MethodRegistry("other", lambda: {"own": method_of(plain, controls=lambda _settings: wanted)})
     assert registry.closure(["own"], "basic") == ["sft", "own", "kd"]
 
 
@@ -188,7 +353,10 @@ def test_the_closure_reaches_the_controls_of_a_method_alone() -> None:
     [
         ("none", []),
         ("basic", ["ddpo-beta0.15"]),
-        ("full", ["ddpo-beta0.15", "ddpo-beta0.142857", "dadpo-permuted", "dadpo-mean", "sft-continued"]),
+        (
+            "full",
+            ["ddpo-beta0.15", "ddpo-beta0.142857", "dadpo-permuted", "dadpo-mean", "sft-continued", "gopd-same-target"],
+        ),
     ],
 )
 def test_controls_are_selected_by_level(level: str, expected: list[str]) -> None:

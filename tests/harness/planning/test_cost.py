@@ -111,6 +111,17 @@ def test_stored_distributions_cost_one_reading_of_the_teacher_s_responses(config
     assert cost and cost.tokens == prompt_tokens(TRAIN) + 2 * 7 and cost.seconds is None
 
 
+def test_of_several_samples_of_a_prompt_each_is_read_once_behind_one_prompt(config: Config, store: Store) -> None:
+    layer = {"methods": ["sft", "pad"], "settings": {"pad": {"epochs": 3}}}
+    found = costs(build_road(resolve([config.model_dump(), layer]), store, download=False), store)
+    expected = {
+        "responses: SFT student, training prompts, 4 each": 4 * 2 * 7,
+        "log-probs: teacher, 4 responses": prompt_tokens(TRAIN) + 4 * 2 * 7,
+        "train pad": 3 * (prompt_tokens(TRAIN) + 4 * 2 * 7),
+    }
+    assert {label: cost.tokens for label, cost in found.items() if cost and label in expected} == expected
+
+
 def test_a_token_matched_control_costs_what_its_method_does(config: Config, store: Store) -> None:
     found = costs(build_road(config.model_copy(update={"controls": "full"}), store, download=False), store)
     matched, own = found["train sft-continued"], found["train dadpo"]

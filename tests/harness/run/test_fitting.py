@@ -173,10 +173,10 @@ def test_a_prompt_that_fills_a_micro_batch_is_refused_unless_it_is_cut(sources: 
         ({"methods": ["sft"]}, []),
         ({"methods": ["ddpo"]}, ["student"]),
         ({"methods": ["kd"]}, []),
-        ({"methods": ["kd"], "settings": {"kd": {"teacher_signal": "top_k"}}}, ["teacher"]),
+        ({"methods": ["kd"], "settings": {"kd": {"teacher_signal": "stored"}}}, ["teacher"]),
         ({"methods": ["dadpo"], "teacher_server": SERVED}, ["student"]),
     ],
-    ids=["sft", "ddpo", "kd", "top_k", "served"],
+    ids=["sft", "ddpo", "kd", "stored", "served"],
 )
 def test_only_who_says_log_probs_of_a_set_is_asked_whether_it_can(
     sources: Sources, own_store: Path, method: dict[str, Any], scores: list[str]

@@ -110,13 +110,18 @@ JOBS: list[Job] = [
         settings={"learning_rate": 1e-5, "start": "sft"},
         start=MODEL,
         teacher=OTHER,
+        reference=MODEL,
         prompts="prompts/1",
-        responses=("respond/1", "respond/2"),
-        signals={"teacher_log_probs": "score/1"},
+        responses=("respond/1", None),
+        samples=(0, 1),
+        signals={"teacher": "score/1"},
         distributions="distributions/1",
+        demonstrations="respond/3",
+        sampling=Sampling(max_new_tokens=8),
+        batch_size=4,
         max_prompt_tokens=512,
         tracker=None,
-        token_match=(2, ("respond/1", "respond/2")),
+        match="train/1",
         seed=0,
     ),
     JudgeJob(
@@ -159,8 +164,9 @@ CHANGES: dict[str, Any] = {
     "method": "ddpo",
     "method_source": "other",
     "settings": {"learning_rate": 2e-5, "start": "sft"},
-    "signals": {"teacher_log_probs": "score/2"},
-    "token_match": None,
+    "signals": {"teacher": "score/2"},
+    "demonstrations": None,
+    "match": None,
     "judge": "typicality",
     "judge_source": "other",
     "prompt_set": "followups",
@@ -177,8 +183,11 @@ OF_KIND: dict[tuple[str, str], Any] = {
     ("respond", "generator"): "vllm",
     ("respond", "engine"): {"quantization": "fp8"},
     ("respond", "samples"): 2,
+    ("score", "samples"): (1, 0),
     ("score", "responses"): ("respond/2", "respond/1"),  # the order counts
-    ("train", "responses"): ("respond/2", "respond/1"),
+    ("train", "responses"): (None, "respond/1"),
+    ("train", "samples"): (1, 0),
+    ("train", "reference"): None,
     ("prune", "responses"): "respond/2",
     ("embed", "responses"): "respond/2",
     ("distributions", "responses"): "respond/2",
@@ -345,7 +354,7 @@ REFS = [
     "measure/7386d5fef67aa2bda8a213bd16375285",
     "embed/26cf5cd347dafe548df196a2591bbc12",
     "retention/26ae1e82cf20c6ef558648b43275256c",
-    "train/32900da63c502fea460b7a3e38d2da06",
+    "train/b88227b96f668b269f9aea9f111c7272",
     "judge/9aabc416dc822e41c9e8a741b4841be5",
 ]
 
@@ -420,8 +429,8 @@ def test_what_is_no_part_of_a_key_is_a_field() -> None:
 
 def test_a_job_knows_every_model_that_it_reads_and_holds_the_frozen_ones() -> None:
     train = next(job for job in JOBS if isinstance(job, TrainJob))
-    assert train.models == (MODEL, OTHER) and train.holds == (OTHER,)
-    assert changed(train, teacher=None).holds == ()
+    assert train.models == (MODEL, OTHER, MODEL) and train.holds == (OTHER, MODEL)
+    assert changed(train, teacher=None, reference=None).holds == ()
     judge = next(job for job in JOBS if isinstance(job, JudgeJob))
     assert judge.models == judge.holds == () and changed(judge, checkpoint=OTHER).holds == (OTHER,)
     for stage, models, holds in [
@@ -479,7 +488,7 @@ KEYS = {
     "score": "9e199828416847ac17f8808ca7112cc9",
     "distributions": "634c8386f9070f638931dec7265327b9",
     "embed": "26cf5cd347dafe548df196a2591bbc12",
-    "train": "32900da63c502fea460b7a3e38d2da06",
+    "train": "b88227b96f668b269f9aea9f111c7272",
     "judge": "9aabc416dc822e41c9e8a741b4841be5",
 }
 

@@ -142,7 +142,7 @@ def test_evaluation_reads_each_model_once_a_stage(build: Build) -> None:
 
 MATCHED = Control("kd-as-long", "kd", {"epochs": 7}, "", match_tokens=True)
 NEEDS_SFT = {
-    "responses against the reference": {"level": "sequence", "signals": ("reference_log_probs",)},
+    "responses against the reference": {"level": "sequence", "reads": ("reference",)},
     "a token-matched control that starts from the student": {"controls": lambda _settings: [MATCHED]},
 }
 
@@ -362,11 +362,11 @@ def test_the_configuration_prunes_a_local_folder(build: Build, checkpoints: dict
 
 # ---- a teacher's distributions, online or stored
 
-STORED = {"settings": {"kd": {"teacher_signal": "top_k"}}}
+STORED = {"settings": {"kd": {"teacher_signal": "stored"}}}
 
 
 def stored(**settings: Any) -> dict[str, Any]:
-    return {"settings": {"kd": {"teacher_signal": "top_k", **settings}}}
+    return {"settings": {"kd": {"teacher_signal": "stored", **settings}}}
 
 
 def test_a_teacher_that_is_run_at_every_step_is_named_in_the_training(build: Build) -> None:
@@ -411,7 +411,7 @@ def test_a_method_with_a_setting_of_that_name_that_is_not_token_level_reads_noth
         ({**STORED, "limits": {"train": 2}}, True),
         ({**STORED, "tracker": "tensorboard"}, False),
         ({**STORED, "seed": 1}, False),
-        (stored(tail=False), False),
+        (stored(support="truncated"), False),
         (stored(epochs=7, learning_rate=1e-3, lora_rank=4), False),
         ({**STORED, "eval_sampling": {"max_new_tokens": 9}}, False),
     ],

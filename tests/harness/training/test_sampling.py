@@ -51,7 +51,7 @@ def state_of(model: LogProbModel) -> dict[str, Any]:
     return {
         "attention": model.causal_lm.config._attn_implementation,
         "modes": {name: module.training for name, module in model.named_modules()},
-        "places": {name: parameter.data_ptr() for name, parameter in model.named_parameters()},
+        "places": {name: (id(parameter), parameter.data_ptr()) for name, parameter in model.named_parameters()},
         "kinds": {name: (p.dtype, p.requires_grad) for name, p in model.named_parameters()},
     }
 
@@ -99,6 +99,19 @@ def test_a_backward_pass_goes_on_as_if_nothing_was_written(kind: str) -> None:
         model(collate(RESPONSES[:4], model.layout)).sum().backward()
         gradients.append([p.grad for p in model.parameters() if p.requires_grad])
     assert all(torch.equal(one, other) for one, other in zip(*gradients, strict=True))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_whoever_follows_gradients_still_does_after_writing(kind: str) -> None:
+    """As DDP does, which averages them over ranks."""
+    model, seen = in_training(kind), []
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    nodes = [parameter.view_as(parameter).grad_fn.next_functions[0][0] for parameter in trained]
+    for node in nodes:
+        node.register_hook(lambda *_: seen.append(1))
+    writer(model)(WANTED[:2], True)
+    model(collate(RESPONSES[:4], model.layout)).sum().backward()
+    assert len(seen) == len(trained)
 
 
 def test_writing_takes_no_random_numbers() -> None:

@@ -118,23 +118,23 @@ def train_losses(
     return losses(store, make(store, train_job("kd", student, prompts, (ref,), own, **teaches)))
 
 
-@pytest.mark.parametrize("tail", [True, False])
+@pytest.mark.parametrize("support", ["tail", "renormalised", "truncated"])
 @pytest.mark.parametrize("micro_batch_tokens", [64, 2048])
 def test_all_of_the_vocabulary_trains_as_the_teacher_itself(
-    store: Store, student: Model, teacher: Model, prompts: str, ref: str, tail: bool, micro_batch_tokens: int
+    store: Store, student: Model, teacher: Model, prompts: str, ref: str, support: str, micro_batch_tokens: int
 ) -> None:
     settings = {"micro_batch_tokens": micro_batch_tokens}
     online = train_losses(store, student, prompts, ref, settings, teacher=teacher)
     made = make(store, distributions_job(teacher, prompts, ref, top_k=512))
-    settings |= {"teacher_signal": "top_k", "top_k": 512, "tail": tail}
+    settings |= {"teacher_signal": "stored", "top_k": 512, "support": support}
     found = train_losses(store, student, prompts, ref, settings, distributions=made)
     assert len(online) == 6 and abs(online[-1] - online[0]) > 0.1
     assert found == pytest.approx(online, abs=1e-4)
 
 
-@pytest.mark.parametrize("tail", [True, False])
+@pytest.mark.parametrize("support", ["tail", "renormalised", "truncated"])
 @pytest.mark.parametrize("top_k", [1, 8, 100])
-def test_a_part_of_the_vocabulary_is_merged_or_renormalised(
+def test_a_part_of_the_vocabulary_is_merged_renormalised_or_taken_as_it_is(
     store: Store,
     checkpoints: dict[str, Path],
     student: Model,
@@ -142,27 +142,27 @@ def test_a_part_of_the_vocabulary_is_merged_or_renormalised(
     prompts: str,
     ref: str,
     top_k: int,
-    tail: bool,
+    support: str,
 ) -> None:
     made = make(store, distributions_job(teacher, prompts, ref, top_k=top_k))
-    settings = {"teacher_signal": "top_k", "top_k": top_k, "tail": tail, "batch_size": 4}
+    settings = {"teacher_signal": "stored", "top_k": top_k, "support": support, "batch_size": 4}
     found = train_losses(store, student, prompts, ref, settings, distributions=made)
     theirs = dense(checkpoints["llama-teacher"]).exp()
     top = theirs.topk(top_k).indices
     mine, theirs = (rows.gather(-1, top) for rows in (dense(checkpoints["llama"]).exp(), theirs))
-    if tail:
+    if support == "tail":
         mine, theirs = (torch.cat([rows, 1 - rows.sum(-1, keepdim=True)], -1) for rows in (mine, theirs))
-    else:
+    if support == "renormalised":
         mine, theirs = (rows / rows.sum(-1, keepdim=True) for rows in (mine, theirs))
     assert found[0] == pytest.approx((theirs * (theirs / mine).log()).sum(-1).mean().item(), abs=1e-4)
-    assert found[-1] < found[0] or (top_k == 1 and not tail)  # one outcome alone teaches nothing
+    assert found[-1] < found[0] or (top_k == 1 and support == "renormalised")  # one outcome alone teaches nothing
 
 
 def test_one_outcome_alone_teaches_nothing(
     store: Store, student: Model, teacher: Model, prompts: str, ref: str
 ) -> None:
     made = make(store, distributions_job(teacher, prompts, ref, top_k=1))
-    settings = {"teacher_signal": "top_k", "top_k": 1, "tail": False}
+    settings = {"teacher_signal": "stored", "top_k": 1, "support": "renormalised"}
     assert train_losses(store, student, prompts, ref, settings, distributions=made) == pytest.approx([0] * 6, abs=1e-6)
 
 
@@ -174,7 +174,7 @@ def test_each_example_has_its_own_rows_whatever_the_order(
     for name, rows in (("a", ROWS), ("b", dict(sorted(ROWS.items())))):
         ref = responses(name, rows)
         made = make(store, distributions_job(teacher, prompts, ref))
-        settings = {"teacher_signal": "top_k", "top_k": 8, "batch_size": 4, "micro_batch_tokens": 40}
+        settings = {"teacher_signal": "stored", "top_k": 8, "batch_size": 4, "micro_batch_tokens": 40}
         first.append(train_losses(store, student, prompts, ref, settings, distributions=made)[0])
     assert first[0] == pytest.approx(first[1], abs=1e-5)
 
@@ -197,7 +197,7 @@ def test_distributions_of_other_responses_are_refused(
     others: Rows,
 ) -> None:
     made = make(store, distributions_job(teacher, prompts, responses("b", others)))
-    job = train_job("kd", student, prompts, (ref,), {"teacher_signal": "top_k"}, distributions=made)
+    job = train_job("kd", student, prompts, (ref,), {"teacher_signal": "stored"}, distributions=made)
     with pytest.raises(UserError, match=f"^{made} was computed on other responses than respond/a$"):
         make(store, job)
     assert not store.has(job.ref)
@@ -219,7 +219,7 @@ def test_a_killed_computation_leaves_no_distributions_to_train_on(
         patch.setattr(np, "savez", killed)
         with pytest.raises(KilledError):
             make(store, job)
-    training = train_job("kd", student, prompts, (ref,), {"teacher_signal": "top_k"}, distributions=job.ref)
+    training = train_job("kd", student, prompts, (ref,), {"teacher_signal": "stored"}, distributions=job.ref)
     with pytest.raises(UserError, match=f"the store has no {job.ref}"):
         make(store, training)
     make(store, job)

@@ -236,7 +236,7 @@ def test_a_chat_template_that_ends_turns_alike_leaves_the_ids_of_responses_alone
     assert store.read(make(store, job)).facts["retokenised"] is False
 
 
-@pytest.fixture(params=["online", "top_k"])
+@pytest.fixture(params=["online", "stored"])
 def signal(request: pytest.FixtureRequest) -> str:
     """Where token-level methods have the teacher's distributions from."""
     return str(request.param)
@@ -264,7 +264,7 @@ def test_token_level_methods_refuse_a_teacher_with_another_tokenizer(
     teacher, student = model_at(folder, store), model_at(checkpoints["llama"], store)
     ref = put_text(store, "a", BY_TEACHER, load_tokenizer(folder))
     teaches: dict[str, Any] = {"teacher": teacher}
-    if signal == "top_k":
+    if signal == "stored":
         teaches = {"distributions": make(store, distributions_job(teacher, prompts, ref))}
     job = train_job("kd", student, prompts, (ref,), {"teacher_signal": signal}, **teaches)
     with pytest.raises(UserError) as caught:
@@ -399,7 +399,7 @@ def test_a_run_whose_models_have_embeddings_of_other_sizes(
     kls = [
         kl(
             *(rows_of(causal_lm, prompt_ids(tokenizer, text), row.token_ids, len(tokenizer)) for causal_lm in models),
-            20 if signal == "top_k" else None,
+            20 if signal == "stored" else None,
         )
         for text, row in zip(TEXTS, chosen, strict=False)
     ]
@@ -521,7 +521,7 @@ def test_a_padded_model_teaches_a_packed_one_and_the_other_way_round(
     student, teacher = (model_at(folder, store) for folder in folders)
     ref = put_text(store, "a", BY_TEACHER, tokenizer)
     teaches: dict[str, Any] = {"teacher": teacher}
-    if signal == "top_k":
+    if signal == "stored":
         teaches = {"distributions": make(store, distributions_job(teacher, prompts, ref))}
     settings = {"batch_size": 4, "teacher_signal": signal, "top_k": 8}
     found = losses(store, make(store, train_job("kd", student, prompts, (ref,), settings, **teaches)))
@@ -529,7 +529,7 @@ def test_a_padded_model_teaches_a_packed_one_and_the_other_way_round(
     kls = [
         kl(
             *(rows_of(model, prompt_ids(tokenizer, text), ids_of(tokenizer, *row)) for model in models),
-            8 if signal == "top_k" else None,
+            8 if signal == "stored" else None,
         )
         for text, row in zip(TEXTS, BY_TEACHER.values(), strict=False)
     ]

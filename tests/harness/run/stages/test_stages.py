@@ -96,7 +96,7 @@ def test_signals_of_other_responses_are_refused(
 ) -> None:
     refs = (responses("a", CHOSEN), responses("b", REJECTED))
     scores = make(store, score_job(student, prompts, responses("c", others), refs[1]))
-    job = train_job("ddpo", student, prompts, refs, signals={"reference_log_probs": scores})
+    job = train_job("ddpo", student, prompts, refs, signals={"reference": scores})
     with pytest.raises(UserError, match="was computed on other responses than"):
         make(store, job)
 
@@ -107,7 +107,7 @@ def test_signals_of_other_prompts_are_refused(
     refs = (responses("a", CHOSEN), responses("b", REJECTED))
     fewer = [responses(name, {"p0": [5, 6, 2]}) for name in ("c", "d")]
     scores = make(store, score_job(student, prompts, *fewer))
-    job = train_job("ddpo", student, prompts, refs, signals={"reference_log_probs": scores})
+    job = train_job("ddpo", student, prompts, refs, signals={"reference": scores})
     with pytest.raises(UserError, match="was computed on other responses than"):
         make(store, job)
 
@@ -336,10 +336,13 @@ def test_a_matched_training_counts_the_tokens_that_are_left(
     store: Store, student: Model, prompts: str, responses: Callable[[str, Rows], str]
 ) -> None:
     refs = (responses("a", CHOSEN), responses("b", REJECTED))
-    job = train_job("sft", student, prompts, refs[:1], {"batch_size": 1}, token_match=(3, refs), max_prompt_tokens=4)
-    matched = store.read(make(store, job)).facts["tokens"]
-    pairs = 3 * (4 + 4 + 5 + 6)
-    assert pairs <= matched < pairs + 4 + 3
+    scores = make(store, score_job(student, prompts, *refs, max_prompt_tokens=4))
+    job = train_job("ddpo", student, prompts, refs, {"epochs": 3}, signals={"reference": scores}, max_prompt_tokens=4)
+    pairs = make(store, job)
+    job = train_job("sft", student, prompts, refs[:1], {"batch_size": 1}, match=pairs, max_prompt_tokens=4)
+    matched, seen = (store.read(ref).facts["tokens"] for ref in (make(store, job), pairs))
+    assert seen == 3 * (4 + 4 + 5 + 6)
+    assert seen <= matched < seen + 4 + 3
 
 
 # ---- interrupted sampling
@@ -464,7 +467,7 @@ def test_pair_training_reports_the_pairs_whose_responses_are_equal(
 ) -> None:
     refs = (responses("a", CHOSEN), responses("b", {**REJECTED, "p1": CHOSEN["p1"]}))
     scores = make(store, score_job(student, prompts, *refs))
-    job = train_job("ddpo", student, prompts, refs, signals={"reference_log_probs": scores})
+    job = train_job("ddpo", student, prompts, refs, signals={"reference": scores})
     facts = store.read(make(store, job)).facts
     assert facts["equal_pairs"] == 1 and facts["examples"] == 2
 
@@ -481,8 +484,9 @@ def test_a_matched_training_sees_as_many_tokens_as_it_is_told(
 ) -> None:
     refs = (responses("a", CHOSEN), responses("b", REJECTED))
     scores = make(store, score_job(student, prompts, *refs))
-    pairs = store.read(make(store, train_job("ddpo", student, prompts, refs, signals={"reference_log_probs": scores})))
-    matched = store.read(make(store, train_job("sft", student, prompts, refs[:1], token_match=(1, refs))))
+    pairs_ref = make(store, train_job("ddpo", student, prompts, refs, signals={"reference": scores}))
+    pairs = store.read(pairs_ref)
+    matched = store.read(make(store, train_job("sft", student, prompts, refs[:1], match=pairs_ref)))
     assert matched.facts["tokens"] >= pairs.facts["tokens"]
 
 
