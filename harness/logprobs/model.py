@@ -1,7 +1,8 @@
 """From a batch to log-probs in one module, so that the hooks of DDP and FSDP fire around all of it.
 
 The head runs on response positions only, a chunk of rows at a time: [tokens, vocabulary] never exists for more than a
-chunk, neither forward nor backward.
+chunk, neither forward nor backward. What losses make of a chunk's logits, a dozen arrays of their size, exists for a
+piece of it.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from harness.models.families import FAMILIES, has_own_code, windowed
 
 # numbers in a chunk of logits: 128 MiB of float32
 CHUNK_NUMBERS = 2**25
+# and in a piece of it that a CPU computes a loss of: 4 MiB
+PIECE_NUMBERS = 2**20
 ValuesOf = Callable[[Tensor, slice], Tensor]  # logits [n, V] float32 of the tokens in a slice → [n] values
 LogitRows = Callable[[slice], Tensor]  # of a batch's T response tokens those in a slice: [n, V] float32
 
@@ -28,6 +31,12 @@ def chunks(total: int, vocabulary: int) -> list[slice]:
     """Slices of `total` rows, each with at most CHUNK_NUMBERS logits."""
     rows = max(1, CHUNK_NUMBERS // vocabulary)
     return [slice(start, min(start + rows, total)) for start in range(0, total, rows)]
+
+
+def _pieces(chunk: slice, vocabulary: int, device: torch.device) -> list[slice]:
+    """Slices of a chunk; a GPU, which would wait for each, takes it whole."""
+    rows = max(1, PIECE_NUMBERS // vocabulary) if device.type == "cpu" else chunk.stop - chunk.start
+    return [slice(start, min(start + rows, chunk.stop)) for start in range(chunk.start, chunk.stop, rows)]
 
 
 def _operand_dtype(device: torch.device, default: torch.dtype) -> torch.dtype:
@@ -108,13 +117,18 @@ class _SummedRows(torch.autograd.Function):
         grad_weight = torch.zeros_like(weight, dtype=torch.float32) if needs_weight else None
         total = hidden.new_zeros((), dtype=torch.float32)
         for part in chunks(len(hidden), len(weight)):
-            logits = _product(wide_hidden[part], wide_weight).requires_grad_(needs_hidden or needs_weight)
-            with torch.enable_grad():
-                value = values_of(logits, part).sum()
-            total += value.detach()
-            if not logits.requires_grad:
+            logits = _product(wide_hidden[part], wide_weight)
+            rows = logits.new_empty(logits.shape, dtype=dtype) if needs_hidden or needs_weight else None
+            for piece in _pieces(part, len(weight), logits.device):
+                here = slice(piece.start - part.start, piece.stop - part.start)
+                own = logits[here].requires_grad_(rows is not None)
+                with torch.enable_grad():
+                    value = values_of(own, piece).sum()
+                total += value.detach()
+                if rows is not None:
+                    rows[here] = torch.autograd.grad(value, own)[0]
+            if rows is None:
                 continue
-            rows = torch.autograd.grad(value, logits)[0].to(dtype)
             if grad_hidden is not None:
                 grad_hidden[part] = rows @ narrow_weight
             if grad_weight is not None:
@@ -158,6 +172,22 @@ def log_probs_of(logits: Tensor, vocabulary: int, temperature: float = 1.0) -> T
     """Logits [n, V] → log-probs over the first `vocabulary` ids alone, [n, vocabulary]."""
     shared = logits[:, :vocabulary]
     return torch.log_softmax(shared if temperature == 1 else shared / temperature, -1)
+
+
+def _read_ahead(logits: LogitRows, size: int) -> LogitRows:
+    """The same rows, of which a slice of less than `size` is made with those behind it, up to `size`, and kept: whoever
+    asks for a piece asks for the next one then, and a product of few rows is slow."""
+    start, held = 0, torch.empty(0)
+
+    def rows(part: slice) -> Tensor:
+        nonlocal start, held
+        if part.stop is None or part.stop - part.start >= size:
+            return logits(part)
+        if not start <= part.start <= part.stop <= start + len(held):
+            start, held = part.start, logits(slice(part.start, part.start + size))
+        return held[part.start - start : part.stop - start]
+
+    return rows
 
 
 class LogProbModel(nn.Module):
@@ -240,6 +270,8 @@ class LogProbModel(nn.Module):
         """This model's distributions at a batch's response tokens, in its own layout, over all ids or the first
         `vocabulary`."""
         logits = self.rows(batch)
+        if self.layout == "packed":
+            logits = _read_ahead(logits, max(1, CHUNK_NUMBERS // len(self.head)))
 
         @torch.no_grad()
         def rows(part: slice, size: int) -> Tensor:

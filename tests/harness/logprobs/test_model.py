@@ -556,9 +556,12 @@ def target_by(teacher: LogProbModel, batch: Batch, vocabulary: int | None = None
 
 @pytest.mark.parametrize("loss", [kd_loss, lopsided_loss], ids=["kd", "lopsided"])
 @pytest.mark.parametrize("kind", ["dense", *SUPPORT])
-@pytest.mark.parametrize("chunk", [1, 5 * 64, 10**6])
-def test_summed_rows_equal_dense_autograd(chunk: int, kind: str, loss: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("chunk", "piece"), [(1, 1), (5 * 64, 2 * 64), (5 * 64, 10**6), (10**6, 3 * 64)])
+def test_summed_rows_equal_dense_autograd(
+    chunk: int, piece: int, kind: str, loss: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(model_module, "CHUNK_NUMBERS", chunk)
+    monkeypatch.setattr(model_module, "PIECE_NUMBERS", piece)
     hidden, weight, _ = head_operands(spread=0.5)
     teacher = torch.randn(23, 64, generator=torch.Generator().manual_seed(4))
     result = summed_rows(hidden, weight, values_of(loss, target_of(teacher, kind)))
@@ -571,6 +574,33 @@ def test_summed_rows_equal_dense_autograd(chunk: int, kind: str, loss: Any, monk
     for got, want in zip(found, torch.autograd.grad(-3.0 * wanted + 1.0, wide), strict=True):
         assert got.dtype == torch.float32
         assert_near(got, want, 1e-5)
+
+
+def test_a_loss_sees_a_piece_at_a_time_and_its_teacher_makes_a_product_a_chunk(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(model_module, "CHUNK_NUMBERS", 20 * 512)
+    monkeypatch.setattr(model_module, "PIECE_NUMBERS", 3 * 512)
+    student, teacher = (LogProbModel(tiny_model("llama", seed=seed)) for seed in (1, 2))
+    batch = collate(ragged_examples(12, seed=50))
+    count = len(batch.labels)
+    seen: list[int] = []
+    products: list[int] = []
+    product = model_module._product
+
+    def loss(policy: Tensor, theirs: Tensor) -> Tensor:
+        seen.append(len(policy))
+        return kd_loss(policy, theirs)
+
+    def counted(hidden: Tensor, weight: Tensor) -> Tensor:
+        products.append(len(hidden))
+        return product(hidden, weight)
+
+    monkeypatch.setattr(model_module, "_product", counted)
+    summed(student, batch, loss, target_by(teacher, batch)).backward()
+    assert max(seen) == 3 and sum(seen) == count
+    whole = [20] * (count // 20) + [count % 20] * (count % 20 > 0)
+    assert sorted(products) == sorted(2 * whole)
 
 
 @pytest.mark.parametrize("frozen", ["hidden", "weight"])
