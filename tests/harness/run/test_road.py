@@ -142,7 +142,11 @@ def test_evaluation_reads_each_model_once_a_stage(build: Build) -> None:
 
 MATCHED = Control("kd-as-long", "kd", {"epochs": 7}, "", match_tokens=True)
 NEEDS_SFT = {
-    "responses against the reference": {"level": "sequence", "reads": ("reference",)},
+    "responses against the reference": {
+        "level": "sequence",
+        "reads": ("reference",),
+        "loss": lambda inputs, _settings: inputs.policy[:, 0] - inputs.reference[:, 0],
+    },
     "a token-matched control that starts from the student": {"controls": lambda _settings: [MATCHED]},
 }
 
@@ -212,7 +216,10 @@ def entries(**layer: Any) -> dict[str, Any]:
         ("basic", ["ddpo-beta0.15"]),
         (
             "full",
-            ["ddpo-beta0.15", "ddpo-beta0.142857", "dadpo-permuted", "dadpo-mean", "sft-continued", "kd-from-sft"],
+            [
+                *("ddpo-beta0.15", "ddpo-beta0.142857", "dadpo-permuted", "dadpo-mean", "sft-continued"),
+                *("gopd-same-target", "kd-from-sft"),
+            ],
         ),
     ],
 )
@@ -251,7 +258,7 @@ def test_the_advice_for_too_little_memory_changes_no_key_and_what_was_asked_for_
 
 def test_two_controls_that_are_equal_are_one() -> None:
     names = list(entries(methods=["dadpo"], settings={"dadpo": {"beta_teacher": 0.0}}, controls="full"))
-    assert names == ["dadpo", "ddpo-beta0.1", "dadpo-permuted", "dadpo-mean", "sft-continued"]
+    assert names == ["dadpo", "ddpo-beta0.1", "dadpo-permuted", "dadpo-mean", "sft-continued", "gopd-same-target"]
 
 
 def test_controls_whose_names_round_to_one_have_names_of_their_own() -> None:
@@ -286,8 +293,8 @@ def test_sft_continued_starts_from_sft_and_sees_as_many_tokens(build: Build) -> 
     assert isinstance(job, TrainJob) and isinstance(dadpo, TrainJob)
     sft = road.jobs[str(job.start.artifact)]
     assert isinstance(sft, TrainJob) and sft.method == "sft" and sft.start.artifact is None
-    assert sft.token_match is None and sft.settings["epochs"] == 2
-    assert job.method == "sft" and job.token_match == (4, dadpo.responses) and dadpo.token_match is None
+    assert sft.match is None and sft.settings["epochs"] == 2
+    assert job.method == "sft" and job.match == dadpo.ref and dadpo.match is None
     assert job.responses == (road.teacher_responses,)
 
 
@@ -392,7 +399,7 @@ def test_a_stored_teacher_is_a_job_of_its_own(build: Build, names: list[str], co
     token_level = [job for job in of(road, TrainJob) if job.method == "kd"]
     assert len(token_level) == (2 if controls == "full" else 1)
     for job in of(road, TrainJob):
-        assert job.teacher is None
+        assert (job.teacher is None) == (job.sampling is None)  # it is read where responses are fresh
         assert job.distributions == (made.ref if job in token_level else None)
 
 
