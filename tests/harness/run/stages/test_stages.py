@@ -336,9 +336,13 @@ def test_a_matched_training_counts_the_tokens_that_are_left(
     store: Store, student: Model, prompts: str, responses: Callable[[str, Rows], str]
 ) -> None:
     refs = (responses("a", CHOSEN), responses("b", REJECTED))
-    job = train_job("sft", student, prompts, refs[:1], {"batch_size": 1}, token_match=(3, refs), max_prompt_tokens=4)
+    cut: dict[str, Any] = {"max_prompt_tokens": 4}
+    scores = make(store, score_job(student, prompts, *refs).model_copy(update=cut))
+    job = train_job("ddpo", student, prompts, refs, {"epochs": 3}, signals={"reference": scores}, **cut)
+    pairs = store.read(make(store, job)).facts["tokens"]
+    assert pairs == 3 * (4 + 4 + 5 + 6)
+    job = train_job("sft", student, prompts, refs[:1], {"batch_size": 1}, match=job.ref, **cut)
     matched = store.read(make(store, job)).facts["tokens"]
-    pairs = 3 * (4 + 4 + 5 + 6)
     assert pairs <= matched < pairs + 4 + 3
 
 
