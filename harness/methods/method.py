@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from harness.core.errors import UserError
 from harness.core.files import canonical_hash
 from harness.core.sources import sources
-from harness.methods.settings import DistributionSettings, FreshSettings, MethodSettings, TokenSettings
+from harness.methods.settings import ALL, DistributionSettings, FreshSettings, MethodSettings, TokenSettings
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,8 +43,11 @@ POLICY: tuple[Role, ...] = (("response", "policy", 0),)
 WRITERS: Mapping[str, Reads] = {"teacher": "teacher", "student": "reference"}
 
 NAME = r"[a-z][a-z0-9]*([_-][a-z0-9]+)*"  # as options, keys of settings and rows of a board have it
-NOT_A_NAME = ("teacher", "student", "policy", "reference")
-A_NAME = "a method's name is of lower-case letters, digits and single hyphens, such as my-loss, and no role of a model"
+NOT_A_NAME = (ALL, "teacher", "student", "policy", "reference")
+A_NAME = (
+    "a method's name is of lower-case letters, digits and single hyphens, such as my-loss, and none of "
+    + ", ".join(NOT_A_NAME)
+)
 
 OLD_FIELDS = {
     "data": 'responses=RESPONSE (was data="responses") or responses=PAIR (was data="pairs")',

@@ -244,21 +244,33 @@ def vllm_interpreter() -> str:
 
 
 def _by_vllm(device: torch.device) -> Found:
+    """How far, in nats, the log-probs of what vLLM draws in bf16 without a temperature are from a CPU's in float32, and
+    how far these are below those of the likeliest tokens: the most of either."""
     python = vllm_interpreter()
-    greedy = {"temperature": 0, "max_tokens": NEW_TOKENS, "stop_token_ids": [2], "detokenize": False}
-    engine = {"dtype": "float32", "enforce_eager": True, "skip_tokenizer_init": True, "max_model_len": 512}
+    greedy = {"temperature": 0, "max_tokens": NEW_TOKENS, "logprobs": 0, "detokenize": False}
+    engine = {"dtype": "bfloat16", "enforce_eager": True, "skip_tokenizer_init": True, "max_model_len": 512}
     if device.type != "cpu":
         engine["gpu_memory_utilization"] = 0.3  # the model is tiny, and this process holds some itself
     transformers_logging.disable_progress_bar()
+    model = _model(0)
     with tempfile.TemporaryDirectory(prefix="dadpo-harness-") as folder:
-        _model(0).save_pretrained(folder)
+        model.save_pretrained(folder)
         try:
-            drawn = vllm_process(python, Path(folder), engine).generate(
-                [SamplingRequest(p, greedy) for p in _prompts()]
-            )
+            asked = [SamplingRequest(prompt, greedy) for prompt in _prompts()]
+            drawn = vllm_process(python, Path(folder), engine).generate(asked)
         finally:
             let_go_of_all()
-    return _as_rows([completion.token_ids for completion in drawn])
+    apart, below = [0.0], [0.0]
+    for prompt, completion in zip(_prompts(), drawn, strict=True):
+        tokens = torch.tensor(completion.token_ids)
+        said = torch.tensor([row[token] for token, row in zip(tokens.tolist(), completion.log_probs, strict=True)])
+        with torch.no_grad():
+            logits = model(input_ids=torch.tensor([[*prompt, *tokens.tolist()]])).logits[0, len(prompt) - 1 : -1]
+        rows = torch.log_softmax(logits, -1)
+        own = rows.gather(-1, tokens[:, None]).squeeze(-1)
+        apart.append(float((said - own).abs().max()))
+        below.append(float((rows.max(-1).values - own).max()))
+    return [torch.tensor([max(apart), max(below)])]
 
 
 # ---- a training
@@ -379,10 +391,10 @@ PATHS: tuple[GpuPath, ...] = (
     ),
     GpuPath(
         "vLLM, greedy",
-        "share of the tokens that are other than the sampler's",
-        0.1,
-        unequal,
-        functools.partial(_sampled, 0.0, CPU),
+        "log-probs of what it draws in bf16, and how far below the likeliest's these are, nats",
+        0.5,
+        furthest,
+        lambda: [torch.zeros(2)],
         _by_vllm,
     ),
 )

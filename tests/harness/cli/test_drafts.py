@@ -78,6 +78,7 @@ def test_its_test_passes_and_fails_where_formula_or_page_are_edited(cli: Any, he
         ("my--loss", "a method cannot be called 'my--loss': a method's name is of"),
         ("9lives", "a method cannot be called '9lives': a method's name is of"),
         ("../loss", "a method cannot be called '../loss': a method's name is of"),
+        ("all", "a method cannot be called 'all': a method's name is of"),
         ("teacher", "a method cannot be called 'teacher': a method's name is of"),
         ("lambda", "a method cannot be called 'lambda': a method's name is of"),
         ("random", "a method cannot be called 'random': its file would have the name of a Python module"),

@@ -112,19 +112,40 @@ def test_the_sampler_is_where_both_sides_of_the_attention_differ() -> None:
 
 
 @pytest.fixture
-def drawn(monkeypatch: Patch) -> list[list[int]]:
-    """What a vLLM that is installed draws: the sampler's own tokens, for a test to change."""
-    found = [[token for token in row if token >= 0] for row in BY_NAME[VLLM].here()[0].tolist()]
-    process = SimpleNamespace(generate=lambda asked: [Completion(tuple(row), "", "stop", ()) for row in found])
+def drawn(monkeypatch: Patch) -> list[Completion]:
+    """What a vLLM that is installed draws: the sampler's own tokens with a CPU's log-probs, for a test to change."""
+    found, own = [], gpu_paths._model(0)
+    for prompt, row in zip(gpu_paths._prompts(), BY_NAME["the sampler, greedy"].here()[0].tolist(), strict=True):
+        tokens = [token for token in row if token >= 0]
+        with torch.no_grad():
+            rows = own(input_ids=torch.tensor([[*prompt, *tokens]])).logits[0, len(prompt) - 1 : -1].log_softmax(-1)
+        said = tuple({token: float(row[token])} for token, row in zip(tokens, rows, strict=True))
+        found.append(Completion(tuple(tokens), "", "length", said))
+    process = SimpleNamespace(generate=lambda asked: found)
     monkeypatch.setenv(gpu_paths.VLLM_PYTHON, "/usr/bin/python-with-vllm")
     monkeypatch.setattr(gpu_paths, "vllm_process", lambda python, folder, engine: process)
     return found
 
 
-def test_vllm_is_held_against_the_sampler(drawn: list[list[int]]) -> None:
-    assert compare(BY_NAME[VLLM], CPU).verdict == "agrees"
-    for row in drawn:
-        row[1:] = [7] * len(row[1:])
+def test_a_vllm_that_draws_as_the_sampler_does_agrees(drawn: list[Completion]) -> None:
+    row = compare(BY_NAME[VLLM], CPU)
+    assert row.verdict == "agrees" and row.apart is not None and row.apart < 1e-3
+
+
+@pytest.mark.parametrize("what", ["another token", "another log-prob", "a token that ends it early"])
+def test_a_vllm_that_says_something_else_is_reported(drawn: list[Completion], what: str) -> None:
+    first = drawn[1]
+    if what == "another token":
+        (token, value), *_ = first.log_probs[3].items()
+        other = (token + 1) % gpu_paths.VOCABULARY
+        tokens = (*first.token_ids[:3], other, *first.token_ids[4:])
+        said = (*first.log_probs[:3], {other: value}, *first.log_probs[4:])
+        drawn[1] = replace(first, token_ids=tokens, log_probs=said)
+    elif what == "another log-prob":
+        said = tuple({token: value - 1 for token, value in row.items()} for row in first.log_probs)
+        drawn[1] = replace(first, log_probs=said)
+    else:
+        drawn[1] = replace(first, token_ids=(2,), log_probs=({2: -0.1},))
     assert compare(BY_NAME[VLLM], CPU).verdict == "DISAGREES"
 
 

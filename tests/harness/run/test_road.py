@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 import yaml
+from torch import Tensor
 
 from harness.config import resolve, to_yaml
 from harness.core.records import Ref
 from harness.core.section import parse_yaml
-from harness.methods import Control, methods
+from harness.methods import Control, MethodSettings, SequenceInputs, methods
 from harness.prompts import read_set
 from harness.run.jobs import (
     CompareJob,
@@ -141,11 +142,23 @@ def test_evaluation_reads_each_model_once_a_stage(build: Build) -> None:
 
 
 MATCHED = Control("kd-as-long", "kd", {"epochs": 7}, "", match_tokens=True)
+
+
+def against_the_reference(inputs: SequenceInputs, settings: MethodSettings) -> Tensor:
+    return (inputs.reference - inputs.policy)[:, 0]
+
+
 NEEDS_SFT = {
     "responses against the reference": {
         "level": "sequence",
+<<<<<<< HEAD
         "reads": ("reference",),
         "loss": lambda inputs, _settings: inputs.policy[:, 0] - inputs.reference[:, 0],
+=======
+        "per": "example",
+        "reads": ("reference",),
+        "loss": against_the_reference,
+>>>>>>> main
     },
     "a token-matched control that starts from the student": {"controls": lambda _settings: [MATCHED]},
 }
@@ -399,7 +412,11 @@ def test_a_stored_teacher_is_a_job_of_its_own(build: Build, names: list[str], co
     token_level = [job for job in of(road, TrainJob) if job.method == "kd"]
     assert len(token_level) == (2 if controls == "full" else 1)
     for job in of(road, TrainJob):
+<<<<<<< HEAD
         assert (job.teacher is None) == (job.sampling is None)  # it is read where responses are fresh
+=======
+        assert (job.teacher is None) == (job.sampling is None)  # what is sampled as it trains nobody could have stored
+>>>>>>> main
         assert job.distributions == (made.ref if job in token_level else None)
 
 

@@ -620,14 +620,23 @@ def test_out_of_memory_in_a_backward_pass_is_told_too(run: Train) -> None:
         run(failing_after(0, Fails.apply))
 
 
-def test_any_other_error_passes_through_unchanged(run: Train) -> None:
+def test_an_error_in_a_loss_is_one_line_that_names_its_file(run: Train) -> None:
+    def fail(losses: Tensor) -> Tensor:
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    with pytest.raises(UserError, match=r"test_loop.py.*mat1 and mat2 shapes cannot be multiplied"):
+        run(failing_after(1, fail))
+
+
+def test_any_other_error_passes_through_unchanged(run: Train, monkeypatch: pytest.MonkeyPatch) -> None:
     error = RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
-    def fail(losses: Tensor) -> Tensor:
+    def fail(*_: Any, **__: Any) -> Any:
         raise error
 
+    monkeypatch.setattr(LlamaDecoderLayer, "forward", fail)
     with pytest.raises(RuntimeError) as caught:
-        run(failing_after(1, fail))
+        run("sft")
     assert caught.value is error
 
 
