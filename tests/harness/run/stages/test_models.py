@@ -321,7 +321,7 @@ def test_a_run_whose_teacher_has_another_tokenizer(
 def test_a_token_level_method_is_refused_before_any_work(
     build: Build, checkpoints: dict[str, Path], foreign_folder: Path, signal: str
 ) -> None:
-    with pytest.raises(UserError, match=r"differ: 512 tokens against 400; .*\(sft, ddpo, dadpo\)"):
+    with pytest.raises(UserError, match=r"differ: 512 tokens against 400; .*those of the level sequence"):
         build(checkpoints["llama"], foreign_folder, methods=["sft", "kd"], settings={"kd": {"teacher_signal": signal}})
 
 
@@ -370,7 +370,7 @@ def test_a_training_on_a_foreign_teacher_s_tokens_ends_with_what_differs(
     road = build(
         checkpoints["llama"], foreign_folder, methods=["sft", "kd"], settings={"kd": {"teacher_signal": signal}}
     )
-    with pytest.raises(UserError, match=r"differ: 512 tokens against 400; .*\(sft, ddpo, dadpo\)"):
+    with pytest.raises(UserError, match=r"differ: 512 tokens against 400; .*those of the level sequence"):
         make_road(store, road)
     assert store.has(road.trainings["sft"]) and not store.has(road.trainings["kd"])
 
