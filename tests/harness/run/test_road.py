@@ -151,14 +151,9 @@ def against_the_reference(inputs: SequenceInputs, settings: MethodSettings) -> T
 NEEDS_SFT = {
     "responses against the reference": {
         "level": "sequence",
-<<<<<<< HEAD
-        "reads": ("reference",),
-        "loss": lambda inputs, _settings: inputs.policy[:, 0] - inputs.reference[:, 0],
-=======
         "per": "example",
         "reads": ("reference",),
         "loss": against_the_reference,
->>>>>>> main
     },
     "a token-matched control that starts from the student": {"controls": lambda _settings: [MATCHED]},
 }
@@ -412,11 +407,7 @@ def test_a_stored_teacher_is_a_job_of_its_own(build: Build, names: list[str], co
     token_level = [job for job in of(road, TrainJob) if job.method == "kd"]
     assert len(token_level) == (2 if controls == "full" else 1)
     for job in of(road, TrainJob):
-<<<<<<< HEAD
-        assert (job.teacher is None) == (job.sampling is None)  # it is read where responses are fresh
-=======
         assert (job.teacher is None) == (job.sampling is None)  # what is sampled as it trains nobody could have stored
->>>>>>> main
         assert job.distributions == (made.ref if job in token_level else None)
 
 

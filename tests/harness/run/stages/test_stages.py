@@ -336,16 +336,6 @@ def test_a_matched_training_counts_the_tokens_that_are_left(
     store: Store, student: Model, prompts: str, responses: Callable[[str, Rows], str]
 ) -> None:
     refs = (responses("a", CHOSEN), responses("b", REJECTED))
-<<<<<<< HEAD
-    cut: dict[str, Any] = {"max_prompt_tokens": 4}
-    scores = make(store, score_job(student, prompts, *refs).model_copy(update=cut))
-    job = train_job("ddpo", student, prompts, refs, {"epochs": 3}, signals={"reference": scores}, **cut)
-    pairs = store.read(make(store, job)).facts["tokens"]
-    assert pairs == 3 * (4 + 4 + 5 + 6)
-    job = train_job("sft", student, prompts, refs[:1], {"batch_size": 1}, match=job.ref, **cut)
-    matched = store.read(make(store, job)).facts["tokens"]
-    assert pairs <= matched < pairs + 4 + 3
-=======
     scores = make(store, score_job(student, prompts, *refs, max_prompt_tokens=4))
     job = train_job("ddpo", student, prompts, refs, {"epochs": 3}, signals={"reference": scores}, max_prompt_tokens=4)
     pairs = make(store, job)
@@ -353,7 +343,6 @@ def test_a_matched_training_counts_the_tokens_that_are_left(
     matched, seen = (store.read(ref).facts["tokens"] for ref in (make(store, job), pairs))
     assert seen == 3 * (4 + 4 + 5 + 6)
     assert seen <= matched < seen + 4 + 3
->>>>>>> main
 
 
 # ---- interrupted sampling
