@@ -108,7 +108,7 @@ def test_an_edit_of_any_of_its_files_is_another_training(name: str, own: Method,
         {"transform": None},
         {"settings": MethodSettings},
     ],
-    ids=str,
+    ids=range(10),
 )
 def test_another_field_is_another_training(field: dict[str, Any], own: Method) -> None:
     assert replace(own, **field).source_digest != own.source_digest
