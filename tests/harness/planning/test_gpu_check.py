@@ -186,7 +186,7 @@ def raising(error: BaseException) -> Callable[[torch.device], Any]:
             "FAILED: RuntimeError: CUDA error \\| no kernel image",
         ),
     ],
-    ids=str,
+    ids=range(6),
 )
 def test_each_verdict_is_in_the_table_and_in_the_status(there: Callable[..., Any], verdict: str) -> None:
     said: list[str] = []
