@@ -140,7 +140,8 @@ def test_the_full_set_of_controls_travels_the_whole_road(
     run([*arguments, "--controls", "full"], tmp_path / "out", store, "kd,dadpo")
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     assert {row["method"] for row in results["rows"] if row["kind"] == "control"} == {
-        *("kd-from-sft", "ddpo-beta0.15", "ddpo-beta0.142857", "dadpo-permuted", "dadpo-mean", "sft-continued")
+        *("kd-from-sft", "ddpo-beta0.15", "ddpo-beta0.142857", "dadpo-permuted", "dadpo-mean", "sft-continued"),
+        "gopd-same-target",
     }
     facts = {entry["name"]: entry["facts"] for entry in results["methods"]}
     # as many tokens as daDPO saw, to within a step of one batch
