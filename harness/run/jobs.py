@@ -376,12 +376,15 @@ class ScoreJob(ReadingJob):
 
 
 class DistributionsJob(ReadingOneJob):
-    """A frozen model's `top_k` largest log-probs at each response token: what token-level losses read in its stead."""
+    """A frozen model's `top_k` largest log-probs at each response token: what token-level losses read in its stead.
+    answered: as a TrainJob's."""
 
     version: ClassVar[int] = 2
     work: ClassVar[str] = "harness.run.stages.score:distributions_stage"
+    added_later: ClassVar[frozenset[str]] = frozenset({"answered"})
     stage: Literal["distributions"] = "distributions"
     top_k: int
+    answered: Ref | None = None
 
     def needs(self, sizes: Sizes) -> Needs:
         return replace(super().needs(sizes), disk=sizes.responses(self.responses) * self.top_k * TOP_K_BYTES)
@@ -498,7 +501,8 @@ class TrainJob(Job):
 
     teacher, reference: frozen models that are read as it goes; signals, distributions: what they said before.
     responses, samples: of each role, whose stored responses and which of these to a prompt; None where the policy
-    writes all of them. demonstrations: what the teacher is shown with a prompt. sampling, batch_size: how the policy
+    writes all of them. demonstrations: what the teacher is shown with a prompt. answered: the responses of a server
+    that is read, where none of these are: what it gives no answer to is left out. sampling, batch_size: how the policy
     writes. match: the training that it takes as many tokens as. plugin: the file that its method is in, where a run
     named one."""
 
@@ -510,6 +514,7 @@ class TrainJob(Job):
         "plugin": "what of it shapes a training is in `method_source`",
         **{f"settings.{name}": COMPUTING_ONLY for name in sorted(COMPUTING)},
     }
+    added_later: ClassVar[frozenset[str]] = frozenset({"answered"})
     pace: ClassVar[tuple[str, ...]] = ("start", "method", "teacher", "reference", "sampling")
     on_ranks: ClassVar[bool] = True
     less_memory: ClassVar[str] = (
@@ -530,6 +535,7 @@ class TrainJob(Job):
     signals: dict[str, Ref] = {}
     distributions: Ref | None = None
     demonstrations: Ref | None = None
+    answered: Ref | None = None
     sampling: Sampling | None = None
     batch_size: int | None = None
     max_prompt_tokens: int | None
@@ -544,6 +550,11 @@ class TrainJob(Job):
     @property
     def stored(self) -> tuple[Ref, ...]:
         return tuple(ref for ref in self.responses if ref is not None)
+
+    @property
+    def beside(self) -> tuple[Ref, ...]:
+        """Responses that it is not trained on, to the prompts that it is trained on."""
+        return tuple(ref for ref in (self.demonstrations, self.answered) if ref is not None)
 
     def prepare(self) -> None:
         if self.plugin is not None:

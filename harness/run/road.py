@@ -265,6 +265,8 @@ def _train(laid: Laid, entry: Entry, student: Model, writers: _Writers, controll
     read: set[str] = set(method.reads)
     signals: dict[str, Ref] = {}
     distributions: Ref | None = None
+    # whatever else it is trained on, of a server's prompts without an answer it is asked nothing
+    answered = None if method.teacher_sees or writers.teacher_responses in stored else writers.teacher_responses
     if method.levels() == {"sequence"} and not share:
         of = samples if any(samples) else ()
         for name in method.reads:
@@ -273,7 +275,9 @@ def _train(laid: Laid, entry: Entry, student: Model, writers: _Writers, controll
             signals[name] = laid.add(scored.model_copy(update={"samples": of}))
         read = set()
     elif isinstance(settings, DistributionSettings) and settings.teacher_signal == "stored":
-        distributions = laid.add(distributions_job(config, teacher, prompts, stored[0], settings.top_k))
+        asked = distributions_job(config, teacher, prompts, stored[0], settings.top_k)
+        asked = asked.model_copy(update={"answered": answered if teacher.served else None})
+        distributions = laid.add(asked)
         read -= {"teacher"}
     if "token" in method.levels():  # of what was sampled before, the log-probs under whoever wrote it
         read |= {WRITERS[who] for _, who, _ in roles}
@@ -294,6 +298,7 @@ def _train(laid: Laid, entry: Entry, student: Model, writers: _Writers, controll
         signals=signals,
         distributions=distributions,
         demonstrations=writers.teacher_responses if method.teacher_sees else None,
+        answered=answered if teacher.served and (distributions or "teacher" in read) else None,
         sampling=sampling,
         batch_size=config.generation_batch_size if sampling else None,
         match=controlled if entry.match_tokens else None,

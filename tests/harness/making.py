@@ -79,11 +79,11 @@ def saved(folder: Path, causal_lm: Any, tokenizer: Any) -> Path:
     return folder
 
 
-def put(store: Store, name: str, rows: Sequence[Response], tokenizer: Any) -> str:
-    """An artifact of given responses, as if a model with this tokenizer had drawn them."""
+def put(store: Store, name: str, rows: Sequence[Response], tokenizer: Any, **more: Any) -> str:
+    """An artifact of given responses, as if a model with this tokenizer had drawn them, with more facts."""
     ref = f"respond/{name}"
     tokens = sum(len(row.token_ids) for row in rows)
-    facts = {"responses": len(rows), "tokens": tokens, "tokenizer": tokenizer_fingerprint(tokenizer)}
+    facts = {"responses": len(rows), "tokens": tokens, "tokenizer": tokenizer_fingerprint(tokenizer), **more}
     with store.making(ref) as work:
         write_jsonl(work / RESPONSES, rows)
         store.commit(ref, work, {"stage": "respond"}, facts, 0.0)

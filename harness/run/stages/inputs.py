@@ -35,6 +35,11 @@ def responses_by_key(ref: str, store: Store) -> dict[ResponseKey, Response]:
     return {(row.prompt_id, row.sample): row for row in load_responses(ref, store)}
 
 
+def left_out_of(refs: Iterable[str], store: Store) -> set[str]:
+    """The prompts that the server of one of these artifacts of responses gives no answer to."""
+    return {name for ref in refs for name in store.read(ref).facts.get(LEFT_OUT, ())}
+
+
 def joined(refs: Sequence[str], store: Store, beside: Sequence[str] = ()) -> list[dict[ResponseKey, Response]]:
     """The responses of several artifacts on the same keys. A prompt that the server of one of them, or of one of those
     `beside` them, gives no answer to is left out of all.
@@ -42,7 +47,7 @@ def joined(refs: Sequence[str], store: Store, beside: Sequence[str] = ()) -> lis
     Raises:
         UserError: they do not hold the same prompts and samples.
     """
-    left_out = {name for ref in (*refs, *beside) for name in store.read(ref).facts.get(LEFT_OUT, ())}
+    left_out = left_out_of((*refs, *beside), store)
     tables = [{key: row for key, row in responses_by_key(ref, store).items() if key[0] not in left_out} for ref in refs]
     for ref, table in zip(refs, tables, strict=True):
         require_same_keys(ref, table, refs[0], tables[0])
@@ -75,19 +80,20 @@ def data_of(
     store: Store,
     max_prompt_tokens: int | None = None,
     samples: Sequence[int] = (),
+    beside: Sequence[str] = (),
 ) -> ReadExamples:
     """Prompts with one response from each artifact, joined on (prompt id, sample), in the first one's order; with
     `samples`, with these of each artifact's responses to a prompt.
 
     Ids that this tokenizer's model could have generated are taken as they are; other responses are split anew. Prompts
-    without an answer are left out (`joined`).
+    without an answer, in these or in those `beside` them, are left out (`joined`).
     """
     encoded = {prompt.id: chat.encode_chat(tokenizer, prompt.messages) for prompt in load_prompts(prompts, store)}
     own = fingerprint_of(tokenizer)
     foreign = [store.read(ref).facts["tokenizer"] != own for ref in responses]
     tables = [
         {key: response_ids(tokenizer, row, other) for key, row in table.items()}
-        for table, other in zip(_joined(responses, store, samples), foreign, strict=True)
+        for table, other in zip(_joined(responses, store, samples, beside), foreign, strict=True)
     ]
     keys = list(tables[0])
     examples = [
@@ -103,10 +109,12 @@ def data_of(
     return ReadExamples(keys, examples, cut, any(foreign))
 
 
-def _joined(refs: Sequence[str], store: Store, samples: Sequence[int]) -> list[dict[ResponseKey, Response]]:
+def _joined(
+    refs: Sequence[str], store: Store, samples: Sequence[int], beside: Sequence[str]
+) -> list[dict[ResponseKey, Response]]:
     if not samples:
-        return joined(refs, store)
-    left_out = {name for ref in refs for name in store.read(ref).facts.get(LEFT_OUT, ())}
+        return joined(refs, store, beside)
+    left_out = left_out_of((*refs, *beside), store)
     found = []
     for ref, sample in zip(refs, samples, strict=True):
         rows = responses_by_key(ref, store).items()

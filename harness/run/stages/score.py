@@ -89,11 +89,15 @@ def _score_served(job: ScoreJob, server: ModelServer, store: Store, work: Path, 
 
 
 def _served_data(
-    job: ReadingJob, responses: Sequence[str], store: Store, samples: Sequence[int] = ()
+    job: ReadingJob,
+    responses: Sequence[str],
+    store: Store,
+    samples: Sequence[int] = (),
+    beside: Sequence[str] = (),
 ) -> tuple[ReadExamples, Any]:
     """What a server is to read, with the teacher's tokenizer."""
     tokenizer = tokenizer_of(job.model, model_folder(job.model, store))
-    return data_of(job.prompts, responses, tokenizer, store, job.max_prompt_tokens, samples), tokenizer
+    return data_of(job.prompts, responses, tokenizer, store, job.max_prompt_tokens, samples, beside), tokenizer
 
 
 Arrays = dict[str, NDArray[Any]]
@@ -136,7 +140,7 @@ def distributions_stage(job: DistributionsJob, store: Store, work: Path, tick: T
 
 def _distributions_served(job: DistributionsJob, server: ModelServer, store: Store, work: Path, tick: Tick) -> Facts:
     """The same by a teacher that lives elsewhere, with those of the responses' own tokens, `labels`, and SCORES."""
-    data, tokenizer = _served_data(job, [job.responses], store)
+    data, tokenizer = _served_data(job, [job.responses], store, beside=[job.answered] if job.answered else ())
     vocabulary = _vocabulary(job, tokenizer)
     found = _in_parts(
         data,

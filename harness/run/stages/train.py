@@ -26,6 +26,7 @@ from harness.run.jobs import TOP_K, TrainJob
 from harness.run.stages.inputs import (
     ReadExamples,
     data_of,
+    left_out_of,
     load_prompts,
     read_signal,
     require_made_of,
@@ -93,8 +94,8 @@ def train_stage(job: TrainJob, store: Store, work: Path, tick: Tick) -> Facts:
 def _examples(job: TrainJob, tokenizer: Any, store: Store) -> ReadExamples:
     """Prompts with the stored response of each role; with none in the place of what the policy writes itself."""
     if not job.stored:
-        known = responses_by_key(job.demonstrations, store) if job.demonstrations else None
-        prompts = [one for one in load_prompts(job.prompts, store) if known is None or (one.id, 0) in known]
+        left_out = left_out_of(job.beside, store)
+        prompts = [one for one in load_prompts(job.prompts, store) if one.id not in left_out]
         encoded = [chat.encode_chat(tokenizer, prompt.messages) for prompt in prompts]
         kept = [ids[-job.max_prompt_tokens :] if job.max_prompt_tokens else ids for ids in encoded]
         named = list(zip(prompts, kept, strict=True))
@@ -102,7 +103,7 @@ def _examples(job: TrainJob, tokenizer: Any, store: Store) -> ReadExamples:
         cut = sum(len(ids) < len(whole) for ids, whole in zip(kept, encoded, strict=True))
         return ReadExamples([(prompt.id, 0) for prompt in prompts], examples, cut, False)
     samples = [sample for ref, sample in zip(job.responses, job.samples, strict=False) if ref is not None]
-    read = data_of(job.prompts, job.stored, tokenizer, store, job.max_prompt_tokens, samples)
+    read = data_of(job.prompts, job.stored, tokenizer, store, job.max_prompt_tokens, samples, job.beside)
     if len(job.stored) == len(job.responses):
         return read
     places = [None if ref is None else place for place, ref in enumerate(job.responses)]

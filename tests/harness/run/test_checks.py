@@ -216,6 +216,28 @@ def test_a_served_teacher_is_asked_between_steps(
 
 
 @pytest.mark.parametrize(
+    ("method", "settings", "named"),
+    [
+        ("opd", {}, True),
+        ("opd", {"fresh_share": 0.0, "stored": "student"}, True),
+        ("kd", {"stored": "student"}, True),
+        ("kd", {}, False),  # it is trained on them: they say it themselves
+        ("distillm2", {}, False),
+        ("sdft", {}, False),  # as its demonstrations do; its teacher is behind no server
+    ],
+)
+def test_a_training_knows_the_prompts_that_a_server_gives_no_answer_to(
+    build: Build, known: dict[str, Any], method: str, settings: dict[str, Any], named: bool
+) -> None:
+    road = build(**known, methods=[method], settings={method: settings}, controls="none")
+    made = [job for job in road.jobs.values() if isinstance(job, DistributionsJob)]
+    trained = [job for job in road.jobs.values() if isinstance(job, TrainJob) and job.method == method]
+    assert {job.answered for job in (*made, *trained)} == {road.teacher_responses if named else None}
+    for job in trained:
+        assert road.teacher_responses in (*job.beside, *job.stored)
+
+
+@pytest.mark.parametrize(
     ("settings", "message"),
     [
         (

@@ -166,6 +166,7 @@ CHANGES: dict[str, Any] = {
     "settings": {"learning_rate": 2e-5, "start": "sft"},
     "signals": {"teacher": "score/2"},
     "demonstrations": None,
+    "answered": "respond/4",
     "match": None,
     "judge": "typicality",
     "judge_source": "other",

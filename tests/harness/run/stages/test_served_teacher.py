@@ -10,14 +10,17 @@ import numpy as np
 import pytest
 
 from harness.core.errors import UserError
+from harness.core.records import Response
 from harness.generation.protocol import Sampling
 from harness.models.reference import Model
+from harness.models.tokenizers import load_tokenizer
 from harness.run.jobs import TOP_K
 from harness.serving.settings import ModelServer
 from harness.store import Store
-from tests.harness.making import distributions_job, losses, make, train_job
+from tests.harness.making import TEXTS, distributions_job, losses, make, prompt_ids, put, train_job
+from tests.harness.run.stages.conftest import ROWS
 from tests.harness.teaching import says
-from tests.serving import Server
+from tests.serving import Call, Reply, Server, status
 
 K = 20
 
@@ -79,6 +82,67 @@ def test_it_is_asked_between_steps_as_one_that_is_here_is_read(
     ]
     assert found[1] == pytest.approx(found[0], abs=1e-4)
     assert len({round(loss, 3) for loss in found[0]}) > 1 and set(served[1]) == {asked}
+
+
+@pytest.fixture
+def reluctant(checkpoints: dict[str, Path], store: Store, teacher: Model) -> Iterator[tuple[Model, str]]:
+    """The teacher behind a server that takes no text of p1, and its responses to the others."""
+    tokenizer = load_tokenizer(checkpoints["llama-teacher"])
+    there, bad = says(checkpoints["llama-teacher"], []), prompt_ids(tokenizer, TEXTS[1])
+
+    def answering(call: Call) -> Reply:
+        return status(400, "refused by policy") if call.body["prompt"][: len(bad)] == bad else there(call)
+
+    rows = [
+        Response(prompt_id=name, token_ids=tuple(ids), text="x", finish="stop")
+        for name, ids in ROWS.items()
+        if name != "p1"
+    ]
+    ref = put(store, "teacher", rows, tokenizer, left_out={"p1": "refused by policy"})
+    with Server(answering) as server:
+        at = ModelServer(base_url=server.base_url, model="teacher", tokenizer="teacher", tries=1)
+        yield teacher.model_copy(update={"served": at}), ref
+
+
+@pytest.mark.parametrize(
+    ("method", "settings"),
+    [("opd", {}), ("opd", {"fresh_share": 0.0, "stored": "student"}), ("kd", {"support": "tail", "top_k": K})],
+    ids=["fresh", "what the student wrote", "distributions"],
+)
+def test_it_is_not_asked_again_about_a_prompt_that_it_gives_no_answer_to(
+    store: Store,
+    student: Model,
+    reluctant: tuple[Model, str],
+    prompts: str,
+    ref: str,
+    method: str,
+    settings: dict[str, Any],
+) -> None:
+    served, answered = reluctant
+    fresh = method == "opd" and not settings
+    more: dict[str, Any] = {"sampling": Sampling(temperature=1.0, max_new_tokens=6), "batch_size": 4} if fresh else {}
+    more |= {"reference": student} if settings.get("stored") else {}
+    own = {"max_new_tokens": 6, **settings}
+    job = train_job(method, student, prompts, (None if fresh else ref,), own, teacher=served, answered=answered, **more)
+    assert store.read(make(store, job)).facts["examples"] == 3
+
+
+def test_its_top_k_of_what_the_student_wrote_is_of_prompts_that_it_answers(
+    store: Store, student: Model, reluctant: tuple[Model, str], prompts: str, ref: str
+) -> None:
+    served, answered = reluctant
+    top = make(store, distributions_job(served, prompts, ref, top_k=K, answered=answered))
+    settings = {"teacher_signal": "stored", "support": "tail", "top_k": K, "stored": "student"}
+    job = train_job("kd", student, prompts, (ref,), settings, distributions=top, answered=answered)
+    assert store.read(make(store, job)).facts["examples"] == 3
+
+
+def test_what_the_teacher_is_shown_is_of_prompts_that_it_answers(
+    store: Store, student: Model, reluctant: tuple[Model, str], prompts: str, ref: str
+) -> None:
+    settings = {"fresh_share": 0.0, "stored": "student"}
+    job = train_job("sdft", student, prompts, (ref,), settings, teacher=student, demonstrations=reluctant[1])
+    assert store.read(make(store, job)).facts["examples"] == 3
 
 
 def test_more_than_it_gives_is_one_line_with_its_limit(
