@@ -110,9 +110,9 @@ class Method:
         progress after it in (0, 1] and the settings → the state of the next step. Checkpointed with the weights.
     teacher_sees: a prompt's messages (as {"role", "content"}) and a demonstration (the teacher's response, text) → the
         messages that the teacher reads instead; the teacher is then the policy's own checkpoint as it starts, frozen,
-        and no other model is needed.
+        and no other model is needed; distribution level alone.
     transform: a pure function of a whole data set's sums {"reference": [N, k], "teacher": [N, k]}, settings and seed,
-        applied once; sequence level, stored responses.
+        applied once; sequence level in all terms, stored responses.
     controls: the rows that a claim of this method travels with; the first is the one that the claim is against.
     compared_with: other methods that it is set against by default, where they are on the board.
     minimises: names of the measures (harness.measures) that its loss is: tables mark them in its row.
@@ -178,6 +178,19 @@ class Method:
             return 0.0
         return settings.fresh_share
 
+    def stored_roles(self, settings: MethodSettings) -> list[Role]:
+        """The roles whose stored responses a training reads: not one that the policy writes all of."""
+        all_fresh = self.fresh_share(settings) == 1
+        written = zip(self.responses, self.written(settings), strict=True)
+        return [role for (_, who, _), role in written if not (all_fresh and who == "policy")]
+
+    def reads_by_token(self, settings: MethodSettings) -> set[Reads]:
+        """The frozen models that are read over the student's own tokens: all but those whose sums of stored responses
+        are computed beforehand. At the token level whoever wrote stored responses is read as well."""
+        by_token = bool({"token", "distribution"} & self.levels() or self.fresh_share(settings))
+        wrote = self.stored_roles(settings) if "token" in self.levels() else []
+        return {*(self.reads if by_token else ()), *(WRITERS[who] for _, who, _ in wrote)}
+
     def with_dropout(self, settings: MethodSettings) -> bool:
         """Whether the checkpoint's own dropout is on while it trains: where nothing is said, not if the loss compares
         with a reference or with the policy that sampled, whose log-probs were computed without."""
@@ -232,10 +245,12 @@ def _senseless(method: Method) -> list[str]:
         found.append("state and advance go together: what is carried, and how a step moves it")
     if method.teacher_sees is not None and "teacher" not in method.reads:
         found.append('teacher_sees says what the teacher reads, and the loss reads none: reads=("teacher",)')
-    if method.teacher_sees is not None and "sequence" in levels:
-        found.append("teacher_sees goes with the levels token and distribution")
-    if method.transform is not None and (method.level != "sequence" or "policy" in whose):
-        found.append("transform is of the sums of stored responses: level sequence, none of the policy's own")
+    if method.teacher_sees is not None and set(levels) != {"distribution"}:
+        found.append("teacher_sees goes with the level distribution, and with no term of another")
+    if method.transform is not None and (set(levels) != {"sequence"} or "policy" in whose):
+        found.append(
+            "transform is of the sums of stored responses: level sequence in all terms, none of the policy's own"
+        )
     if "distribution" in levels and not method.reads:
         found.append('it compares distributions and reads no frozen model; reads=("teacher",), or ("reference",)')
     if {"token", "distribution"} & set(levels) and not method.reads and "policy" in whose:

@@ -117,15 +117,16 @@ def _methods(entries: Sequence[Entry]) -> list[str]:
 
 
 def _by_token(config: Config, entries: Sequence[Entry], sources: Sources) -> list[str]:
-    """What is wrong with methods that read the teacher token by token, over the student's own tokens."""
+    """What is wrong with methods that read the teacher token by token, over the student's own tokens, or distributions
+    of anyone."""
     names, refusals = [], []
     for entry in entries:
         method = methods.get(entry.method)
-        if method.teacher_sees is None and {"token", "distribution"} & method.levels():
+        if method.teacher_sees is None and "teacher" in method.reads_by_token(entry.settings):
             names.append(entry.name)
-            refusals += [f"{entry.name}: {why}" for why in _unreadable_rows(config, method, entry.settings)]
+        refusals += [f"{entry.name}: {why}" for why in _unreadable_rows(config, method, entry.settings)]
     if not names:
-        return []
+        return refusals
     if config.teacher_server and not config.teacher_server.tokenizer:
         return [
             *refusals,
@@ -148,7 +149,11 @@ def _unreadable_rows(config: Config, method: Method, settings: MethodSettings) -
             yield f"{key}.teacher_signal=stored keeps what the teacher says of one response, and it trains on several"
         if "reference" in method.reads:
             yield f"{key}.teacher_signal=stored keeps the teacher's distributions, and it reads the reference's too"
-    if config.teacher_server and "teacher" in method.reads:
+        if any(sample for _, _, sample in method.responses):
+            yield f"{key}.teacher_signal=stored is of the first sample of each prompt, and it trains on a further one"
+        if method.teacher_sees is not None:
+            yield f"{key}.teacher_signal=stored keeps what a teacher says that sees the prompt alone; set it to online"
+    if method.teacher_sees is None and config.teacher_server and "teacher" in method.reads:
         otherwise = "or name a teacher that is here"
         if "reference" in method.reads:
             yield f"a server gives the teacher's top k alone, and it reads the reference's too: {otherwise[3:]}"

@@ -12,7 +12,7 @@ from harness.core.records import Message, Prompt, Ref, Response
 from harness.methods import Role, methods
 from harness.models.reference import Model
 from harness.run.jobs import LEFT_OUT, PruneJob, TrainJob
-from harness.run.road import Road, stored_roles
+from harness.run.road import Road
 from harness.run.rows import Entry
 from harness.store import Store
 
@@ -113,7 +113,7 @@ def _data(road: Road, entry: Entry) -> Data:
     method, job = methods.get(entry.method), _training(road, road.trainings[entry.name])
     share = method.fresh_share(entry.settings)
     fresh = next((role for role, who, _ in method.responses if who == "policy" and share), "")
-    stored = zip(stored_roles(method, entry.settings), job.stored, strict=True)
+    stored = zip(method.stored_roles(entry.settings), job.stored, strict=True)
     return Data(tuple(stored), fresh, share, method.teacher_sees)
 
 

@@ -21,8 +21,8 @@ from harness.core.files import canonical_hash
 from harness.core.records import Ref
 from harness.generation.protocol import Sampling
 from harness.judging import Judge
-from harness.methods import DistributionSettings, FreshSettings, Method, MethodSettings, Role, methods
-from harness.methods.method import WRITERS, Who
+from harness.methods import DistributionSettings, FreshSettings, Method, Role, methods
+from harness.methods.method import Who
 from harness.models.reference import Model
 from harness.models.shapes import Shape
 from harness.models.specs import Pair
@@ -208,15 +208,8 @@ def _sft(laid: Laid, student: Model, prompts: Ref, teacher_responses: Ref) -> Mo
 def _reads_sft(entry: Entry) -> bool:
     """Whether a training needs the SFT student: as its start, its reference, or for what it wrote."""
     method, settings = methods.get(entry.method), entry.settings
-    stored = {who for role, who, _ in stored_roles(method, settings)}
+    stored = {who for role, who, _ in method.stored_roles(settings)}
     return settings.start == "sft" or "reference" in method.reads or "student" in stored
-
-
-def stored_roles(method: Method, settings: MethodSettings) -> list[Role]:
-    """The roles whose stored responses a training reads: not one that the policy writes all of."""
-    all_fresh = method.fresh_share(settings) == 1
-    written = zip(method.responses, method.written(settings), strict=True)
-    return [role for (_, who, _), role in written if not (all_fresh and who == "policy")]
 
 
 @dataclass(frozen=True)
@@ -257,12 +250,12 @@ def _train(laid: Laid, entry: Entry, student: Model, writers: _Writers, controll
     config, method, settings = laid.config, methods.get(entry.method), entry.settings
     prompts, sft, teacher = writers.prompts, writers.sft, writers.teacher
     start = sft if settings.start == "sft" else student
-    roles, share = stored_roles(method, settings), method.fresh_share(settings)
+    roles, share = method.stored_roles(settings), method.fresh_share(settings)
     there = writers.responses(roles)
     samples = tuple(sample for _, _, sample in method.responses)
     stored = tuple(there.values())
     frozen = {"reference": sft, "teacher": start if method.teacher_sees else teacher}
-    read: set[str] = set(method.reads)
+    read: set[str] = set(method.reads_by_token(settings))
     signals: dict[str, Ref] = {}
     distributions: Ref | None = None
     # whatever else it is trained on, of a server's prompts without an answer it is asked nothing
@@ -273,14 +266,11 @@ def _train(laid: Laid, entry: Entry, student: Model, writers: _Writers, controll
             label = f"log-probs: {name}{f', {len(samples)} responses' if of else ''}"
             scored = score_job(config, frozen[name], prompts, stored, label)
             signals[name] = laid.add(scored.model_copy(update={"samples": of}))
-        read = set()
     elif isinstance(settings, DistributionSettings) and settings.teacher_signal == "stored":
         asked = distributions_job(config, teacher, prompts, stored[0], settings.top_k)
         asked = asked.model_copy(update={"answered": answered if teacher.served else None})
         distributions = laid.add(asked)
-        read -= {"teacher"}
-    if "token" in method.levels():  # of what was sampled before, the log-probs under whoever wrote it
-        read |= {WRITERS[who] for _, who, _ in roles}
+        read -= set() if "token" in method.levels() else {"teacher"}
     sampling = None
     if share and isinstance(settings, FreshSettings):
         new = settings.max_new_tokens or config.train_sampling.max_new_tokens

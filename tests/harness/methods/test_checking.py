@@ -195,7 +195,7 @@ PROBED: dict[str, tuple[dict[str, Any], str]] = {
         ": METHOD 'own': its transform gives 'teacher' (3,); expected finite numbers (4, 2)",
     ),
     "what the teacher sees": (
-        {"loss": fine, "level": "token", "reads": ("teacher",), "teacher_sees": lambda messages, text: text},
+        {"loss": fine, "level": "distribution", "reads": ("teacher",), "teacher_sees": lambda messages, text: text},
         ": METHOD 'own': its teacher_sees gives 'Water that falls.'; expected messages, as "
         '{"role": …, "content": …}',
     ),

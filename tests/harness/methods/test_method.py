@@ -190,8 +190,17 @@ FRESH_PAIR = (("chosen", "teacher", 0), ("rejected", "policy", 0))
         ({"state": lambda settings: {}}, "state and advance go together"),
         ({"advance": carried}, "state and advance go together"),
         ({**TOKENS, "reads": (), "teacher_sees": shown}, "teacher_sees says what the teacher reads"),
-        ({"reads": ("teacher",), "teacher_sees": shown}, "teacher_sees goes with the levels token and distribution"),
+        ({"reads": ("teacher",), "teacher_sees": shown}, "teacher_sees goes with the level distribution"),
+        ({**TOKENS, "teacher_sees": shown}, "teacher_sees goes with the level distribution"),
+        (
+            {**ROWS, "also": (Term("token", further, "token"),), "teacher_sees": shown},
+            "teacher_sees goes with the level distribution, and with no term of another",
+        ),
         ({**TOKENS, "transform": changed}, "transform is of the sums of stored responses"),
+        (
+            {"settings": DistributionSettings, "also": (Term("token", further, "token"),), "transform": changed},
+            "transform is of the sums of stored responses: level sequence in all terms",
+        ),
         (
             {"responses": FRESH_PAIR, "settings": FreshSettings, "transform": changed},
             "transform is of the sums of stored responses",

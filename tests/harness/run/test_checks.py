@@ -9,16 +9,19 @@ from typing import Any
 
 import pytest
 
+from baselines.kd import kd_loss
 from harness.config import resolve
 from harness.core.errors import RefusedError, UserError
 from harness.judging import judges
 from harness.judging.proxies import TYPICALITY
 from harness.judging.registry import whole
+from harness.methods import FreshSettings, methods
 from harness.models.hub import Hub, Wanted
 from harness.run.checks import check
 from harness.run.jobs import DistributionsJob, JudgeJob, TrainJob
 from harness.run.road import build_road
 from harness.store import Store
+from tests.conftest import tiny_model
 from tests.harness.run.roads import SERVED, Build, jsonl, made_sources, read_by
 
 ROOT = Path(__file__).parents[3]
@@ -265,6 +268,76 @@ def test_a_teacher_that_is_read_token_by_token_says_its_tokenizer(build: Build, 
     with pytest.raises(UserError, match=rf"^{said}: .* set teacher_server\.tokenizer to a model") as caught:
         build(teacher=None, teacher_server=SERVED, methods=names, controls="none")
     assert "\n" not in str(caught.value) and "--methods" in str(caught.value)
+
+
+def with_method(monkeypatch: pytest.MonkeyPatch, like: str, **fields: Any) -> None:
+    """Have a method `own`, as another but for these fields."""
+    fields = {"name": "own", "controls": lambda _settings: [], "compared_with": (), **fields}
+    monkeypatch.setattr(methods, "_entries", {**dict(methods.items()), "own": replace(methods.get(like), **fields)})
+
+
+def test_a_stored_top_k_is_of_a_teacher_that_is_shown_nothing(build: Build) -> None:
+    settings = {"teacher_signal": "stored", "fresh_share": 0.0, "top_k_of": "teacher"}
+    with pytest.raises(UserError, match=r"^sdft: settings\.sdft\.teacher_signal=stored keeps .*; set it to online$"):
+        build(methods=["sdft"], settings={"sdft": settings}, controls="none")
+
+
+def test_a_stored_top_k_is_of_the_first_sample(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    with_method(monkeypatch, "kd", responses=(("response", "student", 1),))
+    build(methods=["own"])
+    with pytest.raises(UserError, match=r"^own: settings\.own\.teacher_signal=stored is of the first sample of each"):
+        build(methods=["own"], settings={"own": {"teacher_signal": "stored"}})
+
+
+@pytest.fixture
+def two_tokenizers(tmp_path: Path, other_tokenizer: Any) -> dict[str, Any]:
+    """A teacher that splits text otherwise than the student."""
+    folder = tmp_path / "foreign"
+    tiny_model("llama", 4, 32).save_pretrained(folder)
+    other_tokenizer.save_pretrained(folder)
+    return {"teacher": str(folder), "measures": ["length"], "controls": "none"}
+
+
+FRESH_PAIR: dict[str, Any] = {
+    "responses": (("chosen", "teacher", 0), ("rejected", "policy", 0)),
+    "settings": FreshSettings,
+    "reads": ("teacher",),
+    "transform": None,
+    "loss": lambda inputs, settings: inputs.teacher.sum(1) - inputs.policy.sum(1),
+}
+
+
+def test_sums_of_fresh_responses_are_of_the_student_s_own_tokens(
+    build: Build, two_tokenizers: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_method(monkeypatch, "dadpo", **FRESH_PAIR)
+    build(**two_tokenizers, methods=["own"], settings={"own": {"fresh_share": 0.0}})  # each by its own tokens
+    with pytest.raises(UserError, match=r"tokenizer"):
+        build(**two_tokenizers, methods=["own"], settings={"own": {"fresh_share": 0.5}})
+
+
+def test_the_reference_is_read_by_the_student_s_tokens_whatever_the_teacher_s_are(
+    build: Build, two_tokenizers: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def loss(inputs: Any, settings: Any) -> Any:
+        return kd_loss(inputs.policy, inputs.reference)
+
+    with_method(monkeypatch, "kd", reads=("reference",), loss=loss)
+    build(**two_tokenizers, methods=["own"])
+    with pytest.raises(UserError, match=r"tokenizer"):
+        build(**two_tokenizers, methods=["kd"])
+
+
+def test_tokens_that_the_teacher_wrote_are_read_by_it(
+    build: Build, two_tokenizers: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def loss(inputs: Any, settings: Any) -> Any:
+        return inputs.policy - inputs.reference
+
+    with_method(monkeypatch, "opd", reads=("reference",), loss=loss)
+    build(**two_tokenizers, methods=["own"], settings={"own": {"stored": "student"}})
+    with pytest.raises(UserError, match=r"tokenizer"):
+        build(**two_tokenizers, methods=["own"], settings={"own": {"stored": "teacher", "fresh_share": 0.5}})
 
 
 @pytest.mark.parametrize("judge", ["proxy", "typicality", "embedding"])
