@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from harness.core.allocator import out_of_memory
 from harness.core.errors import UserError, raised_in
+from harness.core.records import Message
 from harness.methods.inputs import DistributionInputs, Inputs, NotReadError, SequenceInputs, TokenInputs
 from harness.methods.method import Control, Level, Method, Term
 
@@ -79,6 +80,20 @@ def controls_of(method: Method, settings: MethodSettings) -> list[Control]:
     return list(found)
 
 
+def shown(method: Method, messages: Sequence[Message], demonstration: str) -> tuple[Message, ...]:
+    """What the teacher of a method with `teacher_sees` reads in the place of a prompt's messages.
+
+    Raises:
+        UserError: it raises, or gives no messages; by the method's file.
+    """
+    assert method.teacher_sees is not None
+    said = [{"role": one.role, "content": one.content} for one in messages]
+    found = _guarded(method, "its teacher_sees", method.teacher_sees, said, demonstration)
+    if not isinstance(found, list) or not found or not all(map(_is_message, found)):
+        raise _fault(method, f'its teacher_sees gives {found!r}; expected messages, as {{"role": …, "content": …}}')
+    return tuple(Message.model_validate(one) for one in found)
+
+
 # ---- before anything is paid for
 
 
@@ -92,7 +107,7 @@ def probe(method: Method, settings: MethodSettings) -> None:
     if method.transform is not None:
         _check_transform(method, settings)
     if method.teacher_sees is not None:
-        _check_teacher_sees(method)
+        shown(method, [Message(role="user", content="What is rain?")], "Water that falls.")
     for term in method.also:
         weight = _guarded(method, "the weight of a term", term.weight, settings)
         if not isinstance(weight, int | float) or not math.isfinite(weight):
@@ -250,14 +265,6 @@ def _check_transform(method: Method, settings: MethodSettings) -> None:
     for name, values in found.items():
         if np.shape(values) != shape or not np.isfinite(values).all():
             raise _fault(method, f"its transform gives '{name}' {np.shape(values)}; expected finite numbers {shape}")
-
-
-def _check_teacher_sees(method: Method) -> None:
-    assert method.teacher_sees is not None
-    asked = [{"role": "user", "content": "What is rain?"}]
-    found = _guarded(method, "its teacher_sees", method.teacher_sees, asked, "Water that falls.")
-    if not isinstance(found, list) or not found or not all(map(_is_message, found)):
-        raise _fault(method, f'its teacher_sees gives {found!r}; expected messages, as {{"role": …, "content": …}}')
 
 
 def _is_message(one: object) -> bool:

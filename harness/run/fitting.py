@@ -7,8 +7,8 @@ by those: it is found out once.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,8 @@ from harness.core.errors import UserError
 from harness.core.records import Message
 from harness.core.units import first_named
 from harness.measures.measure import Reads
-from harness.methods import DistributionSettings, methods
+from harness.methods import DistributionSettings, FreshSettings, methods
+from harness.methods.checking import shown
 from harness.models.folders import has_tokenizer
 from harness.models.rendering import Rendered, positions_of, rendered
 from harness.prompts import PromptSet
@@ -33,26 +34,34 @@ NAMED = 20  # ids in one line; of more, how many
 
 @dataclass(frozen=True)
 class Reading:
-    """A prompt set, and the sampling's setting for how long an answer to it may be. cut: to how many tokens its prompts
-    are, from the left, where models read responses to them; responses to judge are read after whole prompts."""
+    """A prompt set, and the settings of how long an answer to it may be and, before it, a demonstration. cut: to how
+    many tokens its prompts are, from the left, where models read responses to them; responses to judge are read after
+    whole prompts."""
 
     prompts: PromptSet
-    section: str
-    new_tokens: int
+    answer: tuple[str, int]
+    demonstration: tuple[str, int] | None = None
+    training: bool = False
     cut: int | None = None
 
     @property
     def limit(self) -> str:
-        return f"{self.section}.max_new_tokens = {self.new_tokens:,}"
+        limits = dict([*([self.demonstration] if self.demonstration else []), self.answer])
+        return ", ".join(f"{setting} = {tokens:,}" for setting, tokens in limits.items())
+
+    @property
+    def longest(self) -> dict[str, int]:
+        """How many tokens may come after each prompt, by its id."""
+        before = self.demonstration[1] if self.demonstration else 0
+        return {prompt.id: before + (1 + len(prompt.turns)) * self.answer[1] for prompt in self.prompts.prompts}
 
 
 def unreadable(config: Config, sources: Sources, store: Store) -> Iterator[str]:
     """What is wrong with prompts, one line for each model, set and reason. A model that is not here yet is passed over:
     it is asked again once it is."""
-    readings = [
-        Reading(sources.train, "train_sampling", config.train_sampling.max_new_tokens, config.max_prompt_tokens),
-        *(Reading(found, "eval_sampling", config.eval_sampling.max_new_tokens) for found, _ in sources.evaluation),
-    ]
+    answer = ("eval_sampling.max_new_tokens", config.eval_sampling.max_new_tokens)
+    evaluation = [Reading(found, answer) for found, _ in sources.evaluation]
+    entries = entries_of(config)
     teacher, student = f"teacher {sources.pair.teacher}", f"student {sources.pair.student}"
     for name, found in ((teacher, sources.teacher), (student, sources.student)):
         # a server reads prompts by its own template and limits; what is here of it is a tokenizer alone
@@ -60,13 +69,59 @@ def unreadable(config: Config, sources: Sources, store: Store) -> Iterator[str]:
         if server and not server.tokenizer:  # the student's stands for it
             continue
         positions = None if server else _positions(found, config, sources, store)
-        for reading in readings:
+        # the student also writes while it trains, and a teacher of that kind reads it
+        read_fresh = [entry for entry in entries if found is sources.student or _reads_fresh(entry)]
+        answer = _longest([_sampled(config), *(limit for entry in read_fresh for limit in _answers(config, entry))])
+        for reading in [Reading(sources.train, answer, training=True, cut=config.max_prompt_tokens), *evaluation]:
             if (read := _rendered(found, reading.prompts, store)) is None:
                 continue
             budgets = _budgets(config, sources, found is sources.student, reading.prompts)
             yield from _refused(name, reading, read)
             yield from _too_long(name, reading, read, positions)
             yield from _too_large(name, reading, read, budgets)
+    positions = _positions(sources.student, config, sources, store, trained=True)
+    lines: dict[str, None] = {}  # once, of a method and its controls
+    for entry in entries:
+        if (said := _shown(entry, sources.train)) and (read := _rendered(sources.student, said, store)):
+            reading = Reading(said, _longest(_answers(config, entry)), demonstration=_sampled(config))
+            lines |= dict.fromkeys(_too_long(f"{student} as the teacher of {entry.method}", reading, read, positions))
+    yield from lines
+
+
+def _sampled(config: Config) -> tuple[str, int]:
+    """The setting of how long the teacher's responses to training prompts are, and it."""
+    return "train_sampling.max_new_tokens", config.train_sampling.max_new_tokens
+
+
+def _answers(config: Config, entry: Entry) -> list[tuple[str, int]]:
+    """The settings of how long the responses are that a training reads, stored ones and fresh ones, and these."""
+    settings, share = entry.settings, methods.get(entry.method).fresh_share(entry.settings)
+    own = settings.max_new_tokens if isinstance(settings, FreshSettings) and share else None
+    if own is None:
+        return [_sampled(config)]
+    return [*([_sampled(config)] if share < 1 else []), (f"settings.{entry.method}.max_new_tokens", own)]
+
+
+def _longest(limits: Iterable[tuple[str, int]]) -> tuple[str, int]:
+    return max(limits, key=lambda limit: limit[1])
+
+
+def _reads_fresh(entry: Entry) -> bool:
+    method = methods.get(entry.method)
+    return "teacher" in method.reads and method.teacher_sees is None
+
+
+def _shown(entry: Entry, train: PromptSet) -> PromptSet | None:
+    """The training prompts as a teacher that is shown a demonstration reads them, but for its text; None where there is
+    no such teacher."""
+    method = methods.get(entry.method)
+    if method.teacher_sees is None:
+        return None
+    try:
+        said = [(prompt, shown(method, prompt.messages, "")) for prompt in train.prompts]
+    except UserError:  # which `probe` says
+        return None
+    return replace(train, prompts=tuple(prompt.model_copy(update={"messages": messages}) for prompt, messages in said))
 
 
 def unaskable(sources: Sources, store: Store) -> Iterator[str]:
@@ -105,13 +160,15 @@ def _refused(name: str, reading: Reading, read: Rendered) -> Iterator[str]:
 
 
 def _too_long(name: str, reading: Reading, read: Rendered, positions: int | None) -> Iterator[str]:
-    answers = {prompt.id: 1 + len(prompt.turns) for prompt in reading.prompts.prompts}
-    longest = {id_: tokens + answers[id_] * reading.new_tokens for id_, tokens in read.tokens.items()}
+    turns = {prompt.id: 1 + len(prompt.turns) for prompt in reading.prompts.prompts}
+    after = reading.longest
+    longest = {id_: tokens + after[id_] for id_, tokens in read.tokens.items()}
     if positions is not None and (ids := [id_ for id_, tokens in longest.items() if tokens > positions]):
         most = max(ids, key=longest.__getitem__)
         yield (
             f"{name} takes {positions:,} tokens at once, and {_counted(ids)} of '{reading.prompts.name}' may be longer "
-            f"with {'its answers' if answers[most] > 1 else 'an answer'} ('{most}': {read.tokens[most]:,} tokens, "
+            f"with {'a demonstration and ' if reading.demonstration else ''}"
+            f"{'its answers' if turns[most] > 1 else 'an answer'} ('{most}': {read.tokens[most]:,} tokens, "
             f"{reading.limit}): {_named(ids)}; lower that, or take these out"
         )
 
@@ -151,8 +208,7 @@ def _scored(entry: Entry) -> bool:
 def _too_large(name: str, reading: Reading, read: Rendered, budgets: Mapping[str, int]) -> Iterator[str]:
     """Prompts that fill a micro-batch alone, after they were cut: where there is room for no response."""
     kept = {id_: min(tokens, reading.cut or tokens) for id_, tokens in read.tokens.items()}
-    training = reading.section == "train_sampling"
-    otherwise = "set max_prompt_tokens to cut long prompts from the left" if training else "take these out"
+    otherwise = "set max_prompt_tokens to cut long prompts from the left" if reading.training else "take these out"
     for setting, budget in budgets.items():
         if ids := [id_ for id_, tokens in kept.items() if tokens > budget]:
             most = max(ids, key=kept.__getitem__)
@@ -228,12 +284,12 @@ def tokenizer_there(found: FoundModel, place: Path) -> Any:
     return tokenizer
 
 
-def _positions(found: FoundModel, config: Config, sources: Sources, store: Store) -> int | None:
-    """How many tokens the model takes at once here."""
+def _positions(found: FoundModel, config: Config, sources: Sources, store: Store, trained: bool = False) -> int | None:
+    """How many tokens the model takes at once here; trained: in a training, which no vLLM limits."""
     model = found.base or found  # of an adapter its base says it
     place = Path(str(model.here.path))
     known = _gguf_positions(place, model, store) if place.is_file() else positions_of(place)
-    limits = [known, config.vllm.max_model_len if sources.generator == "vllm" else None]
+    limits = [known, config.vllm.max_model_len if sources.generator == "vllm" and not trained else None]
     return min((limit for limit in limits if limit is not None), default=None)
 
 

@@ -11,12 +11,13 @@ import numpy as np
 import torch
 
 from harness.core.progress import Tick
-from harness.core.records import Facts, Message
+from harness.core.records import Facts
 from harness.logprobs.batching import Example
 from harness.logprobs.model import LogProbModel, why_padded
 from harness.logprobs.scoring import response_starts
 from harness.logprobs.targets import StoredTopK, Support
 from harness.methods import DistributionSettings, FreshSettings, Method, MethodSettings, methods
+from harness.methods.checking import shown
 from harness.methods.method import WRITERS
 from harness.models import chat, loading, tokenizers
 from harness.models.families import dropout_of
@@ -161,12 +162,11 @@ def _shown(
     job: TrainJob, method: Method, read: ReadExamples, tokenizer: Any, store: Store
 ) -> Callable[[Example], Example]:
     """What a teacher that is shown the demonstration reads in the place of each example's prompt."""
-    assert method.teacher_sees is not None and job.demonstrations is not None
+    assert job.demonstrations is not None
     demonstrations = responses_by_key(job.demonstrations, store)
     prompts = {prompt.id: prompt for prompt in load_prompts(job.prompts, store)}
     encoded = []
     for name, _ in read.keys:
-        said = [{"role": one.role, "content": one.content} for one in prompts[name].messages]
-        messages = method.teacher_sees(said, demonstrations[name, 0].text)
-        encoded.append(chat.encode_chat(tokenizer, [Message.model_validate(one) for one in messages]))
+        messages = shown(method, prompts[name].messages, demonstrations[name, 0].text)
+        encoded.append(chat.encode_chat(tokenizer, messages))
     return lambda example: replace(example, prompt=encoded[example.index])

@@ -121,6 +121,34 @@ def test_an_answer_that_may_not_fit_is_too_long(sources: Sources, own_store: Pat
     assert len(rows) == 2 and all("3 prompts of 'train'" in line for line in rows)
 
 
+@pytest.mark.parametrize(("method", "of"), [("opd", ["teacher large", "student small"]), ("sdft", ["student small"])])
+def test_a_fresh_response_that_may_not_fit_is_too_long(
+    sources: Sources, own_store: Path, method: str, of: list[str]
+) -> None:
+    layer: dict[str, Any] = {"methods": [method], "controls": "none", "train_sampling": {"max_new_tokens": 200}}
+    assert said(sources, own_store, **layer, settings={method: {"max_new_tokens": 100}}) == []
+    rows = said(sources, own_store, **layer, settings={method: {"max_new_tokens": 512}})
+    own = [row for row in rows if "demonstration" not in row]
+    assert [row.split(" takes")[0] for row in own] == of
+    assert all(f"settings.{method}.max_new_tokens = 512): train-0, train-1, train-2; lower that" in row for row in own)
+    stored = {"max_new_tokens": 512, "fresh_share": 0.0}
+    refused = said(sources, own_store, **layer, settings={method: {**stored, "stored": "student"}})
+    assert refused == []
+
+
+def test_a_teacher_that_is_shown_a_demonstration_takes_it_with_the_prompt(sources: Sources, own_store: Path) -> None:
+    layer: dict[str, Any] = {"methods": ["sdft"], "controls": "none"}
+    assert said(sources, own_store, **layer, train_sampling={"max_new_tokens": 200}) == []
+    (row,) = said(sources, own_store, **layer, train_sampling={"max_new_tokens": 240})
+    start = "student small as the teacher of sdft takes 512 tokens at once, and 3 prompts of 'train' may be longer with"
+    assert row.startswith(f"{start} a demonstration and an answer ('train-")
+    assert row.endswith(
+        "train_sampling.max_new_tokens = 240): train-0, train-1, train-2; lower that, or take these out"
+    )
+    both = said(sources, own_store, **layer, settings={"sdft": {"max_new_tokens": 400}})
+    assert "train_sampling.max_new_tokens = 256, settings.sdft.max_new_tokens = 400)" in "".join(both)
+
+
 def test_every_answer_of_a_conversation_counts(sources: Sources, own_store: Path) -> None:
     asking = asked("talk", "Hi!", turns=("More?", "More still?"))
     found = replace(sources, evaluation=((replace(sources.evaluation[0][0], prompts=(asking,)), True),))
