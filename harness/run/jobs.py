@@ -23,7 +23,7 @@ from harness.core.records import Facts, Ref
 from harness.core.units import first_named
 from harness.generation.protocol import Sampling
 from harness.judging import Judging
-from harness.methods import COMPUTING, methods
+from harness.methods import COMPUTING, idle, methods
 from harness.models import memory
 from harness.models.reference import Model
 from harness.models.shapes import Shape
@@ -38,6 +38,7 @@ TOKEN_BYTES, TOP_K_BYTES = 12, 8
 COMPARED_BYTES = 40  # of a token that was compared: eight columns of four bytes, and its text
 # Of a training's checkpoint, two of which are there while one is written: weights and moments of what is trained.
 CHECKPOINT_BYTES = 2 * (memory.FP32 + memory.ADAM)
+OF_SAMPLING = {"max_new_tokens", "sampling_temperature"}  # settings of a training that its `sampling` is made of
 NAMED_AT_MOST = 5  # prompts without an answer, in a line
 QUESTION_TOKENS = 400  # about what a judge's template adds to a question
 SMALLER_MODEL = "name a smaller model"
@@ -536,6 +537,14 @@ class TrainJob(Job):
     tracker: str | None
     match: Ref | None = None
     seed: int
+
+    @property
+    def in_key(self) -> Facts:
+        """Without settings that nothing reads, and those of sampling, which `sampling` has in full."""
+        data = super().in_key
+        unread = idle(self.settings) | (OF_SAMPLING if self.sampling is not None else set())
+        data["settings"] = {name: value for name, value in data["settings"].items() if name not in unread}
+        return data
 
     @property
     def holds(self) -> tuple[Model, ...]:
