@@ -83,10 +83,11 @@ class Stored:
 @dataclass(frozen=True)
 class Written:
     """A response that the policy wrote: its ids, and their log-probs under the policy that wrote them, where these are
-    wanted."""
+    wanted. ended: whether a stop token is its last; else it was cut at the limit."""
 
     ids: list[int]
     log_probs: list[float] | None
+    ended: bool
 
 
 @dataclass(frozen=True)
@@ -162,12 +163,14 @@ class Fresh:
             return one.example
         responses = [*one.example.responses]
         responses[self.place] = found.ids
-        return replace(one.example, responses=tuple(responses), fresh=self.place, sampled=found.log_probs)
+        return replace(
+            one.example, responses=tuple(responses), fresh=self.place, sampled=found.log_probs, ended=found.ended
+        )
 
     def saved(self) -> dict[str, Any]:
-        rows = [(step, name, one.ids, one.log_probs) for (step, name), one in self._written.items()]
+        rows = [(step, name, one.ids, one.log_probs, one.ended) for (step, name), one in self._written.items()]
         return {"until": self._until, "written": rows}
 
     def restore(self, saved: dict[str, Any]) -> None:
         self._until = saved["until"]
-        self._written = {(step, name): Written(ids, log_probs) for step, name, ids, log_probs in saved["written"]}
+        self._written = {(step, name): Written(*written) for step, name, *written in saved["written"]}

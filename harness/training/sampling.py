@@ -108,4 +108,4 @@ class Writer:
             log_probs = [row.tolist() for row in read]
             for module, training in modes.items():
                 module.training = training
-        return [Written(row, said) for row, said in zip(ids, log_probs, strict=True)]
+        return [Written(row, said, row[-1] in self.stops) for row, said in zip(ids, log_probs, strict=True)]

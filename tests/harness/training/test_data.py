@@ -37,7 +37,7 @@ class Policy:
 
 def said(one: Wanted, with_log_probs: bool) -> Written:
     ids = [one.step, one.example.index, one.sample]
-    return Written(ids, [-float(number) for number in ids] if with_log_probs else None)
+    return Written(ids, [-float(number) for number in ids] if with_log_probs else None, True)
 
 
 def fresh(policy: Policy | None = None, **fields: Any) -> Fresh:
@@ -80,7 +80,7 @@ def test_all_responses_of_a_role_may_be_fresh() -> None:
         assert [one.index for one in batch] == ROWS[step]
         for one in batch:
             stored = PAIRS[one.index]
-            changed = dataclasses.replace(one, responses=stored.responses, fresh=None)
+            changed = dataclasses.replace(one, responses=stored.responses, fresh=None, ended=False)
             assert changed == stored  # nothing else of it is another
             assert one.responses == (stored.responses[0], [step, one.index, 0])
             assert (one.fresh, one.sampled) == (1, None)

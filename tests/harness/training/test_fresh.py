@@ -80,7 +80,10 @@ def test_each_level_trains_on_what_the_policy_writes(method: Method, run: Train)
     assert any(len(one.responses[place]) < 8 for one in found)
     lengths = [[len(one.responses[place]) for one in step] for step in done.steps]
     for row, own in zip(done.metrics, lengths, strict=True):
-        assert (row["fresh"], row["fresh_tokens"]) == (1, pytest.approx(sum(own) / len(own)))
+        assert (row["fresh"], row["response_tokens"]) == (1, pytest.approx(sum(own) / len(own)))
+    stopped = [[one.responses[place][-1] in STOPS for one in step] for step in done.steps]
+    assert [row["ended"] for row in done.metrics] == [pytest.approx(sum(own) / len(own)) for own in stopped]
+    assert 0 < done.done.cut == len(found) - sum(map(sum, stopped)) < len(found)
     assert done.done.fresh_tokens == sum(map(sum, lengths))
     assert done.done.tokens == sum(one.tokens for one in found) == done.metrics[-1]["tokens"]
     # the policy moves, and with it what it says to the same prompts
