@@ -83,7 +83,11 @@ class FreshSettings(MethodSettings):
     stored: Literal["teacher", "student"] = Field(
         default="teacher", description="who wrote the responses that are not fresh: the teacher, or the SFT student"
     )
-    samples: int = Field(default=1, ge=1, description="fresh responses to each prompt of a step")
+    samples: int = Field(
+        default=1,
+        ge=1,
+        description="responses to each prompt of a step; in the place of all that are not fresh there is one stored one",
+    )
     max_new_tokens: int | None = Field(
         default=None, ge=1, description="of a fresh response; as train_sampling's where nothing is said"
     )

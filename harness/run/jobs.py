@@ -54,7 +54,7 @@ class Job(BaseModel):
         not_in_key: the fields (or FIELD.PART) that are no part of the key, with the reason.
         added_later: fields that older keys did not have: no part of a key while they say what was so before.
         order: its place among the jobs of an evaluation. Stages that read responses share one.
-        pace: the fields that decide its speed: by them, an earlier one of the kind is a measurement.
+        pace: the fields (or FIELD.PART) that decide its speed: by them, an earlier one of the kind is a measurement.
         on_ranks: whether several ranks can do it together.
         less_memory: what makes it need less of its device's, for people.
     """
@@ -511,7 +511,10 @@ class TrainJob(Job):
         "plugin": "what of it shapes a training is in `method_source`",
         **{f"settings.{name}": COMPUTING_ONLY for name in sorted(COMPUTING)},
     }
-    pace: ClassVar[tuple[str, ...]] = ("start", "method", "teacher", "reference", "sampling")
+    pace: ClassVar[tuple[str, ...]] = (
+        *("start", "method", "teacher", "reference", "sampling"),
+        *("settings.fresh_share", "settings.samples"),
+    )
     on_ranks: ClassVar[bool] = True
     less_memory: ClassVar[str] = (
         "lower training.micro_batch_tokens, set training.gradient_checkpointing=true or training.lora_rank=16, or "
@@ -572,16 +575,16 @@ class TrainJob(Job):
     def tokens(self, sizes: Sizes) -> int:
         if self.match is not None:
             return sizes.trained(self.match)
-        epochs = int(self.settings["epochs"])
-        return epochs * (sizes.read(self.prompts, self.stored, bool(self.samples)) + self._sampled(sizes))
-
-    def _sampled(self, sizes: Sizes) -> int:
-        """Tokens that the policy writes in an epoch, at its limit, and those of prompts that it answers again."""
+        one_each = bool(self.samples)
+        stored = sizes.read(self.prompts, self.stored, one_each)
         if self.sampling is None:
-            return 0
+            return int(self.settings["epochs"]) * stored
+        # of a prompt's samples those that are fresh, at their limit, and one stored example unless all are
         samples, share = int(self.settings["samples"]), float(self.settings["fresh_share"])
-        written = sizes.prompts(self.prompts) * samples * self.sampling.max_new_tokens * share
-        return round(written) + (samples - 1) * sizes.read(self.prompts, ())
+        own = [who for _, who, _ in methods.get(self.method).responses].index("policy")
+        beside = tuple(ref for place, ref in enumerate(self.responses) if ref is not None and place != own)
+        fresh = sizes.read(self.prompts, beside, one_each) + sizes.prompts(self.prompts) * self.sampling.max_new_tokens
+        return int(self.settings["epochs"]) * round(samples * share * fresh + (1 - share**samples) * stored)
 
     def needs(self, sizes: Sizes) -> Needs:
         tokens, shape = self.tokens(sizes), sizes.shape(self.start)

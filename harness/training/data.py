@@ -113,7 +113,8 @@ class Fresh:
 
     examples: with the stored responses, where there are any; in the others' place is none. place: which response is the
     policy's own. share: how many of these are fresh. every: steps for which responses are written at once, by the
-    policy as it is at the first of them. samples: fresh responses to each prompt. write: has the policy write, with the
+    policy as it is at the first of them. samples: responses to each prompt, each of them fresh or not; for all that are
+    not, the prompt is there with its stored ones once. write: has the policy write, with the
     log-probs of what it wrote where these will be of a policy that was.
 
     What is fresh follows from (seed, step, row) alone, as do its random numbers: a training that goes on from a
@@ -148,8 +149,14 @@ class Fresh:
         return [self._example(one) for one in self._drawn(step)]
 
     def _drawn(self, step: int) -> list[Wanted]:
-        pairs = itertools.product(self.rows[step], range(self.samples))
-        return [Wanted(step, self.examples[row], sample) for row, sample in pairs]
+        """The fresh ones, and of each prompt at most one other: its stored responses are the same in all."""
+        found: list[Wanted] = []
+        for row in self.rows[step]:
+            drawn = [Wanted(step, self.examples[row], sample) for sample in range(self.samples)]
+            fresh = [self._is_fresh(one) for one in drawn]
+            found += itertools.compress(drawn, fresh)
+            found += drawn[fresh.index(False) :][:1] if not all(fresh) else []
+        return found
 
     def _is_fresh(self, one: Wanted) -> bool:
         if self.share == 1:
