@@ -86,7 +86,7 @@ class FreshSettings(MethodSettings):
     samples: int = Field(
         default=1,
         ge=1,
-        description="responses to each prompt of a step; in the place of all that are not fresh there is one stored one",
+        description="responses to each prompt of a step; in the place of all that are not fresh is one stored one",
     )
     max_new_tokens: int | None = Field(
         default=None, ge=1, description="of a fresh response; as train_sampling's where nothing is said"

@@ -142,10 +142,11 @@ class Fresh:
     def batch(self, step: int) -> list[Example]:
         if step >= self._until:
             first = step - step % self.every
-            self._until = min(first + self.every, self.steps)
-            wanted = [one for ahead in range(step, self._until) for one in self._drawn(ahead) if self._is_fresh(one)]
+            until = min(first + self.every, self.steps)
+            wanted = [one for ahead in range(step, until) for one in self._drawn(ahead) if self._is_fresh(one)]
             written = self.write(wanted, self.every > 1)
             self._written = {(one.step, one.name): found for one, found in zip(wanted, written, strict=True)}
+            self._until = until  # not before: what was not written is no part of a checkpoint
         return [self._example(one) for one in self._drawn(step)]
 
     def _drawn(self, step: int) -> list[Wanted]:

@@ -128,9 +128,9 @@ def train(
             torch.manual_seed(
                 int(np.random.SeedSequence([seed, number, accelerator.process_index]).generate_state(1)[0])
             )
-            examples = data.batch(number)
             lr = learning_rate_at(number, data.steps, settings)
             try:
+                examples = data.batch(number)
                 row = step.take(examples, lr, number / data.steps, state)
             except UserError:
                 # whatever keeps this step from being taken, a server that is away or too little memory, those before
