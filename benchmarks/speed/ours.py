@@ -78,7 +78,7 @@ class _Writing:
 
     def __call__(self, wanted: Sequence[Wanted], with_log_probs: bool) -> list[Written]:
         if self.given:
-            return [Written(list(one.example.responses[0]), None) for one in wanted]
+            return [Written(list(one.example.responses[0]), None, True) for one in wanted]
         began = time.monotonic()
         found = self.write(wanted, with_log_probs)
         self.seconds += time.monotonic() - began

@@ -31,7 +31,8 @@ OPEN_PARTS = 32
 class Example:
     """A prompt with its responses (one a role), in token ids. `index` is its row in the data, `name` what people know
     it by. fresh: which response the policy wrote as it trains; None where all are stored. sampled: the log-probs of its
-    tokens under the policy that wrote it, where that is not the policy as it is."""
+    tokens under the policy that wrote it, where that is not the policy as it is. ended: whether the fresh one ended of
+    itself; else it was cut at the limit."""
 
     index: int
     prompt: Sequence[int]
@@ -39,6 +40,7 @@ class Example:
     name: str = ""
     fresh: int | None = None
     sampled: Sequence[float] | None = None
+    ended: bool = False
 
     @property
     def tokens(self) -> int:

@@ -9,6 +9,7 @@ from harness.methods.settings import (
     FreshSettings,
     MethodSettings,
     TokenSettings,
+    idle,
     shaping,
 )
 
@@ -29,6 +30,7 @@ __all__ = [
     "Term",
     "TokenInputs",
     "TokenSettings",
+    "idle",
     "methods",
     "selected_controls",
     "shaping",

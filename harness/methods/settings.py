@@ -14,6 +14,13 @@ from harness.core.section import Names, NamesIfAny, Section
 # and what a training was made with in its manifest.
 COMPUTING = frozenset({"micro_batch_tokens", "gradient_checkpointing", "compile", "checkpoint_steps"})
 
+# Settings by whose values others are read by nothing: these, as they are named, then shape no training either.
+IDLE: tuple[tuple[Mapping[str, object], frozenset[str]], ...] = (
+    ({"fresh_share": 0}, frozenset({"fresh_every", "samples", "max_new_tokens", "sampling_temperature"})),
+    ({"fresh_share": 1}, frozenset({"stored"})),
+    ({"teacher_signal": "online", "support": "full"}, frozenset({"top_k", "top_k_of"})),
+)
+
 MOST_POINTS = 100  # of a margin
 ALL = "all"  # in the place of methods' names: every one that there is
 
@@ -76,7 +83,11 @@ class FreshSettings(MethodSettings):
     stored: Literal["teacher", "student"] = Field(
         default="teacher", description="who wrote the responses that are not fresh: the teacher, or the SFT student"
     )
-    samples: int = Field(default=1, ge=1, description="fresh responses to each prompt of a step")
+    samples: int = Field(
+        default=1,
+        ge=1,
+        description="responses to each prompt of a step; in the place of all that are not fresh is one stored one",
+    )
     max_new_tokens: int | None = Field(
         default=None, ge=1, description="of a fresh response; as train_sampling's where nothing is said"
     )
@@ -153,7 +164,14 @@ class MethodChoice(Section):
     )
 
 
+def idle(settings: Mapping[str, Any]) -> set[str]:
+    """The names of those of a training's settings that nothing reads, as the others are."""
+    held = (names for where, names in IDLE if all(settings.get(name) == value for name, value in where.items()))
+    return set[str]().union(*held)
+
+
 def shaping(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """A training's settings without those that say only how it is computed, and those that leave it to the method:
-    what it is."""
-    return {name: value for name, value in settings.items() if name not in COMPUTING and value is not None}
+    """A training's settings without those that say only how it is computed, those that nothing reads, and those that
+    leave it to the method: what it is."""
+    left_out = COMPUTING | idle(settings)
+    return {name: value for name, value in settings.items() if name not in left_out and value is not None}

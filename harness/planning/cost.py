@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -45,10 +45,16 @@ def _pace(job: Job, manifests: Sequence[dict[str, Any]]) -> float | None:
     data = job.model_dump(mode="json")
     for manifest in reversed(manifests):
         facts, made = manifest["facts"], manifest["job"]
-        same = all(made.get(name) == data.get(name) for name in job.pace)
+        same = all(_part(made, name) == _part(data, name) for name in job.pace)
         if same and not facts.get("resumed") and facts.get("tokens") and manifest["seconds"] > 1:
             return float(facts["tokens"] / manifest["seconds"])
     return None
+
+
+def _part(job: Mapping[str, Any], name: str) -> Any:
+    """A job's FIELD or FIELD.PART; None where it has none."""
+    field, _, part = name.partition(".")
+    return job.get(field, {}).get(part) if part else job.get(field)
 
 
 @dataclass

@@ -199,8 +199,8 @@ PANELS: tuple[Panel, ...] = (
     ("log-probs", "log-prob of a response", (("log_prob", "response"), ("log_prob_", "")), None),
     ("margins", "nats from the reference", (("margin", "margin"), ("shift", "response"), ("shift_", "")), None),
     ("accuracy", "share of pairs", (("accuracy", "chosen above rejected"),), (0.0, 1.0)),
-    ("fresh responses", "share of examples", (("fresh", "sampled from the policy"),), (0.0, 1.0)),
-    ("their length", "mean tokens", (("fresh_tokens", "fresh response"),), None),
+    ("fresh responses", "share", (("fresh", "of examples"), ("ended", "of these, ended of themselves")), (0.0, 1.0)),
+    ("their length", "mean tokens", (("response_tokens", "fresh response"),), None),
 )
 MARGIN = "c2"  # and the roles, in their order, the other colours
 

@@ -555,21 +555,12 @@ EPOCHS: Column[MethodFacts] = column(
 BATCH: Column[MethodFacts] = Column("batch", lambda row: known(row.settings.batch_size, "d"))
 STEPS: Column[MethodFacts] = counts("steps", lambda row: row.facts.steps)
 TRAINED_TOKENS: Column[MethodFacts] = Column("tokens", lambda row: known(row.facts.tokens, ",d"))
-# Of a method's own settings: one that says something, by the value at which others are read by nothing.
-_IDLE: tuple[tuple[str, object, tuple[str, ...]], ...] = (
-    ("fresh_share", 0, ("fresh_every", "samples", "max_new_tokens", "sampling_temperature")),
-    ("fresh_share", 1, ("stored",)),
-    ("support", "full", ("top_k", "top_k_of")),
-)
 
 
 def _own(row: MethodFacts) -> str:
-    own = row.settings.own
-    idle = {name for key, value, names in _IDLE if own.get(key) == value for name in names}
     return ", ".join(
         f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}"
-        for key, value in own.items()
-        if key not in idle
+        for key, value in row.settings.own.items()
     )
 
 

@@ -321,6 +321,7 @@ class TrainedFacts(Partial):
 
     tokens: int = Field(description="tokens that went through the student, of all epochs")
     fresh_tokens: int = Field(default=0, description="of these, tokens that the student wrote as it trained")
+    cut: int = Field(default=0, description="responses that it wrote so which were cut at the limit")
     prompts_cut: int = Field(default=0, description="training prompts that lost their beginning")
     retokenised: bool = Field(default=False, description="whether responses of one tokenizer were split for another")
     steps: int = Field(description="steps of the optimizer")

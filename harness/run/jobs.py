@@ -23,7 +23,7 @@ from harness.core.records import Facts, Ref
 from harness.core.units import first_named
 from harness.generation.protocol import Sampling
 from harness.judging import Judging
-from harness.methods import COMPUTING, methods
+from harness.methods import COMPUTING, idle, methods
 from harness.models import memory
 from harness.models.reference import Model
 from harness.models.shapes import Shape
@@ -38,6 +38,7 @@ TOKEN_BYTES, TOP_K_BYTES = 12, 8
 COMPARED_BYTES = 40  # of a token that was compared: eight columns of four bytes, and its text
 # Of a training's checkpoint, two of which are there while one is written: weights and moments of what is trained.
 CHECKPOINT_BYTES = 2 * (memory.FP32 + memory.ADAM)
+OF_SAMPLING = {"max_new_tokens", "sampling_temperature"}  # settings of a training that its `sampling` is made of
 NAMED_AT_MOST = 5  # prompts without an answer, in a line
 QUESTION_TOKENS = 400  # about what a judge's template adds to a question
 SMALLER_MODEL = "name a smaller model"
@@ -53,7 +54,7 @@ class Job(BaseModel):
         not_in_key: the fields (or FIELD.PART) that are no part of the key, with the reason.
         added_later: fields that older keys did not have: no part of a key while they say what was so before.
         order: its place among the jobs of an evaluation. Stages that read responses share one.
-        pace: the fields that decide its speed: by them, an earlier one of the kind is a measurement.
+        pace: the fields (or FIELD.PART) that decide its speed: by them, an earlier one of the kind is a measurement.
         on_ranks: whether several ranks can do it together.
         less_memory: what makes it need less of its device's, for people.
     """
@@ -515,7 +516,10 @@ class TrainJob(Job):
         **{f"settings.{name}": COMPUTING_ONLY for name in sorted(COMPUTING)},
     }
     added_later: ClassVar[frozenset[str]] = frozenset({"answered"})
-    pace: ClassVar[tuple[str, ...]] = ("start", "method", "teacher", "reference", "sampling")
+    pace: ClassVar[tuple[str, ...]] = (
+        *("start", "method", "teacher", "reference", "sampling"),
+        *("settings.fresh_share", "settings.samples"),
+    )
     on_ranks: ClassVar[bool] = True
     less_memory: ClassVar[str] = (
         "lower training.micro_batch_tokens, set training.gradient_checkpointing=true or training.lora_rank=16, or "
@@ -542,6 +546,14 @@ class TrainJob(Job):
     tracker: str | None
     match: Ref | None = None
     seed: int
+
+    @property
+    def in_key(self) -> Facts:
+        """Without settings that nothing reads, and those of sampling, which `sampling` has in full."""
+        data = super().in_key
+        unread = idle(self.settings) | (OF_SAMPLING if self.sampling is not None else set())
+        data["settings"] = {name: value for name, value in data["settings"].items() if name not in unread}
+        return data
 
     @property
     def holds(self) -> tuple[Model, ...]:
@@ -574,16 +586,16 @@ class TrainJob(Job):
     def tokens(self, sizes: Sizes) -> int:
         if self.match is not None:
             return sizes.trained(self.match)
-        epochs = int(self.settings["epochs"])
-        return epochs * (sizes.read(self.prompts, self.stored, bool(self.samples)) + self._sampled(sizes))
-
-    def _sampled(self, sizes: Sizes) -> int:
-        """Tokens that the policy writes in an epoch, at its limit, and those of prompts that it answers again."""
+        one_each = bool(self.samples)
+        stored = sizes.read(self.prompts, self.stored, one_each)
         if self.sampling is None:
-            return 0
+            return int(self.settings["epochs"]) * stored
+        # of a prompt's samples those that are fresh, at their limit, and one stored example unless all are
         samples, share = int(self.settings["samples"]), float(self.settings["fresh_share"])
-        written = sizes.prompts(self.prompts) * samples * self.sampling.max_new_tokens * share
-        return round(written) + (samples - 1) * sizes.read(self.prompts, ())
+        own = [who for _, who, _ in methods.get(self.method).responses].index("policy")
+        beside = tuple(ref for place, ref in enumerate(self.responses) if ref is not None and place != own)
+        fresh = sizes.read(self.prompts, beside, one_each) + sizes.prompts(self.prompts) * self.sampling.max_new_tokens
+        return int(self.settings["epochs"]) * round(samples * share * fresh + (1 - share**samples) * stored)
 
     def needs(self, sizes: Sizes) -> Needs:
         tokens, shape = self.tokens(sizes), sizes.shape(self.start)

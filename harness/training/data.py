@@ -83,10 +83,11 @@ class Stored:
 @dataclass(frozen=True)
 class Written:
     """A response that the policy wrote: its ids, and their log-probs under the policy that wrote them, where these are
-    wanted."""
+    wanted. ended: whether a stop token is its last; else it was cut at the limit."""
 
     ids: list[int]
     log_probs: list[float] | None
+    ended: bool
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,8 @@ class Fresh:
 
     examples: with the stored responses, where there are any; in the others' place is none. place: which response is the
     policy's own. share: how many of these are fresh. every: steps for which responses are written at once, by the
-    policy as it is at the first of them. samples: fresh responses to each prompt. write: has the policy write, with the
+    policy as it is at the first of them. samples: responses to each prompt, each of them fresh or not; for all that are
+    not, the prompt is there with its stored ones once. write: has the policy write, with the
     log-probs of what it wrote where these will be of a policy that was.
 
     What is fresh follows from (seed, step, row) alone, as do its random numbers: a training that goes on from a
@@ -140,15 +142,22 @@ class Fresh:
     def batch(self, step: int) -> list[Example]:
         if step >= self._until:
             first = step - step % self.every
-            self._until = min(first + self.every, self.steps)
-            wanted = [one for ahead in range(step, self._until) for one in self._drawn(ahead) if self._is_fresh(one)]
+            until = min(first + self.every, self.steps)
+            wanted = [one for ahead in range(step, until) for one in self._drawn(ahead) if self._is_fresh(one)]
             written = self.write(wanted, self.every > 1)
             self._written = {(one.step, one.name): found for one, found in zip(wanted, written, strict=True)}
+            self._until = until  # not before: what was not written is no part of a checkpoint
         return [self._example(one) for one in self._drawn(step)]
 
     def _drawn(self, step: int) -> list[Wanted]:
-        pairs = itertools.product(self.rows[step], range(self.samples))
-        return [Wanted(step, self.examples[row], sample) for row, sample in pairs]
+        """The fresh ones, and of each prompt at most one other: its stored responses are the same in all."""
+        found: list[Wanted] = []
+        for row in self.rows[step]:
+            drawn = [Wanted(step, self.examples[row], sample) for sample in range(self.samples)]
+            fresh = [self._is_fresh(one) for one in drawn]
+            found += itertools.compress(drawn, fresh)
+            found += drawn[fresh.index(False) :][:1] if not all(fresh) else []
+        return found
 
     def _is_fresh(self, one: Wanted) -> bool:
         if self.share == 1:
@@ -162,12 +171,14 @@ class Fresh:
             return one.example
         responses = [*one.example.responses]
         responses[self.place] = found.ids
-        return replace(one.example, responses=tuple(responses), fresh=self.place, sampled=found.log_probs)
+        return replace(
+            one.example, responses=tuple(responses), fresh=self.place, sampled=found.log_probs, ended=found.ended
+        )
 
     def saved(self) -> dict[str, Any]:
-        rows = [(step, name, one.ids, one.log_probs) for (step, name), one in self._written.items()]
+        rows = [(step, name, one.ids, one.log_probs, one.ended) for (step, name), one in self._written.items()]
         return {"until": self._until, "written": rows}
 
     def restore(self, saved: dict[str, Any]) -> None:
         self._until = saved["until"]
-        self._written = {(step, name): Written(ids, log_probs) for step, name, ids, log_probs in saved["written"]}
+        self._written = {(step, name): Written(*written) for step, name, *written in saved["written"]}

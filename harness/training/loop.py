@@ -69,12 +69,13 @@ def shares(examples: Sequence[Example], ranks: int, budget: int, layout: Layout)
 @dataclass(frozen=True)
 class Done:
     """What a training leaves beside the model. whole: the trained weights, where the model itself ends up holding only
-    a rank's share of them, else None. tokens: that it saw; fresh_tokens: of these, that the policy wrote. state: that
-    its method carries."""
+    a rank's share of them, else None. tokens: that it saw; fresh_tokens: of these, that the policy wrote. cut: how
+    many of its responses did not end. state: that its method carries."""
 
     whole: dict[str, Any] | None
     tokens: int
     fresh_tokens: int
+    cut: int
     state: State
 
 
@@ -111,12 +112,12 @@ def train(
         frozen = replace(frozen, sums=method.transform(dict(frozen.sums), settings, seed))
     step = _Step(accelerator, module, optimizer, model.layout, method, settings, frozen)
     state = dict(started(method, settings))
-    first, seen, written, state = _resume(folder, module, optimizer, data, state, accelerator.is_main_process)
+    first, seen, written, cut, state = _resume(folder, module, optimizer, data, state, accelerator.is_main_process)
     accelerator.wait_for_everyone()
     ahead, kept = data.ahead, first
 
     def keep(step: int) -> None:
-        beside = {"tokens": seen, "written": written, "state": state, "data": data.saved()}
+        beside = {"tokens": seen, "written": written, "cut": cut, "state": state, "data": data.saved()}
         _save(folder, step, module, optimizer, beside, accelerator.is_main_process)
 
     with _metrics(folder, accelerator) as log:
@@ -127,9 +128,9 @@ def train(
             torch.manual_seed(
                 int(np.random.SeedSequence([seed, number, accelerator.process_index]).generate_state(1)[0])
             )
-            examples = data.batch(number)
             lr = learning_rate_at(number, data.steps, settings)
             try:
+                examples = data.batch(number)
                 row = step.take(examples, lr, number / data.steps, state)
             except UserError:
                 # whatever keeps this step from being taken, a server that is away or too little memory, those before
@@ -149,6 +150,7 @@ def train(
             size = sum(example.tokens for example in examples)
             seen += size
             written += sum(len(one.responses[one.fresh]) for one in examples if one.fresh is not None)
+            cut += sum(one.fresh is not None and not one.ended for one in examples)
             speed = size / (time.monotonic() - began)
             carried = {f"state_{name}": value for name, value in state.items()}
             log({**row, **carried, "step": number + 1, "learning_rate": lr, "tokens": seen, "tokens_per_s": speed})
@@ -158,7 +160,7 @@ def train(
     tick(sum(ahead), sum(ahead))
     whole = get_model_state_dict(module, options=WHOLE) if _sharded(module) else None
     accelerator.unwrap_model(module, keep_fp32_wrapper=False)  # the caller's module without autocast around it
-    return Done(whole, seen, written, state)
+    return Done(whole, seen, written, cut, state)
 
 
 def _accelerator(model: LogProbModel, settings: MethodSettings, tracker: str | None, folder: Path) -> Accelerator:
@@ -309,20 +311,20 @@ def _save(folder: Path, step: int, model: Any, optimizer: Any, others: Mapping[s
 
 def _resume(
     folder: Path, model: Any, optimizer: Any, data: Data, state: State, main: bool
-) -> tuple[int, int, int, dict[str, float]]:
-    """Load the checkpoint, cut the metrics to its step, and return that step, the tokens seen and written by then, and
-    the method's state; zeros and `state` where there is none.
+) -> tuple[int, int, int, int, dict[str, float]]:
+    """Load the checkpoint, cut the metrics to its step, and return that step, the tokens seen and written by then, how
+    many responses were cut, and the method's state; zeros and `state` where there is none.
 
     Raises:
         UserError: it cannot be read.
     """
-    step, tokens, written = 0, 0, 0
+    step, tokens, written, cut = 0, 0, 0, 0
     if (folder / CHECKPOINT).is_file():
         try:
             found = torch.load(folder / CHECKPOINT, map_location="cpu", weights_only=True, mmap=True)
         except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
             raise UserError(f"{folder / CHECKPOINT} is broken; delete it to train from the start") from error
-        if "data" not in found:
+        if "cut" not in found:
             raise UserError(f"{folder / CHECKPOINT} is of an earlier version; delete it to train from the start")
         set_state_dict(
             model,
@@ -331,14 +333,14 @@ def _resume(
             optim_state_dict=found["optimizer"],
             options=WHOLE,
         )
-        step, tokens, written, state = (found[name] for name in ("step", "tokens", "written", "state"))
+        step, tokens, written, cut, state = (found[name] for name in ("step", "tokens", "written", "cut", "state"))
         data.restore(found["data"])
     if main:
         (folder / f"{CHECKPOINT}.tmp").unlink(missing_ok=True)
         if (folder / METRICS).is_file():
             lines = (folder / METRICS).read_text(encoding="utf-8").splitlines()[:step]
             write_atomically(folder / METRICS, "".join(line + "\n" for line in lines))
-    return step, tokens, written, dict(state)
+    return step, tokens, written, cut, dict(state)
 
 
 def ranks() -> int:

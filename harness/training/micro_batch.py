@@ -37,11 +37,16 @@ class Counts:
         return int(getattr(self, per))
 
     def observed(self) -> dict[str, float]:
-        """Of what the policy wrote itself: its share of the examples, and its mean length."""
+        """Of what the policy wrote itself: its share of the examples, the share of it that ended, and its mean
+        length."""
         if not self._fresh:
             return {}
         lengths = [len(example.responses[example.fresh or 0]) for example in self._fresh]
-        return {"fresh": len(self._fresh) / self.example, "fresh_tokens": sum(lengths) / len(lengths)}
+        return {
+            "fresh": len(self._fresh) / self.example,
+            "ended": sum(example.ended for example in self._fresh) / len(self._fresh),
+            "response_tokens": sum(lengths) / len(lengths),
+        }
 
 
 class MicroBatch:

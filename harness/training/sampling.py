@@ -14,9 +14,11 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import gather_object
 
+from harness.core.allocator import out_of_memory
+from harness.core.errors import UserError
 from harness.generation import sampler
 from harness.generation.protocol import Sampling
-from harness.logprobs.batching import Example, memory_errors
+from harness.logprobs.batching import Example
 from harness.logprobs.model import LogProbModel
 from harness.logprobs.scoring import token_log_probs
 from harness.methods import MethodSettings
@@ -82,30 +84,53 @@ class Writer:
         state = PartialState()
         batches = sampler.form_batches([len(one.example.prompt) for one in wanted], self.batch_size)
         mine = batches[state.process_index :: state.num_processes]
-        found = [(places, self._batch([wanted[place] for place in places], with_log_probs)) for places in mine]
+        asked = [[wanted[place] for place in places] for places in mine]
+        found = list(zip(mine, self._written(asked, with_log_probs) if asked else [], strict=True))
         everywhere = gather_object(found) if state.num_processes > 1 else found
-        written = {place: one for places, batch in everywhere for place, one in zip(places, batch, strict=True)}
-        return [written[place] for place in range(len(wanted))]
+        by_place = {place: one for places, batch in everywhere for place, one in zip(places, batch, strict=True)}
+        return [by_place[place] for place in range(len(wanted))]
 
-    def _batch(self, wanted: Sequence[Wanted], with_log_probs: bool) -> list[Written]:
+    def _written(self, batches: Sequence[Sequence[Wanted]], with_log_probs: bool) -> list[list[Written]]:
+        with as_sampled(self.model, self.settings.precision) as causal_lm:
+            drawn = [self._drawn(causal_lm, batch) for batch in batches]
+        read: list[list[list[float] | None]] = [[None] * len(rows) for rows in drawn]
+        if with_log_probs:
+            read = self._read(batches, drawn)
+        return [
+            [Written(row, said, row[-1] in self.stops) for row, said in zip(rows, of_rows, strict=True)]
+            for rows, of_rows in zip(drawn, read, strict=True)
+        ]
+
+    def _drawn(self, causal_lm: Any, batch: Sequence[Wanted]) -> list[list[int]]:
+        """The ids of each response."""
         count = self.sampling.max_new_tokens
         uniforms = torch.stack(
-            [sampler.row_uniforms(self.seed, f"{PURPOSE}/{one.step}", one.name, count) for one in wanted]
+            [sampler.row_uniforms(self.seed, f"{PURPOSE}/{one.step}", one.name, count) for one in batch]
         )
-        prompts = [one.example.prompt for one in wanted]
-        with (
-            as_sampled(self.model, self.settings.precision) as causal_lm,
-            memory_errors([one.example for one in wanted], self.model.layout, ADVICE),
-        ):
-            ids = sampler.decode_batch(causal_lm, prompts, uniforms, self.sampling, self.stops, self.vocabulary)
-        log_probs: list[list[float] | None] = [None] * len(ids)
-        if with_log_probs:
-            examples = [Example(place, prompts[place], (row,)) for place, row in enumerate(ids)]
-            modes = {module: module.training for module in self.model.modules()}
-            self.model.eval()
-            budget = self.settings.micro_batch_tokens
-            read = token_log_probs(self.model, examples, self.settings.precision, budget)
-            log_probs = [row.tolist() for row in read]
-            for module, training in modes.items():
-                module.training = training
-        return [Written(row, said) for row, said in zip(ids, log_probs, strict=True)]
+        prompts = [one.example.prompt for one in batch]
+        try:
+            return sampler.decode_batch(causal_lm, prompts, uniforms, self.sampling, self.stops, self.vocabulary)
+        except RuntimeError as error:
+            if not out_of_memory(error):
+                raise
+            names = ", ".join(one.example.name or str(one.example.index) for one in batch)
+            raise UserError(
+                f"out of memory while {len(batch)} responses of at most {count:,} tokens were sampled, to prompts of "
+                f"{max(map(len, prompts)):,} tokens and fewer ({names}); {ADVICE}"
+            ) from error
+
+    def _read(
+        self, batches: Sequence[Sequence[Wanted]], drawn: Sequence[Sequence[list[int]]]
+    ) -> list[list[list[float] | None]]:
+        """The log-probs of each response's tokens under the policy as it is."""
+        modes = {module: module.training for module in self.model.modules()}
+        self.model.eval()
+        found: list[list[list[float] | None]] = []
+        for batch, rows in zip(batches, drawn, strict=True):
+            pairs = enumerate(zip(batch, rows, strict=True))
+            examples = [Example(place, one.example.prompt, (row,)) for place, (one, row) in pairs]
+            read = token_log_probs(self.model, examples, self.settings.precision, self.settings.micro_batch_tokens)
+            found.append([row.tolist() for row in read])
+        for module, training in modes.items():
+            module.training = training
+        return found

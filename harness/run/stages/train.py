@@ -86,7 +86,7 @@ def train_stage(job: TrainJob, store: Store, work: Path, tick: Tick) -> Facts:
         "parameters": model.causal_lm.num_parameters(),
         "ranks": loop.ranks(),
         "padded": why_padded(model.causal_lm),
-        **({"fresh_tokens": done.fresh_tokens} if job.sampling else {}),
+        **({"fresh_tokens": done.fresh_tokens, "cut": done.cut} if job.sampling else {}),
         **({"state": dict(done.state)} if done.state else {}),
         **({"dropout": rates, "dropout_on": method.with_dropout(settings)} if rates else {}),
     }

@@ -358,6 +358,33 @@ def test_a_training_that_samples_is_counted_with_what_it_samples(config: Config,
     assert needs.memory == sum(step.values()) + held + max(0, more)
 
 
+def test_of_a_share_of_fresh_responses_each_example_is_counted_with_what_it_reads(config: Config, store: Store) -> None:
+    """Four samples to a prompt, half of them fresh, and one stored example in the place of the others."""
+    own = {"fresh_share": 0.5, "samples": 4}
+    layer = {"methods": ["gkd"], "controls": "none", "settings": {"gkd": {**own, "max_new_tokens": 7, "epochs": 3}}}
+    road = build_road(resolve([config.model_dump(), layer]), store, download=False)
+    (job,) = (job for job in road.jobs.values() if job.label == "train gkd")
+    prompts = prompt_tokens(TRAIN)
+    drawn, stored = 4 * 0.5 * (prompts + 2 * 7), (1 - 0.5**4) * (prompts + 2 * 7)
+    assert job.tokens(RoadSizes(road, store, None)) == 3 * round(drawn + stored)
+
+
+@pytest.mark.parametrize("other", [{"fresh_share": 1}, {"samples": 2}], ids=str)
+def test_a_training_that_samples_more_is_not_measured_by_one_that_samples_less(
+    other: dict[str, Any], config: Config, store: Store
+) -> None:
+    def training(**settings: Any) -> tuple[Road, Job]:
+        layer = {"methods": ["gkd"], "controls": "none", "settings": {"gkd": settings}}
+        road = build_road(resolve([config.model_dump(), layer]), store, download=False)
+        return road, next(job for job in road.jobs.values() if job.label == "train gkd")
+
+    _, first = training()
+    make(store, first, tokens=100, seconds=4.0)
+    for settings, measured in (({"learning_rate": 1e-3}, True), (other, False)):
+        found = costs(training(**settings)[0], store)["train gkd"]
+        assert found is not None and found.measured is measured, settings
+
+
 def test_a_frozen_model_takes_what_its_checkpoint_s_type_takes(
     config: Config, store: Store, checkpoints: dict[str, Path], tokenizer: Any, tmp_path: Path
 ) -> None:

@@ -102,10 +102,10 @@ def test_curves_are_drawn_a_training_in_the_order_of_the_run() -> None:
             {"log-probs": {"a": "c0", "b": "c1", "c": "c3", "d": "c4"}},
         ),
         (
-            ["log_prob", "fresh", "fresh_tokens", "state_t", "state_momentum"],
+            ["log_prob", "fresh", "ended", "response_tokens", "state_t", "state_momentum"],
             {
                 "log-probs": {"response": "c0"},
-                "fresh responses": {"sampled from the policy": "c0"},
+                "fresh responses": {"of examples": "c0", "of these, ended of themselves": "c1"},
                 "their length": {"fresh response": "c0"},
                 "state_t": {"state_t": "c0"},
                 "state_momentum": {"state_momentum": "c0"},

@@ -99,8 +99,12 @@ def test_what_a_cell_says_sorts_by_and_draws(column: Column[Row], values: dict[s
         # a run of before, whose settings were others
         ({"teacher_signal": "online", "top_k": 64, "tail": True}, "teacher_signal online, top_k 64, tail True"),
         (
-            {"fresh_share": 0.0, "fresh_every": 1, "stored": "teacher", "samples": 1, "support": "full", "top_k": 64},
-            "fresh_share 0, stored teacher, support full",
+            {"fresh_share": 0.0, "fresh_every": 1, "stored": "teacher", "samples": 1},
+            "fresh_share 0, stored teacher",
+        ),
+        (
+            {"teacher_signal": "online", "support": "full", "top_k": 64},
+            "teacher_signal online, support full",
         ),
         (
             {"fresh_share": 1, "fresh_every": 2, "stored": "teacher", "samples": 4, "support": "tail", "top_k": 8},

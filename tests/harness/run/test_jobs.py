@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from harness.generation.protocol import Sampling
 from harness.judging.settings import Judging
-from harness.methods import MethodSettings
+from harness.methods import DistributionSettings, FreshSettings, MethodSettings
 from harness.models.reference import ChatTemplate, Model
 from harness.prompts.settings import PromptSource
 from harness.run.jobs import (
@@ -293,6 +293,38 @@ def test_a_training_s_key_leaves_out_what_only_moves_the_computing_and_nothing_e
     for name in settings.keys() - HOW_TO_COMPUTE.keys():
         assert changed(job, settings={**settings, name: "another"}).ref != plain.ref, name
     assert changed(job, settings={**settings, "of_a_plug_in": 1}).ref != plain.ref
+
+
+OF_FRESH = {"fresh_every": 2, "samples": 4, "max_new_tokens": 9, "sampling_temperature": 0.5}
+OF_TOP_K = {"top_k": 8, "top_k_of": "policy"}
+
+
+@pytest.mark.parametrize(
+    ("where", "others", "read"),
+    [
+        ({"fresh_share": 0.0}, OF_FRESH, False),
+        ({"fresh_share": 0.5}, OF_FRESH, True),
+        ({"fresh_share": 0.5}, {"stored": "student"}, True),
+        ({"fresh_share": 1.0}, {"stored": "student"}, False),
+        ({"support": "full"}, OF_TOP_K, False),
+        ({"support": "tail"}, OF_TOP_K, True),
+    ],
+)
+def test_a_setting_that_nothing_reads_is_in_no_key(where: dict[str, Any], others: dict[str, Any], read: bool) -> None:
+    job = changed(next(job for job in JOBS if isinstance(job, TrainJob)), sampling=None)
+    settings = DistributionSettings(**where).model_dump(mode="json")
+    for name, value in others.items():
+        same = changed(job, settings={**settings, name: value}).ref == changed(job, settings=settings).ref
+        assert same is not read, name
+
+
+def test_how_fresh_responses_are_drawn_is_in_a_key_once() -> None:
+    """Said by a method's setting or by train_sampling's, a limit is one limit."""
+    job = next(job for job in JOBS if isinstance(job, TrainJob))
+    drawn = changed(job, settings=FreshSettings(fresh_share=1).model_dump(mode="json"))
+    said = FreshSettings(fresh_share=1, max_new_tokens=8, sampling_temperature=1).model_dump(mode="json")
+    assert changed(job, settings=said).ref == drawn.ref
+    assert changed(job, settings=said, sampling=Sampling(max_new_tokens=9)).ref != drawn.ref
 
 
 def test_a_local_judge_is_known_by_its_model_s_content() -> None:

@@ -37,7 +37,7 @@ class Policy:
 
 def said(one: Wanted, with_log_probs: bool) -> Written:
     ids = [one.step, one.example.index, one.sample]
-    return Written(ids, [-float(number) for number in ids] if with_log_probs else None)
+    return Written(ids, [-float(number) for number in ids] if with_log_probs else None, True)
 
 
 def fresh(policy: Policy | None = None, **fields: Any) -> Fresh:
@@ -80,7 +80,7 @@ def test_all_responses_of_a_role_may_be_fresh() -> None:
         assert [one.index for one in batch] == ROWS[step]
         for one in batch:
             stored = PAIRS[one.index]
-            changed = dataclasses.replace(one, responses=stored.responses, fresh=None)
+            changed = dataclasses.replace(one, responses=stored.responses, fresh=None, ended=False)
             assert changed == stored  # nothing else of it is another
             assert one.responses == (stored.responses[0], [step, one.index, 0])
             assert (one.fresh, one.sampled) == (1, None)
@@ -136,12 +136,24 @@ def test_samples_have_names_of_their_own() -> None:
     steps = all_steps(fresh(policy, samples=3, share=0.5))
     names = [(one.step, one.name) for wanted in policy.asked for one in wanted]
     assert len(set(names)) == len(names)
+    samples = set()
     for step, batch in enumerate(steps):
-        assert [one.index for one in batch] == [row for row in ROWS[step] for _ in range(3)]
-        for place, one in enumerate(batch):
-            assert one.fresh is None or one.responses[1] == [step, one.index, place % 3]
-    some = [one.fresh is not None for batch in steps for one in batch]
-    assert len({tuple(some[start : start + 3]) for start in range(0, len(some), 3)}) > 2  # sample by sample
+        assert list(dict.fromkeys(one.index for one in batch)) == ROWS[step]
+        for row in ROWS[step]:
+            own = [one.responses[1] for one in batch if one.index == row and one.fresh is not None]
+            assert all(list(response[:2]) == [step, row] for response in own)
+            samples.add(tuple(response[2] for response in own))
+    assert len(samples) > 4  # sample by sample
+
+
+def test_a_stored_response_is_in_a_step_once_however_many_are_drawn() -> None:
+    steps = all_steps(fresh(samples=3, share=0.5))
+    for step, batch in enumerate(steps):
+        for row in ROWS[step]:
+            own = [one for one in batch if one.index == row]
+            stored = [one for one in own if one.fresh is None]
+            assert len(stored) == (len(own) - len(stored) < 3)
+            assert all(one is PAIRS[row] for one in stored)
 
 
 @pytest.mark.parametrize("every", [1, 3, 4])

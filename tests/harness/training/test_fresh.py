@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 
 from harness.core.errors import UserError
+from harness.generation import sampler
 from harness.logprobs.batching import Example, Layout
 from harness.logprobs.scoring import token_log_probs
 from harness.methods import Method, TokenInputs
@@ -24,6 +25,7 @@ from tests.harness.training.test_ranks import sharding
 from tests.harness.training.trainings import (
     ONE_BY_ONE,
     PAIRS,
+    SAMPLED_AT_ONCE,
     STOPS,
     InterruptionError,
     Trained,
@@ -80,7 +82,10 @@ def test_each_level_trains_on_what_the_policy_writes(method: Method, run: Train)
     assert any(len(one.responses[place]) < 8 for one in found)
     lengths = [[len(one.responses[place]) for one in step] for step in done.steps]
     for row, own in zip(done.metrics, lengths, strict=True):
-        assert (row["fresh"], row["fresh_tokens"]) == (1, pytest.approx(sum(own) / len(own)))
+        assert (row["fresh"], row["response_tokens"]) == (1, pytest.approx(sum(own) / len(own)))
+    stopped = [[one.responses[place][-1] in STOPS for one in step] for step in done.steps]
+    assert [row["ended"] for row in done.metrics] == [pytest.approx(sum(own) / len(own)) for own in stopped]
+    assert 0 < done.done.cut == len(found) - sum(map(sum, stopped)) < len(found)
     assert done.done.fresh_tokens == sum(map(sum, lengths))
     assert done.done.tokens == sum(one.tokens for one in found) == done.metrics[-1]["tokens"]
     # the policy moves, and with it what it says to the same prompts
@@ -276,5 +281,32 @@ def test_a_policy_that_runs_out_of_memory_while_it_writes_says_what_helps(
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr("harness.training.sampling.sampler.decode_batch", fail)
-    with pytest.raises(UserError, match=r"out of memory.*max_new_tokens of the method, or generation_batch_size"):
+    said = (
+        r"^out of memory while [123] responses of at most 8 tokens were sampled, to prompts of [3-8] tokens and fewer"
+    )
+    with pytest.raises(UserError, match=said + r".*; lower max_new_tokens of the method, or generation_batch_size$"):
         run(TOKENS)
+
+
+@pytest.mark.parametrize("every", [1, 2])
+def test_steps_before_one_that_cannot_be_written_are_not_taken_again(
+    every: int, run: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    undisturbed = run(TOKENS, "whole", learning_rate=1e-2, fresh_every=every)
+    real, calls = sampler.decode_batch, []
+
+    def fail_at_step_three(*args: Any) -> Any:
+        calls.append(1)
+        if len(calls) > drawn_in_two_steps:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(*args)
+
+    drawn_in_two_steps = sum(-(-4 * every // SAMPLED_AT_ONCE) for _ in range(2 // every))
+    with monkeypatch.context() as patched:
+        patched.setattr(sampler, "decode_batch", fail_at_step_three)
+        with pytest.raises(UserError, match="out of memory"):
+            run(TOKENS, "stopped", learning_rate=1e-2, fresh_every=every)
+    assert torch.load(tmp_path / "stopped" / CHECKPOINT, weights_only=True)["step"] == 2
+    resumed = run(TOKENS, "stopped", learning_rate=1e-2, fresh_every=every)
+    assert written(resumed) == written(undisturbed)[2:]
+    assert same_weights(resumed.weights, undisturbed.weights)

@@ -242,7 +242,9 @@ def round_trip(folder: Path, rank: int) -> dict[str, Any]:
         loss_of(model, PAIRS[rank:8:RANKS], "sequence").backward()
         optimizer.optimizer.step()
         optimizer.optimizer.zero_grad()
-    loop._save(folder, 7, model, optimizer, {"tokens": 1, "written": 2, "state": {"t": 0.5}, "data": {}}, rank == 0)
+    loop._save(
+        folder, 7, model, optimizer, {"tokens": 1, "written": 2, "cut": 3, "state": {"t": 0.5}, "data": {}}, rank == 0
+    )
     torch.distributed.barrier()
     other, state = fresh(seed=1)
     resumed = loop._resume(folder, other, state, Stored([], []), {}, rank == 0)
@@ -435,7 +437,7 @@ def test_a_checkpoint_of_shares_holds_whole_tensors_and_gives_them_back(
     unsharded = everything(model, optimizer)
     for ranks in found:
         trip = ranks["round trip"]
-        assert trip["resumed"] == (7, 1, 2, {"t": 0.5})
+        assert trip["resumed"] == (7, 1, 2, 3, {"t": 0.5})
         assert same_weights(trip["saved"], trip["loaded"])
         assert trip["saved"].keys() == unsharded.keys()
     state = torch.load(root / "round trip" / CHECKPOINT, weights_only=True)

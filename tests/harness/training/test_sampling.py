@@ -164,6 +164,18 @@ def test_a_row_s_text_follows_from_its_name_and_not_from_its_batch() -> None:
     assert writer(model, "fp32", seed=6)(WANTED, False) != whole
 
 
+def test_weights_are_rounded_once_for_all_batches_of_a_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    entered: list[str] = []
+
+    def counted(model: LogProbModel, precision: str) -> Any:
+        entered.append(precision)
+        return as_sampled(model, precision)
+
+    monkeypatch.setattr("harness.training.sampling.as_sampled", counted)
+    assert len(writer(in_training("llama"))(WANTED, True)) == len(WANTED) > 4
+    assert entered == ["bf16"]
+
+
 def test_nothing_to_write_is_nothing_written() -> None:
     assert writer(in_training("llama"))([], True) == []
 
