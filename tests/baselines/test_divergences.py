@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -199,8 +199,9 @@ def test_a_mixture_is_of_masses(weight: float) -> None:
 
 
 @pytest.mark.parametrize("name", ["skl", "srkl"])
-def test_the_skewed_ones_are_held_to_kd_from_where_they_start(name: str) -> None:
+@pytest.mark.parametrize("start", ["student", "sft"])
+def test_the_skewed_ones_are_held_to_kd_from_where_they_start(name: str, start: Literal["student", "sft"]) -> None:
     method = methods.get(name)
-    (control,) = selected_controls(method, method.settings(), "basic")
-    assert (control.method, control.overrides) == ("kd", {"start": "sft"})
+    (control,) = selected_controls(method, method.settings(start=start), "basic")
+    assert (control.name, control.method, control.overrides) == (f"kd-from-{start}", "kd", {"start": start})
     assert method.settings().start == "sft"
