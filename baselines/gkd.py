@@ -11,23 +11,17 @@ from torch import Tensor
 
 from baselines.jsd import DEFINITION, jsd_loss
 from baselines.jsd import Settings as JSDSettings
-from baselines.on_policy import on_policy_controls
-from harness.methods import POLICY, Control, DistributionInputs, Method
+from harness.methods import POLICY, DistributionInputs, Method
 
 
 class Settings(JSDSettings):
     start: Literal["student", "sft"] = "sft"
     fresh_share: float = 0.5
     sampling_temperature: float = 0.9
-    max_new_tokens: int | None = 128
 
 
 def _loss(inputs: DistributionInputs, settings: Settings) -> Tensor:
     return jsd_loss(inputs.policy, inputs.teacher, settings.beta)
-
-
-def controls(settings: Settings) -> list[Control]:
-    return on_policy_controls("gkd")
 
 
 METHOD = Method(
@@ -41,6 +35,5 @@ METHOD = Method(
     defines=DEFINITION,
     reads=("teacher",),
     settings=Settings,
-    controls=controls,
     compared_with=("jsd", "kd", "sft"),
 )

@@ -15,7 +15,6 @@ from pydantic import Field
 from torch import Tensor
 
 from baselines import dadpo, opd
-from baselines.on_policy import on_policy_controls
 from baselines.opd import policy_gradient
 from harness.methods import POLICY, Control, Definition, Method, TokenInputs
 
@@ -52,7 +51,6 @@ def same_target(extrapolation: float) -> dict[str, float]:
 
 def controls(settings: Settings) -> list[Control]:
     return [
-        *on_policy_controls("gopd"),
         Control(
             f"dadpo-L{settings.extrapolation:.6g}",
             "dadpo",

@@ -14,9 +14,8 @@ from pydantic import Field
 from torch import Tensor
 
 from baselines import opd
-from baselines.on_policy import on_policy_controls
 from baselines.opd import policy_gradient
-from harness.methods import POLICY, Control, Definition, Method, TokenInputs
+from harness.methods import POLICY, Definition, Method, TokenInputs
 
 
 class Settings(opd.Settings):
@@ -38,10 +37,6 @@ def _loss(inputs: TokenInputs, settings: Settings) -> Tensor:
     return policy_gradient(inputs.policy, inputs.sampled, weights * advantage)
 
 
-def controls(settings: Settings) -> list[Control]:
-    return on_policy_controls("iw-opd")
-
-
 METHOD = Method(
     name="iw-opd",
     summary="on-policy distillation that weights early tokens above those after a disagreement",
@@ -58,7 +53,6 @@ METHOD = Method(
     ),
     reads=("teacher",),
     settings=Settings,
-    controls=controls,
     compared_with=("opd", "sft"),
     minimises=("reverse_kl",),
 )

@@ -17,12 +17,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from baselines.on_policy import on_policy_controls
 from baselines.opd import policy_gradient
 from baselines.rkl import rkl_loss
 from harness.methods import (
     POLICY,
-    Control,
     Definition,
     DistributionInputs,
     DistributionSettings,
@@ -69,10 +67,6 @@ def _own(inputs: DistributionInputs, settings: Settings) -> Tensor:
     return rkl_loss(inputs.policy, inputs.teacher)
 
 
-def controls(settings: Settings) -> list[Control]:
-    return on_policy_controls("minillm")
-
-
 METHOD = Method(
     name="minillm",
     summary="reverse KL of whole responses: a token's own, and by sampled tokens what it does to later ones",
@@ -90,7 +84,6 @@ METHOD = Method(
     reads=("teacher",),
     settings=Settings,
     also=(Term("distribution", _own, "token"),),
-    controls=controls,
     compared_with=("opd", "rkl", "sft"),
     minimises=("reverse_kl",),
 )

@@ -16,8 +16,7 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from baselines.on_policy import on_policy_controls
-from harness.methods import POLICY, Control, Definition, Method, TokenInputs, TokenSettings
+from harness.methods import POLICY, Definition, Method, TokenInputs, TokenSettings
 
 
 class Settings(TokenSettings):
@@ -49,10 +48,6 @@ def _loss(inputs: TokenInputs, settings: Settings) -> Tensor:
     return opd_loss(inputs.policy, inputs.teacher, inputs.sampled)
 
 
-def controls(settings: Settings) -> list[Control]:
-    return on_policy_controls("opd")
-
-
 METHOD = Method(
     name="opd",
     summary="on-policy distillation: the teacher's log-ratio of each sampled token is its advantage",
@@ -69,7 +64,6 @@ METHOD = Method(
     ),
     reads=("teacher",),
     settings=Settings,
-    controls=controls,
     compared_with=("kd", "sft"),
     minimises=("reverse_kl",),
 )

@@ -60,7 +60,7 @@ METHOD = Method(
     responses=tuple((role, "student", sample) for sample, role in enumerate("abcd")),
     defines=Definition(
         direction="JSD between the teacher's and the policy's distribution over orders",
-        weight="½ of the teacher, ½ of the policy",
+        weight="½ of the teacher, ½ of the policy; scores are β 10 times mean log-probs",
         support="the 24 orders of four responses, each averaged over its tokens",
         normaliser="prompts",
     ),

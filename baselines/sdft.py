@@ -18,7 +18,6 @@ from pydantic import Field
 from torch import Tensor
 
 from baselines.jsd import jsd_loss
-from baselines.on_policy import on_policy_controls
 from harness.methods import POLICY, Control, Definition, DistributionInputs, DistributionSettings, Method
 
 Divergence = Literal["forward", "jsd", "reverse"]
@@ -62,7 +61,6 @@ def with_demonstration(messages: list[dict[str, str]], demonstration: str) -> li
 def controls(settings: Settings) -> list[Control]:
     later = "SDFT from the SFT student, where other methods on fresh samples start"
     return [
-        *on_policy_controls("sdft", settings.start),
         Control("sdft-from-sft", "sdft", {"start": "sft"}, later, "full"),
     ]
 

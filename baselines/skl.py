@@ -36,7 +36,8 @@ def _loss(inputs: DistributionInputs, settings: Settings) -> Tensor:
 
 
 def controls(settings: Settings) -> list[Control]:
-    return [Control("kd-from-sft", "kd", {"start": "sft"}, "KD from the SFT student too: a gain may be the start")]
+    start = settings.start
+    return [Control(f"kd-from-{start}", "kd", {"start": start}, "KD from the same start: a gain may be the start")]
 
 
 METHOD = Method(

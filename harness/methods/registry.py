@@ -11,9 +11,8 @@ from pydantic import ValidationError
 from harness.core.errors import UserError
 from harness.core.registry import Registry
 from harness.methods import plugins
-from harness.methods.checking import controls_of
-from harness.methods.method import Control, Method, refusal_of_old
-from harness.methods.settings import MethodSettings
+from harness.methods.controls import selected_controls
+from harness.methods.method import Method, refusal_of_old
 
 
 class MethodRegistry(Registry[Method]):
@@ -104,9 +103,3 @@ def load_methods() -> dict[str, Method]:
 
 
 methods: MethodRegistry = MethodRegistry("method", load_methods)
-
-
-def selected_controls(method: Method, settings: MethodSettings, level: str) -> list[Control]:
-    """The controls of `basic`, or of `full` with it; none for `none`."""
-    wanted = {"none": (), "basic": ("basic",), "full": ("basic", "full")}[level]
-    return [control for control in controls_of(method, settings) if control.level in wanted]

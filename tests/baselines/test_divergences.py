@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, Literal
+
 import pytest
 import torch
 from torch import Tensor
@@ -12,8 +14,11 @@ from tests.baselines.rows import (
     DECLARED,
     POLICY,
     TEACHER,
+    Row,
+    blend,
     bucketed,
     close,
+    divergence,
     log_probs,
     logs,
     loss_of,
@@ -45,6 +50,32 @@ def test_each_has_its_known_value(name: str) -> None:
 def test_each_is_what_it_declares_in_plain_arithmetic(name: str, outcomes: int, scale: float) -> None:
     policy, teacher = log_probs(0, 5, outcomes, scale=scale), log_probs(1, 5, outcomes, scale=scale)
     close(loss_of(methods.get(name), policy, teacher), of_rows(DECLARED[name], policy, teacher), 1e-10)
+
+
+def between(q: Row, p: Row, beta: float) -> float:
+    """β KL(p ‖ m) + (1−β) KL(q ‖ m), m = βp + (1−β)q: at no ½ the wrong way round is another value."""
+    m = blend(p, q, beta)
+    return beta * divergence(p, m) + (1 - beta) * divergence(q, m)
+
+
+@pytest.mark.parametrize("name", ["jsd", "gkd"])
+@pytest.mark.parametrize("beta", [0.1, 0.8])
+def test_a_method_s_beta_is_the_teacher_s_weight(name: str, beta: float) -> None:
+    policy, teacher = log_probs(0, 5, 9), log_probs(1, 5, 9)
+    expected = of_rows(lambda q, p: between(q, p, beta), policy, teacher)
+    close(loss_of(methods.get(name), policy, teacher, beta=beta), expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [(name, {"beta": beta}) for name in ("jsd", "gkd") for beta in (0.0, 1.0)]
+    + [("sdft", {"divergence": divergence}) for divergence in ("forward", "reverse")],
+)
+def test_a_method_s_ends_are_forward_and_reverse_kl(name: str, settings: dict[str, Any]) -> None:
+    policy, teacher = log_probs(0, 5, 9), log_probs(1, 5, 9)
+    forward = settings in ({"beta": 0.0}, {"divergence": "forward"})
+    expected = of_rows(lambda q, p: divergence(p, q) if forward else divergence(q, p), policy, teacher)
+    close(loss_of(methods.get(name), policy, teacher, **settings), expected)
 
 
 @every
@@ -168,8 +199,9 @@ def test_a_mixture_is_of_masses(weight: float) -> None:
 
 
 @pytest.mark.parametrize("name", ["skl", "srkl"])
-def test_the_skewed_ones_are_held_to_kd_from_where_they_start(name: str) -> None:
+@pytest.mark.parametrize("start", ["student", "sft"])
+def test_the_skewed_ones_are_held_to_kd_from_where_they_start(name: str, start: Literal["student", "sft"]) -> None:
     method = methods.get(name)
-    (control,) = selected_controls(method, method.settings(), "basic")
-    assert (control.method, control.overrides) == ("kd", {"start": "sft"})
+    (control,) = selected_controls(method, method.settings(start=start), "basic")
+    assert (control.name, control.method, control.overrides) == (f"kd-from-{start}", "kd", {"start": start})
     assert method.settings().start == "sft"

@@ -7,7 +7,7 @@ from harness.methods import methods, selected_controls
 def test_half_of_its_responses_are_the_policys_own_as_gkd_has_it() -> None:
     settings = gkd.Settings()
     assert gkd.METHOD.fresh_share(settings) == 0.5
-    assert (settings.beta, settings.sampling_temperature, settings.max_new_tokens) == (0.5, 0.9, 128)
+    assert (settings.beta, settings.sampling_temperature, settings.max_new_tokens) == (0.5, 0.9, None)
     assert (settings.start, settings.stored, settings.temperature) == ("sft", "teacher", 1.0)
     assert gkd.METHOD.written(settings) == (("response", "teacher", 0),)
 

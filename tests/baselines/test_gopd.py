@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from pydantic import ValidationError
@@ -12,7 +14,7 @@ from baselines.dadpo import dadpo_loss
 from baselines.gopd import gopd_loss, same_target
 from baselines.opd import opd_loss
 from harness.methods import selected_controls
-from tests.baselines.two_steps import Loss, TwoSteps, descended, expected_gradient, logits_of, made, of_logits
+from tests.baselines.two_steps import Loss, TwoSteps, descended, expected_gradient, logits_of, loss_of, made, of_logits
 
 # they agree on the first token and, after one of the two, on the second; after the other the teacher is surer
 REFERENCE = made(0.23, 0.5, 0.5)
@@ -66,6 +68,19 @@ def test_at_1_it_is_opd() -> None:
 def test_its_advantage_is_the_papers() -> None:
     q, r, p = POLICY.tokens, REFERENCE.tokens, TEACHER.tokens
     torch.testing.assert_close(loss_at(1.7)(q, q), (q - r) - 1.7 * (p - r))
+
+
+@pytest.mark.parametrize("settings", [{}, {"extrapolation": 1.7}], ids=str)
+def test_the_method_gives_each_model_its_place(settings: dict[str, float]) -> None:
+    beyond = settings.get("extrapolation", 1.25)
+    policy, sampled = POLICY.tokens, made(0.5, 0.5, 0.6).tokens
+    models = {"reference": REFERENCE.tokens, "teacher": TEACHER.tokens}
+    expected = [
+        -math.exp(q - old) * (beyond * (p - r) - (q - r))
+        for q, old, r, p in zip(*(each.tolist() for each in (policy, sampled, *models.values())), strict=True)
+    ]
+    found = loss_of(gopd.METHOD, policy, sampled, models, **settings)
+    torch.testing.assert_close(found, torch.tensor(expected, dtype=torch.float64))
 
 
 @pytest.mark.parametrize("extrapolation", [0.5, 1.25, 7.0])

@@ -11,7 +11,7 @@ from torch import Tensor
 from baselines import opd
 from baselines.opd import opd_loss
 from harness.methods import Control, selected_controls
-from tests.baselines.two_steps import TwoSteps, descended, expected_gradient, logits_of, made, of_logits
+from tests.baselines.two_steps import TwoSteps, descended, expected_gradient, logits_of, loss_of, made, of_logits
 
 TEACHER = made(0.3, 0.8, 0.45)
 POLICY = made(0.6, 0.35, 0.7)
@@ -32,6 +32,12 @@ def test_a_tokens_loss_is_its_importance_times_its_log_ratio() -> None:
     policy, teacher, sampled = (torch.tensor(row, dtype=torch.float64) for row in ([-1, -2.5], [-2, -0.5], [-1, -3]))
     expected = [-(-2 - -1), -math.exp(0.5) * (-0.5 - -2.5)]
     torch.testing.assert_close(opd_loss(policy, teacher, sampled), torch.tensor(expected, dtype=torch.float64))
+
+
+def test_the_method_gives_its_policy_teacher_and_sampler_each_its_place() -> None:
+    policy, teacher, sampled = (torch.tensor(row, dtype=torch.float64) for row in ([-1, -2.5], [-2, -0.5], [-1, -3]))
+    found = loss_of(opd.METHOD, policy, sampled, {"teacher": teacher}, torch.tensor([0, 0]))
+    torch.testing.assert_close(found, torch.tensor([1.0, -math.exp(0.5) * 2.0], dtype=torch.float64))
 
 
 @pytest.mark.parametrize("sampler", OTHERS.values(), ids=OTHERS)

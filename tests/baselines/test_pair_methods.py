@@ -41,6 +41,18 @@ def test_roles_exchanged_are_another_loss(name: str) -> None:
     assert not torch.allclose(loss_of(method, policy, models, lengths), turned, rtol=1e-3)
 
 
+@pytest.mark.parametrize(
+    "name", [name for name in PAIRS if "length_normalised" in methods.get(name).settings.model_fields]
+)
+def test_length_normalised_is_the_same_loss_of_mean_log_probs(name: str) -> None:
+    policy, models, lengths = made_up()
+    means = policy / lengths, {key: sums / lengths for key, sums in models.items()}
+    normalised = loss_of(methods.get(name), policy, models, lengths, length_normalised=True)
+    torch.testing.assert_close(normalised, loss_of(methods.get(name), *means, lengths, length_normalised=False))
+    of_sums = loss_of(methods.get(name), policy, models, lengths, length_normalised=False)
+    assert not torch.allclose(normalised, of_sums, rtol=1e-3)
+
+
 @pytest.mark.parametrize("margin", [-1e5, 1e5])
 @pytest.mark.parametrize("name", PAIRS)
 def test_losses_and_gradients_stay_finite_at_extreme_margins(name: str, margin: float) -> None:

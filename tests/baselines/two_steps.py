@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
+
+from harness.methods import Method, TokenInputs
 
 ROW = torch.tensor([0, 0, 1, 1, 2, 2, 3, 3])  # of the tokens of all four responses, one after the other
 RESPONSES = torch.tensor([[0, 0], [0, 1], [1, 0], [1, 1]])
@@ -75,3 +78,17 @@ def descended(start: TwoSteps, loss: Loss, steps: int = 300, rate: float = 2.0) 
     for _ in range(steps):
         logits = (logits - rate * expected_gradient(logits, loss)).detach().requires_grad_()
     return of_logits(logits.detach())
+
+
+def loss_of(
+    method: Method,
+    policy: Tensor,
+    sampled: Tensor,
+    models: dict[str, Tensor],
+    row: Tensor = ROW,
+    **settings: Any,
+) -> Tensor:
+    """A token-level method's own loss of tokens [T], given just what it names."""
+    read = {name: models[name] for name in method.reads}
+    inputs = TokenInputs(policy, method.roles, read, sampled=sampled, labels=row, row=row, role=row * 0)
+    return method.loss(inputs, method.settings(**settings))

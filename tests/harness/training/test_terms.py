@@ -15,7 +15,7 @@ from torch import Tensor
 from baselines.kd import kd_loss
 from harness.logprobs.batching import Example
 from harness.logprobs.model import LogProbModel
-from harness.methods import PAIR, DistributionInputs, Method, SequenceInputs, Term, TokenInputs, methods
+from harness.methods import PAIR, POLICY, DistributionInputs, Method, SequenceInputs, Term, TokenInputs, methods
 from tests.conftest import tiny_model
 from tests.harness.training.on_policy import Rows, Tokens, own
 from tests.harness.training.trainings import ONE_BY_ONE, PAIRS, RESPONSES, Trained, apart, train
@@ -157,6 +157,19 @@ def test_a_likelihood_is_added_once_to_each_token_that_the_teacher_wrote(per: st
 
     two = replace(FORWARD, also=(Term("distribution", reverse, per, weight=lambda settings: 2.0),))
     assert_step(run(two, nll=0.3, per=per, micro_batch_tokens=budget), of_step(values, per, PAIRS[:ROWS]))
+
+
+def test_a_likelihood_is_of_no_token_that_the_policy_wrote(run: Train) -> None:
+    done = run(replace(FORWARD, responses=POLICY), nll=0.3, fresh_share=0.5)
+    (step,) = done.steps
+    assert {one.fresh for one in step} == {None, 0}
+    stored = {tuple(one.responses[0]) for one in step if one.fresh is None}
+
+    def values(policy: Tensor, teacher: Tensor, labels: Tensor, role: int) -> Tensor:
+        taught = tuple(labels.tolist()) in stored
+        return kd_loss(policy, teacher) - 0.3 * taught * label(policy, labels)
+
+    assert_step(done, of_step(values, "token", step))
 
 
 # ---- several terms
