@@ -270,7 +270,7 @@ def _guarded(method: Method, what: str, call: Callable[..., T], *arguments: Any)
         raise _fault(method, str(error), error) from error
     except UserError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if out_of_memory(error):
             raise
         shown = ", ".join(_shown(one) for one in arguments if isinstance(one, Inputs))

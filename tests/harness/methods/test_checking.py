@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -66,6 +67,10 @@ def broken(inputs: Any, settings: Any) -> Any:
     return inputs.policy[:, 0] / settings.no_such_thing
 
 
+def ends(inputs: Any, settings: Any) -> Any:
+    sys.exit(0)
+
+
 def log_ratio(inputs: Any, settings: Any) -> Any:
     return inputs.policy[:, 0] + inputs.teacher[:, 0] * 0
 
@@ -106,6 +111,10 @@ PROBED: dict[str, tuple[dict[str, Any], str]] = {
         {"loss": broken, "reads": ("teacher",)},
         f":{LINE}: METHOD 'own': its loss raised AttributeError: 'MethodSettings' object has no attribute "
         f"'no_such_thing'; it is given {PAIRS}",
+    ),
+    "ends the process": (
+        {"loss": ends},
+        f":{ends.__code__.co_firstlineno + 1}: METHOD 'own': its loss raised SystemExit: 0; it is given SequenceInputs (policy [4, 2])",
     ),
     "what is not read": (
         {"loss": log_ratio},
