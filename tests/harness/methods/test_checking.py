@@ -114,7 +114,8 @@ PROBED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "ends the process": (
         {"loss": ends},
-        f":{ends.__code__.co_firstlineno + 1}: METHOD 'own': its loss raised SystemExit: 0; it is given SequenceInputs (policy [4, 2])",
+        f":{ends.__code__.co_firstlineno + 1}: METHOD 'own': its loss raised SystemExit: 0; it is given "
+        "SequenceInputs (policy [4, 2])",
     ),
     "what is not read": (
         {"loss": log_ratio},
