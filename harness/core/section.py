@@ -127,6 +127,13 @@ def validated(kind: type[Section], data: Layer, prefix: str = "") -> Any:
         raise UserError(_explain(kind, error, prefix)) from error
 
 
+def first_error(error: ValidationError) -> str:
+    """The first thing that a section refuses: where, and what of it."""
+    first = error.errors()[0]
+    where = ".".join(map(str, first["loc"]))
+    return ": ".join(filter(None, (where, first["msg"].removeprefix("Value error, "))))
+
+
 def _explain(kind: type[Section], error: ValidationError, prefix: str) -> str:
     first = error.errors()[0]
     location = [str(part) for part in first["loc"]]

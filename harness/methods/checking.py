@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -21,10 +21,14 @@ if TYPE_CHECKING:
     from harness.methods.settings import MethodSettings
 
 T = TypeVar("T")
-EXAMPLES, OUTCOMES = 4, 11  # of the random inputs
-# of each set of them: how far frozen models are from the policy, in nats, and the training's progress. Several, as a
-# loss may be flat in some places (a hinge, a clipped ratio)
-DRAWS = ((0.1, 0.0), (1.0, 0.3), (5.0, 0.9))
+EXAMPLES, OUTCOMES = 4, 256  # of the random inputs; a loss may take a top k of the outcomes
+# of each set of them: how far other models are from the policy, in nats, and the training's progress. Several, as a
+# loss may be another one in some places (a branch, a curriculum)
+DRAWS = ((0.1, 0.0), (1.0, 0.3), (5.0, 0.9), (1.0, 0.99))
+OUTCOMES_RULED_OUT = (
+    " where an outcome has no probability under any model (log-prob -inf), which must add nothing; "
+    "baselines.divergences.kl does so"
+)
 ONE_EACH = {"sequence": "an example", "token": "a token", "distribution": "a row"}
 
 
@@ -101,8 +105,9 @@ def probe(method: Method, settings: MethodSettings) -> None:
     """Call all that a method brings with small random inputs of its levels.
 
     Raises:
-        UserError: something raises or gives what was not expected, a loss is not finite, the policy has no gradient of
-            it, or a model that the method reads changes nothing; by its file.
+        UserError: something raises or gives what was not expected, a loss is not finite, or the policy has no part in
+            any; by its file. A loss that is flat at these inputs, or does without a model that it reads, is taken: a
+            gate may be rare, and a setting may switch a term on.
     """
     if method.transform is not None:
         _check_transform(method, settings)
@@ -112,47 +117,32 @@ def probe(method: Method, settings: MethodSettings) -> None:
         weight = _guarded(method, "the weight of a term", term.weight, settings)
         if not isinstance(weight, int | float) or not math.isfinite(weight):
             raise _fault(method, f"the weight of a term is {weight!r}; expected a number")
-    moved, told = _felt(method, settings)
-    if not moved:
+    if not _trains(method, settings):
         raise _fault(
             method,
             "its loss has no gradient to the policy, and so nothing to train: it must follow from inputs.policy, not "
             "detached and not under no_grad",
         )
-    if told != set(method.reads):  # a setting may leave a model out: then the method's own settings count
-        told |= _felt(method, method.settings())[1]
-    for name in method.reads:
-        if name not in told:
-            raise _fault(
-                method,
-                f"its loss is the same whatever inputs.{name} is; leave '{name}' out of reads, or use it: what a "
-                "method reads is computed for it",
-            )
 
 
-def _felt(method: Method, settings: MethodSettings) -> tuple[bool, set[str]]:
-    """Whether the loss has a gradient to the policy, and which of the models that it reads change it."""
+def _trains(method: Method, settings: MethodSettings) -> bool:
+    """Whether the policy has a part in the loss, which may be flat here: its gradient is there, be it zero."""
     import torch
 
     state = started(method, settings)
-    moved, told = False, set[str]()
+    found = False
     with torch.enable_grad():
         for term in method.terms:
-            level, call = term.level, functools.partial(_call, method, term, settings)
+            call = functools.partial(_call, method, term, settings)
             for number in range(len(DRAWS)):
-                inputs = _drawn(method, level, state, number)
-                losses, gradients = _results(method, call, inputs)
-                moved |= any(bool((one != 0).any()) for one in gradients)
+                inputs = _drawn(method, term.level, state, number)
+                losses, follows = _results(method, call, inputs)
+                found |= follows
                 _check_apart(method, call, inputs, losses)
-                for name in set(method.reads) - told:
-                    others = {**inputs.models, name: inputs.models[name].roll(1, 0)}
-                    again, pulls = _results(method, call, replace(inputs, models=others))
-                    if not _same([losses, *gradients], [again, *pulls]):
-                        told.add(name)
-            if level == "distribution":
-                _results(method, call, _drawn(method, level, state, 0, ruled_out=True))
+            if term.level == "distribution":
+                _results(method, call, _drawn(method, term.level, state, 0, ruled_out=True))
     advanced(method, state, 1.0, 0.5, settings)
-    return moved, told
+    return found
 
 
 def _check_apart(method: Method, call: Callable[[Any], Tensor], inputs: Inputs, losses: Tensor) -> None:
@@ -170,7 +160,7 @@ def _check_apart(method: Method, call: Callable[[Any], Tensor], inputs: Inputs, 
     if not half:
         return
     alone = call(replace(inputs, models=models, **first))
-    if not torch.allclose(alone, losses[:half], rtol=1e-3, atol=1e-5) and _same([call(inputs)], [losses]):
+    if not torch.allclose(alone, losses[:half], rtol=1e-3, atol=1e-5) and torch.equal(call(inputs), losses):
         others = "other rows" if isinstance(inputs, DistributionInputs) else "other examples"
         raise _fault(
             method,
@@ -183,29 +173,28 @@ def _call(method: Method, term: Term, settings: MethodSettings, inputs: Inputs) 
     return called(method, term, inputs, settings)
 
 
-def _results(method: Method, call: Callable[[Any], Tensor], inputs: Inputs) -> tuple[Tensor, list[Tensor]]:
-    """Values and their gradients to all that follows from the policy; zero where there is none."""
+def _results(method: Method, call: Callable[[Any], Tensor], inputs: Inputs) -> tuple[Tensor, bool]:
+    """Values, and whether they follow from the policy."""
     import torch
 
     follow = [inputs.policy]
     if isinstance(inputs, DistributionInputs):
         follow.append(inputs.label_log_probs)
     values = call(inputs)
-    outcomes = " where an outcome has no probability under any model (log-prob -inf), which must add nothing"
-    where = outcomes if isinstance(inputs, DistributionInputs) and bool(inputs.policy.isinf().any()) else ""
+    where = OUTCOMES_RULED_OUT if isinstance(inputs, DistributionInputs) and bool(inputs.policy.isinf().any()) else ""
     if not bool(values.isfinite().all()):
         raise _fault(method, f"its loss is {_first_odd(values)} of small random {type(inputs).__name__}{where}")
-    gradients: Sequence[Tensor | None] = [None] * len(follow)
-    if values.requires_grad:
-        gradients = _guarded(
-            method, "the gradient of its loss", lambda: torch.autograd.grad(values.sum(), follow, allow_unused=True)
-        )
-    found = [torch.zeros_like(one) if pull is None else pull for one, pull in zip(follow, gradients, strict=True)]
-    for pull in found:
+    if not values.requires_grad:
+        return values, False
+    gradients = _guarded(
+        method, "the gradient of its loss", lambda: torch.autograd.grad(values.sum(), follow, allow_unused=True)
+    )
+    pulls = [pull for pull in gradients if pull is not None]
+    for pull in pulls:
         if not bool(pull.isfinite().all()):
             odd = _first_odd(pull)
             raise _fault(method, f"the gradient of its loss is {odd} at small random {type(inputs).__name__}{where}")
-    return values.detach(), found
+    return values.detach(), bool(pulls)
 
 
 def _drawn(method: Method, level: Level, state: Mapping[str, float], number: int, ruled_out: bool = False) -> Inputs:
@@ -236,7 +225,8 @@ def _drawn(method: Method, level: Level, state: Mapping[str, float], number: int
     common |= {"labels": labels, "row": row, "role": row % len(roles)}
     if level == "token":
         policy = -(0.05 + 3 * uniform(len(row)))
-        models, sampled = beside(policy), policy - 0.1 * uniform(len(row))
+        models = beside(policy)
+        sampled = (policy + min(spread, 1.0) * torch.randn(len(row), generator=random)).clamp(max=-0.01)
         return TokenInputs(policy=policy.requires_grad_(), models=models, sampled=sampled, **common)
     logits = torch.randn(len(row), OUTCOMES, generator=random)
     everywhere = torch.zeros(OUTCOMES)
@@ -287,7 +277,7 @@ def _guarded(method: Method, what: str, call: Callable[..., T], *arguments: Any)
         raise _fault(method, str(error), error) from error
     except UserError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if out_of_memory(error):
             raise
         shown = ", ".join(_shown(one) for one in arguments if isinstance(one, Inputs))
@@ -328,7 +318,3 @@ def _named(found: Iterable[object]) -> str:
 
 def _first_odd(values: Tensor) -> float:
     return float(values.detach()[~values.detach().isfinite()][0])
-
-
-def _same(first: Sequence[Tensor], second: Sequence[Tensor]) -> bool:
-    return all(bool((one == other).all()) for one, other in zip(first, second, strict=True))

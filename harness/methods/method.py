@@ -49,6 +49,15 @@ A_NAME = (
     + ", ".join(NOT_A_NAME)
 )
 
+# What there may be several of, with an example.
+SEVERAL = {
+    "responses": "RESPONSE",
+    "reads": '("teacher",)',
+    "also": "(Term(level, loss, per),)",
+    "compared_with": '("sft",)',
+    "minimises": '("nll",)',
+}
+
 OLD_FIELDS = {
     "data": 'responses=RESPONSE (was data="responses") or responses=PAIR (was data="pairs")',
     "signals": 'reads=("reference", "teacher")',
@@ -230,6 +239,8 @@ def _senseless(method: Method) -> list[str]:
     for name in method.reads:
         if name not in get_args(Reads):
             found.append(f"reads has {name!r}; expected {' or '.join(get_args(Reads))}")
+        elif method.reads.count(name) > 1:
+            found.append(f"reads has {name!r} twice")
     kinds: tuple[tuple[Level, type[MethodSettings]], ...] = (
         ("token", TokenSettings),
         ("distribution", DistributionSettings),
@@ -273,9 +284,19 @@ def _misshapen(method: Method) -> list[str]:
         found.append("settings is a class: MethodSettings, or one of its kinds with your defaults")
     if not isinstance(defines, Definition):
         found.append("defines is a Definition(direction, weight, support, normaliser): what exactly it computes")
+    for part, example in SEVERAL.items():
+        if not isinstance(value := getattr(method, part), tuple | list):
+            found.append(f"{part} is of the type {type(value).__name__}; expected a tuple, such as {part}={example}")
+    if found:  # what follows goes through them
+        return found
     for one in method.responses:
-        if len(one) != 3 or one[1] not in get_args(Who) or not isinstance(one[2], int) or one[2] < 0:
-            found.append(f"responses has {one!r}; expected (role, one of {', '.join(get_args(Who))}, sample from 0)")
+        if not _is_role(one):
+            found.append(
+                f"responses has {one!r}; expected (role, one of {', '.join(get_args(Who))}, sample from 0), with a "
+                "role of lower-case letters, digits and single hyphens or underscores, such as chosen"
+            )
+    if not all(isinstance(term, Term) for term in method.also):
+        return [*found, "also has what is no Term(level, loss, per, weight)"]
     takes = ("inputs", "settings")
     functions: list[tuple[str, object, tuple[str, ...]]] = [
         ("loss", method.loss, takes),
@@ -295,6 +316,14 @@ def _misshapen(method: Method) -> list[str]:
             now = '; losses of distributions are level="distribution" now' if method.level == "token" else ""
             found.append(f"{what} takes {given}; expected ({', '.join(expected)}){now}")
     return found
+
+
+def _is_role(one: object) -> bool:
+    if not isinstance(one, tuple | list) or len(one) != 3:
+        return False
+    role, who, sample = one
+    named = isinstance(role, str) and re.fullmatch(NAME, role) is not None
+    return named and who in get_args(Who) and type(sample) is int and sample >= 0
 
 
 def _signature(function: object) -> inspect.Signature | None:

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from harness.core.errors import UserError
 from harness.core.registry import Registry
+from harness.core.section import first_error
 from harness.methods import plugins
 from harness.methods.controls import selected_controls
 from harness.methods.method import Method, refusal_of_old
@@ -30,10 +31,8 @@ class MethodRegistry(Registry[Method]):
         try:
             entry.settings()
         except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(map(str, first["loc"]))
             raise UserError(
-                f"{entry.file}: METHOD '{name}': its settings have no whole defaults ({where}: {first['msg']})"
+                f"{entry.file}: METHOD '{name}': the defaults of its settings are wrong ({first_error(error)})"
             ) from error
         super().add(name, entry)
 

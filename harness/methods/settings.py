@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
-from harness.core.section import Names, NamesIfAny, Section
+from harness.core.section import Names, NamesIfAny, Section, first_error
 
 # Settings of a training that say only how it is computed: no part of its key, of the settings that are pooled, or of a
 # board. What was asked for is in the resolved configuration (a prompt may need a larger micro-batch than the default),
@@ -68,6 +68,18 @@ class MethodSettings(Section):
         if value <= 0:
             raise ValueError("must be above 0")
         return value
+
+    @model_validator(mode="after")
+    def _as_inherited(self) -> Self:
+        """A method's class may declare a setting anew, for another default or fewer values: all that its bases hold a
+        value to still holds, of defaults too."""
+        for base in type(self).__bases__:
+            if issubclass(base, MethodSettings):
+                try:
+                    base.model_validate({name: getattr(self, name) for name in base.model_fields})
+                except ValidationError as error:
+                    raise ValueError(first_error(error)) from error
+        return self
 
 
 class FreshSettings(MethodSettings):

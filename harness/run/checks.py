@@ -9,6 +9,7 @@ from pathlib import Path
 from harness.config import Config
 from harness.core.errors import RefusedError, UserError
 from harness.core.records import Prompt
+from harness.core.registry import did_you_mean
 from harness.judging import Judge
 from harness.measures import READS, measures, tasks
 from harness.methods import DistributionSettings, FreshSettings, Method, MethodSettings, methods
@@ -113,7 +114,20 @@ def _never_fresh(entries: Sequence[Entry]) -> Iterator[str]:
 def _methods(entries: Sequence[Entry]) -> list[str]:
     """What methods' own functions do wrong; a method and its controls may do the same."""
     asked = [functools.partial(probe, methods.get(entry.method), entry.settings) for entry in entries]
-    return list(dict.fromkeys(line for ask in asked for line in _refused(ask)))
+    found = [line for entry in entries for line in _names_nothing(methods.get(entry.method))]
+    return list(dict.fromkeys([*found, *(line for ask in asked for line in _refused(ask))]))
+
+
+def _names_nothing(method: Method) -> Iterator[str]:
+    """Methods and measures that a method names and that there are not."""
+    for kind, field, names, known in (
+        ("method", "compared_with", method.compared_with, methods.names()),
+        ("measure", "minimises", method.minimises, measures.names()),
+    ):
+        for name in names:
+            if name not in known:
+                wrong = f"{field} names the {kind} {name!r}, which is not there{did_you_mean(str(name), known)}"
+                yield f"{method.file}: METHOD '{method.name}': {wrong}"
 
 
 def _by_token(config: Config, entries: Sequence[Entry], sources: Sources) -> list[str]:

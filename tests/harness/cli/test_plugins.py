@@ -146,7 +146,11 @@ def test_a_process_of_its_own_knows_it(
         (("-twice", "torch.nn"), "its loss raised NameError: name 'torch' is not defined"),
         (("inputs.policy[:, 0]", "inputs.policy[:, 0].log()"), "its loss is nan of small random SequenceInputs"),
         (("inputs.policy[", "inputs.policy.detach()["), "its loss has no gradient to the policy, and so nothing to"),
-        (("per=", 'reads=("teacher",), per='), "its loss is the same whatever inputs.teacher is; leave 'teacher' out"),
+        (("per=", 'compared_with=("nope",), per='), "compared_with names the method 'nope', which is not there"),
+        (
+            ("per=", 'minimises=("nl",), per='),
+            "minimises names the measure 'nl', which is not there; did you",
+        ),
         (("\n\n\ndef", "\n\n\n1 / 0\n\n\ndef"), "cannot be imported: ZeroDivisionError: division by zero"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -66,6 +67,10 @@ def broken(inputs: Any, settings: Any) -> Any:
     return inputs.policy[:, 0] / settings.no_such_thing
 
 
+def ends(inputs: Any, settings: Any) -> Any:
+    sys.exit(0)
+
+
 def log_ratio(inputs: Any, settings: Any) -> Any:
     return inputs.policy[:, 0] + inputs.teacher[:, 0] * 0
 
@@ -107,6 +112,11 @@ PROBED: dict[str, tuple[dict[str, Any], str]] = {
         f":{LINE}: METHOD 'own': its loss raised AttributeError: 'MethodSettings' object has no attribute "
         f"'no_such_thing'; it is given {PAIRS}",
     ),
+    "ends the process": (
+        {"loss": ends},
+        f":{ends.__code__.co_firstlineno + 1}: METHOD 'own': its loss raised SystemExit: 0; it is given "
+        "SequenceInputs (policy [4, 2])",
+    ),
     "what is not read": (
         {"loss": log_ratio},
         f":{log_ratio.__code__.co_firstlineno + 1}: METHOD 'own': the loss reads inputs.teacher, which its METHOD does "
@@ -126,7 +136,7 @@ PROBED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "all outcomes": (
         {"loss": lambda i, s: i.policy, "level": "distribution", "reads": ("teacher",)},
-        ": METHOD 'own': its loss gives a tensor [7, 11]; expected [7]: one loss a row of DistributionInputs",
+        ": METHOD 'own': its loss gives a tensor [7, 256]; expected [7]: one loss a row of DistributionInputs",
     ),
     "no tensor": (
         {"loss": lambda i, s: None},
@@ -147,12 +157,12 @@ PROBED: dict[str, tuple[dict[str, Any], str]] = {
     "an outcome without probability": (
         {"loss": naive_kl, "level": "distribution", "reads": ("teacher",)},
         ": METHOD 'own': its loss is nan of small random DistributionInputs where an outcome has no probability under "
-        "any model (log-prob -inf), which must add nothing",
+        "any model (log-prob -inf), which must add nothing; baselines.divergences.kl does so",
     ),
     "the gradient there": (
         {"loss": kl_with_a_gradient_of_nan, "level": "distribution", "reads": ("teacher",)},
         ": METHOD 'own': the gradient of its loss is nan at small random DistributionInputs where an outcome has no "
-        "probability under any model (log-prob -inf), which must add nothing",
+        "probability under any model (log-prob -inf), which must add nothing; baselines.divergences.kl does so",
     ),
     "the mean of all examples": (
         {"loss": lambda i, s: i.policy[:, 0] - i.policy[:, 0].mean()},
@@ -168,11 +178,6 @@ PROBED: dict[str, tuple[dict[str, Any], str]] = {
         {"loss": lambda i, s: i.policy.detach()[:, 0] * i.teacher[:, 0], "reads": ("teacher",)},
         ": METHOD 'own': its loss has no gradient to the policy, and so nothing to train: it must follow from "
         "inputs.policy, not detached and not under no_grad",
-    ),
-    "a model without effect": (
-        {"loss": lambda i, s: i.policy - i.teacher, "reads": ("reference", "teacher"), "level": "token"},
-        ": METHOD 'own': its loss is the same whatever inputs.reference is; leave 'reference' out of reads, or use it: "
-        "what a method reads is computed for it",
     ),
     "a weight": (
         {"loss": fine, "also": (Term("sequence", fine, "example", lambda s: None),)},
@@ -208,16 +213,6 @@ def test_what_is_wrong_is_said_with_the_file_before_anything_is_paid_for(name: s
     assert probed(method_of(**fields)) == expected
 
 
-def test_a_setting_may_leave_a_model_out() -> None:
-    class Weighted(MethodSettings):
-        weight: float = 1.0
-
-    method = method_of(
-        lambda i, s: i.policy[:, 0] * (1 + s.weight * i.teacher[:, 0]), reads=("teacher",), settings=Weighted
-    )
-    assert probe(method, Weighted(weight=0)) is None
-
-
 @pytest.mark.parametrize("within", [lambda i: i.sums(i.policy)[i.row], lambda i: i.before(i.policy)])
 def test_a_token_s_loss_may_follow_from_its_response(within: Callable[..., Any]) -> None:
     method = method_of(lambda i, s: i.policy * within(i).detach(), "token", responses=PAIR)
@@ -229,9 +224,58 @@ def test_what_is_random_is_not_taken_for_what_follows_from_others() -> None:
     assert probe(method, method.settings()) is None
 
 
-def test_a_loss_that_is_flat_in_places_is_taken() -> None:
-    method = method_of(lambda i, s: (1 - (i.policy[:, 0] - i.policy[:, 1])).relu())
+class Weighted(TokenSettings):
+    weight: float = 0.0
+
+
+def top_64(inputs: Any, settings: Any) -> Any:
+    at = inputs.teacher.topk(64, -1).indices
+    return -(inputs.teacher.gather(-1, at).exp() * inputs.policy.gather(-1, at).clamp(min=-50)).sum(-1)
+
+
+HONEST: dict[str, dict[str, Any]] = {
+    "a hinge": {"loss": lambda i, s: (1 - (i.policy[:, 0] - i.policy[:, 1])).relu()},
+    "a far hinge": {"loss": lambda i, s: (i.teacher - i.policy - 300).relu(), "level": "token"},
+    "a rare gate": {"loss": lambda i, s: (i.policy.detach() < -90) * (i.teacher - i.policy), "level": "token"},
+    "a ratio clipped to below": {
+        "loss": lambda i, s: -(i.policy - i.sampled).exp().clamp(max=1.0) * (i.teacher - i.policy).detach(),
+        "level": "token",
+    },
+    "a narrow trust region": {
+        "loss": lambda i, s: -(i.policy - i.sampled).exp().clamp(0.99, 1.01) * (i.teacher - i.policy).detach(),
+        "level": "token",
+    },
+    "a late curriculum": {
+        "loss": lambda i, s: (i.policy - i.teacher) ** 2 if i.progress > 0.95 else 0 * i.teacher,
+        "level": "token",
+    },
+    "a term that is off by default": {
+        "loss": lambda i, s: -i.policy + (s.weight * (i.policy - i.teacher) ** 2 if s.weight else 0),
+        "level": "token",
+        "settings": Weighted,
+    },
+    "a top k": {"loss": top_64, "level": "distribution"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HONEST)
+def test_what_is_flat_in_places_or_off_by_default_is_taken(name: str) -> None:
+    method = method_of(**{"reads": ("teacher",), **HONEST[name]})
     assert probe(method, method.settings()) is None
+
+
+def test_the_model_that_sampled_finds_tokens_likelier_and_less_likely() -> None:
+    ratios: list[torch.Tensor] = []
+
+    def kept(inputs: Any, settings: Any) -> Any:
+        ratios.append((inputs.policy - inputs.sampled).detach())
+        return inputs.policy
+
+    method = method_of(kept, "token")
+    probe(method, method.settings())
+    every = torch.cat(ratios)
+    assert (every > 0.2).any()
+    assert (every < -0.2).any()
 
 
 def test_what_is_random_in_a_run_is_as_it_was() -> None:

@@ -105,6 +105,13 @@ def test_a_wrong_setting_of_it_is_said_as_any_other_s(write: Write) -> None:
         resolve([layer])
 
 
+def test_what_it_declares_anew_is_held_to_what_the_harness_holds_it_to(write: Write) -> None:
+    file = write(OWN.replace("scale: float = 2.0", 'scale: float = 2.0\n    start: str = "sft"'))
+    layer = {"student": "a", "methods": ["own"], "plugins": [str(file)], "settings": {"own": {"start": "sft-student"}}}
+    with pytest.raises(UserError, match=r"settings\.own.*start: Input should be 'student' or 'sft'"):
+        resolve([layer])
+
+
 def test_an_edited_file_is_read_again_and_another_one_is_not(write: Write) -> None:
     file = write()
     methods.use([str(file)])
@@ -171,7 +178,19 @@ WRONG: dict[str, tuple[str, str]] = {
     ),
     "settings without defaults": (
         OWN.replace("scale: float = 2.0", "scale: float"),
-        ": METHOD 'own': its settings have no whole defaults (scale: Field required)",
+        ": METHOD 'own': the defaults of its settings are wrong (scale: Field required)",
+    ),
+    "a start that is none": (
+        OWN.replace("scale: float = 2.0", 'scale: float = 2.0\n    start: str = "sft-student"'),
+        ": METHOD 'own': the defaults of its settings are wrong (start: Input should be 'student' or 'sft')",
+    ),
+    "a rate below 0": (
+        OWN.replace("scale: float = 2.0", "scale: float = 2.0\n    learning_rate: float = -1.0"),
+        ": METHOD 'own': the defaults of its settings are wrong (learning_rate: must be above 0)",
+    ),
+    "a rank below 0": (
+        OWN.replace("scale: float = 2.0", "scale: float = 2.0\n    lora_rank: int = -1"),
+        ": METHOD 'own': the defaults of its settings are wrong (lora_rank: Input should be greater than or equal",
     ),
 }
 
