@@ -340,6 +340,28 @@ def test_tokens_that_the_teacher_wrote_are_read_by_it(
         build(**two_tokenizers, methods=["own"], settings={"own": {"stored": "teacher", "fresh_share": 0.5}})
 
 
+@pytest.mark.parametrize(
+    ("text", "refused"),
+    [
+        ("distributed_type: FSDP\nfsdp_config: {fsdp_version: 2}\n", True),
+        ('{"distributed_type": "FSDP"}', True),
+        ("distributed_type: MULTI_GPU\n", False),
+        ("[", False),  # accelerate says what is wrong with it
+        ("- a\n", False),
+    ],
+)
+def test_what_samples_as_it_trains_is_not_sharded(build: Build, tmp_path: Path, text: str, refused: bool) -> None:
+    file = tmp_path / "accelerate.yaml"
+    file.write_text(text)
+    ranks = {"launcher": "accelerate", "processes": 2, "accelerate_config": str(file), "controls": "none"}
+    build(**ranks, methods=["kd", "gkd"], settings={"gkd": {"fresh_share": 0.0}})
+    if not refused:
+        build(**ranks, methods=["kd", "gkd"])
+        return
+    with pytest.raises(UserError, match=r"^gkd: the policy samples as it trains, .* leave accelerate_config out, set"):
+        build(**ranks, methods=["kd", "gkd"])
+
+
 @pytest.mark.parametrize("judge", ["proxy", "typicality", "embedding"])
 def test_a_judge_that_measures_takes_no_prompts_of_several_turns(build: Build, tmp_path: Path, judge: str) -> None:
     (tmp_path / "far.jsonl").write_text('{"id": "a", "prompt": "Sing!", "turns": ["More."]}\n')
