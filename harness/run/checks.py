@@ -126,8 +126,8 @@ def _sharded(config: Config, entries: Sequence[Entry]) -> Iterator[str]:
     if sampling and str(kind).upper() == "FSDP":
         yield (
             f"{', '.join(sampling)}: the policy samples as it trains, which sharded weights (FSDP, as "
-            "accelerate_config says) cannot yet: leave accelerate_config out, set fresh_share=0, or leave these methods "
-            "out"
+            "accelerate_config says) cannot yet: leave accelerate_config out, set fresh_share=0, or leave these "
+            "methods out"
         )
 
 

@@ -247,6 +247,7 @@ def test_a_training_knows_the_prompts_that_a_server_gives_no_answer_to(
             {"support": "full", "teacher_signal": "online"},
             r"top k alone: set settings\.kd\.support=tail, or name a teacher",
         ),
+        ({"support": "full"}, r"top k alone: set settings\.kd\.support=tail, or name a teacher"),
         ({"top_k_of": "policy"}, r"top k alone: set settings\.kd\.top_k_of=teacher, or name a teacher that is here$"),
         (
             {"temperature": 2.0},
