@@ -134,14 +134,15 @@ def _settings_of(method: Method, config: Config) -> MethodSettings:
     compares = "distribution" in method.levels() and "teacher" in method.reads and method.teacher_sees is None
     if config.teacher_server is None or not compares or not isinstance(settings, DistributionSettings):
         return settings
-    served: MethodSettings = validated(method.settings, {**_of_a_server(method, settings), **said}, where)
+    served: MethodSettings = validated(method.settings, {**_of_a_server(method, settings, said), **said}, where)
     return served
 
 
-def _of_a_server(method: Method, settings: DistributionSettings) -> Layer:
-    """What is so where nothing else is said and the teacher is behind a server: as many log-probs as one gives, with
+def _of_a_server(method: Method, settings: DistributionSettings, said: Layer) -> Layer:
+    """What is so where nothing else is `said` and the teacher is behind a server: as many log-probs as one gives, with
     the rest as one outcome, asked for once where all responses are there before the training."""
-    plain = settings.temperature == 1 and settings.top_k_of == "teacher"
+    # a full support that was asked for is refused as what a server does not give, and not as what is not stored
+    plain = settings.temperature == 1 and settings.top_k_of == "teacher" and said.get("support") != "full"
     once = plain and len(method.roles) == 1 and set(method.reads) == {"teacher"} and not method.fresh_share(settings)
     return {"support": "tail", "top_k": SERVED_TOP_K, **({"teacher_signal": "stored"} if once else {})}
 

@@ -6,10 +6,13 @@ import functools
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import yaml
+
 from harness.config import Config
 from harness.core.errors import RefusedError, UserError
 from harness.core.records import Prompt
 from harness.core.registry import did_you_mean
+from harness.core.section import load_yaml
 from harness.judging import Judge
 from harness.measures import READS, measures, tasks
 from harness.methods import DistributionSettings, FreshSettings, Method, MethodSettings, methods
@@ -96,7 +99,7 @@ def _trainings(config: Config, sources: Sources, store: Store) -> list[str]:
     refusals = _refused(lambda: contrasts_of(config, entries)) + _refused(lambda: versus_of(config, entries))
     if start == "sft":
         refusals.append("settings.sft.start: SFT starts from the untrained student")
-    refusals += [*_never_fresh(entries), *_methods(entries)]
+    refusals += [*_never_fresh(entries), *_sharded(config, entries), *_methods(entries)]
     return [*refusals, *_by_token(config, entries, sources), *unreadable(config, sources, store)]
 
 
@@ -109,6 +112,24 @@ def _never_fresh(entries: Sequence[Entry]) -> Iterator[str]:
                 f"settings.{entry.method}.fresh_share: {entry.method} trains on stored responses alone "
                 f"({', '.join(method.roles)}); leave it out"
             )
+
+
+def _sharded(config: Config, entries: Sequence[Entry]) -> Iterator[str]:
+    """What a policy samples while it trains, it samples whole: as far as accelerate's file says it, before any work."""
+    if config.accelerate_config is None:
+        return
+    try:
+        said = load_yaml(Path(config.accelerate_config).expanduser().read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, ValueError):  # which accelerate says
+        return
+    kind = said.get("distributed_type") if isinstance(said, dict) else None
+    sampling = [entry.name for entry in entries if methods.get(entry.method).fresh_share(entry.settings)]
+    if sampling and str(kind).upper() == "FSDP":
+        yield (
+            f"{', '.join(sampling)}: the policy samples as it trains, which sharded weights (FSDP, as "
+            "accelerate_config says) cannot yet: leave accelerate_config out, set fresh_share=0, or leave these "
+            "methods out"
+        )
 
 
 def _methods(entries: Sequence[Entry]) -> list[str]:

@@ -25,7 +25,8 @@ def build(tmp_path: Path, own_store: Path, checkpoints: dict[str, Path]) -> Buil
             jsonl(tmp_path / "far.jsonl", ["Sing!"]),
         ],
         "judge": "typicality",
-        "eval_sampling": {"max_new_tokens": 64},  # of the 512 that they take at once
+        "train_sampling": {"max_new_tokens": 128},  # of the 512 that they take at once
+        "eval_sampling": {"max_new_tokens": 64},
     }
 
     def make(**layer: Any) -> Road:

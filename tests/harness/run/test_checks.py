@@ -247,6 +247,7 @@ def test_a_training_knows_the_prompts_that_a_server_gives_no_answer_to(
             {"support": "full", "teacher_signal": "online"},
             r"top k alone: set settings\.kd\.support=tail, or name a teacher",
         ),
+        ({"support": "full"}, r"top k alone: set settings\.kd\.support=tail, or name a teacher"),
         ({"top_k_of": "policy"}, r"top k alone: set settings\.kd\.top_k_of=teacher, or name a teacher that is here$"),
         (
             {"temperature": 2.0},
@@ -338,6 +339,28 @@ def test_tokens_that_the_teacher_wrote_are_read_by_it(
     build(**two_tokenizers, methods=["own"], settings={"own": {"stored": "student"}})
     with pytest.raises(UserError, match=r"tokenizer"):
         build(**two_tokenizers, methods=["own"], settings={"own": {"stored": "teacher", "fresh_share": 0.5}})
+
+
+@pytest.mark.parametrize(
+    ("text", "refused"),
+    [
+        ("distributed_type: FSDP\nfsdp_config: {fsdp_version: 2}\n", True),
+        ('{"distributed_type": "FSDP"}', True),
+        ("distributed_type: MULTI_GPU\n", False),
+        ("[", False),  # accelerate says what is wrong with it
+        ("- a\n", False),
+    ],
+)
+def test_what_samples_as_it_trains_is_not_sharded(build: Build, tmp_path: Path, text: str, refused: bool) -> None:
+    file = tmp_path / "accelerate.yaml"
+    file.write_text(text)
+    ranks = {"launcher": "accelerate", "processes": 2, "accelerate_config": str(file), "controls": "none"}
+    build(**ranks, methods=["kd", "gkd"], settings={"gkd": {"fresh_share": 0.0}})
+    if not refused:
+        build(**ranks, methods=["kd", "gkd"])
+        return
+    with pytest.raises(UserError, match=r"^gkd: the policy samples as it trains, .* leave accelerate_config out, set"):
+        build(**ranks, methods=["kd", "gkd"])
 
 
 @pytest.mark.parametrize("judge", ["proxy", "typicality", "embedding"])
