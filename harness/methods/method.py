@@ -84,7 +84,7 @@ class Control:
     overrides: dict[str, Any]
     why: str
     level: Literal["basic", "full"] = "basic"
-    match_tokens: bool = False  # train on as many tokens as the method that it controls
+    match_tokens: bool = False  # train on as many tokens as the method that it controls; of stored responses alone
 
 
 @dataclass(frozen=True)

@@ -558,9 +558,11 @@ TRAINED_TOKENS: Column[MethodFacts] = Column("tokens", lambda row: known(row.fac
 
 
 def _own(row: MethodFacts) -> str:
+    own = dict(row.settings.own)
+    if own.get("fresh_share") == 0 and own.get("stored") == "teacher":
+        del own["stored"]  # a pair's are not the teacher's alone
     return ", ".join(
-        f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}"
-        for key, value in row.settings.own.items()
+        f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in own.items()
     )
 
 

@@ -99,18 +99,32 @@ def _trainings(config: Config, sources: Sources, store: Store) -> list[str]:
     refusals = _refused(lambda: contrasts_of(config, entries)) + _refused(lambda: versus_of(config, entries))
     if start == "sft":
         refusals.append("settings.sft.start: SFT starts from the untrained student")
-    refusals += [*_never_fresh(entries), *_sharded(config, entries), *_methods(entries)]
+    refusals += [*_never_fresh(entries), *_unmatched(entries), *_sharded(config, entries), *_methods(entries)]
     return [*refusals, *_by_token(config, entries, sources), *unreadable(config, sources, store)]
 
 
 def _never_fresh(entries: Sequence[Entry]) -> Iterator[str]:
-    """A share of fresh responses is of methods whose responses may be the policy's own; others would not hear of it."""
+    """Settings of fresh responses, and whose stand in for them, are of methods whose responses may be the policy's own;
+    others would not hear of them."""
     for entry in entries:
-        settings, method = entry.settings, methods.get(entry.method)
-        if isinstance(settings, FreshSettings) and settings.fresh_share and not method.fresh_share(settings):
+        method = methods.get(entry.method)
+        if not isinstance(entry.settings, FreshSettings) or any(who == "policy" for _, who, _ in method.responses):
+            continue
+        for name in FreshSettings.__annotations__:
+            if getattr(entry.settings, name) != FreshSettings.model_fields[name].default:
+                yield (
+                    f"settings.{entry.method}.{name}: {entry.method} trains on stored responses alone "
+                    f"({', '.join(method.roles)}); leave it out"
+                )
+
+
+def _unmatched(entries: Sequence[Entry]) -> Iterator[str]:
+    """How many tokens of its own a training will have is not known before it has written them."""
+    for entry in entries:
+        if entry.match_tokens and methods.get(entry.method).fresh_share(entry.settings):
             yield (
-                f"settings.{entry.method}.fresh_share: {entry.method} trains on stored responses alone "
-                f"({', '.join(method.roles)}); leave it out"
+                f"{entry.name}: a control that takes as many tokens as {entry.controls} (match_tokens) trains on "
+                f"stored responses, and {entry.method} writes its own; set its fresh_share=0, or leave match_tokens out"
             )
 
 

@@ -25,17 +25,16 @@ Sums = Mapping[str, NDArray[np.float32]]
 
 
 class Reader(Protocol):
-    """One frozen model. vocabulary: how many ids it shares with the policy."""
+    """One frozen model."""
 
     def tokens(self, part: Sequence[Example]) -> Tensor:
         """The log-prob of each response token, [T] float32, nats."""
 
-    def target(self, part: Sequence[Example], support: Support, temperature: float) -> Target: ...
-
 
 @dataclass(frozen=True)
 class Local:
-    """A model in this process. seen: the example as it reads it, with the same responses."""
+    """A model in this process. vocabulary: how many ids it shares with the policy. seen: the example as it reads it,
+    with the same responses."""
 
     model: LogProbModel
     vocabulary: int
@@ -53,13 +52,10 @@ class Local:
     def rows(self, part: Sequence[Example], temperature: float) -> DistributionRows:
         return self.model.log_prob_rows(self._batch(part), self.vocabulary, temperature)
 
-    def target(self, part: Sequence[Example], support: Support, temperature: float) -> Target:
-        return DenseTarget({"teacher": self.rows(part, temperature)}, support)
-
 
 @dataclass(frozen=True)
 class Served:
-    """A model behind a server, which says its k largest log-probs and no more."""
+    """A model behind a server, which says its k largest log-probs and no more. vocabulary: as of a local one."""
 
     server: ModelServer
     vocabulary: int
@@ -68,7 +64,7 @@ class Served:
     def tokens(self, part: Sequence[Example]) -> Tensor:
         return torch.from_numpy(np.concatenate(served_tokens(self.server, part))).to(self.device)
 
-    def target(self, part: Sequence[Example], support: Support, temperature: float) -> Target:
+    def target(self, part: Sequence[Example], support: Support) -> Target:
         top = served_top(self.server, part, support.k, self.vocabulary, patient=True)
         ids, log_probs = torch.from_numpy(top.ids.astype(np.int64)), torch.from_numpy(top.log_probs)
         return TopKTarget(ids.to(self.device), log_probs.to(self.device), support, self.vocabulary)
@@ -107,5 +103,6 @@ class Frozen:
         local = {name: one for name in names if isinstance(one := self.readers[name], Local)}
         if len(local) == len(names):
             return DenseTarget({name: one.rows(part, self.temperature) for name, one in local.items()}, self.support)
-        (name,) = names  # several are all here (see run/checks.py)
-        return self.readers[name].target(part, self.support, self.temperature)
+        (served,) = (self.readers[name] for name in names)  # several are all here (see run/checks.py)
+        assert isinstance(served, Served)
+        return served.target(part, self.support)

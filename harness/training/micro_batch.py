@@ -128,6 +128,8 @@ class MicroBatch:
 
     def _sampled(self, policy: Tensor, tokens: Mapping[str, Tensor]) -> Tensor:
         """[T]: of a fresh response under the policy that wrote it, of a stored one under the model that did."""
+        if self.batch.k == 1 and all(example.fresh == 0 and example.sampled is None for example in self.part):
+            return policy
         found, k = policy.clone(), self.batch.k
         for place in range(self.batch.examples * k):
             example, role = self.part[place // k], place % k

@@ -100,7 +100,11 @@ def test_what_a_cell_says_sorts_by_and_draws(column: Column[Row], values: dict[s
         ({"teacher_signal": "online", "top_k": 64, "tail": True}, "teacher_signal online, top_k 64, tail True"),
         (
             {"fresh_share": 0.0, "fresh_every": 1, "stored": "teacher", "samples": 1},
-            "fresh_share 0, stored teacher",
+            "fresh_share 0",
+        ),
+        (
+            {"fresh_share": 0.0, "stored": "student"},
+            "fresh_share 0, stored student",
         ),
         (
             {"teacher_signal": "online", "support": "full", "top_k": 64},

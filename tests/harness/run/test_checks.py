@@ -15,7 +15,7 @@ from harness.core.errors import RefusedError, UserError
 from harness.judging import judges
 from harness.judging.proxies import TYPICALITY
 from harness.judging.registry import whole
-from harness.methods import FreshSettings, methods
+from harness.methods import Control, FreshSettings, Method, methods
 from harness.models.hub import Hub, Wanted
 from harness.run.checks import check
 from harness.run.jobs import DistributionsJob, JudgeJob, TrainJob
@@ -184,6 +184,32 @@ def test_a_share_of_fresh_responses_that_no_role_has_is_refused(build: Build) ->
         UserError, match=r"^settings\.distillm2\.fresh_share: distillm2 trains on stored .*; leave it out$"
     ):
         build(methods=["distillm2"], settings={"distillm2": {"fresh_share": 0.5}}, controls="none")
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [{"stored": "student"}, {"samples": 3}, {"max_new_tokens": 7}, {"fresh_every": 2}, {"sampling_temperature": 0.5}],
+    ids=str,
+)
+def test_a_setting_of_fresh_responses_that_no_role_has_is_refused(build: Build, setting: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match=rf"^settings\.distillm2\.{next(iter(setting))}: .*; leave it out$"):
+        build(methods=["distillm2"], settings={"distillm2": setting}, controls="none")
+
+
+def test_a_control_that_writes_its_own_responses_is_matched_in_no_tokens(
+    build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = methods.get
+
+    def controlled(name: str, share: float) -> Method:
+        made = Control("as-long", "gkd", {"fresh_share": share}, "more training", match_tokens=True)
+        return replace(real(name), controls=lambda settings: [made]) if name == "kd" else real(name)
+
+    monkeypatch.setattr(methods, "get", lambda name: controlled(name, share=0.0))
+    build(methods=["kd"])
+    monkeypatch.setattr(methods, "get", lambda name: controlled(name, share=0.5))
+    with pytest.raises(UserError, match=r"^as-long: .* as kd \(match_tokens\) .*, and gkd writes its own"):
+        build(methods=["kd"])
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from torch.multiprocessing.spawn import spawn
 from baselines.kd import kd_loss
 from harness.logprobs.batching import Example, Layout, collate
 from harness.logprobs.model import LogProbModel
-from harness.logprobs.targets import FULL
+from harness.logprobs.targets import FULL, DenseTarget
 from harness.methods import methods
 from harness.training import loop
 from harness.training.data import Stored, plan_steps
@@ -204,7 +204,7 @@ def loss_of(model: LogProbModel, examples: list[Example], what: str) -> torch.Te
     if what == "sequence":
         sums = batch.sum_by_response(model(batch))
         return -torch.nn.functional.logsigmoid(0.1 * (sums[:, 0] - sums[:, 1])).sum()
-    loss = values_of(kd_loss, Local(teacher(), VOCABULARY).target(examples, FULL, 1.0))
+    loss = values_of(kd_loss, DenseTarget({"teacher": Local(teacher(), VOCABULARY).rows(examples, 1.0)}, FULL))
     _, total = model(batch, [loss], labels=False)
     return total
 
