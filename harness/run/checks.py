@@ -95,7 +95,7 @@ def _trainings(config: Config, sources: Sources, store: Store) -> list[str]:
     refusals = _refused(lambda: contrasts_of(config, entries)) + _refused(lambda: versus_of(config, entries))
     if start == "sft":
         refusals.append("settings.sft.start: SFT starts from the untrained student")
-    refusals += [*_never_fresh(entries), *_methods(entries)]
+    refusals += [*_never_fresh(entries), *_nothing_taught(entries), *_methods(entries)]
     return [*refusals, *_by_token(config, entries, sources), *unreadable(config, sources, store)]
 
 
@@ -107,6 +107,21 @@ def _never_fresh(entries: Sequence[Entry]) -> Iterator[str]:
             yield (
                 f"settings.{entry.method}.fresh_share: {entry.method} trains on stored responses alone "
                 f"({', '.join(method.roles)}); leave it out"
+            )
+
+
+def _nothing_taught(entries: Sequence[Entry]) -> Iterator[str]:
+    """`nll` is of stored responses that the teacher wrote; where there are none it would be in a key and in no loss."""
+    for entry in entries:
+        settings, method = entry.settings, methods.get(entry.method)
+        if not isinstance(settings, DistributionSettings) or not settings.nll:
+            continue
+        never_stored = ("policy",) if method.fresh_share(settings) == 1 else ()
+        roles = zip(method.responses, method.written(settings), strict=True)
+        if not any(writer == "teacher" and who not in never_stored for (_, who, _), (_, writer, _) in roles):
+            yield (
+                f"settings.{entry.method}.nll={settings.nll:g} is of stored responses that the teacher wrote, and none "
+                "is; leave it out, or set fresh_share below 1 and stored=teacher"
             )
 
 

@@ -183,6 +183,29 @@ def test_a_share_of_fresh_responses_that_no_role_has_is_refused(build: Build) ->
         build(methods=["distillm2"], settings={"distillm2": {"fresh_share": 0.5}}, controls="none")
 
 
+@pytest.mark.parametrize(
+    ("method", "settings"),
+    [("rkl", {"fresh_share": 1.0}), ("kd", {"stored": "student"}), ("kd", {"stored": "student", "fresh_share": 0.5})],
+    ids=str,
+)
+def test_a_likelihood_of_what_the_teacher_wrote_is_refused_where_it_wrote_nothing(
+    build: Build, method: str, settings: dict[str, Any]
+) -> None:
+    with pytest.raises(UserError, match=rf"^settings\.{method}\.nll=0\.5 is of stored responses that the teacher .*"):
+        build(methods=[method], settings={method: {"nll": 0.5, **settings}}, controls="none")
+
+
+@pytest.mark.parametrize(
+    ("method", "settings"),
+    [("kd", {}), ("rkl", {"fresh_share": 0.5}), ("distillm2", {"stored": "student"}), ("dpkd-token", {})],
+    ids=str,
+)
+def test_a_likelihood_of_what_the_teacher_wrote_is_taken_where_it_wrote_some(
+    build: Build, method: str, settings: dict[str, Any]
+) -> None:
+    build(methods=[method], settings={method: {"nll": 0.5, **settings}}, controls="basic")
+
+
 @pytest.fixture
 def known(checkpoints: dict[str, Path]) -> dict[str, Any]:
     """A teacher behind a server, with its tokenizer."""
