@@ -85,7 +85,7 @@ def replace_teacher_margin(
 
 def controls(settings: Settings) -> list[Control]:
     """What a gain over dDPO could otherwise be: a larger β, the same optimum, or a re-weighting of pairs."""
-    # rounded, so that 0.1 + 0.05 is the 0.15 that somebody may have asked for
+    # rounded, so that 0.1 + 0.05 is the 0.15 that somebody may have asked for, and 1.05 / 0.15 the 7
     total = float(f"{settings.beta_reference + settings.beta_teacher:.12g}")
     matched = float(f"{total / (1 + settings.beta_teacher):.12g}")
     training = {key: getattr(settings, key) for key in (*MethodSettings.model_fields, "length_normalised")}
@@ -96,6 +96,7 @@ def controls(settings: Settings) -> list[Control]:
             ("mean", "the teacher's mean margin for every pair: only re-weights pairs"),
         )
     ]
+    target = float(f"{(1 + settings.beta_teacher) / total:.12g}")
     return [
         Control(
             f"ddpo-beta{total:.6g}",
@@ -122,7 +123,7 @@ def controls(settings: Settings) -> list[Control]:
         Control(
             "gopd-same-target",
             "gopd",
-            {"extrapolation": (1 + settings.beta_teacher) / total},
+            {"extrapolation": target},
             "G-OPD at L = (1+β2)/(β1+β2): the on-policy, token-local relative; where it collapses is a finding",
             "full",
         ),

@@ -14,7 +14,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 from torch import Tensor
 
-from baselines.divergences import SUPPORT
+from baselines.divergences import ONLINE
 from baselines.skl import controls, skl_loss
 from baselines.srkl import srkl_loss
 from harness.methods import PAIR, Definition, DistributionInputs, DistributionSettings, Method
@@ -63,7 +63,7 @@ METHOD = Method(
         direction="KL(teacher ‖ m) on chosen, KL(policy ‖ m) on rejected",
         weight="m = α teacher + (1−α) policy on chosen, (1−α) teacher + α policy on rejected, α .1; "
         "2−b of chosen, b of rejected, b from 1 to 1.5",
-        support=SUPPORT,
+        support=ONLINE,
         normaliser="each response's tokens, then responses",
     ),
     reads=("teacher",),

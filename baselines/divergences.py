@@ -7,6 +7,8 @@ from torch import Tensor
 
 # the words of METHOD.defines that all of them share
 SUPPORT = "the vocabulary; a top k with the rest as one outcome where it is stored"
+# of those that read the teacher as they train
+ONLINE = "the vocabulary; a top k with the rest as one outcome behind a server"
 NORMALISER = "response tokens"
 
 

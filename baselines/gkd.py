@@ -5,10 +5,12 @@ drawn whether its response is fresh or the teacher's. The gradient does not go t
 a batch and process, and its temperature .9 is of the sampling alone: its divergence is at 1, as here.
 """
 
+from dataclasses import replace
 from typing import Literal
 
 from torch import Tensor
 
+from baselines.divergences import ONLINE
 from baselines.jsd import DEFINITION, jsd_loss
 from baselines.jsd import Settings as JSDSettings
 from harness.methods import POLICY, DistributionInputs, Method
@@ -32,7 +34,7 @@ METHOD = Method(
     loss=_loss,
     per="token",
     responses=POLICY,
-    defines=DEFINITION,
+    defines=replace(DEFINITION, support=ONLINE),
     reads=("teacher",),
     settings=Settings,
     compared_with=("jsd", "kd", "sft"),

@@ -5,7 +5,7 @@ exact over the outcomes, and what the token does to later ones, by sampled token
 
     L_t = KL(q ‖ p)_t − (q/q_old)(y_t) sg[R_t]        R_t = 1/(T−t) Σ_{s>t} γ^(s−t−1) r_s
 
-γ = 1 without the 1/(T−t) has the very gradient of KL(q ‖ p) of responses; γ = 0 leaves the next token alone.
+γ = 1 without the 1/(T−t) has the very gradient of KL(q ‖ p) of responses; γ = 0 leaves only the next token.
 Where ours departs: its code whitens R over a batch (a loss here sees a micro-batch, whose size must not matter), mixes
 the teacher into the sampling (.2), clips the ratio (.2) and adds a language-modelling loss on other text; this does
 none of it. And its code sums R from t on, so that r_t counts twice, in R and in the token's own KL; this from t+1.

@@ -6,7 +6,7 @@ Shing et al. 2025 (arXiv 2501.16937). With logits z and no gradient through the 
 
 t begins at `t_start` and rises, after each step, by α σ(m) (1−t), with m the momentum of the loss's relative fall; it
 is at least the line from `t_start` to `t_end` over the training, and at most `t_end`. As the authors' code: the first
-step only remembers its loss, and the line is at the progress before the step.
+step only remembers its loss, and the line is at the progress before the step: short of `t_end` at the last, too.
 """
 
 import math
@@ -80,7 +80,7 @@ METHOD = Method(
     responses=POLICY,
     defines=Definition(
         direction="cross-entropy(p_t, policy): the gradient of KL(p_t ‖ policy)",
-        weight="p_t = softmax((1−t) policy + t teacher) of logits, no gradient; t from .4 to 1",
+        weight="p_t = softmax((1−t) policy + t teacher) of logits, no gradient; t from .4 towards 1",
         support=SUPPORT,
         normaliser=NORMALISER,
     ),

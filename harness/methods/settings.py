@@ -131,7 +131,9 @@ class DistributionSettings(TokenSettings):
     top_k: int = Field(default=64, ge=1)
     top_k_of: Literal["teacher", "policy"] = "teacher"
     temperature: float = Field(default=1.0, gt=0, description="of all distributions that the loss compares")
-    nll: float = Field(default=0.0, ge=0, description="weight of −log π(y_t) of stored responses, added to each token")
+    nll: float = Field(
+        default=0.0, ge=0, description="weight of −log π(y_t) of stored responses that the teacher wrote"
+    )
 
     @model_validator(mode="before")
     @classmethod

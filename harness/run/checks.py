@@ -99,7 +99,8 @@ def _trainings(config: Config, sources: Sources, store: Store) -> list[str]:
     refusals = _refused(lambda: contrasts_of(config, entries)) + _refused(lambda: versus_of(config, entries))
     if start == "sft":
         refusals.append("settings.sft.start: SFT starts from the untrained student")
-    refusals += [*_never_fresh(entries), *_unmatched(entries), *_sharded(config, entries), *_methods(entries)]
+    refusals += [*_never_fresh(entries), *_unmatched(entries), *_nothing_taught(entries)]
+    refusals += [*_sharded(config, entries), *_methods(entries)]
     return [*refusals, *_by_token(config, entries, sources), *unreadable(config, sources, store)]
 
 
@@ -144,6 +145,21 @@ def _sharded(config: Config, entries: Sequence[Entry]) -> Iterator[str]:
             "accelerate_config says) cannot yet: leave accelerate_config out, set fresh_share=0, or leave these "
             "methods out"
         )
+
+
+def _nothing_taught(entries: Sequence[Entry]) -> Iterator[str]:
+    """`nll` is of stored responses that the teacher wrote; where there are none it would be in a key and in no loss."""
+    for entry in entries:
+        settings, method = entry.settings, methods.get(entry.method)
+        if not isinstance(settings, DistributionSettings) or not settings.nll:
+            continue
+        never_stored = ("policy",) if method.fresh_share(settings) == 1 else ()
+        roles = zip(method.responses, method.written(settings), strict=True)
+        if not any(writer == "teacher" and who not in never_stored for (_, who, _), (_, writer, _) in roles):
+            yield (
+                f"settings.{entry.method}.nll={settings.nll:g} is of stored responses that the teacher wrote, and none "
+                "is; leave it out, or set fresh_share below 1 and stored=teacher"
+            )
 
 
 def _methods(entries: Sequence[Entry]) -> list[str]:

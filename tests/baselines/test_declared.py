@@ -35,7 +35,7 @@ SAYS = {
     "sdft": ["the {top_k_of}'s {top_k} most likely tokens, {support}"],
     "skl": ["α {alpha}"],
     "srkl": ["α {alpha}"],
-    "taid": ["from {t_start} to", "{t_end}"],
+    "taid": ["from {t_start} towards {t_end}"],
 }
 
 

@@ -212,6 +212,29 @@ def test_a_control_that_writes_its_own_responses_is_matched_in_no_tokens(
         build(methods=["kd"])
 
 
+@pytest.mark.parametrize(
+    ("method", "settings"),
+    [("rkl", {"fresh_share": 1.0}), ("kd", {"stored": "student"}), ("kd", {"stored": "student", "fresh_share": 0.5})],
+    ids=str,
+)
+def test_a_likelihood_of_what_the_teacher_wrote_is_refused_where_it_wrote_nothing(
+    build: Build, method: str, settings: dict[str, Any]
+) -> None:
+    with pytest.raises(UserError, match=rf"^settings\.{method}\.nll=0\.5 is of stored responses that the teacher .*"):
+        build(methods=[method], settings={method: {"nll": 0.5, **settings}}, controls="none")
+
+
+@pytest.mark.parametrize(
+    ("method", "settings"),
+    [("kd", {}), ("rkl", {"fresh_share": 0.5}), ("distillm2", {}), ("dpkd-token", {})],
+    ids=str,
+)
+def test_a_likelihood_of_what_the_teacher_wrote_is_taken_where_it_wrote_some(
+    build: Build, method: str, settings: dict[str, Any]
+) -> None:
+    build(methods=[method], settings={method: {"nll": 0.5, **settings}}, controls="basic")
+
+
 @pytest.fixture
 def known(checkpoints: dict[str, Path]) -> dict[str, Any]:
     """A teacher behind a server, with its tokenizer."""
