@@ -14,6 +14,8 @@ from importlib.machinery import ModuleSpec, SourceFileLoader
 from pathlib import Path
 from types import CodeType
 
+from pydantic import PydanticUserError
+
 from harness.core.errors import UserError, raised_in
 from harness.core.files import file_sha256
 from harness.core.sources import neighbours
@@ -132,4 +134,7 @@ def _imported(name: str, path: str) -> Method:
 
 
 def _cannot_be_imported(error: BaseException, path: str) -> UserError:
-    return UserError(f"{raised_in(error, path)}: cannot be imported: {type(error).__name__}: {error}")
+    where = f"{raised_in(error, path)}: cannot be imported: {type(error).__name__}"
+    if isinstance(error, PydanticUserError):  # of a settings class; the rest is advice for pydantic's own users
+        return UserError(f"{where}: {error.message.partition('. ')[0]}; a setting is as in `beta: float = 1.0`")
+    return UserError(f"{where}: {error}")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 from pydantic import ValidationError
 
@@ -79,7 +80,10 @@ class MethodRegistry(Registry[Method]):
         for name in names:
             method = self.get(name)
             found.append(name)
-            found += [control.method for control in selected_controls(method, method.settings(), controls)]
+            for control in selected_controls(method, method.settings(), controls):
+                with of_control(method, control):
+                    self.get(control.method)
+                found.append(control.method)
         return list(dict.fromkeys(found))
 
 
@@ -109,3 +113,12 @@ def selected_controls(method: Method, settings: MethodSettings, level: str) -> l
     """The controls of `basic`, or of `full` with it; none for `none`."""
     wanted = {"none": (), "basic": ("basic",), "full": ("basic", "full")}[level]
     return [control for control in controls_of(method, settings) if control.level in wanted]
+
+
+@contextmanager
+def of_control(method: Method, control: Control) -> Iterator[None]:
+    """What is refused of a control is by its method's file."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{method.file}: METHOD '{method.name}': its control '{control.name}': {error}") from error

@@ -17,6 +17,7 @@ from harness.core.errors import UserError
 from harness.core.sources import sources
 from harness.methods import methods
 from harness.methods.registry import MethodRegistry, load_methods
+from harness.run.rows import entries_of
 
 OWN = """\
 from harness.methods import RESPONSE, Definition, Method, MethodSettings
@@ -112,6 +113,24 @@ def test_what_it_declares_anew_is_held_to_what_the_harness_holds_it_to(write: Wr
         resolve([layer])
 
 
+@pytest.mark.parametrize(
+    ("control", "expected"),
+    [
+        ('"more", "nope", {}', "its control 'more': unknown method 'nope'; known: "),
+        ('"more", "sft", {"epoch": 2}', "its control 'more': unknown configuration key 'settings.sft.epoch'; did you"),
+        ('"more", "sft", {"epochs": 0}', "its control 'more': configuration key 'settings.sft.epochs': Value error"),
+    ],
+)
+def test_a_control_that_cannot_be_is_said_with_the_file_and_its_name(control: str, expected: str, write: Write) -> None:
+    text = OWN.replace("import RESPONSE", "import RESPONSE, Control")
+    file = write(
+        text.replace("settings=Settings", f'settings=Settings, controls=lambda s: [Control({control}, "why")]')
+    )
+    with pytest.raises(UserError) as caught:
+        entries_of(resolve([{"student": "a", "teacher": "b", "methods": ["own"], "plugins": [str(file)]}]))
+    assert str(caught.value).startswith(f"{file}: METHOD 'own': {expected}")
+
+
 def test_an_edited_file_is_read_again_and_another_one_is_not(write: Write) -> None:
     file = write()
     methods.use([str(file)])
@@ -179,6 +198,15 @@ WRONG: dict[str, tuple[str, str]] = {
     "settings without defaults": (
         OWN.replace("scale: float = 2.0", "scale: float"),
         ": METHOD 'own': the defaults of its settings are wrong (scale: Field required)",
+    ),
+    "a setting without a type": (
+        OWN.replace("scale: float = 2.0", "scale = 2.0"),
+        ":4: cannot be imported: PydanticUserError: A non-annotated attribute was detected: `scale = 2.0`; a setting "
+        "is as in `beta: float = 1.0`",
+    ),
+    "a setting of no plain type": (
+        OWN.replace("class S", "class Odd: ...\n\n\nclass S").replace("scale: float = 2.0", "scale: Odd = Odd()"),
+        ":7: cannot be imported: PydanticSchemaGenerationError: Unable to generate pydantic-core schema for ",
     ),
     "a start that is none": (
         OWN.replace("scale: float = 2.0", 'scale: float = 2.0\n    start: str = "sft-student"'),
