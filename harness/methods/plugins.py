@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib.util
 import keyword
-import os
 import sys
 from dataclasses import dataclass
 from importlib.machinery import ModuleSpec, SourceFileLoader
@@ -17,7 +16,7 @@ from types import CodeType
 from pydantic import PydanticUserError
 
 from harness.core.errors import UserError, raised_in
-from harness.core.files import file_sha256
+from harness.core.files import absolute, file_sha256
 from harness.core.sources import neighbours
 from harness.methods.method import Method, refusal_of_old
 
@@ -46,10 +45,6 @@ class _Loader(SourceFileLoader):
     def get_code(self, fullname: str) -> CodeType:
         """What the file says now: compiled code of before is known by its time in seconds; an edit may be younger."""
         return self.source_to_code(self.get_data(self.path), self.path)
-
-
-def absolute(named: str | Path) -> str:
-    return os.path.abspath(Path(named).expanduser())  # noqa: PTH100  (without `..`, and links as they are)
 
 
 def load(named: str | Path) -> Plugin:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pydantic import ValidationError
 
 from harness.core.errors import UserError
+from harness.core.files import absolute
 from harness.core.registry import Registry
 from harness.core.section import first_error
 from harness.methods import plugins
@@ -44,7 +45,7 @@ class MethodRegistry(Registry[Method]):
         Raises:
             UserError: one cannot be imported, or brings a name that is there already.
         """
-        wanted = list(dict.fromkeys(map(plugins.absolute, files)))
+        wanted = list(dict.fromkeys(map(absolute, files)))
         for path, plugin in list(self._files.items()):
             if path not in wanted or not plugin.current:
                 self._all().pop(plugin.method.name)
@@ -54,7 +55,7 @@ class MethodRegistry(Registry[Method]):
 
     def also(self, file: str) -> None:
         """Have the method of this file too; as `use`."""
-        path = plugins.absolute(file)
+        path = absolute(file)
         if path in self._files:
             return
         self._all()  # what is installed comes first

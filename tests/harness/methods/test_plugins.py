@@ -100,6 +100,14 @@ def test_a_configuration_names_its_files_and_the_next_one_its_own(write: Write) 
         resolve([{**layer, "plugins": []}])
 
 
+def test_a_file_that_is_named_again_is_one(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = write()
+    monkeypatch.chdir(file.parent)
+    named = ["own.py", str(file), "./own.py"]
+    config = resolve([{"student": "a", "teacher": "b", "methods": ["own"], "plugins": named}])
+    assert config.plugins == ("own.py",)
+
+
 def test_a_wrong_setting_of_it_is_said_as_any_other_s(write: Write) -> None:
     layer = {"student": "a", "methods": ["own"], "plugins": [str(write())], "settings": {"own": {"scael": 3.0}}}
     with pytest.raises(UserError, match=r"unknown configuration key 'settings\.own\.scael'; did you mean 'scale'"):
