@@ -28,6 +28,11 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def absolute(named: str | Path) -> str:
+    """Where a file is that somebody names: of the current folder, without `..`, and with links as they are."""
+    return os.path.abspath(Path(named).expanduser())  # noqa: PTH100
+
+
 def write_atomically(path: Path, text: str) -> None:
     """Write a small file so that a reader sees the old text or the new, whole.
 

@@ -10,6 +10,7 @@ from importlib import resources
 import jinja2
 
 from harness.core.errors import UserError
+from harness.core.files import absolute
 from harness.methods.method import A_NAME, Level, is_name
 
 TAKEN = "its file would have the name of a Python module that is here already"
@@ -92,8 +93,10 @@ def drafts(name: str, level: Level, fresh: bool) -> dict[str, str]:
         UserError: no method or no module can be called so.
     """
     module = name.replace("-", "_")
-    if not is_name(name) or keyword.iskeyword(module):
+    if not is_name(name):
         raise UserError(f"a method cannot be called '{name}': {A_NAME}")
+    if keyword.iskeyword(module):
+        raise UserError(f"a method cannot be called '{name}': it is a keyword of Python, and names a module")
     if _is_there(module):
         raise UserError(f"a method cannot be called '{name}': {TAKEN} ({module}); choose another name")
     said = {
@@ -120,9 +123,10 @@ def drafts(name: str, level: Level, fresh: bool) -> dict[str, str]:
 
 
 def _is_there(module: str) -> bool:
-    """Whether Python finds another module of that name; a folder without an `__init__` gives way."""
+    """Whether Python finds another module of that name; a folder without an `__init__` gives way, and the file that is
+    to be written is no other."""
     try:
         spec = importlib.util.find_spec(module)
     except (ImportError, ValueError):
         return True
-    return spec is not None and spec.origin is not None
+    return spec is not None and spec.origin is not None and absolute(spec.origin) != absolute(f"{module}.py")

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import importlib.util
 import keyword
-import os
 import sys
 from dataclasses import dataclass
 from importlib.machinery import ModuleSpec, SourceFileLoader
 from pathlib import Path
 from types import CodeType
 
+from pydantic import PydanticUserError
+
 from harness.core.errors import UserError, raised_in
-from harness.core.files import file_sha256
+from harness.core.files import absolute, file_sha256
 from harness.core.sources import neighbours
 from harness.methods.method import Method, refusal_of_old
 
@@ -44,10 +45,6 @@ class _Loader(SourceFileLoader):
     def get_code(self, fullname: str) -> CodeType:
         """What the file says now: compiled code of before is known by its time in seconds; an edit may be younger."""
         return self.source_to_code(self.get_data(self.path), self.path)
-
-
-def absolute(named: str | Path) -> str:
-    return os.path.abspath(Path(named).expanduser())  # noqa: PTH100  (without `..`, and links as they are)
 
 
 def load(named: str | Path) -> Plugin:
@@ -132,4 +129,7 @@ def _imported(name: str, path: str) -> Method:
 
 
 def _cannot_be_imported(error: BaseException, path: str) -> UserError:
-    return UserError(f"{raised_in(error, path)}: cannot be imported: {type(error).__name__}: {error}")
+    where = f"{raised_in(error, path)}: cannot be imported: {type(error).__name__}"
+    if isinstance(error, PydanticUserError):  # of a settings class; the rest is advice for pydantic's own users
+        return UserError(f"{where}: {error.message.partition('. ')[0]}; a setting is as in `beta: float = 1.0`")
+    return UserError(f"{where}: {error}")

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 from pydantic import ValidationError
 
 from harness.core.errors import UserError
+from harness.core.files import absolute
 from harness.core.registry import Registry
 from harness.core.section import first_error
 from harness.methods import plugins
 from harness.methods.controls import selected_controls
-from harness.methods.method import Method, refusal_of_old
+from harness.methods.method import Control, Method, refusal_of_old
 
 
 class MethodRegistry(Registry[Method]):
@@ -42,7 +44,7 @@ class MethodRegistry(Registry[Method]):
         Raises:
             UserError: one cannot be imported, or brings a name that is there already.
         """
-        wanted = list(dict.fromkeys(map(plugins.absolute, files)))
+        wanted = list(dict.fromkeys(map(absolute, files)))
         for path, plugin in list(self._files.items()):
             if path not in wanted or not plugin.current:
                 self._all().pop(plugin.method.name)
@@ -52,7 +54,7 @@ class MethodRegistry(Registry[Method]):
 
     def also(self, file: str) -> None:
         """Have the method of this file too; as `use`."""
-        path = plugins.absolute(file)
+        path = absolute(file)
         if path in self._files:
             return
         self._all()  # what is installed comes first
@@ -78,7 +80,10 @@ class MethodRegistry(Registry[Method]):
         for name in names:
             method = self.get(name)
             found.append(name)
-            found += [control.method for control in selected_controls(method, method.settings(), controls)]
+            for control in selected_controls(method, method.settings(), controls):
+                with of_control(method, control):
+                    self.get(control.method)
+                found.append(control.method)
         return list(dict.fromkeys(found))
 
 
@@ -102,3 +107,12 @@ def load_methods() -> dict[str, Method]:
 
 
 methods: MethodRegistry = MethodRegistry("method", load_methods)
+
+
+@contextmanager
+def of_control(method: Method, control: Control) -> Iterator[None]:
+    """What is refused of a control is by its method's file."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{method.file}: METHOD '{method.name}': its control '{control.name}': {error}") from error

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 
-from harness.core.section import Names, NamesIfAny, Section, first_error
+from harness.core.files import absolute
+from harness.core.section import Names, Section, first_error
 
 # Settings of a training that say only how it is computed: no part of its key, of the settings that are pooled, or of a
 # board. What was asked for is in the resolved configuration (a prompt may need a larger micro-batch than the default),
@@ -157,10 +158,20 @@ class DistributionSettings(TokenSettings):
         return self
 
 
+def _each_once(files: tuple[str, ...]) -> tuple[str, ...]:
+    """Files, without one that is named again, however it is written."""
+    found: dict[str, str] = {}
+    for file in files:
+        found.setdefault(absolute(file), file)
+    return tuple(found.values())
+
+
 class MethodChoice(Section):
     """Which methods a run compares, and the files that bring some of them."""
 
-    plugins: NamesIfAny = Field(default=(), description="Python files of methods of yours; docs/adding-a-method.md")
+    plugins: Annotated[tuple[str, ...], AfterValidator(_each_once)] = Field(
+        default=(), description="Python files of methods of yours; docs/adding-a-method.md"
+    )
     methods: Names = ("sft", "kd", "ddpo", "dadpo")
     controls: Literal["none", "basic", "full"] = "basic"
     contrasts: tuple[tuple[str, str], ...] | None = Field(

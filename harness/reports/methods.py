@@ -16,6 +16,7 @@ from harness.methods.costs import StepCost, step_costs
 
 HEADINGS = ("method", "level", "data", "needs", "direction", "step", "paper")
 INDENT = 2
+WIDE = 120  # characters: papers are shown from here on
 Gives = Literal["text", "sums", "tokens", "distributions"]
 
 
@@ -41,13 +42,14 @@ def from_stored(method: Method) -> bool:
 
 
 def methods_lines(listed: Iterable[tuple[str, Method]], width: int | None) -> list[str]:
-    """For a terminal, at its own width where none is given."""
-    table, costs = Table(box=None, pad_edge=False), step_costs()
-    for heading in HEADINGS:
-        table.add_column(heading, no_wrap=heading == HEADINGS[0])
+    """For a terminal, at its own width where none is given. No cell is cut; a narrow one has no room for the papers."""
+    console, costs = plain_console(stderr=False, width=width), step_costs()
+    headings = HEADINGS if console.width >= WIDE else HEADINGS[:-1]
+    table = Table(box=None, pad_edge=False)
+    for heading in headings:
+        table.add_column(heading, no_wrap=heading == HEADINGS[0], overflow="fold")
     for name, method in listed:
-        table.add_row(name, *_cells(method, costs))
-    console = plain_console(stderr=False, width=width)
+        table.add_row(*[name, *_cells(method, costs)][: len(headings)])
     with console.capture() as shown:
         console.print(Padding(table, (0, 0, 0, INDENT)))
     return [line.rstrip() for line in shown.get().splitlines()]

@@ -11,6 +11,7 @@ from harness.core.errors import UserError
 from harness.core.registry import did_you_mean
 from harness.core.section import validated
 from harness.methods import MethodSettings, methods, selected_controls, shaping
+from harness.methods.registry import of_control
 
 TEACHER = "teacher"  # the reference of every comparison
 UNTRAINED = "student (untrained)"
@@ -64,16 +65,20 @@ def entries_of(config: Config) -> list[Entry]:
 
 def _controls(config: Config, entry: Entry, level: str | None = None) -> list[Entry]:
     """A method's controls, each as a row of its own. level: of them, in place of the configuration's."""
-    return [
-        replace(
-            entry_of(config, control.method, control.overrides),
-            name=control.name,
-            why=control.why,
-            controls=entry.name,
-            match_tokens=control.match_tokens,
+    method, found = methods.get(entry.method), []
+    for control in selected_controls(method, entry.settings, level or config.controls):
+        with of_control(method, control):
+            made = entry_of(config, control.method, control.overrides)
+        found.append(
+            replace(
+                made,
+                name=control.name,
+                why=control.why,
+                controls=entry.name,
+                match_tokens=control.match_tokens,
+            )
         )
-        for control in selected_controls(methods.get(entry.method), entry.settings, level or config.controls)
-    ]
+    return found
 
 
 def contrasts_of(config: Config, entries: Sequence[Entry]) -> tuple[tuple[str, str], ...]:

@@ -80,7 +80,7 @@ def test_its_test_passes_and_fails_where_formula_or_page_are_edited(cli: Any, he
         ("../loss", "a method cannot be called '../loss': a method's name is of"),
         ("all", "a method cannot be called 'all': a method's name is of"),
         ("teacher", "a method cannot be called 'teacher': a method's name is of"),
-        ("lambda", "a method cannot be called 'lambda': a method's name is of"),
+        ("lambda", "a method cannot be called 'lambda': it is a keyword of Python, and names a module"),
         ("random", "a method cannot be called 'random': its file would have the name of a Python module"),
         ("sft", "there is a method 'sft' already ("),
     ],
@@ -97,8 +97,9 @@ def test_an_unknown_level_is_refused(cli: Any) -> None:
     assert (ended.status, ended.err) == (2, "error: unknown level 'tokens'; did you mean 'token'?\n")
 
 
-@pytest.mark.parametrize("there", ["test_my_loss.py", "my-loss.md"])
-def test_nothing_is_written_over(there: str, cli: Any, here: Path) -> None:
+@pytest.mark.parametrize("there", ["my_loss.py", "test_my_loss.py", "my-loss.md"])
+def test_nothing_is_written_over(there: str, cli: Any, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(here))  # as `python -m` has it
     (here / there).write_text("mine")
     ended = new(cli, "my-loss")
     assert ended.status == 2

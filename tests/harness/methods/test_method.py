@@ -366,7 +366,8 @@ def test_the_closure_of_an_unknown_method_is_refused() -> None:
 
 def test_the_closure_reaches_the_controls_of_a_method_alone() -> None:
     wanted = [Control("c", "kd", {}, "")]
-    registry = MethodRegistry("other", lambda: {"own": method_of(plain, controls=lambda _settings: wanted)})
+    own = method_of(plain, controls=lambda _settings: wanted)
+    registry = MethodRegistry("other", lambda: {"own": own, "kd": methods.get("kd")})
     assert registry.closure(["own"], "basic") == ["sft", "own", "kd"]
 
 

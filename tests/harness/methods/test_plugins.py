@@ -17,6 +17,7 @@ from harness.core.errors import UserError
 from harness.core.sources import sources
 from harness.methods import methods
 from harness.methods.registry import MethodRegistry, load_methods
+from harness.run.rows import entries_of
 
 OWN = """\
 from harness.methods import RESPONSE, Definition, Method, MethodSettings
@@ -99,6 +100,14 @@ def test_a_configuration_names_its_files_and_the_next_one_its_own(write: Write) 
         resolve([{**layer, "plugins": []}])
 
 
+def test_a_file_that_is_named_again_is_one(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = write()
+    monkeypatch.chdir(file.parent)
+    named = ["own.py", str(file), "./own.py"]
+    config = resolve([{"student": "a", "teacher": "b", "methods": ["own"], "plugins": named}])
+    assert config.plugins == ("own.py",)
+
+
 def test_a_wrong_setting_of_it_is_said_as_any_other_s(write: Write) -> None:
     layer = {"student": "a", "methods": ["own"], "plugins": [str(write())], "settings": {"own": {"scael": 3.0}}}
     with pytest.raises(UserError, match=r"unknown configuration key 'settings\.own\.scael'; did you mean 'scale'"):
@@ -110,6 +119,24 @@ def test_what_it_declares_anew_is_held_to_what_the_harness_holds_it_to(write: Wr
     layer = {"student": "a", "methods": ["own"], "plugins": [str(file)], "settings": {"own": {"start": "sft-student"}}}
     with pytest.raises(UserError, match=r"settings\.own.*start: Input should be 'student' or 'sft'"):
         resolve([layer])
+
+
+@pytest.mark.parametrize(
+    ("control", "expected"),
+    [
+        ('"more", "nope", {}', "its control 'more': unknown method 'nope'; known: "),
+        ('"more", "sft", {"epoch": 2}', "its control 'more': unknown configuration key 'settings.sft.epoch'; did you"),
+        ('"more", "sft", {"epochs": 0}', "its control 'more': configuration key 'settings.sft.epochs': Value error"),
+    ],
+)
+def test_a_control_that_cannot_be_is_said_with_the_file_and_its_name(control: str, expected: str, write: Write) -> None:
+    text = OWN.replace("import RESPONSE", "import RESPONSE, Control")
+    file = write(
+        text.replace("settings=Settings", f'settings=Settings, controls=lambda s: [Control({control}, "why")]')
+    )
+    with pytest.raises(UserError) as caught:
+        entries_of(resolve([{"student": "a", "teacher": "b", "methods": ["own"], "plugins": [str(file)]}]))
+    assert str(caught.value).startswith(f"{file}: METHOD 'own': {expected}")
 
 
 def test_an_edited_file_is_read_again_and_another_one_is_not(write: Write) -> None:
@@ -179,6 +206,15 @@ WRONG: dict[str, tuple[str, str]] = {
     "settings without defaults": (
         OWN.replace("scale: float = 2.0", "scale: float"),
         ": METHOD 'own': the defaults of its settings are wrong (scale: Field required)",
+    ),
+    "a setting without a type": (
+        OWN.replace("scale: float = 2.0", "scale = 2.0"),
+        ":4: cannot be imported: PydanticUserError: A non-annotated attribute was detected: `scale = 2.0`; a setting "
+        "is as in `beta: float = 1.0`",
+    ),
+    "a setting of no plain type": (
+        OWN.replace("class S", "class Odd: ...\n\n\nclass S").replace("scale: float = 2.0", "scale: Odd = Odd()"),
+        ":7: cannot be imported: PydanticSchemaGenerationError: Unable to generate pydantic-core schema for ",
     ),
     "a start that is none": (
         OWN.replace("scale: float = 2.0", 'scale: float = 2.0\n    start: str = "sft-student"'),

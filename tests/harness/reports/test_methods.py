@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from baselines import kd, sft
-from harness.methods import PAIR, POLICY, FreshSettings, Method, Term, TokenSettings
+from harness.methods import PAIR, POLICY, FreshSettings, Method, Term, TokenSettings, methods
 from harness.methods.costs import StepCost
 from harness.methods.registry import load_methods
 from harness.reports import methods as reported
@@ -99,6 +99,15 @@ def test_a_line_a_method_with_the_measured_cost_of_a_step(monkeypatch: pytest.Mo
     assert [line.split()[0] for line in lines] == ["kd", "sft"]
     assert "  KL(teacher ‖ policy)  " in lines[0] and "  1.6×  " in lines[0] and "  –  " in lines[1]
     assert all(line.endswith(one.source) for line, one in zip(lines, (kd.METHOD, sft.METHOD), strict=True))
+
+
+@pytest.mark.parametrize(("width", "papers"), [(80, False), (119, False), (120, True)])
+def test_a_narrow_terminal_cuts_no_cell(width: int, papers: bool) -> None:
+    lines = methods_lines(methods.items(), width)
+    assert max(map(len, lines)) <= width
+    assert "…" not in "".join(lines)
+    assert ("paper" in lines[0].split()) == papers
+    assert set(methods.names()) <= {line.split()[0] for line in lines}
 
 
 def test_a_bar_in_a_definition_ends_no_cell() -> None:
