@@ -105,9 +105,9 @@ def probe(method: Method, settings: MethodSettings) -> None:
     """Call all that a method brings with small random inputs of its levels.
 
     Raises:
-        UserError: something raises or gives what was not expected, a loss is not finite, or the policy has no part in
-            any; by its file. A loss that is flat at these inputs, or does without a model that it reads, is taken: a
-            gate may be rare, and a setting may switch a term on.
+        UserError: something raises or gives what was not expected, a loss is not finite, the policy has no part in
+            any, or none so much as looks at a model that the method reads; by its file. A loss that is flat at these
+            inputs is taken: a gate may be rare.
     """
     if method.transform is not None:
         _check_transform(method, settings)
@@ -117,7 +117,15 @@ def probe(method: Method, settings: MethodSettings) -> None:
         weight = _guarded(method, "the weight of a term", term.weight, settings)
         if not isinstance(weight, int | float) or not math.isfinite(weight):
             raise _fault(method, f"the weight of a term is {weight!r}; expected a number")
-    if not _trains(method, settings):
+    trains, asked = _tried(method, settings)
+    for name in method.reads:
+        if name not in asked:
+            raise _fault(
+                method,
+                f"its loss never looks at inputs.{name} with these settings; leave '{name}' out of reads, or use it: "
+                "it is computed for what a method reads",
+            )
+    if not trains:
         raise _fault(
             method,
             "its loss has no gradient to the policy, and so nothing to train: it must follow from inputs.policy, not "
@@ -125,24 +133,47 @@ def probe(method: Method, settings: MethodSettings) -> None:
         )
 
 
-def _trains(method: Method, settings: MethodSettings) -> bool:
-    """Whether the policy has a part in the loss, which may be flat here: its gradient is there, be it zero."""
+class _Watched(dict[str, Any]):
+    """What frozen models say, and of which of them it was asked."""
+
+    def __init__(self, models: Mapping[str, Any]) -> None:
+        super().__init__(models)
+        self.asked: set[str] = set()
+
+    def __getitem__(self, name: str) -> Any:
+        self.asked.add(name)
+        return super().__getitem__(name)
+
+    def values(self) -> Any:
+        self.asked.update(self)
+        return super().values()
+
+    def items(self) -> Any:
+        self.asked.update(self)
+        return super().items()
+
+
+def _tried(method: Method, settings: MethodSettings) -> tuple[bool, set[str]]:
+    """Whether the policy has a part in the loss, which may be flat here: its gradient is there, be it zero. And the
+    models that it looks at."""
     import torch
 
     state = started(method, settings)
-    found = False
+    found, asked = False, set[str]()
     with torch.enable_grad():
         for term in method.terms:
             call = functools.partial(_call, method, term, settings)
             for number in range(len(DRAWS)):
                 inputs = _drawn(method, term.level, state, number)
-                losses, follows = _results(method, call, inputs)
+                watched = _Watched(inputs.models)
+                losses, follows = _results(method, call, replace(inputs, models=watched))
+                asked |= watched.asked
                 found |= follows
                 _check_apart(method, call, inputs, losses)
             if term.level == "distribution":
                 _results(method, call, _drawn(method, term.level, state, 0, ruled_out=True))
     advanced(method, state, 1.0, 0.5, settings)
-    return found
+    return found, asked
 
 
 def _check_apart(method: Method, call: Callable[[Any], Tensor], inputs: Inputs, losses: Tensor) -> None:

@@ -122,6 +122,11 @@ PROBED: dict[str, tuple[dict[str, Any], str]] = {
         f":{log_ratio.__code__.co_firstlineno + 1}: METHOD 'own': the loss reads inputs.teacher, which its METHOD does "
         'not name: reads=("teacher",)',
     ),
+    "what it has no use for": (
+        {"loss": lambda i, s: i.policy[:, 0], "reads": ("teacher",)},
+        ": METHOD 'own': its loss never looks at inputs.teacher with these settings; leave 'teacher' out of reads, or "
+        "use it: it is computed for what a method reads",
+    ),
     "a mean": (
         {"loss": lambda i, s: i.policy.mean()},
         ": METHOD 'own': its loss gives a tensor []; expected [4]: one loss an example of SequenceInputs",
@@ -234,7 +239,7 @@ def top_64(inputs: Any, settings: Any) -> Any:
 
 
 HONEST: dict[str, dict[str, Any]] = {
-    "a hinge": {"loss": lambda i, s: (1 - (i.policy[:, 0] - i.policy[:, 1])).relu()},
+    "a hinge": {"loss": lambda i, s: (1 - (i.policy - i.teacher)[:, 0] + (i.policy - i.teacher)[:, 1]).relu()},
     "a far hinge": {"loss": lambda i, s: (i.teacher - i.policy - 300).relu(), "level": "token"},
     "a rare gate": {"loss": lambda i, s: (i.policy.detach() < -90) * (i.teacher - i.policy), "level": "token"},
     "a ratio clipped to below": {
@@ -250,7 +255,7 @@ HONEST: dict[str, dict[str, Any]] = {
         "level": "token",
     },
     "a term that is off by default": {
-        "loss": lambda i, s: -i.policy + (s.weight * (i.policy - i.teacher) ** 2 if s.weight else 0),
+        "loss": lambda i, s: -i.policy + s.weight * (i.policy - i.teacher) ** 2,
         "level": "token",
         "settings": Weighted,
     },
