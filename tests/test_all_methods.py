@@ -25,12 +25,11 @@ def arguments(checkpoints: dict[str, Path]) -> list[str]:
 
 def test_all_methods_are_rows_of_one_board(arguments: list[str], run: Run, tmp_path: Path) -> None:
     out, store = tmp_path / "out", tmp_path / "store"
-    said = run(arguments, out, store, "all")
+    run(arguments, out, store, "all")
     rows = {row.method for row in read_results(out).rows if row.kind == "method"}
     assert rows == set(methods.names())
     board = (out / "leaderboard.md").read_text()
     for name in methods.names():
-        assert f"train {name}: done" in said
         assert f"| {name} " in board
     trained: dict[str, Any] = {}
     for path in store.glob("train/*/manifest.json"):

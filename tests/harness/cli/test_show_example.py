@@ -122,7 +122,9 @@ def test_each_role_is_shown_with_its_own_sample(
     tmp_path: Path, checkpoints: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     roles = tuple((name, "student", place) for place, name in enumerate("abc"))
-    other = replace(methods.get("ddpo"), name="zz", responses=roles, reads=())
+    other = replace(
+        methods.get("orpo"), name="zz", responses=roles, loss=lambda inputs, settings: -inputs.policy.sum(-1)
+    )
     monkeypatch.setitem(methods._all(), "zz", other)
     asked = request(tmp_path / "r", checkpoints, "zz")
     make_responses(asked, [TEACHER, "train sft", f"{STUDENT}, 3 each"])

@@ -78,6 +78,12 @@ CHANGES: dict[str, Callable[[Data], None]] = {
 }
 
 
+RECORDED = "smollm2-135m-pruned20"
+FROM_ITS_CONFIGURATION = [
+    CHANGES[name] for name in ("rows of another shape", "no methods, judge or pair", "almost nothing")
+]
+
+
 def aged(folder: Path, to: Path, change: Callable[[Data], None]) -> Path:
     """A copy of the run whose results an older version wrote, with a manifest that vouches for them."""
     copy = Path(shutil.copytree(folder, to))
@@ -108,6 +114,12 @@ def test_an_older_run_is_the_same_board_page_and_data(
 ) -> None:
     copy, known = aged(made, tmp_path / "copy", change), unstamped(read_results(made))
     capsys.readouterr()
+    if made.name.startswith(RECORDED) and change in FROM_ITS_CONFIGURATION:  # which has settings that kd no longer has
+        with pytest.raises(
+            UserError, match=r"cannot be computed again \(unknown configuration key 'settings\.kd\.tail'"
+        ):
+            read_results(copy)
+        return
     found = read_results(copy)
     assert capsys.readouterr().err == f"note: {copy}/{NOTE} and responses\n"
     # the file of the configuration leaves `training` out, which is empty once resolved
