@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.methods.costs import step_costs
 from harness.methods.registry import load_methods
 from harness.methods.settings import MethodChoice
 
@@ -88,3 +89,9 @@ def test_it_finds_a_name_wherever_it_is_compared(code: str, found: set[str], tmp
     path = tmp_path / "room.py"
     path.write_text(code)
     assert names_in(path) == found
+
+
+@pytest.mark.parametrize("name", sorted(set(METHODS) - {"sft"}))
+def test_a_method_s_page_has_its_measured_cost(name: str) -> None:
+    page = (ROOT / "docs" / "methods" / f"{name}.md").read_text(encoding="utf-8")
+    assert f"{step_costs()[name].relative:.1f} times" in page
