@@ -13,7 +13,8 @@ from torch import Tensor
 
 from baselines.divergences import NORMALISER, SUPPORT, kl, mixture
 from baselines.kd import Settings as KDSettings
-from harness.methods import POLICY, Control, Definition, DistributionInputs, Method
+from baselines.skl import controls
+from harness.methods import POLICY, Definition, DistributionInputs, Method
 
 
 class Settings(KDSettings):
@@ -33,11 +34,6 @@ def srkl_loss(policy: Tensor, teacher: Tensor, alpha: float) -> Tensor:
 
 def _loss(inputs: DistributionInputs, settings: Settings) -> Tensor:
     return srkl_loss(inputs.policy, inputs.teacher, settings.alpha)
-
-
-def controls(settings: Settings) -> list[Control]:
-    start = settings.start
-    return [Control(f"kd-from-{start}", "kd", {"start": start}, "KD from the same start: a gain may be the start")]
 
 
 METHOD = Method(

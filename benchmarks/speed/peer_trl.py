@@ -216,14 +216,10 @@ def _of_one_length(trainer: Any, work: Workload) -> Any:
     return trainer
 
 
-def _gkd(work: Workload, model: Any, tokenizer: Any, common: dict[str, Any]) -> tuple[Any, float]:
-    """GKDTrainer on what the policy writes alone (lmbda 1), with the JSD in the middle (beta .5), all at temperature 1:
-    whatever it is, the loss of this trainer is at 1."""
+def _of_stored_rows(kind: Any, args: Any, work: Workload, model: Any, tokenizer: Any) -> Any:
+    """A trainer that takes rows with stored responses, and has the policy write others."""
     data, collate = _by_number(work)
-    args = GKDConfig(
-        **common, lmbda=1.0, beta=0.5, temperature=1.0, max_length=None, max_new_tokens=work.length, seq_kd=False
-    )
-    trainer = _in_order(GKDTrainer)(
+    trainer = _in_order(kind)(
         model=model,
         teacher_model=_teacher(work),
         args=args,
@@ -231,7 +227,16 @@ def _gkd(work: Workload, model: Any, tokenizer: Any, common: dict[str, Any]) -> 
         train_dataset=data,
         processing_class=tokenizer,
     )
-    return _of_one_length(trainer, work), 0.0
+    return _of_one_length(trainer, work)
+
+
+def _gkd(work: Workload, model: Any, tokenizer: Any, common: dict[str, Any]) -> tuple[Any, float]:
+    """GKDTrainer on what the policy writes alone (lmbda 1), with the JSD in the middle (beta .5), all at temperature 1:
+    whatever it is, the loss of this trainer is at 1."""
+    args = GKDConfig(
+        **common, lmbda=1.0, beta=0.5, temperature=1.0, max_length=None, max_new_tokens=work.length, seq_kd=False
+    )
+    return _of_stored_rows(GKDTrainer, args, work, model, tokenizer), 0.0
 
 
 def _rkl(work: Workload, model: Any, tokenizer: Any, common: dict[str, Any]) -> tuple[Any, float]:
@@ -254,7 +259,6 @@ def _rkl(work: Workload, model: Any, tokenizer: Any, common: dict[str, Any]) -> 
 
 def _opd(work: Workload, model: Any, tokenizer: Any, common: dict[str, Any]) -> tuple[Any, float]:
     """IWOPDTrainer with equal weights (gamma 0), which makes it on-policy distillation."""
-    data, collate = _by_number(work)
     args = IWOPDConfig(
         **common,
         iw_opd_gamma=0.0,
@@ -262,12 +266,4 @@ def _opd(work: Workload, model: Any, tokenizer: Any, common: dict[str, Any]) -> 
         max_length=None,
         max_completion_length=work.length,
     )
-    trainer = _in_order(IWOPDTrainer)(
-        model=model,
-        teacher_model=_teacher(work),
-        args=args,
-        data_collator=collate,
-        train_dataset=data,
-        processing_class=tokenizer,
-    )
-    return _of_one_length(trainer, work), 0.0
+    return _of_stored_rows(IWOPDTrainer, args, work, model, tokenizer), 0.0

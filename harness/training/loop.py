@@ -115,6 +115,7 @@ def train(
     first, seen, written, cut, state = _resume(folder, module, optimizer, data, state, accelerator.is_main_process)
     accelerator.wait_for_everyone()
     ahead, kept = data.ahead, first
+    done, total = sum(ahead[:first]), sum(ahead)
 
     def keep(step: int) -> None:
         beside = {"tokens": seen, "written": written, "cut": cut, "state": state, "data": data.saved()}
@@ -122,7 +123,7 @@ def train(
 
     with _metrics(folder, accelerator) as log:
         for number in range(first, data.steps):
-            tick(sum(ahead[:number]), sum(ahead))
+            tick(done, total)
             began = time.monotonic()
             # a step's random numbers (an adapter's dropout) follow from these alone: no checkpoint holds any
             torch.manual_seed(
@@ -154,10 +155,11 @@ def train(
             speed = size / (time.monotonic() - began)
             carried = {f"state_{name}": value for name, value in state.items()}
             log({**row, **carried, "step": number + 1, "learning_rate": lr, "tokens": seen, "tokens_per_s": speed})
+            done += ahead[number]
             if (number + 1) % settings.checkpoint_steps == 0 and number + 1 < data.steps:
                 keep(number + 1)
                 kept = number + 1
-    tick(sum(ahead), sum(ahead))
+    tick(total, total)
     whole = get_model_state_dict(module, options=WHOLE) if _sharded(module) else None
     accelerator.unwrap_model(module, keep_fp32_wrapper=False)  # the caller's module without autocast around it
     return Done(whole, seen, written, cut, state)

@@ -29,10 +29,21 @@ ADVICE = "lower max_new_tokens of the method, or generation_batch_size"
 
 
 @contextlib.contextmanager
+def _evaluating(model: LogProbModel) -> Iterator[None]:
+    """Nothing random is on; afterwards each module is as it was."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
+
+
+@contextlib.contextmanager
 def as_sampled(model: LogProbModel, precision: str) -> Iterator[Any]:
     """The causal language model of a model in training, ready to be sampled from."""
     causal_lm, attention = model.causal_lm, model.causal_lm.config._attn_implementation
-    modes = {module: module.training for module in model.modules()}
     compiled = {module: module._compiled_call_impl for module in model.modules() if module._compiled_call_impl}
     # a parameter is replaced and not its data: whoever follows its gradients, as DDP does, would lose it
     masters = [
@@ -41,25 +52,23 @@ def as_sampled(model: LogProbModel, precision: str) -> Iterator[Any]:
         for name, parameter in module._parameters.items()
         if parameter is not None
     ]
-    try:
-        model.eval()
-        for module in compiled:  # for a batch that grows by a token a step it would be compiled again and again
-            module._compiled_call_impl = None
-        if model.layout == "packed":
-            causal_lm.set_attn_implementation(sampler.GROUPED_ATTENTION)
-        narrow = {master: torch.nn.Parameter(master.to(torch.bfloat16), False) for _, _, master in masters}
-        for module, name, master in masters:
-            module._parameters[name] = narrow[master]
-        yield causal_lm
-    finally:
-        for module, name, master in masters:
-            module._parameters[name] = master
-        if model.layout == "packed":
-            causal_lm.set_attn_implementation(attention)
-        for module, call in compiled.items():
-            module._compiled_call_impl = call
-        for module, training in modes.items():
-            module.training = training
+    with _evaluating(model):
+        try:
+            for module in compiled:  # for a batch that grows by a token a step it would be compiled again and again
+                module._compiled_call_impl = None
+            if model.layout == "packed":
+                causal_lm.set_attn_implementation(sampler.GROUPED_ATTENTION)
+            narrow = {master: torch.nn.Parameter(master.to(torch.bfloat16), False) for _, _, master in masters}
+            for module, name, master in masters:
+                module._parameters[name] = narrow[master]
+            yield causal_lm
+        finally:
+            for module, name, master in masters:
+                module._parameters[name] = master
+            if model.layout == "packed":
+                causal_lm.set_attn_implementation(attention)
+            for module, call in compiled.items():
+                module._compiled_call_impl = call
 
 
 class Writer:
@@ -123,14 +132,11 @@ class Writer:
         self, batches: Sequence[Sequence[Wanted]], drawn: Sequence[Sequence[list[int]]]
     ) -> list[list[list[float] | None]]:
         """The log-probs of each response's tokens under the policy as it is."""
-        modes = {module: module.training for module in self.model.modules()}
-        self.model.eval()
         found: list[list[list[float] | None]] = []
-        for batch, rows in zip(batches, drawn, strict=True):
-            pairs = enumerate(zip(batch, rows, strict=True))
-            examples = [Example(place, one.example.prompt, (row,)) for place, (one, row) in pairs]
-            read = token_log_probs(self.model, examples, self.settings.precision, self.settings.micro_batch_tokens)
-            found.append([row.tolist() for row in read])
-        for module, training in modes.items():
-            module.training = training
+        with _evaluating(self.model):
+            for batch, rows in zip(batches, drawn, strict=True):
+                pairs = enumerate(zip(batch, rows, strict=True))
+                examples = [Example(place, one.example.prompt, (row,)) for place, (one, row) in pairs]
+                read = token_log_probs(self.model, examples, self.settings.precision, self.settings.micro_batch_tokens)
+                found.append([row.tolist() for row in read])
         return found

@@ -40,15 +40,23 @@ def left_out_of(refs: Iterable[str], store: Store) -> set[str]:
     return {name for ref in refs for name in store.read(ref).facts.get(LEFT_OUT, ())}
 
 
-def joined(refs: Sequence[str], store: Store, beside: Sequence[str] = ()) -> list[dict[ResponseKey, Response]]:
-    """The responses of several artifacts on the same keys. A prompt that the server of one of them, or of one of those
-    `beside` them, gives no answer to is left out of all.
+def joined(
+    refs: Sequence[str], store: Store, beside: Sequence[str] = (), samples: Sequence[int] = ()
+) -> list[dict[ResponseKey, Response]]:
+    """The responses of several artifacts on the same keys; with `samples`, these of each artifact's responses to a
+    prompt, as if it had no others. A prompt that the server of one of them, or of one of those `beside` them, gives no
+    answer to is left out of all.
 
     Raises:
         UserError: they do not hold the same prompts and samples.
     """
     left_out = left_out_of((*refs, *beside), store)
     tables = [{key: row for key, row in responses_by_key(ref, store).items() if key[0] not in left_out} for ref in refs]
+    if samples:
+        tables = [
+            {(name, 0): row for (name, at), row in table.items() if at == sample}
+            for table, sample in zip(tables, samples, strict=True)
+        ]
     for ref, table in zip(refs, tables, strict=True):
         require_same_keys(ref, table, refs[0], tables[0])
     return tables
@@ -86,16 +94,17 @@ def data_of(
     `samples`, with these of each artifact's responses to a prompt.
 
     Ids that this tokenizer's model could have generated are taken as they are; other responses are split anew. Prompts
-    without an answer, in these or in those `beside` them, are left out (`joined`).
+    without an answer, in these or in those `beside` them, are left out (`joined`). Of no artifact, the prompts alone.
     """
     encoded = {prompt.id: chat.encode_chat(tokenizer, prompt.messages) for prompt in load_prompts(prompts, store)}
     own = fingerprint_of(tokenizer)
     foreign = [store.read(ref).facts["tokenizer"] != own for ref in responses]
     tables = [
         {key: response_ids(tokenizer, row, other) for key, row in table.items()}
-        for table, other in zip(_joined(responses, store, samples, beside), foreign, strict=True)
+        for table, other in zip(joined(responses, store, beside, samples), foreign, strict=True)
     ]
-    keys = list(tables[0])
+    left_out = left_out_of(beside, store)
+    keys = list(tables[0]) if tables else [(name, 0) for name in encoded if name not in left_out]
     examples = [
         Example(
             index=index,
@@ -107,20 +116,6 @@ def data_of(
     ]
     cut = sum(len(example.prompt) < len(encoded[key[0]]) for key, example in zip(keys, examples, strict=True))
     return ReadExamples(keys, examples, cut, any(foreign))
-
-
-def _joined(
-    refs: Sequence[str], store: Store, samples: Sequence[int], beside: Sequence[str]
-) -> list[dict[ResponseKey, Response]]:
-    if not samples:
-        return joined(refs, store, beside)
-    left_out = left_out_of((*refs, *beside), store)
-    found = []
-    for ref, sample in zip(refs, samples, strict=True):
-        rows = responses_by_key(ref, store).items()
-        found.append({(name, 0): row for (name, at), row in rows if at == sample and name not in left_out})
-        require_same_keys(ref, found[-1], refs[0], found[0])
-    return found
 
 
 def response_ids(tokenizer: Any, response: Response, foreign: bool) -> Sequence[int]:

@@ -27,7 +27,6 @@ from harness.run.jobs import TOP_K, TrainJob
 from harness.run.stages.inputs import (
     ReadExamples,
     data_of,
-    left_out_of,
     load_prompts,
     read_signal,
     require_made_of,
@@ -94,26 +93,16 @@ def train_stage(job: TrainJob, store: Store, work: Path, tick: Tick) -> Facts:
 
 def _examples(job: TrainJob, tokenizer: Any, store: Store) -> ReadExamples:
     """Prompts with the stored response of each role; with none in the place of what the policy writes itself."""
-    if not job.stored:
-        left_out = left_out_of(job.beside, store)
-        prompts = [one for one in load_prompts(job.prompts, store) if one.id not in left_out]
-        encoded = [chat.encode_chat(tokenizer, prompt.messages) for prompt in prompts]
-        kept = [ids[-job.max_prompt_tokens :] if job.max_prompt_tokens else ids for ids in encoded]
-        named = list(zip(prompts, kept, strict=True))
-        examples = [Example(row, ids, ((),), prompt.id) for row, (prompt, ids) in enumerate(named)]
-        cut = sum(len(ids) < len(whole) for ids, whole in zip(kept, encoded, strict=True))
-        return ReadExamples([(prompt.id, 0) for prompt in prompts], examples, cut, False)
     samples = [sample for ref, sample in zip(job.responses, job.samples, strict=False) if ref is not None]
     read = data_of(job.prompts, job.stored, tokenizer, store, job.max_prompt_tokens, samples, job.beside)
     if len(job.stored) == len(job.responses):
         return read
-    places = [None if ref is None else place for place, ref in enumerate(job.responses)]
-    stored = [place for place in places if place is not None]
-    whole = [
-        replace(one, responses=tuple(one.responses[stored.index(at)] if at is not None else () for at in places))
-        for one in read.examples
-    ]
-    return replace(read, examples=whole)
+
+    def placed(example: Example) -> Example:
+        stored = iter(example.responses)
+        return replace(example, responses=tuple(() if ref is None else next(stored) for ref in job.responses))
+
+    return replace(read, examples=list(map(placed, read.examples)))
 
 
 def _frozen(
