@@ -10,7 +10,7 @@ import pytest
 
 from harness.generation.protocol import Sampling
 from harness.models.specs import models
-from harness.run import road
+from harness.run import trainings
 from tests.conftest import Run
 
 pytestmark = pytest.mark.slow
@@ -23,7 +23,7 @@ def test_the_embedded_pair_end_to_end(tmp_path: Path, cli: Any, run: Run, monkey
     assert spec.prune
     few = spec.prune.model_copy(update={"calibration": 2})
     monkeypatch.setitem(models._all(), name, spec.model_copy(update={"prune": few}))
-    monkeypatch.setattr(road, "CALIBRATION_SAMPLING", Sampling(max_new_tokens=8))
+    monkeypatch.setattr(trainings, "CALIBRATION_SAMPLING", Sampling(max_new_tokens=8))
     arguments = ["--preset", "embedded", "--limit", "2", "--eval", "everyday-test"]
     arguments += ["--set", "train_sampling.max_new_tokens=12", "--set", "eval_sampling.max_new_tokens=12"]
     out = tmp_path / "out"

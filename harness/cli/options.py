@@ -43,12 +43,16 @@ ASK_AGAIN = 3  # the status of `judge` where too many verdicts are not ok, and o
 
 class Sets:
     """The settings that an option sets; `several`: to the list that its text is, with commas between; `pairs`: what is
-    named is two rows, with a colon between."""
+    named is two rows, with a colon between; `axes`: each of its texts is settings with their values."""
 
-    def __init__(self, *keys: str, several: bool = False, pairs: bool = False) -> None:
-        self.keys, self.several, self.pairs = keys, several, pairs
+    def __init__(self, *keys: str, several: bool = False, pairs: bool = False, axes: bool = False) -> None:
+        self.keys, self.several, self.pairs, self.axes = keys, several, pairs, axes
 
     def value(self, given: Any) -> Any:
+        if self.axes:
+            from harness.config.study import parse_axis
+
+            return [parse_axis(f"--{self.keys[0]}", text) for text in given]
         parts = [part.strip() for part in given.split(",") if part.strip()] if self.several else [given]
         found = [_pair(self.keys[0], part) for part in parts] if self.pairs else parts
         return found if self.several else found[0]
@@ -229,6 +233,37 @@ class RunRequest(Options):
         int | None,
         typer.Option(min=0, help="Moves SFT, student responses, training and evaluation."),
         Sets("seed"),
+    ] = None
+    seeds: Annotated[
+        str | None,
+        typer.Option(metavar="N,N", help="A run of each, on one board; docs/studies.md."),
+        Sets("seeds", several=True),
+    ] = None
+    grid: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=V,V", help="A run with each value; several are their product, `KEY=…; KEY=…` goes together."
+        ),
+        Sets("grid", axes=True),
+        Reproduced(lambda value: value),
+    ] = None
+    tune: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=V,V", help="Values that each method is tried with, on held-out training prompts; as --grid."
+        ),
+        Sets("tune", axes=True),
+        Reproduced(lambda value: value),
+    ] = None
+    tune_by: Annotated[
+        str | None,
+        typer.Option(metavar="MEASURE", help="By which the best is taken: a measure of `list measures`, or `loss`."),
+        Sets("tune_by"),
+    ] = None
+    match: Annotated[
+        str | None,
+        typer.Option(metavar="tokens:METHOD", help="Train all on as many tokens as this method's training takes."),
+        Sets("match"),
     ] = None
 
     def layers(self) -> tuple[str | None, list[Layer]]:

@@ -22,9 +22,10 @@ RunDir = Annotated[Path, typer.Argument(help="The output folder of a finished ru
 def record(run_dir: Annotated[Path, typer.Argument(help="The output folder of a finished run.")]) -> None:
     """Add a run's small result files to benchmarks/results."""
     from harness.results.recording import record as copy
+    from harness.results.studies import runs_in
 
-    target = copy(run_dir)
-    print(f"recorded in {target}; now: python -m harness leaderboard")
+    recorded = [copy(folder) for folder in runs_in(run_dir)]
+    print(f"recorded in {', '.join(map(str, recorded))}; now: python -m harness leaderboard")
 
 
 def leaderboard(
@@ -42,11 +43,13 @@ def leaderboard(
     from harness.reports import board, formats
     from harness.results import folder, recording
     from harness.results.labelled import labelled_boards
+    from harness.results.studies import runs_in
 
     if out:
         check_file(out, "--out")
     write = formats.writer(out) if out else board.board_markdown
-    text = write(labelled_boards(run_dirs or recording.recorded(), labels or (), rank_incomplete))
+    named = [folder for path in run_dirs or () for folder in runs_in(path)]
+    text = write(labelled_boards(named or recording.recorded(), labels or (), rank_incomplete))
     if out is None and not run_dirs and not labels:  # what is recorded has none
         out = Path(str(resources.files("benchmarks"))).parent / folder.BOARD
     if out is None:

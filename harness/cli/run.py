@@ -7,7 +7,7 @@ import functools
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -28,7 +28,8 @@ from harness.cli.options import (
 from harness.core.errors import UserError
 
 if TYPE_CHECKING:
-    from harness.config import Config
+    from harness.config import Study
+    from harness.run.road import Road
 
 Out = Annotated[Path | None, typer.Option(metavar="DIR", help="Output folder; by default one under runs/.")]
 Copy = Annotated[Path | None, typer.Option("--leaderboard", metavar="FILE", help="A second copy of the board.")]
@@ -49,67 +50,82 @@ def run(request: RunRequest, out: Out = None, copy: Copy = None, refresh: Refres
     Later layers win: defaults, preset, --config, --set, options. Status 3: judgings lack verdicts, and are asked for
     when it is run again.
     """
-    from harness.config import resolve
+    from harness.config import study_of
     from harness.core.files import write_atomically
     from harness.core.progress import plain_console
     from harness.reports import board
     from harness.results import folder as results
-    from harness.results import manifest
+    from harness.results import manifest, studies
+    from harness.results.pooling import boards
     from harness.run.declaring import declare
     from harness.run.known import remember
     from harness.run.launch import run_jobs
     from harness.run.launchers import launcher
-    from harness.run.road import ask_again, build_road
+    from harness.run.road import ask_again, build_roads, together
     from harness.store import MANIFEST
     from harness.students import folders as students
     from harness.students import upload
 
     preset, layers = request.layers()
-    config = resolve(layers)
+    study = study_of(layers)
     if out:
         check_ours(out)
     if copy:
         check_file(copy, "--leaderboard")
     if owner is not None:
         upload.check_owner(owner)
-    store = open_store(config)
-    road = build_road(config, store, download=True)
-    methods = [entry.name for entry in road.entries if not entry.controls]
-    repositories = upload.repositories(owner, road.pair.student, methods) if owner is not None else {}
-    out = out or _default_out(preset, road.config)
+        upload.check_one_run(study.several)
+    store = open_store(study.base)
+    roads = build_roads(study, store, download=True)
+    methods = [entry.name for entry in roads[0].entries if not entry.controls]
+    repositories = upload.repositories(owner, roads[0].pair.student, methods) if owner is not None else {}
+    out = out or _default_out(preset, study, roads)
     check_ours(out)
     command = request.command(preset)
     write_atomically(out / MARK, json.dumps({"command": command}, ensure_ascii=False) + "\n")
-    declare(road, store)  # before anything is computed, and before what was is discarded
+    for road in roads:
+        declare(road, store)  # before anything is computed, and before what was is discarded
     if refresh:
         remember(store)
-        road = ask_again(road, store)
+        roads = [ask_again(road, store) for road in roads]
     console = plain_console()
-    for note in road.notes:
+    for note in dict.fromkeys(note for road in roads for note in road.notes):
         console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
-    made = run_jobs(road.jobs.values(), store, console, launcher(config))
-    found, rows = results.collect(road, store, command)
-    text = board.board_markdown([found])
-    results.write_run(out, road, store, found, rows, text)
-    write_atomically(out / MANIFEST, results.as_json(manifest.make_manifest(road, store, found, out)))
-    folders = students.write_students(out, road, store, found)
+    jobs = together(roads)
+    made = run_jobs(jobs.values(), store, console, launcher(study.base))
+    folders = studies.folders_of(out, [member.name for member in study.members] if study.several else [])
+    for road, folder in zip(roads, folders, strict=True):
+        found, rows = results.collect(road, store, command)
+        text = board.board_markdown([found])
+        results.write_run(folder, road, store, found, rows, text)
+        write_atomically(folder / MANIFEST, results.as_json(manifest.make_manifest(road, store, found, folder)))
+        written = students.write_students(folder, road, store, found)
+    if study.several:
+        text = board.board_markdown(boards(folders))
+        studies.write_study(out, folders, command, text)
     if copy:
         write_atomically(copy, text)
     print(text, file=beside(copy))
-    unanswered = sum(not store.has(ref) for ref in road.jobs)
+    unanswered = sum(not store.has(ref) for ref in jobs)
     rest = f"{unanswered} judgings lack verdicts: run it again to ask for them" if unanswered else "the rest were there"
-    console.print(f"{made} of {len(road.jobs)} artifacts made, {rest}; written to {out}", markup=False, soft_wrap=True)
-    upload.push(folders, repositories, lambda line: console.print(line, markup=False, soft_wrap=True))
+    console.print(f"{made} of {len(jobs)} artifacts made, {rest}; written to {out}", markup=False, soft_wrap=True)
+    upload.push(written, repositories, lambda line: console.print(line, markup=False, soft_wrap=True))
     return ASK_AGAIN if unanswered else 0
 
 
-def _default_out(preset: str | None, config: Config) -> Path:
-    """A folder under runs/ named after the run; where another configuration's results lie there, one beside it."""
+def _default_out(preset: str | None, study: Study, roads: Sequence[Road]) -> Path:
+    """A folder under runs/ named after the run; where another configuration's results lie there, one beside it. A
+    study's is named by all that it is."""
     from harness.config import to_yaml
     from harness.core.files import canonical_hash
     from harness.results.folder import CONFIG, as_file_name
 
-    name = "-".join(filter(None, [preset, as_file_name(config.student), f"seed{config.seed}"]))
+    config = roads[0].config
+    named = [preset, as_file_name(config.student)]
+    if study.several:
+        digest = canonical_hash([to_yaml(road.config) for road in roads])[:6]
+        return Path("runs") / "-".join(filter(None, [*named, "study", digest]))
+    name = "-".join(filter(None, [*named, f"seed{config.seed}"]))
     out, text = Path("runs") / name, to_yaml(config)
     if (out / CONFIG).is_file() and (out / CONFIG).read_text(encoding="utf-8") != text:
         return out.with_name(f"{name}-{canonical_hash(text)[:6]}")

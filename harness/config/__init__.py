@@ -13,11 +13,14 @@ from harness.config.layers import (
     resolve,
     resolve_judging,
 )
+from harness.config.study import Member, Study, study_of
 
 __all__ = [
     "MACHINE",
     "Config",
     "JudgeConfig",
+    "Member",
+    "Study",
     "merge",
     "nested",
     "parse_assignment",
@@ -28,5 +31,6 @@ __all__ = [
     "read_config_file",
     "resolve",
     "resolve_judging",
+    "study_of",
     "to_yaml",
 ]

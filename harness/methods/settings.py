@@ -174,6 +174,9 @@ class MethodChoice(Section):
     )
     methods: Names = ("sft", "kd", "ddpo", "dadpo")
     controls: Literal["none", "basic", "full"] = "basic"
+    match: str | None = Field(
+        default=None, description="a method that all trainings take as many tokens of the student as"
+    )
     contrasts: tuple[tuple[str, str], ...] | None = Field(
         default=None, description="rows to be tested against each other; each method's own where this is not set"
     )

@@ -40,7 +40,8 @@ class PromptSet:
     were made from, for people: a file's name or hub id@commit. duplicates: prompts of the source left out as another
     says the same; skipped: rows of a hub's set left out as they hold no prompt (why_skipped: the first one). card: it
     is the set of that name, and not a file that happens to be named so. unused: columns that nothing is taken of.
-    contradicted: ids of prompts that are there again with another known answer, which is not taken."""
+    contradicted: ids of prompts that are there again with another known answer, which is not taken. held_out: of which
+    share of it some prompts stand apart; validation: whether it is these."""
 
     name: str
     prompts: tuple[Prompt, ...]
@@ -54,6 +55,8 @@ class PromptSet:
     limit: int | None = None
     unused: tuple[str, ...] = ()
     contradicted: tuple[str, ...] = ()
+    held_out: float = 0.0
+    validation: bool = False
 
     @cached_property
     def digest(self) -> str:
@@ -74,6 +77,24 @@ class PromptSet:
     def first(self, limit: int | None) -> PromptSet:
         """The set that a limit leaves; None leaves all."""
         return replace(self, prompts=self.prompts[:limit], limit=limit)
+
+    def hold_out(self, share: float) -> tuple[PromptSet, PromptSet]:
+        """The set without the prompts whose own hash puts them into a share of it, and these: a prompt is on one side
+        whatever else the set holds."""
+        parts: tuple[list[Prompt], list[Prompt]] = ([], [])
+        for prompt in self.prompts:
+            parts[_falls_into(prompt, share)].append(prompt)
+        left, held = (tuple(part) for part in parts)
+        return (
+            replace(self, prompts=left, held_out=share),
+            replace(self, name=f"{self.name} (validation)", prompts=held, held_out=share, validation=True),
+        )
+
+
+def _falls_into(prompt: Prompt, share: float) -> bool:
+    # another hash than the one that cuts a set into training and test
+    digest = hashlib.sha256(f"validation/{prompt.digest}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64 < share
 
 
 def named(columns: Sequence[str]) -> str:

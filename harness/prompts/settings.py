@@ -92,6 +92,9 @@ class PromptSettings(Section):
     prompts: dict[str, PromptSource] = Field(default={}, description="prompt sets of your own, by name")
     test_share: float = Field(default=TEST_SHARE, gt=0, lt=1, description="of a set that is cut into @train and @test")
     limits: Limits = Limits()
+    validation: float = Field(
+        default=0.0, ge=0, lt=1, description="share of the training prompts that no training sees, for a search"
+    )
 
     @field_validator("prompts")
     @classmethod

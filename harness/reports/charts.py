@@ -332,7 +332,7 @@ def sweeps(results: Results) -> list[Chart]:
     for entry in results.methods:
         for key in _betas(entry):
             rest = {name: value for name, value in plain(entry.settings).items() if name != key}
-            same = json.dumps([entry.method, key, entry.token_matched, rest], sort_keys=True)
+            same = json.dumps([entry.method, key, entry.matches, rest], sort_keys=True)
             groups.setdefault(same, []).append(entry)
     charts = []
     for same, entries in groups.items():

@@ -549,9 +549,7 @@ def trained(colours: Mapping[str, str] | None = None) -> Column[MethodFacts]:
 
 START: Column[MethodFacts] = column("starts from", lambda row: _STARTS[row.settings.start])
 LEARNING_RATE: Column[MethodFacts] = Column("learning rate", lambda row: known(row.settings.learning_rate, "g"))
-EPOCHS: Column[MethodFacts] = column(
-    "epochs", lambda row: "by tokens" if row.token_matched else str(row.settings.epochs)
-)
+EPOCHS: Column[MethodFacts] = column("epochs", lambda row: "by tokens" if row.matches else str(row.settings.epochs))
 BATCH: Column[MethodFacts] = Column("batch", lambda row: known(row.settings.batch_size, "d"))
 STEPS: Column[MethodFacts] = counts("steps", lambda row: row.facts.steps)
 TRAINED_TOKENS: Column[MethodFacts] = Column("tokens", lambda row: known(row.facts.tokens, ",d"))

@@ -238,7 +238,16 @@ def collect(road: Road, store: Store, command: str) -> tuple[Results, RunRows]:
     pruned = next((manifests[ref]["facts"] for ref, job in road.jobs.items() if isinstance(job, PruneJob)), None)
     results = Results(
         name=name,
-        runs=(RunFacts(name=name, seed=config.seed, date=date, harness=harness.__version__, command=command),),
+        runs=(
+            RunFacts(
+                name=name,
+                seed=config.seed,
+                date=date,
+                harness=harness.__version__,
+                command=command,
+                **({"point": dict(road.point)} if road.point else {}),
+            ),
+        ),
         pair=PairFacts(
             student=road.pair.student,
             teacher=road.pair.teacher,
@@ -282,7 +291,8 @@ def described_entry(entry: Entry, artifact: Ref, facts: Facts) -> MethodFacts:
         name=entry.name,
         method=entry.method,
         controls=entry.controls,
-        token_matched=entry.match_tokens,
+        token_matched=bool(entry.match),
+        **({"match": entry.match} if entry.match not in ("", entry.controls) else {}),
         why=entry.why,
         settings=RecordedSettings.model_validate(entry.shaping),
         minimises=methods.get(entry.method).minimises,

@@ -25,7 +25,8 @@ from harness.results.folder import (
 from harness.results.schema import Results, StampFacts
 from harness.run.declaring import contrasted, family_of
 from harness.run.jobs import VERDICTS, TrainJob
-from harness.run.road import TEACHER_SEED, Road
+from harness.run.road import Road
+from harness.run.trainings import TEACHER_SEED
 from harness.statistics.agreement import KAPPA_SEED
 from harness.store import MANIFEST, Store
 

@@ -245,7 +245,7 @@ def _trainings(run: Results) -> dict[str, str]:
     for one in run.methods:
         # settings leave it to the method, and versions of before trained all with the dropout that a checkpoint has
         dropping = [one.facts.dropout, one.facts.dropout_on]
-        shaped = [common, one.method, plain(one.settings), one.token_matched and one.controls, dropping]
+        shaped = [common, one.method, plain(one.settings), one.matches, dropping]
         found[one.name] = canonical_hash(shaped)
     return found
 

@@ -221,7 +221,7 @@ class Figures(Record):
 # ---- what a run says beside its figures
 
 
-class RunFacts(Record):
+class RunFacts(Partial):
     """One run. Pooled results have several."""
 
     name: str = Field(description="student, seed and a digest of the run")
@@ -229,6 +229,7 @@ class RunFacts(Record):
     date: str = Field(description="when its last artifact was made, YYYY-MM-DD")
     harness: str | None = Field(description="version of the harness")
     command: str = Field(description="what reproduces it")
+    point: dict[str, JsonValue] = Field(default={}, description="of a study's run: its point of the grid")
 
 
 class PairFacts(Record):
@@ -329,14 +330,20 @@ class TrainedFacts(Partial):
     dropout_on: bool = Field(default=False, description="whether it did in this one")
 
 
-class _Said(Record):
+class _Said(Partial):
     name: str = Field(description="the row")
     method: str = Field(description="the method that it was trained with")
     controls: str = Field(description="the row that it is a control of; empty for a method that was asked for")
-    token_matched: bool = Field(description="whether it was trained for as many tokens as that row")
+    token_matched: bool = Field(description="whether it was trained for as many tokens as another row")
+    match: str = Field(default="", description="that row, where it is not the one that it controls")
     why: str = Field(description="what a control is for")
     settings: RecordedSettings = Field(description="its settings, but those that say only how it is computed")
     minimises: tuple[str, ...] = Field(default=(), description="the measures that its loss is")
+
+    @property
+    def matches(self) -> str:
+        """The row that it was trained for as many tokens as; empty for none."""
+        return self.match or (self.controls if self.token_matched else "")
 
 
 class MethodFacts(_Said):

@@ -122,7 +122,7 @@ def _never_fresh(entries: Sequence[Entry]) -> Iterator[str]:
 def _unmatched(entries: Sequence[Entry]) -> Iterator[str]:
     """How many tokens of its own a training will have is not known before it has written them."""
     for entry in entries:
-        if entry.match_tokens and methods.get(entry.method).fresh_share(entry.settings):
+        if entry.controls == entry.match != "" and methods.get(entry.method).fresh_share(entry.settings):
             yield (
                 f"{entry.name}: a control that takes as many tokens as {entry.controls} (match_tokens) trains on "
                 f"stored responses, and {entry.method} writes its own; set its fresh_share=0, or leave match_tokens out"

@@ -172,17 +172,23 @@ class Job(BaseModel):
 
 
 class PromptsJob(Job):
-    """The first `limit` prompts of a source. digest: of these prompts; it alone is in the key, so that equal prompts
-    are one artifact wherever they come from."""
+    """The first `limit` prompts of a source; of these, where a share is `held_out`, those that are not, or they alone
+    (`validation`). digest: of these prompts; it alone is in the key, so that equal prompts are one artifact wherever
+    they come from."""
 
     version: ClassVar[int] = 2
     work: ClassVar[str] = "harness.run.stages.prepare:prompts_stage"
-    not_in_key: ClassVar[Mapping[str, str]] = {**Job.not_in_key, "source": BY_DIGEST, "limit": BY_DIGEST}
+    not_in_key: ClassVar[Mapping[str, str]] = {
+        **Job.not_in_key,
+        **dict.fromkeys(("source", "limit", "held_out", "validation"), BY_DIGEST),
+    }
     order: ClassVar[int] = 0
     stage: Literal["prompts"] = "prompts"
     digest: str
     source: PromptSource
     limit: int | None
+    held_out: float = 0.0
+    validation: bool = False
 
     @property
     def apart(self) -> bool:

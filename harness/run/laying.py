@@ -31,7 +31,15 @@ class Laid:
     def read(self, found: PromptSet) -> Ref:
         """The prompts of a set."""
         label = f"read {found.name}"
-        ref = self.add(PromptsJob(label=label, source=found.read_from, limit=found.limit, digest=found.digest))
+        job = PromptsJob(
+            label=label,
+            source=found.read_from,
+            limit=found.limit,
+            digest=found.digest,
+            held_out=found.held_out,
+            validation=found.validation,
+        )
+        ref = self.add(job)
         self.prompts.setdefault(ref, found)
         return ref
 

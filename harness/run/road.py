@@ -12,17 +12,15 @@ Every job's key follows from the jobs before it, so the whole road is known befo
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any
 
-from harness.config import Config
+from harness.config import Config, Study
+from harness.config.study import Point
 from harness.core.files import canonical_hash
 from harness.core.records import Ref
-from harness.generation.protocol import Sampling
 from harness.judging import Judge
-from harness.methods import DistributionSettings, FreshSettings, Method, Role, methods
-from harness.methods.method import Who
+from harness.methods.settings import MethodChoice
 from harness.models.reference import Model
 from harness.models.shapes import Shape
 from harness.models.specs import Pair
@@ -33,12 +31,9 @@ from harness.run.evaluating import Evaluating, Evaluation
 from harness.run.jobs import (
     Job,
     JudgeJob,
-    PruneJob,
-    TrainJob,
     by_model,
 )
 from harness.run.laying import Laid, respond_job
-from harness.run.reading import distributions_job, score_job
 from harness.run.retention import SERVED, retention_jobs
 from harness.run.rows import (
     TEACHER,
@@ -46,27 +41,27 @@ from harness.run.rows import (
     Entry,
     contrasts_of,
     entries_of,
-    entry_of,
     primary_of,
     versus_of,
 )
 from harness.run.sources import Sources, find
+from harness.run.trainings import TEACHER_SEED, Writers, sft_of, student_of, trainings_of
 from harness.store import Store
 
-# The teacher's responses on the training prompts are shared by every seed of a run.
-TEACHER_SEED = 0
-# How the responses that a student is pruned by are drawn, whatever the run.
-CALIBRATION_SAMPLING, CALIBRATION_BATCH = Sampling(max_new_tokens=96), 16
+# settings that nothing outside is found by
+_INSIDE = ("seed", "training", "settings", *MethodChoice.model_fields)
 
 
 @dataclass(frozen=True)
 class Road:
-    """Jobs in the order they run, each once, and what the board is made of. prompts: each set by the job that reads it.
-    shapes: see Sources. notes: lines for people."""
+    """Jobs in the order they run, each once, and what the board is made of. evaluating: those of them that are about
+    evaluation prompts, which come last. prompts: each set by the job that reads it. shapes: see Sources. notes: lines
+    for people. point: of a study's grid."""
 
     config: Config
     pair: Pair
     jobs: Mapping[Ref, Job]
+    evaluating: frozenset[Ref]
     prompts: Mapping[Ref, PromptSet]
     train: PromptSet
     entries: tuple[Entry, ...]
@@ -78,6 +73,7 @@ class Road:
     weights: Mapping[str, Model]
     shapes: Mapping[str, Shape]
     notes: tuple[str, ...]
+    point: Point = field(default_factory=dict)
 
 
 def build_road(config: Config, store: Store, download: bool) -> Road:
@@ -87,19 +83,64 @@ def build_road(config: Config, store: Store, download: bool) -> Road:
         UserError: anything wrong with names, files or settings; nothing has been computed or written then.
         MissingModelError: all models that are missing, named together.
     """
-    sources = _found(config, store, download=False)
-    check(config, sources, store, to_be_asked=download)
-    if download and sources.absent:
-        raise sources.absent
-    if download and sources.incomplete:  # gigabytes are fetched for nothing that would be refused
-        sources = _found(config, store, download=True)
-        check(config, sources, store, to_be_asked=True)
+    (sources,) = checked_sources([config], store, download)
     return lay(config, sources)
 
 
-def _found(config: Config, store: Store, download: bool) -> Sources:
-    sources = find(config, store, download)
-    return replace(sources, incomparable=why_not(config, sources, store))
+def build_roads(study: Study, store: Store, download: bool) -> list[Road]:
+    """The roads of a study's runs, in their order.
+
+    Raises:
+        UserError, MissingModelError: as `build_road`.
+    """
+    found = checked_sources([member.config for member in study.members], store, download)
+    roads = [lay(member.config, sources) for member, sources in zip(study.members, found, strict=True)]
+    return [replace(road, point=member.point) for member, road in zip(study.members, roads, strict=True)]
+
+
+def checked_sources(configs: Sequence[Config], store: Store, download: bool) -> list[Sources]:
+    """What each of several runs reads from outside, checked; what is the same in all of them is looked for once.
+
+    Raises:
+        UserError, MissingModelError: as `build_road`.
+    """
+    found = _found(configs, store, download=False)
+    for config, sources in zip(configs, found, strict=True):
+        check(config, sources, store, to_be_asked=download)
+    if download and (absent := next((sources.absent for sources in found if sources.absent), None)):
+        raise absent
+    if download and any(sources.incomplete for sources in found):
+        # gigabytes are fetched for nothing that would be refused
+        found = _found(configs, store, download=True)
+        for config, sources in zip(configs, found, strict=True):
+            check(config, sources, store, to_be_asked=True)
+    return found
+
+
+def _found(configs: Sequence[Config], store: Store, download: bool) -> list[Sources]:
+    known: dict[str, Sources] = {}
+    for config in configs:
+        if (outside := _outside(config)) not in known:
+            sources = find(config, store, download)
+            known[outside] = replace(sources, incomparable=why_not(config, sources, store))
+    return [known[_outside(config)] for config in configs]
+
+
+def _outside(config: Config) -> str:
+    """A digest of the settings that what is outside is found by."""
+    return canonical_hash(config.model_dump(mode="json", exclude=set(_INSIDE)))
+
+
+def together(roads: Sequence[Road]) -> dict[Ref, Job]:
+    """The jobs of several roads as one's, each once: students are made before any of them is evaluated, and what one
+    model says is asked of it at once."""
+    every = {ref: job for road in roads for ref, job in road.jobs.items()}
+    if len(roads) == 1:
+        return every
+    evaluating = {ref for road in roads for ref in road.evaluating}
+    before = {ref: job for road in roads for ref, job in road.jobs.items() if ref not in road.evaluating}
+    after = by_model(job for ref, job in every.items() if ref in evaluating and ref not in before)
+    return before | {job.ref: job for job in after}
 
 
 def lay(config: Config, sources: Sources) -> Road:
@@ -134,12 +175,10 @@ def lay(config: Config, sources: Sources) -> Road:
             "teacher, training prompts",
         )
     )
-    student = _student(laid, sources)
-    sft = _sft(laid, student, prompts, teacher_responses)
-    writers = _Writers(laid, prompts, teacher, sft, teacher_responses)
-    trainings: dict[str, Ref] = {}
-    for entry in entries:
-        trainings[entry.name] = _train(laid, entry, student, writers, trainings.get(entry.controls))
+    student = student_of(laid, sources)
+    sft = sft_of(laid, student, prompts, teacher_responses)
+    writers = Writers(laid, prompts, teacher, sft, teacher_responses)
+    trainings = trainings_of(laid, student, writers)
     before = dict(laid.jobs)
     evaluations = tuple(
         Evaluating(laid, found, teacher, sources).evaluate(in_domain, student, sft, trainings, judges)
@@ -153,6 +192,7 @@ def lay(config: Config, sources: Sources) -> Road:
         config=config,
         pair=sources.pair,
         jobs=MappingProxyType(before | {job.ref: job for job in evaluating}),
+        evaluating=frozenset(job.ref for job in evaluating),
         prompts=MappingProxyType(laid.prompts),
         train=sources.train,
         entries=entries,
@@ -169,144 +209,6 @@ def lay(config: Config, sources: Sources) -> Road:
             *([str(sources.absent)] if sources.absent else ()),
             *([SERVED] if retention and teacher.served else ()),
         ),
-    )
-
-
-def _student(laid: Laid, sources: Sources) -> Model:
-    """The student before training: as it comes, or pruned as its entry or the configuration says."""
-    base = laid.checkpoint(sources.student)
-    if sources.prune is None or sources.calibration is None:
-        return base
-    prompts = laid.read(sources.calibration)
-    calibration = respond_job(
-        laid.config,
-        base,
-        prompts,
-        CALIBRATION_SAMPLING,
-        "calibration",
-        TEACHER_SEED,
-        "the unpruned model, to prune it by",
-    )
-    # in batches of a size of its own: rounding in another batch could draw another token
-    own = {"batch_size": CALIBRATION_BATCH, "generator": "transformers", "engine": {}}
-    responses = laid.add(calibration.model_copy(update=own))
-    label = f"prune {sources.pair.student}"
-    job = PruneJob(label=label, model=base, prompts=prompts, responses=responses, ratio=sources.prune.ratio)
-    return base.made(laid.add(job))
-
-
-def _sft(laid: Laid, student: Model, prompts: Ref, teacher_responses: Ref) -> Model:
-    """The SFT student: π_ref, the start of the pair methods, and the one that samples the rejected responses."""
-    entry = entry_of(laid.config, "sft")
-    needed = any(entry.method == "sft" or _reads_sft(entry) for entry in laid.entries)
-    job = _train_job(
-        laid.config, entry, methods.get("sft"), start=student, prompts=prompts, responses=(teacher_responses,)
-    )
-    return student.made(laid.add(job) if needed else job.ref)
-
-
-def _reads_sft(entry: Entry) -> bool:
-    """Whether a training needs the SFT student: as its start, its reference, or for what it wrote."""
-    method, settings = methods.get(entry.method), entry.settings
-    stored = {who for role, who, _ in method.stored_roles(settings)}
-    return settings.start == "sft" or "reference" in method.reads or "student" in stored
-
-
-@dataclass(frozen=True)
-class _Writers:
-    """Who wrote what trainings read, on the training prompts."""
-
-    laid: Laid
-    prompts: Ref
-    teacher: Model
-    sft: Model
-    teacher_responses: Ref
-
-    def responses(self, roles: Sequence[Role]) -> dict[str, Ref]:
-        """By role, whose responses they are, with as many samples as these roles take."""
-        found = {}
-        for role, who, _ in roles:
-            samples = 1 + max(sample for _, other, sample in roles if other == who)
-            found[role] = self._of(who, samples)
-        return found
-
-    def _of(self, who: Who, samples: int) -> Ref:
-        if who == "teacher" and samples == 1:
-            return self.teacher_responses
-        model, purpose, seed, label = (
-            (self.teacher, "chosen", TEACHER_SEED, "teacher")
-            if who == "teacher"
-            else (self.sft, "rejected", self.laid.config.seed, "SFT student")
-        )
-        each = f", {samples} each" if samples > 1 else ""
-        config, label = self.laid.config, f"{label}, training prompts{each}"
-        return self.laid.add(
-            respond_job(config, model, self.prompts, config.train_sampling, purpose, seed, label, samples)
-        )
-
-
-def _train(laid: Laid, entry: Entry, student: Model, writers: _Writers, controlled: Ref | None) -> Ref:
-    """One method's training, with what it reads. controlled: the training that the entry controls."""
-    config, method, settings = laid.config, methods.get(entry.method), entry.settings
-    prompts, sft, teacher = writers.prompts, writers.sft, writers.teacher
-    start = sft if settings.start == "sft" else student
-    roles, share = method.stored_roles(settings), method.fresh_share(settings)
-    there = writers.responses(roles)
-    samples = tuple(sample for _, _, sample in method.responses)
-    stored = tuple(there.values())
-    frozen = {"reference": sft, "teacher": start if method.teacher_sees else teacher}
-    read: set[str] = set(method.reads_by_token(settings))
-    signals: dict[str, Ref] = {}
-    distributions: Ref | None = None
-    # whatever else it is trained on, of a server's prompts without an answer it is asked nothing
-    answered = None if method.teacher_sees or writers.teacher_responses in stored else writers.teacher_responses
-    if method.levels() == {"sequence"} and not share:
-        of = samples if any(samples) else ()
-        for name in method.reads:
-            label = f"log-probs: {name}{f', {len(samples)} responses' if of else ''}"
-            scored = score_job(config, frozen[name], prompts, stored, label)
-            signals[name] = laid.add(scored.model_copy(update={"samples": of}))
-    elif isinstance(settings, DistributionSettings) and settings.teacher_signal == "stored":
-        asked = distributions_job(config, teacher, prompts, stored[0], settings.top_k)
-        asked = asked.model_copy(update={"answered": answered if teacher.served else None})
-        distributions = laid.add(asked)
-        read -= set() if "token" in method.levels() else {"teacher"}
-    sampling = None
-    if share and isinstance(settings, FreshSettings):
-        new = settings.max_new_tokens or config.train_sampling.max_new_tokens
-        sampling = Sampling(temperature=settings.sampling_temperature, max_new_tokens=new)
-    job = _train_job(
-        config,
-        entry,
-        method,
-        start=start,
-        teacher=frozen["teacher"] if "teacher" in read else None,
-        reference=sft if "reference" in read else None,
-        prompts=prompts,
-        responses=tuple(there.get(role) for role in method.roles),
-        samples=samples if any(samples) else (),
-        signals=signals,
-        distributions=distributions,
-        demonstrations=writers.teacher_responses if method.teacher_sees else None,
-        answered=answered if teacher.served and (distributions or "teacher" in read) else None,
-        sampling=sampling,
-        batch_size=config.generation_batch_size if sampling else None,
-        match=controlled if entry.match_tokens else None,
-    )
-    return laid.add(job)
-
-
-def _train_job(config: Config, entry: Entry, method: Method, **what: Any) -> TrainJob:
-    return TrainJob(
-        label=f"train {entry.name}",
-        method=method.name,
-        method_source=method.source_digest,
-        plugin=methods.file_of(method.name),
-        settings=entry.settings.model_dump(mode="json"),
-        max_prompt_tokens=config.max_prompt_tokens,
-        tracker=config.tracker,
-        seed=config.seed,
-        **what,
     )
 
 

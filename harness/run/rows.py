@@ -27,14 +27,15 @@ def is_anchor(kind: str) -> bool:
 
 @dataclass(frozen=True)
 class Entry:
-    """A row of the board: a method with its settings, or a control of one."""
+    """A row of the board: a method with its settings, or a control of one. match: the row that it takes as many tokens
+    as; empty where it trains for as long as its settings say."""
 
     name: str
     method: str
     settings: MethodSettings
     why: str = ""
     controls: str = ""
-    match_tokens: bool = False
+    match: str = ""
 
     @property
     def kind(self) -> Kind:
@@ -42,9 +43,8 @@ class Entry:
 
     @property
     def training(self) -> tuple[str, dict[str, Any], str]:
-        """What is trained; rows with equal ones are one. One whose tokens are matched is trained as long as the row
-        that it controls."""
-        return self.method, self.shaping, self.controls if self.match_tokens else ""
+        """What is trained; rows with equal ones are one."""
+        return self.method, self.shaping, self.match
 
     @property
     def shaping(self) -> dict[str, Any]:
@@ -55,6 +55,7 @@ class Entry:
 def entries_of(config: Config) -> list[Entry]:
     """The methods asked for, then their controls; a control that equals a method or another control is one."""
     found = [entry_of(config, name) for name in config.methods]
+    found = [replace(entry, match=_matched(config, entry)) for entry in found]
     for entry in list(found):
         for made in _controls(config, entry):
             if not any(e.training == made.training for e in found):
@@ -75,10 +76,18 @@ def _controls(config: Config, entry: Entry, level: str | None = None) -> list[En
                 name=control.name,
                 why=control.why,
                 controls=entry.name,
-                match_tokens=control.match_tokens,
+                match=entry.name if control.match_tokens else _matched(config, made),
             )
         )
     return found
+
+
+def _matched(config: Config, entry: Entry) -> str:
+    """The row that all trainings take as many tokens as, where the configuration names one; that one itself as many as
+    its settings say."""
+    if config.match is None or entry.training == entry_of(config, config.match).training:
+        return ""
+    return config.match
 
 
 def contrasts_of(config: Config, entries: Sequence[Entry]) -> tuple[tuple[str, str], ...]:

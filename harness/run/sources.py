@@ -60,7 +60,8 @@ OpenedJudge = tuple[Judge, FoundModel | None]  # with the checkpoint that it rea
 class Sources:
     """All that a run reads from outside.
 
-    evaluation: each set, and whether it is in-domain. student: what the student is made of, before `prune`.
+    train, validation: the training prompts, and those that are held out of them, where some are. evaluation: each set,
+    and whether it is in-domain. student: what the student is made of, before `prune`.
     calibration: the prompts that it is pruned by. teacher: of one behind a server, its tokenizer. judges: each that
     gives verdicts of its own; unopened: why others cannot be asked. measuring: by measure, the model that it is taken
     with, where that is not the teacher. generator: the one that is here. shapes: sizes of models by digest, as their
@@ -70,6 +71,7 @@ class Sources:
 
     pair: Pair
     train: PromptSet
+    validation: PromptSet | None
     evaluation: tuple[tuple[PromptSet, bool], ...]
     student: FoundModel
     teacher: FoundModel
@@ -125,6 +127,7 @@ def find(config: Config, store: Store, download: bool) -> Sources:
     train, evaluation, missing = _prompt_sets(config)
     if train is None or missing:
         raise MissingPromptsError("; ".join([*missing, *_missing_models(locate)]))
+    train, validation = _held_out(train, config)
     absent: list[MissingModelError] | None = None if download else []
     located = locate(download=download, absent=absent)
     prune = config.prune or student.prune
@@ -133,6 +136,7 @@ def find(config: Config, store: Store, download: bool) -> Sources:
     return Sources(
         pair=pair,
         train=train,
+        validation=validation,
         evaluation=evaluation,
         student=_found(base, located),
         teacher=_found(teacher, located),
@@ -172,6 +176,23 @@ def _prompt_sets(config: Config) -> tuple[PromptSet | None, tuple[tuple[PromptSe
         else:
             evaluation.append((found.first(config.limits.eval), in_domain))
     return train, tuple(evaluation), missing
+
+
+def _held_out(train: PromptSet, config: Config) -> tuple[PromptSet, PromptSet | None]:
+    """The training prompts, and those that are held out of them.
+
+    Raises:
+        UserError: one of the two has none.
+    """
+    if not config.validation:
+        return train, None
+    left, held = train.hold_out(config.validation)
+    if not left.prompts or not held.prompts:
+        raise UserError(
+            f"validation={config.validation:g} leaves {len(left.prompts)} of the {len(train.prompts)} prompts of "
+            f"'{train.name}' to train on and {len(held.prompts)} to validate on; choose another share, or more prompts"
+        )
+    return left, held
 
 
 def _missing_models(locate: Callable[..., Located]) -> list[str]:

@@ -18,6 +18,15 @@ PATIENCE = 10.0  # seconds that the hub has to say who we are
 LONGEST = 52  # characters of a repository's name: the hub takes 96, its owner's name of 42 included
 
 
+def check_one_run(several: bool) -> None:
+    """
+    Raises:
+        UserError: there are several students of each method.
+    """
+    if several:
+        raise UserError("--push-to-hub uploads the students of one run, and a study has several; push one of its runs")
+
+
 def check_owner(owner: str) -> None:
     """Refuse what no upload could go through with.
 

@@ -20,6 +20,8 @@ from harness.store import Store
 
 def prompts_stage(job: PromptsJob, store: Store, work: Path, tick: Tick) -> Facts:
     found = read_set(job.label, job.source, download=True).first(job.limit)
+    if job.held_out:
+        found = found.hold_out(job.held_out)[job.validation]
     unchanged(job.source.path or found.source, found.digest, job.digest)
     write_jsonl(work / PROMPTS, found.prompts)
     return {"prompts": len(found.prompts)}

@@ -34,6 +34,19 @@ SETS: dict[str, tuple[Any, dict[str, Any]]] = {
     "limit": (3, {"limits": {"train": 3, "eval": 3}}),
     "retention": ("arc_easy, mine.yaml", {"retention": ["arc_easy", "mine.yaml"]}),
     "seed": (0, {"seed": 0}),
+    "seeds": ("0, 1", {"seeds": ["0", "1"]}),
+    "grid": (
+        ["settings.dadpo.beta_teacher=0,0.1; seed.x=a,b", "limits.train=1e2,20"],
+        {
+            "grid": [
+                {"settings.dadpo.beta_teacher": [0.0, 0.1], "seed.x": ["a", "b"]},
+                {"limits.train": [100.0, 20]},
+            ]
+        },
+    ),
+    "tune": (["training.learning_rate=1e-5,2e-5"], {"tune": [{"training.learning_rate": [1e-5, 2e-5]}]}),
+    "tune_by": ("loss", {"tune_by": "loss"}),
+    "match": ("tokens:dadpo", {"match": "tokens:dadpo"}),
 }
 # of those that set nothing: a value, and what of it stands in the command that reproduces a run
 OTHERS: dict[str, tuple[Any, list[str]]] = {
@@ -45,6 +58,11 @@ REPRODUCED = {
     **{name: part for name, (_, part) in OTHERS.items()},
     **{name: [f"--{name.replace('_', '-')}", str(value)] for name, (value, _) in SETS.items()},
     "plugin": ["--plugin", "a b.py", "--plugin", "c.py"],
+    "grid": [
+        *("--grid", "settings.dadpo.beta_teacher=0,0.1; seed.x=a,b"),
+        *("--grid", "limits.train=1e2,20"),
+    ],
+    "tune": ["--tune", "training.learning_rate=1e-5,2e-5"],
     "max_cost": [],  # how much may be spent shapes nothing
 }
 GIVEN = {name: value for name, (value, _) in {**OTHERS, **SETS}.items()}

@@ -69,7 +69,7 @@ def test_a_row_counts_what_it_rests_on_and_no_more(road: Road) -> None:
 
 
 def test_a_control_whose_tokens_are_matched_rests_on_none_of_what_it_is_matched_by(road: Road) -> None:
-    matched = [entry.name for entry in road.entries if entry.match_tokens]
+    matched = [entry.name for entry in road.entries if entry.match]
     assert matched
     for row in matched:
         cost = costs_by_row(road)[row]

@@ -12,7 +12,7 @@ from harness.core.errors import UserError
 from harness.core.files import file_sha256
 from harness.core.records import plain
 from harness.results.manifest import changed_files, files_in, make_manifest, read_manifest
-from harness.run.road import TEACHER_SEED
+from harness.run.trainings import TEACHER_SEED
 from harness.store import MANIFEST
 from tests.harness.runs_made import COMMAND, FACTS, Run, Said, by_number, make_folder, rewrite
 

@@ -51,6 +51,7 @@ def made_sources(**layer: Any) -> tuple[Config, Sources]:
     return config, Sources(
         pair=Pair(student="small", teacher="large"),
         train=prompt_set("train", "Say one.", "Say two.", "Say three."),
+        validation=None,
         evaluation=((prompt_set("near", "Say four."), True), (prompt_set("far", "Sing!"), False)),
         student=FoundModel(Model(path="/nowhere/small", digest="s")),
         teacher=FoundModel(

@@ -207,7 +207,7 @@ HOW_TO_ASK: dict[str, Any] = {
     "refresh": True,
 }
 ONLY_COMPUTING = ("batch_tokens",)
-WHERE_PROMPTS_ARE_READ = ("source", "limit")
+WHERE_PROMPTS_ARE_READ = ("source", "limit", "held_out", "validation")
 NO_PART = ("stage", *FOR_PEOPLE, *OF_ITS_SOURCE, *HOW_TO_ASK, *ONLY_COMPUTING, *WHERE_PROMPTS_ARE_READ)
 FIELDS = [(job, name) for job in JOBS for name in type(job).model_fields if name not in NO_PART]
 

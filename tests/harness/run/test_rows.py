@@ -76,7 +76,7 @@ def test_a_control_for_as_many_tokens_is_of_the_row_whose_tokens_they_are(monkey
         monkeypatch.setitem(methods._all(), name, other)
     asked = configured(methods=["kd", "ddpo"])
     entries = entries_of(asked)
-    assert [(entry.name, entry.controls) for entry in entries if entry.match_tokens] == [
+    assert [(entry.name, entry.controls) for entry in entries if entry.match] == [
         ("sft-as-many-tokens", "kd"),
         ("sft-as-many-tokens (for ddpo)", "ddpo"),
     ]
