@@ -7,7 +7,7 @@ measure is shown where it is the same one in all of them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,28 +37,57 @@ def boards(folders: Sequence[Path], rank_incomplete: bool = False) -> list[Resul
 
 
 def kinds_of(folders: Sequence[Path]) -> list[dict[Path, Results]]:
-    """The runs of each kind, by their folders.
+    """The runs of each kind, by their folders. What of a run's families is in another of them is not left out.
 
     Raises:
         UserError: as `boards`.
     """
-    kinds: dict[str, dict[Path, Results]] = {}
+    read: dict[Path, Results] = {}
     seen: dict[str, Path] = {}
     for folder in folders:
         results = read_results(folder)
         if results.name in seen:
             raise UserError(f"{folder} is the same run as {seen[results.name]}: it would count twice")
         seen[results.name] = folder
+        read[folder] = results
+    kinds: dict[str, dict[Path, Results]] = {}
+    for folder, results in zip(read, beside_each_other(list(read.values())), strict=True):
         kinds.setdefault(pool_of(results), {})[folder] = results
     return list(kinds.values())
+
+
+def beside_each_other(runs: Sequence[Results]) -> list[Results]:
+    """Runs whose stamps say how many contrasts of a family none of the runs has, where each says which itself has
+    not: what was declared together, as the runs of a study are, is whole where all of it is shown."""
+    here = {stamp.contrast for run in runs for stamp in run.stamps}
+    return [_lacking_less(run, here) for run in runs]
+
+
+def _lacking_less(run: Results, here: Collection[str]) -> Results:
+    """A run's results, where these contrasts are there too."""
+    (facts,) = run.runs
+    lacking = {family: tuple(one for one in left if one not in here) for family, left in facts.lacking.items()}
+    if lacking == facts.lacking:
+        return run
+    stamps = tuple(
+        stamp.model_copy(update={"dropped": len(lacking[stamp.family])}) if stamp.family in lacking else stamp
+        for stamp in run.stamps
+    )
+    return run.model_copy(update={"stamps": stamps, "runs": (facts.model_copy(update={"lacking": lacking}),)})
 
 
 def board_of(kind: Mapping[Path, Results], rank_incomplete: bool = False) -> Results:
     """The results of runs of one kind, by their folders."""
     runs = list(kind.values())
-    if len(runs) == 1 and not rank_incomplete:
+    if len(runs) == 1 and not rank_incomplete and _as_declared(runs[0]):
         return runs[0]
     return pooled(runs, [read_made(folder) for folder in kind], rank_incomplete)
+
+
+def _as_declared(run: Results) -> bool:
+    """Whether a run's figures follow from its stamps: not where those of other runs beside it changed them."""
+    declared = declared_in(run)
+    return all(one.declared == declared.was_declared(one.first, one.second, one.scope) for one in run.contrasts)
 
 
 def pool_of(results: Results) -> str:

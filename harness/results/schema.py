@@ -230,6 +230,11 @@ class RunFacts(Partial):
     harness: str | None = Field(description="version of the harness")
     command: str = Field(description="what reproduces it")
     point: dict[str, JsonValue] = Field(default={}, description="of a study's run: its point of the grid")
+    lacking: dict[str, tuple[str, ...]] = Field(
+        default={},
+        description="by the families that its stamps name, digests of the contrasts that are not here; nothing in "
+        "older ones",
+    )
 
 
 class PairFacts(Record):
@@ -407,7 +412,7 @@ class RetentionFacts(Record):
     higher_is_better: bool | None = Field(description="as the task has it; null where it does not say")
 
 
-class StampFacts(Candidates):
+class StampFacts(Candidates, Partial):
     """When a contrast on one prompt set was declared, and when the first verdict or measure of either row was there."""
 
     run: str = Field(description="the run")
@@ -419,9 +424,12 @@ class StampFacts(Candidates):
     began: str = Field(description="when the first verdict or measure of either row was begun; empty where none is")
     dropped: int | None = Field(
         default=0,
-        description="how many contrasts on sets the run does not have, of those that were declared with it, or of its "
-        "rows by any start before something was known: where there are any, what is left was chosen afterwards; null "
-        "where nothing says",
+        description="how many contrasts on sets are not here, neither in the run nor in another beside it, of those that "
+        "were declared with it, or of its rows by any start before something was known: where there are any, what is "
+        "left was chosen afterwards; null where nothing says",
+    )
+    contrast: str = Field(
+        default="", description="a digest of the responses of its rows, which it is known by; empty in older ones"
     )
 
     @property

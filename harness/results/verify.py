@@ -54,7 +54,7 @@ from harness.results.reading import is_older, read_results
 from harness.results.retention import said
 from harness.results.schema import CostFacts, Figures, Results, StampFacts
 from harness.results.tokens import Compared, token_views
-from harness.run.declaring import DECLARED, Family, family_of, left_out
+from harness.run.declaring import DECLARED, Family, digest_of, family_of, left_out
 from harness.run.evaluating import labels_about
 from harness.run.jobs import LEFT_OUT, MEASURED, RESPONSES, VERDICTS, Job, JudgeJob, MeasureJob, RetentionJob, job_from
 from harness.run.known import TELLING, began_of, moment
@@ -326,7 +326,7 @@ def _left_out(results: Results, facts: Sequence[Facts]) -> Iterator[str]:
 def _stamps(results: Results, manifest: Manifest, store: Store) -> Iterator[str]:
     """The results have the stamps of the manifest, which are of contrasts of the run, and are those of the store where
     it has them; nothing that tells of a contrast's rows began before `began`, and `dropped` follows from families."""
-    told = [StampFacts(**{name: getattr(one, name) for name in StampFacts.model_fields}) for one in manifest.declared]
+    told = [StampFacts(**{name: getattr(one, name) for name in _said_of(one)}) for one in manifest.declared]
     for path, was, now in differences([*map(plain, results.stamps)], [*map(plain, told)], "stamps"):
         yield f"{RESULTS}: {path} is {_short(was)}; {MANIFEST} has {_short(now)}"
     stages = {stage.ref: stage for stage in manifest.stages if stage.made}
@@ -342,6 +342,8 @@ def _stamps(results: Results, manifest: Manifest, store: Store) -> Iterator[str]
         known = [answers.get(f"responses: {row}, {one.prompt_set}") for row in (one.first, one.second)]
         if any(ref not in (None, *one.responses) for ref in known):
             yield f"{MANIFEST}: {where} has other responses than the stages of its rows"
+        if one.contrast not in ("", digest_of(one.responses)):
+            yield f"{MANIFEST}: {where} is not the one that its digest {one.contrast} is of"
         about = _about(one, results, manifest, store)
         for ref in sorted(about.keys() - set(one.stages)):
             yield f"{MANIFEST}: {where} lacks the stage {ref} ({about[ref]}), which tells of its rows"
@@ -355,11 +357,20 @@ def _stamps(results: Results, manifest: Manifest, store: Store) -> Iterator[str]
             yield from _began(one, str(kept.get("began", "")), "its stamp in the store has", where)
         family = families.get(one.family) or family_of(one.family, store)
         lacking = family.lacking(of_run) | others if family else others
+        if (listed := results.runs[0].lacking.get(one.family)) is not None and (
+            one.dropped != len(listed) or not set(listed) >= set(map(digest_of, lacking))
+        ):
+            yield f"{RESULTS}: what it lacks of the family of {where} is not what {MANIFEST} has"
         if one.dropped is not None and one.dropped < len(lacking):
             said = f"{one.dropped} that were declared are not here; by their responses {len(lacking)} are not"
             yield f"{MANIFEST}: of {where} it says that {said}"
         elif family is None and manifest.families and one.dropped is not None:
             yield f"{MANIFEST}: the family of {where} is not there, by which {one.dropped} of it are not here"
+
+
+def _said_of(one: DeclaredFacts) -> set[str]:
+    """What a manifest says of a stamp that results do: of older versions less."""
+    return one.model_fields_set & StampFacts.model_fields.keys()
 
 
 def _began(one: DeclaredFacts, first: str, who: str, where: str) -> Iterator[str]:
