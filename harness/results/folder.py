@@ -292,12 +292,13 @@ def collect(road: Road, store: Store, command: str) -> tuple[Results, RunRows]:
 
 def described_entry(entry: Entry, artifact: Ref, facts: Facts) -> MethodFacts:
     """What a board says of a row that is trained, and of its training."""
+    other: dict[str, Any] = {"match": entry.match} if entry.match not in ("", entry.controls) else {}
     return MethodFacts(
         name=entry.name,
         method=entry.method,
         controls=entry.controls,
         token_matched=bool(entry.match),
-        **({"match": entry.match} if entry.match not in ("", entry.controls) else {}),
+        **other,
         why=entry.why,
         settings=RecordedSettings.model_validate(entry.shaping),
         minimises=methods.get(entry.method).minimises,

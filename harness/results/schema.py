@@ -356,6 +356,12 @@ class MethodFacts(_Said):
 
     artifact: str = Field(description="its training in the store: train/KEY")
     facts: TrainedFacts = Field(description="what the training came to")
+    own_name: str = Field(default="", description="of several runs: its name in each of them, where it is another here")
+    point: dict[str, JsonValue] = Field(
+        default={},
+        description="of a study's runs: the settings of its grid on which those that have this row agree, and others "
+        "differ",
+    )
 
 
 class MeasureFacts(Record):
