@@ -326,6 +326,11 @@ class TrainedFacts(Partial):
     model_config = ConfigDict(extra="allow")
 
     tokens: int = Field(description="tokens that went through the student, of all epochs")
+    budget: int | None = Field(
+        default=None,
+        description="tokens that it was to take, where it takes as many as another row: that one's with those of its "
+        "start, but for those of its own start; it ends with the step that reaches them",
+    )
     fresh_tokens: int = Field(default=0, description="of these, tokens that the student wrote as it trained")
     cut: int = Field(default=0, description="responses that it wrote so which were cut at the limit")
     prompts_cut: int = Field(default=0, description="training prompts that lost their beginning")

@@ -510,8 +510,8 @@ class TrainJob(Job):
     responses, samples: of each role, whose stored responses and which of these to a prompt; None where the policy
     writes all of them. demonstrations: what the teacher is shown with a prompt. answered: the responses of a server
     that is read, where none of these are: what it gives no answer to is left out. sampling, batch_size: how the policy
-    writes. match: the training that it takes as many tokens as. plugin: the file that its method is in, where a run
-    named one."""
+    writes. match: the training that it takes as many tokens as, both with where they start. plugin: the file that its
+    method is in, where a run named one."""
 
     version: ClassVar[int] = 5
     work: ClassVar[str] = "harness.run.stages.train:train_stage"
@@ -559,6 +559,8 @@ class TrainJob(Job):
         data = super().in_key
         unread = idle(self.settings) | (OF_SAMPLING if self.sampling is not None else set())
         data["settings"] = {name: value for name, value in data["settings"].items() if name not in unread}
+        if self.match is not None:
+            data["match"] = {"in all": self.match}  # once the start was not counted
         return data
 
     @property
@@ -591,17 +593,22 @@ class TrainJob(Job):
 
     def tokens(self, sizes: Sizes) -> int:
         if self.match is not None:
-            return sizes.trained(self.match)
+            before = sizes.trained_in_all(self.start.artifact) if self.start.artifact else 0
+            return max(0, sizes.trained_in_all(self.match) - before)
+        return int(self.settings["epochs"]) * self._in_an_epoch(sizes)
+
+    def _in_an_epoch(self, sizes: Sizes) -> int:
+        """Tokens of the student."""
         one_each = bool(self.samples)
         stored = sizes.read(self.prompts, self.stored, one_each)
         if self.sampling is None:
-            return int(self.settings["epochs"]) * stored
+            return stored
         # of a prompt's samples those that are fresh, at their limit, and one stored example unless all are
         samples, share = int(self.settings["samples"]), float(self.settings["fresh_share"])
         own = [who for _, who, _ in methods.get(self.method).responses].index("policy")
         beside = tuple(ref for place, ref in enumerate(self.responses) if ref is not None and place != own)
         fresh = sizes.read(self.prompts, beside, one_each) + sizes.prompts(self.prompts) * self.sampling.max_new_tokens
-        return int(self.settings["epochs"]) * round(samples * share * fresh + (1 - share**samples) * stored)
+        return round(samples * share * fresh + (1 - share**samples) * stored)
 
     def needs(self, sizes: Sizes) -> Needs:
         tokens, shape = self.tokens(sizes), sizes.shape(self.start)
@@ -629,7 +636,8 @@ class TrainJob(Job):
             needed += max(0, sum(drawn.values()) - parts["activations"] - parts["logits"])
             if took is not None and sizes.speed:
                 rows, read = round(sizes.prompts(self.prompts) * each), round(sizes.read(self.prompts, ()) * each)
-                took += int(settings["epochs"]) * sizes.speed.generation(shape, rows, at_once, read, new)
+                epochs = tokens / self._in_an_epoch(sizes)
+                took += epochs * sizes.speed.generation(shape, rows, at_once, read, new)
         trained = memory.adapter_parameters(shape, rank) if rank else shape.parameters
         disk = shape.parameters * memory.FP32
         return Needs(tokens, took, needed, disk, trained * CHECKPOINT_BYTES)
