@@ -23,7 +23,7 @@ from harness.models import chat, loading, tokenizers
 from harness.models.families import dropout_of
 from harness.models.locate import model_folder
 from harness.models.reference import Model
-from harness.run.jobs import TOP_K, TrainJob
+from harness.run.jobs import TOP_K, LearningJob, TrainJob
 from harness.run.stages.inputs import (
     ReadExamples,
     data_of,
@@ -46,21 +46,14 @@ def train_stage(job: TrainJob, store: Store, work: Path, tick: Tick) -> Facts:
     loop.check_tracker(job.tracker)
     folder, own_code = model_folder(job.start, store), job.start.remote_code
     tokenizer = tokenizer_of(job.start, folder)
-    read = _examples(job, tokenizer, store)
+    read = examples_of(job, tokenizer, store)
     tokens = None if job.match is None else int(store.read(job.match).facts["tokens"])
-    frozen = _frozen(job, method, settings, read, tokenizer, store)
+    frozen = frozen_of(job, method, settings, read, tokenizer, store)
     start = loading.load_model(folder, torch.float32, remote_code=own_code)
     model = LogProbModel(adapters.with_adapter(start, settings, job.seed))
     del start
     steps = plan_steps(read.examples, settings.batch_size, settings.epochs, job.seed, tokens)
-    data: Data = Stored(read.examples, steps)
-    if job.sampling is not None and isinstance(settings, FreshSettings):
-        assert job.batch_size is not None
-        stops, vocabulary = chat.stop_ids(model.causal_lm, tokenizer), chat.vocabulary_size(tokenizer)
-        writer = Writer(model, job.sampling, stops, vocabulary, job.batch_size, settings, job.seed)
-        place = next(place for place, (_, who, _) in enumerate(method.responses) if who == "policy")
-        share, every, samples = settings.fresh_share, settings.fresh_every, settings.samples
-        data = Fresh(read.examples, steps, place, share, every, samples, job.seed, writer)
+    data = data_in(steps, job, method, settings, read, model, tokenizer)
     done = loop.train(model, data, frozen, method, settings, job.seed, work, tick, job.tracker)
     if loop.is_main_process():
         if done.whole is not None:  # the ranks hold shares of the model: make it whole from the files it started from
@@ -91,7 +84,27 @@ def train_stage(job: TrainJob, store: Store, work: Path, tick: Tick) -> Facts:
     }
 
 
-def _examples(job: TrainJob, tokenizer: Any, store: Store) -> ReadExamples:
+def data_in(
+    steps: list[list[int]],
+    job: LearningJob,
+    method: Method,
+    settings: MethodSettings,
+    read: ReadExamples,
+    model: LogProbModel,
+    tokenizer: Any,
+) -> Data:
+    """What each step of rows sees: stored examples, or what the model writes for it."""
+    if job.sampling is None or not isinstance(settings, FreshSettings):
+        return Stored(read.examples, steps)
+    assert job.batch_size is not None
+    stops, vocabulary = chat.stop_ids(model.causal_lm, tokenizer), chat.vocabulary_size(tokenizer)
+    writer = Writer(model, job.sampling, stops, vocabulary, job.batch_size, settings, job.seed)
+    place = next(place for place, (_, who, _) in enumerate(method.responses) if who == "policy")
+    share, every, samples = settings.fresh_share, settings.fresh_every, settings.samples
+    return Fresh(read.examples, steps, place, share, every, samples, job.seed, writer)
+
+
+def examples_of(job: LearningJob, tokenizer: Any, store: Store) -> ReadExamples:
     """Prompts with the stored response of each role; with none in the place of what the policy writes itself."""
     samples = [sample for ref, sample in zip(job.responses, job.samples, strict=False) if ref is not None]
     read = data_of(job.prompts, job.stored, tokenizer, store, job.max_prompt_tokens, samples, job.beside)
@@ -105,10 +118,10 @@ def _examples(job: TrainJob, tokenizer: Any, store: Store) -> ReadExamples:
     return replace(read, examples=list(map(placed, read.examples)))
 
 
-def _frozen(
-    job: TrainJob, method: Method, settings: MethodSettings, read: ReadExamples, tokenizer: Any, store: Store
+def frozen_of(
+    job: LearningJob, method: Method, settings: MethodSettings, read: ReadExamples, tokenizer: Any, store: Store
 ) -> Frozen:
-    """What frozen models say: what was computed before, and the models that are read as it trains."""
+    """What frozen models say: what was computed before, and the models that are read as the policy is."""
     vocabulary = chat.vocabulary_size(tokenizer)
     by_rows = settings if isinstance(settings, DistributionSettings) else DistributionSettings()
     support = Support(by_rows.support, by_rows.top_k, by_rows.top_k_of)
@@ -148,7 +161,7 @@ def _frozen(
 
 
 def _shown(
-    job: TrainJob, method: Method, read: ReadExamples, tokenizer: Any, store: Store
+    job: LearningJob, method: Method, read: ReadExamples, tokenizer: Any, store: Store
 ) -> Callable[[Example], Example]:
     """What a teacher that is shown the demonstration reads in the place of each example's prompt."""
     assert job.demonstrations is not None
