@@ -7,7 +7,7 @@ import functools
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -29,6 +29,7 @@ from harness.core.errors import UserError
 
 if TYPE_CHECKING:
     from harness.config import Study
+    from harness.run.jobs import Job
     from harness.run.road import Road
 
 Out = Annotated[Path | None, typer.Option(metavar="DIR", help="Output folder; by default one under runs/.")]
@@ -76,7 +77,14 @@ def run(request: RunRequest, out: Out = None, copy: Copy = None, refresh: Refres
         upload.check_owner(owner)
         upload.check_one_run(study.several)
     store = open_store(study.base)
-    roads = build_roads(study, store, download=True)
+    console = plain_console()
+    made = 0
+
+    def make(jobs: Iterable[Job]) -> None:
+        nonlocal made
+        made += run_jobs(jobs, store, console, launcher(study.base))
+
+    roads = build_roads(study, store, download=True, make=make)
     methods = [entry.name for entry in roads[0].entries if not entry.controls]
     repositories = upload.repositories(owner, roads[0].pair.student, methods) if owner is not None else {}
     out = out or _default_out(preset, study, roads)
@@ -87,11 +95,10 @@ def run(request: RunRequest, out: Out = None, copy: Copy = None, refresh: Refres
     if refresh:
         remember(store)
         roads = [ask_again(road, store) for road in roads]
-    console = plain_console()
     for note in dict.fromkeys(note for road in roads for note in road.notes):
         console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
     jobs = together(roads)
-    made = run_jobs(jobs.values(), store, console, launcher(study.base))
+    make(jobs.values())
     folders = studies.folders_of(out, [member.name for member in study.members] if study.several else [])
     for road, folder in zip(roads, folders, strict=True):
         found, rows = results.collect(road, store, command)

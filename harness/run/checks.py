@@ -38,8 +38,8 @@ def check(config: Config, sources: Sources, store: Store, to_be_asked: bool) -> 
     evaluation = [found for found, _ in sources.evaluation]
     refusals = [
         *_sets_of_one_name(evaluation),
-        *_further_turns(config.train_prompts, sources.train),
-        *_seen(sources.train, evaluation),
+        *_further_turns(config.train_prompts, sources.training_prompts),
+        *_seen(sources.training_prompts, evaluation),
         *unloadable(config, sources, store),
         *_trainings(config, sources, store),
         *sources.unopened,
@@ -71,16 +71,16 @@ def _sets_of_one_name(evaluation: Sequence[PromptSet]) -> Iterator[str]:
             yield f"two evaluation sets are named '{name}'; rename one of the files, or name it with prompts.NAME.path"
 
 
-def _further_turns(name: str, train: PromptSet) -> Iterator[str]:
+def _further_turns(name: str, train: Sequence[Prompt]) -> Iterator[str]:
     """No training prompt may go on after the model's answer: a training has one response to each."""
-    several = next((prompt.id for prompt in train.prompts if prompt.turns), None)
+    several = next((prompt.id for prompt in train if prompt.turns), None)
     if several is not None:
         yield f"training set '{name}': prompt '{several}' has further turns, and a training takes one; evaluate on it"
 
 
-def _seen(train: PromptSet, evaluation: Sequence[PromptSet]) -> Iterator[str]:
-    """No evaluation prompt may be a training prompt."""
-    seen = {prompt.messages for prompt in train.prompts}
+def _seen(train: Sequence[Prompt], evaluation: Sequence[PromptSet]) -> Iterator[str]:
+    """No evaluation prompt may be a training prompt, or one that settings are chosen on."""
+    seen = {prompt.messages for prompt in train}
     for found in evaluation:
         shared = [prompt.id for prompt in found.prompts if prompt.messages in seen]
         if shared:
@@ -211,8 +211,7 @@ def _by_token(config: Config, entries: Sequence[Entry], sources: Sources) -> lis
             "teacher_server.tokenizer to a model that has the teacher's (and the student's), or leave them out with "
             "--methods",
         ]
-    sets = [sources.train, *(found for found, _ in sources.evaluation)]
-    read_by_both = [prompt for found in sets for prompt in found.prompts]
+    read_by_both = [*sources.training_prompts, *sources.evaluation_prompts]
     return refusals + _refused(lambda: require_comparable(sources.student.here, sources.teacher.here, read_by_both))
 
 

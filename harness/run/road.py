@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from harness.config import Config, Study
-from harness.config.study import Point
+from harness.config.study import Member, Point
 from harness.core.files import canonical_hash
 from harness.core.records import Ref
 from harness.judging import Judge
@@ -25,6 +25,7 @@ from harness.models.reference import Model
 from harness.models.shapes import Shape
 from harness.models.specs import Pair
 from harness.prompts import PromptSet
+from harness.run import searching
 from harness.run.checks import check
 from harness.run.comparable import why_not
 from harness.run.evaluating import Evaluating, Evaluation
@@ -33,7 +34,7 @@ from harness.run.jobs import (
     JudgeJob,
     by_model,
 )
-from harness.run.laying import Laid, respond_job
+from harness.run.laying import Laid
 from harness.run.retention import SERVED, retention_jobs
 from harness.run.rows import (
     TEACHER,
@@ -44,8 +45,9 @@ from harness.run.rows import (
     primary_of,
     versus_of,
 )
+from harness.run.searching import Make, Search
 from harness.run.sources import Sources, find
-from harness.run.trainings import TEACHER_SEED, Writers, sft_of, student_of, trainings_of
+from harness.run.trainings import Writers, sft_of, student_of, teacher_of, teacher_responses_of, trainings_of
 from harness.store import Store
 
 # settings that nothing outside is found by
@@ -56,7 +58,7 @@ _INSIDE = ("seed", "training", "settings", *MethodChoice.model_fields)
 class Road:
     """Jobs in the order they run, each once, and what the board is made of. evaluating: those of them that are about
     evaluation prompts, which come last. prompts: each set by the job that reads it. shapes: see Sources. notes: lines
-    for people. point: of a study's grid."""
+    for people. point: of a study's grid. search: what its settings were found by, whose jobs are among its own."""
 
     config: Config
     pair: Pair
@@ -74,6 +76,7 @@ class Road:
     shapes: Mapping[str, Shape]
     notes: tuple[str, ...]
     point: Point = field(default_factory=dict)
+    search: Search | None = None
 
 
 def build_road(config: Config, store: Store, download: bool) -> Road:
@@ -87,15 +90,37 @@ def build_road(config: Config, store: Store, download: bool) -> Road:
     return lay(config, sources)
 
 
-def build_roads(study: Study, store: Store, download: bool) -> list[Road]:
-    """The roads of a study's runs, in their order.
+def build_roads(study: Study, store: Store, download: bool, make: Make | None = None) -> list[Road]:
+    """The roads of a study's runs, in their order. make: has what a search tries made; without it, what is not found
+    yet is taken to be the first of what is tried.
 
     Raises:
         UserError, MissingModelError: as `build_road`.
     """
-    found = checked_sources([member.config for member in study.members], store, download)
-    roads = [lay(member.config, sources) for member, sources in zip(study.members, found, strict=True)]
-    return [replace(road, point=member.point) for member, road in zip(study.members, roads, strict=True)]
+    configs = [study.base, *searching.tried(study)] if study.settings.tune else []
+    found = checked_sources([*configs, *(member.config for member in study.members)], store, download)
+    search = None
+    if study.settings.tune:
+        search = searching.search(study, found[0], store, make)
+        study = study.tuned(search.settings)
+        for member, sources in zip(study.members, found[len(configs) :], strict=True):
+            check(member.config, sources, store, to_be_asked=download)
+    members = zip(study.members, found[len(configs) :], strict=True)
+    return [_member(lay(member.config, sources), member, search) for member, sources in members]
+
+
+def _member(road: Road, member: Member, search: Search | None) -> Road:
+    """A run of a study, with what its settings were found by."""
+    if search is None:
+        return replace(road, point=member.point)
+    return replace(
+        road,
+        point=member.point,
+        search=search,
+        jobs=MappingProxyType({**search.jobs, **road.jobs}),  # in the search's place, under the run's own labels
+        prompts=MappingProxyType({**search.prompts, **road.prompts}),
+        notes=(*road.notes, *search.notes),
+    )
 
 
 def checked_sources(configs: Sequence[Config], store: Store, download: bool) -> list[Sources]:
@@ -161,20 +186,10 @@ def lay(config: Config, sources: Sources) -> Road:
     laid = Laid(config, entries)
     prompts = laid.read(sources.train)
     # conversions come first: what is wrong with a checkpoint is known before anything is sampled
-    teacher = laid.checkpoint(sources.teacher).model_copy(update={"served": config.teacher_server})
+    teacher = teacher_of(laid, sources)
     laid.checkpoint(sources.student)
     judges = tuple((judge, laid.checkpoint(found) if found else None) for judge, found in sources.judges)
-    teacher_responses = laid.add(
-        respond_job(
-            config,
-            teacher,
-            prompts,
-            config.train_sampling,
-            "chosen",
-            TEACHER_SEED,
-            "teacher, training prompts",
-        )
-    )
+    teacher_responses = teacher_responses_of(laid, teacher, prompts)
     student = student_of(laid, sources)
     sft = sft_of(laid, student, prompts, teacher_responses)
     writers = Writers(laid, prompts, teacher, sft, teacher_responses)
