@@ -54,7 +54,7 @@ def run(request: RunRequest, out: Out = None, copy: Copy = None, refresh: Refres
     from harness.config import study_of
     from harness.core.files import write_atomically
     from harness.core.progress import plain_console
-    from harness.reports import board
+    from harness.reports import board, searched
     from harness.results import folder as results
     from harness.results import manifest, studies
     from harness.results.pooling import boards
@@ -112,6 +112,8 @@ def run(request: RunRequest, out: Out = None, copy: Copy = None, refresh: Refres
     if copy:
         write_atomically(copy, text)
     print(text, file=beside(copy))
+    for line in searched.lines(found.search) if found.search else ():
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
     unanswered = sum(not store.has(ref) for ref in jobs)
     rest = f"{unanswered} judgings lack verdicts: run it again to ask for them" if unanswered else "the rest were there"
     console.print(f"{made} of {len(jobs)} artifacts made, {rest}; written to {out}", markup=False, soft_wrap=True)

@@ -11,7 +11,7 @@ from harness.core.escape import plain as as_text
 from harness.core.records import plain
 from harness.measures.measure import Group, direction
 from harness.reports import columns as c
-from harness.reports import labels
+from harness.reports import labels, searched
 from harness.reports import measured as m
 from harness.reports.cells import (
     BOUNDS_SAID,
@@ -60,6 +60,7 @@ from harness.reports.findings import (
 from harness.reports.measured import Measured
 from harness.results.schema import (
     ContrastFigures,
+    FoundFacts,
     LengthFigures,
     MeasureContrast,
     MeasureFacts,
@@ -168,7 +169,7 @@ def _section(run: Results, definitions: bool) -> str:
     parts += [_prompt_set(run, entry) for entry in run.prompt_sets]
     parts += [labels.section(run)]
     parts += [_contrasts(run), _versus(run), _disagreements(run), _retention(run), _length(run)]
-    parts += [_other_rates(run), _judges(run), _measures([run]) if definitions else "", _methods(run)]
+    parts += [_other_rates(run), _judges(run), _measures([run]) if definitions else "", _methods(run), _search(run)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -613,3 +614,15 @@ def _methods(run: Results) -> str:
         c.CONTROL_OF,
     ]
     return "### What was trained\n\n" + markdown(columns, run.methods)
+
+
+def _search(run: Results) -> str:
+    search = run.search
+    if search is None:
+        return ""
+    columns: list[Column[FoundFacts]] = [
+        c.column("method", lambda row: row.method),
+        c.column(f"tries: {search.head}", lambda row: searched.tries_words(search, row.method)),
+        c.column("", searched.edge_words),
+    ]
+    return f"### {searched.HEAD}\n\n{searched.lead(search)}\n\n{markdown(columns, search.found)}"

@@ -496,6 +496,7 @@ def _differing(run: Results) -> list[tuple[str, str]]:
     said = {
         "primary": ("primary contrast", "none: the runs that have its rows name different ones, or not all name one"),
         "margin": ("margin", "none: the runs name different ones, or not all name one"),
+        "search": ("settings", "the runs were not tuned alike, or not all were: each one's own board says how"),
     }
     return [said[what] for what in run.differing]
 

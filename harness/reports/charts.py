@@ -12,9 +12,12 @@ from dataclasses import dataclass
 from math import ceil, floor, isfinite, log10
 from typing import Any
 
+from harness.config.study import in_words, short
 from harness.core.records import Verdict, plain
+from harness.measures.measure import is_share
+from harness.reports import searched
 from harness.reports.cells import rate_cell
-from harness.results.schema import MethodFacts, Results, Row
+from harness.results.schema import MethodFacts, Results, Row, SearchFacts, TryFacts
 from harness.statistics.outcomes import Unit, from_records, outcomes, unit_of
 
 COLOURS = 8  # c0 … c7 in report.css
@@ -100,8 +103,10 @@ def chart(
     y_range: tuple[float, float] | None = None,
     rule: tuple[float, str] | None = None,
     percent: bool = False,
+    x_ticks: Sequence[tuple[float, str]] | None = None,
 ) -> Chart:
-    """A chart's geometry. Points that are not finite are left out; percent writes y in points of a hundred."""
+    """A chart's geometry. Points that are not finite are left out; percent writes y in points of a hundred. x_ticks:
+    places and texts, in the place of round numbers."""
     kept = [_finite(one) for one in series]
     xs = [x for one in kept for x, _ in one.points] + ([rule[0]] if rule else [])
     ys = [y for one in kept for _, y in one.points] + [
@@ -121,7 +126,7 @@ def chart(
         title,
         x_label,
         y_label,
-        [(across(tick), tick_text(tick)) for tick in ticks(x_low, x_high)],
+        [(across(x), text) for x, text in x_ticks or [(tick, tick_text(tick)) for tick in ticks(x_low, x_high)]],
         [(down(tick / factor), tick_text(tick)) for tick in ticks(y_low * factor, y_high * factor)],
         [_drawn(one, across, down) for one in kept],
         zero=down(0) if y_low < 0 < y_high else "",
@@ -342,6 +347,51 @@ def sweeps(results: Results) -> list[Chart]:
             title = f"{method} ({others})" if others else method
             charts.append(_sweep(results, title, key, sorted(entries, key=lambda entry: _betas(entry)[key])))
     return charts
+
+
+LOGARITHMIC = 8  # a setting whose greatest value is so many times its least is drawn by its logarithm
+
+
+def tries(search: SearchFacts) -> list[Chart]:
+    """What settings were chosen by, a chart a method: the criterion against a setting, a line for each choice of the
+    others, with 95% intervals over prompts."""
+    charts = []
+    for found in search.found:
+        known = [one for one in search.of(found.method) if one.value is not None]
+        along, *others = searched.axes(known) or [""]
+        values = sorted({value for one in known if isinstance(value := one.point.get(along), int | float)})
+        if len(values) < 2 or any(isinstance(value, bool) for value in values):
+            continue
+        logarithmic = values[0] > 0 and values[-1] >= LOGARITHMIC * values[0]
+        lines: dict[str, list[tuple[float, TryFacts]]] = {}
+        for one in known:
+            value = float(one.point[along])  # type: ignore[arg-type]
+            rest = in_words({key: one.point[key] for key in others}) or short(along)
+            lines.setdefault(rest, []).append((log10(value) if logarithmic else value, one))
+        series = []
+        for place, (label, points) in enumerate(lines.items()):
+            points.sort(key=lambda point: point[0])
+            series.append(
+                Series(
+                    label,
+                    f"c{place % COLOURS}",
+                    [(x, one.value or 0.0) for x, one in points],
+                    spread=[_of_error(one) for _, one in points],
+                    titles=[f"{in_words(one.point)}: {searched.value_words(one, search)}" for _, one in points],
+                )
+            )
+        shown = [(log10(value), f"{value:g}") for value in values] if logarithmic else None
+        charts.append(
+            chart(found.method, short(along), search.head, series, percent=is_share(search.unit), x_ticks=shown)
+        )
+    return charts
+
+
+def _of_error(one: TryFacts) -> tuple[float, float] | None:
+    if one.value is None or one.standard_error is None:
+        return None
+    wide = searched.Z * one.standard_error
+    return one.value - wide, one.value + wide
 
 
 def _betas(entry: MethodFacts) -> dict[str, float]:

@@ -18,7 +18,7 @@ from markupsafe import Markup
 
 from harness.core import escape
 from harness.core.records import RunPrompt, RunResponse, Verdict, read_jsonl, read_records
-from harness.reports import charts, judges_apart, labels, tables, tokens
+from harness.reports import charts, judges_apart, labels, searched, tables, tokens
 from harness.reports import measured as m
 from harness.reports.cells import (
     BOUNDS_SAID,
@@ -170,6 +170,9 @@ def _run_parts(results: Results) -> dict[str, Any]:
         "no_control": tables.no_control(results),
         "judges": tables.judges(results),
         "trained": tables.trained(results),
+        "tries": tables.tries(search) if (search := results.search) else None,
+        "tries_lead": searched.lead(search) if search else "",
+        "tries_charts": charts.tries(search) if search else [],
     }
 
 

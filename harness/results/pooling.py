@@ -124,7 +124,12 @@ def pooled(runs: Sequence[Results], made: Sequence[RunRows], rank_incomplete: bo
         margins.add(declared.margin)
     first = declared_in(runs[0])
     primary = _primary(primaries, [set(known.values()) for known in names])
-    differ = {"primary": primary is None and any(primaries), "margin": len(margins) > 1}
+    searches = [run.search and run.search.outcome for run in runs]
+    differ = {
+        "primary": primary is None and any(primaries),
+        "margin": len(margins) > 1,
+        "search": any(one != searches[0] for one in searches),
+    }
     measured, unpooled = _measures(runs)
     stamps = [
         Stamps(
@@ -161,6 +166,7 @@ def pooled(runs: Sequence[Results], made: Sequence[RunRows], rank_incomplete: bo
             "first_measure": runs[0].first_measure if len({run.first_measure for run in runs}) == 1 else "",
             "stamps": tuple(stamp for one in stamps for stamp in one.stamps),
             "differing": tuple(what for what, so in differ.items() if so),
+            "search": None if differ["search"] else runs[0].search,
             "costs": mean_costs(runs, names),
             "retention": mean_retention(runs, names),
             **dict(found),

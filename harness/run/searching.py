@@ -318,7 +318,7 @@ def _laid(study: Study, sources: Sources, store: Store, space: _Space) -> Search
             tries += made
             there = settled and all(store.has(one.value) and store.has(one.training) for one in made)
             if there:
-                values |= {one.value: _valued(store.read(one.value), space.criterion.name) for one in made}
+                values |= {one.value: valued(store.read(one.value), space.criterion.name) for one in made}
             else:
                 open_.append(name)
             found[name] = _best(name, made, values, space.criterion).point if there else made[0].point
@@ -401,7 +401,7 @@ def _measured(
 # ---- what is found
 
 
-def _valued(artifact: Artifact, name: str) -> Valued:
+def valued(artifact: Artifact, name: str) -> Valued:
     """What an artifact of measured prompts says of one measure."""
     rows = [row for row in read_records(artifact.path / MEASURED, Measured) if name in row.values]
     if artifact.facts.get(NOT_FINITE) or not rows:
