@@ -95,7 +95,11 @@ def pooled(runs: Sequence[Results], made: Sequence[RunRows], rank_incomplete: bo
         margins.add(declared.margin)
     first = declared_in(runs[0])
     primary = _primary(primaries, [set(known.values()) for known in names])
-    differ = {"primary": primary is None and any(primaries), "margin": len(margins) > 1}
+    differ = {
+        "primary": primary is None and any(primaries),
+        "margin": len(margins) > 1,
+        "training": any(_trained_on(run) != _trained_on(runs[0]) for run in runs),
+    }
     measured, unpooled = _measures(runs)
     stamps = [
         Stamps(
@@ -147,6 +151,10 @@ def pooled(runs: Sequence[Results], made: Sequence[RunRows], rank_incomplete: bo
             ),
         }
     )
+
+
+def _trained_on(run: Results) -> list[Any]:
+    return [run.training.digest, run.training.left_out, plain(run.training.sampling)]
 
 
 def _primary(named: Sequence[tuple[str, str] | None], rows: Sequence[set[str]]) -> tuple[str, str] | None:

@@ -504,8 +504,10 @@ class _Heading(Record):
     stamps: tuple[StampFacts, ...] = Field(
         default=(), description="when each contrast was declared; of older versions nothing says"
     )
-    differing: tuple[Literal["primary", "margin"], ...] = Field(
-        default=(), description="what several runs named differently, so that it is none here"
+    differing: tuple[Literal["primary", "margin", "training"], ...] = Field(
+        default=(),
+        description="what several runs named differently, so that it is none here; `training` where their training "
+        "prompts, or the teacher's responses to them, differ, so that `training` is the first run's",
     )
     costs: tuple[CostFacts, ...] = Field(
         default=(), description="what each of these took; of several runs the mean, of memory the most"
