@@ -576,8 +576,10 @@ class _Heading(Record):
     stamps: tuple[StampFacts, ...] = Field(
         default=(), description="when each contrast was declared; of older versions nothing says"
     )
-    differing: tuple[Literal["primary", "margin", "search"], ...] = Field(
-        default=(), description="what several runs named differently, so that it is none here"
+    differing: tuple[Literal["primary", "margin", "training", "search"], ...] = Field(
+        default=(),
+        description="what several runs named differently, so that it is none here; `training` where their training "
+        "prompts, or the teacher's responses to them, differ, so that `training` is the first run's",
     )
     search: SearchFacts | None = Field(
         default=None, description="how settings were chosen; null where none were, or several runs were tuned apart"
