@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 
 from rich.console import Console
 
 from harness.core.environment import environment
 from harness.core.progress import StageView, Tick, plain_console
+from harness.core.records import Ref
 from harness.run import known
 from harness.run.jobs import PEAK_MEMORY, UNANSWERED, Job
 from harness.run.launchers import Perform, inline
@@ -35,18 +37,26 @@ def run_job(job: Job, store: Store, tick: Tick, perform: Perform = inline, conso
     return True
 
 
-def run_jobs(jobs: Iterable[Job], store: Store, console: Console, perform: Perform = inline) -> int:
-    """Make every artifact that is missing, in order; how many this process made."""
+def run_jobs(
+    jobs: Iterable[Job],
+    store: Store,
+    console: Console,
+    perform: Perform = inline,
+    labels: Mapping[Ref, str] = MappingProxyType({}),
+) -> int:
+    """Make every artifact that is missing, in order; how many this process made. labels: what people see of jobs in
+    place of their own labels."""
     count = 0
     missing = [job for job in jobs if not _is_there(job, store, console)]
     with StageView(console, len(missing)) as view:
         for job in missing:
-            tick = view.stage(job.label)
+            label = labels.get(job.ref, job.label)
+            tick = view.stage(label)
             began = time.monotonic()
             made = run_job(job, store, tick, perform, console)
             count += made
             note = job.note(store.read(job.ref).facts if store.has(job.ref) else None)
-            view.finish(job.label, time.monotonic() - began, f"; {note}" if note else "")
+            view.finish(label, time.monotonic() - began, f"; {note}" if note else "")
     return count
 
 
