@@ -140,7 +140,7 @@ def lay(config: Config, sources: Sources) -> Road:
     trainings: dict[str, Ref] = {}
     for entry in entries:
         trainings[entry.name] = _train(laid, entry, student, writers, trainings.get(entry.controls))
-    before = dict(laid.jobs)
+    before = _trainings_last(laid.jobs, sft)
     evaluations = tuple(
         Evaluating(laid, found, teacher, sources).evaluate(in_domain, student, sft, trainings, judges)
         for found, in_domain in sources.evaluation
@@ -170,6 +170,13 @@ def lay(config: Config, sources: Sources) -> Road:
             *([SERVED] if retention and teacher.served else ()),
         ),
     )
+
+
+def _trainings_last(jobs: Mapping[Ref, Job], sft: Model) -> dict[Ref, Job]:
+    """What all trainings but SFT read is made before the first of them: a model that reads responses is loaded once,
+    and is still there for a training that reads it too."""
+    last = {ref: job for ref, job in jobs.items() if isinstance(job, TrainJob) and ref != sft.artifact}
+    return {ref: job for ref, job in jobs.items() if ref not in last} | last
 
 
 def _student(laid: Laid, sources: Sources) -> Model:
