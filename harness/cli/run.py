@@ -91,8 +91,7 @@ def run(request: RunRequest, out: Out = None, copy: Copy = None, refresh: Refres
     check_ours(out)
     command = request.command(preset)
     write_atomically(out / MARK, json.dumps({"command": command}, ensure_ascii=False) + "\n")
-    for road in roads:
-        declare(road, store)  # before anything is computed, and before what was is discarded
+    declare(roads, store)  # before anything is computed, and before what was is discarded
     if refresh:
         remember(store)
         roads = [ask_again(road, store) for road in roads]

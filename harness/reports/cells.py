@@ -453,6 +453,7 @@ def facts(run: Results) -> list[tuple[str, str]]:
             f"{sampling_text(training.sampling)} ({training.cut_share:.0%} of its responses cut)",
         ),
         ("evaluation", f"everyone at {sampling_text(run.evaluation.sampling)}"),
+        *_matched(run),
         *_prepared(run),
         *(
             (
@@ -464,6 +465,12 @@ def facts(run: Results) -> list[tuple[str, str]]:
         *_stamps(run),
         *_differing(run),
     ]
+
+
+def _matched(run: Results) -> list[tuple[str, str]]:
+    """The row whose tokens all others take, where one was named."""
+    named = next((one.match for one in run.methods if one.match), "")
+    return [("budget", f"every row takes as many tokens as {named}, both with those of their start")] if named else []
 
 
 def _stamps(run: Results) -> list[tuple[str, str]]:

@@ -59,7 +59,7 @@ from harness.results.schema import (
 )
 from harness.results.searched import search_facts
 from harness.results.tokens import TOKENS_SCHEMA, Compared, TokenViews, as_compact_json, token_views
-from harness.run.declaring import contrasted, family_of, left_out, stamp_of
+from harness.run.declaring import contrasted, digest_of, family_of, left_out, stamp_of
 from harness.run.evaluating import Evaluation
 from harness.run.jobs import LEFT_OUT, MEASURED, RESPONSES, VERDICTS, PruneJob, RespondJob
 from harness.run.known import began_of
@@ -141,17 +141,20 @@ def declared_in(results: Results) -> Declared:
     )
 
 
-def stamps_of(road: Road, store: Store, run: str) -> tuple[StampFacts, ...]:
-    """When the contrasts of a finished run were declared; of those that have a stamp."""
+def stamps_of(road: Road, store: Store, run: str) -> tuple[tuple[StampFacts, ...], dict[str, tuple[str, ...]]]:
+    """When the contrasts of a finished run were declared, of those that have a stamp; and the digests of what it lacks,
+    by the families that these name, of those that are kept."""
     found, pairs = [], contrasted(road)
     of_run = [pair.responses for pair in pairs]
     rows = [row.responses for evaluation in road.evaluations for row in evaluation.candidates]
     others = left_out(rows, of_run, store)
+    lacking: dict[str, tuple[str, ...]] = {}
     for pair in pairs:
         stamp = stamp_of(pair.responses, store)
         if stamp is None:
             continue
-        family = family_of(stamp.family, store)
+        if stamp.family not in lacking and (family := family_of(stamp.family, store)):
+            lacking[stamp.family] = tuple(sorted(map(digest_of, family.lacking(of_run) | others)))
         made = [store.read(ref).manifest for ref in pair.about if store.has(ref)]
         known = [(stamp.began, 0.0)] if stamp.began else []
         began = began_of(known + [(one["created"], one["seconds"]) for one in made])
@@ -162,10 +165,11 @@ def stamps_of(road: Road, store: Store, run: str) -> tuple[StampFacts, ...]:
                 first=pair.first,
                 second=pair.second,
                 **{**asdict(stamp), "began": began},
-                dropped=None if family is None else len(family.lacking(of_run) | others),
+                dropped=len(lacking[stamp.family]) if stamp.family in lacking else None,
+                contrast=digest_of(pair.responses),
             )
         )
-    return tuple(found)
+    return tuple(found), lacking
 
 
 def made_by(road: Road, store: Store) -> RunRows:
@@ -233,7 +237,8 @@ def collect(road: Road, store: Store, command: str) -> tuple[Results, RunRows]:
     manifests = {ref: store.read(ref).manifest for ref in road.jobs if store.has(ref)}
     name = f"{as_file_name(road.pair.student)}-seed{config.seed}-{run_digest(road)}"
     date = max(manifest["created"] for manifest in manifests.values())[:10]
-    stamps = stamps_of(road, store, name)
+    stamps, lacking = stamps_of(road, store, name)
+    of_study: dict[str, Any] = {"point": dict(road.point), "lacking": lacking if any(lacking.values()) else {}}
     found = figures(declared(road, stamps), {name: made})
     several = len(config.judge.names) > 1
     pruned = next((manifests[ref]["facts"] for ref, job in road.jobs.items() if isinstance(job, PruneJob)), None)
@@ -246,7 +251,7 @@ def collect(road: Road, store: Store, command: str) -> tuple[Results, RunRows]:
                 date=date,
                 harness=harness.__version__,
                 command=command,
-                **({"point": dict(road.point)} if road.point else {}),
+                **{key: value for key, value in of_study.items() if value},
             ),
         ),
         pair=PairFacts(
@@ -291,12 +296,13 @@ def collect(road: Road, store: Store, command: str) -> tuple[Results, RunRows]:
 
 def described_entry(entry: Entry, artifact: Ref, facts: Facts) -> MethodFacts:
     """What a board says of a row that is trained, and of its training."""
+    other: dict[str, Any] = {"match": entry.match} if entry.match not in ("", entry.controls) else {}
     return MethodFacts(
         name=entry.name,
         method=entry.method,
         controls=entry.controls,
         token_matched=bool(entry.match),
-        **({"match": entry.match} if entry.match not in ("", entry.controls) else {}),
+        **other,
         why=entry.why,
         settings=RecordedSettings.model_validate(entry.shaping),
         minimises=methods.get(entry.method).minimises,

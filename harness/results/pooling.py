@@ -7,18 +7,18 @@ measure is shown where it is the same one in all of them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from harness.core.errors import UserError
 from harness.core.files import canonical_hash
 from harness.core.records import RunMeasured, Verdict, plain
-from harness.methods import shaping
 from harness.results.costs import mean_costs
 from harness.results.declared import Declared, Stamps
 from harness.results.figures import RunRows, figures
 from harness.results.folder import declared_in, read_made
+from harness.results.naming import grid_points, row_names
 from harness.results.reading import read_results
 from harness.results.retention import mean_retention
 from harness.results.schema import MeasureFacts, MethodFacts, Results, SetFacts
@@ -37,28 +37,57 @@ def boards(folders: Sequence[Path], rank_incomplete: bool = False) -> list[Resul
 
 
 def kinds_of(folders: Sequence[Path]) -> list[dict[Path, Results]]:
-    """The runs of each kind, by their folders.
+    """The runs of each kind, by their folders. What of a run's families is in another of them is not left out.
 
     Raises:
         UserError: as `boards`.
     """
-    kinds: dict[str, dict[Path, Results]] = {}
+    read: dict[Path, Results] = {}
     seen: dict[str, Path] = {}
     for folder in folders:
         results = read_results(folder)
         if results.name in seen:
             raise UserError(f"{folder} is the same run as {seen[results.name]}: it would count twice")
         seen[results.name] = folder
+        read[folder] = results
+    kinds: dict[str, dict[Path, Results]] = {}
+    for folder, results in zip(read, beside_each_other(list(read.values())), strict=True):
         kinds.setdefault(pool_of(results), {})[folder] = results
     return list(kinds.values())
+
+
+def beside_each_other(runs: Sequence[Results]) -> list[Results]:
+    """Runs whose stamps say how many contrasts of a family none of the runs has, where each says which itself has
+    not: what was declared together, as the runs of a study are, is whole where all of it is shown."""
+    here = {stamp.contrast for run in runs for stamp in run.stamps}
+    return [_lacking_less(run, here) for run in runs]
+
+
+def _lacking_less(run: Results, here: Collection[str]) -> Results:
+    """A run's results, where these contrasts are there too."""
+    (facts,) = run.runs
+    lacking = {family: tuple(one for one in left if one not in here) for family, left in facts.lacking.items()}
+    if lacking == facts.lacking:
+        return run
+    stamps = tuple(
+        stamp.model_copy(update={"dropped": len(lacking[stamp.family])}) if stamp.family in lacking else stamp
+        for stamp in run.stamps
+    )
+    return run.model_copy(update={"stamps": stamps, "runs": (facts.model_copy(update={"lacking": lacking}),)})
 
 
 def board_of(kind: Mapping[Path, Results], rank_incomplete: bool = False) -> Results:
     """The results of runs of one kind, by their folders."""
     runs = list(kind.values())
-    if len(runs) == 1 and not rank_incomplete:
+    if len(runs) == 1 and not rank_incomplete and _as_declared(runs[0]):
         return runs[0]
     return pooled(runs, [read_made(folder) for folder in kind], rank_incomplete)
+
+
+def _as_declared(run: Results) -> bool:
+    """Whether a run's figures follow from its stamps: not where those of other runs beside it changed them."""
+    declared = declared_in(run)
+    return all(one.declared == declared.was_declared(one.first, one.second, one.scope) for one in run.contrasts)
 
 
 def pool_of(results: Results) -> str:
@@ -77,7 +106,8 @@ def pool_of(results: Results) -> str:
 
 def pooled(runs: Sequence[Results], made: Sequence[RunRows], rank_incomplete: bool = False) -> Results:
     """The results of several runs of one kind as one."""
-    names, left_out = _row_names(runs), _left_out(runs)
+    names, left_out = row_names(runs), _left_out(runs)
+    points = grid_points(runs, names)
     kinds: dict[str, Kind] = {}
     methods: dict[str, MethodFacts] = {}
     contrasts: dict[tuple[str, str], None] = {}
@@ -87,7 +117,7 @@ def pooled(runs: Sequence[Results], made: Sequence[RunRows], rank_incomplete: bo
     for run, known in zip(runs, names, strict=True):
         declared = declared_in(run)
         kinds |= {known[name]: kind for name, kind in declared.candidates.items() if known[name] not in kinds}
-        methods |= {known[one.name]: one.model_copy(update={"name": known[one.name]}) for one in run.methods}
+        methods |= {known[one.name]: _method_as(one, known, points) for one in run.methods}
         contrasts |= dict.fromkeys((known[first], known[second]) for first, second in declared.contrasts)
         versus |= dict.fromkeys((known[first], known[second]) for first, second in declared.versus)
         primaries.append(declared.primary and (known[declared.primary[0]], known[declared.primary[1]]))
@@ -167,7 +197,7 @@ def as_one(runs: Sequence[Results], made: Sequence[RunRows]) -> dict[str, RunRow
     """What runs of one kind made, under the names that their rows have on the common board; what two of them share is
     the first one's."""
     left_out = _left_out(runs)
-    return _renamed(runs, _row_names(runs), [rows.without(left_out) for rows in made])
+    return _renamed(runs, row_names(runs), [rows.without(left_out) for rows in made])
 
 
 def _left_out(runs: Sequence[Results]) -> dict[str, dict[str, str]]:
@@ -222,40 +252,6 @@ def _in_order(kinds: Mapping[str, Kind]) -> dict[str, Kind]:
     return dict(sorted(kinds.items(), key=lambda item: place[item[1]]))
 
 
-def _row_names(runs: Sequence[Results]) -> list[dict[str, str]]:
-    """What each run's rows are called on the common board: their own names, with a run's where trainings differ: that
-    of the first run with this training, so that its seeds stay one row."""
-    trainings = [_trainings(run) for run in runs]
-    kinds: dict[str, dict[str, str]] = {}
-    for run, known in zip(runs, trainings, strict=True):
-        for name, digest in known.items():
-            kinds.setdefault(name, {}).setdefault(digest, run.name.rsplit("-", 1)[-1])
-    return [
-        {name: name if len(kinds[name]) == 1 else f"{name} ({kinds[name][digest]})" for name, digest in known.items()}
-        for known in trainings
-    ]
-
-
-def _trainings(run: Results) -> dict[str, str]:
-    """A digest of everything that shaped each row but the seed; rows that were not trained have their name."""
-    config, training = run.configured, run.training
-    common = [
-        training.digest,
-        sorted(training.left_out),
-        plain(training.sampling),
-        config.max_prompt_tokens,
-        config.scoring_precision,
-        shaping(config.settings["sft"]),  # where the pairs' rejected responses and the reference come from
-    ]
-    found = {row.method: row.method for row in run.rows}
-    for one in run.methods:
-        # settings leave it to the method, and versions of before trained all with the dropout that a checkpoint has
-        dropping = [one.facts.dropout, one.facts.dropout_on]
-        shaped = [common, one.method, plain(one.settings), one.matches, dropping]
-        found[one.name] = canonical_hash(shaped)
-    return found
-
-
 def _renamed(
     runs: Sequence[Results], names: Sequence[Mapping[str, str]], made: Sequence[RunRows]
 ) -> dict[str, RunRows]:
@@ -287,6 +283,14 @@ def _renamed(
         measured = [_measured_as(row, known.get(row.system, row.system)) for row in rows.measured if row.system in new]
         found[run.name] = RunRows(verdicts, responses, measured)
     return found
+
+
+def _method_as(one: MethodFacts, known: Mapping[str, str], points: Mapping[str, dict[str, Any]]) -> MethodFacts:
+    """Under its common name, with those of the rows that it names. points: by common names."""
+    name = known[one.name]
+    said: dict[str, Any] = {key: known.get(row, row) for key, row in (("controls", one.controls), ("match", one.match))}
+    said |= {"name": name, "own_name": one.name if name != one.name else "", "point": points[name]}
+    return one.model_copy(update={key: value for key, value in said.items() if value != getattr(one, key)})
 
 
 def _measured_as(row: RunMeasured, name: str) -> RunMeasured:

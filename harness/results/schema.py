@@ -230,6 +230,11 @@ class RunFacts(Partial):
     harness: str | None = Field(description="version of the harness")
     command: str = Field(description="what reproduces it")
     point: dict[str, JsonValue] = Field(default={}, description="of a study's run: its point of the grid")
+    lacking: dict[str, tuple[str, ...]] = Field(
+        default={},
+        description="by the families that its stamps name, digests of the contrasts that are not here; nothing in "
+        "older ones",
+    )
 
 
 class PairFacts(Record):
@@ -321,6 +326,11 @@ class TrainedFacts(Partial):
     model_config = ConfigDict(extra="allow")
 
     tokens: int = Field(description="tokens that went through the student, of all epochs")
+    budget: int | None = Field(
+        default=None,
+        description="tokens that it was to take, where it takes as many as another row: that one's with those of its "
+        "start, but for those of its own start; it ends with the step that reaches them",
+    )
     fresh_tokens: int = Field(default=0, description="of these, tokens that the student wrote as it trained")
     cut: int = Field(default=0, description="responses that it wrote so which were cut at the limit")
     prompts_cut: int = Field(default=0, description="training prompts that lost their beginning")
@@ -351,6 +361,12 @@ class MethodFacts(_Said):
 
     artifact: str = Field(description="its training in the store: train/KEY")
     facts: TrainedFacts = Field(description="what the training came to")
+    own_name: str = Field(default="", description="of several runs: its name in each of them, where it is another here")
+    point: dict[str, JsonValue] = Field(
+        default={},
+        description="of a study's runs: the settings of its grid on which those that have this row agree, and others "
+        "differ",
+    )
 
 
 class MeasureFacts(Record):
@@ -466,7 +482,7 @@ class SearchFacts(Record):
         return {**told, "tries": [{**one, "seconds": 0.0} for one in told["tries"]]}
 
 
-class StampFacts(Candidates):
+class StampFacts(Candidates, Partial):
     """When a contrast on one prompt set was declared, and when the first verdict or measure of either row was there."""
 
     run: str = Field(description="the run")
@@ -478,9 +494,12 @@ class StampFacts(Candidates):
     began: str = Field(description="when the first verdict or measure of either row was begun; empty where none is")
     dropped: int | None = Field(
         default=0,
-        description="how many contrasts on sets the run does not have, of those that were declared with it, or of its "
-        "rows by any start before something was known: where there are any, what is left was chosen afterwards; null "
-        "where nothing says",
+        description="how many contrasts on sets are not here, neither in the run nor in another beside it, of those "
+        "that were declared with it, or of its rows by any start before something was known: where there are any, what is "
+        "left was chosen afterwards; null where nothing says",
+    )
+    contrast: str = Field(
+        default="", description="a digest of the responses of its rows, which it is known by; empty in older ones"
     )
 
     @property
@@ -561,7 +580,7 @@ class _Heading(Record):
         default=(), description="what several runs named differently, so that it is none here"
     )
     search: SearchFacts | None = Field(
-        default=None, description="how settings were chosen; null where none were, or several runs were tuned apart"
+        default=None, description="how settings were chosen; not there where none were, or several runs were tuned apart"
     )
     costs: tuple[CostFacts, ...] = Field(
         default=(), description="what each of these took; of several runs the mean, of memory the most"
@@ -576,6 +595,11 @@ class Results(Figures, _Heading):
 
     prompt_sets: tuple[SetFacts, ...] = Field(description="the sets, in their order")
     config: dict[str, JsonValue] = Field(description="the run's configuration, as in config.yaml")
+
+    @model_serializer(mode="wrap")
+    def _without_a_search(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Where settings were not searched nothing is said of it, as before there were searches."""
+        return {name: value for name, value in whole(self).items() if name != "search" or value is not None}
 
     @cached_property
     def configured(self) -> Configured:

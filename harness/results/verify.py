@@ -55,7 +55,7 @@ from harness.results.retention import said
 from harness.results.schema import CostFacts, Figures, Results, StampFacts
 from harness.results.searched import not_following, other_values
 from harness.results.tokens import Compared, token_views
-from harness.run.declaring import DECLARED, Family, family_of, left_out
+from harness.run.declaring import DECLARED, Family, digest_of, family_of, left_out
 from harness.run.evaluating import labels_about
 from harness.run.jobs import LEFT_OUT, MEASURED, RESPONSES, VERDICTS, Job, JudgeJob, MeasureJob, RetentionJob, job_from
 from harness.run.known import TELLING, began_of, moment
@@ -331,7 +331,7 @@ def _left_out(results: Results, facts: Sequence[Facts]) -> Iterator[str]:
 def _stamps(results: Results, manifest: Manifest, store: Store) -> Iterator[str]:
     """The results have the stamps of the manifest, which are of contrasts of the run, and are those of the store where
     it has them; nothing that tells of a contrast's rows began before `began`, and `dropped` follows from families."""
-    told = [StampFacts(**{name: getattr(one, name) for name in StampFacts.model_fields}) for one in manifest.declared]
+    told = [StampFacts(**{name: getattr(one, name) for name in _said_of(one)}) for one in manifest.declared]
     for path, was, now in differences([*map(plain, results.stamps)], [*map(plain, told)], "stamps"):
         yield f"{RESULTS}: {path} is {_short(was)}; {MANIFEST} has {_short(now)}"
     stages = {stage.ref: stage for stage in manifest.stages if stage.made}
@@ -347,6 +347,8 @@ def _stamps(results: Results, manifest: Manifest, store: Store) -> Iterator[str]
         known = [answers.get(f"responses: {row}, {one.prompt_set}") for row in (one.first, one.second)]
         if any(ref not in (None, *one.responses) for ref in known):
             yield f"{MANIFEST}: {where} has other responses than the stages of its rows"
+        if one.contrast not in ("", digest_of(one.responses)):
+            yield f"{MANIFEST}: {where} is not the one that its digest {one.contrast} is of"
         about = _about(one, results, manifest, store)
         for ref in sorted(about.keys() - set(one.stages)):
             yield f"{MANIFEST}: {where} lacks the stage {ref} ({about[ref]}), which tells of its rows"
@@ -360,6 +362,10 @@ def _stamps(results: Results, manifest: Manifest, store: Store) -> Iterator[str]
             yield from _began(one, str(kept.get("began", "")), "its stamp in the store has", where)
         family = families.get(one.family) or family_of(one.family, store)
         lacking = family.lacking(of_run) | others if family else others
+        if (listed := results.runs[0].lacking.get(one.family)) is not None and (
+            one.dropped != len(listed) or not set(listed) >= set(map(digest_of, lacking))
+        ):
+            yield f"{RESULTS}: what it lacks of the family of {where} is not what {MANIFEST} has"
         if one.dropped is not None and one.dropped < len(lacking):
             said = f"{one.dropped} that were declared are not here; by their responses {len(lacking)} are not"
             yield f"{MANIFEST}: of {where} it says that {said}"
@@ -378,6 +384,11 @@ def _search(results: Results, manifest: Manifest, store: Store) -> Iterator[str]
             said.append(f"{MANIFEST} has no {one.measured}, which has the value of a try of {one.method}")
     values = {ref: valued(store.read(ref), search.criterion) for one in search.tries if store.has(ref := one.measured)}
     yield from (f"{RESULTS}: {line}" for line in [*said, *other_values(search, values)])
+
+
+def _said_of(one: DeclaredFacts) -> set[str]:
+    """What a manifest says of a stamp that results do: of older versions less."""
+    return one.model_fields_set & StampFacts.model_fields.keys()
 
 
 def _began(one: DeclaredFacts, first: str, who: str, where: str) -> Iterator[str]:

@@ -99,7 +99,7 @@ def _trainings(config: Config, sources: Sources, store: Store) -> list[str]:
     refusals = _refused(lambda: contrasts_of(config, entries)) + _refused(lambda: versus_of(config, entries))
     if start == "sft":
         refusals.append("settings.sft.start: SFT starts from the untrained student")
-    refusals += [*_never_fresh(entries), *_unmatched(entries), *_nothing_taught(entries)]
+    refusals += [*_never_fresh(entries), *_nothing_left(config, entries), *_nothing_taught(entries)]
     refusals += [*_sharded(config, entries), *_methods(entries)]
     return [*refusals, *_by_token(config, entries, sources), *unreadable(config, sources, store)]
 
@@ -119,14 +119,26 @@ def _never_fresh(entries: Sequence[Entry]) -> Iterator[str]:
                 )
 
 
-def _unmatched(entries: Sequence[Entry]) -> Iterator[str]:
-    """How many tokens of its own a training will have is not known before it has written them."""
+def _nothing_left(config: Config, entries: Sequence[Entry]) -> Iterator[str]:
+    """A row that starts from SFT has nothing left of a budget that SFT alone takes. Of what is not sampled yet it is
+    known where it is what SFT reads: those are the same tokens."""
+    by_name, sft = {entry.name: entry for entry in entries}, entry_of(config, "sft")
     for entry in entries:
-        if entry.controls == entry.match != "" and methods.get(entry.method).fresh_share(entry.settings):
+        named = by_name.get(entry.match)
+        if named is None or entry.settings.start != "sft" or named.settings.start == "sft":
+            continue
+        as_sft = _stored(named) == _stored(sft) and named.settings.epochs <= sft.settings.epochs
+        if as_sft and not methods.get(named.method).fresh_share(named.settings):
             yield (
-                f"{entry.name}: a control that takes as many tokens as {entry.controls} (match_tokens) trains on "
-                f"stored responses, and {entry.method} writes its own; set its fresh_share=0, or leave match_tokens out"
+                f"{entry.name}: nothing is left to train on: it takes as many tokens as {named.name} does in all, and "
+                f"SFT, where it starts, takes those; match a method that takes more (--match tokens:METHOD), or set "
+                f"settings.{entry.method}.start=student"
             )
+
+
+def _stored(entry: Entry) -> list[tuple[str, int]]:
+    """Who wrote the stored responses that a row is trained on, and which sample."""
+    return [(who, sample) for _, who, sample in methods.get(entry.method).stored_roles(entry.settings)]
 
 
 def _sharded(config: Config, entries: Sequence[Entry]) -> Iterator[str]:

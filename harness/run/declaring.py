@@ -1,14 +1,15 @@
-"""When the contrasts of a run were declared: kept in the store before anything of the run is computed.
+"""When the contrasts of a run, or of a study's runs, were declared: kept in the store before anything is computed.
 
 A contrast is known by the responses of its two rows on a prompt set, whatever the rows are called and whoever judges
 them. Its stamp is of the first run that declared it, and stays: it says when that was, in which family, and whether
-anything was known of either row by then (known.py). A family is all that was declared together, and is kept under its
-digest: a contrast of it counts as declared only where none of the others is left out afterwards.
+anything was known of either row by then (known.py). A family is all that was declared together, that of a study the
+contrasts of all its runs, and is kept under its digest: a contrast of it counts as declared only where none of the
+others is left out afterwards.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -16,7 +17,7 @@ from typing import Any
 
 from harness.core.errors import UserError
 from harness.core.files import canonical_hash
-from harness.core.records import Ref
+from harness.core.records import SHORT, Ref
 from harness.run.evaluating import Evaluation
 from harness.run.jobs import RespondJob
 from harness.run.known import TELLING, Known, Made, began_of, known, of_rows, who
@@ -58,7 +59,7 @@ class Family:
         """Of all of it but its time."""
         return canonical_hash([sorted(self.members), sorted(self.primary), self.margin])
 
-    def lacking(self, of_run: Collection[tuple[Ref, ...]]) -> set[tuple[Ref, ...]]:
+    def lacking(self, of_run: Iterable[tuple[Ref, ...]]) -> set[tuple[Ref, ...]]:
         """The members that a run does not have, by the responses of their rows."""
         return {member[1:] for member in self.members} - set(of_run)
 
@@ -104,32 +105,38 @@ def _about(evaluation: Evaluation, name: str, telling: Mapping[Ref, Collection[R
     return [ref for ref, reads in telling.items() if ref in own or row.responses in reads]
 
 
-def declare(road: Road, store: Store, now: datetime | None = None) -> None:
-    """Stamp every contrast of a run that is about to begin, but those that have a stamp. now: another time than this.
+def declare(roads: Sequence[Road], store: Store, now: datetime | None = None) -> None:
+    """Stamp every contrast of the runs that are about to begin together, but those that have a stamp. now: another time
+    than this.
 
     Raises:
         UserError: the store may not be written, and something is yet to be made there.
     """
-    pairs = contrasted(road)
+    found = [(road, pair) for road in roads for pair in contrasted(road)]
     at = (now or datetime.now(UTC)).isoformat(timespec="microseconds")
-    family = _family(road, pairs, at)
-    new = [pair for pair in pairs if store.stamped(DECLARED, pair.responses) is None]
-    if pairs and (new or family_of(family.digest, store) is None):
-        _stamp(road, new, family, at, store)
+    family = _family(found, at)
+    new = {pair.responses for _, pair in found}
+    new = {responses for responses in new if store.stamped(DECLARED, responses) is None}
+    if found and (new or family_of(family.digest, store) is None):
+        _stamp([(road, pair) for road, pair in found if pair.responses in new], family, at, store)
 
 
-def _stamp(road: Road, new: Collection[Contrasted], family: Family, at: str, store: Store) -> None:
+def _stamp(new: Sequence[tuple[Road, Contrasted]], family: Family, at: str, store: Store) -> None:
+    """new: contrasts without a stamp, each as often as there are runs that have it."""
     told = known(store) if new else []
-    asked = {one.name: {prompt.digest for prompt in one.prompt_set.prompts} for one in road.evaluations if new}
-    began = {pair: began_of(_made(pair, road, told, asked[pair.prompt_set], store)) for pair in new}
+    made: dict[Member, list[Made]] = {}
+    for road, pair in new:
+        (asked,) = (one.prompt_set for one in road.evaluations if one.name == pair.prompt_set)
+        digests = {prompt.digest for prompt in asked.prompts}
+        made.setdefault(_member(pair), []).extend(_made(pair, road, told, digests, store))
+    began = {member: began_of(times) for member, times in made.items()}
     try:
         family = Family(**_as_tuples(store.stamp(FAMILIES, family.digest, partial(asdict, family))))
         others = [one for one in _families(store) if one.time < family.time]
         settled = any(one.named_another(family) for one in others)
-        for pair in new:
-            primary = _member(pair) in family.primary and not settled
-            stamp = Stamp(at, family.digest, primary, family.margin, began[pair])
-            store.stamp(DECLARED, pair.responses, partial(asdict, stamp))
+        for member, first in began.items():
+            stamp = Stamp(at, family.digest, member in family.primary and not settled, family.margin, first)
+            store.stamp(DECLARED, member[1:], partial(asdict, stamp))
     except UserError:
         if not all(began.values()):  # else it would prove nothing: a store that may only be read will do
             raise
@@ -139,14 +146,12 @@ def _member(pair: Contrasted) -> Member:
     return (pair.prompt_set, *pair.responses)
 
 
-def _family(road: Road, pairs: Collection[Contrasted], at: str) -> Family:
-    config = road.config
-    return Family(
-        time=at,
-        members=tuple(sorted(map(_member, pairs))),
-        primary=tuple(sorted(_member(pair) for pair in pairs if (pair.first, pair.second) == config.primary)),
-        margin=config.margin and config.margin / 100,
-    )
+def _family(found: Sequence[tuple[Road, Contrasted]], at: str) -> Family:
+    """Of all that is declared together; one margin is of all runs of a study."""
+    margin = found[0][0].config.margin if found else None
+    primary = {_member(pair) for road, pair in found if (pair.first, pair.second) == road.config.primary}
+    members = {_member(pair) for _, pair in found}
+    return Family(at, tuple(sorted(members)), tuple(sorted(primary)), margin and margin / 100)
 
 
 def family_of(digest: str, store: Store) -> Family | None:
@@ -168,6 +173,11 @@ def _readable(data: Any) -> Family | None:
 
 def _as_tuples(data: Mapping[str, Any]) -> dict[str, Any]:
     return {name: tuple(map(tuple, value)) if isinstance(value, list) else value for name, value in data.items()}
+
+
+def digest_of(responses: Iterable[Ref]) -> str:
+    """A contrast in short, by the responses of its rows."""
+    return canonical_hash(sorted(responses))[:SHORT]
 
 
 def stamp_of(responses: tuple[Ref, ...], store: Store) -> Stamp | None:

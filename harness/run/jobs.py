@@ -579,7 +579,7 @@ class LearningJob(Job):
 
 
 class TrainJob(LearningJob):
-    """One method's training. match: the training that it takes as many tokens as."""
+    """One method's training. match: the training that it takes as many tokens as, both with where they start."""
 
     version: ClassVar[int] = 5
     work: ClassVar[str] = "harness.run.stages.train:train_stage"
@@ -599,6 +599,13 @@ class TrainJob(LearningJob):
     match: Ref | None = None
 
     @property
+    def in_key(self) -> Facts:
+        data = super().in_key
+        if self.match is not None:
+            data["match"] = {"in all": self.match}  # once the start was not counted
+        return data
+
+    @property
     def holds(self) -> tuple[Model, ...]:
         return tuple(model for model in (self.teacher, self.reference) if model and not model.served)
 
@@ -609,7 +616,8 @@ class TrainJob(LearningJob):
 
     def tokens(self, sizes: Sizes) -> int:
         if self.match is not None:
-            return sizes.trained(self.match)
+            before = sizes.trained_in_all(self.start.artifact) if self.start.artifact else 0
+            return max(0, sizes.trained_in_all(self.match) - before)
         return int(self.settings["epochs"]) * self.tokens_an_epoch(sizes)
 
     def needs(self, sizes: Sizes) -> Needs:
@@ -638,7 +646,8 @@ class TrainJob(LearningJob):
             needed += max(0, sum(drawn.values()) - parts["activations"] - parts["logits"])
             if took is not None and sizes.speed:
                 rows, read = round(sizes.prompts(self.prompts) * each), round(sizes.read(self.prompts, ()) * each)
-                took += int(settings["epochs"]) * sizes.speed.generation(shape, rows, at_once, read, new)
+                epochs = tokens / self.tokens_an_epoch(sizes)
+                took += epochs * sizes.speed.generation(shape, rows, at_once, read, new)
         trained = memory.adapter_parameters(shape, rank) if rank else shape.parameters
         disk = shape.parameters * memory.FP32
         return Needs(tokens, took, needed, disk, trained * CHECKPOINT_BYTES)

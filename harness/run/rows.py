@@ -28,7 +28,7 @@ def is_anchor(kind: str) -> bool:
 @dataclass(frozen=True)
 class Entry:
     """A row of the board: a method with its settings, or a control of one. match: the row that it takes as many tokens
-    as; empty where it trains for as long as its settings say."""
+    as, both counted with where they start; empty where it trains for as long as its settings say."""
 
     name: str
     method: str
@@ -70,15 +70,9 @@ def _controls(config: Config, entry: Entry, level: str | None = None) -> list[En
     for control in selected_controls(method, entry.settings, level or config.controls):
         with of_control(method, control):
             made = entry_of(config, control.method, control.overrides)
-        found.append(
-            replace(
-                made,
-                name=control.name,
-                why=control.why,
-                controls=entry.name,
-                match=entry.name if control.match_tokens else matched(config, made),
-            )
-        )
+        # one that takes as many tokens as a row that is matched itself takes them from where that one does
+        match = (entry.match or entry.name) if control.match_tokens else matched(config, made)
+        found.append(replace(made, name=control.name, why=control.why, controls=entry.name, match=match))
     return found
 
 

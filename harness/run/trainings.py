@@ -62,10 +62,13 @@ def student_of(laid: Laid, sources: Sources) -> Model:
 def sft_of(laid: Laid, student: Model, prompts: Ref, teacher_responses: Ref) -> Model:
     """The SFT student: π_ref, the start of the pair methods, and the one that samples the rejected responses."""
     entry = entry_of(laid.config, "sft")
-    needed = any(entry.method == "sft" or reads_sft(entry) for entry in laid.entries)
+    row = next((one for one in laid.entries if one.name == "sft"), entry)
+    needed = any((entry.method == "sft" and not entry.match) or reads_sft(entry) for entry in laid.entries)
     job = _train_job(
         laid.config, entry, methods.get("sft"), start=student, prompts=prompts, responses=(teacher_responses,)
     )
+    if row.match:  # a row that goes on for as long as another one is not where others start
+        job = job.model_copy(update={"label": "train the SFT student"})
     return student.made(laid.add(job) if needed else job.ref)
 
 

@@ -251,3 +251,29 @@ def test_a_folder_that_is_named_like_a_set_does_not_hide_it(
     (tmp_path / "followups").mkdir()
     monkeypatch.chdir(tmp_path)
     assert training_set("followups", library).read_from.path == prompt_sets.get("followups").path
+
+
+def test_what_is_held_out_depends_on_each_prompt_alone(path: Path, library: Library) -> None:
+    """A prompt that validates in a small set never trains in a larger one."""
+    write(path, *({"id": f"p{number}", "prompt": f"Say {number}."} for number in range(400)))
+    whole = training_set(str(path), library)
+    left, held = whole.first(100).hold_out(0.25)
+    more_left, more_held = whole.hold_out(0.25)
+    assert {*left.prompts, *held.prompts} == set(whole.prompts[:100])
+    assert len(left.prompts) + len(held.prompts) == 100 and 10 <= len(held.prompts) <= 40
+    assert set(left.prompts) <= set(more_left.prompts) and set(held.prompts) <= set(more_held.prompts)
+    assert left.prompts == tuple(prompt for prompt in whole.prompts[:100] if prompt in left.prompts)
+    assert len({whole.digest, left.digest, held.digest}) == 3
+    assert (held.name, held.validation, left.validation) == ("mine (validation)", True, False)
+
+
+@pytest.mark.parametrize("share", [0.001, 0.999])
+def test_neither_part_of_the_training_prompts_may_be_empty(path: Path, own_store: Path, share: float) -> None:
+    write(path, *({"id": f"p{number}", "prompt": f"Say {number}."} for number in range(4)))
+    config = resolve(
+        [{"student": "smollm2-135m-pruned20", "judge": "typicality", "train_prompts": str(path), "validation": share}]
+    )
+    with pytest.raises(
+        UserError, match=r"^validation=0\.\d+ leaves [04] of the 4 prompts of 'mine' to train on and [04]"
+    ):
+        build_road(config, Store(own_store), download=False)

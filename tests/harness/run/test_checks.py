@@ -196,20 +196,43 @@ def test_a_setting_of_fresh_responses_that_no_role_has_is_refused(build: Build, 
         build(methods=["distillm2"], settings={"distillm2": setting}, controls="none")
 
 
-def test_a_control_that_writes_its_own_responses_is_matched_in_no_tokens(
+def test_a_control_that_writes_its_own_responses_is_matched_in_tokens_too(
     build: Build, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = methods.get
 
-    def controlled(name: str, share: float) -> Method:
-        made = Control("as-long", "gkd", {"fresh_share": share}, "more training", match_tokens=True)
+    def controlled(name: str) -> Method:
+        made = Control("as-long", "gkd", {"fresh_share": 0.5, "start": "student"}, "more", match_tokens=True)
         return replace(real(name), controls=lambda settings: [made]) if name == "kd" else real(name)
 
-    monkeypatch.setattr(methods, "get", lambda name: controlled(name, share=0.0))
-    build(methods=["kd"])
-    monkeypatch.setattr(methods, "get", lambda name: controlled(name, share=0.5))
-    with pytest.raises(UserError, match=r"^as-long: .* as kd \(match_tokens\) .*, and gkd writes its own"):
-        build(methods=["kd"])
+    monkeypatch.setattr(methods, "get", controlled)
+    road = build(methods=["kd"])
+    job = road.jobs[road.trainings["as-long"]]
+    assert isinstance(job, TrainJob) and job.match == road.trainings["kd"] and job.sampling is not None
+
+
+@pytest.mark.parametrize(
+    ("match", "asked", "refused"),
+    [
+        ("sft", ["sft", "ddpo"], "ddpo"),  # where it starts is all that there is
+        ("kd", ["kd", "ddpo", "sft"], "ddpo"),
+        ("kd", ["kd", "sft"], ""),
+        ("ddpo", ["ddpo", "sft", "kd"], ""),
+        ("distillm2", ["distillm2", "ddpo"], ""),
+    ],
+)
+def test_a_budget_that_sft_alone_takes_is_refused(build: Build, match: str, asked: list[str], refused: str) -> None:
+    layer = {"methods": asked, "controls": "none", "match": match}
+    if not refused:
+        build(**layer)
+        return
+    said = rf"^{refused}: nothing is left to train on: it takes as many tokens as {match} does .*start=student$"
+    with pytest.raises(UserError, match=said) as caught:
+        build(**layer)
+    assert "\n" not in str(caught.value)
+    build(**layer, settings={refused: {"start": "student"}})
+    if match == "kd":  # it goes through the same responses more often
+        build(**layer, settings={"kd": {"epochs": 9}})
 
 
 @pytest.mark.parametrize(

@@ -75,6 +75,12 @@ def runs(done: Runs, tmp_path: Path) -> Runs:
     return Runs(Path(shutil.copytree(done.root, tmp_path / "copy")), done.checkpoints)
 
 
+def start(asked: Any) -> None:
+    """A run that is killed before anything is there."""
+    road, store = road_of(asked)
+    declare([road], store)
+
+
 def declared(results: Results) -> dict[tuple[str, str], dict[str, bool]]:
     """By contrast and scope, of the judge's; those of measures say the same."""
     found: dict[tuple[str, str], dict[str, bool]] = {}
@@ -203,7 +209,7 @@ def test_what_was_seen_of_a_row_was_seen_however_many_responses_there_are(runs: 
     assert verify(runs.root / "more", runs.store, board_markdown, quiet).wrong == []
     (known := runs.asked(DDPO_SFT)).set.append("eval_sampling.temperature=0.71")  # nor another way to draw them
     road, store = road_of(known)
-    declare(road, store)
+    declare([road], store)
     assert all(stamp_of(pair.responses, store).began for pair in contrasted(road))  # type: ignore[union-attr]
     # with another seed nothing is
     assert declared(runs.run(DDPO_SFT, SFT_START, out="new", seed=1, samples=2))[SFT_START] == YES
@@ -283,7 +289,7 @@ def test_who_starts_with_one_contrast_at_a_time_has_declared_them_all(
     """Runs that are started and killed before anything is there, each with another family, leave none to choose."""
     runs = Runs(tmp_path, checkpoints)
     for pair in (DDPO_SFT, SFT_START, DDPO_START):
-        declare(*road_of(runs.asked(pair, sets=[NEAR])))
+        start(runs.asked(pair, sets=[NEAR]))
     best = runs.run(DDPO_SFT, sets=[NEAR])
     assert declared(best) == {DDPO_SFT: {NEAR: False}} and [one.dropped for one in best.stamps] == [2]
     where = "of the contrast of ddpo and sft on near it says that 0 that were declared are not here"
@@ -303,7 +309,7 @@ def test_of_primary_contrasts_that_are_named_one_after_another_the_first_is_it(
     runs = Runs(tmp_path, checkpoints)
 
     def started(*contrasts: tuple[str, str], primary: str) -> None:
-        declare(*road_of(runs.asked(*contrasts, primary=primary, sets=[NEAR])))
+        start(runs.asked(*contrasts, primary=primary, sets=[NEAR]))
 
     started(DDPO_SFT, DDPO_START, primary="ddpo:sft")
     started(SFT_START, DDPO_START, primary=f"sft:{START}")
@@ -352,11 +358,11 @@ def test_a_store_that_may_only_be_read_will_do_where_all_is_there(runs: Runs, mo
 
     monkeypatch.setattr(Store, "stamp", refused)
     road, store = road_of(runs.asked(DDPO_SFT, SFT_START))
-    declare(road, store)
+    declare([road], store)
     assert [pair.second for pair in contrasted(road) if stamp_of(pair.responses, store)] == ["sft", "sft"]
     road, store = road_of(runs.asked(seed=7))
     with pytest.raises(UserError, match="may only be read"):
-        declare(road, store)
+        declare([road], store)
 
 
 # ---- what verify finds
@@ -489,7 +495,7 @@ def test_a_damaged_stamp_is_made_anew_and_proves_nothing(runs: Runs) -> None:
         for file in files:
             file.write_text(text)
         assert stamp_of(pair.responses, store) is None
-    declare(road, store, datetime(2030, 1, 1, tzinfo=UTC))
+    declare([road], store, datetime(2030, 1, 1, tzinfo=UTC))
     again = stamp_of(pair.responses, store)
     assert again is not None and again.time.startswith("2030") and again.began.startswith("20")
     assert moment(again.began) < moment(again.time)  # type: ignore[operator]

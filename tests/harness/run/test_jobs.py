@@ -409,7 +409,7 @@ REFS = [
     "measure/7386d5fef67aa2bda8a213bd16375285",
     "embed/26cf5cd347dafe548df196a2591bbc12",
     "retention/26ae1e82cf20c6ef558648b43275256c",
-    "train/b88227b96f668b269f9aea9f111c7272",
+    "train/24b65e8fbbbaffb1dad6e5a89a169feb",  # its start counts, now that it is matched
     "loss/063c3e2b0ee5f90a120c50e5877437c0",
     "judge/9aabc416dc822e41c9e8a741b4841be5",
 ]
@@ -544,7 +544,7 @@ KEYS = {
     "score": "9e199828416847ac17f8808ca7112cc9",
     "distributions": "634c8386f9070f638931dec7265327b9",
     "embed": "26cf5cd347dafe548df196a2591bbc12",
-    "train": "b88227b96f668b269f9aea9f111c7272",
+    "train": "24b65e8fbbbaffb1dad6e5a89a169feb",
     "loss": "063c3e2b0ee5f90a120c50e5877437c0",
     "judge": "9aabc416dc822e41c9e8a741b4841be5",
 }
