@@ -34,6 +34,7 @@ from harness.run.evaluating import Evaluating, Evaluation
 from harness.run.jobs import (
     Job,
     JudgeJob,
+    TrainJob,
     by_model,
 )
 from harness.run.laying import Laid
@@ -252,7 +253,7 @@ def lay(config: Config, sources: Sources) -> Road:
     sft = sft_of(laid, student, prompts, teacher_responses)
     writers = Writers(laid, prompts, teacher, sft, teacher_responses)
     trainings = trainings_of(laid, student, writers)
-    before = dict(laid.jobs)
+    before = _trainings_last(laid.jobs, sft)
     evaluations = tuple(
         Evaluating(laid, found, teacher, sources).evaluate(in_domain, student, sft, trainings, judges)
         for found, in_domain in sources.evaluation
@@ -283,6 +284,13 @@ def lay(config: Config, sources: Sources) -> Road:
             *([SERVED] if retention and teacher.served else ()),
         ),
     )
+
+
+def _trainings_last(jobs: Mapping[Ref, Job], sft: Model) -> dict[Ref, Job]:
+    """What all trainings but SFT read is made before the first of them: a model that reads responses is loaded once,
+    and is still there for a training that reads it too."""
+    last = {ref: job for ref, job in jobs.items() if isinstance(job, TrainJob) and ref != sft.artifact}
+    return {ref: job for ref, job in jobs.items() if ref not in last} | last
 
 
 def ask_again(road: Road, store: Store) -> Road:
