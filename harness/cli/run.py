@@ -54,6 +54,7 @@ def run(request: RunRequest, out: Out = None, copy: Copy = None, refresh: Refres
     from harness.core.files import write_atomically
     from harness.core.progress import plain_console
     from harness.reports import board
+    from harness.reports.cells import HARMED, harm_words
     from harness.results import folder as results
     from harness.results import manifest, studies
     from harness.results.pooling import boards
@@ -96,16 +97,20 @@ def run(request: RunRequest, out: Out = None, copy: Copy = None, refresh: Refres
     folders = studies.folders_of(out, [member.name for member in study.members] if study.several else [])
     for road, folder in zip(roads, folders, strict=True):
         found, rows = results.collect(road, store, command)
-        text = board.board_markdown([found])
+        shown = [found]
+        text = board.board_markdown(shown)
         results.write_run(folder, road, store, found, rows, text)
         write_atomically(folder / MANIFEST, results.as_json(manifest.make_manifest(road, store, found, folder)))
         written = students.write_students(folder, road, store, found)
     if study.several:
-        text = board.board_markdown(boards(folders))
+        shown = boards(folders)
+        text = board.board_markdown(shown)
         studies.write_study(out, folders, command, text)
     if copy:
         write_atomically(copy, text)
     print(text, file=beside(copy))
+    for harmed in filter(None, map(harm_words, shown)):
+        console.print(f"{HARMED}: {harmed}", markup=False, highlight=False, soft_wrap=True)
     unanswered = sum(not store.has(ref) for ref in jobs)
     rest = f"{unanswered} judgings lack verdicts: run it again to ask for them" if unanswered else "the rest were there"
     console.print(f"{made} of {len(jobs)} artifacts made, {rest}; written to {out}", markup=False, soft_wrap=True)
