@@ -57,6 +57,7 @@ def run(request: RunRequest, out: Out = None, copy: Copy = None, refresh: Refres
     from harness.core.files import write_atomically
     from harness.core.progress import plain_console
     from harness.reports import board, searched
+    from harness.reports.cells import HARMED, harm_words
     from harness.results import folder as results
     from harness.results import manifest, studies
     from harness.results.pooling import boards
@@ -107,16 +108,20 @@ def run(request: RunRequest, out: Out = None, copy: Copy = None, refresh: Refres
     folders = studies.folders_of(out, names)
     for road, folder in zip(roads, folders, strict=True):
         found, rows = results.collect(road, store, command)
-        text = board.board_markdown([found])
+        shown = [found]
+        text = board.board_markdown(shown)
         results.write_run(folder, road, store, found, rows, text)
         write_atomically(folder / MANIFEST, results.as_json(manifest.make_manifest(road, store, found, folder)))
         written = students.write_students(folder, road, store, found)
     if study.several:
-        text = board.board_markdown(boards(folders))
+        shown = boards(folders)
+        text = board.board_markdown(shown)
         studies.write_study(out, study, folders, command, text)
     if copy:
         write_atomically(copy, text)
     print(text, file=beside(copy))
+    for harmed in filter(None, map(harm_words, shown)):
+        console.print(f"{HARMED}: {harmed}", markup=False, highlight=False, soft_wrap=True)
     for line in searched.lines(found.search) if found.search else ():
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     unanswered = sum(not store.has(ref) for ref in jobs)

@@ -36,6 +36,7 @@ from tests.harness.results_made import (
     contrast,
     control,
     disagreement,
+    harm,
     luck,
     make_run,
     of_seeds,
@@ -391,6 +392,16 @@ def test_measures_have_panels_tables_contrasts_costs_and_tokens() -> None:
     assert "stands under Details." in words(page)
     said = "what forward KL is (nats a token; lower is better). Misses: what forward KL does not see."
     assert said in words(section(page, "details"))
+
+
+def test_harm_is_a_warning_and_marked_on_both_pages() -> None:
+    leaderboard = render_leaderboard(all_results([{**FULL, "harms": [harm()]}]))
+    for page in (report_html(make_data(harms=[harm()])), leaderboard):
+        text = words(Page(page).text)
+        said = "this checkpoint of dadpo by forward KL on near, +0.120 [+0.050, +0.190] nats a token."
+        assert f"Further from the teacher than before training: {said}" in text
+        assert re.search(r"0\.\d+ \[[^]]*\] ⚠", text) and "⚠ marks a row" in text
+    assert "⚠" not in report_html(make_data())
 
 
 def test_a_leaderboard_explains_measures_once_and_says_where() -> None:
