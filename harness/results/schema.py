@@ -434,7 +434,9 @@ class TryFacts(Record):
         description="standard error of its difference from the one that was found, on the same prompts; null of that "
         "one itself, and where there is none"
     )
-    tokens: int = Field(description="that went through the student in its training")
+    tokens: int | None = Field(
+        description="that went through the student in its training; null where that came to no number"
+    )
     seconds: float = Field(description="of its training, and of what says its value")
     training: str = Field(description="the training in the store: train/KEY")
     measured: str = Field(description="the artifact that has its value, prompt by prompt")
@@ -495,8 +497,8 @@ class StampFacts(Candidates, Partial):
     dropped: int | None = Field(
         default=0,
         description="how many contrasts on sets are not here, neither in the run nor in another beside it, of those "
-        "that were declared with it, or of its rows by any start before something was known: where there are any, what is "
-        "left was chosen afterwards; null where nothing says",
+        "that were declared with it, or of its rows by any start before something was known: where there are any, what "
+        "is left was chosen afterwards; null where nothing says",
     )
     contrast: str = Field(
         default="", description="a digest of the responses of its rows, which it is known by; empty in older ones"
@@ -580,7 +582,8 @@ class _Heading(Record):
         default=(), description="what several runs named differently, so that it is none here"
     )
     search: SearchFacts | None = Field(
-        default=None, description="how settings were chosen; not there where none were, or several runs were tuned apart"
+        default=None,
+        description="how settings were chosen; not there where none were, or several runs were tuned apart",
     )
     costs: tuple[CostFacts, ...] = Field(
         default=(), description="what each of these took; of several runs the mean, of memory the most"
