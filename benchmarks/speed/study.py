@@ -2,10 +2,12 @@
 
     python -m benchmarks.speed.study --json benchmarks/speed/results/study.json
 
-The study is seeds × a grid of settings on the embedded pair. Its side is one process and one store. The other side
-makes the same jobs, those of each run in a process and a store of its own, as somebody does who gives the commands one
-after another on fresh machines. Each side's seconds are those of its processes, start and loading included. Counted
-are, by stage:
+The study is seeds and a search; its teacher is the embedded SmolLM2-135M, its student the same with noise in its
+weights, so that no store has to convert or prune anything. Its side is one process and one store. The other side makes
+the same artifacts, as somebody does who gives one command after another on machines that share nothing: a process and a
+store for each value that is tried (with all methods, at the first seed), and for each seed with what was found. It is
+spared what such commands would do besides (judging the tries, planning). A side's seconds are those of its processes,
+start and loading included. Counted are, by stage:
 
 jobs     artifacts that were made
 passes   forward passes of a language model's body (each reads its embedding once)
@@ -28,6 +30,7 @@ import contextlib
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -41,31 +44,31 @@ from unittest import mock
 
 from torch.nn import functional
 
-from benchmarks.speed.train import machine
+from benchmarks.speed.train import another_student, machine, model_folder
 from harness.cli.options import RunRequest, open_store
 from harness.config import study_of
 from harness.core.progress import Tick, plain_console
 from harness.core.records import Facts, Ref
 from harness.models import loading
 from harness.models.reference import Model
-from harness.run.jobs import Job, PruneJob, TrainJob
+from harness.run.jobs import Job, PruneJob, TrainJob, job_from
 from harness.run.launch import run_jobs
 from harness.run.launchers import inline
 from harness.run.road import build_roads, together
 from harness.serving.resident import let_go_of_all
 from harness.store import Store
+from harness.store.gc import refs_in
 
 STUDY = "study"
-WORK = RunRequest(
-    preset="embedded",
+MODEL = "smollm2-135m"
+WORK = RunRequest(  # without its models
+    preset="quick",
     methods="ddpo,dadpo",
     controls="none",
     judge="typicality",  # no model of its own
-    eval="everyday-test",
-    limit=8,
     seeds="0,1",
-    grid=["settings.dadpo.beta_teacher=0.05,0.1"],
-    set=["train_sampling.max_new_tokens=32", "eval_sampling.max_new_tokens=32", "training.epochs=1"],
+    tune=["training.learning_rate=1e-5,1e-4"],
+    set=["validation=0.3", "training.batch_size=2"],
 )
 OF_THE_CLOCK = ("metrics.jsonl",)  # of a training: seconds stand in it
 
@@ -111,26 +114,61 @@ def counting() -> Iterator[Counts]:
         yield counts
 
 
-def measured(part: str, request: RunRequest) -> dict[str, Any]:
-    """The whole study, or the run of it that is named, in this process."""
+def of_study(request: RunRequest) -> dict[str, Any]:
+    """The whole study, in this process; `parts`: by name the jobs, in order, that runs of their own would make."""
     study = study_of(request.layers()[1])
     store = open_store(study.base)
-    roads = build_roads(study, store, download=True)
-    names = [member.name for member in study.members]
-    jobs = together(roads) if part == STUDY else roads[names.index(part)].jobs
+    with counting() as counts:
+
+        def make(jobs: Iterable[Job]) -> None:
+            run_jobs(jobs, store, plain_console(), counts.perform)
+
+        roads = build_roads(study, store, download=True, make=make)
+        jobs = together(roads)
+        make(jobs.values())
+    parts: dict[str, list[Ref]] = {}
+    if roads[0].search is not None:
+        for number in range(len(roads[0].search.tries) // len(roads[0].search.found)):
+            tries = [roads[0].search.of(method)[number] for method in roads[0].search.found]
+            parts[f"try {number + 1}"] = resting(jobs, [ref for one in tries for ref in (one.training, one.value)])
+    for member, road in zip(study.members, roads, strict=True):
+        parts[member.name] = resting(jobs, [*road.trainings.values(), *road.evaluating])
+    plain = {ref: job.model_dump(mode="json") for ref, job in jobs.items()}
+    return done(counts, jobs, store) | {"parts": {name: [plain[ref] for ref in refs] for name, refs in parts.items()}}
+
+
+def resting(jobs: Mapping[Ref, Job], wanted: Iterable[Ref]) -> list[Ref]:
+    """Artifacts and all that they are made from, in the jobs' order."""
+    found: set[Ref] = set()
+    ahead = list(wanted)
+    while ahead:
+        ref = ahead.pop()
+        if ref not in found:
+            found.add(ref)
+            ahead += refs_in(jobs[ref].model_dump(mode="json"))
+    return [ref for ref in jobs if ref in found]
+
+
+def of_jobs(plain: Sequence[Mapping[str, Any]], folder: Path) -> dict[str, Any]:
+    """These jobs, in a store in that folder, in this process."""
+    jobs = {job.ref: job for job in map(job_from, plain)}
+    store = Store(folder)
     with counting() as counts:
         run_jobs(jobs.values(), store, plain_console(), counts.perform)
+    return done(counts, jobs, store)
+
+
+def done(counts: Counts, jobs: Mapping[Ref, Job], store: Store) -> dict[str, Any]:
+    """What was done, as plain data."""
     let_go_of_all()
     manifests = {ref: store.read(ref).manifest for ref in jobs}
     digests = {ref: digest_of(manifest) for ref, manifest in manifests.items()}
-    labels = {ref: job.label for ref, job in jobs.items()}
+    reading = {stage for stage, passes in counts.passes.items() if passes}
     return {
-        "part": part,
-        "runs": names,
         "stages": stages_of(counts, jobs, manifests),
         "loads": counts.loads.total(),
-        "made_twice": sorted(labels[ref] for ref, times in counts.made.items() if times > 1),
-        "same_content": same_content(jobs, digests, {stage for stage, passes in counts.passes.items() if passes}),
+        "made_twice": sorted(jobs[ref].label for ref, times in counts.made.items() if times > 1),
+        "same_content": same_content(jobs, digests, reading),
         "read_again": read_again(jobs.values()),
         "digests": digests,
     }
@@ -186,27 +224,46 @@ def read_again(jobs: Iterable[Job]) -> dict[str, int]:
     return dict(Counter(" + ".join(sorted(labels)) for labels in found.values() if len(labels) > 1))
 
 
-def in_a_process(part: str, request: RunRequest) -> dict[str, Any]:
-    """The same in a process of its own, with its seconds from start to end."""
-    command = [sys.executable, "-m", "benchmarks.speed.study", "--part", part, "--request", as_json(request)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
-    if done.returncode:
-        sys.exit(f"{part} failed")
-    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+def in_a_process(work: Mapping[str, Any]) -> dict[str, Any]:
+    """A side's work, or a part of it, in a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.speed.study", "--side"]
+    ended = subprocess.run(command, input=json.dumps(work), stdout=subprocess.PIPE, text=True, check=False)
+    if ended.returncode:
+        sys.exit(f"{work['name']} failed")
+    result: dict[str, Any] = json.loads(ended.stdout.splitlines()[-1])
     return result
 
 
-def as_json(request: RunRequest) -> str:
-    return json.dumps({name: value for name, value in asdict(request).items() if value is not None})
+def performed(work: Mapping[str, Any]) -> dict[str, Any]:
+    """The same in this process. work: its name, the folder of its store, and a study's request or jobs."""
+    if "jobs" in work:
+        return of_jobs(work["jobs"], Path(work["store"]))
+    request = RunRequest(**work["request"])
+    return of_study(replace(request, set=[*(request.set or ()), f"store={work['store']}"]))
 
 
-def one(part: str, request: RunRequest) -> dict[str, Any]:
-    """One part in a store of its own, which goes afterwards."""
+def options(request: RunRequest) -> dict[str, Any]:
+    """Those that are given, by their names."""
+    return {name: value for name, value in asdict(request).items() if value is not None}
+
+
+def embedded(folder: Path) -> dict[str, Any]:
+    """The study of the benchmark. folder: of its student."""
+    teacher = model_folder(MODEL)
+    student = shutil.move(another_student(teacher), folder / "student")
+    return options(replace(WORK, student=str(student), teacher=str(teacher)))
+
+
+def one(name: str, **work: Any) -> dict[str, Any]:
+    """A side's work, or a part of it, in a store of its own, which goes afterwards."""
     with tempfile.TemporaryDirectory() as folder:
-        asked = replace(request, set=[*(request.set or ()), f"store={folder}"])
         began = time.perf_counter()
-        found = in_a_process(part, asked)
-        return found | {"seconds": round(time.perf_counter() - began, 1)}
+        found = in_a_process({"name": name, "store": folder, **work})
+        found["seconds"] = round(time.perf_counter() - began, 1)
+    jobs, passes = (sum(stage[what] for stage in found["stages"].values()) for what in ("jobs", "passes"))
+    seconds, loads = found["seconds"], found["loads"]
+    print(f"{name:40} {seconds:7.1f} s, {jobs:4} artifacts, {passes:6,} passes, {loads} loads", flush=True)
+    return found
 
 
 def summed(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -233,19 +290,16 @@ def summed(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def compared(request: RunRequest) -> dict[str, Any]:
-    """Both sides, one after the other."""
-    study = one(STUDY, request)
-    print(_line(study), flush=True)
-    separate = []
-    for name in study["runs"]:
-        separate.append(one(name, request))
-        print(_line(separate[-1]), flush=True)
+def compared(request: Mapping[str, Any]) -> dict[str, Any]:
+    """Both sides, one after the other. request: options of `run`."""
+    study = one(STUDY, request=request)
+    separate = [one(name, jobs=jobs) for name, jobs in study["parts"].items()]
     differing = sorted(
         ref for part in separate for ref, digest in part["digests"].items() if study["digests"].get(ref) != digest
     )
     sides = {STUDY: summed([study]), "separate": summed(separate)}
     return {
+        "request": request,
         "sides": sides,
         "ratio": {what: round(sides["separate"][what] / sides[STUDY][what], 2) for what in ROWS},
         "differing": differing,
@@ -280,14 +334,14 @@ def table(found: Mapping[str, Any]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, help="where the figures go")
-    parser.add_argument("--request", default=as_json(WORK), help="options of `run`, as JSON")
-    parser.add_argument("--part", help=argparse.SUPPRESS)
+    parser.add_argument("--request", help="other options of `run`, by their names, as JSON")
+    parser.add_argument("--side", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
-    request = RunRequest(**json.loads(args.request))
-    if args.part:
-        print(json.dumps(measured(args.part, request)))
+    if args.side:
+        print(json.dumps(performed(json.load(sys.stdin))))
         return
-    found = compared(request)
+    with tempfile.TemporaryDirectory() as folder:
+        found = compared(json.loads(args.request) if args.request else embedded(Path(folder)))
     print(table(found))
     print("made twice:", found["made_twice"] or "nothing")
     print("the same content under two keys:", found["same_content"] or "none")
@@ -295,15 +349,9 @@ def main() -> None:
         print(f"read again, {times} times: {labels}")
     if args.json:
         about = {"machine": machine() | {"cores": os.cpu_count()}, "python": platform.python_version()}
-        args.json.write_text(json.dumps({**about, "request": json.loads(as_json(request)), **found}, indent=1) + "\n")
+        args.json.write_text(json.dumps({**about, **found}, indent=1) + "\n")
     if found["differing"] or found["made_twice"]:
         sys.exit(f"not the same, or made twice: {found['differing'] or found['made_twice']}")
-
-
-def _line(part: Mapping[str, Any]) -> str:
-    jobs = sum(done["jobs"] for done in part["stages"].values())
-    passes = sum(done["passes"] for done in part["stages"].values())
-    return f"{part['part']:40} {part['seconds']:7.1f} s, {jobs:4} artifacts, {passes:6,} passes, {part['loads']} loads"
 
 
 if __name__ == "__main__":

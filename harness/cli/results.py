@@ -19,17 +19,22 @@ Labels = Annotated[
 RunDir = Annotated[Path, typer.Argument(help="The output folder of a finished run, or a record of one.")]
 
 
-def record(run_dir: Annotated[Path, typer.Argument(help="The output folder of a finished run.")]) -> None:
-    """Add a run's small result files to benchmarks/results."""
+def record(
+    run_dir: Annotated[Path, typer.Argument(help="The output folder of a finished run, or of a study.")],
+) -> None:
+    """Add a run's small result files to benchmarks/results; of a study those of all its runs, or none."""
     from harness.results.recording import record as copy
-    from harness.results.studies import runs_in
+    from harness.results.recording import record_study
+    from harness.results.studies import is_study
 
-    recorded = [copy(folder) for folder in runs_in(run_dir)]
+    recorded = record_study(run_dir) if is_study(run_dir) else copy([run_dir])
     print(f"recorded in {', '.join(map(str, recorded))}; now: python -m harness leaderboard")
 
 
 def leaderboard(
-    run_dirs: Annotated[list[Path] | None, typer.Argument(help="Runs; without any, the recorded ones.")] = None,
+    run_dirs: Annotated[
+        list[Path] | None, typer.Argument(help="Runs, studies; without any, the recorded ones.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="A .md, .html, .csv or .json file.")] = None,
     labels: Labels = None,
     rank_incomplete: RankIncomplete = False,
@@ -78,21 +83,27 @@ def report(
 
 
 def verify(
-    run_dir: RunDir,
+    run_dir: Annotated[
+        Path, typer.Argument(help="The output folder of a finished run or of a study, or a record of a run.")
+    ],
     store: Annotated[Path | None, typer.Option(metavar="DIR", help="Where its artifacts are.")] = None,
 ) -> int:
     """Compute every figure of a run again from its files, and check every hash. Status 0: all follow; 3: not.
 
-    Artifacts are read again where the store has them; figures need the folder alone.
+    Artifacts are read again where the store has them; figures need the folder alone. Of a study every run is, and
+    their common board.
     """
     from harness.core.progress import StageView, plain_console
     from harness.reports.board import board_markdown
+    from harness.results.studies import is_study
     from harness.results.verify import verify as hold
+    from harness.results.verify import verify_study
     from harness.store import Store
 
     console = plain_console()
+    asked = verify_study if is_study(run_dir) else hold
     with StageView(console, 1) as view:
-        found = hold(run_dir, Store(store) if store else open_store(), board_markdown, view.stage("artifacts"))
+        found = asked(run_dir, Store(store) if store else open_store(), board_markdown, view.stage("artifacts"))
     for what in found.checked:
         print(f"checked: {what}")
     if found.absent:

@@ -7,8 +7,9 @@ import functools
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -29,6 +30,7 @@ from harness.core.errors import UserError
 
 if TYPE_CHECKING:
     from harness.config import Study
+    from harness.core.records import Ref
     from harness.run.jobs import Job
     from harness.run.road import Road
 
@@ -62,15 +64,17 @@ def run(request: RunRequest, out: Out = None, copy: Copy = None, refresh: Refres
     from harness.run.known import remember
     from harness.run.launch import run_jobs
     from harness.run.launchers import launcher
-    from harness.run.road import ask_again, build_roads, together
+    from harness.run.road import ask_again, build_roads, labels_of, together
     from harness.store import MANIFEST
     from harness.students import folders as students
     from harness.students import upload
 
     preset, layers = request.layers()
     study = study_of(layers)
+    names = [member.name for member in study.members] if study.several else []
     if out:
         check_ours(out)
+        studies.check_place(out, names)
     if copy:
         check_file(copy, "--leaderboard")
     if owner is not None:
@@ -80,15 +84,16 @@ def run(request: RunRequest, out: Out = None, copy: Copy = None, refresh: Refres
     console = plain_console()
     made = 0
 
-    def make(jobs: Iterable[Job]) -> None:
+    def make(jobs: Iterable[Job], labels: Mapping[Ref, str] = MappingProxyType({})) -> None:
         nonlocal made
-        made += run_jobs(jobs, store, console, launcher(study.base))
+        made += run_jobs(jobs, store, console, launcher(study.base), labels)
 
     roads = build_roads(study, store, download=True, make=make)
     methods = [entry.name for entry in roads[0].entries if not entry.controls]
     repositories = upload.repositories(owner, roads[0].pair.student, methods) if owner is not None else {}
     out = out or _default_out(preset, study, roads)
     check_ours(out)
+    studies.check_place(out, names)
     command = request.command(preset)
     write_atomically(out / MARK, json.dumps({"command": command}, ensure_ascii=False) + "\n")
     declare(roads, store)  # before anything is computed, and before what was is discarded
@@ -98,8 +103,8 @@ def run(request: RunRequest, out: Out = None, copy: Copy = None, refresh: Refres
     for note in dict.fromkeys(note for road in roads for note in road.notes):
         console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
     jobs = together(roads)
-    make(jobs.values())
-    folders = studies.folders_of(out, [member.name for member in study.members] if study.several else [])
+    make(jobs.values(), labels_of(roads))
+    folders = studies.folders_of(out, names)
     for road, folder in zip(roads, folders, strict=True):
         found, rows = results.collect(road, store, command)
         text = board.board_markdown([found])
@@ -108,7 +113,7 @@ def run(request: RunRequest, out: Out = None, copy: Copy = None, refresh: Refres
         written = students.write_students(folder, road, store, found)
     if study.several:
         text = board.board_markdown(boards(folders))
-        studies.write_study(out, folders, command, text)
+        studies.write_study(out, study, folders, command, text)
     if copy:
         write_atomically(copy, text)
     print(text, file=beside(copy))

@@ -20,6 +20,7 @@ from harness.reports.cells import (
     OWN_LOSS,
     between,
     by_the_bound,
+    commands,
     difference_short,
     difference_unit,
     facts,
@@ -57,6 +58,7 @@ from harness.reports.findings import (
     primary_words,
     whom_words,
 )
+from harness.reports.grids import study_words
 from harness.reports.measured import Measured
 from harness.results.schema import (
     ContrastFigures,
@@ -165,7 +167,7 @@ def _code(text: str) -> str:
 def _section(run: Results, definitions: bool) -> str:
     """definitions: whether what each measure is stands here, and not once for all runs."""
     pair = run.pair
-    parts = [f"## {pair.student}, taught by {pair.teacher}", _banner(run), _facts(run)]
+    parts = [f"## {pair.student}, taught by {pair.teacher}", study_words(run), _banner(run), _facts(run)]
     parts += [_prompt_set(run, entry) for entry in run.prompt_sets]
     parts += [labels.section(run)]
     parts += [_contrasts(run), _versus(run), _disagreements(run), _retention(run), _length(run)]
@@ -179,8 +181,8 @@ def _banner(run: Results) -> str:
 
 def _facts(run: Results) -> str:
     lines = [f"- {name}: {text}" for name, text in facts(run)]
-    commands = "; ".join(_code(one.command) for one in run.runs)
-    return "\n".join([*lines, f"- to reproduce: {commands} (every setting: config.yaml of the record)"])
+    made_by = "; ".join(_code(command) for _, command in commands(run))
+    return "\n".join([*lines, f"- to reproduce: {made_by} (every setting: config.yaml of the record)"])
 
 
 def _prompt_set(run: Results, entry: SetFacts) -> str:

@@ -172,6 +172,11 @@ def value_words(value: Any) -> str:
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
 
 
+def point_words(point: Mapping[str, Any]) -> str:
+    """Settings with their values."""
+    return ", ".join(f"{key}={value_words(value)}" for key, value in point.items())
+
+
 def grid_points(runs: Sequence[Results], names: Sequence[Mapping[str, str]]) -> dict[str, dict[str, Any]]:
     """Of each row of the common board, the settings of the studies' grids on which the runs that have it agree, and
     others differ: a row that is the same training at all points has none. names: as `row_names` has them."""

@@ -128,6 +128,7 @@ def pooled(runs: Sequence[Results], made: Sequence[RunRows], rank_incomplete: bo
     differ = {
         "primary": primary is None and any(primaries),
         "margin": len(margins) > 1,
+        "training": any(_trained_on(run) != _trained_on(runs[0]) for run in runs),
         "search": any(one != searches[0] for one in searches),
     }
     measured, unpooled = _measures(runs)
@@ -182,6 +183,10 @@ def pooled(runs: Sequence[Results], made: Sequence[RunRows], rank_incomplete: bo
             ),
         }
     )
+
+
+def _trained_on(run: Results) -> list[Any]:
+    return [run.training.digest, run.training.left_out, plain(run.training.sampling)]
 
 
 def _primary(named: Sequence[tuple[str, str] | None], rows: Sequence[set[str]]) -> tuple[str, str] | None:

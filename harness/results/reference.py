@@ -1,4 +1,4 @@
-"""docs/results-schema.md: every field of results.json, tokens.json and manifest.json, from their types.
+"""docs/results-schema.md: every field of results.json, tokens.json, manifest.json and study.json, from their types.
 
 python -m harness.results.reference > docs/results-schema.md
 """
@@ -15,13 +15,15 @@ from pydantic import BaseModel
 from harness.methods import COMPUTING
 from harness.results.manifest import Manifest
 from harness.results.schema import RecordedSettings, Results
+from harness.results.studies import StudyFacts
 from harness.results.tokens import TokenViews
 
 _HEAD = """\
 # What a run's folder says of itself
 
 Generated from the types that read and write these files, [schema.py](../harness/results/schema.py),
-[tokens.py](../harness/results/tokens.py) and [manifest.py](../harness/results/manifest.py):
+[tokens.py](../harness/results/tokens.py), [manifest.py](../harness/results/manifest.py) and
+[studies.py](../harness/results/studies.py), of a study's folder:
 `python -m harness.results.reference > docs/results-schema.md`.
 [results.md](results.md) says what the figures mean.
 
@@ -33,7 +35,8 @@ _PLAIN = {str: "text", int: "integer", float: "number", bool: "true or false", t
 def reference() -> str:
     """The page."""
     parts = []
-    for file, kind in (("results.json", Results), ("tokens.json", TokenViews), ("manifest.json", Manifest)):
+    files = {"results.json": Results, "tokens.json": TokenViews, "manifest.json": Manifest, "study.json": StudyFacts}
+    for file, kind in files.items():
         shown = list(dict.fromkeys(_kinds(kind)))
         parts += [f"## {file}\n", *(_section(one) for one in shown)]
     return _HEAD + "\n".join(parts)

@@ -496,9 +496,9 @@ class StampFacts(Candidates, Partial):
     began: str = Field(description="when the first verdict or measure of either row was begun; empty where none is")
     dropped: int | None = Field(
         default=0,
-        description="how many contrasts on sets are not here, neither in the run nor in another beside it, of those "
-        "that were declared with it, or of its rows by any start before something was known: where there are any, what "
-        "is left was chosen afterwards; null where nothing says",
+        description="how many contrasts on sets are neither in the run nor in another beside it, of those that "
+        "were declared with it, or of its rows by any start before something was known: where there are any, what is "
+        "left was chosen afterwards; null where nothing says",
     )
     contrast: str = Field(
         default="", description="a digest of the responses of its rows, which it is known by; empty in older ones"
@@ -578,8 +578,10 @@ class _Heading(Record):
     stamps: tuple[StampFacts, ...] = Field(
         default=(), description="when each contrast was declared; of older versions nothing says"
     )
-    differing: tuple[Literal["primary", "margin", "search"], ...] = Field(
-        default=(), description="what several runs named differently, so that it is none here"
+    differing: tuple[Literal["primary", "margin", "training", "search"], ...] = Field(
+        default=(),
+        description="what several runs named differently, so that it is none here; `training` where their training "
+        "prompts, or the teacher's responses to them, differ, so that `training` is the first run's",
     )
     search: SearchFacts | None = Field(
         default=None,

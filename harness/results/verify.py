@@ -1,7 +1,8 @@
-"""Whether a run's figures follow from its files, and its files from its artifacts."""
+"""Whether a run's figures, or those of a study's runs, follow from its files, and its files from its artifacts."""
 
 from __future__ import annotations
 
+import functools
 import json
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -10,6 +11,7 @@ from math import isclose
 from pathlib import Path
 from typing import Any
 
+from harness.config.study import in_words, points_of
 from harness.core.files import file_sha256
 from harness.core.progress import Tick
 from harness.core.records import (
@@ -50,10 +52,12 @@ from harness.results.folder import (
     read_tokens,
 )
 from harness.results.manifest import DeclaredFacts, Manifest, Stage, changed_files, from_results, read_manifest, sums
+from harness.results.pooling import boards
 from harness.results.reading import is_older, read_results
 from harness.results.retention import said
 from harness.results.schema import CostFacts, Figures, Results, StampFacts
 from harness.results.searched import not_following, other_values
+from harness.results.studies import STUDY, StudyFacts, changed_runs, read_study
 from harness.results.tokens import Compared, token_views
 from harness.run.declaring import DECLARED, Family, digest_of, family_of, left_out
 from harness.run.evaluating import labels_about
@@ -73,6 +77,7 @@ _FROM_MEASURED = ("measures", "measure_contrasts", "disagreements")
 # of a measure, what figures are read by; its words may be put otherwise in another version
 _OF_A_MEASURE = ("group", "reads", "unit", "better")
 _RETENTION = "retention/"
+Digest = Callable[[Path], str]
 _SAME = 1e-9  # relative: figures are made again by the same sums
 
 
@@ -92,10 +97,12 @@ class Verification:
         self.wrong += wrong
 
 
-def verify(folder: Path, store: Store, board: Callable[[list[Results]], str], tick: Tick) -> Verification:
+def verify(
+    folder: Path, store: Store, board: Callable[[list[Results]], str], tick: Tick, digest: Digest = file_sha256
+) -> Verification:
     """Hold a run's folder (or a record of it) against itself, and against those of its artifacts that the store has.
 
-    board: what renders results as a board.
+    board: what renders results as a board. digest: of a file of an artifact.
 
     Raises:
         UserError: a file that is needed is missing or cannot be read.
@@ -132,7 +139,54 @@ def verify(folder: Path, store: Store, board: Callable[[list[Results]], str], ti
             f"when {len(results.stamps)} contrasts were declared, from {MANIFEST}, its stages and the store's stamps"
         )
         found.add(stamps, _stamps(results, manifest, store))
-    _artifacts(folder, results, manifest, store, found, older, tick)
+    _artifacts(folder, results, manifest, store, found, older, tick, digest)
+    return found
+
+
+def verify_study(folder: Path, store: Store, board: Callable[[list[Results]], str], tick: Tick) -> Verification:
+    """Hold each run of a study's folder as `verify` does, then what study.json says of them, and their common board.
+
+    Raises:
+        UserError: as `verify`; or study.json is damaged.
+    """
+    found, facts = Verification(), read_study(folder)
+    digest = functools.cache(file_sha256)  # what runs share is read once
+    said: dict[str, list[str]] = {}
+    whole = {run.name: folder / run.folder for run in facts.runs if (folder / run.folder / MANIFEST).is_file()}
+    for name, path in whole.items():
+        one = verify(path, store, board, tick, digest)
+        for what in one.checked:
+            said.setdefault(what, []).append(name)
+        found.wrong += [f"{name}: {problem}" for problem in one.wrong]
+        found.absent += [absent for absent in one.absent if absent not in found.absent]
+    for what, names in said.items():
+        of = f"each of {len(names)} runs" if len(names) == len(facts.runs) else "; ".join(names)
+        found.checked.append(f"{what} ({of})")
+    found.add(f"{len(facts.runs)} runs and {BOARD}, from {STUDY}", [*changed_runs(folder), *_members(facts, whole)])
+    if len(whole) == len(facts.runs) and (folder / BOARD).is_file():
+        again = board(boards(list(whole.values()))).encode()
+        wrong = [] if (folder / BOARD).read_bytes() == again else [f"{BOARD} is not what its runs' results render to"]
+        found.add(f"{BOARD} from the results of its runs", wrong)
+    return found
+
+
+def _members(facts: StudyFacts, folders: Mapping[str, Path]) -> Iterator[str]:
+    """The runs are those that are declared: every seed at every point of the grid."""
+    declared = [(seed, plain_point(point)) for seed in facts.seeds for point in points_of(facts.grid)]
+    if len(declared) != len(facts.runs):
+        yield f"{STUDY}: it declares {len(declared)} runs, and has {len(facts.runs)}"
+    for (seed, point), run in zip(declared, facts.runs, strict=False):
+        if run.name not in folders:
+            continue
+        (told,) = read_results(folders[run.name]).runs
+        if (told.seed, plain_point(told.point)) != (seed, point):
+            has = f"seed {told.seed}{f', {in_words(told.point)}' if told.point else ''}"
+            yield f"{run.folder}/{RESULTS} is of {has}; {STUDY} declares seed {seed}, {in_words(point) or 'no grid'}"
+
+
+def plain_point(point: Mapping[str, Any]) -> dict[str, Any]:
+    """As JSON has it."""
+    found: dict[str, Any] = json.loads(json.dumps(dict(point)))
     return found
 
 
@@ -373,6 +427,11 @@ def _stamps(results: Results, manifest: Manifest, store: Store) -> Iterator[str]
             yield f"{MANIFEST}: the family of {where} is not there, by which {one.dropped} of it are not here"
 
 
+def _said_of(one: DeclaredFacts) -> set[str]:
+    """What a manifest says of a stamp that results do: of older versions less."""
+    return one.model_fields_set & StampFacts.model_fields.keys()
+
+
 def _search(results: Results, manifest: Manifest, store: Store) -> Iterator[str]:
     """A search follows from its own values, and these from their artifacts, where the store has them."""
     search = results.search
@@ -384,11 +443,6 @@ def _search(results: Results, manifest: Manifest, store: Store) -> Iterator[str]
             said.append(f"{MANIFEST} has no {one.measured}, which has the value of a try of {one.method}")
     values = {ref: valued(store.read(ref), search.criterion) for one in search.tries if store.has(ref := one.measured)}
     yield from (f"{RESULTS}: {line}" for line in [*said, *other_values(search, values)])
-
-
-def _said_of(one: DeclaredFacts) -> set[str]:
-    """What a manifest says of a stamp that results do: of older versions less."""
-    return one.model_fields_set & StampFacts.model_fields.keys()
 
 
 def _began(one: DeclaredFacts, first: str, who: str, where: str) -> Iterator[str]:
@@ -437,7 +491,14 @@ def _config(path: Path, results: Results) -> Iterator[str]:
 
 
 def _artifacts(
-    folder: Path, results: Results, manifest: Manifest, store: Store, found: Verification, older: bool, tick: Tick
+    folder: Path,
+    results: Results,
+    manifest: Manifest,
+    store: Store,
+    found: Verification,
+    older: bool,
+    tick: Tick,
+    digest: Digest,
 ) -> None:
     """Every file of every artifact that is here is read again, whatever is remembered of it."""
     made = [stage for stage in manifest.stages if stage.made]
@@ -450,7 +511,7 @@ def _artifacts(
     whole: list[Stage] = []
     for number, stage in enumerate(here):
         tick(number, len(here), stage.label)
-        problems = list(_artifact(stage, store))
+        problems = list(_artifact(stage, store, digest))
         wrong += problems
         whole += [] if problems else [stage]
     found.add(f"{len(here)} artifacts of the store, every file by its sha256 and every key by its job", wrong)
@@ -469,13 +530,13 @@ def _artifacts(
         found.add(f"what {len(again)} rows took, from their artifacts", _costs(results, again))
 
 
-def _artifact(stage: Stage, store: Store) -> Iterator[str]:
+def _artifact(stage: Stage, store: Store, digest: Digest) -> Iterator[str]:
     where = f"{stage.label} ({stage.ref})"
     for name, known in stage.files.items():
         path = store.path(stage.ref) / name
         if not path.is_file():
             yield f"{where}: {name} is missing in the store"
-        elif file_sha256(path) != known.sha256:
+        elif digest(path) != known.sha256:
             yield f"{where}: {name} is not the file that {MANIFEST} has the sha256 of"
     try:
         written = json.loads((store.path(stage.ref) / MANIFEST).read_text(encoding="utf-8"))

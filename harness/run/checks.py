@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
+from importlib.metadata import version
 from pathlib import Path
 
 import yaml
@@ -19,13 +20,15 @@ from harness.methods import DistributionSettings, FreshSettings, Method, MethodS
 from harness.methods.checking import probe
 from harness.models.reference import Model
 from harness.prompts import PromptSet
-from harness.run.fitting import unaskable, unreadable
+from harness.run.fitting import libraries, unaskable, unreadable
 from harness.run.loadable import unloadable
 from harness.run.measuring import unmeasurable
 from harness.run.reading import ALONE
 from harness.run.rows import Entry, contrasts_of, entries_of, entry_of, versus_of
 from harness.run.sources import Sources
 from harness.store import Store
+
+VERSION = 1  # raised when other things are tried of a method
 
 
 def check(config: Config, sources: Sources, store: Store, to_be_asked: bool) -> None:
@@ -100,8 +103,8 @@ def _trainings(config: Config, sources: Sources, store: Store) -> list[str]:
     if start == "sft":
         refusals.append("settings.sft.start: SFT starts from the untrained student")
     refusals += [*_never_fresh(entries), *_nothing_left(config, entries), *_nothing_taught(entries)]
-    refusals += [*_sharded(config, entries), *_methods(entries)]
-    return [*refusals, *_by_token(config, entries, sources), *unreadable(config, sources, store)]
+    refusals += [*_sharded(config, entries), *_methods(entries, store)]
+    return [*refusals, *_by_token(config, entries, sources, store), *unreadable(config, sources, store)]
 
 
 def _never_fresh(entries: Sequence[Entry]) -> Iterator[str]:
@@ -174,11 +177,17 @@ def _nothing_taught(entries: Sequence[Entry]) -> Iterator[str]:
             )
 
 
-def _methods(entries: Sequence[Entry]) -> list[str]:
+def _methods(entries: Sequence[Entry], store: Store) -> list[str]:
     """What methods' own functions do wrong; a method and its controls may do the same."""
-    asked = [functools.partial(probe, methods.get(entry.method), entry.settings) for entry in entries]
+    asked = [functools.partial(_probed, methods.get(entry.method), entry.settings, store) for entry in entries]
     found = [line for entry in entries for line in _names_nothing(methods.get(entry.method))]
     return list(dict.fromkeys([*found, *(line for ask in asked for line in _refused(ask))]))
+
+
+def _probed(method: Method, settings: MethodSettings, store: Store) -> None:
+    """`probe`, once for these sources and settings: it imports torch, and calls each loss. A refusal is not kept."""
+    of = {"version": VERSION, "torch": version("torch"), "method": method.name, "source": method.source_digest}
+    store.recall("probed", {**of, "settings": settings.model_dump(mode="json")}, lambda: probe(method, settings))
 
 
 def _names_nothing(method: Method) -> Iterator[str]:
@@ -193,7 +202,7 @@ def _names_nothing(method: Method) -> Iterator[str]:
                 yield f"{method.file}: METHOD '{method.name}': {wrong}"
 
 
-def _by_token(config: Config, entries: Sequence[Entry], sources: Sources) -> list[str]:
+def _by_token(config: Config, entries: Sequence[Entry], sources: Sources, store: Store) -> list[str]:
     """What is wrong with methods that read the teacher token by token, over the student's own tokens, or distributions
     of anyone."""
     names, refusals = [], []
@@ -211,8 +220,14 @@ def _by_token(config: Config, entries: Sequence[Entry], sources: Sources) -> lis
             "teacher_server.tokenizer to a model that has the teacher's (and the student's), or leave them out with "
             "--methods",
         ]
-    read_by_both = [*sources.training_prompts, *sources.evaluation_prompts]
-    return refusals + _refused(lambda: require_comparable(sources.student.here, sources.teacher.here, read_by_both))
+    training = [sources.train, *([sources.validation] if sources.validation else [])]
+    sets = [*training, *(found for found, _ in sources.evaluation)]
+    read_by_both = [prompt for found in sets for prompt in found.prompts]
+    both = (sources.student.here, sources.teacher.here)
+    key = {**libraries(), "models": [one.in_key for one in both], "prompts": [found.digest for found in sets]}
+    # that they can is kept, and no refusal
+    ask = functools.partial(store.recall, "one_tokenizer", key, lambda: require_comparable(*both, read_by_both))
+    return refusals + _refused(ask)
 
 
 def _unreadable_rows(config: Config, method: Method, settings: MethodSettings) -> Iterator[str]:

@@ -420,7 +420,6 @@ class CompareJob(ReadingOneJob):
 
     version: ClassVar[int] = 1
     work: ClassVar[str] = "harness.run.stages.compare:compare_stage"
-    order: ClassVar[int] = 3
     stage: Literal["compare"] = "compare"
     teacher: Model | None
     states: Ref | None = None
@@ -757,7 +756,8 @@ class JudgeJob(Job):
 
 
 def by_model(jobs: Iterable[Job]) -> list[Job]:
-    """Jobs of an evaluation in the order of their stages, and in each stage by what they load, which is loaded once."""
+    """Jobs of an evaluation in the order of their stages, and in each stage by what they load, which is loaded once.
+    The teacher, which the first of them loads, reads before a student is compared with what it said."""
     jobs, loaded = list(jobs), []
     for job in jobs:
         if job.loads not in loaded:

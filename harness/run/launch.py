@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
 
 from rich.console import Console
 
 from harness.core.environment import environment
 from harness.core.progress import StageView, Tick, plain_console
+from harness.core.records import Ref
+from harness.models.locate import folder_of
 from harness.run import known
-from harness.run.jobs import PEAK_MEMORY, UNANSWERED, Job
+from harness.run.jobs import PEAK_MEMORY, UNANSWERED, Job, ReadingJob
 from harness.run.launchers import Perform, inline
+from harness.serving import resident
 from harness.store import Store
 
 
@@ -35,19 +40,40 @@ def run_job(job: Job, store: Store, tick: Tick, perform: Perform = inline, conso
     return True
 
 
-def run_jobs(jobs: Iterable[Job], store: Store, console: Console, perform: Perform = inline) -> int:
-    """Make every artifact that is missing, in order; how many this process made."""
+def run_jobs(
+    jobs: Iterable[Job],
+    store: Store,
+    console: Console,
+    perform: Perform = inline,
+    labels: Mapping[Ref, str] = MappingProxyType({}),
+) -> int:
+    """Make every artifact that is missing, in order; how many this process made. labels: what people see of jobs in
+    place of their own labels."""
     count = 0
     missing = [job for job in jobs if not _is_there(job, store, console)]
     with StageView(console, len(missing)) as view:
-        for job in missing:
-            tick = view.stage(job.label)
+        for job, models in zip(missing, left_in_memory(missing, store), strict=True):
+            label = labels.get(job.ref, job.label)
+            tick = view.stage(label)
             began = time.monotonic()
-            made = run_job(job, store, tick, perform, console)
+            with resident.wanted(models):
+                made = run_job(job, store, tick, perform, console)
             count += made
             note = job.note(store.read(job.ref).facts if store.has(job.ref) else None)
-            view.finish(job.label, time.monotonic() - began, f"; {note}" if note else "")
+            view.finish(label, time.monotonic() - began, f"; {note}" if note else "")
     return count
+
+
+def left_in_memory(jobs: Sequence[Job], store: Store) -> list[frozenset[Path]]:
+    """The models that each job may find and leave in memory, by their folders. Of a job that reads responses with what
+    a later one holds too, among others, these others as well: no more is there then than that one takes."""
+    found: list[frozenset[Path]] = []
+    later: frozenset[Path] = frozenset()
+    for job in reversed(jobs):
+        own = frozenset(folder_of(model, store) for model in job.holds)
+        later = later if isinstance(job, ReadingJob) and own <= later else own
+        found.append(later)
+    return found[::-1]
 
 
 def _is_there(job: Job, store: Store, console: Console) -> bool:

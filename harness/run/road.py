@@ -11,12 +11,14 @@ Every job's key follows from the jobs before it, so the whole road is known befo
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from harness.config import Config, Study
-from harness.config.study import Member, Point
+from harness.config.study import Member, Point, in_words
+from harness.core.errors import RefusedError, UserError
 from harness.core.files import canonical_hash
 from harness.core.records import Ref
 from harness.judging import Judge
@@ -32,6 +34,7 @@ from harness.run.evaluating import Evaluating, Evaluation
 from harness.run.jobs import (
     Job,
     JudgeJob,
+    TrainJob,
     by_model,
 )
 from harness.run.laying import Laid
@@ -98,7 +101,8 @@ def build_roads(study: Study, store: Store, download: bool, make: Make | None = 
         UserError, MissingModelError: as `build_road`.
     """
     configs = [study.base, *searching.tried(study)] if study.settings.tune else []
-    found = checked_sources([*configs, *(member.config for member in study.members)], store, download)
+    names = [*["the search"] * len(configs), *(member.name for member in study.members)]
+    found = checked_sources([*configs, *(member.config for member in study.members)], store, download, names)
     search = None
     if study.settings.tune:
         search = searching.search(study, found[0], store, make)
@@ -106,7 +110,9 @@ def build_roads(study: Study, store: Store, download: bool, make: Make | None = 
         for member, sources in zip(study.members, found[len(configs) :], strict=True):
             check(member.config, sources, store, to_be_asked=download)
     members = zip(study.members, found[len(configs) :], strict=True)
-    return [_member(lay(member.config, sources), member, search) for member, sources in members]
+    roads = [_member(lay(member.config, sources), member, search) for member, sources in members]
+    _check_each_its_own(names[len(configs) :], roads)
+    return roads
 
 
 def _member(road: Road, member: Member, search: Search | None) -> Road:
@@ -123,23 +129,56 @@ def _member(road: Road, member: Member, search: Search | None) -> Road:
     )
 
 
-def checked_sources(configs: Sequence[Config], store: Store, download: bool) -> list[Sources]:
-    """What each of several runs reads from outside, checked; what is the same in all of them is looked for once.
+def _check_each_its_own(names: Sequence[str], roads: Sequence[Road]) -> None:
+    """
+    Raises:
+        UserError: two runs are the same in all that they show.
+    """
+    seen: dict[str, str] = {}
+    for name, road in zip(names, roads, strict=True):
+        same = seen.setdefault(run_digest(road), name)
+        if same != name:
+            raise UserError(f"two runs of the study are the same: '{same}' and '{name}'; take one of them out")
+
+
+def checked_sources(
+    configs: Sequence[Config], store: Store, download: bool, names: Sequence[str] = ()
+) -> list[Sources]:
+    """What each of several runs reads from outside, checked; what is the same in all of them is looked for once. names:
+    what the runs are called, where they are several.
 
     Raises:
         UserError, MissingModelError: as `build_road`.
     """
     found = _found(configs, store, download=False)
-    for config, sources in zip(configs, found, strict=True):
-        check(config, sources, store, to_be_asked=download)
+    _check_all(configs, found, store, download, names)
     if download and (absent := next((sources.absent for sources in found if sources.absent), None)):
         raise absent
     if download and any(sources.incomplete for sources in found):
         # gigabytes are fetched for nothing that would be refused
         found = _found(configs, store, download=True)
-        for config, sources in zip(configs, found, strict=True):
-            check(config, sources, store, to_be_asked=True)
+        _check_all(configs, found, store, True, names)
     return found
+
+
+def _check_all(
+    configs: Sequence[Config], found: Sequence[Sources], store: Store, to_be_asked: bool, names: Sequence[str]
+) -> None:
+    """
+    Raises:
+        RefusedError: all that is wrong with any of the runs, one line each; with what only some have their names.
+    """
+    refused: dict[str, list[int]] = {}
+    for number, (config, sources) in enumerate(zip(configs, found, strict=True)):
+        try:
+            check(config, sources, store, to_be_asked)
+        except RefusedError as error:
+            for line in error.lines:
+                refused.setdefault(line, []).append(number)
+    if refused:
+        partly = {line: of for line, of in refused.items() if len(of) < len(configs)}
+        some = {line: "; ".join(dict.fromkeys(names[number] for number in of)) for line, of in partly.items()}
+        raise RefusedError([f"{some[line]}: {line}" if line in some else line for line in refused])
 
 
 def _found(configs: Sequence[Config], store: Store, download: bool) -> list[Sources]:
@@ -168,6 +207,26 @@ def together(roads: Sequence[Road]) -> dict[Ref, Job]:
     return before | {job.ref: job for job in after}
 
 
+def labels_of(roads: Sequence[Road]) -> dict[Ref, str]:
+    """What a person reads of each job of several roads: its label, with the runs that it is of where others are called
+    the same. In no key."""
+    jobs = together(roads)
+    called = Counter(job.label for job in jobs.values())
+    return {
+        ref: job.label if called[job.label] == 1 else f"{_whose([r for r in roads if ref in r.jobs])}: {job.label}"
+        for ref, job in jobs.items()
+    }
+
+
+def _whose(roads: Sequence[Road]) -> str:
+    """What runs have in common of what makes them different, else the first of them."""
+    seeds, points = {road.config.seed for road in roads}, {in_words(road.point) for road in roads}
+    found = [f"seed{road.config.seed}" for road in roads[:1] if len(seeds) == 1]
+    found += [point for point in points if point and len(points) == 1]
+    first = ", ".join(filter(None, [f"seed{roads[0].config.seed}", in_words(roads[0].point)]))
+    return ", ".join(found) or f"{first} and others"
+
+
 def lay(config: Config, sources: Sources) -> Road:
     """The road over sources that were checked: a pure function, which looks at nothing outside."""
     entries = tuple(entries_of(config))
@@ -194,7 +253,7 @@ def lay(config: Config, sources: Sources) -> Road:
     sft = sft_of(laid, student, prompts, teacher_responses)
     writers = Writers(laid, prompts, teacher, sft, teacher_responses)
     trainings = trainings_of(laid, student, writers)
-    before = dict(laid.jobs)
+    before = _trainings_last(laid.jobs, sft)
     evaluations = tuple(
         Evaluating(laid, found, teacher, sources).evaluate(in_domain, student, sft, trainings, judges)
         for found, in_domain in sources.evaluation
@@ -225,6 +284,13 @@ def lay(config: Config, sources: Sources) -> Road:
             *([SERVED] if retention and teacher.served else ()),
         ),
     )
+
+
+def _trainings_last(jobs: Mapping[Ref, Job], sft: Model) -> dict[Ref, Job]:
+    """What all trainings but SFT read is made before the first of them: a model that reads responses is loaded once,
+    and is still there for a training that reads it too."""
+    last = {ref: job for ref, job in jobs.items() if isinstance(job, TrainJob) and ref != sft.artifact}
+    return {ref: job for ref, job in jobs.items() if ref not in last} | last
 
 
 def ask_again(road: Road, store: Store) -> Road:

@@ -82,6 +82,9 @@ def plan_steps(
     return steps
 
 
+Rows = Sequence[Sequence[int]] | Order  # of the data, by step
+
+
 @dataclass(frozen=True)
 class Stored:
     """Examples that are there, in the rows of each step."""
@@ -153,7 +156,7 @@ class Fresh:
     checkpoint sees the text that an undisturbed one sees."""
 
     examples: Sequence[Example]
-    rows: Sequence[Sequence[int]] | Order
+    rows: Rows
     place: int
     share: float
     every: int

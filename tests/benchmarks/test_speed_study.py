@@ -22,21 +22,23 @@ def test_a_study_does_each_thing_once_and_separate_runs_do_it_again(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(study, "in_a_process", study.measured)  # a process's start is not tested
-    request = tiny_runs.request(tmp_path / "work", checkpoints, "ddpo,dadpo", seeds="0,1")
-    asked = study.as_json(request)
-    monkeypatch.setattr(sys, "argv", ["study", "--request", asked, "--json", str(tmp_path / "study.json")])
+    monkeypatch.setattr(study, "in_a_process", study.performed)  # a process's start is not tested
+    prompts = {"train": [f"Tell me about {n}." for n in range(10)], "test": ["Sing!", "What is rain?"]}
+    given = {"seeds": "0,1", "tune": ["training.learning_rate=1e-3,1e-2"], "prompts": prompts}
+    request = tiny_runs.request(tmp_path / "work", checkpoints, "ddpo,dadpo", **given)
+    asked = study.options(request) | {"set": [*(request.set or ()), "validation=0.3"]}
+    command = ["study", "--request", json.dumps(asked), "--json", str(tmp_path / "study.json")]
+    monkeypatch.setattr(sys, "argv", command)
     study.main()
     found = json.loads((tmp_path / "study.json").read_text())
     one, separate = found["sides"]["study"], found["sides"]["separate"]
-    # what a run of its own makes again: all that a seed does not move
-    assert separate["processes"] == 2 and one["processes"] == 1
-    for what in ("jobs", "passes", "ids", "loads", "written"):
+    assert one["processes"] == 1 and separate["processes"] == 4  # two values are tried, and there are two seeds
+    for what in ("jobs", "passes", "ids", "loads", "written", "trained", "read"):
         assert separate[what] > one[what] > 0, what
-    assert separate["trained"] == one["trained"] > 0  # each seed has its own trainings
-    again = {stage: separate["stages"][stage]["jobs"] - done["jobs"] for stage, done in one["stages"].items()}
-    assert {stage for stage, more in again.items() if more} == {"prompts", "respond"}
-    assert again["respond"] == 1  # the teacher's, on the training prompts
+    # three methods are each tried twice, and trained with what was found at the other seed; on its own a try needs the
+    # SFT student that was found, and a run at the first seed makes again what the study has from its tries
+    assert one["stages"]["train"]["jobs"] == 3 * 2 + 3
+    assert separate["stages"]["train"]["jobs"] == 3 + 4 + 3 + 3
     assert all(one["stages"][stage]["passes"] > 0 for stage in ("respond", "score", "states", "compare", "train"))
     assert found["differing"] == found["made_twice"] == []
     assert "| forward passes | " in capsys.readouterr().out

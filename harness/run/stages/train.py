@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ from harness.run.stages.inputs import (
 )
 from harness.store import Store
 from harness.training import adapters, loop
-from harness.training.data import Data, Fresh, Order, Stored, plan_steps
+from harness.training.data import Data, Fresh, Order, Rows, Stored, plan_steps
 from harness.training.frozen import Frozen, Local, Reader, Served
 from harness.training.sampling import Writer
 
@@ -54,8 +54,8 @@ def train_stage(job: TrainJob, store: Store, work: Path, tick: Tick) -> Facts:
     model = LogProbModel(adapters.with_adapter(start, settings, job.seed))
     del start
     # what the policy will write is as long as it is: a budget's steps are planned by nobody
-    rows: Sequence[Sequence[int]] | Order = Order(len(read.examples), settings.batch_size, job.seed)
-    if budget is None or job.sampling is None:
+    rows: Rows = Order(len(read.examples), settings.batch_size, job.seed)
+    if job.sampling is None or budget is None:
         rows = plan_steps(read.examples, settings.batch_size, settings.epochs, job.seed, budget)
     data = data_in(rows, job, method, settings, read, model, tokenizer, budget)
     done = loop.train(model, data, frozen, method, settings, job.seed, work, tick, job.tracker)
@@ -89,28 +89,6 @@ def train_stage(job: TrainJob, store: Store, work: Path, tick: Tick) -> Facts:
     }
 
 
-def data_in(
-    rows: Sequence[Sequence[int]] | Order,
-    job: LearningJob,
-    method: Method,
-    settings: MethodSettings,
-    read: ReadExamples,
-    model: LogProbModel,
-    tokenizer: Any,
-    budget: int | None = None,
-) -> Data:
-    """What each step of rows sees: stored examples, or what the model writes for it, until the budget is spent."""
-    if job.sampling is None or not isinstance(settings, FreshSettings):
-        assert not isinstance(rows, Order)
-        return Stored(read.examples, rows)
-    assert job.batch_size is not None
-    stops, vocabulary = chat.stop_ids(model.causal_lm, tokenizer), chat.vocabulary_size(tokenizer)
-    writer = Writer(model, job.sampling, stops, vocabulary, job.batch_size, settings, job.seed)
-    place = next(place for place, (_, who, _) in enumerate(method.responses) if who == "policy")
-    share, every, samples = settings.fresh_share, settings.fresh_every, settings.samples
-    return Fresh(read.examples, rows, place, share, every, samples, job.seed, writer, budget)
-
-
 def _budget(job: TrainJob, store: Store) -> int | None:
     """The tokens that it takes of the student: as many as the training that it is matched to took in all, with where
     that one started, but for those that its own start took; None where its settings say how long it is.
@@ -138,6 +116,28 @@ def _trained_in_all(ref: Ref, store: Store) -> int:
     made = store.read(ref)
     start = made.manifest["job"]["start"]["artifact"]
     return int(made.facts["tokens"]) + (_trained_in_all(start, store) if start else 0)
+
+
+def data_in(
+    rows: Rows,
+    job: LearningJob,
+    method: Method,
+    settings: MethodSettings,
+    read: ReadExamples,
+    model: LogProbModel,
+    tokenizer: Any,
+    budget: int | None = None,
+) -> Data:
+    """What each step of rows sees: stored examples, or what the model writes for it, until it has written a budget."""
+    if job.sampling is None or not isinstance(settings, FreshSettings):
+        assert not isinstance(rows, Order)
+        return Stored(read.examples, rows)
+    assert job.batch_size is not None
+    stops, vocabulary = chat.stop_ids(model.causal_lm, tokenizer), chat.vocabulary_size(tokenizer)
+    writer = Writer(model, job.sampling, stops, vocabulary, job.batch_size, settings, job.seed)
+    place = next(place for place, (_, who, _) in enumerate(method.responses) if who == "policy")
+    share, every, samples = settings.fresh_share, settings.fresh_every, settings.samples
+    return Fresh(read.examples, rows, place, share, every, samples, job.seed, writer, budget)
 
 
 def examples_of(job: LearningJob, tokenizer: Any, store: Store) -> ReadExamples:

@@ -145,7 +145,7 @@ def test_an_older_run_verifies_and_is_recorded_as_it_is(tmp_path: Path, monkeypa
     assert found.wrong == []
     assert any("as results.json is of an older version" in what for what in found.checked)
     monkeypatch.setattr(recording, "results_folder", lambda: tmp_path / "results")
-    target = record(copy)
+    (target,) = record([copy])
     assert target == tmp_path / "results" / run.data["name"]
     assert (target / "results.json").read_bytes() == (copy / "results.json").read_bytes()
     rewrite_line(copy / "verdicts.jsonl", 0, preference=0.5)  # what is computed again must be what was written

@@ -54,6 +54,11 @@ def tree(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+def record_one(run: Path) -> Path:
+    (target,) = record([run])
+    return target
+
+
 def renamed(run: Path, name: str) -> Path:
     """The same run under another name, with a manifest that vouches for it."""
     rewrite(run / "results.json", lambda results: results.update(name=name))
@@ -67,7 +72,7 @@ def test_a_record_holds_every_file_that_the_manifest_vouches_for(run: Path, plac
     (run / "harness-run.json").write_text("{}")
     (run / "checkpoint").mkdir()
     (run / "checkpoint" / "model.safetensors").write_bytes(b"weights")
-    target = record(run)
+    target = record_one(run)
     assert target == place / made.data["name"]
     assert set(before) == {*FILES, MANIFEST, "metrics/sft.jsonl", "metrics/ddpo.jsonl"}
     assert tree(target) == before
@@ -76,19 +81,19 @@ def test_a_record_holds_every_file_that_the_manifest_vouches_for(run: Path, plac
 
 def test_recording_again_replaces_what_was_there(run: Path, place: Path) -> None:
     before = tree(run)
-    target = record(run)
+    target = record_one(run)
     (target / "verdicts.jsonl").write_text("old")
     (target / "metrics" / "old.jsonl").write_text("old")
     (target / "old.txt").write_text("old")
-    assert record(run) == target
+    assert record_one(run) == target
     assert tree(target) == before
     assert recorded() == [target]
 
 
 def test_a_record_is_not_harmed_by_recording_it_from_its_place(run: Path, place: Path) -> None:
-    target = record(run)
+    target = record_one(run)
     before = tree(place)
-    assert record(target) == target
+    assert record_one(target) == target
     assert tree(place) == before
 
 
@@ -100,7 +105,7 @@ def test_a_run_with_a_file_that_it_did_not_write_is_not_recorded(run: Path, plac
     else:
         (run / name).unlink()
     with pytest.raises(UserError, match=rf"run: {name} is (not the file|missing).*; run it again") as caught:
-        record(run)
+        record_one(run)
     assert "\n" not in str(caught.value)
     assert list(place.iterdir()) == []
 
@@ -109,16 +114,16 @@ def test_a_run_with_a_file_that_it_did_not_write_is_not_recorded(run: Path, plac
 def test_nothing_is_recorded_without_results_and_a_manifest(run: Path, place: Path, name: str) -> None:
     (run / name).unlink()
     with pytest.raises(UserError, match=f"run holds no {name}; give the output folder of a finished run"):
-        record(run)
+        record_one(run)
     assert list(place.iterdir()) == []
 
 
 def test_a_record_that_cannot_be_renewed_is_left_as_it_was(run: Path, place: Path) -> None:
-    target = record(run)
+    target = record_one(run)
     before = tree(target)
     (run / "verdicts.jsonl").write_text("")
     with pytest.raises(UserError, match=r"verdicts\.jsonl is not the file"):
-        record(run)
+        record_one(run)
     assert tree(target) == before
 
 
@@ -127,7 +132,7 @@ def test_a_record_that_is_cut_short_is_none(
     run: Path, place: Path, monkeypatch: pytest.MonkeyPatch, renewed: bool
 ) -> None:
     if renewed:
-        record(run)
+        record_one(run)
     before, copy = tree(place), shutil.copyfile
 
     def full(source: Path, target: Path) -> object:
@@ -137,14 +142,14 @@ def test_a_record_that_is_cut_short_is_none(
 
     monkeypatch.setattr(shutil, "copyfile", full)
     with pytest.raises(OSError, match="No space left"):
-        record(run)
+        record_one(run)
     assert tree(place) == before
     assert len(list(place.iterdir())) == len(recorded()) == renewed
 
 
 @pytest.mark.parametrize("name", ["owner/small-seed0-abc", "../models/small-seed0-abc", "/models/small-seed0-abc"])
 def test_a_record_stays_with_the_others_whatever_its_name(run: Path, place: Path, name: str) -> None:
-    assert record(renamed(run, name)) == place / "small-seed0-abc"
+    assert record_one(renamed(run, name)) == place / "small-seed0-abc"
 
 
 def test_recorded_runs_come_by_name(place: Path) -> None:

@@ -15,7 +15,7 @@ from harness.core.errors import RefusedError, UserError
 from harness.judging import judges
 from harness.judging.proxies import TYPICALITY
 from harness.judging.registry import whole
-from harness.methods import Control, FreshSettings, Method, methods
+from harness.methods import Control, FreshSettings, Method, MethodSettings, methods
 from harness.models.hub import Hub, Wanted
 from harness.run.checks import check
 from harness.run.jobs import DistributionsJob, JudgeJob, TrainJob
@@ -80,6 +80,37 @@ def test_a_key_is_needed_where_a_judge_is_to_be_asked(tmp_path: Path, monkeypatc
 
 
 # ---- prompts, methods and judges
+
+
+@pytest.mark.anew
+def test_a_method_is_tried_once_for_its_sources_and_settings_and_a_refusal_is_said_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[str] = []
+
+    def probe(method: Method, settings: MethodSettings) -> None:
+        tried.append(method.name)
+        if settings.epochs == 7:
+            raise UserError(f"{method.name} is wrong")
+
+    monkeypatch.setattr("harness.run.checks.probe", probe)
+    store = Store(tmp_path)
+
+    def asked(**sft: Any) -> list[str]:
+        tried.clear()
+        config, sources = made_sources(methods=["sft", "kd"], settings={"sft": sft})
+        check(config, sources, store, to_be_asked=False)
+        return [*tried]
+
+    assert asked() == ["sft", "kd"]
+    assert asked() == []
+    assert asked(epochs=4) == ["sft"]
+    for _ in range(2):
+        with pytest.raises(UserError, match="sft is wrong"):
+            asked(epochs=7)
+        assert tried == ["sft"]
+    monkeypatch.setattr(Method, "source_digest", "edited")
+    assert asked() == ["sft", "kd"]
 
 
 def test_a_training_prompt_with_further_turns_is_refused(build: Build, tmp_path: Path) -> None:
