@@ -29,7 +29,7 @@ from harness.methods import MethodSettings, methods
 from harness.models.reference import Model
 from harness.prompts import PromptSet
 from harness.run.evaluating import Evaluating
-from harness.run.jobs import MEASURED, NOT_FINITE, Job
+from harness.run.jobs import MEASURED, NOT_FINITE, Job, by_model
 from harness.run.laying import Laid
 from harness.run.measuring import TOKENS_READ
 from harness.run.rows import Entry, entries_of, entry_of, matched
@@ -328,6 +328,7 @@ def _laid(study: Study, sources: Sources, store: Store, space: _Space) -> Search
     ready: tuple[Job, ...] = ()
     for names in space.rounds:
         settled = not open_  # else what its methods start from is only assumed
+        before, of_round = dict(jobs), len(tries)
         for name in names:
             made = [
                 _laid_try(study, sources, space.criterion, name, point, jobs, prompts) for point in space.points[name]
@@ -344,6 +345,7 @@ def _laid(study: Study, sources: Sources, store: Store, space: _Space) -> Search
             else:
                 open_.append(name)
             found[name] = _best(name, made, values, space.criterion).point if there else made[0].point
+        jobs = before | _in_order({ref: job for ref, job in jobs.items() if ref not in before}, tries[of_round:])
         if settled:
             ready = tuple(jobs.values())
         study = study.tuned({name: own(found[name]) for name in names})
@@ -420,6 +422,15 @@ def _measured(
     value = judging.measured(entry.name, responses, {reads: (ref,) for reads, ref in compared.items()})
     assert value is not None
     return value
+
+
+def _in_order(jobs: Mapping[Ref, Job], tries: Sequence[Try]) -> dict[Ref, Job]:
+    """What a round's trainings read before the first of them, and what is said of the students after the last: a model
+    that several of these read is loaded once."""
+    trained = {one.training: jobs[one.training] for one in tries if one.training in jobs}
+    after = {ref: jobs[ref] for one in tries for ref in one.own if ref in jobs and ref not in trained}
+    first = {ref: job for ref, job in jobs.items() if ref not in trained and ref not in after}
+    return first | trained | {job.ref: job for job in by_model(after.values())}
 
 
 # ---- what is found
