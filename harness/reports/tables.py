@@ -538,6 +538,9 @@ def tries(search: SearchFacts) -> Table:
     def value(one: TryFacts) -> Cell:
         return Cell(searched.value_words(one, search), "" if one.value is None else one.value)
 
+    def tokens(one: TryFacts) -> Cell:
+        return Cell("", "") if one.tokens is None else Cell(f"{one.tokens:,}", float(one.tokens))
+
     return table(
         searched.HEAD,
         [
@@ -545,7 +548,7 @@ def tries(search: SearchFacts) -> Table:
             c.column("settings", lambda one: in_words(one.point)),
             c.Column(search.head, value),
             c.column("", said),
-            c.counts("tokens trained", lambda one: one.tokens),
+            c.Column("tokens trained", tokens),
             c.Column("seconds", lambda one: Cell(f"{one.seconds:,.0f}", one.seconds)),
         ],
         search.tries,

@@ -452,7 +452,9 @@ class TryFacts(Record):
         description="standard error of its difference from the one that was found, on the same prompts; null of that "
         "one itself, and where there is none"
     )
-    tokens: int = Field(description="that went through the student in its training")
+    tokens: int | None = Field(
+        description="that went through the student in its training; null where that came to no number"
+    )
     seconds: float = Field(description="of its training, and of what says its value")
     training: str = Field(description="the training in the store: train/KEY")
     measured: str = Field(description="the artifact that has its value, prompt by prompt")

@@ -439,7 +439,7 @@ def _search(results: Results, manifest: Manifest, store: Store) -> Iterator[str]
     stages = {stage.ref: stage for stage in manifest.stages if stage.made}
     said = [*not_following(results, search, {ref: stage.facts for ref, stage in stages.items()})]
     for one in search.tries:
-        if one.measured not in stages:
+        if one.value is not None and one.measured not in stages:
             said.append(f"{MANIFEST} has no {one.measured}, which has the value of a try of {one.method}")
     values = {ref: valued(store.read(ref), search.criterion) for one in search.tries if store.has(ref := one.measured)}
     yield from (f"{RESULTS}: {line}" for line in [*said, *other_values(search, values)])
