@@ -20,7 +20,8 @@ from harness.core.records import Message, Order, RunPrompt, RunResponse, Verdict
 from harness.reports import html
 from harness.reports.cells import spread_legend
 from harness.reports.charts import clouds
-from harness.reports.html import ReportData, read_run, render_leaderboard, report_html
+from harness.reports.html import render_leaderboard, report_html
+from harness.reports.report_data import ReportData, read_run
 from harness.reports.tables import categories
 from harness.results.figures import Declared, RunRows, figures
 from harness.results.folder import RUN_TOKENS

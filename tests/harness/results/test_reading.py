@@ -15,6 +15,7 @@ from harness.core.files import file_sha256
 from harness.core.records import plain
 from harness.reports import board, html
 from harness.reports.board import board_markdown
+from harness.reports.report_data import read_run
 from harness.results import reading, recording
 from harness.results.figures import figures
 from harness.results.folder import as_json, declared_in, read_made
@@ -134,7 +135,7 @@ def test_the_leaderboard_and_the_page_of_an_older_run_are_those_of_today(made: P
     today = Path(shutil.copytree(made, tmp_path / "today"))
     (today / "results.json").write_text(as_json(unstamped(read_results(made))), encoding="utf-8")
     assert board.board_markdown(boards([copy])) == board.board_markdown(boards([today]))
-    assert html.report_html(html.read_run(copy)) == html.report_html(html.read_run(today))
+    assert html.report_html(read_run(copy)) == html.report_html(read_run(today))
 
 
 def test_an_older_run_verifies_and_is_recorded_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
