@@ -32,7 +32,9 @@ def record(
 
 
 def leaderboard(
-    run_dirs: Annotated[list[Path] | None, typer.Argument(help="Runs and studies; without any, the recorded ones.")] = None,
+    run_dirs: Annotated[
+        list[Path] | None, typer.Argument(help="Runs and studies; without any, the recorded ones.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="A .md, .html, .csv or .json file.")] = None,
     labels: Labels = None,
     rank_incomplete: RankIncomplete = False,
