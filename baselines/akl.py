@@ -9,13 +9,18 @@ The weights have no gradient. All as in the authors' code. TAID's and KDFlow's s
 outcome that crosses μ is the head's, and TAID's weights have a gradient.
 """
 
-import torch
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from pydantic import Field
-from torch import Tensor
 
 from baselines.divergences import NORMALISER, SUPPORT, kl
 from baselines.kd import Settings as KDSettings
 from harness.methods import POLICY, Definition, DistributionInputs, Method
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Settings(KDSettings):
@@ -26,6 +31,8 @@ class Settings(KDSettings):
 def head(teacher: Tensor, mu: float, first: int = 64) -> Tensor:
     """Which outcomes are the head, [n, V] bool, of log-probs [n, V]. Heads are short: of a vocabulary only the top
     `first` are sorted, and more where some row's head may be longer."""
+    import torch
+
     top, ids = teacher.topk(min(first, teacher.shape[-1]))
     reached = top.exp().cumsum(-1)
     if len(ids[0]) < teacher.shape[-1] and (reached[:, -1] <= mu).any():
@@ -41,6 +48,8 @@ def akl_loss(policy: Tensor, teacher: Tensor, mu: float) -> Tensor:
     Shapes: log-probs [n, V] over the same outcomes; the result is [n]. Outcomes that the teacher rules out (−inf) add
     nothing to either, and to the tail's weight what the policy gives them.
     """
+    import torch
+
     gap = (policy.detach().exp() - teacher.exp()).abs()
     inside = (gap * head(teacher, mu)).sum(-1)
     share = inside / gap.sum(-1).clamp(min=torch.finfo(gap.dtype).tiny)

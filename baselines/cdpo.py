@@ -9,12 +9,18 @@ It is least where σ(β δ_θ) = 1 − ε, so the margin has an end. Robust DPO 
 minus before ε, and divides by 1 − 2ε.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from pydantic import Field
-from torch import Tensor
 
 from baselines import ddpo
 from baselines.ddpo import ddpo_loss
 from harness.methods import PAIR, Definition, Method, SequenceInputs
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Settings(ddpo.Settings):

@@ -9,15 +9,18 @@ the mixed reference (β1 log π_ref + β2 log π_te)/(β1+β2), so a step costs 
 The form of the loss is inferred with 93% confidence; β1 and β2 of the paper are not known, the defaults are ours.
 """
 
-from typing import ClassVar, Literal
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
-from torch import Tensor
 
 from harness.methods import PAIR, Control, Definition, Method, MethodSettings, SequenceInputs
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Settings(MethodSettings):
@@ -33,7 +36,7 @@ class Settings(MethodSettings):
     teacher_margin: Literal["own", "permuted", "mean"] = "own"
 
     @model_validator(mode="after")
-    def _some_beta(self) -> "Settings":
+    def _some_beta(self) -> Settings:
         if self.beta_reference + self.beta_teacher == 0:
             raise ValueError("beta_reference and beta_teacher cannot both be 0")
         if self.length_normalised and self.teacher_margin != "own":
@@ -49,6 +52,8 @@ def dadpo_loss(
     Shapes: policy, reference and teacher are summed log-probs [pairs, 2] (chosen, rejected), nats; the result
     is [pairs].
     """
+    import torch.nn.functional as F
+
     policy_ratio = policy - reference
     teacher_ratio = teacher - reference
     policy_margin = policy_ratio[:, 0] - policy_ratio[:, 1]

@@ -4,13 +4,16 @@ Rafailov et al. 2023 (arXiv 2305.18290), eq. 7. Not Zephyr's dDPO, which ranks s
 judge. Its population optimum at β aims 1/β times as far as the teacher (docs/methods/dadpo.md, 7).
 """
 
-from typing import ClassVar, Literal
+from __future__ import annotations
 
-import torch.nn.functional as F
+from typing import TYPE_CHECKING, ClassVar, Literal
+
 from pydantic import Field
-from torch import Tensor
 
 from harness.methods import PAIR, Definition, Method, MethodSettings, SequenceInputs
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Settings(MethodSettings):
@@ -28,6 +31,8 @@ def ddpo_loss(policy: Tensor, reference: Tensor, beta: float) -> Tensor:
 
     Shapes: policy and reference are summed log-probs [pairs, 2] (chosen, rejected), nats; the result is [pairs].
     """
+    import torch.nn.functional as F
+
     log_ratio = policy - reference
     return -F.logsigmoid(beta * (log_ratio[:, 0] - log_ratio[:, 1]))
 

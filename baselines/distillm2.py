@@ -9,15 +9,19 @@ b grows from 1 over the first half of the training, and stays. α is fixed: the 
 are apart on each pair, is not here. The gradient goes through q in both mixtures.
 """
 
-from typing import ClassVar, Literal
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
-from torch import Tensor
 
 from baselines.divergences import ONLINE
 from baselines.skl import controls, skl_loss
 from baselines.srkl import srkl_loss
 from harness.methods import PAIR, Definition, DistributionInputs, DistributionSettings, Method
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Settings(DistributionSettings):

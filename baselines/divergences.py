@@ -1,9 +1,13 @@
 """What divergences between the policy's and the teacher's distributions are made of: a KL either way, and a mixture."""
 
-import math
+from __future__ import annotations
 
-import torch
-from torch import Tensor
+import math
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
 
 # the words of METHOD.defines that all of them share
 SUPPORT = "the vocabulary; a top k with the rest as one outcome where it is stored"
@@ -27,5 +31,7 @@ def mixture(first: Tensor, second: Tensor, weight: float) -> Tensor:
 
     An outcome that both rule out has the lowest number in place of −inf, which has no gradient to be NaN.
     """
+    import torch
+
     lowest = torch.finfo(first.dtype).min
     return torch.logaddexp(first.clamp(min=lowest) + math.log(weight), second.clamp(min=lowest) + math.log1p(-weight))

@@ -9,11 +9,16 @@ Li et al. 2024 (arXiv 2406.19774), in the form that DistiLLM-2's repository comp
 baselines/dpkd_token.py.
 """
 
-from torch import Tensor
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from baselines import ddpo
 from baselines.ddpo import ddpo_loss
 from harness.methods import PAIR, Definition, Method, SequenceInputs
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Settings(ddpo.Settings):

@@ -9,16 +9,18 @@ averaged over response tokens. What is in brackets is never above 0, so L is nev
 gradient, wherever both have the same most likely token.
 """
 
-from typing import Literal
+from __future__ import annotations
 
-import torch
-import torch.nn.functional as F
+from typing import TYPE_CHECKING, Literal
+
 from pydantic import Field
-from torch import Tensor
 
 from baselines.kd import Settings as KDSettings
 from baselines.skl import controls
 from harness.methods import RESPONSE, Definition, DistributionInputs, Method
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Settings(KDSettings):
@@ -33,6 +35,9 @@ def dpkd_token_loss(policy: Tensor, teacher: Tensor, beta: float) -> Tensor:
     Shapes: policy and teacher are log-probs [n, V] over the same outcomes, nats; the result is [n]. What either rules
     out (−inf) is neither's most likely outcome.
     """
+    import torch
+    import torch.nn.functional as F
+
     possible = policy.isfinite() & teacher.isfinite()
     best, own = (rows.masked_fill(~possible, -torch.inf).argmax(-1, keepdim=True) for rows in (teacher, policy))
     log_ratio = policy.gather(-1, best) - policy.gather(-1, own) - teacher.gather(-1, best) + teacher.gather(-1, own)

@@ -5,15 +5,18 @@ drawn whether its response is fresh or the teacher's. The gradient does not go t
 a batch and process, and its temperature .9 is of the sampling alone: its divergence is at 1, as here.
 """
 
-from dataclasses import replace
-from typing import Literal
+from __future__ import annotations
 
-from torch import Tensor
+from dataclasses import replace
+from typing import TYPE_CHECKING, Literal
 
 from baselines.divergences import ONLINE
 from baselines.jsd import DEFINITION, jsd_loss
 from baselines.jsd import Settings as JSDSettings
 from harness.methods import POLICY, DistributionInputs, Method
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Settings(JSDSettings):

@@ -11,12 +11,18 @@ Where ours departs: the reference is the SFT student that training starts from; 
 (baselines/opd.py).
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from pydantic import Field
-from torch import Tensor
 
 from baselines import dadpo, opd
 from baselines.opd import policy_gradient
 from harness.methods import POLICY, Control, Definition, Method, TokenInputs
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Settings(opd.Settings):

@@ -9,10 +9,15 @@ rejected.
 as the formula reads, are the setting `length_normalised=false`.
 """
 
-from torch import Tensor
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from baselines import ddpo
 from harness.methods import PAIR, Definition, Method, SequenceInputs
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Settings(ddpo.Settings):

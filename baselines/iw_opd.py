@@ -10,12 +10,18 @@ Where ours departs: A_t is under the policy as it is (baselines/opd.py), and no 
 .2; each step samples anew here, where it is 1).
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from pydantic import Field
-from torch import Tensor
 
 from baselines import opd
 from baselines.opd import policy_gradient
 from harness.methods import POLICY, Definition, Method, TokenInputs
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Settings(opd.Settings):

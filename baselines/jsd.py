@@ -7,14 +7,20 @@ Agarwal et al. 2023 (arXiv 2306.13649), eq. 1. With p the teacher, q the policy 
 β is the teacher's weight; 0 is the forward and 1 the reverse KL, unscaled, where the formula itself would be 0.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from pydantic import Field
-from torch import Tensor
 
 from baselines.divergences import NORMALISER, SUPPORT, kl, mixture
 from baselines.kd import Settings as KDSettings
 from baselines.kd import kd_loss
 from baselines.rkl import rkl_loss
 from harness.methods import POLICY, Definition, DistributionInputs, Method
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 DEFINITION = Definition(
     direction="β KL(teacher ‖ m) + (1−β) KL(policy ‖ m)",

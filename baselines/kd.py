@@ -4,11 +4,14 @@ Hinton et al. 2015 (arXiv 1503.02531), for language models as in Sanh et al. 201
 student by default (`settings.kd.start`); the full set of controls adds it from the SFT student.
 """
 
-from typing import ClassVar
+from __future__ import annotations
 
-from torch import Tensor
+from typing import TYPE_CHECKING, ClassVar
 
 from harness.methods import POLICY, Control, Definition, DistributionInputs, DistributionSettings, Method
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Settings(DistributionSettings):

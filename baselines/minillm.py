@@ -11,11 +11,11 @@ the teacher into the sampling (.2), clips the ratio (.2) and adds a language-mod
 none of it. And its code sums R from t on, so that r_t counts twice, in R and in the token's own KL; this from t+1.
 """
 
-from typing import ClassVar, Literal
+from __future__ import annotations
 
-import torch
+from typing import TYPE_CHECKING, ClassVar, Literal
+
 from pydantic import Field
-from torch import Tensor
 
 from baselines.opd import policy_gradient
 from baselines.rkl import rkl_loss
@@ -28,6 +28,9 @@ from harness.methods import (
     Term,
     TokenInputs,
 )
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Settings(DistributionSettings):
@@ -45,6 +48,8 @@ def returns(rewards: Tensor, row: Tensor, gamma: float, length_normalised: bool)
     """R_t = Σ_{s>t} γ^(s−t−1) r_s over the tokens after t in its response, by their number or not; 0 at the last.
 
     Shapes: rewards, nats, and row, each token's response (0 to R − 1, in order), are [T]; the result is [T]."""
+    import torch
+
     lengths = row.bincount()
     place = torch.arange(len(row), device=row.device) - (lengths.cumsum(0) - lengths)[row]
     padded = rewards.new_zeros(len(lengths), int(lengths.max()))

@@ -12,11 +12,14 @@ Where ours departs: A_t is taken under the policy as it is, not as it sampled. W
 one; on older samples only this one still has the teacher as its fixed point.
 """
 
-from typing import ClassVar, Literal
+from __future__ import annotations
 
-from torch import Tensor
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from harness.methods import POLICY, Definition, Method, TokenInputs, TokenSettings
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Settings(TokenSettings):

@@ -8,14 +8,16 @@ SFT student's rejected. With m = log π_θ(y)/|y|, a response's mean log-prob a 
 It starts from the untrained student: it takes the place of SFT and preference training both.
 """
 
-from typing import ClassVar
+from __future__ import annotations
 
-import torch
-import torch.nn.functional as F
+from typing import TYPE_CHECKING, ClassVar
+
 from pydantic import Field
-from torch import Tensor
 
 from harness.methods import PAIR, Definition, Method, MethodSettings, SequenceInputs
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Settings(MethodSettings):
@@ -27,6 +29,8 @@ class Settings(MethodSettings):
 
 def log_odds(mean: Tensor) -> Tensor:
     """log p/(1−p) of p = e^mean, of any shape; a p of 1 is held just below it."""
+    import torch
+
     mean = mean.clamp(max=-torch.finfo(mean.dtype).eps)
     return mean - torch.log(-torch.expm1(mean))
 
@@ -37,6 +41,8 @@ def orpo_loss(policy: Tensor, lengths: Tensor, odds_weight: float) -> Tensor:
     Shapes: policy, summed log-probs in nats, and lengths, in tokens, [pairs, 2] (chosen, rejected); the result is
     [pairs].
     """
+    import torch.nn.functional as F
+
     mean = policy / lengths
     odds = log_odds(mean)
     return -mean[:, 0] - odds_weight * F.logsigmoid(odds[:, 0] - odds[:, 1])

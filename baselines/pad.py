@@ -9,15 +9,18 @@ The teacher's score is its log-prob alone: the paper mixes in what the teacher a
 is best.
 """
 
-from itertools import permutations
-from typing import ClassVar, Literal
+from __future__ import annotations
 
-import torch
+from itertools import permutations
+from typing import TYPE_CHECKING, ClassVar, Literal
+
 from pydantic import Field
-from torch import Tensor
 
 from baselines.jsd import jsd_loss
 from harness.methods import Definition, Method, MethodSettings, SequenceInputs
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Settings(MethodSettings):
@@ -30,6 +33,8 @@ class Settings(MethodSettings):
 
 def ranking_log_probs(scores: Tensor) -> Tensor:
     """Plackett-Luce: scores [n, k] → log-probs of all k! orders, best first, [n, k!]."""
+    import torch
+
     orders = torch.tensor(list(permutations(range(scores.shape[-1]))), device=scores.device)
     ranked = scores[:, orders]
     left = ranked.flip(-1).logcumsumexp(-1).flip(-1)  # of each place, those that are not yet placed

@@ -5,11 +5,16 @@ the outcomes; MiniLLM's own policy gradient also carries what a token does to th
 by default; `fresh_share=1` takes the policy's own, as on-policy distillation does.
 """
 
-from torch import Tensor
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from baselines.divergences import NORMALISER, SUPPORT, kl
 from baselines.kd import Settings
 from harness.methods import POLICY, Definition, DistributionInputs, Method
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def rkl_loss(policy: Tensor, teacher: Tensor) -> Tensor:

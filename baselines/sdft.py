@@ -12,13 +12,17 @@ its teacher a moving average of the policy; defaults here are those of TRL 1.16:
 likely tokens, renormalised, and the copy frozen as training started. The words of the prompt are ours.
 """
 
-from typing import ClassVar, Literal
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
-from torch import Tensor
 
 from baselines.jsd import jsd_loss
 from harness.methods import POLICY, Control, Definition, DistributionInputs, DistributionSettings, Method
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Divergence = Literal["forward", "jsd", "reverse"]
 TEACHERS_WEIGHT: dict[Divergence, float] = {"forward": 0.0, "jsd": 0.5, "reverse": 1.0}

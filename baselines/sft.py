@@ -4,11 +4,14 @@ Sequence-level knowledge distillation (SeqKD; Kim & Rush 2016, arXiv 1606.07947)
 the checkpoint that dDPO and daDPO start from and are held to.
 """
 
-from typing import ClassVar
+from __future__ import annotations
 
-from torch import Tensor
+from typing import TYPE_CHECKING, ClassVar
 
 from harness.methods import RESPONSE, Definition, Method, MethodSettings, SequenceInputs
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Settings(MethodSettings):

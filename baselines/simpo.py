@@ -6,13 +6,16 @@ student's rejected.
     L = −log σ( β [log π_θ(y_w)/|y_w| − log π_θ(y_l)/|y_l|] − γ )
 """
 
-from typing import ClassVar, Literal
+from __future__ import annotations
 
-import torch.nn.functional as F
+from typing import TYPE_CHECKING, ClassVar, Literal
+
 from pydantic import Field
-from torch import Tensor
 
 from harness.methods import PAIR, Definition, Method, MethodSettings, SequenceInputs
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Settings(MethodSettings):
@@ -30,6 +33,8 @@ def simpo_loss(policy: Tensor, lengths: Tensor, beta: float, gamma: float) -> Te
     Shapes: policy, summed log-probs in nats, and lengths, in tokens, [pairs, 2] (chosen, rejected); the result is
     [pairs].
     """
+    import torch.nn.functional as F
+
     mean = policy / lengths
     return -F.logsigmoid(beta * (mean[:, 0] - mean[:, 1]) - gamma)
 

@@ -6,14 +6,18 @@ and `stored` say whose responses it trains on. Its public code leaves the teache
 gradient.
 """
 
-from typing import Literal
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
-from torch import Tensor
 
 from baselines.divergences import NORMALISER, SUPPORT, kl, mixture
 from baselines.kd import Settings as KDSettings
 from harness.methods import POLICY, Control, Definition, DistributionInputs, Method
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Settings(KDSettings):

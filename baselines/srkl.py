@@ -6,15 +6,19 @@ mixture. DistiLLM's schedule of replayed student responses is not here: `fresh_s
 it trains on.
 """
 
-from typing import Literal
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
-from torch import Tensor
 
 from baselines.divergences import NORMALISER, SUPPORT, kl, mixture
 from baselines.kd import Settings as KDSettings
 from baselines.skl import controls
 from harness.methods import POLICY, Definition, DistributionInputs, Method
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Settings(KDSettings):

@@ -9,16 +9,20 @@ is at least the line from `t_start` to `t_end` over the training, and at most `t
 step only remembers its loss, and the line is at the progress before the step: short of `t_end` at the last, too.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-import torch
 from pydantic import Field, model_validator
-from torch import Tensor
 
 from baselines.divergences import NORMALISER, SUPPORT
 from baselines.kd import Settings as KDSettings
 from harness.methods import POLICY, Definition, DistributionInputs, Method
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Settings(KDSettings):
@@ -30,7 +34,7 @@ class Settings(KDSettings):
     momentum: float = Field(default=0.99, ge=0, lt=1)
 
     @model_validator(mode="after")
-    def _rising(self) -> "Settings":
+    def _rising(self) -> Settings:
         if self.t_end < self.t_start:
             raise ValueError("t_end is below t_start; the target moves towards the teacher")
         return self
@@ -42,6 +46,8 @@ def taid_loss(policy: Tensor, teacher: Tensor, t: float) -> Tensor:
     Shapes: log-probs [n, V] over the same outcomes; the result is [n]. Outcomes that either rules out (−inf) add
     nothing.
     """
+    import torch
+
     lowest = torch.finfo(policy.dtype).min
     mixed = (1 - t) * policy.detach().clamp(min=lowest) + t * teacher.clamp(min=lowest)
     return -(torch.softmax(mixed, -1) * policy.masked_fill(policy == -torch.inf, 0.0)).sum(-1)

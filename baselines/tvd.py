@@ -5,11 +5,16 @@ speculative decoding takes the student's draft. Its gradient is bounded, and nea
 outcome nearly nothing: it corrects what the policy says rather than what it leaves out.
 """
 
-from torch import Tensor
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from baselines.divergences import NORMALISER, SUPPORT
 from baselines.kd import Settings
 from harness.methods import POLICY, Definition, DistributionInputs, Method
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def tvd_loss(policy: Tensor, teacher: Tensor) -> Tensor:

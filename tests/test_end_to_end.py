@@ -88,6 +88,25 @@ def test_a_second_run_computes_nothing_and_writes_the_same_bytes(
     assert "\n0 of " in "\n" + run(["--config", str(out / "config.yaml")], tmp_path / "again", store, None)
 
 
+def test_a_second_run_imports_neither_torch_nor_transformers(
+    arguments: list[str], undisturbed: Done, tmp_path: Path
+) -> None:
+    """They take longer to import than all else that is left to do."""
+    code = (
+        "import sys; from harness.__main__ import main\n"
+        "try: main()\nfinally: print(*sorted({'torch', 'transformers', 'huggingface_hub'} & sys.modules.keys()))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "run", *arguments, "--methods", ALL, "--out", str(tmp_path / "out")],
+        env={**os.environ, "DADPO_HARNESS_STORE": str(undisturbed.store)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "\n0 of " in "\n" + done.stderr
+    assert done.stdout.splitlines()[-1] == ""
+
+
 def test_every_row_is_on_the_board_and_follows_from_the_verdicts(undisturbed: Done) -> None:
     out = undisturbed.out
     results = json.loads((out / "results.json").read_text())

@@ -262,7 +262,10 @@ class RunRequest(Options):
     ] = None
     match: Annotated[
         str | None,
-        typer.Option(metavar="tokens:METHOD", help="Train all on as many tokens as this method's training takes."),
+        typer.Option(
+            metavar="tokens[:METHOD]",
+            help="Train each row, its start included, on as many tokens as this method; by default the first.",
+        ),
         Sets("match"),
     ] = None
 

@@ -7,8 +7,9 @@ import functools
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -29,6 +30,8 @@ from harness.core.errors import UserError
 
 if TYPE_CHECKING:
     from harness.config import Study
+    from harness.core.records import Ref
+    from harness.run.jobs import Job
     from harness.run.road import Road
 
 Out = Annotated[Path | None, typer.Option(metavar="DIR", help="Output folder; by default one under runs/.")]
@@ -53,7 +56,7 @@ def run(request: RunRequest, out: Out = None, copy: Copy = None, refresh: Refres
     from harness.config import study_of
     from harness.core.files import write_atomically
     from harness.core.progress import plain_console
-    from harness.reports import board
+    from harness.reports import board, searched
     from harness.results import folder as results
     from harness.results import manifest, studies
     from harness.results.pooling import boards
@@ -78,7 +81,14 @@ def run(request: RunRequest, out: Out = None, copy: Copy = None, refresh: Refres
         upload.check_owner(owner)
         upload.check_one_run(study.several)
     store = open_store(study.base)
-    roads = build_roads(study, store, download=True)
+    console = plain_console()
+    made = 0
+
+    def make(jobs: Iterable[Job], labels: Mapping[Ref, str] = MappingProxyType({})) -> None:
+        nonlocal made
+        made += run_jobs(jobs, store, console, launcher(study.base), labels)
+
+    roads = build_roads(study, store, download=True, make=make)
     methods = [entry.name for entry in roads[0].entries if not entry.controls]
     repositories = upload.repositories(owner, roads[0].pair.student, methods) if owner is not None else {}
     out = out or _default_out(preset, study, roads)
@@ -90,11 +100,10 @@ def run(request: RunRequest, out: Out = None, copy: Copy = None, refresh: Refres
     if refresh:
         remember(store)
         roads = [ask_again(road, store) for road in roads]
-    console = plain_console()
     for note in dict.fromkeys(note for road in roads for note in road.notes):
         console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
     jobs = together(roads)
-    made = run_jobs(jobs.values(), store, console, launcher(study.base), labels_of(roads))
+    make(jobs.values(), labels_of(roads))
     folders = studies.folders_of(out, names)
     for road, folder in zip(roads, folders, strict=True):
         found, rows = results.collect(road, store, command)
@@ -108,6 +117,8 @@ def run(request: RunRequest, out: Out = None, copy: Copy = None, refresh: Refres
     if copy:
         write_atomically(copy, text)
     print(text, file=beside(copy))
+    for line in searched.lines(found.search) if found.search else ():
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
     unanswered = sum(not store.has(ref) for ref in jobs)
     rest = f"{unanswered} judgings lack verdicts: run it again to ask for them" if unanswered else "the rest were there"
     console.print(f"{made} of {len(jobs)} artifacts made, {rest}; written to {out}", markup=False, soft_wrap=True)

@@ -22,6 +22,8 @@ from harness.methods import DistributionSettings, Method, MethodSettings
 from harness.methods.settings import ALL
 from harness.serving.settings import SERVED_TOP_K
 
+TOKENS = "tokens"  # what trainings are matched by
+
 
 def preset_layer(name: str) -> Layer:
     """A preset's settings, without what it says of itself."""
@@ -113,6 +115,7 @@ def resolve(layers: list[Layer]) -> Config:
         config = config.model_copy(update={"methods": tuple(sorted(methods.names(), key=lambda name: name != "sft"))})
     for name in [*config.methods, *config.settings]:
         methods.get(name)
+    config = config.model_copy(update={"match": _matched(config)})
     common_keys = {key for name in methods.names() for key in methods.get(name).settings.model_fields}
     for key in config.training:
         if key not in MethodSettings.model_fields:
@@ -126,6 +129,23 @@ def resolve(layers: list[Layer]) -> Config:
     }
     settings = {name: checked[name] for name in used}
     return config.model_copy(update={"training": {}, "settings": settings})
+
+
+def _matched(config: Config) -> str | None:
+    """The method that all take as many tokens as, by its name: `tokens:NAME` is that one, `tokens` the first of them.
+
+    Raises:
+        UserError: it is none of the methods that were asked for.
+    """
+    if config.match is None:
+        return None
+    if config.match == TOKENS:
+        return config.methods[0]
+    name = config.match.removeprefix(f"{TOKENS}:")
+    if name not in config.methods:
+        asked = f"tokens:METHOD takes one of the methods asked for ({', '.join(config.methods)})"
+        raise UserError(f"match: '{name}' is not among them{did_you_mean(name, config.methods)}; {asked}")
+    return name
 
 
 def _settings_of(method: Method, config: Config) -> MethodSettings:

@@ -16,10 +16,11 @@ Backend = Literal["transformers", "vllm"]
 def fastest_backend(vllm: VLLM) -> Backend:
     """vLLM where a GPU is and vLLM is installed (or an interpreter that has it is named), else the sampler: on a CPU
     vLLM draws faster, but starts anew for each model, which the stages that a CPU is fit for do not make up for."""
-    import torch
+    if vllm.python is None and importlib.util.find_spec("vllm") is None:
+        return "transformers"
+    import torch  # takes a second: a run whose artifacts are all there needs it for nothing else
 
-    there = vllm.python is not None or importlib.util.find_spec("vllm") is not None
-    return "vllm" if there and torch.cuda.is_available() else "transformers"
+    return "vllm" if torch.cuda.is_available() else "transformers"
 
 
 def open_generator(backend: str, model: Model, folder: Path, tokenizer: Any, vllm: VLLM) -> Generator:

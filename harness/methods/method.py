@@ -84,7 +84,7 @@ class Control:
     overrides: dict[str, Any]
     why: str
     level: Literal["basic", "full"] = "basic"
-    match_tokens: bool = False  # train on as many tokens as the method that it controls; of stored responses alone
+    match_tokens: bool = False  # train on as many tokens as the method that it controls, each with its start
 
 
 @dataclass(frozen=True)

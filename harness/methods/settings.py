@@ -175,7 +175,8 @@ class MethodChoice(Section):
     methods: Names = ("sft", "kd", "ddpo", "dadpo")
     controls: Literal["none", "basic", "full"] = "basic"
     match: str | None = Field(
-        default=None, description="a method that all trainings take as many tokens of the student as"
+        default=None,
+        description="the method that all take as many tokens of the student as, with what their start took",
     )
     contrasts: tuple[tuple[str, str], ...] | None = Field(
         default=None, description="rows to be tested against each other; each method's own where this is not set"

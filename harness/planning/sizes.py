@@ -14,7 +14,7 @@ from harness.models.reference import Model
 from harness.models.shapes import Shape, shape_of, weight_type
 from harness.models.speed import Speed
 from harness.planning.whole import Planned
-from harness.run.jobs import RespondJob
+from harness.run.jobs import RespondJob, TrainJob
 from harness.store import Store
 
 # A chat template's own tokens, and how many characters make a token of English text.
@@ -63,6 +63,12 @@ class RoadSizes:
         if self._store.intact(ref):
             return int(self._store.read(ref).facts["tokens"])
         return self._road.jobs[ref].tokens(self)
+
+    def trained_in_all(self, ref: Ref) -> int:
+        job = self._road.jobs[ref]
+        if not isinstance(job, TrainJob):
+            return 0
+        return self.trained(ref) + (self.trained_in_all(job.start.artifact) if job.start.artifact else 0)
 
     # ---- models and judges
     def shape(self, model: Model) -> Shape | None:

@@ -11,7 +11,7 @@ from harness.core.escape import plain as as_text
 from harness.core.records import plain
 from harness.measures.measure import Group, direction
 from harness.reports import columns as c
-from harness.reports import labels
+from harness.reports import labels, searched
 from harness.reports import measured as m
 from harness.reports.cells import (
     BOUNDS_SAID,
@@ -20,6 +20,7 @@ from harness.reports.cells import (
     OWN_LOSS,
     between,
     by_the_bound,
+    commands,
     difference_short,
     difference_unit,
     facts,
@@ -57,9 +58,11 @@ from harness.reports.findings import (
     primary_words,
     whom_words,
 )
+from harness.reports.grids import study_words
 from harness.reports.measured import Measured
 from harness.results.schema import (
     ContrastFigures,
+    FoundFacts,
     LengthFigures,
     MeasureContrast,
     MeasureFacts,
@@ -164,11 +167,11 @@ def _code(text: str) -> str:
 def _section(run: Results, definitions: bool) -> str:
     """definitions: whether what each measure is stands here, and not once for all runs."""
     pair = run.pair
-    parts = [f"## {pair.student}, taught by {pair.teacher}", _banner(run), _facts(run)]
+    parts = [f"## {pair.student}, taught by {pair.teacher}", study_words(run), _banner(run), _facts(run)]
     parts += [_prompt_set(run, entry) for entry in run.prompt_sets]
     parts += [labels.section(run)]
     parts += [_contrasts(run), _versus(run), _disagreements(run), _retention(run), _length(run)]
-    parts += [_other_rates(run), _judges(run), _measures([run]) if definitions else "", _methods(run)]
+    parts += [_other_rates(run), _judges(run), _measures([run]) if definitions else "", _methods(run), _search(run)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -178,8 +181,8 @@ def _banner(run: Results) -> str:
 
 def _facts(run: Results) -> str:
     lines = [f"- {name}: {text}" for name, text in facts(run)]
-    commands = "; ".join(_code(one.command) for one in run.runs)
-    return "\n".join([*lines, f"- to reproduce: {commands} (every setting: config.yaml of the record)"])
+    made_by = "; ".join(_code(command) for _, command in commands(run))
+    return "\n".join([*lines, f"- to reproduce: {made_by} (every setting: config.yaml of the record)"])
 
 
 def _prompt_set(run: Results, entry: SetFacts) -> str:
@@ -613,3 +616,15 @@ def _methods(run: Results) -> str:
         c.CONTROL_OF,
     ]
     return "### What was trained\n\n" + markdown(columns, run.methods)
+
+
+def _search(run: Results) -> str:
+    search = run.search
+    if search is None:
+        return ""
+    columns: list[Column[FoundFacts]] = [
+        c.column("method", lambda row: row.method),
+        c.column(f"tries: {search.head}", lambda row: searched.tries_words(search, row.method)),
+        c.column("", searched.edge_words),
+    ]
+    return f"### {searched.HEAD}\n\n{searched.lead(search)}\n\n{markdown(columns, search.found)}"

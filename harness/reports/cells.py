@@ -10,6 +10,7 @@ from harness.core.units import first_named
 from harness.generation.protocol import Sampling
 from harness.measures.measure import Bound, direction, is_share
 from harness.results.labelled import labels_of
+from harness.results.naming import point_words
 from harness.results.schema import (
     UNTOLD,
     JudgeFacts,
@@ -453,11 +454,18 @@ def facts(run: Results) -> list[tuple[str, str]]:
             f"{sampling_text(training.sampling)} ({training.cut_share:.0%} of its responses cut)",
         ),
         ("evaluation", f"everyone at {sampling_text(run.evaluation.sampling)}"),
+        *_matched(run),
         *_prepared(run),
         *(
             (
                 "run" if len(run.runs) == 1 else f"run {number}",
-                f"seed {one.seed}, {one.date}, harness {one.harness}, {one.name}",
+                ", ".join(
+                    [
+                        f"seed {one.seed}",
+                        *([point_words(one.point)] if one.point else []),
+                        *(one.date, f"harness {one.harness}", one.name),
+                    ]
+                ),
             )
             for number, one in enumerate(run.runs, 1)
         ),
@@ -466,29 +474,67 @@ def facts(run: Results) -> list[tuple[str, str]]:
     ]
 
 
+def _matched(run: Results) -> list[tuple[str, str]]:
+    """The row whose tokens all others take, where one was named."""
+    named = next((one.match for one in run.methods if one.match), "")
+    return [("budget", f"every row takes as many tokens as {named}, both with those of their start")] if named else []
+
+
 def _stamps(run: Results) -> list[tuple[str, str]]:
-    """When each run's contrasts were declared, and when the first verdict or measure of their rows was begun."""
-    began: dict[tuple[str, str, str, int | None], list[str]] = {}
+    """When contrasts were declared together, by the runs that have them, and when the first verdict or measure of their
+    rows was begun."""
+    began: dict[tuple[str, str, int | None], dict[str, list[str]]] = {}
     for stamp in run.stamps:
         dropped = stamp.dropped if stamp.early else 0  # else it is no matter
-        began.setdefault((stamp.run, stamp.time, stamp.family, dropped), []).append(stamp.began)
+        began.setdefault((stamp.time, stamp.family, dropped), {}).setdefault(stamp.run, []).append(stamp.began)
     places = {one.name: number for number, one in enumerate(run.runs, 1)}
     found = []
-    for (name, time, family, dropped), times in began.items():
-        first = min(filter(None, times), default="")
+    for (time, family, dropped), by_run in began.items():
+        first = min((start for times in by_run.values() for start in times if start), default="")
         since = f"; the first verdict or measure of one of their rows is of {_to_the_second(first)}" if first else ""
-        where = "" if len(run.runs) == 1 else f" of run {places.get(name, name)}"
+        where = "" if len(run.runs) == 1 else f" of {runs_words([places[name] for name in by_run])}"
         lacking = "not known" if dropped is None else f"{dropped} of it left out since" if dropped else ""
         of = f"family {family[:12]}{f' ({lacking})' if lacking else ''}"
         found.append((f"contrasts{where}", f"stamped {_to_the_second(time)}, {of}{since}"))
     return found
 
 
+def runs_words(numbers: Sequence[int]) -> str:
+    """Runs by their numbers; those that follow one another as from … to."""
+    said: list[list[int]] = []
+    for number in sorted(numbers):
+        if said and number == said[-1][-1] + 1:
+            said[-1].append(number)
+        else:
+            said.append([number])
+    parts = [f"{part[0]}–{part[-1]}" if len(part) > 2 else ", ".join(map(str, part)) for part in said]
+    return f"run{'s' if len(numbers) > 1 else ''} {', '.join(parts)}"
+
+
+def commands(run: Results) -> list[tuple[str, str]]:
+    """What reproduces the runs: those of each command, and the command. One that is the same for all is once there."""
+    found: dict[str, list[int]] = {}
+    for number, one in enumerate(run.runs, 1):
+        found.setdefault(one.command, []).append(number)
+    return [("" if len(found) == 1 else runs_words(numbers), command) for command, numbers in found.items()]
+
+
 def _differing(run: Results) -> list[tuple[str, str]]:
-    """What several runs named differently."""
+    """What several runs named differently, or did not train on alike."""
+    grid = all(one.point for one in run.runs)
+    why = (
+        "none: its rows are others at each point of the grid, so that each point has a primary contrast of its own"
+        if grid
+        else "none: the runs that have its rows name different ones, or not all name one"
+    )
     said = {
-        "primary": ("primary contrast", "none: the runs that have its rows name different ones, or not all name one"),
+        "primary": ("primary contrast", why),
         "margin": ("margin", "none: the runs name different ones, or not all name one"),
+        "search": ("settings", "the runs were not tuned alike, or not all were: each one's own board says how"),
+        "training": (
+            "other training prompts",
+            "what is said of them above is of run 1; rows are named by what differs",
+        ),
     }
     return [said[what] for what in run.differing]
 

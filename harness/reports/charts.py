@@ -6,21 +6,24 @@ Charts are small SVGs of their own: text keeps its size on a phone, and colours 
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil, floor, isfinite, log10
 from typing import Any
 
-from harness.core.records import Verdict, plain
+from harness.config.study import in_words, short
+from harness.core.records import Verdict
+from harness.measures.measure import is_share
+from harness.reports import searched
 from harness.reports.cells import rate_cell
-from harness.results.schema import MethodFacts, Results, Row
+from harness.results.schema import Results, Row, SearchFacts, TryFacts
 from harness.statistics.outcomes import Unit, from_records, outcomes, unit_of
 
 COLOURS = 8  # c0 … c7 in report.css
 MOST_POINTS = 400  # of one line or one method's cloud: more is not seen, and makes the page heavy
 FEW_POINTS = 30  # a line of so few shows its points
 WIDTH, HEIGHT = 290, 195
+LETTER = 6  # width of one, about
 LEFT, RIGHT, TOP, BOTTOM = 40, WIDTH - 10, 10, HEIGHT - 36  # of the plot within
 Point = tuple[float, float]
 # The verdicts that the board's figures rest on, by prompt set and candidate.
@@ -58,6 +61,29 @@ class Series:
 
 
 @dataclass(frozen=True)
+class Level:
+    """A value that no x moves, with its interval, of a row's colour."""
+
+    label: str
+    colour: str
+    value: float
+    ends: tuple[float, float]
+    title: str
+
+
+@dataclass(frozen=True)
+class Band:
+    """A level as drawn."""
+
+    label: str
+    colour: str
+    y: str
+    top: str
+    height: str
+    title: str
+
+
+@dataclass(frozen=True)
 class Mark:
     """A point as drawn."""
 
@@ -88,6 +114,7 @@ class Chart:
     zero: str = ""  # where y = 0 lies, if inside
     rule: str = ""  # an upright line: its x
     rule_label: str = ""
+    bands: Sequence[Band] = ()
     size: tuple[int, int] = (WIDTH, HEIGHT)
     box: tuple[int, int, int, int] = (LEFT, RIGHT, TOP, BOTTOM)
 
@@ -100,13 +127,19 @@ def chart(
     y_range: tuple[float, float] | None = None,
     rule: tuple[float, str] | None = None,
     percent: bool = False,
+    levels: Sequence[Level] = (),
+    x_ticks: Sequence[tuple[float, str]] | None = None,
 ) -> Chart:
-    """A chart's geometry. Points that are not finite are left out; percent writes y in points of a hundred."""
+    """A chart's geometry. Points that are not finite are left out; percent writes y in points of a hundred.
+
+    x_ticks: places with their texts, from the left, where they are no round numbers; what has no room is left out.
+    """
     kept = [_finite(one) for one in series]
-    xs = [x for one in kept for x, _ in one.points] + ([rule[0]] if rule else [])
+    xs = [x for one in kept for x, _ in one.points] + ([rule[0]] if rule else []) + [x for x, _ in x_ticks or ()]
     ys = [y for one in kept for _, y in one.points] + [
         end for one in kept for ends in one.spread if ends for end in ends
     ]
+    ys += [end for level in levels for end in (level.value, *level.ends)]
     x_low, x_high = _range(xs)
     y_low, y_high = y_range or _range(ys)
 
@@ -121,13 +154,33 @@ def chart(
         title,
         x_label,
         y_label,
-        [(across(tick), tick_text(tick)) for tick in ticks(x_low, x_high)],
+        _with_room([(across(x), text) for x, text in x_ticks])
+        if x_ticks is not None
+        else [(across(tick), tick_text(tick)) for tick in ticks(x_low, x_high)],
         [(down(tick / factor), tick_text(tick)) for tick in ticks(y_low * factor, y_high * factor)],
         [_drawn(one, across, down) for one in kept],
         zero=down(0) if y_low < 0 < y_high else "",
         rule=across(rule[0]) if rule else "",
         rule_label=rule[1] if rule else "",
+        bands=[_band(level, down) for level in levels],
     )
+
+
+def _band(level: Level, down: Callable[[float], str]) -> Band:
+    low, high = (down(end) for end in level.ends)
+    return Band(level.label, level.colour, down(level.value), high, f"{float(low) - float(high):.1f}", level.title)
+
+
+def _with_room(texts: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Those that do not touch the one before."""
+    kept: list[tuple[str, str]] = []
+    end = -10.0 * LETTER
+    for x, text in texts:
+        half = LETTER * len(text) / 2
+        if float(x) - half >= end + LETTER:
+            kept.append((x, text))
+            end = float(x) + half
+    return kept
 
 
 def _drawn(series: Series, across: Callable[[float], str], down: Callable[[float], str]) -> Curve:
@@ -326,48 +379,46 @@ def _longer(judged: tuple[Verdict, float], in_tokens: bool) -> Point | None:
     return None if ends[0] is None or ends[1] is None else (float(ends[0] - ends[1]), preference)
 
 
-def sweeps(results: Results) -> list[Chart]:
-    """Preference against a β that several trainings of one method differ in, all else being equal."""
-    groups: dict[str, list[MethodFacts]] = {}
-    for entry in results.methods:
-        for key in _betas(entry):
-            rest = {name: value for name, value in plain(entry.settings).items() if name != key}
-            same = json.dumps([entry.method, key, entry.matches, rest], sort_keys=True)
-            groups.setdefault(same, []).append(entry)
+LOGARITHMIC = 8  # a setting whose greatest value is so many times its least is drawn by its logarithm
+
+
+def tries(search: SearchFacts) -> list[Chart]:
+    """What settings were chosen by, a chart a method: the criterion against a setting, a line for each choice of the
+    others, with 95% intervals over prompts."""
     charts = []
-    for same, entries in groups.items():
-        method, key = json.loads(same)[:2]
-        if len({_betas(entry)[key] for entry in entries}) > 1:
-            others = ", ".join(f"{name} {value:.4g}" for name, value in _betas(entries[0]).items() if name != key)
-            title = f"{method} ({others})" if others else method
-            charts.append(_sweep(results, title, key, sorted(entries, key=lambda entry: _betas(entry)[key])))
+    for found in search.found:
+        known = [one for one in search.of(found.method) if one.value is not None]
+        along, *others = searched.axes(known) or [""]
+        values = sorted({value for one in known if isinstance(value := one.point.get(along), int | float)})
+        if len(values) < 2 or any(isinstance(value, bool) for value in values):
+            continue
+        logarithmic = values[0] > 0 and values[-1] >= LOGARITHMIC * values[0]
+        lines: dict[str, list[tuple[float, TryFacts]]] = {}
+        for one in known:
+            value = float(one.point[along])  # type: ignore[arg-type]
+            rest = in_words({key: one.point[key] for key in others}) or short(along)
+            lines.setdefault(rest, []).append((log10(value) if logarithmic else value, one))
+        series = []
+        for place, (label, points) in enumerate(lines.items()):
+            points.sort(key=lambda point: point[0])
+            series.append(
+                Series(
+                    label,
+                    f"c{place % COLOURS}",
+                    [(x, one.value or 0.0) for x, one in points],
+                    spread=[_of_error(one) for _, one in points],
+                    titles=[f"{in_words(one.point)}: {searched.value_words(one, search)}" for _, one in points],
+                )
+            )
+        shown = [(log10(value), f"{value:g}") for value in values] if logarithmic else None
+        charts.append(
+            chart(found.method, short(along), search.head, series, percent=is_share(search.unit), x_ticks=shown)
+        )
     return charts
 
 
-def _betas(entry: MethodFacts) -> dict[str, float]:
-    """A method's settings that are a β."""
-    own = entry.settings.own.items()
-    return {name: value for name, value in own if name.startswith("beta") and isinstance(value, int | float)}
-
-
-def _sweep(results: Results, title: str, key: str, entries: Sequence[MethodFacts]) -> Chart:
-    rows = {(row.prompt_set, row.method): row for row in results.rows if row.judge == results.judge}
-    known = [_betas(entry)[key] for entry in entries]
-    aside = 0.025 * (known[-1] - known[0])  # sets stand beside one another: their intervals overlap
-    series = []
-    for place, name in enumerate(prompt_set.name for prompt_set in results.prompt_sets):
-        found = [
-            (beta, row.preference_rate, row)
-            for beta, entry in zip(known, entries, strict=True)
-            if (row := rows.get((name, entry.name))) and row.preference_rate is not None
-        ]
-        series.append(
-            Series(
-                name,
-                f"c{place % COLOURS}",
-                [(beta + aside * place, rate) for beta, rate, _ in found],
-                spread=[row.preference_interval for *_, row in found],
-                titles=[_preference_title(f"{name}, {key} {beta:g}", row) for beta, _, row in found],
-            )
-        )
-    return chart(title, key.replace("_", " "), "preference rate, %", series, (-1.05, 1.05), percent=True)
+def _of_error(one: TryFacts) -> tuple[float, float] | None:
+    if one.value is None or one.standard_error is None:
+        return None
+    wide = searched.Z * one.standard_error
+    return one.value - wide, one.value + wide

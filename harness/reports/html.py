@@ -18,12 +18,13 @@ from markupsafe import Markup
 
 from harness.core import escape
 from harness.core.records import RunPrompt, RunResponse, Verdict, read_jsonl, read_records
-from harness.reports import charts, judges_apart, labels, tables, tokens
+from harness.reports import charts, judges_apart, labels, searched, tables, tokens
 from harness.reports import measured as m
 from harness.reports.cells import (
     BOUNDS_SAID,
     NOWHERE,
     OWN_LOSS_SAID,
+    commands,
     facts,
     first_words,
     measure_terms,
@@ -44,6 +45,7 @@ from harness.reports.findings import (
     primary_words,
     whom_words,
 )
+from harness.reports.grids import grids, seeds_in_curves, study_words
 from harness.reports.panels import Panel, panels
 from harness.reports.quality import quality
 from harness.reports.tables import Table
@@ -103,7 +105,6 @@ def report_html(run: ReportData) -> str:
         categories=tables.categories(results, prompts, deciding),
         curves=charts.curves(results, run.metrics or {}),
         clouds=charts.clouds(results, deciding),
-        sweeps=charts.sweeps(results),
         config=run.config,
         without=[name for name, part in (("prompts", run.prompts), ("responses", run.responses)) if part is None],
         island=_island(run, prompts, deciding),
@@ -134,6 +135,10 @@ def _run_parts(results: Results) -> dict[str, Any]:
         "judge": results.judge_named(results.judge),
         "warnings": warnings(results),
         "facts": facts(results),
+        "commands": commands(results),
+        "study": study_words(results),
+        "grids": grids(results),
+        "grids_lead": seeds_in_curves(results),
         "colours": charts.colours(results),
         "systems": charts.systems(results),
         "boards": [tables.board(results, prompt_set) for prompt_set in results.prompt_sets],
@@ -170,6 +175,9 @@ def _run_parts(results: Results) -> dict[str, Any]:
         "no_control": tables.no_control(results),
         "judges": tables.judges(results),
         "trained": tables.trained(results),
+        "tries": tables.tries(search) if (search := results.search) else None,
+        "tries_lead": searched.lead(search) if search else "",
+        "tries_charts": charts.tries(search) if search else [],
     }
 
 

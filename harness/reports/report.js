@@ -177,6 +177,22 @@
     redraw();
   }
 
+  // Curves over settings: those of the set and the figure that are chosen.
+  for (const chosen of document.querySelectorAll(".curve-filters")) {
+    const redraw = () => {
+      const { set, measure } = chosen.elements;
+      for (const figure of chosen.parentElement.querySelectorAll("figure")) {
+        const of = figure.dataset;
+        const seen = measure.value ? of.measure === measure.value : of.first === "yes";
+        figure.hidden = !seen || Boolean(set?.value && of.set !== set.value);
+      }
+    };
+    chosen.hidden = false;
+    chosen.addEventListener("submit", (event) => event.preventDefault());
+    chosen.addEventListener("input", redraw);
+    redraw();
+  }
+
   // Token by token: one response, coloured by the KL of the student that is chosen.
   const LEVELS = [0.05, 0.2, 0.5, 1, 2, 4]; // nats from which on a token has the next colour
   const level = (kl) => LEVELS.filter((least) => kl >= least).length;

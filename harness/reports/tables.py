@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from harness.config.study import in_words
 from harness.core.records import Prompt
 from harness.measures.measure import GROUPS, Group, direction
 from harness.reports import columns as c
 from harness.reports import measured as m
+from harness.reports import searched
 from harness.reports.cells import (
     NO_BOUND,
     OWN_LOSS_SAID,
@@ -34,7 +36,9 @@ from harness.results.schema import (
     MethodFacts,
     Results,
     Row,
+    SearchFacts,
     SetFacts,
+    TryFacts,
 )
 from harness.statistics.contrasts import Family
 from harness.statistics.effects import Compared
@@ -515,4 +519,32 @@ def trained(results: Results) -> Table:
             why,
         ],
         results.methods,
+    )
+
+
+def tries(search: SearchFacts) -> Table:
+    """Every try of a search."""
+    found = {one.method: one for one in search.found}
+
+    def said(one: TryFacts) -> str:
+        if one.point != found[one.method].point:
+            return "not told from it" if searched.as_good(one, search) else ""
+        edge = searched.edge_words(found[one.method])
+        return f"found; {edge}" if edge else "found"
+
+    def value(one: TryFacts) -> Cell:
+        return Cell(searched.value_words(one, search), "" if one.value is None else one.value)
+
+    return table(
+        searched.HEAD,
+        [
+            c.column("method", lambda one: one.method),
+            c.column("settings", lambda one: in_words(one.point)),
+            c.Column(search.head, value),
+            c.column("", said),
+            c.counts("tokens trained", lambda one: one.tokens),
+            c.Column("seconds", lambda one: Cell(f"{one.seconds:,.0f}", one.seconds)),
+        ],
+        search.tries,
+        note=f"by {search.head} on {search.prompts} validation prompts",
     )

@@ -57,6 +57,7 @@ from harness.results.schema import (
     TrainedFacts,
     TrainingFacts,
 )
+from harness.results.searched import search_facts
 from harness.results.tokens import TOKENS_SCHEMA, Compared, TokenViews, as_compact_json, token_views
 from harness.run.declaring import contrasted, digest_of, family_of, left_out, stamp_of
 from harness.run.evaluating import Evaluation
@@ -281,6 +282,9 @@ def collect(road: Road, store: Store, command: str) -> tuple[Results, RunRows]:
         stamps=stamps,
         costs=costs_of(road, manifests),
         retention=retention_of(road, store),
+        search=search_facts(road.search, left_out_of(road, road.search.validation, store), store)
+        if road.search
+        else None,
         **{
             **dict(found),
             "prompt_sets": tuple(SetFacts(**dict(e), **_set_facts(road, e.name, store)) for e in found.prompt_sets),
@@ -292,12 +296,13 @@ def collect(road: Road, store: Store, command: str) -> tuple[Results, RunRows]:
 
 def described_entry(entry: Entry, artifact: Ref, facts: Facts) -> MethodFacts:
     """What a board says of a row that is trained, and of its training."""
+    other: dict[str, Any] = {"match": entry.match} if entry.match not in ("", entry.controls) else {}
     return MethodFacts(
         name=entry.name,
         method=entry.method,
         controls=entry.controls,
         token_matched=bool(entry.match),
-        **({"match": entry.match} if entry.match not in ("", entry.controls) else {}),
+        **other,
         why=entry.why,
         settings=RecordedSettings.model_validate(entry.shaping),
         minimises=methods.get(entry.method).minimises,

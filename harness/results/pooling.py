@@ -14,11 +14,11 @@ from typing import Any
 from harness.core.errors import UserError
 from harness.core.files import canonical_hash
 from harness.core.records import RunMeasured, Verdict, plain
-from harness.methods import shaping
 from harness.results.costs import mean_costs
 from harness.results.declared import Declared, Stamps
 from harness.results.figures import RunRows, figures
 from harness.results.folder import declared_in, read_made
+from harness.results.naming import grid_points, row_names
 from harness.results.reading import read_results
 from harness.results.retention import mean_retention
 from harness.results.schema import MeasureFacts, MethodFacts, Results, SetFacts
@@ -106,7 +106,8 @@ def pool_of(results: Results) -> str:
 
 def pooled(runs: Sequence[Results], made: Sequence[RunRows], rank_incomplete: bool = False) -> Results:
     """The results of several runs of one kind as one."""
-    names, left_out = _row_names(runs), _left_out(runs)
+    names, left_out = row_names(runs), _left_out(runs)
+    points = grid_points(runs, names)
     kinds: dict[str, Kind] = {}
     methods: dict[str, MethodFacts] = {}
     contrasts: dict[tuple[str, str], None] = {}
@@ -116,14 +117,20 @@ def pooled(runs: Sequence[Results], made: Sequence[RunRows], rank_incomplete: bo
     for run, known in zip(runs, names, strict=True):
         declared = declared_in(run)
         kinds |= {known[name]: kind for name, kind in declared.candidates.items() if known[name] not in kinds}
-        methods |= {known[one.name]: one.model_copy(update={"name": known[one.name]}) for one in run.methods}
+        methods |= {known[one.name]: _method_as(one, known, points) for one in run.methods}
         contrasts |= dict.fromkeys((known[first], known[second]) for first, second in declared.contrasts)
         versus |= dict.fromkeys((known[first], known[second]) for first, second in declared.versus)
         primaries.append(declared.primary and (known[declared.primary[0]], known[declared.primary[1]]))
         margins.add(declared.margin)
     first = declared_in(runs[0])
     primary = _primary(primaries, [set(known.values()) for known in names])
-    differ = {"primary": primary is None and any(primaries), "margin": len(margins) > 1}
+    searches = [run.search and run.search.outcome for run in runs]
+    differ = {
+        "primary": primary is None and any(primaries),
+        "margin": len(margins) > 1,
+        "training": any(_trained_on(run) != _trained_on(runs[0]) for run in runs),
+        "search": any(one != searches[0] for one in searches),
+    }
     measured, unpooled = _measures(runs)
     stamps = [
         Stamps(
@@ -160,6 +167,7 @@ def pooled(runs: Sequence[Results], made: Sequence[RunRows], rank_incomplete: bo
             "first_measure": runs[0].first_measure if len({run.first_measure for run in runs}) == 1 else "",
             "stamps": tuple(stamp for one in stamps for stamp in one.stamps),
             "differing": tuple(what for what, so in differ.items() if so),
+            "search": None if differ["search"] else runs[0].search,
             "costs": mean_costs(runs, names),
             "retention": mean_retention(runs, names),
             **dict(found),
@@ -177,6 +185,10 @@ def pooled(runs: Sequence[Results], made: Sequence[RunRows], rank_incomplete: bo
     )
 
 
+def _trained_on(run: Results) -> list[Any]:
+    return [run.training.digest, run.training.left_out, plain(run.training.sampling)]
+
+
 def _primary(named: Sequence[tuple[str, str] | None], rows: Sequence[set[str]]) -> tuple[str, str] | None:
     """The one that all runs name that have both of its rows. named, rows: of each run."""
     found = {pair for pair in named if pair}
@@ -190,7 +202,7 @@ def as_one(runs: Sequence[Results], made: Sequence[RunRows]) -> dict[str, RunRow
     """What runs of one kind made, under the names that their rows have on the common board; what two of them share is
     the first one's."""
     left_out = _left_out(runs)
-    return _renamed(runs, _row_names(runs), [rows.without(left_out) for rows in made])
+    return _renamed(runs, row_names(runs), [rows.without(left_out) for rows in made])
 
 
 def _left_out(runs: Sequence[Results]) -> dict[str, dict[str, str]]:
@@ -245,40 +257,6 @@ def _in_order(kinds: Mapping[str, Kind]) -> dict[str, Kind]:
     return dict(sorted(kinds.items(), key=lambda item: place[item[1]]))
 
 
-def _row_names(runs: Sequence[Results]) -> list[dict[str, str]]:
-    """What each run's rows are called on the common board: their own names, with a run's where trainings differ: that
-    of the first run with this training, so that its seeds stay one row."""
-    trainings = [_trainings(run) for run in runs]
-    kinds: dict[str, dict[str, str]] = {}
-    for run, known in zip(runs, trainings, strict=True):
-        for name, digest in known.items():
-            kinds.setdefault(name, {}).setdefault(digest, run.name.rsplit("-", 1)[-1])
-    return [
-        {name: name if len(kinds[name]) == 1 else f"{name} ({kinds[name][digest]})" for name, digest in known.items()}
-        for known in trainings
-    ]
-
-
-def _trainings(run: Results) -> dict[str, str]:
-    """A digest of everything that shaped each row but the seed; rows that were not trained have their name."""
-    config, training = run.configured, run.training
-    common = [
-        training.digest,
-        sorted(training.left_out),
-        plain(training.sampling),
-        config.max_prompt_tokens,
-        config.scoring_precision,
-        shaping(config.settings["sft"]),  # where the pairs' rejected responses and the reference come from
-    ]
-    found = {row.method: row.method for row in run.rows}
-    for one in run.methods:
-        # settings leave it to the method, and versions of before trained all with the dropout that a checkpoint has
-        dropping = [one.facts.dropout, one.facts.dropout_on]
-        shaped = [common, one.method, plain(one.settings), one.matches, dropping]
-        found[one.name] = canonical_hash(shaped)
-    return found
-
-
 def _renamed(
     runs: Sequence[Results], names: Sequence[Mapping[str, str]], made: Sequence[RunRows]
 ) -> dict[str, RunRows]:
@@ -310,6 +288,14 @@ def _renamed(
         measured = [_measured_as(row, known.get(row.system, row.system)) for row in rows.measured if row.system in new]
         found[run.name] = RunRows(verdicts, responses, measured)
     return found
+
+
+def _method_as(one: MethodFacts, known: Mapping[str, str], points: Mapping[str, dict[str, Any]]) -> MethodFacts:
+    """Under its common name, with those of the rows that it names. points: by common names."""
+    name = known[one.name]
+    said: dict[str, Any] = {key: known.get(row, row) for key, row in (("controls", one.controls), ("match", one.match))}
+    said |= {"name": name, "own_name": one.name if name != one.name else "", "point": points[name]}
+    return one.model_copy(update={key: value for key, value in said.items() if value != getattr(one, key)})
 
 
 def _measured_as(row: RunMeasured, name: str) -> RunMeasured:

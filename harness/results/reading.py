@@ -253,7 +253,8 @@ def _methods(old: Older, config: dict[str, Any], labelled: Mapping[str, Stage]) 
     measures, none was said to be minimised."""
     said = {name for name in MethodFacts.model_fields if name not in ("artifact", "facts")}
     rows = [{key: row[key] for key in said if key in row} for row in _rows(old, "methods")]
-    if not rows or any(said - row.keys() - {"minimises", "match"} for row in rows):
+    needed = {name for name in said if MethodFacts.model_fields[name].is_required()}
+    if not rows or any(needed - row.keys() for row in rows):
         entries = entries_of(Config.model_validate(config))
         return [described_entry(entry, s.ref, s.facts) for entry in entries for s in [labelled[_TRAINING + entry.name]]]
     trained = [labelled[_TRAINING + row["name"]] for row in rows]

@@ -326,6 +326,11 @@ class TrainedFacts(Partial):
     model_config = ConfigDict(extra="allow")
 
     tokens: int = Field(description="tokens that went through the student, of all epochs")
+    budget: int | None = Field(
+        default=None,
+        description="tokens that it was to take, where it takes as many as another row: that one's with those of its "
+        "start, but for those of its own start; it ends with the step that reaches them",
+    )
     fresh_tokens: int = Field(default=0, description="of these, tokens that the student wrote as it trained")
     cut: int = Field(default=0, description="responses that it wrote so which were cut at the limit")
     prompts_cut: int = Field(default=0, description="training prompts that lost their beginning")
@@ -356,6 +361,12 @@ class MethodFacts(_Said):
 
     artifact: str = Field(description="its training in the store: train/KEY")
     facts: TrainedFacts = Field(description="what the training came to")
+    own_name: str = Field(default="", description="of several runs: its name in each of them, where it is another here")
+    point: dict[str, JsonValue] = Field(
+        default={},
+        description="of a study's runs: the settings of its grid on which those that have this row agree, and others "
+        "differ",
+    )
 
 
 class MeasureFacts(Record):
@@ -410,6 +421,65 @@ class RetentionFacts(Record):
     standard_error: float | None = Field(description="as the task has it; null where it has none")
     n: int = Field(description="documents of the task that were asked")
     higher_is_better: bool | None = Field(description="as the task has it; null where it does not say")
+
+
+class TryFacts(Record):
+    """A method with settings that were tried: its training at the search's seed, and what it was worth."""
+
+    method: str = Field(description="the method")
+    point: dict[str, JsonValue] = Field(description="the settings, by their full keys")
+    value: float | None = Field(description="of the criterion, on the validation prompts; null where it is not finite")
+    standard_error: float | None = Field(description="of the value, over prompts; null where there is none")
+    apart: float | None = Field(
+        description="standard error of its difference from the one that was found, on the same prompts; null of that "
+        "one itself, and where there is none"
+    )
+    tokens: int = Field(description="that went through the student in its training")
+    seconds: float = Field(description="of its training, and of what says its value")
+    training: str = Field(description="the training in the store: train/KEY")
+    measured: str = Field(description="the artifact that has its value, prompt by prompt")
+
+
+class FoundFacts(Record):
+    """What a method is trained with: the best of its tries, the first of equals."""
+
+    method: str = Field(description="the method")
+    point: dict[str, JsonValue] = Field(description="the settings, by their full keys")
+    edge: tuple[str, ...] = Field(
+        description="those of them that are the least or the greatest that was tried: a better one may lie beyond"
+    )
+
+
+class SearchFacts(Record):
+    """How settings were chosen: equally many tries a method, each trained at one seed on the training prompts, and
+    judged on prompts held out of these, on which nothing is trained."""
+
+    criterion: str = Field(description="the measure that tries are judged by, or `loss`: each method's own loss")
+    head: str = Field(description="what it is called in tables")
+    better: Better = Field(description="which way is better")
+    unit: str = Field(description="of its values; one that begins with `share` is shown in percent")
+    seed: int = Field(description="of the tries")
+    prompt_set: str = Field(description="the validation prompts")
+    digest: str = Field(description="of these, in their order")
+    prompts: int = Field(description="how many of them the teacher answered")
+    share: float = Field(description="of the training prompts that were held out, as it was asked for")
+    left_out: dict[str, str] = Field(
+        description="prompts that the teacher's server gives no answer to, by id with the reason"
+    )
+    own_losses: tuple[str, ...] = Field(
+        description="methods whose own loss the criterion is: chosen by it, they have an advantage"
+    )
+    tries: tuple[TryFacts, ...] = Field(description="all of them, method by method")
+    found: tuple[FoundFacts, ...] = Field(description="of each method")
+
+    def of(self, method: str) -> list[TryFacts]:
+        return [one for one in self.tries if one.method == method]
+
+    @property
+    def outcome(self) -> dict[str, Any]:
+        """All of it but how long it took."""
+        told = self.model_dump(mode="json")
+        return {**told, "tries": [{**one, "seconds": 0.0} for one in told["tries"]]}
 
 
 class StampFacts(Candidates, Partial):
@@ -506,8 +576,13 @@ class _Heading(Record):
     stamps: tuple[StampFacts, ...] = Field(
         default=(), description="when each contrast was declared; of older versions nothing says"
     )
-    differing: tuple[Literal["primary", "margin"], ...] = Field(
-        default=(), description="what several runs named differently, so that it is none here"
+    differing: tuple[Literal["primary", "margin", "training", "search"], ...] = Field(
+        default=(),
+        description="what several runs named differently, so that it is none here; `training` where their training "
+        "prompts, or the teacher's responses to them, differ, so that `training` is the first run's",
+    )
+    search: SearchFacts | None = Field(
+        default=None, description="how settings were chosen; null where none were, or several runs were tuned apart"
     )
     costs: tuple[CostFacts, ...] = Field(
         default=(), description="what each of these took; of several runs the mean, of memory the most"

@@ -56,6 +56,7 @@ from harness.results.pooling import boards
 from harness.results.reading import is_older, read_results
 from harness.results.retention import said
 from harness.results.schema import CostFacts, Figures, Results, StampFacts
+from harness.results.searched import not_following, other_values
 from harness.results.studies import STUDY, StudyFacts, changed_runs, read_study
 from harness.results.tokens import Compared, token_views
 from harness.run.declaring import DECLARED, Family, digest_of, family_of, left_out
@@ -64,6 +65,7 @@ from harness.run.jobs import LEFT_OUT, MEASURED, RESPONSES, VERDICTS, Job, Judge
 from harness.run.known import TELLING, began_of, moment
 from harness.run.measuring import TOKENS_READ
 from harness.run.rows import TEACHER, UNTRAINED
+from harness.run.searching import valued
 from harness.store import MANIFEST, Store
 from harness.store.artifacts import read_manifest as artifact_manifest
 from harness.store.gc import refs_in
@@ -129,6 +131,8 @@ def verify(
         if any(one.by_token for one in results.measured):
             found.add(f"{RUN_TOKENS}, where tokens were compared", _has_tokens(folder))
         found.add(f"{BOARD} from {RESULTS}", _board(folder, results, board))
+    if results.search is not None:
+        found.add(f"what {len(results.search.tries)} tries found, from their values", _search(results, manifest, store))
     found.add(f"{CONFIG} and {RESULTS} from {MANIFEST}", _settings(folder, results, manifest))
     if results.stamps or manifest.declared:
         stamps = (
@@ -370,6 +374,7 @@ def _has_tokens(folder: Path) -> Iterator[str]:
 def _left_out(results: Results, facts: Sequence[Facts]) -> Iterator[str]:
     """The prompts that count nowhere are those that some stage had no answer to."""
     said = {name for entry in (results.training, *results.prompt_sets) for name in entry.left_out}
+    said |= set(results.search.left_out) if results.search else set()
     of_stages = {name for found in facts for name in found.get(LEFT_OUT, ())}
     for name in sorted(said ^ of_stages):
         where = f"{RESULTS} leaves out prompt '{name}'" if name in said else f"{RESULTS} keeps prompt '{name}'"
@@ -425,6 +430,19 @@ def _stamps(results: Results, manifest: Manifest, store: Store) -> Iterator[str]
 def _said_of(one: DeclaredFacts) -> set[str]:
     """What a manifest says of a stamp that results do: of older versions less."""
     return one.model_fields_set & StampFacts.model_fields.keys()
+
+
+def _search(results: Results, manifest: Manifest, store: Store) -> Iterator[str]:
+    """A search follows from its own values, and these from their artifacts, where the store has them."""
+    search = results.search
+    assert search is not None
+    stages = {stage.ref: stage for stage in manifest.stages if stage.made}
+    said = [*not_following(results, search, {ref: stage.facts for ref, stage in stages.items()})]
+    for one in search.tries:
+        if one.measured not in stages:
+            said.append(f"{MANIFEST} has no {one.measured}, which has the value of a try of {one.method}")
+    values = {ref: valued(store.read(ref), search.criterion) for one in search.tries if store.has(ref := one.measured)}
+    yield from (f"{RESULTS}: {line}" for line in [*said, *other_values(search, values)])
 
 
 def _began(one: DeclaredFacts, first: str, who: str, where: str) -> Iterator[str]:
@@ -658,7 +676,10 @@ def _measured(
         if found == job.responses and (place[1] == TEACHER) == job.of_teacher
     }
     digests = {one.name: one.digest for one in results.measured}
-    for name in sorted({name for job in jobs for name, digest in job.measures.items() if digests.get(name) != digest}):
+    of_rows = [job for job in jobs if job.responses in answers.values()]  # those of a search are of other prompts
+    for name in sorted(
+        {name for job in of_rows for name, digest in job.measures.items() if digests.get(name) != digest}
+    ):
         yield f"{RESULTS}: the measure {name} is not the one that was measured by its digest"
     expected = {
         (prompt_set, row.prompt_id, system): row.values

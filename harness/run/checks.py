@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
+from importlib.metadata import version
 from pathlib import Path
 
 import yaml
@@ -19,13 +20,15 @@ from harness.methods import DistributionSettings, FreshSettings, Method, MethodS
 from harness.methods.checking import probe
 from harness.models.reference import Model
 from harness.prompts import PromptSet
-from harness.run.fitting import unaskable, unreadable
+from harness.run.fitting import libraries, unaskable, unreadable
 from harness.run.loadable import unloadable
 from harness.run.measuring import unmeasurable
 from harness.run.reading import ALONE
 from harness.run.rows import Entry, contrasts_of, entries_of, entry_of, versus_of
 from harness.run.sources import Sources
 from harness.store import Store
+
+VERSION = 1  # raised when other things are tried of a method
 
 
 def check(config: Config, sources: Sources, store: Store, to_be_asked: bool) -> None:
@@ -38,8 +41,8 @@ def check(config: Config, sources: Sources, store: Store, to_be_asked: bool) -> 
     evaluation = [found for found, _ in sources.evaluation]
     refusals = [
         *_sets_of_one_name(evaluation),
-        *_further_turns(config.train_prompts, sources.train),
-        *_seen(sources.train, evaluation),
+        *_further_turns(config.train_prompts, sources.training_prompts),
+        *_seen(sources.training_prompts, evaluation),
         *unloadable(config, sources, store),
         *_trainings(config, sources, store),
         *sources.unopened,
@@ -71,16 +74,16 @@ def _sets_of_one_name(evaluation: Sequence[PromptSet]) -> Iterator[str]:
             yield f"two evaluation sets are named '{name}'; rename one of the files, or name it with prompts.NAME.path"
 
 
-def _further_turns(name: str, train: PromptSet) -> Iterator[str]:
+def _further_turns(name: str, train: Sequence[Prompt]) -> Iterator[str]:
     """No training prompt may go on after the model's answer: a training has one response to each."""
-    several = next((prompt.id for prompt in train.prompts if prompt.turns), None)
+    several = next((prompt.id for prompt in train if prompt.turns), None)
     if several is not None:
         yield f"training set '{name}': prompt '{several}' has further turns, and a training takes one; evaluate on it"
 
 
-def _seen(train: PromptSet, evaluation: Sequence[PromptSet]) -> Iterator[str]:
-    """No evaluation prompt may be a training prompt."""
-    seen = {prompt.messages for prompt in train.prompts}
+def _seen(train: Sequence[Prompt], evaluation: Sequence[PromptSet]) -> Iterator[str]:
+    """No evaluation prompt may be a training prompt, or one that settings are chosen on."""
+    seen = {prompt.messages for prompt in train}
     for found in evaluation:
         shared = [prompt.id for prompt in found.prompts if prompt.messages in seen]
         if shared:
@@ -99,9 +102,9 @@ def _trainings(config: Config, sources: Sources, store: Store) -> list[str]:
     refusals = _refused(lambda: contrasts_of(config, entries)) + _refused(lambda: versus_of(config, entries))
     if start == "sft":
         refusals.append("settings.sft.start: SFT starts from the untrained student")
-    refusals += [*_never_fresh(entries), *_unmatched(entries), *_nothing_taught(entries)]
-    refusals += [*_sharded(config, entries), *_methods(entries)]
-    return [*refusals, *_by_token(config, entries, sources), *unreadable(config, sources, store)]
+    refusals += [*_never_fresh(entries), *_nothing_left(config, entries), *_nothing_taught(entries)]
+    refusals += [*_sharded(config, entries), *_methods(entries, store)]
+    return [*refusals, *_by_token(config, entries, sources, store), *unreadable(config, sources, store)]
 
 
 def _never_fresh(entries: Sequence[Entry]) -> Iterator[str]:
@@ -119,14 +122,26 @@ def _never_fresh(entries: Sequence[Entry]) -> Iterator[str]:
                 )
 
 
-def _unmatched(entries: Sequence[Entry]) -> Iterator[str]:
-    """How many tokens of its own a training will have is not known before it has written them."""
+def _nothing_left(config: Config, entries: Sequence[Entry]) -> Iterator[str]:
+    """A row that starts from SFT has nothing left of a budget that SFT alone takes. Of what is not sampled yet it is
+    known where it is what SFT reads: those are the same tokens."""
+    by_name, sft = {entry.name: entry for entry in entries}, entry_of(config, "sft")
     for entry in entries:
-        if entry.controls == entry.match != "" and methods.get(entry.method).fresh_share(entry.settings):
+        named = by_name.get(entry.match)
+        if named is None or entry.settings.start != "sft" or named.settings.start == "sft":
+            continue
+        as_sft = _stored(named) == _stored(sft) and named.settings.epochs <= sft.settings.epochs
+        if as_sft and not methods.get(named.method).fresh_share(named.settings):
             yield (
-                f"{entry.name}: a control that takes as many tokens as {entry.controls} (match_tokens) trains on "
-                f"stored responses, and {entry.method} writes its own; set its fresh_share=0, or leave match_tokens out"
+                f"{entry.name}: nothing is left to train on: it takes as many tokens as {named.name} does in all, and "
+                f"SFT, where it starts, takes those; match a method that takes more (--match tokens:METHOD), or set "
+                f"settings.{entry.method}.start=student"
             )
+
+
+def _stored(entry: Entry) -> list[tuple[str, int]]:
+    """Who wrote the stored responses that a row is trained on, and which sample."""
+    return [(who, sample) for _, who, sample in methods.get(entry.method).stored_roles(entry.settings)]
 
 
 def _sharded(config: Config, entries: Sequence[Entry]) -> Iterator[str]:
@@ -162,11 +177,17 @@ def _nothing_taught(entries: Sequence[Entry]) -> Iterator[str]:
             )
 
 
-def _methods(entries: Sequence[Entry]) -> list[str]:
+def _methods(entries: Sequence[Entry], store: Store) -> list[str]:
     """What methods' own functions do wrong; a method and its controls may do the same."""
-    asked = [functools.partial(probe, methods.get(entry.method), entry.settings) for entry in entries]
+    asked = [functools.partial(_probed, methods.get(entry.method), entry.settings, store) for entry in entries]
     found = [line for entry in entries for line in _names_nothing(methods.get(entry.method))]
     return list(dict.fromkeys([*found, *(line for ask in asked for line in _refused(ask))]))
+
+
+def _probed(method: Method, settings: MethodSettings, store: Store) -> None:
+    """`probe`, once for these sources and settings: it imports torch, and calls each loss. A refusal is not kept."""
+    of = {"version": VERSION, "torch": version("torch"), "method": method.name, "source": method.source_digest}
+    store.recall("probed", {**of, "settings": settings.model_dump(mode="json")}, lambda: probe(method, settings))
 
 
 def _names_nothing(method: Method) -> Iterator[str]:
@@ -181,7 +202,7 @@ def _names_nothing(method: Method) -> Iterator[str]:
                 yield f"{method.file}: METHOD '{method.name}': {wrong}"
 
 
-def _by_token(config: Config, entries: Sequence[Entry], sources: Sources) -> list[str]:
+def _by_token(config: Config, entries: Sequence[Entry], sources: Sources, store: Store) -> list[str]:
     """What is wrong with methods that read the teacher token by token, over the student's own tokens, or distributions
     of anyone."""
     names, refusals = [], []
@@ -199,9 +220,14 @@ def _by_token(config: Config, entries: Sequence[Entry], sources: Sources) -> lis
             "teacher_server.tokenizer to a model that has the teacher's (and the student's), or leave them out with "
             "--methods",
         ]
-    sets = [sources.train, *(found for found, _ in sources.evaluation)]
+    training = [sources.train, *([sources.validation] if sources.validation else [])]
+    sets = [*training, *(found for found, _ in sources.evaluation)]
     read_by_both = [prompt for found in sets for prompt in found.prompts]
-    return refusals + _refused(lambda: require_comparable(sources.student.here, sources.teacher.here, read_by_both))
+    both = (sources.student.here, sources.teacher.here)
+    key = {**libraries(), "models": [one.in_key for one in both], "prompts": [found.digest for found in sets]}
+    # that they can is kept, and no refusal
+    ask = functools.partial(store.recall, "one_tokenizer", key, lambda: require_comparable(*both, read_by_both))
+    return refusals + _refused(ask)
 
 
 def _unreadable_rows(config: Config, method: Method, settings: MethodSettings) -> Iterator[str]:

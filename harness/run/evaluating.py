@@ -64,13 +64,14 @@ class Evaluation:
 
 class Evaluating:
     """Responses of everyone on one prompt set, every judge's verdicts on them against the teacher's and, where it is
-    asked for, each other's, and what is measured of them."""
+    asked for, each other's, and what is measured of them. whole: whether prompts are read whole, and not as trainings
+    read them."""
 
-    def __init__(self, laid: Laid, found: PromptSet, teacher: Model, sources: Sources) -> None:
+    def __init__(self, laid: Laid, found: PromptSet, teacher: Model, sources: Sources, whole: bool = True) -> None:
         self.laid, self.found, self.teacher, self.sources = laid, found, teacher, sources
         self.config, self.prompts = laid.config, laid.read(found)
         # responses to judge are drawn after whole prompts, and read after them
-        self.whole = self.config.model_copy(update={"max_prompt_tokens": None})
+        self.whole = self.config.model_copy(update={"max_prompt_tokens": None}) if whole else self.config
         self.shown = shown(self.config, found, sources.incomparable)
         # the artifact with the teacher's log-probs of these responses, where something has it beside its own
         self.read: dict[Ref, Ref] = {}

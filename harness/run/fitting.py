@@ -72,7 +72,12 @@ def unreadable(config: Config, sources: Sources, store: Store) -> Iterator[str]:
         # the student also writes while it trains, and a teacher of that kind reads it
         read_fresh = [entry for entry in entries if found is sources.student or _reads_fresh(entry)]
         answer = _longest([_sampled(config), *(limit for entry in read_fresh for limit in _answers(config, entry))])
-        for reading in [Reading(sources.train, answer, training=True, cut=config.max_prompt_tokens), *evaluation]:
+        training = [
+            Reading(prompts, answer, training=True, cut=config.max_prompt_tokens)
+            for prompts in (sources.train, sources.validation)
+            if prompts
+        ]
+        for reading in [*training, *evaluation]:
             if (read := _rendered(found, reading.prompts, store)) is None:
                 continue
             budgets = _budgets(config, sources, found is sources.student, reading.prompts)
@@ -176,7 +181,7 @@ def _too_long(name: str, reading: Reading, read: Rendered, positions: int | None
 def _budgets(config: Config, sources: Sources, student: bool, found: PromptSet) -> dict[str, int]:
     """By setting, how many tokens of a set's prompts with their responses the student (else the teacher) reads at once,
     as far as it trains on them or says their log-probs. A server has limits of its own."""
-    entries, training = entries_of(config), found is sources.train
+    entries, training = entries_of(config), found is sources.train or found is sources.validation
     kinds = set[Reads]()
     if not training:
         kinds = read_in_evaluation(config, found, sources.opened, sources.incomparable)

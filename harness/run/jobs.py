@@ -420,7 +420,6 @@ class CompareJob(ReadingOneJob):
 
     version: ClassVar[int] = 1
     work: ClassVar[str] = "harness.run.stages.compare:compare_stage"
-    order: ClassVar[int] = 3
     stage: Literal["compare"] = "compare"
     teacher: Model | None
     states: Ref | None = None
@@ -503,35 +502,21 @@ class RetentionJob(Job):
     precision: str
 
 
-class TrainJob(Job):
-    """One method's training: where it starts, what it reads, its settings and the sources that define it.
+class LearningJob(Job):
+    """What a method's loss is of: the prompts with their responses, what frozen models say of these, and the settings
+    and sources that define it.
 
-    teacher, reference: frozen models that are read as it goes; signals, distributions: what they said before.
-    responses, samples: of each role, whose stored responses and which of these to a prompt; None where the policy
-    writes all of them. demonstrations: what the teacher is shown with a prompt. answered: the responses of a server
-    that is read, where none of these are: what it gives no answer to is left out. sampling, batch_size: how the policy
-    writes. match: the training that it takes as many tokens as. plugin: the file that its method is in, where a run
-    named one."""
+    start: the policy before any step. teacher, reference: frozen models that are read as it goes; signals,
+    distributions: what they said before. responses, samples: of each role, whose stored responses and which of these
+    to a prompt; None where the policy writes all of them. demonstrations: what the teacher is shown with a prompt.
+    answered: the responses of a server that is read, where none of these are: what it gives no answer to is left out.
+    sampling, batch_size: how the policy writes. plugin: the file that its method is in, where a run named one."""
 
-    version: ClassVar[int] = 5
-    work: ClassVar[str] = "harness.run.stages.train:train_stage"
     not_in_key: ClassVar[Mapping[str, str]] = {
         **Job.not_in_key,
-        "tracker": FOR_PEOPLE,
         "plugin": "what of it shapes a training is in `method_source`",
         **{f"settings.{name}": COMPUTING_ONLY for name in sorted(COMPUTING)},
     }
-    added_later: ClassVar[frozenset[str]] = frozenset({"answered"})
-    pace: ClassVar[tuple[str, ...]] = (
-        *("start", "method", "teacher", "reference", "sampling"),
-        *("settings.fresh_share", "settings.samples"),
-    )
-    on_ranks: ClassVar[bool] = True
-    less_memory: ClassVar[str] = (
-        "lower training.micro_batch_tokens, set training.gradient_checkpointing=true or training.lora_rank=16, or "
-        "name a smaller student"
-    )
-    stage: Literal["train"] = "train"
     method: str
     method_source: str
     plugin: str | None = None
@@ -549,8 +534,6 @@ class TrainJob(Job):
     sampling: Sampling | None = None
     batch_size: int | None = None
     max_prompt_tokens: int | None
-    tracker: str | None
-    match: Ref | None = None
     seed: int
 
     @property
@@ -562,16 +545,12 @@ class TrainJob(Job):
         return data
 
     @property
-    def holds(self) -> tuple[Model, ...]:
-        return tuple(model for model in (self.teacher, self.reference) if model and not model.served)
-
-    @property
     def stored(self) -> tuple[Ref, ...]:
         return tuple(ref for ref in self.responses if ref is not None)
 
     @property
     def beside(self) -> tuple[Ref, ...]:
-        """Responses that it is not trained on, to the prompts that it is trained on."""
+        """Responses that it is not of, to the prompts that it is of."""
         return tuple(ref for ref in (self.demonstrations, self.answered) if ref is not None)
 
     def prepare(self) -> None:
@@ -584,6 +563,51 @@ class TrainJob(Job):
                 "when this was planned; run it again"
             )
 
+    def tokens_an_epoch(self, sizes: Sizes) -> int:
+        """That go through the policy, once over the prompts."""
+        one_each = bool(self.samples)
+        stored = sizes.read(self.prompts, self.stored, one_each)
+        if self.sampling is None:
+            return stored
+        # of a prompt's samples those that are fresh, at their limit, and one stored example unless all are
+        samples, share = int(self.settings["samples"]), float(self.settings["fresh_share"])
+        own = [who for _, who, _ in methods.get(self.method).responses].index("policy")
+        beside = tuple(ref for place, ref in enumerate(self.responses) if ref is not None and place != own)
+        fresh = sizes.read(self.prompts, beside, one_each) + sizes.prompts(self.prompts) * self.sampling.max_new_tokens
+        return round(samples * share * fresh + (1 - share**samples) * stored)
+
+
+class TrainJob(LearningJob):
+    """One method's training. match: the training that it takes as many tokens as, both with where they start."""
+
+    version: ClassVar[int] = 5
+    work: ClassVar[str] = "harness.run.stages.train:train_stage"
+    not_in_key: ClassVar[Mapping[str, str]] = {**LearningJob.not_in_key, "tracker": FOR_PEOPLE}
+    added_later: ClassVar[frozenset[str]] = frozenset({"answered"})
+    pace: ClassVar[tuple[str, ...]] = (
+        *("start", "method", "teacher", "reference", "sampling"),
+        *("settings.fresh_share", "settings.samples"),
+    )
+    on_ranks: ClassVar[bool] = True
+    less_memory: ClassVar[str] = (
+        "lower training.micro_batch_tokens, set training.gradient_checkpointing=true or training.lora_rank=16, or "
+        "name a smaller student"
+    )
+    stage: Literal["train"] = "train"
+    tracker: str | None
+    match: Ref | None = None
+
+    @property
+    def in_key(self) -> Facts:
+        data = super().in_key
+        if self.match is not None:
+            data["match"] = {"in all": self.match}  # once the start was not counted
+        return data
+
+    @property
+    def holds(self) -> tuple[Model, ...]:
+        return tuple(model for model in (self.teacher, self.reference) if model and not model.served)
+
     def recorded(self, manifest: Mapping[str, Any]) -> Facts:
         """How it was computed."""
         made_with = manifest["job"]["settings"]
@@ -591,17 +615,9 @@ class TrainJob(Job):
 
     def tokens(self, sizes: Sizes) -> int:
         if self.match is not None:
-            return sizes.trained(self.match)
-        one_each = bool(self.samples)
-        stored = sizes.read(self.prompts, self.stored, one_each)
-        if self.sampling is None:
-            return int(self.settings["epochs"]) * stored
-        # of a prompt's samples those that are fresh, at their limit, and one stored example unless all are
-        samples, share = int(self.settings["samples"]), float(self.settings["fresh_share"])
-        own = [who for _, who, _ in methods.get(self.method).responses].index("policy")
-        beside = tuple(ref for place, ref in enumerate(self.responses) if ref is not None and place != own)
-        fresh = sizes.read(self.prompts, beside, one_each) + sizes.prompts(self.prompts) * self.sampling.max_new_tokens
-        return int(self.settings["epochs"]) * round(samples * share * fresh + (1 - share**samples) * stored)
+            before = sizes.trained_in_all(self.start.artifact) if self.start.artifact else 0
+            return max(0, sizes.trained_in_all(self.match) - before)
+        return int(self.settings["epochs"]) * self.tokens_an_epoch(sizes)
 
     def needs(self, sizes: Sizes) -> Needs:
         tokens, shape = self.tokens(sizes), sizes.shape(self.start)
@@ -629,13 +645,42 @@ class TrainJob(Job):
             needed += max(0, sum(drawn.values()) - parts["activations"] - parts["logits"])
             if took is not None and sizes.speed:
                 rows, read = round(sizes.prompts(self.prompts) * each), round(sizes.read(self.prompts, ()) * each)
-                took += int(settings["epochs"]) * sizes.speed.generation(shape, rows, at_once, read, new)
+                epochs = tokens / self.tokens_an_epoch(sizes)
+                took += epochs * sizes.speed.generation(shape, rows, at_once, read, new)
         trained = memory.adapter_parameters(shape, rank) if rank else shape.parameters
         disk = shape.parameters * memory.FP32
         return Needs(tokens, took, needed, disk, trained * CHECKPOINT_BYTES)
 
     def shape_made(self, sizes: Sizes) -> Shape | None:
         return sizes.shape(self.start)
+
+
+class LossJob(LearningJob):
+    """A method's own loss of prompts that it was not trained on, under the model that its training made, with what it
+    carries as that ended, and prompt by prompt. No weight is moved.
+
+    start: that model."""
+
+    version: ClassVar[int] = 1
+    work: ClassVar[str] = "harness.run.stages.loss:loss_stage"
+    order: ClassVar[int] = 3
+    pace: ClassVar[tuple[str, ...]] = ("start", "method", "teacher", "reference", "sampling")
+    less_memory: ClassVar[str] = f"lower training.micro_batch_tokens, or {SMALLER_MODEL}"
+    stage: Literal["loss"] = "loss"
+
+    def tokens(self, sizes: Sizes) -> int:
+        return self.tokens_an_epoch(sizes)
+
+    def needs(self, sizes: Sizes) -> Needs:
+        tokens, shapes = self.tokens(sizes), {model: sizes.shape(model) for model in self.holds}
+        if None in shapes.values():
+            return Needs(tokens)
+        micro, needed, took = int(self.settings["micro_batch_tokens"]), 0, 0.0
+        for model, shape in shapes.items():
+            assert shape is not None
+            needed += sum(memory.reading(shape, micro, sizes.weight_bytes(model)).values())
+            took += sizes.speed.reading(shape, tokens) if sizes.speed else 0.0
+        return Needs(tokens, took if sizes.speed else None, needed)
 
 
 class JudgeJob(Job):
@@ -711,7 +756,8 @@ class JudgeJob(Job):
 
 
 def by_model(jobs: Iterable[Job]) -> list[Job]:
-    """Jobs of an evaluation in the order of their stages, and in each stage by what they load, which is loaded once."""
+    """Jobs of an evaluation in the order of their stages, and in each stage by what they load, which is loaded once.
+    The teacher, which the first of them loads, reads before a student is compared with what it said."""
     jobs, loaded = list(jobs), []
     for job in jobs:
         if job.loads not in loaded:
@@ -749,7 +795,7 @@ PROMPTS, RESPONSES, SCORES, TOP_K, VERDICTS, EMBEDDINGS = (
     "embeddings.npy",
 )
 # of comparisons: columns by token, the text of each token, and the tokens on which the two differ most; of a teacher
-# its hidden states; and what follows of them
+# its hidden states; and what follows of them, as of a method's own loss
 TOKENS, PIECES, DEPARTURES, STATES, MEASURED = (
     "tokens.npz",
     "pieces.jsonl",
@@ -757,6 +803,8 @@ TOKENS, PIECES, DEPARTURES, STATES, MEASURED = (
     "states.safetensors",
     "measured.jsonl",
 )
+OWN_LOSS = "loss"  # a method's own loss among what is measured
+NOT_FINITE = "not_finite"  # the fact of a loss: prompts of which it is no number
 RETENTION = "retention.json"  # TaskScore records
 # facts of responses from a server: prompts that it gives no answer to, by id with the reason, and which every stage
 # leaves out; and what of the sampling it was not told, as it does not take it

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from types import MappingProxyType
 
 from rich.console import Console
@@ -11,9 +12,11 @@ from rich.console import Console
 from harness.core.environment import environment
 from harness.core.progress import StageView, Tick, plain_console
 from harness.core.records import Ref
+from harness.models.locate import folder_of
 from harness.run import known
-from harness.run.jobs import PEAK_MEMORY, UNANSWERED, Job
+from harness.run.jobs import PEAK_MEMORY, UNANSWERED, Job, ReadingJob
 from harness.run.launchers import Perform, inline
+from harness.serving import resident
 from harness.store import Store
 
 
@@ -49,15 +52,28 @@ def run_jobs(
     count = 0
     missing = [job for job in jobs if not _is_there(job, store, console)]
     with StageView(console, len(missing)) as view:
-        for job in missing:
+        for job, models in zip(missing, left_in_memory(missing, store), strict=True):
             label = labels.get(job.ref, job.label)
             tick = view.stage(label)
             began = time.monotonic()
-            made = run_job(job, store, tick, perform, console)
+            with resident.wanted(models):
+                made = run_job(job, store, tick, perform, console)
             count += made
             note = job.note(store.read(job.ref).facts if store.has(job.ref) else None)
             view.finish(label, time.monotonic() - began, f"; {note}" if note else "")
     return count
+
+
+def left_in_memory(jobs: Sequence[Job], store: Store) -> list[frozenset[Path]]:
+    """The models that each job may find and leave in memory, by their folders. Of a job that reads responses with what
+    a later one holds too, among others, these others as well: no more is there then than that one takes."""
+    found: list[frozenset[Path]] = []
+    later: frozenset[Path] = frozenset()
+    for job in reversed(jobs):
+        own = frozenset(folder_of(model, store) for model in job.holds)
+        later = later if isinstance(job, ReadingJob) and own <= later else own
+        found.append(later)
+    return found[::-1]
 
 
 def _is_there(job: Job, store: Store, console: Console) -> bool:

@@ -35,7 +35,7 @@ class Sizes(Protocol):
 
     answers: how many one response to each prompt has in it, one a turn. samples: responses a prompt. read: prompts with
     these responses to them, each prompt as often as it has samples; with `one_each`, once, with one sample of each
-    artifact. trained: by a training, as it sees them.
+    artifact. trained: by a training, as it sees them; trained_in_all: with those of the trainings that it starts from.
     weight_bytes: of each weight of a frozen model that is read. speed: this machine's; None where it was not measured.
     """
 
@@ -55,6 +55,8 @@ class Sizes(Protocol):
     def read(self, prompts: Ref, responses: tuple[Ref, ...], one_each: bool = False) -> int: ...
 
     def trained(self, ref: Ref) -> int: ...
+
+    def trained_in_all(self, ref: Ref) -> int: ...
 
     def shape(self, model: Model) -> Shape | None: ...
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from harness.config import Config, Study
-from harness.config.study import Point, in_words
+from harness.config.study import Member, Point, in_words
 from harness.core.errors import RefusedError, UserError
 from harness.core.files import canonical_hash
 from harness.core.records import Ref
@@ -27,15 +27,17 @@ from harness.models.reference import Model
 from harness.models.shapes import Shape
 from harness.models.specs import Pair
 from harness.prompts import PromptSet
+from harness.run import searching
 from harness.run.checks import check
 from harness.run.comparable import why_not
 from harness.run.evaluating import Evaluating, Evaluation
 from harness.run.jobs import (
     Job,
     JudgeJob,
+    TrainJob,
     by_model,
 )
-from harness.run.laying import Laid, respond_job
+from harness.run.laying import Laid
 from harness.run.retention import SERVED, retention_jobs
 from harness.run.rows import (
     TEACHER,
@@ -46,8 +48,9 @@ from harness.run.rows import (
     primary_of,
     versus_of,
 )
+from harness.run.searching import Make, Search
 from harness.run.sources import Sources, find
-from harness.run.trainings import TEACHER_SEED, Writers, sft_of, student_of, trainings_of
+from harness.run.trainings import Writers, sft_of, student_of, teacher_of, teacher_responses_of, trainings_of
 from harness.store import Store
 
 # settings that nothing outside is found by
@@ -58,7 +61,7 @@ _INSIDE = ("seed", "training", "settings", *MethodChoice.model_fields)
 class Road:
     """Jobs in the order they run, each once, and what the board is made of. evaluating: those of them that are about
     evaluation prompts, which come last. prompts: each set by the job that reads it. shapes: see Sources. notes: lines
-    for people. point: of a study's grid."""
+    for people. point: of a study's grid. search: what its settings were found by, whose jobs are among its own."""
 
     config: Config
     pair: Pair
@@ -76,6 +79,7 @@ class Road:
     shapes: Mapping[str, Shape]
     notes: tuple[str, ...]
     point: Point = field(default_factory=dict)
+    search: Search | None = None
 
 
 def build_road(config: Config, store: Store, download: bool) -> Road:
@@ -89,17 +93,40 @@ def build_road(config: Config, store: Store, download: bool) -> Road:
     return lay(config, sources)
 
 
-def build_roads(study: Study, store: Store, download: bool) -> list[Road]:
-    """The roads of a study's runs, in their order.
+def build_roads(study: Study, store: Store, download: bool, make: Make | None = None) -> list[Road]:
+    """The roads of a study's runs, in their order. make: has what a search tries made; without it, what is not found
+    yet is taken to be the first of what is tried.
 
     Raises:
         UserError, MissingModelError: as `build_road`.
     """
-    names = [member.name for member in study.members]
-    found = checked_sources([member.config for member in study.members], store, download, names)
-    roads = [lay(member.config, sources) for member, sources in zip(study.members, found, strict=True)]
-    _check_each_its_own(names, roads)
-    return [replace(road, point=member.point) for member, road in zip(study.members, roads, strict=True)]
+    configs = [study.base, *searching.tried(study)] if study.settings.tune else []
+    names = [*["the search"] * len(configs), *(member.name for member in study.members)]
+    found = checked_sources([*configs, *(member.config for member in study.members)], store, download, names)
+    search = None
+    if study.settings.tune:
+        search = searching.search(study, found[0], store, make)
+        study = study.tuned(search.settings)
+        for member, sources in zip(study.members, found[len(configs) :], strict=True):
+            check(member.config, sources, store, to_be_asked=download)
+    members = zip(study.members, found[len(configs) :], strict=True)
+    roads = [_member(lay(member.config, sources), member, search) for member, sources in members]
+    _check_each_its_own(names[len(configs) :], roads)
+    return roads
+
+
+def _member(road: Road, member: Member, search: Search | None) -> Road:
+    """A run of a study, with what its settings were found by."""
+    if search is None:
+        return replace(road, point=member.point)
+    return replace(
+        road,
+        point=member.point,
+        search=search,
+        jobs=MappingProxyType({**search.jobs, **road.jobs}),  # in the search's place, under the run's own labels
+        prompts=MappingProxyType({**search.prompts, **road.prompts}),
+        notes=(*road.notes, *search.notes),
+    )
 
 
 def _check_each_its_own(names: Sequence[str], roads: Sequence[Road]) -> None:
@@ -149,7 +176,8 @@ def _check_all(
             for line in error.lines:
                 refused.setdefault(line, []).append(number)
     if refused:
-        some = {line: "; ".join(names[n] for n in of) for line, of in refused.items() if len(of) < len(configs)}
+        partly = {line: of for line, of in refused.items() if len(of) < len(configs)}
+        some = {line: "; ".join(dict.fromkeys(names[number] for number in of)) for line, of in partly.items()}
         raise RefusedError([f"{some[line]}: {line}" if line in some else line for line in refused])
 
 
@@ -217,25 +245,15 @@ def lay(config: Config, sources: Sources) -> Road:
     laid = Laid(config, entries)
     prompts = laid.read(sources.train)
     # conversions come first: what is wrong with a checkpoint is known before anything is sampled
-    teacher = laid.checkpoint(sources.teacher).model_copy(update={"served": config.teacher_server})
+    teacher = teacher_of(laid, sources)
     laid.checkpoint(sources.student)
     judges = tuple((judge, laid.checkpoint(found) if found else None) for judge, found in sources.judges)
-    teacher_responses = laid.add(
-        respond_job(
-            config,
-            teacher,
-            prompts,
-            config.train_sampling,
-            "chosen",
-            TEACHER_SEED,
-            "teacher, training prompts",
-        )
-    )
+    teacher_responses = teacher_responses_of(laid, teacher, prompts)
     student = student_of(laid, sources)
     sft = sft_of(laid, student, prompts, teacher_responses)
     writers = Writers(laid, prompts, teacher, sft, teacher_responses)
     trainings = trainings_of(laid, student, writers)
-    before = dict(laid.jobs)
+    before = _trainings_last(laid.jobs, sft)
     evaluations = tuple(
         Evaluating(laid, found, teacher, sources).evaluate(in_domain, student, sft, trainings, judges)
         for found, in_domain in sources.evaluation
@@ -266,6 +284,13 @@ def lay(config: Config, sources: Sources) -> Road:
             *([SERVED] if retention and teacher.served else ()),
         ),
     )
+
+
+def _trainings_last(jobs: Mapping[Ref, Job], sft: Model) -> dict[Ref, Job]:
+    """What all trainings but SFT read is made before the first of them: a model that reads responses is loaded once,
+    and is still there for a training that reads it too."""
+    last = {ref: job for ref, job in jobs.items() if isinstance(job, TrainJob) and ref != sft.artifact}
+    return {ref: job for ref, job in jobs.items() if ref not in last} | last
 
 
 def ask_again(road: Road, store: Store) -> Road:

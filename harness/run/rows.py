@@ -28,7 +28,7 @@ def is_anchor(kind: str) -> bool:
 @dataclass(frozen=True)
 class Entry:
     """A row of the board: a method with its settings, or a control of one. match: the row that it takes as many tokens
-    as; empty where it trains for as long as its settings say."""
+    as, both counted with where they start; empty where it trains for as long as its settings say."""
 
     name: str
     method: str
@@ -55,7 +55,7 @@ class Entry:
 def entries_of(config: Config) -> list[Entry]:
     """The methods asked for, then their controls; a control that equals a method or another control is one."""
     found = [entry_of(config, name) for name in config.methods]
-    found = [replace(entry, match=_matched(config, entry)) for entry in found]
+    found = [replace(entry, match=matched(config, entry)) for entry in found]
     for entry in list(found):
         for made in _controls(config, entry):
             if not any(e.training == made.training for e in found):
@@ -70,19 +70,13 @@ def _controls(config: Config, entry: Entry, level: str | None = None) -> list[En
     for control in selected_controls(method, entry.settings, level or config.controls):
         with of_control(method, control):
             made = entry_of(config, control.method, control.overrides)
-        found.append(
-            replace(
-                made,
-                name=control.name,
-                why=control.why,
-                controls=entry.name,
-                match=entry.name if control.match_tokens else _matched(config, made),
-            )
-        )
+        # one that takes as many tokens as a row that is matched itself takes them from where that one does
+        match = (entry.match or entry.name) if control.match_tokens else matched(config, made)
+        found.append(replace(made, name=control.name, why=control.why, controls=entry.name, match=match))
     return found
 
 
-def _matched(config: Config, entry: Entry) -> str:
+def matched(config: Config, entry: Entry) -> str:
     """The row that all trainings take as many tokens as, where the configuration names one; that one itself as many as
     its settings say."""
     if config.match is None or entry.training == entry_of(config, config.match).training:

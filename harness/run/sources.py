@@ -94,6 +94,11 @@ class Sources:
         return [judge for judge, _ in self.judges]
 
     @property
+    def training_prompts(self) -> list[Prompt]:
+        """Those to train on, and those that are held out of them."""
+        return [prompt for found in (self.train, self.validation) if found for prompt in found.prompts]
+
+    @property
     def evaluation_prompts(self) -> list[Prompt]:
         """Of all evaluation sets."""
         return [prompt for found, _ in self.evaluation for prompt in found.prompts]

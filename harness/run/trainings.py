@@ -12,7 +12,7 @@ from harness.generation.protocol import Sampling
 from harness.methods import DistributionSettings, FreshSettings, Method, Role, methods
 from harness.methods.method import Who
 from harness.models.reference import Model
-from harness.run.jobs import PruneJob, TrainJob
+from harness.run.jobs import LossJob, PruneJob, TrainJob
 from harness.run.laying import Laid, respond_job
 from harness.run.reading import distributions_job, score_job
 from harness.run.rows import Entry, entry_of
@@ -20,8 +20,20 @@ from harness.run.sources import Sources
 
 # The teacher's responses on the training prompts are shared by every seed of a run.
 TEACHER_SEED = 0
+TRAINING, VALIDATION = "training prompts", "validation prompts"
 # How the responses that a student is pruned by are drawn, whatever the run.
 CALIBRATION_SAMPLING, CALIBRATION_BATCH = Sampling(max_new_tokens=96), 16
+
+
+def teacher_of(laid: Laid, sources: Sources) -> Model:
+    """The teacher, here or behind a server."""
+    return laid.checkpoint(sources.teacher).model_copy(update={"served": laid.config.teacher_server})
+
+
+def teacher_responses_of(laid: Laid, teacher: Model, prompts: Ref, where: str = TRAINING) -> Ref:
+    """What the teacher answers to the prompts that students are trained on, or that are held out of these."""
+    config, label = laid.config, f"teacher, {where}"
+    return laid.add(respond_job(config, teacher, prompts, config.train_sampling, "chosen", TEACHER_SEED, label))
 
 
 def student_of(laid: Laid, sources: Sources) -> Model:
@@ -50,14 +62,17 @@ def student_of(laid: Laid, sources: Sources) -> Model:
 def sft_of(laid: Laid, student: Model, prompts: Ref, teacher_responses: Ref) -> Model:
     """The SFT student: π_ref, the start of the pair methods, and the one that samples the rejected responses."""
     entry = entry_of(laid.config, "sft")
-    needed = any(entry.method == "sft" or _reads_sft(entry) for entry in laid.entries)
+    row = next((one for one in laid.entries if one.name == "sft"), entry)
+    needed = any((entry.method == "sft" and not entry.match) or reads_sft(entry) for entry in laid.entries)
     job = _train_job(
         laid.config, entry, methods.get("sft"), start=student, prompts=prompts, responses=(teacher_responses,)
     )
+    if row.match:  # a row that goes on for as long as another one is not where others start
+        job = job.model_copy(update={"label": "train the SFT student"})
     return student.made(laid.add(job) if needed else job.ref)
 
 
-def _reads_sft(entry: Entry) -> bool:
+def reads_sft(entry: Entry) -> bool:
     """Whether a training needs the SFT student: as its start, its reference, or for what it wrote."""
     method, settings = methods.get(entry.method), entry.settings
     stored = {who for role, who, _ in method.stored_roles(settings)}
@@ -66,13 +81,14 @@ def _reads_sft(entry: Entry) -> bool:
 
 @dataclass(frozen=True)
 class Writers:
-    """Who wrote what trainings read, on the training prompts."""
+    """Who wrote what trainings read, on the training prompts, or on those held out of them (`where`)."""
 
     laid: Laid
     prompts: Ref
     teacher: Model
     sft: Model
     teacher_responses: Ref
+    where: str = TRAINING
 
     def responses(self, roles: Sequence[Role]) -> dict[str, Ref]:
         """By role, whose responses they are, with as many samples as these roles take."""
@@ -81,6 +97,11 @@ class Writers:
             samples = 1 + max(sample for _, other, sample in roles if other == who)
             found[role] = self._of(who, samples)
         return found
+
+    @property
+    def beside(self) -> str:
+        """What a label says of prompts that are not those of the training."""
+        return "" if self.where == TRAINING else f", {self.where}"
 
     def _of(self, who: Who, samples: int) -> Ref:
         if who == "teacher" and samples == 1:
@@ -91,7 +112,7 @@ class Writers:
             else (self.sft, "rejected", self.laid.config.seed, "SFT student")
         )
         each = f", {samples} each" if samples > 1 else ""
-        config, label = self.laid.config, f"{label}, training prompts{each}"
+        config, label = self.laid.config, f"{label}, {self.where}{each}"
         return self.laid.add(
             respond_job(config, model, self.prompts, config.train_sampling, purpose, seed, label, samples)
         )
@@ -115,11 +136,11 @@ def training_job(laid: Laid, entry: Entry, student: Model, writers: Writers, mat
     if method.levels() == {"sequence"} and not share:
         of = samples if any(samples) else ()
         for name in method.reads:
-            label = f"log-probs: {name}{f', {len(samples)} responses' if of else ''}"
+            label = f"log-probs: {name}{f', {len(samples)} responses' if of else ''}{writers.beside}"
             scored = score_job(config, frozen[name], prompts, stored, label)
             signals[name] = laid.add(scored.model_copy(update={"samples": of}))
     elif isinstance(settings, DistributionSettings) and settings.teacher_signal == "stored":
-        asked = distributions_job(config, teacher, prompts, stored[0], settings.top_k)
+        asked = distributions_job(config, teacher, prompts, stored[0], settings.top_k, writers.beside[2:])
         asked = asked.model_copy(update={"answered": answered if teacher.served else None})
         distributions = laid.add(asked)
         read -= set() if "token" in method.levels() else {"teacher"}
@@ -145,6 +166,14 @@ def training_job(laid: Laid, entry: Entry, student: Model, writers: Writers, mat
         batch_size=config.generation_batch_size if sampling else None,
         match=match,
     )
+
+
+def loss_job(laid: Laid, entry: Entry, trained: Model, student: Model, writers: Writers) -> LossJob:
+    """A method's own loss, under the model that it trained, on prompts that it was not trained on (`writers`): what it
+    reads is laid as of a training on these."""
+    of = training_job(laid, entry, student, writers)
+    shared = {name: value for name, value in dict(of).items() if name in LossJob.model_fields and name != "stage"}
+    return LossJob(**{**shared, "label": f"loss of {entry.name}{writers.beside}", "start": trained})
 
 
 def trainings_of(laid: Laid, student: Model, writers: Writers) -> dict[str, Ref]:

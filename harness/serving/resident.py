@@ -1,8 +1,9 @@
 """The models that are in memory: those that the running job declares, so that two big ones are never there by accident.
 
 A job declares the checkpoints that it holds (`only`); what an earlier one left and it does not declare is let go of
-before it starts, and what both declare is loaded once. Without a job nothing is declared: what is opened takes the
-place of what was there. Knows no kind of model and no library: a name, how it was opened, how it is closed.
+before it starts, unless a later one wants it (`wanted`), and what both declare is loaded once. Without a job nothing is
+declared: what is opened takes the place of what was there. Knows no kind of model and no library: a name, how it was
+opened, how it is closed.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ class _Resident:
 
 _residents: dict[Hashable, _Resident] = {}
 _declared: frozenset[Hashable] = frozenset()
+_wanted: frozenset[Hashable] = frozenset()  # by later jobs
 
 
 def hold(
@@ -47,7 +49,7 @@ def hold(
     if found is not None and found.how == how and usable(found.held):
         return found.held  # type: ignore[no-any-return]
     del found  # or it would be in memory beside the new one
-    _let_go([other for other in _residents if other == name or other not in _declared])
+    _let_go([other for other in _residents if other == name or other not in _declared | _wanted])
     held = open()
     _residents[name] = _Resident(how, held, close)
     return held
@@ -57,13 +59,24 @@ def hold(
 def only(names: Collection[Hashable]) -> Iterator[None]:
     """A job's time: what is not among its names is let go of. What it holds at its end stays for the next one, and what
     was declared before it is declared again."""
-    _let_go([name for name in _residents if name not in names])
+    _let_go([name for name in _residents if name not in _wanted.union(names)])
     global _declared
     outer, _declared = _declared, frozenset(names)
     try:
         yield
     finally:
         _declared = outer
+
+
+@contextmanager
+def wanted(names: Collection[Hashable]) -> Iterator[None]:
+    """While what is here of these names stays, declared or not: a later job declares it."""
+    global _wanted
+    outer, _wanted = _wanted, frozenset(names)
+    try:
+        yield
+    finally:
+        _wanted = outer
 
 
 def let_go_of_all() -> None:

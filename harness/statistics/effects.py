@@ -31,7 +31,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from math import sqrt
+from math import hypot, sqrt
 from typing import Any
 
 import numpy as np
@@ -327,6 +327,19 @@ def summed(parts: Sequence[Part]) -> Part:
     """Of several variances that are not 0, their sum with Satterthwaite's degrees of freedom."""
     variance = sum(part for part, _ in parts)
     return variance, variance**2 / sum(part**2 / degrees for part, degrees in parts)
+
+
+def widened(value: float, interval: Interval, parts: Iterable[Part], bounds: Interval | None = None) -> Interval:
+    """A row's interval, which holds its checkpoints fixed, with what another seed moves: each side by the root of the
+    sum of both squared widths, the second of Student's t (MOVER; Zou and Donner 2008, Statistics in Medicine 27:1693).
+    """
+    added = [part for part in parts if part[0] > 0]
+    if not added:
+        return interval
+    variance, degrees = summed(added)
+    half = sqrt(variance) * float(stdtrit(degrees, 1 - LEVEL / 2))
+    low, high = value - hypot(value - interval[0], half), value + hypot(interval[1] - value, half)
+    return (low, high) if bounds is None else (max(low, bounds[0]), min(high, bounds[1]))
 
 
 def left_open(difference: float, prompts: float, bounds: Interval) -> float:

@@ -69,7 +69,9 @@ def push(folders: Mapping[str, Path], repositories: Mapping[str, str], said: Cal
     Raises:
         UserError: after the last one, naming those that failed.
     """
-    from huggingface_hub import HfApi
+    if not repositories:
+        return
+    from huggingface_hub import HfApi  # takes longer to import than a run whose artifacts are all there has left to do
 
     failed = []
     for name, repository in repositories.items():

@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from functools import cached_property, lru_cache
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -13,16 +14,20 @@ from harness.logprobs.batching import Example
 
 
 class Data(Protocol):
-    """steps: how many. ahead: what each step counts for in the progress of the whole."""
+    """total: how long the training is, in steps; in tokens where it is `by_tokens`: it ends with the first step that
+    reaches them, however many steps that takes."""
 
     @property
     def examples(self) -> Sequence[Example]: ...
 
     @property
-    def steps(self) -> int: ...
+    def by_tokens(self) -> bool: ...
 
     @property
-    def ahead(self) -> Sequence[int]: ...
+    def total(self) -> int: ...
+
+    def progress(self, step: int, seen: int) -> tuple[int, int]:
+        """How much is done before a step, of how much in all. seen: the tokens until then."""
 
     def batch(self, step: int) -> Sequence[Example]:
         """The examples of a step; steps are asked for in order, from the one that a checkpoint is of."""
@@ -33,26 +38,51 @@ class Data(Protocol):
     def restore(self, saved: dict[str, Any]) -> None: ...
 
 
+@dataclass(frozen=True)
+class Order:
+    """Which of `count` rows each step sees, without an end: a new order every epoch, its last batch maybe smaller."""
+
+    count: int
+    batch_size: int
+    seed: int
+
+    @property
+    def in_an_epoch(self) -> int:
+        """How many steps."""
+        return -(-self.count // self.batch_size)
+
+    def __getitem__(self, step: int) -> list[int]:
+        epoch, place = divmod(step, self.in_an_epoch)
+        return _shuffled(self.count, self.seed, epoch)[place * self.batch_size :][: self.batch_size]
+
+
+@lru_cache(maxsize=2)
+def _shuffled(count: int, seed: int, epoch: int) -> list[int]:
+    order: list[int] = np.random.default_rng([seed, epoch]).permutation(count).tolist()
+    return order
+
+
 def plan_steps(
     examples: Sequence[Example], batch_size: int, epochs: int, seed: int, tokens: int | None = None
 ) -> list[list[int]]:
-    """Which rows of the data each optimizer step sees: a new order every epoch; the last batch may be smaller.
+    """Which rows of the data each optimizer step sees.
 
-    With `tokens`, epochs go on until that many tokens are planned, whatever `epochs` says.
+    With `tokens`, epochs go on, or stop, at the first step that reaches as many, whatever `epochs` says.
     """
     if not examples:
         raise ValueError("no examples to train on")
+    order = Order(len(examples), batch_size, seed)
+    if tokens is None:
+        return [order[step] for step in range(epochs * order.in_an_epoch)]
     steps: list[list[int]] = []
-    planned = epoch = 0
-    while planned < tokens if tokens is not None else epoch < epochs:
-        order = np.random.default_rng([seed, epoch]).permutation(len(examples)).tolist()
-        for start in range(0, len(order), batch_size):
-            if tokens is not None and planned >= tokens:
-                break
-            steps.append(order[start : start + batch_size])
-            planned += sum(examples[row].tokens for row in steps[-1])
-        epoch += 1
+    planned = 0
+    while planned < tokens:
+        steps.append(order[len(steps)])
+        planned += sum(examples[row].tokens for row in steps[-1])
     return steps
+
+
+Rows = Sequence[Sequence[int]] | Order  # of the data, by step
 
 
 @dataclass(frozen=True)
@@ -61,14 +91,18 @@ class Stored:
 
     examples: Sequence[Example]
     rows: Sequence[Sequence[int]]
+    by_tokens: ClassVar[bool] = False  # as their lengths are known, so are the steps that a budget comes to
 
     @property
-    def steps(self) -> int:
+    def total(self) -> int:
         return len(self.rows)
 
-    @property
-    def ahead(self) -> list[int]:
-        return [sum(self.examples[row].tokens for row in rows) for rows in self.rows]
+    @cached_property
+    def _tokens(self) -> int:
+        return sum(self.examples[row].tokens for rows in self.rows for row in rows)
+
+    def progress(self, step: int, seen: int) -> tuple[int, int]:
+        return seen, self._tokens
 
     def batch(self, step: int) -> list[Example]:
         return [self.examples[row] for row in self.rows[step]]
@@ -115,34 +149,42 @@ class Fresh:
     policy's own. share: how many of these are fresh. every: steps for which responses are written at once, by the
     policy as it is at the first of them. samples: responses to each prompt, each of them fresh or not; for all that are
     not, the prompt is there with its stored ones once. write: has the policy write, with the
-    log-probs of what it wrote where these will be of a policy that was.
+    log-probs of what it wrote where these will be of a policy that was. budget: the tokens that it takes, where these
+    are given, of rows without an end: how many steps that comes to is known when they are taken.
 
     What is fresh follows from (seed, step, row) alone, as do its random numbers: a training that goes on from a
     checkpoint sees the text that an undisturbed one sees."""
 
     examples: Sequence[Example]
-    rows: Sequence[Sequence[int]]
+    rows: Rows
     place: int
     share: float
     every: int
     samples: int
     seed: int
     write: Write
+    budget: int | None = None
     _written: dict[tuple[int, str], Written] = field(default_factory=dict)
     _until: int = 0  # the first step that nothing is written for
 
     @property
-    def steps(self) -> int:
-        return len(self.rows)
+    def by_tokens(self) -> bool:
+        return self.budget is not None
 
     @property
-    def ahead(self) -> list[int]:
-        return [len(rows) for rows in self.rows]
+    def total(self) -> int:
+        if self.budget is not None:
+            return self.budget
+        assert not isinstance(self.rows, Order)
+        return len(self.rows)
+
+    def progress(self, step: int, seen: int) -> tuple[int, int]:
+        return (seen if self.by_tokens else step), self.total
 
     def batch(self, step: int) -> list[Example]:
         if step >= self._until:
             first = step - step % self.every
-            until = min(first + self.every, self.steps)
+            until = first + self.every if self.by_tokens else min(first + self.every, self.total)
             wanted = [one for ahead in range(step, until) for one in self._drawn(ahead) if self._is_fresh(one)]
             written = self.write(wanted, self.every > 1)
             self._written = {(one.step, one.name): found for one, found in zip(wanted, written, strict=True)}

@@ -49,12 +49,13 @@ WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_p
 State = Mapping[str, float]
 
 
-def learning_rate_at(step: int, total: int, settings: MethodSettings) -> float:
-    """Linear warm-up over `warmup_ratio` of the steps, then a cosine to 0. Steps count from 0."""
+def learning_rate_at(done: int, total: int, settings: MethodSettings, size: int = 1) -> float:
+    """Linear warm-up over `warmup_ratio` of the whole, then a cosine to 0. done: before this step; size: of this step,
+    in what the whole is counted in."""
     warmup = round(settings.warmup_ratio * total)
-    if step < warmup:
-        return settings.learning_rate * (step + 1) / (warmup + 1)
-    progress = (step - warmup) / max(1, total - warmup)
+    if done < warmup:
+        return settings.learning_rate * (done + size) / (warmup + size)
+    progress = (done - warmup) / max(1, total - warmup)
     return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
 
 
@@ -69,10 +70,11 @@ def shares(examples: Sequence[Example], ranks: int, budget: int, layout: Layout)
 @dataclass(frozen=True)
 class Done:
     """What a training leaves beside the model. whole: the trained weights, where the model itself ends up holding only
-    a rank's share of them, else None. tokens: that it saw; fresh_tokens: of these, that the policy wrote. cut: how
-    many of its responses did not end. state: that its method carries."""
+    a rank's share of them, else None. steps: that it took. tokens: that it saw; fresh_tokens: of these, that the policy
+    wrote. cut: how many of its responses did not end. state: that its method carries."""
 
     whole: dict[str, Any] | None
+    steps: int
     tokens: int
     fresh_tokens: int
     cut: int
@@ -112,57 +114,58 @@ def train(
         frozen = replace(frozen, sums=method.transform(dict(frozen.sums), settings, seed))
     step = _Step(accelerator, module, optimizer, model.layout, method, settings, frozen)
     state = dict(started(method, settings))
-    first, seen, written, cut, state = _resume(folder, module, optimizer, data, state, accelerator.is_main_process)
+    number, seen, written, cut, state = _resume(folder, module, optimizer, data, state, accelerator.is_main_process)
     accelerator.wait_for_everyone()
-    ahead, kept = data.ahead, first
-    done, total = sum(ahead[:first]), sum(ahead)
+    at, kept = seen if data.by_tokens else number, number  # at: how much of the data's total is done
 
     def keep(step: int) -> None:
         beside = {"tokens": seen, "written": written, "cut": cut, "state": state, "data": data.saved()}
         _save(folder, step, module, optimizer, beside, accelerator.is_main_process)
 
     with _metrics(folder, accelerator) as log:
-        for number in range(first, data.steps):
-            tick(done, total)
+        while at < data.total:
+            tick(*data.progress(number, seen))
             began = time.monotonic()
             # a step's random numbers (an adapter's dropout) follow from these alone: no checkpoint holds any
             torch.manual_seed(
                 int(np.random.SeedSequence([seed, number, accelerator.process_index]).generate_state(1)[0])
             )
-            lr = learning_rate_at(number, data.steps, settings)
             try:
                 examples = data.batch(number)
-                row = step.take(examples, lr, number / data.steps, state)
+                size = sum(example.tokens for example in examples)
+                part = size if data.by_tokens else 1
+                lr = learning_rate_at(at, data.total, settings, part)
+                row = step.take(examples, lr, at / data.total, state)
             except UserError:
                 # whatever keeps this step from being taken, a server that is away or too little memory, those before
                 # it are not taken again; a rank alone can save nothing
                 if number > kept and accelerator.num_processes == 1:
                     keep(number)
                 raise
+            number, at = number + 1, at + part
             if not math.isfinite(row["loss"]) or not math.isfinite(row["grad_norm"]):
                 batch = ", ".join(example.name or str(example.index) for example in examples)
                 raise UserError(
                     f"the loss of {method.name} is {row['loss']} and its gradient norm {row['grad_norm']} at step "
-                    f"{number + 1} (training data: {batch}); a lower learning_rate, or precision fp32, may help; "
+                    f"{number} (training data: {batch}); a lower learning_rate, or precision fp32, may help; "
                     f"the loss is in {method.file}"
                 )
             if method.advance is not None:
-                state = dict(advanced(method, state, row["loss"], (number + 1) / data.steps, settings))
-            size = sum(example.tokens for example in examples)
+                state = dict(advanced(method, state, row["loss"], min(1.0, at / data.total), settings))
             seen += size
             written += sum(len(one.responses[one.fresh]) for one in examples if one.fresh is not None)
             cut += sum(one.fresh is not None and not one.ended for one in examples)
             speed = size / (time.monotonic() - began)
             carried = {f"state_{name}": value for name, value in state.items()}
-            log({**row, **carried, "step": number + 1, "learning_rate": lr, "tokens": seen, "tokens_per_s": speed})
-            done += ahead[number]
-            if (number + 1) % settings.checkpoint_steps == 0 and number + 1 < data.steps:
-                keep(number + 1)
-                kept = number + 1
-    tick(total, total)
+            log({**row, **carried, "step": number, "learning_rate": lr, "tokens": seen, "tokens_per_s": speed})
+            if number % settings.checkpoint_steps == 0 and at < data.total:
+                keep(number)
+                kept = number
+    _, everything = data.progress(number, seen)
+    tick(everything, everything)
     whole = get_model_state_dict(module, options=WHOLE) if _sharded(module) else None
     accelerator.unwrap_model(module, keep_fp32_wrapper=False)  # the caller's module without autocast around it
-    return Done(whole, seen, written, cut, state)
+    return Done(whole, number, seen, written, cut, state)
 
 
 def _accelerator(model: LogProbModel, settings: MethodSettings, tracker: str | None, folder: Path) -> Accelerator:

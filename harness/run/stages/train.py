@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from harness.core.errors import UserError
 from harness.core.progress import Tick
-from harness.core.records import Facts
+from harness.core.records import Facts, Ref
 from harness.logprobs.batching import Example
 from harness.logprobs.model import LogProbModel, why_padded
 from harness.logprobs.scoring import response_starts
@@ -23,7 +24,7 @@ from harness.models import chat, loading, tokenizers
 from harness.models.families import dropout_of
 from harness.models.locate import model_folder
 from harness.models.reference import Model
-from harness.run.jobs import TOP_K, TrainJob
+from harness.run.jobs import TOP_K, LearningJob, TrainJob
 from harness.run.stages.inputs import (
     ReadExamples,
     data_of,
@@ -35,7 +36,7 @@ from harness.run.stages.inputs import (
 )
 from harness.store import Store
 from harness.training import adapters, loop
-from harness.training.data import Data, Fresh, Stored, plan_steps
+from harness.training.data import Data, Fresh, Order, Rows, Stored, plan_steps
 from harness.training.frozen import Frozen, Local, Reader, Served
 from harness.training.sampling import Writer
 
@@ -44,23 +45,19 @@ def train_stage(job: TrainJob, store: Store, work: Path, tick: Tick) -> Facts:
     method = methods.get(job.method)
     settings = method.settings.model_validate(job.settings)
     loop.check_tracker(job.tracker)
+    budget = _budget(job, store)
     folder, own_code = model_folder(job.start, store), job.start.remote_code
     tokenizer = tokenizer_of(job.start, folder)
-    read = _examples(job, tokenizer, store)
-    tokens = None if job.match is None else int(store.read(job.match).facts["tokens"])
-    frozen = _frozen(job, method, settings, read, tokenizer, store)
+    read = examples_of(job, tokenizer, store)
+    frozen = frozen_of(job, method, settings, read, tokenizer, store)
     start = loading.load_model(folder, torch.float32, remote_code=own_code)
     model = LogProbModel(adapters.with_adapter(start, settings, job.seed))
     del start
-    steps = plan_steps(read.examples, settings.batch_size, settings.epochs, job.seed, tokens)
-    data: Data = Stored(read.examples, steps)
-    if job.sampling is not None and isinstance(settings, FreshSettings):
-        assert job.batch_size is not None
-        stops, vocabulary = chat.stop_ids(model.causal_lm, tokenizer), chat.vocabulary_size(tokenizer)
-        writer = Writer(model, job.sampling, stops, vocabulary, job.batch_size, settings, job.seed)
-        place = next(place for place, (_, who, _) in enumerate(method.responses) if who == "policy")
-        share, every, samples = settings.fresh_share, settings.fresh_every, settings.samples
-        data = Fresh(read.examples, steps, place, share, every, samples, job.seed, writer)
+    # what the policy will write is as long as it is: a budget's steps are planned by nobody
+    rows: Rows = Order(len(read.examples), settings.batch_size, job.seed)
+    if job.sampling is None or budget is None:
+        rows = plan_steps(read.examples, settings.batch_size, settings.epochs, job.seed, budget)
+    data = data_in(rows, job, method, settings, read, model, tokenizer, budget)
     done = loop.train(model, data, frozen, method, settings, job.seed, work, tick, job.tracker)
     if loop.is_main_process():
         if done.whole is not None:  # the ranks hold shares of the model: make it whole from the files it started from
@@ -78,9 +75,10 @@ def train_stage(job: TrainJob, store: Store, work: Path, tick: Tick) -> Facts:
     pairs, rates = len(method.roles) == 2 and len(job.stored) == 2, dropout_of(model.causal_lm.config)
     return {
         **read.facts,
-        "steps": len(steps),
+        "steps": done.steps,
         "examples": len(read.examples),
         "tokens": done.tokens,
+        **({} if budget is None else {"budget": budget}),
         "equal_pairs": sum(e.responses[0] == e.responses[-1] for e in read.examples) if pairs else 0,
         "parameters": model.causal_lm.num_parameters(),
         "ranks": loop.ranks(),
@@ -91,7 +89,58 @@ def train_stage(job: TrainJob, store: Store, work: Path, tick: Tick) -> Facts:
     }
 
 
-def _examples(job: TrainJob, tokenizer: Any, store: Store) -> ReadExamples:
+def _budget(job: TrainJob, store: Store) -> int | None:
+    """The tokens that it takes of the student: as many as the training that it is matched to took in all, with where
+    that one started, but for those that its own start took; None where its settings say how long it is.
+
+    Raises:
+        UserError: there are none left.
+    """
+    if job.match is None:
+        return None
+    there = _trained_in_all(job.match, store)
+    before = 0 if job.start.artifact is None else _trained_in_all(job.start.artifact, store)
+    if before >= there:
+        raise UserError(
+            f"{job.label}: nothing is left to train on: it takes as many tokens as another training did with its "
+            f"start, {there:,}, and its own start took {before:,}; match a method that takes more, or set "
+            f"settings.{job.method}.start=student"
+        )
+    return there - before
+
+
+def _trained_in_all(ref: Ref, store: Store) -> int:
+    """The tokens of a student's training, and of those that it started from; none of a student before training."""
+    if not ref.startswith("train/"):
+        return 0
+    made = store.read(ref)
+    start = made.manifest["job"]["start"]["artifact"]
+    return int(made.facts["tokens"]) + (_trained_in_all(start, store) if start else 0)
+
+
+def data_in(
+    rows: Rows,
+    job: LearningJob,
+    method: Method,
+    settings: MethodSettings,
+    read: ReadExamples,
+    model: LogProbModel,
+    tokenizer: Any,
+    budget: int | None = None,
+) -> Data:
+    """What each step of rows sees: stored examples, or what the model writes for it, until it has written a budget."""
+    if job.sampling is None or not isinstance(settings, FreshSettings):
+        assert not isinstance(rows, Order)
+        return Stored(read.examples, rows)
+    assert job.batch_size is not None
+    stops, vocabulary = chat.stop_ids(model.causal_lm, tokenizer), chat.vocabulary_size(tokenizer)
+    writer = Writer(model, job.sampling, stops, vocabulary, job.batch_size, settings, job.seed)
+    place = next(place for place, (_, who, _) in enumerate(method.responses) if who == "policy")
+    share, every, samples = settings.fresh_share, settings.fresh_every, settings.samples
+    return Fresh(read.examples, rows, place, share, every, samples, job.seed, writer, budget)
+
+
+def examples_of(job: LearningJob, tokenizer: Any, store: Store) -> ReadExamples:
     """Prompts with the stored response of each role; with none in the place of what the policy writes itself."""
     samples = [sample for ref, sample in zip(job.responses, job.samples, strict=False) if ref is not None]
     read = data_of(job.prompts, job.stored, tokenizer, store, job.max_prompt_tokens, samples, job.beside)
@@ -105,10 +154,10 @@ def _examples(job: TrainJob, tokenizer: Any, store: Store) -> ReadExamples:
     return replace(read, examples=list(map(placed, read.examples)))
 
 
-def _frozen(
-    job: TrainJob, method: Method, settings: MethodSettings, read: ReadExamples, tokenizer: Any, store: Store
+def frozen_of(
+    job: LearningJob, method: Method, settings: MethodSettings, read: ReadExamples, tokenizer: Any, store: Store
 ) -> Frozen:
-    """What frozen models say: what was computed before, and the models that are read as it trains."""
+    """What frozen models say: what was computed before, and the models that are read as the policy is."""
     vocabulary = chat.vocabulary_size(tokenizer)
     by_rows = settings if isinstance(settings, DistributionSettings) else DistributionSettings()
     support = Support(by_rows.support, by_rows.top_k, by_rows.top_k_of)
@@ -148,7 +197,7 @@ def _frozen(
 
 
 def _shown(
-    job: TrainJob, method: Method, read: ReadExamples, tokenizer: Any, store: Store
+    job: LearningJob, method: Method, read: ReadExamples, tokenizer: Any, store: Store
 ) -> Callable[[Example], Example]:
     """What a teacher that is shown the demonstration reads in the place of each example's prompt."""
     assert job.demonstrations is not None

@@ -384,6 +384,26 @@ def test_an_unknown_setting_of_a_method_that_does_not_run_is_refused_too() -> No
         resolved("methods: [sft]\ncontrols: none\nsettings: {kd: {lerning_rate: 1.0}}")
 
 
+@pytest.mark.parametrize(
+    ("said", "name"), [("tokens", "sft"), ("tokens:ddpo", "ddpo"), ("kd", "kd"), (None, None)], ids=str
+)
+def test_what_trainings_are_matched_by_is_a_method_in_full(said: str | None, name: str | None) -> None:
+    config = resolve([BASE, {"methods": ["sft", "ddpo", "kd"], "match": said}])
+    assert config.match == name
+    assert resolve([config.model_dump(mode="json")]) == config  # it is fed back one day
+
+
+@pytest.mark.parametrize("name", ["dpdo", "tokens:dpdo", "tokens:"])
+def test_what_trainings_are_matched_by_was_asked_for(name: str) -> None:
+    with pytest.raises(
+        UserError, match=r"^match: '\w*' is not among them.*takes one of the methods .*\(sft, ddpo\)$"
+    ) as caught:
+        resolve([BASE, {"methods": ["sft", "ddpo"], "match": name}])
+    assert ("did you mean 'ddpo'?" in str(caught.value)) == ("dpdo" in name)
+    with pytest.raises(UserError, match=r"^match: 'dadpo' is not "):  # there is one, and this run has it not
+        resolve([BASE, {"methods": ["sft", "ddpo"], "match": "dadpo"}])
+
+
 @pytest.mark.parametrize("key", ["beta_teacher", "top_k", "teacher_signal", "support"])
 def test_one_method_s_own_setting_is_not_set_for_all(tmp_path: Path, key: str) -> None:
     with pytest.raises(UserError) as caught:

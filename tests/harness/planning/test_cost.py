@@ -128,6 +128,20 @@ def test_a_token_matched_control_costs_what_its_method_does(config: Config, stor
     assert matched and own and matched.tokens == own.tokens
 
 
+@pytest.mark.parametrize("fresh", [False, True])
+def test_a_matched_training_costs_the_tokens_that_its_start_leaves(config: Config, store: Store, fresh: bool) -> None:
+    """SFT takes three epochs of one response, dadpo two of a pair: all of that together is what each row takes."""
+    layer: dict[str, Any] = {"methods": ["sft", "dadpo", "kd", "gkd"], "controls": "none", "match": "dadpo"}
+    layer["settings"] = {"gkd": {"start": "sft" if fresh else "student"}}
+    road = build_road(resolve([config.model_dump(), layer]), store, download=False)
+    tokens = {label: cost.tokens for label, cost in costs(road, store).items() if cost}
+    train = prompt_tokens(TRAIN)
+    start, named = 3 * (train + 2 * 7), 2 * (train + 2 * 2 * 7)
+    assert (tokens["train the SFT student"], tokens["train dadpo"]) == (start, named)
+    assert tokens["train sft"] == tokens["train kd"] == start + named
+    assert tokens["train gkd"] == (named if fresh else start + named)
+
+
 def test_what_is_there_costs_nothing_and_its_real_length_counts(road: Road, store: Store) -> None:
     for job in road.jobs.values():
         if isinstance(job, PromptsJob):

@@ -267,6 +267,31 @@ def test_what_several_runs_name_differently_is_said() -> None:
     found = dict(cells.facts(as_results({**run, "differing": ["primary", "margin"]})))
     assert found["primary contrast"].startswith("none: the runs that have its rows name different ones")
     assert found["margin"].startswith("none: the runs name different ones")
+    runs = [{**run["runs"][0], "point": {"training.epochs": epochs}} for epochs in (1, 2)]
+    found = dict(cells.facts(as_results({**run, "runs": runs, "differing": ["primary", "training"]})))
+    assert found["primary contrast"].endswith("each point has a primary contrast of its own")
+    assert "of run 1" in found["other training prompts"]
+    assert "seed 4, training.epochs=2, " in found["run 2"]
+
+
+def test_a_command_that_made_several_runs_is_there_once() -> None:
+    run = make_run()
+    made = [{**run["runs"][0], "command": command} for command in ("a", "b", "a", "a", "a")]
+    assert cells.commands(as_results({**run, "runs": made[:1]})) == [("", "a")]
+    assert cells.commands(as_results({**run, "runs": made[2:]})) == [("", "a")]
+    assert cells.commands(as_results({**run, "runs": made})) == [("runs 1, 3–5", "a"), ("run 2", "b")]
+
+
+def test_contrasts_that_were_declared_together_are_one_line() -> None:
+    run = make_run()
+    run["runs"] = [{**run["runs"][0], "name": f"r{place}"} for place in range(4)]
+    stamp = {"prompt_set": "near", "first": "dadpo", "second": "kd", "time": "2025-02-03T04:05:06+00:00"}
+    stamp |= {"family": "f" * 64, "primary": False, "margin": None}
+    begins = ("2025-02-03T05:00:00+00:00", "2025-02-03T04:30:00+00:00", "")
+    run["stamps"] = [{**stamp, "run": f"r{place}", "began": began} for place, began in enumerate(begins)]
+    found = {head: text for head, text in cells.facts(as_results(run)) if head.startswith("contrasts")}
+    assert list(found) == ["contrasts of runs 1–3"]
+    assert found["contrasts of runs 1–3"].endswith("is of 2025-02-03T04:30:00+00:00")
 
 
 def test_a_student_that_is_not_pruned_comes_as_it_is() -> None:

@@ -18,7 +18,6 @@ from harness.reports.charts import (
     colours,
     curves,
     lengths,
-    sweeps,
     systems,
     thinned,
     ticks,
@@ -184,21 +183,3 @@ def test_a_cloud_has_the_mean_of_a_prompt_s_verdicts_and_no_prompt_that_lacks_on
     (found,) = clouds(as_results(make_run()), {("near", "kd"): many})
     assert len(found.series[0].marks) == MOST_POINTS
     assert found.series[0].label == f"{MOST_POINTS} of {3 * MOST_POINTS} prompts"
-
-
-def sweep_entry(name: str, beta: float, **settings: Any) -> dict[str, Any]:
-    base = next(entry for entry in make_run()["methods"] if entry["name"] == "dadpo")
-    return {**base, "name": name, "settings": {**base["settings"], "beta_teacher": beta, **settings}}
-
-
-def test_a_sweep_is_drawn_where_one_beta_alone_differs() -> None:
-    run = make_run()
-    assert sweeps(as_results(run)) == []
-    run["methods"] = [
-        sweep_entry("dadpo", 0.05),
-        sweep_entry("kd", 0.2),
-        sweep_entry("untrained", 0.1, teacher_margin="x"),
-    ]
-    (drawn,) = sweeps(as_results(run))
-    assert (drawn.title, drawn.x_label) == (f"{run['methods'][0]['method']} (beta_reference 0.1)", "beta teacher")
-    assert [(one.label, len(one.marks)) for one in drawn.series] == [("near", 2), ("far", 2)]

@@ -444,12 +444,12 @@ def test_quality_is_set_against_each_cost_by_any_measure() -> None:
     assert island["untrained"] == ["untrained"]
 
 
-def test_a_sweep_has_a_section_where_there_is_one() -> None:
+def test_curves_over_settings_have_a_section_where_there_are_any() -> None:
     run = make_run()
     other = {**run["methods"][1], "name": "kd"}
     other["settings"] = {**other["settings"], "beta_teacher": 0.2}
-    assert 'id="beta"' in report_html(ReportData(as_results({**run, "methods": [run["methods"][1], other]}), []))
-    assert 'id="beta"' not in report_html(ReportData(as_results(run), []))
+    assert 'id="settings"' in report_html(ReportData(as_results({**run, "methods": [run["methods"][1], other]}), []))
+    assert 'id="settings"' not in report_html(ReportData(as_results(run), []))
 
 
 def test_a_leaderboard_has_a_section_a_run_and_no_prompts() -> None:

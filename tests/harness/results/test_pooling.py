@@ -16,6 +16,7 @@ from harness.core.errors import UserError
 from harness.core.records import plain, write_jsonl
 from harness.reports import board
 from harness.results import pooling
+from harness.results.naming import row_names
 from harness.results.schema import Results
 from tests.harness.runs_made import LOSS, REASON, TIE, WIN, Run, Said, make_folder, rewrite
 
@@ -171,7 +172,7 @@ def test_what_was_measured_is_pooled_by_run_and_what_two_runs_share_counts_once(
 def test_rows_under_new_names_keep_what_was_measured_of_them(make: Callable[..., Run]) -> None:
     runs = [make(**FIRST), make(**FIRST, settings={"sft": {"learning_rate": 3e-5}})]
     (found,) = boards([run.folder for run in runs])
-    names = [f"sft ({run.data['name'].rsplit('-', 1)[-1]})" for run in runs]
+    names = ["sft (learning_rate=1e-05)", "sft (learning_rate=3e-05)"]
     assert set(names) < set(measured_in(found))
     assert [row["own_loss"] for name, row in measured_in(found, "nll").items() if name in names] == [True, True]
     contrasts = {(one["first"], one["second"]) for one in found["measure_contrasts"]}
@@ -319,7 +320,7 @@ def test_seeds_of_one_training_are_one_row_with_their_spread(tmp_path: Path) -> 
 
 def test_other_settings_under_one_name_are_two_rows_that_the_contrasts_follow(make: Callable[..., Run]) -> None:
     runs = [make(**FIRST), make(**FIRST, settings={"ddpo": {"beta": 0.3}})]
-    one, two = (f"ddpo ({run.data['name'].rsplit('-', 1)[-1]})" for run in runs)
+    one, two = "ddpo (beta=0.1)", "ddpo (beta=0.3)"
     (found,) = boards([run.folder for run in runs])
     assert methods_in(found) == ["teacher (second sample)", "student (untrained)", "sft", one, two]
     assert [method["name"] for method in found["methods"]] == ["sft", one, two]
@@ -337,7 +338,8 @@ def test_seeds_of_two_settings_are_one_row_each(make: Callable[..., Run]) -> Non
     runs = [make(seed=seed, prompts=3, **layer) for layer in layers for seed in (0, 1)]
     (found,) = boards([run.folder for run in runs])
     assert [(name, rows_in(found)[name]["n"]) for name in methods_in(found) if name.startswith("ddpo")] == [
-        (f"ddpo ({run.data['name'].rsplit('-', 1)[-1]})", 6) for run in (runs[0], runs[2])
+        ("ddpo (beta=0.1)", 6),
+        ("ddpo (beta=0.3)", 6),
     ]
     assert (rows_in(found)["sft"]["n"], rows_in(found)["student (untrained)"]["n"]) == (6, 6)
 
@@ -499,4 +501,5 @@ def test_a_prompt_that_one_run_lacks_counts_for_none_of_them(root: Path) -> None
 def test_trainings_on_fewer_prompts_are_rows_of_their_own(root: Path) -> None:
     one = make_folder(root / "fewer", "some", say=says, prompts=3, left_out={"teacher, training prompts": "p2"})
     other = make_folder(root / "other", "all", say=says, prompts=3, left_out={}, seed=1)
-    assert pooling._trainings(one.results)["sft"] != pooling._trainings(other.results)["sft"]
+    names = row_names([one.results, other.results])
+    assert [known["sft"] for known in names] == ["sft (left_out=1)", "sft (left_out=0)"]

@@ -195,6 +195,7 @@ def test_a_further_setting_adds_what_it_moves_and_nothing_else(made: Path) -> No
             ("responses: ", ", test"),
             ("compare ", " with the teacher: the teacher, test"),
             ("measure ", ", test"),
+            ("teacher's log-probs: ", ", test"),  # what the judge is made of
             ("judge typicality: ", ", test"),
         )
     }

@@ -15,7 +15,7 @@ from harness.core.errors import RefusedError, UserError
 from harness.judging import judges
 from harness.judging.proxies import TYPICALITY
 from harness.judging.registry import whole
-from harness.methods import Control, FreshSettings, Method, methods
+from harness.methods import Control, FreshSettings, Method, MethodSettings, methods
 from harness.models.hub import Hub, Wanted
 from harness.run.checks import check
 from harness.run.jobs import DistributionsJob, JudgeJob, TrainJob
@@ -80,6 +80,37 @@ def test_a_key_is_needed_where_a_judge_is_to_be_asked(tmp_path: Path, monkeypatc
 
 
 # ---- prompts, methods and judges
+
+
+@pytest.mark.anew
+def test_a_method_is_tried_once_for_its_sources_and_settings_and_a_refusal_is_said_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[str] = []
+
+    def probe(method: Method, settings: MethodSettings) -> None:
+        tried.append(method.name)
+        if settings.epochs == 7:
+            raise UserError(f"{method.name} is wrong")
+
+    monkeypatch.setattr("harness.run.checks.probe", probe)
+    store = Store(tmp_path)
+
+    def asked(**sft: Any) -> list[str]:
+        tried.clear()
+        config, sources = made_sources(methods=["sft", "kd"], settings={"sft": sft})
+        check(config, sources, store, to_be_asked=False)
+        return [*tried]
+
+    assert asked() == ["sft", "kd"]
+    assert asked() == []
+    assert asked(epochs=4) == ["sft"]
+    for _ in range(2):
+        with pytest.raises(UserError, match="sft is wrong"):
+            asked(epochs=7)
+        assert tried == ["sft"]
+    monkeypatch.setattr(Method, "source_digest", "edited")
+    assert asked() == ["sft", "kd"]
 
 
 def test_a_training_prompt_with_further_turns_is_refused(build: Build, tmp_path: Path) -> None:
@@ -196,20 +227,43 @@ def test_a_setting_of_fresh_responses_that_no_role_has_is_refused(build: Build, 
         build(methods=["distillm2"], settings={"distillm2": setting}, controls="none")
 
 
-def test_a_control_that_writes_its_own_responses_is_matched_in_no_tokens(
+def test_a_control_that_writes_its_own_responses_is_matched_in_tokens_too(
     build: Build, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = methods.get
 
-    def controlled(name: str, share: float) -> Method:
-        made = Control("as-long", "gkd", {"fresh_share": share}, "more training", match_tokens=True)
+    def controlled(name: str) -> Method:
+        made = Control("as-long", "gkd", {"fresh_share": 0.5, "start": "student"}, "more", match_tokens=True)
         return replace(real(name), controls=lambda settings: [made]) if name == "kd" else real(name)
 
-    monkeypatch.setattr(methods, "get", lambda name: controlled(name, share=0.0))
-    build(methods=["kd"])
-    monkeypatch.setattr(methods, "get", lambda name: controlled(name, share=0.5))
-    with pytest.raises(UserError, match=r"^as-long: .* as kd \(match_tokens\) .*, and gkd writes its own"):
-        build(methods=["kd"])
+    monkeypatch.setattr(methods, "get", controlled)
+    road = build(methods=["kd"])
+    job = road.jobs[road.trainings["as-long"]]
+    assert isinstance(job, TrainJob) and job.match == road.trainings["kd"] and job.sampling is not None
+
+
+@pytest.mark.parametrize(
+    ("match", "asked", "refused"),
+    [
+        ("sft", ["sft", "ddpo"], "ddpo"),  # where it starts is all that there is
+        ("kd", ["kd", "ddpo", "sft"], "ddpo"),
+        ("kd", ["kd", "sft"], ""),
+        ("ddpo", ["ddpo", "sft", "kd"], ""),
+        ("distillm2", ["distillm2", "ddpo"], ""),
+    ],
+)
+def test_a_budget_that_sft_alone_takes_is_refused(build: Build, match: str, asked: list[str], refused: str) -> None:
+    layer = {"methods": asked, "controls": "none", "match": match}
+    if not refused:
+        build(**layer)
+        return
+    said = rf"^{refused}: nothing is left to train on: it takes as many tokens as {match} does .*start=student$"
+    with pytest.raises(UserError, match=said) as caught:
+        build(**layer)
+    assert "\n" not in str(caught.value)
+    build(**layer, settings={refused: {"start": "student"}})
+    if match == "kd":  # it goes through the same responses more often
+        build(**layer, settings={"kd": {"epochs": 9}})
 
 
 @pytest.mark.parametrize(

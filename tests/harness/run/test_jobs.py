@@ -18,6 +18,7 @@ from harness.run.jobs import (
     EmbedJob,
     Job,
     JudgeJob,
+    LossJob,
     MeasureJob,
     PromptsJob,
     PruneJob,
@@ -124,6 +125,25 @@ JOBS: list[Job] = [
         match="train/1",
         seed=0,
     ),
+    LossJob(
+        label="loss",
+        method="dadpo",
+        method_source="sha",
+        settings={"learning_rate": 1e-5, "start": "sft"},
+        start=MODEL,
+        teacher=OTHER,
+        reference=MODEL,
+        prompts="prompts/1",
+        responses=("respond/1", None),
+        samples=(0, 1),
+        signals={"teacher": "score/1"},
+        distributions="distributions/1",
+        demonstrations="respond/3",
+        sampling=Sampling(max_new_tokens=8),
+        batch_size=4,
+        max_prompt_tokens=512,
+        seed=0,
+    ),
     JudgeJob(
         label="judge",
         judge="proxy",
@@ -186,9 +206,11 @@ OF_KIND: dict[tuple[str, str], Any] = {
     ("respond", "samples"): 2,
     ("score", "samples"): (1, 0),
     ("score", "responses"): ("respond/2", "respond/1"),  # the order counts
-    ("train", "responses"): (None, "respond/1"),
-    ("train", "samples"): (1, 0),
-    ("train", "reference"): None,
+    **{
+        (stage, name): value
+        for stage in ("train", "loss")
+        for name, value in {"responses": (None, "respond/1"), "samples": (1, 0), "reference": None}.items()
+    },
     ("prune", "responses"): "respond/2",
     ("embed", "responses"): "respond/2",
     ("distributions", "responses"): "respond/2",
@@ -387,7 +409,8 @@ REFS = [
     "measure/7386d5fef67aa2bda8a213bd16375285",
     "embed/26cf5cd347dafe548df196a2591bbc12",
     "retention/26ae1e82cf20c6ef558648b43275256c",
-    "train/b88227b96f668b269f9aea9f111c7272",
+    "train/24b65e8fbbbaffb1dad6e5a89a169feb",  # its start counts, now that it is matched
+    "loss/063c3e2b0ee5f90a120c50e5877437c0",
     "judge/9aabc416dc822e41c9e8a741b4841be5",
 ]
 
@@ -521,7 +544,8 @@ KEYS = {
     "score": "9e199828416847ac17f8808ca7112cc9",
     "distributions": "634c8386f9070f638931dec7265327b9",
     "embed": "26cf5cd347dafe548df196a2591bbc12",
-    "train": "b88227b96f668b269f9aea9f111c7272",
+    "train": "24b65e8fbbbaffb1dad6e5a89a169feb",
+    "loss": "063c3e2b0ee5f90a120c50e5877437c0",
     "judge": "9aabc416dc822e41c9e8a741b4841be5",
 }
 

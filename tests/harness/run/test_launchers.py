@@ -141,6 +141,7 @@ def test_every_launcher_that_can_be_configured_is_there() -> None:
                 "compare",
                 "embed",
                 "train",
+                "loss",
                 "retention",
             },
         ),

@@ -744,3 +744,17 @@ def test_a_run_s_resolved_configuration_names_the_same_served_teacher(
     road = by_server(build, checkpoints, {"base_url": "http://me:pa55word@host:8000/v1"})
     again = build(**yaml.safe_load(to_yaml(road.config)))
     assert list(again.jobs) == list(road.jobs)
+
+
+def test_a_matched_sft_is_a_row_beside_the_one_that_others_start_from() -> None:
+    layer: dict[str, Any] = {"methods": ["sft", "kd", "dadpo"], "controls": "none"}
+    plain, matched = (lay(*made_sources(**layer, match=match)) for match in (None, "dadpo"))
+    start = matched.jobs[matched.trainings["dadpo"]].start.artifact
+    assert start == plain.trainings["sft"] != matched.trainings["sft"]  # what it was without a budget
+    assert matched.trainings["dadpo"] == plain.trainings["dadpo"]
+    labels = [job.label for job in of(matched, TrainJob)]
+    assert labels == ["train the SFT student", "train dadpo", "train sft", "train kd"]
+    assert_in_order(matched)
+    # nobody starts from it, and none is trained for nothing
+    alone = lay(*made_sources(methods=["sft", "kd"], controls="none", match="kd"))
+    assert [job.label for job in of(alone, TrainJob)] == ["train kd", "train sft"]

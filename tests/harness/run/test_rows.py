@@ -165,3 +165,34 @@ def test_a_domain_has_its_sets_in_their_order() -> None:
 def test_the_start_and_the_ceiling_are_anchors() -> None:
     assert [*ANCHORS] == [UNTRAINED, CEILING]
     assert [kind for kind in get_args(Kind) if is_anchor(kind)] == ["ceiling", "untrained"]
+
+
+def matches(**layer: Any) -> dict[str, str]:
+    return {entry.name: entry.match for entry in entries_of(configured(**layer))}
+
+
+def test_all_rows_take_as_many_tokens_as_the_one_that_is_named() -> None:
+    assert matches(methods=["sft", "kd", "dadpo"], match="dadpo") == {
+        "sft": "dadpo",
+        "kd": "dadpo",
+        "dadpo": "",
+        "ddpo-beta0.15": "dadpo",
+    }
+
+
+def test_a_control_that_equals_the_named_row_is_that_row() -> None:
+    settings = {"ddpo": {"beta": 0.15}}
+    assert matches(methods=["dadpo", "ddpo"], settings=settings, match="ddpo") == {"dadpo": "ddpo", "ddpo": ""}
+    assert found(methods=["dadpo", "ddpo"], settings=settings, match="ddpo")[1] == ("dadpo", "ddpo")
+
+
+def test_a_control_for_as_many_tokens_as_a_matched_row_takes_those_of_the_named_one() -> None:
+    """One training then serves each that has such a control, and no step beyond a budget is counted twice."""
+    of = matches(methods=["dadpo", "gkd", "opd"], match="dadpo")
+    assert of["gkd"] == of["opd"] == of["sft-as-many-tokens-gkd"] == "dadpo" and "sft-as-many-tokens-opd" not in of
+    # the named row's own control takes that row's
+    assert matches(methods=["gkd"], match="gkd") == {
+        "gkd": "",
+        "sft-as-many-tokens-gkd": "gkd",
+        "gkd-stored": "gkd",
+    }

@@ -23,6 +23,7 @@ from harness.statistics.effects import (
     luck,
     t_interval,
     told_apart,
+    widened,
 )
 from harness.statistics.outcomes import Floats
 
@@ -442,6 +443,17 @@ def test_against_the_start_what_trained_rows_share_is_in_the_interval() -> None:
         rows = rows_of(y)
         held += (compared(rows[0], cells(start), (True, False), luck(rows)).p or 0) > 0.05
     assert 0.92 <= held / 600 <= 0.99
+
+
+def test_a_row_s_interval_is_widened_by_what_seeds_move_each_side_for_itself() -> None:
+    assert widened(0.5, (0.4, 0.7), []) == widened(0.5, (0.4, 0.7), [(0.0, 8)]) == (0.4, 0.7)
+    half = stats.t.ppf(0.975, 2) * 0.05
+    low, high = widened(0.5, (0.4, 0.7), [(0.05**2, 2), (0.0, 8)])
+    assert (low, high) == pytest.approx((0.5 - np.hypot(0.1, half), 0.5 + np.hypot(0.2, half)))
+    variance, degrees = 0.0005, 0.0005**2 / (0.0004**2 / 2 + 0.0001**2 / 8)  # Satterthwaite's
+    of_both = widened(0.5, (0.5, 0.5), [(0.0004, 2), (0.0001, 8)])
+    assert of_both == pytest.approx(stats.t.interval(0.95, degrees, 0.5, variance**0.5))
+    assert widened(0.5, (0.4, 0.7), [(1.0, 2)], (-1.0, 1.0)) == (-1.0, 1.0)
 
 
 def test_the_t_interval_is_scipy_s_and_is_cut_at_bounds() -> None:

@@ -55,7 +55,7 @@ def fresh(policy: Policy | None = None, **fields: Any) -> Fresh:
 
 
 def all_steps(data: Fresh, first: int = 0) -> list[list[Example]]:
-    return [list(data.batch(step)) for step in range(first, data.steps)]
+    return [list(data.batch(step)) for step in range(first, data.total)]
 
 
 def places(steps: list[list[Example]]) -> set[tuple[int, int]]:
@@ -65,9 +65,9 @@ def places(steps: list[list[Example]]) -> set[tuple[int, int]]:
 
 def test_stored_steps_are_rows_of_the_data() -> None:
     data = Stored(RESPONSES[:20], ROWS)
-    assert data.steps == 10
+    assert (data.total, data.by_tokens) == (10, False)
     assert [[one.index for one in data.batch(step)] for step in range(10)] == ROWS
-    assert data.ahead == [sum(one.tokens for one in data.batch(step)) for step in range(10)]
+    assert data.progress(3, 7) == (7, sum(one.tokens for step in range(10) for one in data.batch(step)))
     data.restore(json.loads(json.dumps(data.saved())))
     assert [one.index for one in data.batch(3)] == ROWS[3]
 
@@ -75,7 +75,7 @@ def test_stored_steps_are_rows_of_the_data() -> None:
 def test_all_responses_of_a_role_may_be_fresh() -> None:
     policy = Policy()
     data = fresh(policy)
-    assert (data.steps, data.ahead) == (10, [4] * 10)
+    assert (data.total, data.by_tokens, data.progress(4, 99)) == (10, False, (4, 10))
     for step, batch in enumerate(all_steps(data)):
         assert [one.index for one in batch] == ROWS[step]
         for one in batch:

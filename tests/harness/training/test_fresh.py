@@ -206,6 +206,7 @@ CASES: dict[str, tuple[Method, dict[str, Any]]] = {
     "rows": (ROWS, {"fresh_share": 0.5, "support": "tail", "top_k": 8, "nll": 0.1}),
     "pairs": (PREFERENCE, {"fresh_every": 3}),
     "bf16": (TOKENS, {"fresh_every": 2, "precision": "bf16"}),
+    "budget": (CARRYING, {"fresh_every": 2, "fresh_share": 0.5, "tokens": 200, "warmup_ratio": 0.3}),
     "adapter": (TOKENS, {"fresh_every": 3, "lora_rank": 4, "lora_dropout": 0.3}),
 }
 
@@ -249,6 +250,47 @@ def test_nothing_that_happens_before_moves_what_is_written(run: Train) -> None:
     again, other = run(TOKENS, "again"), run(TOKENS, "other", seed=1)
     assert written(again) == written(first) and same_weights(again.weights, first.weights)
     assert written(other) != written(first)
+
+
+# ---- a budget of tokens
+
+
+@pytest.mark.parametrize("method", [TOKENS, ROWS, PREFERENCE], ids=lambda method: method.name)
+def test_a_budget_ends_with_the_step_that_reaches_it(method: Method, run: Train) -> None:
+    for budget in (1, 120, 400):
+        done = run(method, f"{budget}", rows=12, epochs=1, tokens=budget)
+        seen = [0, *(row["tokens"] for row in done.metrics)]
+        assert seen[-2] < budget <= seen[-1] == done.done.tokens
+        assert done.done.steps == len(done.metrics)
+    # three steps are an epoch: rows go on in the order that further epochs have
+    longer = run(method, "epochs", rows=12, epochs=4)
+    assert 3 < len(done.steps) < 12
+    assert [[one.index for one in step] for step in done.steps] == [
+        [one.index for one in step] for step in longer.steps[: len(done.steps)]
+    ]
+
+
+def test_a_budget_s_schedule_is_by_the_share_of_it_that_was_seen(run: Train) -> None:
+    budget, peak = 400, 1e-2
+    done = run(CARRYING, rows=12, tokens=budget, learning_rate=peak, warmup_ratio=0.25)
+    before, state = 0, 0.25
+    for row in done.metrics:
+        size = row["tokens"] - before
+        if before < 100:
+            rate = peak * (before + size) / (100 + size)
+        else:
+            rate = peak * (1 + np.cos(np.pi * (before - 100) / 300)) / 2
+        assert row["learning_rate"] == pytest.approx(rate)
+        before += size
+        state = 0.5 * state + 0.1 * row["loss"] + min(1.0, before / budget)  # what CARRYING makes of progress
+        assert row["state_t"] == pytest.approx(state)
+
+
+def test_steps_of_one_size_have_the_schedule_that_steps_have() -> None:
+    settings = TOKENS.settings(learning_rate=3e-3, warmup_ratio=0.2)
+    by_steps = [loop.learning_rate_at(step, 20, settings) for step in range(20)]
+    by_tokens = [loop.learning_rate_at(7 * step, 140, settings, 7) for step in range(20)]
+    assert by_tokens == pytest.approx(by_steps)
 
 
 # ---- what a method carries

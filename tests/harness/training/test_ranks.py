@@ -105,12 +105,17 @@ FRESH_CASES: dict[str, Case] = {
     "fresh-bf16": {"kind": TOKENS, **FIVE_STEPS, "precision": "bf16", "micro_batch_tokens": ONE_BY_ONE},
     "fresh-rows": {"kind": ROWS, **FIVE_STEPS, "fresh_share": 0.5, "samples": 2, "nll": 0.1},
     "fresh-pairs": {"kind": PREFERENCE, **FIVE_STEPS},
+    "fresh-budget": {"kind": TOKENS, **FIVE_STEPS, "tokens": 330, "warmup_ratio": 0.3, "fresh_every": 3},
     "fresh-adapter": {"kind": ROWS, **FIVE_STEPS, "lora_rank": 4, "learning_rate": 1e-2},
 }
 CASES |= FRESH_CASES
 SHARDED_CASES = ["sft", "kd-one-by-one", "dadpo-one-by-one", "adapter", "bf16", "bf16-kd"]
 STOP = 2
-RESUMED = {"dadpo": "resumed", "fresh-tokens": "fresh resumed"}  # what one process began, and two go on with
+RESUMED = {
+    "dadpo": "resumed",
+    "fresh-tokens": "fresh resumed",
+    "fresh-budget": "budget resumed",
+}  # what one process began, and two go on with
 
 
 def in_ranks(rank: int, root: Path) -> None:

@@ -28,7 +28,7 @@ from harness.methods import DistributionSettings, FreshSettings, Method, MethodS
 from harness.methods.method import WRITERS
 from harness.training import loop
 from harness.training.adapters import with_adapter
-from harness.training.data import Data, Fresh, Stored, plan_steps
+from harness.training.data import Data, Fresh, Order, Stored, plan_steps
 from harness.training.frozen import Frozen, Local, Reader, Sums
 from harness.training.sampling import Writer
 from tests.conftest import tiny_model
@@ -108,15 +108,17 @@ def data_of(
 ) -> Data:
     """The first `rows` examples; of a method with fresh responses, those that the policy writes in their place."""
     examples = (PAIRS if len(method.roles) == 2 else RESPONSES)[:rows]
-    steps = plan_steps(examples, settings.batch_size, settings.epochs, seed, tokens)
     share = method.fresh_share(settings)
     if not share:
-        return Stored(examples, steps)
+        return Stored(examples, plan_steps(examples, settings.batch_size, settings.epochs, seed, tokens))
     assert isinstance(settings, FreshSettings)
     sampling = Sampling(temperature=settings.sampling_temperature, max_new_tokens=settings.max_new_tokens or 8)
     writer = Writer(model, sampling, STOPS, VOCABULARY, SAMPLED_AT_ONCE, settings, seed)
     place = [who for _, who, _ in method.responses].index("policy")
-    return Fresh(examples, steps, place, share, settings.fresh_every, settings.samples, seed, writer)
+    steps: Sequence[Sequence[int]] | Order = Order(rows, settings.batch_size, seed)
+    if tokens is None:
+        steps = plan_steps(examples, settings.batch_size, settings.epochs, seed)
+    return Fresh(examples, steps, place, share, settings.fresh_every, settings.samples, seed, writer, tokens)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from harness.core.errors import UserError
-from harness.core.records import METRICS, Response, Verdict, read_records, write_jsonl
+from harness.core.records import METRICS, Response, Verdict, read_jsonl, read_records, write_jsonl
 from harness.generation import sampler
 from harness.generation.protocol import Sampling
 from harness.judging import judges
@@ -487,7 +487,57 @@ def test_a_matched_training_sees_as_many_tokens_as_it_is_told(
     pairs_ref = make(store, train_job("ddpo", student, prompts, refs, signals={"reference": scores}))
     pairs = store.read(pairs_ref)
     matched = store.read(make(store, train_job("sft", student, prompts, refs[:1], match=pairs_ref)))
-    assert matched.facts["tokens"] >= pairs.facts["tokens"]
+    assert matched.facts["tokens"] >= pairs.facts["tokens"] == matched.facts["budget"]
+
+
+def test_a_budget_counts_where_trainings_start(
+    store: Store, student: Model, prompts: str, responses: Callable[[str, Rows], str]
+) -> None:
+    refs = (responses("a", CHOSEN), responses("b", REJECTED))
+    scores = {"reference": make(store, score_job(student, prompts, *refs))}
+    sft = make(store, train_job("sft", student, prompts, refs[:1]))
+    start = student.made(sft)
+    named = make(store, train_job("ddpo", start, prompts, refs, {"epochs": 2}, signals=scores))
+    took, before = (store.read(ref).facts["tokens"] for ref in (named, sft))
+
+    def tokens(method: str, start: Model, match: str = named, **how: Any) -> tuple[int, int]:
+        """That it took, and of its last step at most."""
+        settings = {"batch_size": 1}
+        signals = scores if method == "ddpo" else {}
+        read = refs if method == "ddpo" else refs[:1]
+        ref = make(store, train_job(method, start, prompts, read, settings, signals=signals, match=match, **how))
+        rows = [row for _, row in read_jsonl(store.read(ref).path / METRICS)]
+        return rows[-1]["tokens"], rows[-1]["tokens"] - (rows[-2]["tokens"] if len(rows) > 1 else 0)
+
+    for method, where, budget in [
+        ("ddpo", start, took),  # where rows start alike, starts cancel
+        ("sft", student, took + before),
+        ("kd", student, took + before),
+        ("sft", start, took),
+    ]:
+        teacher = {"teacher": student} if method == "kd" else {}
+        seen, last = tokens(method, where, **teacher)
+        assert seen - last < budget <= seen, (method, budget)
+    with pytest.raises(
+        UserError, match=rf"^[^\n]*nothing is left [^\n]* {before:,}, [^\n]* took {before:,}; match [^\n]*$"
+    ):
+        tokens("ddpo", start, match=sft)
+
+
+def test_responses_that_a_policy_writes_are_matched_as_they_are_written(
+    store: Store, student: Model, prompts: str, responses: Callable[[str, Rows], str]
+) -> None:
+    stored = responses("a", CHOSEN)
+    named = make(store, train_job("sft", student, prompts, (stored,), {"epochs": 9}))
+    sampling = {"sampling": Sampling(max_new_tokens=5), "batch_size": 2}
+    settings = {"batch_size": 1, "fresh_share": 1.0, "epochs": 1}
+    job = train_job("gkd", student, prompts, (None,), settings, teacher=student, match=named, **sampling)
+    made = store.read(make(store, job))
+    rows = [row for _, row in read_jsonl(made.path / METRICS)]
+    budget = store.read(named).facts["tokens"]
+    assert rows[-2]["tokens"] < budget <= rows[-1]["tokens"] == made.facts["tokens"]
+    assert (made.facts["steps"], made.facts["budget"]) == (len(rows), budget) and len(rows) > 2
+    assert 0 < made.facts["fresh_tokens"] < made.facts["tokens"]
 
 
 def test_a_training_killed_before_its_commit_ends_with_the_same_weights(
