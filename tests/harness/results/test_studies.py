@@ -210,6 +210,20 @@ def test_a_second_run_makes_nothing_and_leaves_all_as_it_is(
     assert {path: path.read_bytes() for path in (made / "out").rglob("*") if path.is_file()} == before
 
 
+def test_a_study_takes_refresh_and_a_copy_of_its_board(
+    made: Path, tmp_path: Path, checkpoints: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = Path(shutil.copytree(made, tmp_path / "copy"))
+    again = asked(root, checkpoints, judge="embedding")
+    run(again, out=tmp_path / "by another judge", copy=tmp_path / "board.md")
+    assert (tmp_path / "board.md").read_text() == (tmp_path / "by another judge" / "leaderboard.md").read_text()
+    verdicts = [ref for ref in Store(root / "store").refs() if ref.startswith("judge/")]
+    capsys.readouterr()
+    run(again, out=tmp_path / "by another judge", refresh=True)
+    assert "0 of " in capsys.readouterr().err  # a proxy is a function of what is there
+    assert [ref for ref in Store(root / "store").refs() if ref.startswith("judge/")] == verdicts
+
+
 def test_progress_says_of_which_run_a_stage_is(
     tmp_path: Path, checkpoints: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
