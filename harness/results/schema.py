@@ -582,7 +582,8 @@ class _Heading(Record):
         "prompts, or the teacher's responses to them, differ, so that `training` is the first run's",
     )
     search: SearchFacts | None = Field(
-        default=None, description="how settings were chosen; null where none were, or several runs were tuned apart"
+        default=None,
+        description="how settings were chosen; not there where none were, or several runs were tuned apart",
     )
     costs: tuple[CostFacts, ...] = Field(
         default=(), description="what each of these took; of several runs the mean, of memory the most"
@@ -597,6 +598,11 @@ class Results(Figures, _Heading):
 
     prompt_sets: tuple[SetFacts, ...] = Field(description="the sets, in their order")
     config: dict[str, JsonValue] = Field(description="the run's configuration, as in config.yaml")
+
+    @model_serializer(mode="wrap")
+    def _without_a_search(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Where settings were not searched nothing is said of it, as before there were searches."""
+        return {name: value for name, value in whole(self).items() if name != "search" or value is not None}
 
     @cached_property
     def configured(self) -> Configured:

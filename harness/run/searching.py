@@ -360,7 +360,9 @@ def _laid_try(
     sft = sft_of(laid, student, read, answers)
     writers = Writers(laid, read, teacher, sft, answers)
     entry = entry_of(config, name)
-    entry = replace(entry, name=f"{name} with {in_words(point)}", match=matched(config, entry))
+    # the SFT that others start from takes as many tokens as its settings say, whatever rows are matched to
+    match_row = "" if name == "sft" else matched(config, entry)
+    entry = replace(entry, name=f"{name} with {in_words(point)}", match=match_row)
     match = laid.add(training_job(laid, entry_of(config, entry.match), student, writers)) if entry.match else None
     training = laid.add(training_job(laid, entry, student, writers, match))
     trained = student.made(training)
