@@ -32,7 +32,7 @@ def record(
 
 def leaderboard(
     run_dirs: Annotated[
-        list[Path] | None, typer.Argument(help="Runs, studies; without any, the recorded ones.")
+        list[Path] | None, typer.Argument(help="Runs and studies; without any, the recorded ones.")
     ] = None,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="A .md, .html, .csv or .json file.")] = None,
     labels: Labels = None,
