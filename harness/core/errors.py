@@ -27,6 +27,11 @@ class RefusedError(UserError):
         return tuple(" ".join(refusal.split()) for refusal in self._refusals)
 
 
+class NotFiniteError(UserError):
+    """What was computed of a model came to no number: a training that left its course, or what is read of such a
+    model."""
+
+
 def raised_in(error: BaseException, file: str) -> str:
     """A file of the user's with the line of it that an error comes from, as FILE:LINE; the file alone where none of its
     lines has a part in it."""

@@ -55,8 +55,8 @@ def _try(one: Try, best: Try, search: Search, store: Store) -> TryFacts:
         value=valued.value if finite else None,
         standard_error=valued.standard_error if finite else None,
         apart=valued.apart(of_best) if finite and one is not best else None,
-        tokens=int(store.read(one.training).facts["tokens"]),
-        seconds=round(sum(store.read(ref).manifest["seconds"] for ref in one.own), 3),
+        tokens=int(store.read(one.training).facts["tokens"]) if store.has(one.training) else None,
+        seconds=round(sum(store.read(ref).manifest["seconds"] for ref in one.own if store.has(ref)), 3),
         training=one.training,
         measured=one.value,
     )
@@ -71,8 +71,7 @@ def not_following(results: Results, search: SearchFacts, trained: Mapping[Ref, M
     for name in counts.keys() ^ {one.method for one in search.found}:
         yield f"{name} was tried and nothing was found for it, or the other way round"
     for one in search.tries:
-        facts = trained.get(one.training)
-        if facts is None or facts.get("tokens") != one.tokens:
+        if (trained.get(one.training) or {}).get("tokens") != one.tokens and one.value is not None:
             yield f"the try of {one.method} with {one.point} took other tokens than its training {one.training} says"
     for found in search.found:
         tries = search.of(found.method)

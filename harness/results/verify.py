@@ -73,7 +73,7 @@ from harness.store.gc import refs_in
 # what stands in a row, a contrast or a length control that says which one it is
 _NAMES = ("name", "measure", "prompt_set", "scope", "method", "first", "second", "judge")
 _FROM_RESPONSES = ("mean_tokens", "cut_share", "prompts", "teacher")
-_FROM_MEASURED = ("measures", "measure_contrasts", "disagreements")
+_FROM_MEASURED = ("measures", "measure_contrasts", "disagreements", "harms")
 # of a measure, what figures are read by; its words may be put otherwise in another version
 _OF_A_MEASURE = ("group", "reads", "unit", "better")
 _RETENTION = "retention/"
@@ -439,7 +439,7 @@ def _search(results: Results, manifest: Manifest, store: Store) -> Iterator[str]
     stages = {stage.ref: stage for stage in manifest.stages if stage.made}
     said = [*not_following(results, search, {ref: stage.facts for ref, stage in stages.items()})]
     for one in search.tries:
-        if one.measured not in stages:
+        if one.value is not None and one.measured not in stages:
             said.append(f"{MANIFEST} has no {one.measured}, which has the value of a try of {one.method}")
     values = {ref: valued(store.read(ref), search.criterion) for one in search.tries if store.has(ref := one.measured)}
     yield from (f"{RESULTS}: {line}" for line in [*said, *other_values(search, values)])

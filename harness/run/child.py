@@ -11,7 +11,7 @@ import traceback
 from pathlib import Path
 
 from harness.core.disk import writing
-from harness.core.errors import UserError
+from harness.core.errors import NotFiniteError, UserError
 from harness.core.files import write_atomically
 from harness.run.jobs import Job
 from harness.run.launchers.accelerate import RANKS_VARIABLE
@@ -70,6 +70,7 @@ def _leave_error(path: Path, error: Exception) -> None:
     """Of several ranks the first one is heard: the others then fail for want of it."""
     left = {
         "by_user": isinstance(error, UserError),
+        "not_finite": isinstance(error, NotFiniteError),
         "message": str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}",
         "traceback": traceback.format_exc(),
     }

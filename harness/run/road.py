@@ -100,18 +100,24 @@ def build_roads(study: Study, store: Store, download: bool, make: Make | None = 
     Raises:
         UserError, MissingModelError: as `build_road`.
     """
-    configs = [study.base, *searching.tried(study)] if study.settings.tune else []
-    names = [*["the search"] * len(configs), *(member.name for member in study.members)]
-    found = checked_sources([*configs, *(member.config for member in study.members)], store, download, names)
-    search = None
+    search, tries = None, list[Config]()
+    untuned = study
     if study.settings.tune:
-        search = searching.search(study, found[0], store, make)
-        study = study.tuned(search.settings)
-        for member, sources in zip(study.members, found[len(configs) :], strict=True):
-            check(member.config, sources, store, to_be_asked=download)
-    members = zip(study.members, found[len(configs) :], strict=True)
+        # before anything is checked: what is found already needs no look at what else was tried
+        search = searching.search(untuned, _found([study.base], store, download=False)[0], store)
+        tries = searching.tried(untuned) if search.open else []
+        study = untuned.tuned(search.settings)
+    names = [member.name for member in study.members]
+    configs = [*tries, *(member.config for member in study.members)]
+    found = checked_sources(configs, store, download, [*["the search"] * len(tries), *names])
+    of_members = found[len(tries) :]
+    if search is not None and search.open and make is not None:
+        search = searching.search(untuned, found[0], store, make)
+        study = untuned.tuned(search.settings)
+        _check_all([member.config for member in study.members], of_members, store, download, names)
+    members = zip(study.members, of_members, strict=True)
     roads = [_member(lay(member.config, sources), member, search) for member, sources in members]
-    _check_each_its_own(names[len(configs) :], roads)
+    _check_each_its_own(names, roads)
     return roads
 
 

@@ -21,7 +21,7 @@ import numpy as np
 
 from harness.config import Config, Study
 from harness.config.study import OWN_LOSS, Point, in_words, own, points_of
-from harness.core.errors import UserError
+from harness.core.errors import NotFiniteError, UserError
 from harness.core.records import Measured, Ref, read_records
 from harness.core.registry import did_you_mean
 from harness.measures import Measure, measures
@@ -29,7 +29,7 @@ from harness.methods import MethodSettings, methods
 from harness.models.reference import Model
 from harness.prompts import PromptSet
 from harness.run.evaluating import Evaluating
-from harness.run.jobs import MEASURED, NOT_FINITE, Job
+from harness.run.jobs import MEASURED, NOT_FINITE, Job, by_model
 from harness.run.laying import Laid
 from harness.run.measuring import TOKENS_READ
 from harness.run.rows import Entry, entries_of, entry_of, matched
@@ -173,9 +173,24 @@ def search(study: Study, sources: Sources, store: Store, make: Make | None = Non
     found = _laid(study, sources, store, space)
     _check_tries(found)
     while make is not None and found.open:
-        make(found.ready)
+        try:
+            make(found.ready)
+        except NotFiniteError as error:
+            _give_up(found, store, error)
         found = _laid(study, sources, store, space)
     return found
+
+
+def _give_up(found: Search, store: Store, error: NotFiniteError) -> None:
+    """Keep that a try comes to no number, by the job that said so: it never wins, and is not made again.
+
+    Raises:
+        NotFiniteError: it is of no try.
+    """
+    failed = next(job.ref for job in found.ready if not store.has(job.ref))  # jobs are made in order
+    if not any(failed in one.own for one in found.tries):
+        raise error
+    store.stamp(NOT_FINITE, failed, lambda: str(error))
 
 
 # ---- what is searched
@@ -216,8 +231,10 @@ def _check_keys(axes: Sequence[Mapping[str, Sequence[object]]], names: Collectio
             if top == "settings" and not (dot and setting and "." not in setting):
                 raise UserError(f"tune: {key} is no setting of a method; tune training.KEY, or settings.METHOD.KEY")
             if top == "settings" and method not in names:
-                wrong = f"tune: {key}: no row is trained with '{method}'{did_you_mean(method, names)}"
-                raise UserError(f"{wrong}; searched are {', '.join(names)}")
+                raise UserError(
+                    f"tune: {key}: no row is trained with '{method}' (searched are {', '.join(names)})"
+                    f"{did_you_mean(method, names)}"
+                )
             setting = setting if top == "settings" else rest
             known = [methods.get(method).settings] if top == "settings" else [MethodSettings]
             if not any(setting in kind.model_fields for kind in known):
@@ -311,17 +328,24 @@ def _laid(study: Study, sources: Sources, store: Store, space: _Space) -> Search
     ready: tuple[Job, ...] = ()
     for names in space.rounds:
         settled = not open_  # else what its methods start from is only assumed
+        before, of_round = dict(jobs), len(tries)
         for name in names:
             made = [
                 _laid_try(study, sources, space.criterion, name, point, jobs, prompts) for point in space.points[name]
             ]
             tries += made
-            there = settled and all(store.has(one.value) and store.has(one.training) for one in made)
+            lost = [one for one in made if any(store.stamped(NOT_FINITE, ref) is not None for ref in one.own)]
+            for ref in (ref for one in lost for ref in one.own):
+                jobs.pop(ref, None)
+            left = [one for one in made if one not in lost]
+            there = settled and all(store.has(one.value) and store.has(one.training) for one in left)
             if there:
-                values |= {one.value: valued(store.read(one.value), space.criterion.name) for one in made}
+                values |= {one.value: Valued(math.nan, {}) for one in lost}
+                values |= {one.value: valued(store.read(one.value), space.criterion.name) for one in left}
             else:
                 open_.append(name)
             found[name] = _best(name, made, values, space.criterion).point if there else made[0].point
+        jobs = before | _in_order({ref: job for ref, job in jobs.items() if ref not in before}, tries[of_round:])
         if settled:
             ready = tuple(jobs.values())
         study = study.tuned({name: own(found[name]) for name in names})
@@ -398,6 +422,15 @@ def _measured(
     value = judging.measured(entry.name, responses, {reads: (ref,) for reads, ref in compared.items()})
     assert value is not None
     return value
+
+
+def _in_order(jobs: Mapping[Ref, Job], tries: Sequence[Try]) -> dict[Ref, Job]:
+    """What a round's trainings read before the first of them, and what is said of the students after the last: a model
+    that several of these read is loaded once."""
+    trained = {one.training: jobs[one.training] for one in tries if one.training in jobs}
+    after = {ref: jobs[ref] for one in tries for ref in one.own if ref in jobs and ref not in trained}
+    first = {ref: job for ref, job in jobs.items() if ref not in trained and ref not in after}
+    return first | trained | {job.ref: job for job in by_model(after.values())}
 
 
 # ---- what is found

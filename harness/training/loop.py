@@ -29,7 +29,7 @@ from torch.distributed.checkpoint.state_dict import (
 from torch.distributed.fsdp import MixedPrecisionPolicy
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from harness.core.errors import UserError
+from harness.core.errors import NotFiniteError, UserError
 from harness.core.files import write_atomically
 from harness.core.progress import Tick
 from harness.core.records import METRICS
@@ -145,7 +145,7 @@ def train(
             number, at = number + 1, at + part
             if not math.isfinite(row["loss"]) or not math.isfinite(row["grad_norm"]):
                 batch = ", ".join(example.name or str(example.index) for example in examples)
-                raise UserError(
+                raise NotFiniteError(
                     f"the loss of {method.name} is {row['loss']} and its gradient norm {row['grad_norm']} at step "
                     f"{number} (training data: {batch}); a lower learning_rate, or precision fp32, may help; "
                     f"the loss is in {method.file}"

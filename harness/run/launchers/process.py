@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.core.errors import UserError
+from harness.core.errors import NotFiniteError, UserError
 from harness.core.files import write_atomically
 from harness.core.progress import Tick
 from harness.core.records import Facts
@@ -72,7 +72,8 @@ def in_child(
     if error is None:
         raise UserError(_death(job, status, lines)) from ChildError("\n" + "\n".join(lines))
     message = error["message"] if error["by_user"] else _death(job, status, [error["message"]])
-    raise UserError(message) from ChildError("\n" + error["traceback"])
+    kind = NotFiniteError if error["not_finite"] else UserError
+    raise kind(message) from ChildError("\n" + error["traceback"])
 
 
 def _left(path: Path) -> dict[str, Any] | None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.core.errors import UserError
+from harness.core.errors import NotFiniteError
 from harness.core.progress import Tick
 from harness.core.records import Facts, Measured, Prompt, Response, write_jsonl
 from harness.measures import Answered, Measure, Values, measures
@@ -60,12 +60,12 @@ def _values(measure: Measure, given: Any, of_teacher: bool, prompt: str) -> Iter
     """A measure's values of what it is given.
 
     Raises:
-        UserError: one of them is not a finite number.
+        NotFiniteError: one of them is not a finite number.
     """
     of = measure.teacher if of_teacher and measure.teacher else measure.values
     values: Values = np.asarray(of(given), dtype=np.float64)
     if values.ndim != 1 or not np.isfinite(values).all():
-        raise UserError(
+        raise NotFiniteError(
             f"measure '{measure.name}' of prompt '{prompt}': {values.tolist()!s:.80} is not a row of numbers"
         )
     yield from values.tolist()
