@@ -35,9 +35,7 @@ def linear_layers(model: nn.Module) -> list[nn.Linear]:
     """The layers of a model that can be packed, in place: linear ones, and nothing derived from them."""
     if not available():
         return []
-    return [
-        module for module in model.modules() if type(module) is nn.Linear and module.weight.device.type == "cpu"
-    ]
+    return [module for module in model.modules() if type(module) is nn.Linear and module.weight.device.type == "cpu"]
 
 
 def pack(model: Any) -> None:

@@ -134,7 +134,7 @@ def choose(logits: torch.Tensor, uniforms: torch.Tensor, sampling: Sampling) -> 
         ordered = ordered.masked_fill(ordered.cumsum(-1) - ordered >= sampling.top_p, 0.0)
         probabilities = torch.zeros_like(probabilities).scatter_(-1, index, ordered)
     # the block that holds the token, then the token within it: one sum over all, and a cumulative one over two rows
-    blocks = F.pad(probabilities, (0, -probabilities.shape[-1] % BLOCK)).unflatten(-1, (-1, BLOCK))
+    blocks = F.pad(probabilities, (0, -probabilities.shape[-1] % BLOCK)).view(len(logits), -1, BLOCK)
     ends = blocks.sum(-1).cumsum(-1)
     threshold = _below(uniforms.to(ends) * ends[:, -1], ends[:, -1])
     block = torch.searchsorted(ends, threshold[:, None], right=True)

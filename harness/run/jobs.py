@@ -274,7 +274,7 @@ class RespondJob(Job):
     """`samples` responses to each prompt. `purpose` and `seed` set the random numbers. generator: what draws them.
     engine: what vLLM is told that may change its text; vllm: how it is started."""
 
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
     work: ClassVar[str] = "harness.run.stages.respond:respond_stage"
     not_in_key: ClassVar[Mapping[str, str]] = {**Job.not_in_key, "vllm": "what of it shapes a text is in `engine`"}
     added_later: ClassVar[frozenset[str]] = frozenset({"generator", "engine"})
@@ -507,7 +507,7 @@ class TrainJob(Job):
     writes. match: the training that it takes as many tokens as. plugin: the file that its method is in, where a run
     named one."""
 
-    version: ClassVar[int] = 5
+    version: ClassVar[int] = 6
     work: ClassVar[str] = "harness.run.stages.train:train_stage"
     not_in_key: ClassVar[Mapping[str, str]] = {
         **Job.not_in_key,
