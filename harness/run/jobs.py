@@ -280,7 +280,7 @@ class RespondJob(Job):
     """`samples` responses to each prompt. `purpose` and `seed` set the random numbers. generator: what draws them.
     engine: what vLLM is told that may change its text; vllm: how it is started."""
 
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
     work: ClassVar[str] = "harness.run.stages.respond:respond_stage"
     not_in_key: ClassVar[Mapping[str, str]] = {**Job.not_in_key, "vllm": "what of it shapes a text is in `engine`"}
     added_later: ClassVar[frozenset[str]] = frozenset({"generator", "engine"})
@@ -580,7 +580,7 @@ class LearningJob(Job):
 class TrainJob(LearningJob):
     """One method's training. match: the training that it takes as many tokens as, both with where they start."""
 
-    version: ClassVar[int] = 5
+    version: ClassVar[int] = 6
     work: ClassVar[str] = "harness.run.stages.train:train_stage"
     not_in_key: ClassVar[Mapping[str, str]] = {**LearningJob.not_in_key, "tracker": FOR_PEOPLE}
     added_later: ClassVar[frozenset[str]] = frozenset({"answered"})
@@ -596,13 +596,6 @@ class TrainJob(LearningJob):
     stage: Literal["train"] = "train"
     tracker: str | None
     match: Ref | None = None
-
-    @property
-    def in_key(self) -> Facts:
-        data = super().in_key
-        if self.match is not None:
-            data["match"] = {"in all": self.match}  # once the start was not counted
-        return data
 
     @property
     def holds(self) -> tuple[Model, ...]:

@@ -401,7 +401,7 @@ REFS = [
     "prompts/67b3cf4425da1549cfdeec87675a0554",
     "convert/0b5039bb4dbb4ffbc99cee49aa77ca33",
     "prune/1c59011183e302c72026c3354483f879",
-    "respond/ffa849b3626d54bf4cb55e4dcc0cbfc2",
+    "respond/7cc3d9af53c321062862e910ee5cd348",
     "score/9e199828416847ac17f8808ca7112cc9",
     "distributions/634c8386f9070f638931dec7265327b9",
     "states/276619a92539357234f738de42ea0c09",
@@ -409,7 +409,7 @@ REFS = [
     "measure/7386d5fef67aa2bda8a213bd16375285",
     "embed/26cf5cd347dafe548df196a2591bbc12",
     "retention/26ae1e82cf20c6ef558648b43275256c",
-    "train/24b65e8fbbbaffb1dad6e5a89a169feb",  # its start counts, now that it is matched
+    "train/4c4879e18b5c2baddf57d11c21455865",
     "loss/063c3e2b0ee5f90a120c50e5877437c0",
     "judge/9aabc416dc822e41c9e8a741b4841be5",
 ]
@@ -540,11 +540,11 @@ def test_an_unknown_field_is_refused() -> None:
 KEYS = {
     "convert": "0b5039bb4dbb4ffbc99cee49aa77ca33",
     "prune": "1c59011183e302c72026c3354483f879",
-    "respond": "ffa849b3626d54bf4cb55e4dcc0cbfc2",
+    "respond": "7cc3d9af53c321062862e910ee5cd348",
     "score": "9e199828416847ac17f8808ca7112cc9",
     "distributions": "634c8386f9070f638931dec7265327b9",
     "embed": "26cf5cd347dafe548df196a2591bbc12",
-    "train": "24b65e8fbbbaffb1dad6e5a89a169feb",
+    "train": "4c4879e18b5c2baddf57d11c21455865",
     "loss": "063c3e2b0ee5f90a120c50e5877437c0",
     "judge": "9aabc416dc822e41c9e8a741b4841be5",
 }
