@@ -365,7 +365,7 @@ class ScoreJob(ReadingJob):
     """Sequence log-probs of each prompt's responses, one column a response file, under a frozen model. samples: which
     of each file's responses to a prompt a column is of; the first, where nothing is said."""
 
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     work: ClassVar[str] = "harness.run.stages.score:score_stage"
     added_later: ClassVar[frozenset[str]] = frozenset({"samples"})
     stage: Literal["score"] = "score"
@@ -380,7 +380,7 @@ class DistributionsJob(ReadingOneJob):
     """A frozen model's `top_k` largest log-probs at each response token: what token-level losses read in its stead.
     answered: as a TrainJob's."""
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     work: ClassVar[str] = "harness.run.stages.score:distributions_stage"
     added_later: ClassVar[frozenset[str]] = frozenset({"answered"})
     stage: Literal["distributions"] = "distributions"
@@ -397,7 +397,7 @@ class StatesJob(ReadingOneJob):
     head is more than a product there are none, and comparisons read it anew. Its log-probs of the responses are there
     too."""
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     work: ClassVar[str] = "harness.run.stages.compare:states_stage"
     stage: Literal["states"] = "states"
 
@@ -412,7 +412,7 @@ class CompareJob(ReadingOneJob):
     distributions at `temperature`, over the ids that both have. The teacher's are from its `states`, from the top k of
     its `distributions`, or, without either, from a forward pass; then its log-probs of the responses are there too."""
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     work: ClassVar[str] = "harness.run.stages.compare:compare_stage"
     order: ClassVar[int] = 3
     stage: Literal["compare"] = "compare"
@@ -507,7 +507,7 @@ class TrainJob(Job):
     writes. match: the training that it takes as many tokens as. plugin: the file that its method is in, where a run
     named one."""
 
-    version: ClassVar[int] = 5
+    version: ClassVar[int] = 6
     work: ClassVar[str] = "harness.run.stages.train:train_stage"
     not_in_key: ClassVar[Mapping[str, str]] = {
         **Job.not_in_key,

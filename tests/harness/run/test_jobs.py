@@ -380,14 +380,14 @@ REFS = [
     "convert/0b5039bb4dbb4ffbc99cee49aa77ca33",
     "prune/1c59011183e302c72026c3354483f879",
     "respond/ffa849b3626d54bf4cb55e4dcc0cbfc2",
-    "score/9e199828416847ac17f8808ca7112cc9",
-    "distributions/634c8386f9070f638931dec7265327b9",
-    "states/276619a92539357234f738de42ea0c09",
-    "compare/638c03dc77d8c0c3e1d8de0b0a1e6782",
+    "score/3507d008d35deafcafeb0e09beada7ba",
+    "distributions/2f4af533f6ca7803666d060cf318e62f",
+    "states/c1c751bfcce675fe1f7ba19d9c095c65",
+    "compare/af8416fc5fb41a5e924808823f5b9084",
     "measure/7386d5fef67aa2bda8a213bd16375285",
     "embed/26cf5cd347dafe548df196a2591bbc12",
     "retention/26ae1e82cf20c6ef558648b43275256c",
-    "train/b88227b96f668b269f9aea9f111c7272",
+    "train/4c4879e18b5c2baddf57d11c21455865",
     "judge/9aabc416dc822e41c9e8a741b4841be5",
 ]
 
@@ -518,10 +518,10 @@ KEYS = {
     "convert": "0b5039bb4dbb4ffbc99cee49aa77ca33",
     "prune": "1c59011183e302c72026c3354483f879",
     "respond": "ffa849b3626d54bf4cb55e4dcc0cbfc2",
-    "score": "9e199828416847ac17f8808ca7112cc9",
-    "distributions": "634c8386f9070f638931dec7265327b9",
+    "score": "3507d008d35deafcafeb0e09beada7ba",
+    "distributions": "2f4af533f6ca7803666d060cf318e62f",
     "embed": "26cf5cd347dafe548df196a2591bbc12",
-    "train": "b88227b96f668b269f9aea9f111c7272",
+    "train": "4c4879e18b5c2baddf57d11c21455865",
     "judge": "9aabc416dc822e41c9e8a741b4841be5",
 }
 
