@@ -371,7 +371,7 @@ class ScoreJob(ReadingJob):
     """Sequence log-probs of each prompt's responses, one column a response file, under a frozen model. samples: which
     of each file's responses to a prompt a column is of; the first, where nothing is said."""
 
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     work: ClassVar[str] = "harness.run.stages.score:score_stage"
     added_later: ClassVar[frozenset[str]] = frozenset({"samples"})
     stage: Literal["score"] = "score"
@@ -386,7 +386,7 @@ class DistributionsJob(ReadingOneJob):
     """A frozen model's `top_k` largest log-probs at each response token: what token-level losses read in its stead.
     answered: as a TrainJob's."""
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     work: ClassVar[str] = "harness.run.stages.score:distributions_stage"
     added_later: ClassVar[frozenset[str]] = frozenset({"answered"})
     stage: Literal["distributions"] = "distributions"
@@ -403,7 +403,7 @@ class StatesJob(ReadingOneJob):
     head is more than a product there are none, and comparisons read it anew. Its log-probs of the responses are there
     too."""
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     work: ClassVar[str] = "harness.run.stages.compare:states_stage"
     stage: Literal["states"] = "states"
 
@@ -418,7 +418,7 @@ class CompareJob(ReadingOneJob):
     distributions at `temperature`, over the ids that both have. The teacher's are from its `states`, from the top k of
     its `distributions`, or, without either, from a forward pass; then its log-probs of the responses are there too."""
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     work: ClassVar[str] = "harness.run.stages.compare:compare_stage"
     stage: Literal["compare"] = "compare"
     teacher: Model | None
