@@ -1,8 +1,9 @@
 """The models that are in memory: those that the running job declares, so that two big ones are never there by accident.
 
 A job declares the checkpoints that it holds (`only`); what an earlier one left and it does not declare is let go of
-before it starts, unless a later one wants it (`wanted`), and what both declare is loaded once. Without a job nothing is declared: what is opened takes the
-place of what was there. Knows no kind of model and no library: a name, how it was opened, how it is closed.
+before it starts, unless a later one wants it (`wanted`), and what both declare is loaded once. Without a job nothing is
+declared: what is opened takes the place of what was there. Knows no kind of model and no library: a name, how it was
+opened, how it is closed.
 """
 
 from __future__ import annotations
