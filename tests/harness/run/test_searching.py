@@ -84,6 +84,7 @@ def of(road: Road) -> searching.Search:
             {"tune_by": "loss"},
             r"says nothing of settings\.ddpo\.beta",
         ),
+        (["training.epochs=1,2"], {"match": "tokens:ddpo"}, r"as many tokens as ddpo's \(match\), whatever epochs say"),
         ([RATES], {"tune_by": "length"}, "no value of 'length' is better than another; choose by one of forward_kl"),
         ([RATES], {"tune_by": "margin_accuracy"}, "is of methods that rank pairs"),
         ([RATES], {"tune_by": "forward_lk"}, "did you mean 'forward_kl'"),
@@ -185,6 +186,31 @@ def test_a_method_s_own_loss_is_of_the_trained_student(tmp_path: Path, checkpoin
         assert value.start.artifact == one.training and value.prompts != training.prompts
         assert value.stored and not set(value.stored) & set(training.stored)
         assert value.signals.keys() == training.signals.keys()
+
+
+def test_what_all_rows_take_as_many_tokens_as_is_found_before_them(
+    tmp_path: Path, checkpoints: dict[str, Path]
+) -> None:
+    (road,) = roads(asked(tmp_path, checkpoints, "sft,ddpo,kd", match="tokens:ddpo"))
+    found, trainings = of(road), {}
+    for one in found.tries:
+        job = found.jobs[one.training]
+        assert isinstance(job, TrainJob)
+        trainings.setdefault(one.method, set()).add(job.match)
+    assert list(found.found) == ["sft", "ddpo", "kd"]
+    # SFT, where others start, is as long as its settings say; kd as long as what was found for ddpo
+    assert trainings == {"sft": {None}, "ddpo": {None}, "kd": {road.trainings["ddpo"]}}
+    assert road.trainings["kd"] in {one.training for one in found.of("kd")}
+
+
+def test_students_are_read_after_the_last_of_their_trainings(tmp_path: Path, checkpoints: dict[str, Path]) -> None:
+    (road,) = roads(asked(tmp_path, checkpoints, "sft,ddpo,kd"))
+    found = of(road)
+    refs = list(found.jobs)
+    for methods in (["sft"], ["ddpo", "kd"]):
+        of_round = [one for one in found.tries if one.method in methods]
+        last = max(refs.index(one.training) for one in of_round)
+        assert all(refs.index(ref) > last for one in of_round for ref in one.own if ref != one.training)
 
 
 # ---- what is found
