@@ -14,6 +14,7 @@ from harness.cli.run import run
 from harness.config import Study, study_of
 from harness.core.errors import UserError
 from harness.core.records import plain
+from harness.reports import charts
 from harness.reports import searched as words
 from harness.reports.board import board_markdown
 from harness.reports.html import read_run, report_html
@@ -420,3 +421,23 @@ def test_a_run_without_a_search_says_nothing_of_one() -> None:
     from tests.harness.results_made import make_run
 
     assert "search" not in plain(Results.model_validate(make_run()))
+
+
+def test_a_plot_of_tries_has_rates_by_their_logarithm(whole: Path) -> None:
+    search = search_of(results_of(whole)[0])
+    shown = charts.tries(search)
+    assert [one.title for one in shown] == [one.method for one in search.found]
+    assert [text for _, text in shown[0].x_ticks] == ["0.001", "0.01"]  # of those that have a value
+    far = search.model_copy(
+        update={
+            "tries": tuple(
+                one.model_copy(update={"point": {"training.learning_rate": rate}, "value": 1.0})
+                for one, rate in zip(search.of("sft"), (1e-5, 1e-4, 1e-3), strict=True)
+            ),
+            "found": search.found[:1],
+        }
+    )
+    (chart,) = charts.tries(far)
+    places = [float(x) for x, _ in chart.x_ticks]
+    assert places[1] - places[0] == pytest.approx(places[2] - places[1], abs=0.2)
+    assert all(mark.low and mark.high for mark in charts.tries(search)[0].series[0].marks)
