@@ -39,6 +39,7 @@ SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 LONGEST = (
     "test_ranks",
     "test_end_to_end",
+    "test_studies",
     "test_embedded_pair",
     "test_proxies",
     "test_api",

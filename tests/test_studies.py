@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections import Counter
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 import typer
 
+from harness import __main__ as program
 from harness.cli.app import app
 from harness.cli.options import RunRequest
 from harness.config import study_of
@@ -21,10 +23,10 @@ from harness.results.reading import read_results
 from harness.results.studies import runs_in
 from harness.run.jobs import Job, PromptsJob, TrainJob, job_from
 from harness.run.road import Road, build_roads
-from harness.store import Store
+from harness.store import STORE_VARIABLE, Store
 from harness.store.gc import refs_in
 from tests.conftest import ALL, Run
-from tests.test_end_to_end import jsonl, kill_before, run_elsewhere
+from tests.test_end_to_end import jsonl, kill_before
 
 pytestmark = pytest.mark.slow
 
@@ -69,7 +71,12 @@ class Made:
 def made(tmp_path_factory: pytest.TempPathFactory, checkpoints: dict[str, Path]) -> Made:
     folder = tmp_path_factory.mktemp("study")
     command = [*arguments(folder, checkpoints), "--seeds", ",".join(map(str, SEEDS))]
-    run_elsewhere(command, folder / "out", folder / "store")
+    with pytest.MonkeyPatch.context() as patch:  # in this process, which has torch and the rest imported
+        patch.setenv(STORE_VARIABLE, str(folder / "store"))
+        patch.setattr(sys, "argv", ["harness", "run", *command, "--methods", ALL, "--out", str(folder / "out")])
+        with pytest.raises(SystemExit) as ended:
+            program.main()
+    assert not ended.value.code
     return Made(command, folder / "out", Store(folder / "store"))
 
 
@@ -158,7 +165,7 @@ def test_a_second_study_makes_nothing(made: Made, run: Run) -> None:
 def test_it_is_verified_recorded_and_on_a_board_with_others(
     made: Made, cli: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv("DADPO_HARNESS_STORE", str(made.store.root))
+    monkeypatch.setenv(STORE_VARIABLE, str(made.store.root))
     ended = cli("verify", made.out)
     assert ended.status == 0, ended.out
     monkeypatch.setattr(recording, "results_folder", lambda: tmp_path / "recorded")

@@ -36,6 +36,7 @@ def label(
     from harness.results.label_pairs import as_csv, as_rows
     from harness.results.labelled import pairs_to_label
     from harness.results.reading import read_results
+    from harness.results.studies import one_run
     from harness.statistics.labelled import ENOUGH
 
     web = out.with_suffix(".html")
@@ -45,7 +46,7 @@ def label(
         check_file(path, "--out")
         if path.exists():
             raise UserError(f"{path} is there already, and may hold labels; name another file, or delete it")
-    results, made = read_results(run_dir), read_made(run_dir)
+    results, made = read_results(one_run(run_dir)), read_made(run_dir)
     if not (run_dir / RUN_PROMPTS).is_file():
         raise UserError(f"{run_dir} holds no {RUN_PROMPTS}; run it again (nothing is computed twice)")
     drawn, chosen = pairs_to_label(results, made, pairs, _names(rows), _names(sets))

@@ -3,7 +3,6 @@ typer."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Annotated
@@ -33,7 +32,7 @@ def record(
 
 def leaderboard(
     run_dirs: Annotated[
-        list[Path] | None, typer.Argument(help="Runs, studies; without any, the recorded ones.")
+        list[Path] | None, typer.Argument(help="Runs and studies; without any, the recorded ones.")
     ] = None,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="A .md, .html, .csv or .json file.")] = None,
     labels: Labels = None,
@@ -65,20 +64,22 @@ def leaderboard(
 
 
 def report(
-    run_dir: RunDir,
+    run_dir: Annotated[
+        Path, typer.Argument(help="The output folder of a finished run or study, or a record of a run.")
+    ],
     out: Annotated[Path, typer.Option(metavar="FILE", help="Where to write the page.")] = Path("report.html"),
     labels: Labels = None,
 ) -> None:
-    """A run as one page that needs no network: board, plots, training curves, and every prompt with its responses."""
+    """A run as one page that needs no network: board, plots, training curves, and every prompt with its responses.
+
+    Of a study: its common board, curves over its grid, and the prompts with the responses of its first seed.
+    """
     from harness.core.files import write_atomically
     from harness.reports import html
-    from harness.results.labelled import labelled_run
+    from harness.reports.report_data import read_report
 
     check_file(out, "--out")
-    run = html.read_run(run_dir)
-    if labels:
-        run = replace(run, results=labelled_run(run_dir, run.results, labels))
-    write_atomically(out, html.report_html(run))
+    write_atomically(out, html.reported(read_report(run_dir, labels or ())))
     print(f"written to {out}; open it in a browser", file=beside(out))
 
 

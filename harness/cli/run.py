@@ -57,6 +57,7 @@ def run(request: RunRequest, out: Out = None, copy: Copy = None, refresh: Refres
     from harness.core.files import write_atomically
     from harness.core.progress import plain_console
     from harness.reports import board, searched
+    from harness.reports.cells import HARMED, harm_words
     from harness.results import folder as results
     from harness.results import manifest, studies
     from harness.results.pooling import boards
@@ -107,16 +108,20 @@ def run(request: RunRequest, out: Out = None, copy: Copy = None, refresh: Refres
     folders = studies.folders_of(out, names)
     for road, folder in zip(roads, folders, strict=True):
         found, rows = results.collect(road, store, command)
-        text = board.board_markdown([found])
+        shown = [found]
+        text = board.board_markdown(shown)
         results.write_run(folder, road, store, found, rows, text)
         write_atomically(folder / MANIFEST, results.as_json(manifest.make_manifest(road, store, found, folder)))
         written = students.write_students(folder, road, store, found)
     if study.several:
-        text = board.board_markdown(boards(folders))
+        shown = boards(folders)
+        text = board.board_markdown(shown)
         studies.write_study(out, study, folders, command, text)
     if copy:
         write_atomically(copy, text)
     print(text, file=beside(copy))
+    for harmed in filter(None, map(harm_words, shown)):
+        console.print(f"{HARMED}: {harmed}", markup=False, highlight=False, soft_wrap=True)
     for line in searched.lines(found.search) if found.search else ():
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     unanswered = sum(not store.has(ref) for ref in jobs)
@@ -147,18 +152,20 @@ def _default_out(preset: str | None, study: Study, roads: Sequence[Road]) -> Pat
 
 def plan(request: RunRequest, out: Out = None, copy: Copy = None) -> None:
     """What `run` with the same arguments would do, what of it is there already, and what the rest costs."""
-    from harness.config import preset_words, resolve
+    from harness.config import preset_words, study_of
     from harness.core.progress import plain_console
     from harness.planning import resolution
     from harness.planning import summary as planning
     from harness.planning.calibration import measured_speed
     from harness.planning.cost import costs_of, grouped
-    from harness.run.road import build_road
+    from harness.planning.whole import study_words, whole
+    from harness.run.road import build_roads
 
     preset, layers = request.layers()
-    config = resolve(layers)
-    store = open_store(config)
-    road = build_road(config, store, download=False)
+    study = study_of(layers)
+    store = open_store(study.base)
+    roads = build_roads(study, store, download=False)
+    road = whole(roads)
     costs = list(costs_of(road, store))
     if any(cost and cost.seconds is None and cost.memory is not None for _, cost in costs):
         costs = list(
@@ -168,12 +175,15 @@ def plan(request: RunRequest, out: Out = None, copy: Copy = None) -> None:
     if preset:
         for line in preset_words(preset):
             console.print(f"{preset}: {line}", markup=False, highlight=False)
-    console.print(planning.stage_table(road, grouped(costs)))
-    for line in [*(f"note: {note}" for note in road.notes), *planning.summary(road, costs, store)]:
+    if study.several:
+        console.print(study_words(study, roads), markup=False, highlight=False, soft_wrap=True)
+    console.print(planning.stage_table(roads, grouped(costs)))
+    notes = dict.fromkeys(f"note: {note}" for one in roads for note in one.notes)
+    for line in [*notes, *planning.summary(road, costs, store)]:
         console.print(line, markup=False, highlight=False, soft_wrap=line.startswith("note"))
-    for line in planning.judging_bill(costs, config.judge):
+    for line in planning.judging_bills(costs):
         console.print(line, markup=False)
-    for part in resolution.printed(road, store):
+    for part in resolution.printed(roads, store):
         console.print(part, markup=False, highlight=False)
 
 
@@ -183,9 +193,9 @@ def show_example(
 ) -> None:
     """One training row of `run` with the same arguments, token by token, and which tokens are in the loss.
 
-    Nothing is computed: responses that are not there yet are said to be missing.
+    Nothing is computed: responses that are not there yet are said to be missing. Of a study it is one of its first run.
     """
-    from harness.config import resolve
+    from harness.config import study_of
     from harness.core.progress import plain_console
     from harness.judging.settings import Judging
     from harness.reports.preview import preview_text
@@ -194,7 +204,7 @@ def show_example(
 
     preset, layers = request.layers()
     # who judges, and on which prompts, shapes no training: neither's models, keys or limits count in a look at a row
-    config = resolve(layers).model_copy(update={"judge": Judging(name="typicality"), "eval": ()})
+    config = study_of(layers).members[0].config.model_copy(update={"judge": Judging(name="typicality"), "eval": ()})
     store = open_store(config)
     road = build_road(config, store, download=False)
     console = plain_console(stderr=False)

@@ -49,7 +49,7 @@ def store_gc(
         float, typer.Option(metavar="DAYS", min=0, help="Keep what was made in the last days, and what it needs.")
     ] = 1.0,
     keep: Annotated[
-        list[Path] | None, typer.Option(metavar="RUN_DIR", help="A run whose artifacts stay. Repeatable.")
+        list[Path] | None, typer.Option(metavar="RUN_DIR", help="A run or a study whose artifacts stay. Repeatable.")
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Free it; without this, only say what would go.")] = False,
 ) -> None:
@@ -59,10 +59,11 @@ def store_gc(
     of which rows something is known (stamps).
     """
     from harness.results.recording import recorded_runs, refs_of_run
+    from harness.results.studies import runs_in
     from harness.run.known import remember
     from harness.store.gc import at_work, find_removable, free
 
-    store, runs = open_store(), [*recorded_runs(), *(keep or ())]
+    store, runs = open_store(), [*recorded_runs(), *(run for folder in keep or () for run in runs_in(folder))]
     if yes and (busy := at_work(store)):
         raise UserError(
             f"a run is at work in {store.root} ({busy[0]}), and may yet read anything; free when it has ended"

@@ -9,9 +9,9 @@ from typing import Any
 
 from harness.models.speed import Speed
 from harness.planning.sizes import RoadSizes
+from harness.planning.whole import Planned
 from harness.run.jobs import Job
 from harness.run.needs import Needs
-from harness.run.road import Road
 from harness.store import Store
 
 
@@ -26,7 +26,7 @@ class Cost(Needs):
 Costs = Sequence[tuple[Job, Cost | None]]
 
 
-def costs_of(road: Road, store: Store, speed: Speed | None = None) -> Iterator[tuple[Job, Cost | None]]:
+def costs_of(road: Planned, store: Store, speed: Speed | None = None) -> Iterator[tuple[Job, Cost | None]]:
     """Every job with its cost, or None where its artifact is there. speed: of this machine, for stages that have not
     run yet; without it their time is unknown."""
     sizes = RoadSizes(road, store, speed)

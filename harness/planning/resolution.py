@@ -1,25 +1,100 @@
-"""What a run can tell, before it is paid for: the differences that 80% power finds, and what it takes to find smaller
-ones. docs/statistics.md has the formulas."""
+"""What a run, or the board of a study, can tell, before it is paid for: the differences that 80% power finds, and what
+it takes to find smaller ones. docs/statistics.md has the formulas."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from rich.table import Table
 
+from harness.config.study import in_words
+from harness.core.files import canonical_hash
 from harness.measures.measure import is_share
 from harness.planning.spread import ASSUMED, Known, Spreads
 from harness.run.evaluating import Evaluation
 from harness.run.road import Road
-from harness.run.rows import domains_of, primary_scope
-from harness.statistics.power import Spread, floor, prompts_for, seeds_for, told
+from harness.run.rows import ANCHORS, domains_of, primary_scope
+from harness.statistics.contrasts import family_of
+from harness.statistics.power import Spread, floor, prompts_for, seeds_for, told, told_of_methods
 from harness.store import Store
 
 NOTHING = "–"  # of one prompt, or of prompts that are all alike
 WANTED = (10, 5)  # points, which one would like to tell
 LUCK = (2, 5)  # points: about the least and the most that another seed moves a row by
 SEEDS = (1, 3, 5)
+
+
+@dataclass(frozen=True)
+class Board:
+    """The board that runs share. road: of the first of them. seeds: that every row has. rows: that are trained, at each
+    setting one. contrasts: of two of these. primary: the one that all runs name which have its rows, and at which point
+    these are where not all are; each_its_own: whether there is none because they name several. where: the points of its
+    runs, in words."""
+
+    road: Road
+    seeds: int
+    rows: int
+    contrasts: int
+    primary: tuple[str, str] | None
+    primary_at: str
+    each_its_own: bool
+    where: str
+
+
+def boards_of(roads: Sequence[Road]) -> list[Board]:
+    """Runs share a board where their rows are judged by the same judges on the same prompts, drawn in the same way, as
+    results/pooling.py has it."""
+    kinds: dict[str, list[Road]] = {}
+    for road in roads:
+        kinds.setdefault(_kind(road), []).append(road)
+    return [board_of(found) for found in kinds.values()]
+
+
+def _kind(road: Road) -> str:
+    config = road.config
+    return canonical_hash(
+        [
+            [road.pair.student, road.pair.teacher, road.weights["student"].weights, road.weights["teacher"].weights],
+            [config.judge.name, config.judge.samples, [judge.digest for judge, _ in road.judges]],
+            [[one.name, one.in_domain, one.prompt_set.digest] for one in road.evaluations],
+            config.eval_sampling.model_dump(mode="json"),
+        ]
+    )
+
+
+def board_of(roads: Sequence[Road]) -> Board:
+    """Of runs of one kind. A row is a training at the first seed: what other seeds make of it is the same row."""
+    first = [road for road in roads if road.config.seed == roads[0].config.seed]
+    trained = {ref for road in first for ref in road.trainings.values()}
+    pairs = {pair for road in first for pair in _trained_pairs(road)}
+    named = {pair for road in first if (pair := _as_trained(road, road.config.primary))}
+    having = [road for road in first if len(named) == 1 and set(*named) <= set(_rows(road))]
+    primaries = [road.config.primary for road in having]
+    return Board(
+        road=roads[0],
+        seeds=len({road.config.seed for road in roads}),
+        rows=len(trained),
+        contrasts=len(pairs),
+        primary=primaries[0] if primaries and all(primaries) else None,
+        primary_at="; ".join(in_words(road.point) for road in having) if len(having) < len(first) else "",
+        each_its_own=len(named) > 1,
+        where="; ".join(dict.fromkeys(in_words(road.point) for road in roads)),
+    )
+
+
+def _rows(road: Road) -> list[str]:
+    """What its rows are, whatever they are called: trainings, else their names."""
+    return [*road.trainings.values(), *ANCHORS]
+
+
+def _as_trained(road: Road, pair: tuple[str, str] | None) -> tuple[str, str] | None:
+    return None if pair is None else (road.trainings.get(pair[0], pair[0]), road.trainings.get(pair[1], pair[1]))
+
+
+def _trained_pairs(road: Road) -> Iterator[tuple[str, str] | None]:
+    """Its contrasts of two trained rows."""
+    return (_as_trained(road, one) for one in road.config.contrasts or () if family_of(*one, ANCHORS) == "methods")
 
 
 @dataclass(frozen=True)
@@ -32,9 +107,11 @@ class Scope:
     known: Known
 
 
-def scopes(road: Road, spreads: Spreads) -> list[Scope]:
-    """Every evaluation set, then every domain of several. Of a panel by its judge whose values differ most."""
+def scopes(road: Road, spreads: Spreads, board: Board | None = None) -> list[Scope]:
+    """Every evaluation set, then every domain of several. Of a panel by its judge whose values differ most. board: what
+    the run is on, where it is not alone there."""
     config, found = road.config, []
+    board = board or board_of([road])
     asked = [judge for judge, _ in road.judges if judge.name in config.judge.names]
     for evaluation in road.evaluations:
         known = max((spreads.judged(evaluation, judge) for judge in asked), key=lambda one: one.spread.variance)
@@ -48,8 +125,9 @@ def scopes(road: Road, spreads: Spreads) -> list[Scope]:
             whose = parts[0].known.whose if len({part.known.whose for part in parts}) == 1 else "several"
             pools.append(Scope(name, prompts, 0, Known(Spread(variance), whose)))
     # in no family; with an anchor it is not of the methods to begin with
-    primary = primary_scope(_sets(road)) if config.primary in spreads.pairs else ""
-    return [replace(scope, tests=_tests(spreads, group, primary)) for group in (found, pools) for scope in group]
+    of_methods = board.primary is not None and family_of(*board.primary, ANCHORS) == "methods"
+    primary = primary_scope(_sets(road)) if of_methods else ""
+    return [replace(scope, tests=_tests(board, group, primary)) for group in (found, pools) for scope in group]
 
 
 def _sets(road: Road) -> dict[str, bool]:
@@ -57,18 +135,21 @@ def _sets(road: Road) -> dict[str, bool]:
     return {one.name: one.in_domain for one in road.evaluations}
 
 
-def _tests(spreads: Spreads, group: Sequence[Scope], primary: str) -> int:
+def _tests(board: Board, group: Sequence[Scope], primary: str) -> int:
     """Every contrast of trained rows on every one of these, but the primary one on its own."""
-    return len(spreads.pairs) * len(group) - any(scope.name == primary for scope in group)
+    return board.contrasts * len(group) - any(scope.name == primary for scope in group)
 
 
-def judge_table(known: Sequence[Scope], samples: int) -> Table:
-    """A row a scope: what is told with one seed, and what it takes to tell WANTED."""
+def judge_table(known: Sequence[Scope], samples: int, board: Board) -> Table:
+    """A row a scope: what is told with one seed; and what it takes to tell WANTED or, where several seeds are planned,
+    what is told with these."""
     title = "What the judge can tell two trained rows apart by: points of preference rate, 80% power, two-sided 5%"
     table = Table(title=title, title_justify="left")
     wanted = " / ".join(map(str, WANTED))
-    seeds = [f"seeds for {wanted}, luck {luck}" for luck in LUCK]
-    for name in ("on", "prompts", "SD of a prompt", "alone", "with Holm", f"prompts for {wanted}", *seeds):
+    several = board.seeds > 1
+    seeds = [f"{board.seeds} seeds, luck {luck}" if several else f"seeds for {wanted}, luck {luck}" for luck in LUCK]
+    alone = "one seed alone" if several else "alone"
+    for name in ("on", "prompts", "SD of a prompt", alone, "with Holm", f"prompts for {wanted}", *seeds):
         table.add_column(name, justify="left" if name == "on" else "right")
     for scope in known:
         sd = scope.known.spread.at(samples)
@@ -80,25 +161,38 @@ def judge_table(known: Sequence[Scope], samples: int) -> Table:
             _points(told(sd, scope.prompts)),
             f"{_points(holm)} (of {scope.tests})" if scope.tests > 1 else "",
             " / ".join(_count(prompts_for(points / 100, sd)) for points in WANTED),
-            *(
-                " / ".join(f"{seeds_for(points / 100, sd, scope.prompts, luck / 100):,}" for points in WANTED)
-                for luck in LUCK
-            ),
+            *(_with_seeds(scope, sd, board, luck) if several else _seeds_for(scope, sd, luck) for luck in LUCK),
         )
     return table
 
 
-def measures_table(road: Road, spreads: Spreads) -> Table | None:
-    """A row a measure, a column a set: what is told alone, and with Holm. None where nothing is known of any."""
+def _seeds_for(scope: Scope, sd: float, luck: int) -> str:
+    return " / ".join(f"{seeds_for(points / 100, sd, scope.prompts, luck / 100):,}" for points in WANTED)
+
+
+def _with_seeds(scope: Scope, sd: float, board: Board, luck: int) -> str:
+    """What is told of methods with the seeds that are planned: alone, and with Holm."""
+    tests = [1, scope.tests] if scope.tests > 1 else [1]
+    return " / ".join(
+        _points(told_of_methods(sd, scope.prompts, board.seeds, luck / 100, board.rows, some)) for some in tests
+    )
+
+
+def measures_table(road: Road, spreads: Spreads, board: Board | None = None) -> Table | None:
+    """A row a measure, a column a set: what is told with one seed alone, and with Holm. None where nothing is known of
+    any."""
+    board = board or board_of([road])
     known = {evaluation.name: spreads.measured(evaluation) for evaluation in road.evaluations}
     measures = {measure.name: measure for one in road.evaluations for measure in one.shown.measures}
     if not any(known.values()):
         return None
-    table = Table(title="What measures can tell them apart by, in their units: alone / with Holm", title_justify="left")
+    alone = "one seed alone" if board.seeds > 1 else "alone"
+    title = f"What measures can tell them apart by, in their units: {alone} / with Holm"
+    table = Table(title=title, title_justify="left")
     table.add_column("measure")
     for name in known:
         table.add_column(name, justify="right")
-    tests = _family(road.evaluations, spreads)
+    tests = max(1, board.contrasts * len(road.evaluations))
     for name, measure in measures.items():
         unit = 100 if is_share(measure.unit) else 1
         cells = [
@@ -109,10 +203,6 @@ def measures_table(road: Road, spreads: Spreads) -> Table | None:
     return table
 
 
-def _family(evaluations: Sequence[Evaluation], spreads: Spreads) -> int:
-    return max(1, len(spreads.pairs) * len(evaluations))
-
-
 def _measured(spread: Spread | None, evaluation: Evaluation, samples: int, tests: int, unit: int) -> str:
     if spread is None:
         return ""
@@ -121,21 +211,32 @@ def _measured(spread: Spread | None, evaluation: Evaluation, samples: int, tests
     return " / ".join(NOTHING if value is None else f"{unit * value:.3g}" for value in (alone, holm))
 
 
-def lines(road: Road, known: Sequence[Scope]) -> list[str]:
+def lines(road: Road, known: Sequence[Scope], board: Board) -> list[str]:
     """What the table of the judge leaves to be said."""
+    asked = sorted({*SEEDS, board.seeds})
     floors = "; ".join(
-        f"{', '.join(f'{floor(seeds, luck):.1f}' for seeds in SEEDS)} where its SD is {luck} points" for luck in LUCK
+        f"{', '.join(f'{floor(seeds, luck):.1f}' for seeds in asked)} where its SD is {luck} points" for luck in LUCK
     )
     found = [
         "Another seed moves a row too (training luck), and no number of prompts takes that away: what can be told of "
-        f"methods with {', '.join(map(str, SEEDS))} seeds is at least {floors}. Columns without luck are about the "
+        f"methods with {', '.join(map(str, asked))} seeds is at least {floors}. Columns without luck are about the "
         "checkpoints of one run."
     ]
     config = road.config
-    if config.primary:
+    if board.seeds > 1:
+        found.append(
+            f"{board.seeds} seeds, luck {LUCK[0]}: what is told of methods, alone / with Holm, where another seed "
+            f"moves each of the {board.rows} trained rows by an SD of {LUCK[0]} points"
+        )
+    if board.each_its_own:
+        found.append("primary: none, as runs of the study name several; all are tested with Holm")
+    elif board.primary:
         where = primary_scope(_sets(road))
-        first, second = config.primary
-        found.append(f"primary, corrected for no other: {first} − {second} on {where}; all others are tested with Holm")
+        first, second = board.primary
+        at = f" ({board.primary_at})" if board.primary_at else ""
+        found.append(
+            f"primary, corrected for no other: {first} − {second}{at} on {where}; all others are tested with Holm"
+        )
     if any(scope.known.whose == ASSUMED for scope in known):
         found.append(
             f"SD of a prompt: of a prompt's difference between two rows in value (1 win, 0 tie, −1 loss); {ASSUMED} "
@@ -162,11 +263,16 @@ def _count(prompts: int | None) -> str:
     return "more than there are" if prompts is None else f"{prompts:,}"
 
 
-def printed(road: Road, store: Store) -> Iterable[Table | str]:
-    """All of it, in order."""
-    spreads = Spreads(road, store)
-    known = scopes(road, spreads)
-    yield judge_table(known, road.config.samples)
-    yield from lines(road, known)
-    if any(one.shown.measures for one in road.evaluations):
-        yield measures_table(road, spreads) or UNMEASURED
+def printed(roads: Sequence[Road], store: Store) -> Iterable[Table | str]:
+    """All of it, in order, of each board that the runs will have."""
+    boards = boards_of(roads)
+    for board in boards:
+        road = board.road
+        spreads = Spreads(road, store)
+        known = scopes(road, spreads, board)
+        if len(boards) > 1:
+            yield f"on the board of {board.where}:"
+        yield judge_table(known, road.config.samples, board)
+        yield from lines(road, known, board)
+        if any(one.shown.measures for one in road.evaluations):
+            yield measures_table(road, spreads, board) or UNMEASURED

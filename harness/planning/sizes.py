@@ -13,8 +13,8 @@ from harness.models.locate import folder_of
 from harness.models.reference import Model
 from harness.models.shapes import Shape, shape_of, weight_type
 from harness.models.speed import Speed
+from harness.planning.whole import Planned
 from harness.run.jobs import RespondJob, TrainJob
-from harness.run.road import Road
 from harness.store import Store
 
 # A chat template's own tokens, and how many characters make a token of English text.
@@ -22,12 +22,12 @@ TEMPLATE_TOKENS, ENGLISH_CHARACTERS_PER_TOKEN = 30, 4.5
 
 
 class RoadSizes:
-    """run.needs.Sizes of one road: tokens of prompts (estimated from characters) and of responses (known, or at their
-    limit); models by their entries, else by their files. speed: None gives no times."""
+    """run.needs.Sizes of a road, or of several as one: tokens of prompts (estimated from characters) and of responses
+    (known, or at their limit); models by their entries, else by their files. speed: None gives no times."""
 
-    def __init__(self, road: Road, store: Store, speed: Speed | None = None) -> None:
+    def __init__(self, road: Planned, store: Store, speed: Speed | None = None) -> None:
         self._road, self._store, self.speed = road, store, speed
-        self._judges = {judge.name: judge for judge, _ in road.judges}
+        self._judges = {judge.digest: judge for judge, _ in road.judges}
         self._shapes: dict[str, Shape | None] = {}
         self._prompts = {ref: found.prompts for ref, found in road.prompts.items()}
 
@@ -95,5 +95,5 @@ class RoadSizes:
         # one that is not here yet is taken to be in bf16, as published
         return memory.FP32 if weight_type(folder_of(model, self._store)) == "float32" else memory.BF16
 
-    def judge(self, name: str) -> Judge:
-        return self._judges[name]
+    def judge(self, digest: str) -> Judge:
+        return self._judges[digest]

@@ -6,14 +6,28 @@ from collections.abc import Iterable, Sequence
 
 from rich.table import Table
 
+from harness.core.files import canonical_hash
 from harness.core.units import in_bytes, in_minutes
 from harness.judging import Judging
 from harness.models import memory
 from harness.planning.cost import Cost, Costs, Group
 from harness.planning.machine import free_disk, gpu_memory, main_memory
-from harness.run.jobs import JudgeJob
+from harness.planning.whole import Planned
+from harness.run.jobs import Job, JudgeJob
 from harness.run.road import Road
 from harness.store import Store
+
+
+def judging_bills(costs: Costs) -> list[str]:
+    """What `judging_bill` says of each way in which judges are asked: the runs of a study may have several."""
+    ways: dict[str, Judging] = {}
+    asked: dict[str, list[tuple[Job, Cost | None]]] = {}
+    for job, cost in costs:
+        if isinstance(job, JudgeJob):
+            way = canonical_hash(job.judging.model_dump(mode="json"))
+            ways[way] = job.judging
+            asked.setdefault(way, []).append((job, cost))
+    return [line for way, judging in ways.items() for line in judging_bill(asked[way], judging)]
 
 
 def judging_bill(costs: Costs, judging: Judging) -> list[str]:
@@ -37,8 +51,10 @@ def judging_bill(costs: Costs, judging: Judging) -> list[str]:
     return lines
 
 
-def stage_table(road: Road, groups: Iterable[Group]) -> Table:
-    found = Table(title=f"{road.pair.student}, taught by {road.pair.teacher}; judge: {road.config.judge.name}")
+def stage_table(roads: Sequence[Road], groups: Iterable[Group]) -> Table:
+    pairs = dict.fromkeys(f"{road.pair.student}, taught by {road.pair.teacher}" for road in roads)
+    judges = dict.fromkeys(road.config.judge.name for road in roads)
+    found = Table(title=f"{'; '.join(pairs)}; judge: {'; '.join(judges)}")
     for name in ("stages", "there", "to do", "tokens", "seconds", "GPU memory" if gpu_memory() else "memory"):
         found.add_column(name, justify="left" if name == "stages" else "right")
     for group in groups:
@@ -61,7 +77,7 @@ def _seconds(group: Group) -> str:
     return f"{'~' if group.computed else ''}{group.seconds:,.0f}"
 
 
-def summary(road: Road, costs: Costs, store: Store) -> list[str]:
+def summary(road: Planned, costs: Costs, store: Store) -> list[str]:
     """In a few lines: time, memory and disk of what is to do."""
     to_do = [cost for _, cost in costs if cost]
     tokens, seconds = sum(cost.tokens for cost in to_do), sum(cost.seconds or 0 for cost in to_do)
@@ -94,7 +110,7 @@ def _memory(costs: Costs) -> list[str]:
     return lines
 
 
-def _disk(road: Road, to_do: Sequence[Cost], store: Store) -> list[str]:
+def _disk(road: Planned, to_do: Sequence[Cost], store: Store) -> list[str]:
     made, scratch, fetched = disk_needed(to_do), max((cost.scratch for cost in to_do), default=0), to_download(road)
     free = free_disk(store.root)
     line = f"disk: about {in_bytes(made)} to be made in {store.root}, up to {in_bytes(scratch)} more while training"
@@ -110,6 +126,6 @@ def disk_needed(to_do: Iterable[Cost]) -> int:
     return sum(cost.disk for cost in to_do)
 
 
-def to_download(road: Road) -> int:
+def to_download(road: Planned) -> int:
     """Bytes of the hub's models that are not here yet and whose size is known: in bf16, as published."""
     return sum(memory.BF16 * shape.parameters for digest, shape in road.shapes.items() if digest.startswith("hub:"))

@@ -15,6 +15,7 @@ from harness.reports import labels, searched
 from harness.reports import measured as m
 from harness.reports.cells import (
     BOUNDS_SAID,
+    HARM_SAID,
     NO_BOUND,
     NOWHERE,
     OWN_LOSS,
@@ -98,8 +99,8 @@ _OWN_LOSS = (
 )
 _TEXT = "**Text**: what the responses are like, the teacher's own first."
 _COST = (
-    "**Cost**: what a row took with all that it rests on, as if nothing were shared; peak memory is of its own "
-    "training alone, on a CPU of the whole process."
+    "**Cost**: what a row took with all that it rests on, in tokens and in seconds of the machine that made it, as if "
+    "nothing were shared; peak memory is of its own training alone, on a CPU of the whole process."
 )
 _FINDINGS = "Findings follow p after Holm, which may say less than an interval."
 _PAGE = "Each measure, what it misses and how to read it beside a judge: [docs/measures.md](docs/measures.md)."
@@ -126,6 +127,7 @@ def _measured_legend(runs: Sequence[Results]) -> str:
     said = {
         _FIDELITY: any(one.group == "fidelity" for one in facts),
         _OWN_LOSS: any(row.own_loss for row in rows),
+        HARM_SAID: any(run.harms for run in runs),
         f"{BOUNDS_SAID}.": any({one.bound, one.teacher_bound} != {"exact"} for one in facts),
         _TEXT: any(one.group == "text" for one in facts),
         _COST: any(run.costs for run in runs),
@@ -170,7 +172,7 @@ def _section(run: Results, definitions: bool) -> str:
     parts = [f"## {pair.student}, taught by {pair.teacher}", study_words(run), _banner(run), _facts(run)]
     parts += [_prompt_set(run, entry) for entry in run.prompt_sets]
     parts += [labels.section(run)]
-    parts += [_contrasts(run), _versus(run), _disagreements(run), _retention(run), _length(run)]
+    parts += [_contrasts(run), _versus(run), _disagreements(run), _retention(run), _costs(run), _length(run)]
     parts += [_other_rates(run), _judges(run), _measures([run]) if definitions else "", _methods(run), _search(run)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -299,23 +301,28 @@ _KIND: Column[Row | Measured] = c.KIND.named("")
 def _text(run: Results, entry: SetFacts) -> str:
     rows = m.systems(run, entry.name, "text")
     shown, more = _shown(run, "text", rows)
-    costs = [column for column in _COSTS if any(column.cell(row).text for row in rows)]
-    if not shown and not costs:
+    if not shown:
         return ""
-    devices = list(dict.fromkeys(row.cost.device for row in rows if row.cost is not None and row.cost.device))
-    said = [" and ".join([*(["text"] if shown else []), *(["cost"] if costs else [])]).capitalize(), *more]
-    if len(devices) == 1:
-        said.append(f"Trained on {devices[0]}")
+    columns = [c.measure(one, rows, ends=False) for one in shown]
+    parts = [f"{'. '.join(['Text', *more])}.", markdown([_KIND, c.METHOD, *columns], rows)]
+    return "\n\n".join([*parts, _counted(run, rows)])
+
+
+def _costs(run: Results) -> str:
+    """What each row took, once: it is the same on all sets."""
+    if not run.costs:
+        return ""
+    devices = list(dict.fromkeys(cost.device for cost in run.costs if cost.device))
+    said = [f"Trained on {devices[0]}"] if len(devices) == 1 else []
     if any(m.SEVERAL in device for device in devices):
         said.append("Seconds of runs on different devices have no mean")
-    columns = [c.measure(one, rows, ends=False) for one in shown]
-    if len(devices) > 1:
-        costs.append(c.of_cost(c.DEVICE))
-    parts = [f"{'. '.join(said)}.", markdown([_KIND, c.METHOD, *columns, *costs], rows)]
-    return "\n\n".join([*parts, *([_counted(run, rows)] if shown else [])])
-
-
-_COSTS = [c.of_cost(column) for column in (c.TRAINED_IN_ALL, c.SECONDS, c.PEAK_MEMORY)]
+    columns: list[Column[Any]] = [
+        *(c.METHOD, c.TRAINED_IN_ALL, c.READ, c.SAMPLED, c.ROLLED, c.SECONDS),
+        *([c.PEAK_MEMORY] if any(cost.peak_memory is not None for cost in run.costs) else []),
+        *([c.DEVICE] if len(devices) > 1 else []),
+    ]
+    parts = ["### What each row took", "".join(f"{text}. " for text in said).rstrip(), markdown(columns, run.costs)]
+    return "\n\n".join(part for part in parts if part)
 
 
 def _contrasts(run: Results) -> str:

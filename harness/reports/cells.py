@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from math import floor, log10
 
@@ -13,6 +14,7 @@ from harness.results.labelled import labels_of
 from harness.results.naming import point_words
 from harness.results.schema import (
     UNTOLD,
+    Harm,
     JudgeFacts,
     LengthFigures,
     MeasureContrast,
@@ -35,6 +37,12 @@ KINDS = {"ceiling": "ceiling", "untrained": "start", "control": "control", "meth
 BOUNDS: dict[Bound, str] = {"exact": "", "lower": "≥ ", "upper": "≤ "}
 OWN_LOSS = "†"  # a row that was trained to minimise the very measure
 OWN_LOSS_SAID = f"{OWN_LOSS} its training minimises this measure, at temperature 1, on other prompts."
+HARM = "⚠"  # a row that is further from the teacher than before training
+HARM_SAID = (
+    f"{HARM} marks a row that is further from the teacher by this measure than the untrained student is, on the same "
+    "prompts: p ≤ 0.05 after Holm over all trained rows and sets."
+)
+HARMS_AT_MOST = 6  # in one sentence; the tables mark all
 BOUNDS_SAID = "≥ and ≤ mark bounds, as a server gave the teacher's likeliest tokens alone"
 NO_BOUND = "A difference of two bounds is no bound of the difference."
 NOWHERE = "No pair is told apart in opposite orders, by measures or by a measure and the judge."
@@ -353,12 +361,45 @@ LEAKAGE = (
     "one model, by 9% where of one series, by 3% where of two series of one vendor; by 24% after SFT, and 5% after DPO."
 )
 
+HARMED = "Further from the teacher than before training"
+
+
+def harm_words(run: Results) -> str:
+    """The rows that are, by which measure, where and by how much, without an end; empty where none is. Every row is
+    there before any is there twice."""
+    known = {facts.name: facts for facts in run.measured}
+    places: Counter[str] = Counter()
+    ordered = []
+    for harm in sorted(run.harms, key=lambda harm: harm.measure != run.first_measure):
+        ordered.append((places[harm.method], harm))
+        places[harm.method] += 1
+    shown = [harm for _, harm in sorted(ordered, key=lambda one: one[0])]
+    named = [_harm(harm, known[harm.measure], run) for harm in shown[:HARMS_AT_MOST]]
+    rest = len(shown) - len(named)
+    return "; ".join([*named, *([f"and {rest} more, which {HARM} marks in the tables"] if rest else [])])
+
+
+def _harm(harm: Harm, facts: MeasureFacts, run: Results) -> str:
+    """With one seed, or where nothing is known of what a seed moves, it is of checkpoints."""
+    whose = harm.method
+    if harm.seeds == 1 or all(one.measure != harm.measure for one in run.luck):
+        whose = f"{'this checkpoint' if harm.seeds == 1 else 'these checkpoints'} of {whose}"
+    by = measure_value(harm.difference or 0.0, harm.interval, facts.unit, "+")
+    return f"{whose} by {facts.head}{_of_bounds(facts)} on {harm.scope}, {by} {difference_unit(facts)}"
+
+
+def _of_bounds(facts: MeasureFacts) -> str:
+    return "" if facts.bound == "exact" else " (bounds)"
+
+
 OF_READERS = " Those judges read; of proxies no such figures are known."
 
 
 def warnings(run: Results) -> list[tuple[str, str]]:
     """What a reader must know before any figure: (title, text)."""
     found = []
+    if harmed := harm_words(run):
+        found.append((f"{HARMED}:", f"{harmed}."))
     untold = [entry for entry in run.prompt_sets if entry.unranked == UNTOLD]
     if untold:
         named = first_named([entry.name for entry in untold], NAMED_AT_MOST)

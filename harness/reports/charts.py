@@ -6,6 +6,7 @@ Charts are small SVGs of their own: text keeps its size on a phone, and colours 
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil, floor, isfinite, log10
@@ -45,6 +46,18 @@ def colours(results: Results) -> dict[str, str]:
     trained = [name for name in systems(results) if kinds[name] in ("method", "control")]
     grey = {"untrained": "start", "ceiling": "ceiling"}
     return {name: f"c{trained.index(name) % COLOURS}" if name in trained else grey[kinds[name]] for name in kinds}
+
+
+def short_name(results: Results, name: str, room: int) -> str:
+    """A row's name in so many characters. Of one that is named by its settings their values alone stand there, and
+    where it is cut it keeps its end: that is what tells it from the others."""
+    named = {one.name: re.sub(r"[\w.]+=", "", one.name) for one in results.methods if one.own_name}
+    if name in named and list(named.values()).count(named[name]) == 1:
+        name = named[name]
+    elif name not in named:
+        return name if len(name) <= room else f"{name[: room - 1]}…"
+    start = room // 3
+    return name if len(name) <= room else f"{name[:start]}…{name[start + 1 - room :]}"
 
 
 # Geometry

@@ -15,6 +15,7 @@ from tabulate import tabulate
 from harness.core.records import Status
 from harness.core.units import in_bytes
 from harness.reports.cells import (
+    HARM,
     KINDS,
     PARTS,
     components_cell,
@@ -335,7 +336,8 @@ def measure(facts: MeasureFacts, rows: Sequence[Measured], ends: bool = True) ->
         found = row.values.get(facts.name)
         if found is None or found.value is None:
             return BLANK
-        return number(found.value, measure_cell(found, facts, ends, digits))
+        mark = f" {HARM}" if facts.name in row.harmed else ""
+        return number(found.value, f"{measure_cell(found, facts, ends, digits)}{mark}")
 
     return Column(facts.head, cell)
 
@@ -432,7 +434,9 @@ TRAINED_IN_ALL: Column[CostFacts] = Column("tokens trained", lambda row: known(r
 READ: Column[CostFacts] = Column("the teacher read", lambda row: known(row.teacher_read_tokens, ",d"))
 SAMPLED: Column[CostFacts] = Column("the teacher wrote", lambda row: known(row.teacher_sampled_tokens, ",d"))
 ROLLED: Column[CostFacts] = Column("the student wrote", lambda row: known(row.student_sampled_tokens, ",d"))
-SECONDS: Column[CostFacts] = Column("seconds", lambda row: known(seconds(row), ",.0f"))
+SECONDS: Column[CostFacts] = Column(
+    "seconds on that machine, shared work counted whole", lambda row: known(seconds(row), ",.0f")
+)
 PEAK_MEMORY: Column[CostFacts] = Column(
     "peak memory", lambda row: BLANK if row.peak_memory is None else number(row.peak_memory, in_bytes(row.peak_memory))
 )
@@ -441,11 +445,6 @@ DEVICE: Column[CostFacts] = column("device", lambda row: row.device)
 
 def stage_seconds(stage: str) -> Column[CostFacts]:
     return Column(f"{stage}, s", lambda row: known(None if SEVERAL in row.device else row.seconds.get(stage), ",.1f"))
-
-
-def of_cost(found: Column[CostFacts]) -> Column[Measured]:
-    """What a row took; blank for one that was not trained."""
-    return Column(found.head, lambda row: BLANK if row.cost is None else found.cell(row.cost))
 
 
 # ---- what models still can

@@ -158,7 +158,7 @@ class _Quantity:
 
 
 def grids(results: Results) -> list[Grid]:
-    """The curves of each setting of a study's grid; without one, of numbers that alone differ in rows of one method."""
+    """The curves of each setting of a study's grid; without one, of numbers in which rows of one method differ."""
     found = list(_of_the_grid(results)) or list(_of_rows(results))
     return [_grid(results, axis) for axis in found]
 

@@ -6,18 +6,16 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from importlib import resources
-from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from harness.core import escape
-from harness.core.records import RunPrompt, RunResponse, Verdict, read_jsonl, read_records
+from harness.core.records import RunPrompt, Verdict
 from harness.reports import charts, judges_apart, labels, searched, tables, tokens
 from harness.reports import measured as m
 from harness.reports.cells import (
@@ -32,7 +30,7 @@ from harness.reports.cells import (
     unpooled_words,
     warnings,
 )
-from harness.reports.charts import Deciding, Metrics
+from harness.reports.charts import Deciding
 from harness.reports.findings import (
     FAMILIES,
     POWER,
@@ -48,48 +46,26 @@ from harness.reports.findings import (
 from harness.reports.grids import grids, seeds_in_curves, study_words
 from harness.reports.panels import Panel, panels
 from harness.reports.quality import quality
+from harness.reports.report_data import ReportData
 from harness.reports.tables import Table
-from harness.results.folder import CONFIG, CURVES, RUN_PROMPTS, RUN_RESPONSES, read_tokens
-from harness.results.reading import read_results
 from harness.results.schema import Results, SetFacts
-from harness.results.tokens import TokenViews
-from harness.run.jobs import VERDICTS
 from harness.run.rows import TEACHER
 from harness.statistics.agreement import both_orders
 from harness.statistics.outcomes import Outcome, from_records, outcomes
 from harness.statistics.panel import SUMMARIES, panel_verdicts
 
 
-@dataclass(frozen=True)
-class ReportData:
-    """What a run's folder holds. None: the run was made before that was kept."""
-
-    results: Results
-    verdicts: Sequence[Verdict]
-    metrics: Metrics | None = None
-    prompts: Sequence[RunPrompt] | None = None
-    responses: Sequence[RunResponse] | None = None
-    config: str | None = None
-    tokens: TokenViews = field(default_factory=TokenViews)
+def reported(runs: Sequence[ReportData]) -> str:
+    """The page of a run, or of a study's runs of one kind; of several kinds that of their boards."""
+    if len(runs) == 1:
+        return report_html(runs[0])
+    return render_leaderboard([run.results for run in runs], note=SEVERAL_KINDS)
 
 
-def read_run(folder: Path) -> ReportData:
-    """A finished run's folder, or a record of one.
-
-    Raises:
-        UserError: no results there, or a file that is not what it should be.
-    """
-    curves = sorted((folder / CURVES).glob("*.jsonl"))
-    prompts, responses, config = folder / RUN_PROMPTS, folder / RUN_RESPONSES, folder / CONFIG
-    return ReportData(
-        results=read_results(folder),
-        verdicts=read_records(folder / VERDICTS, Verdict),
-        metrics={path.stem: [row for _, row in read_jsonl(path)] for path in curves} or None,
-        prompts=read_records(prompts, RunPrompt) if prompts.is_file() else None,
-        responses=read_records(responses, RunResponse) if responses.is_file() else None,
-        config=config.read_text(encoding="utf-8") if config.is_file() else None,
-        tokens=read_tokens(folder),
-    )
+SEVERAL_KINDS = (
+    "The runs of this study are of several kinds (judge, evaluation, student), and each kind has a board of its own. "
+    "Training curves, prompts and responses are on the pages of its runs: python -m harness report STUDY/runs/NAME."
+)
 
 
 def report_html(run: ReportData) -> str:
@@ -106,6 +82,8 @@ def report_html(run: ReportData) -> str:
         curves=charts.curves(results, run.metrics or {}),
         clouds=charts.clouds(results, deciding),
         config=run.config,
+        curve_rows=run.curves,
+        some=run.some,
         without=[name for name, part in (("prompts", run.prompts), ("responses", run.responses)) if part is None],
         island=_island(run, prompts, deciding),
         tokens=tokens.token_island(results, run.tokens),
@@ -116,14 +94,18 @@ def report_html(run: ReportData) -> str:
     )
 
 
-def render_leaderboard(runs: Sequence[Results]) -> str:
-    """The boards of several runs on one page, each in a section of its own: rows of different runs share no table."""
+def render_leaderboard(runs: Sequence[Results], note: str = "") -> str:
+    """The boards of several runs on one page, each in a section of its own: rows of different runs share no table.
+
+    note: what stands before them.
+    """
     defined = {line: None for run in runs for line in _definitions(run, bound=len(runs) == 1)}
     return page(
         "leaderboard.html.j2",
         runs=[_run_parts(run) for run in runs],
         spread=spread_legend(runs),
         definitions=list(defined),
+        note=note,
     )
 
 
@@ -275,6 +257,11 @@ def _against_the_teacher(run: ReportData) -> list[Verdict]:
     return [verdict for verdict in run.verdicts if verdict.reference == TEACHER]
 
 
+def _browsed(run: ReportData, verdicts: Iterable[Verdict]) -> list[Verdict]:
+    """Those of responses that the page shows."""
+    return [verdict for verdict in verdicts if run.browsed is None or verdict.sample < run.browsed]
+
+
 _Place = tuple[str, str, int]  # prompt set, prompt id, sample
 
 
@@ -283,7 +270,8 @@ def _island(run: ReportData, prompts: Mapping[tuple[str, str], RunPrompt], decid
     as it was answered: each sample of everyone's with what was said of it."""
     outcome: dict[_Place, dict[str, Outcome]] = {}
     flipped: dict[_Place, list[str]] = {}
-    for (prompt_set, system), verdicts in deciding.items():
+    for (prompt_set, system), every in deciding.items():
+        verdicts = _browsed(run, every)
         judged = outcomes(from_records(verdicts))
         for (prompt_id, *_, sample), found in zip(judged.units, judged.words, strict=True):
             outcome.setdefault((prompt_set, prompt_id, sample), {})[system] = found
@@ -295,7 +283,7 @@ def _island(run: ReportData, prompts: Mapping[tuple[str, str], RunPrompt], decid
         place = responses.setdefault((response.prompt_set, response.prompt_id, response.sample), {})
         place[response.system] = [response.text, response.tokens, response.finish]
     said: dict[_Place, dict[str, list[Any]]] = {}
-    for verdict in _against_the_teacher(run):
+    for verdict in _browsed(run, _against_the_teacher(run)):
         by_system = said.setdefault((verdict.prompt_set, verdict.prompt_id, verdict.sample), {})
         row = [verdict.judge, verdict.order, verdict.status, verdict.preference, verdict.detail, verdict.raw]
         by_system.setdefault(verdict.candidate, []).append(row)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from harness.core.records import Verdict
 from harness.reports.cells import points_cell, rate_cell
-from harness.reports.charts import WIDTH, Deciding, colours, tick_text, ticks
+from harness.reports.charts import WIDTH, Deciding, colours, short_name, tick_text, ticks
 from harness.reports.panels import AXIS, LEFT, LONGEST, RIGHT, TOP
 from harness.results.schema import JudgeFacts, Results, Row
 from harness.statistics.agreement import judges_apart
@@ -201,8 +201,7 @@ def _panel(
             )
             for place, (row, (rate, interval, said)) in enumerate(group)
         ]
-        short = _SHORT.get(group[0][0].kind, name)
-        short = short if len(short) <= LONGEST else f"{short[: LONGEST - 1]}…"
+        short = _SHORT.get(group[0][0].kind) or short_name(results, name, LONGEST)
         groups.append(Group(short, known[name], f"{top + MARK * len(group) / 2:.1f}", marks))
         top += MARK * len(group) + GAP
     bottom = round(top - GAP + TOP)

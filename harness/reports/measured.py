@@ -1,4 +1,4 @@
-"""What was measured, as rows of tables and charts: each system with its measures, and with what it took."""
+"""What was measured, as rows of tables and charts: each system with its measures."""
 
 from __future__ import annotations
 
@@ -22,12 +22,13 @@ SEVERAL = "; "  # between the devices of runs that were not trained on the same 
 
 @dataclass(frozen=True)
 class Measured:
-    """A row of the board, or the teacher. values: by measure, those that it has; cost: of a row that was trained."""
+    """A row of the board, or the teacher. values: by measure, those that it has. harmed: of these, those by which it is
+    further from the teacher than before training."""
 
     method: str
     kind: MeasuredKind
     values: Mapping[str, MeasureRow]
-    cost: CostFacts | None = None
+    harmed: frozenset[str] = frozenset()
 
 
 def of_group(results: Results, group: Group) -> list[MeasureFacts]:
@@ -36,10 +37,7 @@ def of_group(results: Results, group: Group) -> list[MeasureFacts]:
 
 
 def systems(results: Results, prompt_set: str, group: Group) -> list[Measured]:
-    """What a set's rows have of a group, in the order of the board; the teacher's own values, if any, first.
-
-    What rows took stands beside texts: a row that has a cost is there.
-    """
+    """What a set's rows have of a group, in the order of the board; the teacher's own values, if any, first."""
     names = {facts.name for facts in of_group(results, group)}
     values: dict[str, dict[str, MeasureRow]] = {}
     kinds: dict[str, MeasuredKind] = {TEACHER: "teacher"}
@@ -47,14 +45,14 @@ def systems(results: Results, prompt_set: str, group: Group) -> list[Measured]:
         if row.prompt_set == prompt_set and row.measure in names:
             values.setdefault(row.method, {})[row.measure] = row
             kinds.setdefault(row.method, row.kind)
-    costs = {cost.method: cost for cost in results.costs} if group == "text" else {}
     board = {row.method: row.kind for row in results.rows_of(prompt_set)}
     order = dict.fromkeys([TEACHER, *board, *values])
     kinds |= board
+    harmed = {(one.method, one.measure) for one in results.harms if one.scope == prompt_set}
     return [
-        Measured(name, kinds[name], values.get(name, {}), costs.get(name))
+        Measured(name, kinds[name], values[name], frozenset(one for one in values[name] if (name, one) in harmed))
         for name in order
-        if name in values or (name in board and name in costs)
+        if name in values
     ]
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from harness.measures.measure import GROUPS, direction
 from harness.reports import measured as m
 from harness.reports.cells import OWN_LOSS, measure_cell, rate_cell
-from harness.reports.charts import WIDTH, colours, tick_text, ticks
+from harness.reports.charts import WIDTH, colours, short_name, tick_text, ticks
 from harness.reports.measured import Measured
 from harness.results.schema import MeasureFacts, Results
 from harness.run.rows import is_anchor
@@ -120,11 +120,10 @@ def _measure(results: Results, facts: MeasureFacts, rows: Sequence[Measured]) ->
     return _panel(results, facts.head, f"{unit}; {direction(facts.better)}", values, lines, percent=facts.share)
 
 
-def _short(found: _Value) -> str:
+def _short(results: Results, found: _Value) -> str:
     """Its name, cut to what there is room for; with a mark where its training minimises the measure."""
     mark = f" {OWN_LOSS}" if found.own_loss else ""
-    room = LONGEST - len(mark)
-    return (found.name if len(found.name) <= room else f"{found.name[: room - 1]}…") + mark
+    return short_name(results, found.name, LONGEST - len(mark)) + mark
 
 
 def _best(facts: MeasureFacts) -> float | None:
@@ -185,7 +184,7 @@ def _panel(
         rows=[
             PanelRow(
                 found.name,
-                _short(found),
+                _short(results, found),
                 known.get(found.name, "start"),
                 f"{found.name}: {found.said}",
                 f"{TOP + ROW * (place + 0.5):.1f}",

@@ -15,6 +15,7 @@ from harness.reports import columns as c
 from harness.reports import measured as m
 from harness.reports import searched
 from harness.reports.cells import (
+    HARM_SAID,
     NO_BOUND,
     OWN_LOSS_SAID,
     difference_unit,
@@ -224,7 +225,9 @@ def measures(results: Results, prompt_set: SetFacts) -> list[Table]:
                 columns,
                 rows,
                 note=f"each column drawn over its own range{f'; {read}' if read else ''}",
-                remark=OWN_LOSS_SAID if own else "",
+                remark=" ".join(
+                    text for text, so in ((OWN_LOSS_SAID, own), (HARM_SAID, any(row.harmed for row in rows))) if so
+                ),
             )
         )
     return [one for one in found if one.rows]
@@ -253,7 +256,7 @@ def costs(results: Results) -> Table:
         [
             c.method(colours(results)),
             *(c.TRAINED_IN_ALL, c.READ, c.SAMPLED, c.ROLLED),
-            c.SECONDS.named("seconds in all"),
+            c.SECONDS,
             *map(c.stage_seconds, stages),
             *(c.PEAK_MEMORY, c.DEVICE),
         ],

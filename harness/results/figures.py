@@ -17,6 +17,7 @@ from harness.core.records import IDENTICAL, RunMeasured, RunResponse, Verdict
 from harness.results.declared import Declared
 from harness.results.measured import (
     disagreements,
+    harms,
     luck_by_measure,
     measure_contrasts,
     measure_rows,
@@ -177,6 +178,7 @@ def figures(
         measures=tuple(measure_rows(declared.measures, declared.sets, systems, declared.own_losses, by_set, joined)),
         measure_contrasts=tuple(compared),
         disagreements=tuple(disagreements(tested, compared)),
+        harms=tuple(harms(declared, joined, measured_luck)),
         luck=tuple(_luck(name, one) for name, one in [("", between), *measured_luck.items()] if one is not None),
         versus=tuple(_versus(declared, direct)),
     )

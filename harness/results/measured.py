@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from statistics import stdev
 
@@ -11,13 +12,22 @@ from harness.results.declared import Declared
 from harness.results.schema import (
     ContrastFigures,
     Disagreement,
+    Harm,
     MeasureContrast,
     MeasuredKind,
     MeasureFacts,
     MeasureRow,
 )
 from harness.statistics.effects import Luck
-from harness.statistics.ratios import RatioContrast, Sums, luck_in, ratio_contrasts, ratios, row_components
+from harness.statistics.ratios import (
+    RatioContrast,
+    RatioDifference,
+    Sums,
+    luck_in,
+    ratio_contrasts,
+    ratios,
+    row_components,
+)
 
 
 def sums_by_set(
@@ -87,27 +97,65 @@ def luck_by_measure(
 def measure_contrasts(
     declared: Declared, by_set: Mapping[str, Sums], between: Mapping[str, Luck | None]
 ) -> list[MeasureContrast]:
-    """Each declared pair in each measure: on every set; and, families of their own, over each domain of several sets
-    that have the measure. Of a single one the pool would be that set again, in a smaller family. between: of seeds."""
-    measures, pairs, domains = declared.measures, declared.contrasts, declared.domains
+    """Each declared pair in each measure. between: of seeds."""
+    better = {measure.name: measure.better for measure in declared.measures}
+    return [
+        _figures(made, better[made.measure], declared.was_declared(made.first, made.second, made.scope))
+        for made in _tested(declared, declared.measures, declared.contrasts, by_set, between)
+    ]
+
+
+def harms(declared: Declared, by_set: Mapping[str, Sums], between: Mapping[str, Luck | None]) -> list[Harm]:
+    """The rows whose students are further from their teacher than the untrained student, by each measure of fidelity
+    that has a direction, whatever was declared. Looked at are all rows that were trained: in each measure those on
+    single sets are a family of Holm's, those on domains of several another. between: of seeds."""
+    measures = [one for one in declared.measures if one.group == "fidelity" and one.better != "neither"]
+    pairs = [
+        (row, start)
+        for start in (name for name, kind in declared.candidates.items() if kind == "untrained")
+        for row in declared.candidates
+        if row not in declared.untrained
+    ]
+    tested = _tested(declared, measures, pairs, by_set, between)
+    looks = Counter((made.measure, made.scope in declared.sets) for made in tested if made.p is not None)
+    further = {measure.name: -1 if measure.better == "higher" else 1 for measure in measures}
+    return [
+        Harm(
+            method=made.first,
+            measure=made.measure,
+            scope=made.scope,
+            looks=looks[made.measure, made.scope in declared.sets],
+            **{name: getattr(made, name) for name in RatioDifference.model_fields},
+        )
+        for made in tested
+        if made.distinguishable and further[made.measure] * (made.difference or 0) > 0
+    ]
+
+
+def _tested(
+    declared: Declared,
+    measures: Sequence[MeasureFacts],
+    pairs: Sequence[tuple[str, str]],
+    by_set: Mapping[str, Sums],
+    between: Mapping[str, Luck | None],
+) -> list[RatioContrast]:
+    """Each pair in each of the measures, measure by measure: on every set; and, families of their own, over each domain
+    of several sets that have the measure. Of a single one the pool would be that set again, in a smaller family."""
     names = [measure.name for measure in measures]
+    by_set = {prompt_set: sums.only(names) for prompt_set, sums in by_set.items()}
     of_all = (shares(measures), declared.untrained, between)
     tested = ratio_contrasts(by_set, pairs, *of_all)
     together: dict[tuple[tuple[str, tuple[str, ...]], ...], list[str]] = {}
     for name in names:
         parts = {
             domain: tuple(one for one in sets if one in by_set and by_set[one].has_any(name))
-            for domain, sets in domains.items()
+            for domain, sets in declared.domains.items()
         }
         together.setdefault(tuple((domain, sets) for domain, sets in parts.items() if len(sets) > 1), []).append(name)
     for pools, alike in together.items():
         scopes = {domain: Sums.pooled([by_set[one].only(alike) for one in sets]) for domain, sets in pools}
         tested += ratio_contrasts(scopes, pairs, *of_all)
-    better = {measure.name: measure.better for measure in measures}
-    return [
-        _figures(made, better[made.measure], declared.was_declared(made.first, made.second, made.scope))
-        for made in sorted(tested, key=lambda made: names.index(made.measure))
-    ]
+    return sorted(tested, key=lambda made: names.index(made.measure))
 
 
 def _figures(made: RatioContrast, better: Better, declared: bool) -> MeasureContrast:

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from harness.config import Config
 from harness.core.errors import UserError
-from harness.core.records import Facts
+from harness.core.records import Facts, RunMeasured, read_records
 from harness.core.section import parse_yaml
 from harness.judging.proxies import JUDGES
 from harness.results.declared import Declared
@@ -27,6 +27,8 @@ from harness.results.figures import RunRows, figures
 from harness.results.folder import (
     CONFIG,
     RESULTS,
+    RUN_MEASURED,
+    declared_in,
     described_entry,
     first_fault,
     lengths_in,
@@ -36,11 +38,13 @@ from harness.results.folder import (
     read_versioned,
 )
 from harness.results.manifest import Manifest, Stage, read_manifest
+from harness.results.measured import harms, sums_by_set
 from harness.results.schema import (
     RESULTS_SCHEMA,
     Configured,
     CostFacts,
     EvaluationFacts,
+    Harm,
     JudgeFacts,
     MeasureFacts,
     MethodFacts,
@@ -52,7 +56,7 @@ from harness.results.schema import (
     SetFacts,
     TrainingFacts,
 )
-from harness.run.rows import ANCHORS, Kind, entries_of
+from harness.run.rows import ANCHORS, TEACHER, Kind, entries_of
 from harness.statistics.panel import SUMMARIES
 
 Older = Mapping[str, Any]  # a results file of whatever version
@@ -67,7 +71,7 @@ def read_results(folder: Path) -> Results:
         UserError: there are none, or of a newer version; or they are damaged.
     """
     if not is_older(folder):
-        return read_part(folder, RESULTS, "results", Results, RESULTS_SCHEMA)
+        return _with_harms(folder, read_part(folder, RESULTS, "results", Results, RESULTS_SCHEMA))
     old, path = read_versioned(folder, RESULTS, "results", RESULTS_SCHEMA), folder / RESULTS
     version = f"{path} is of an older version ({old['schema']}, this program writes {RESULTS_SCHEMA})"
     made, manifest = read_made(folder), read_manifest(folder)
@@ -81,6 +85,19 @@ def read_results(folder: Path) -> Results:
         raise _not_again(version, error) from error
     print(f"note: {version}; computed again from its verdicts and responses", file=sys.stderr)
     return found
+
+
+def _with_harms(folder: Path, found: Results) -> Results:
+    """The same with the rows that are further from their teacher, where the file is from before that was said: it
+    follows from what was measured."""
+    if "harms" in found.model_fields_set:
+        return found
+    told: list[Harm] = []
+    if found.measures and (folder / RUN_MEASURED).is_file():
+        declared, rows = declared_in(found), read_records(folder / RUN_MEASURED, RunMeasured)
+        by_set = sums_by_set(declared.measures, [TEACHER, *declared.candidates], declared.sets, [rows])
+        told = harms(declared, by_set, {})
+    return found.model_copy(update={"harms": tuple(told)})
 
 
 def _not_again(version: str, error: Exception) -> UserError:

@@ -175,6 +175,21 @@ class Disagreement(Scope):
     for_second: tuple[str, ...] = Field(description="by these the second is better")
 
 
+class _Harmed(Record):
+    method: str = Field(description="a row that was trained")
+    measure: str = Field(description="a measure of fidelity with a direction")
+    scope: str = Field(description="a prompt set, or a domain of several")
+    looks: int = Field(
+        description="how many differences p is corrected for (Holm): those of all trained rows in this measure, on "
+        "single sets or on domains"
+    )
+
+
+class Harm(RatioDifference, _Harmed):
+    """A row whose student is further from its teacher than before training: its value − the untrained student's, told
+    apart from 0 after Holm, in the direction that is not better."""
+
+
 class LuckFigures(Record):
     """What another seed would move in a row's figure, from all rows that were trained: a part of the variance of every
     contrast over several seeds."""
@@ -213,6 +228,9 @@ class Figures(Record):
     )
     disagreements: tuple[Disagreement, ...] = Field(
         default=(), description="declared contrasts that measures, or a measure and the judge, decide differently"
+    )
+    harms: tuple[Harm, ...] = Field(
+        default=(), description="rows that are further from the teacher than before training, measure by measure"
     )
     luck: tuple[LuckFigures, ...] = Field(default=(), description="what another seed would move, of several seeds")
     versus: tuple[VersusFigures, ...] = Field(default=(), description="students judged against each other directly")
@@ -602,9 +620,11 @@ class Results(Figures, _Heading):
     config: dict[str, JsonValue] = Field(description="the run's configuration, as in config.yaml")
 
     @model_serializer(mode="wrap")
-    def _without_a_search(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Where settings were not searched nothing is said of it, as before there were searches."""
-        return {name: value for name, value in whole(self).items() if name != "search" or value is not None}
+    def _as_given(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A file from before harm was said, or of settings that were not searched, stays as it is."""
+        unsaid = {"search"} if self.search is None else set()
+        unsaid |= {"harms"} - self.model_fields_set
+        return {name: value for name, value in whole(self).items() if name not in unsaid}
 
     @cached_property
     def configured(self) -> Configured:

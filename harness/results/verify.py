@@ -73,7 +73,7 @@ from harness.store.gc import refs_in
 # what stands in a row, a contrast or a length control that says which one it is
 _NAMES = ("name", "measure", "prompt_set", "scope", "method", "first", "second", "judge")
 _FROM_RESPONSES = ("mean_tokens", "cut_share", "prompts", "teacher")
-_FROM_MEASURED = ("measures", "measure_contrasts", "disagreements")
+_FROM_MEASURED = ("measures", "measure_contrasts", "disagreements", "harms")
 # of a measure, what figures are read by; its words may be put otherwise in another version
 _OF_A_MEASURE = ("group", "reads", "unit", "better")
 _RETENTION = "retention/"

@@ -7,6 +7,7 @@ by those: it is found out once.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -241,7 +242,12 @@ def _rendered(found: FoundModel, prompts: PromptSet, store: Store) -> Rendered |
 
 def libraries() -> dict[str, Any]:
     """What else the ids of a text follow from."""
-    return {"version": VERSION, "libraries": [version(name) for name in ("transformers", "tokenizers")]}
+    return {"version": VERSION, "libraries": list(_libraries())}
+
+
+@functools.cache  # asked of each model and prompt set of each run of a study
+def _libraries() -> tuple[str, ...]:
+    return tuple(map(version, ("transformers", "tokenizers")))
 
 
 def _refusal(found: FoundModel, place: Path, judge: str, asked: Sequence[Sequence[Message]], store: Store) -> str:

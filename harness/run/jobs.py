@@ -734,7 +734,7 @@ class JudgeJob(Job):
 
     def tokens(self, sizes: Sizes) -> int:
         """A judge that reads sees each prompt with both responses, in each of its orders."""
-        judge = sizes.judge(self.judge)
+        judge = sizes.judge(self.judge_source)
         if judge.measures:
             return 0
         read = sizes.read(self.prompts, (self.candidate, self.reference))
@@ -745,7 +745,7 @@ class JudgeJob(Job):
         return sizes.prompts(self.prompts) * sizes.samples(self.candidate)
 
     def needs(self, sizes: Sizes) -> Needs:
-        judge, tokens = sizes.judge(self.judge), self.tokens(sizes)
+        judge, tokens = sizes.judge(self.judge_source), self.tokens(sizes)
         if judge.measures:
             return Needs(seconds=0.0)  # none that counts
         if judge.reply_tokens is not None:

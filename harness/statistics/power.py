@@ -3,6 +3,8 @@
     error(P, S)   = sqrt(v / (P S))                      v  variance of a prompt's difference at one seed
     detectable    = error · δ, of which the noncentral t says that 80% of runs reach t_{1−α/2}
                     P − 1 degrees; α = 5%, with Holm's first step 5% / tests
+    methods'      = sqrt(v / (P S) + 2 L² / S) · δ     L: SD of training luck; Satterthwaite's degrees, of luck's part
+                    (rows − 1)(S − 1)
     floor(S)      = (z_{0.975} + z_{0.8}) · sqrt(2 / S) · SD of training luck, whatever the prompts
 
 *Supposes* that a prompt's difference at one seed is independent of that at another one: what the two rows always differ
@@ -47,6 +49,23 @@ def told(sd: float, prompts: int, seeds: int = 1, tests: int = 1) -> float | Non
     sd: of a prompt's difference at one seed. tests: of Holm's family, at its first step.
     """
     return detectable(sd / sqrt(prompts * seeds), prompts - 1, tests) if prompts >= FEWEST else None
+
+
+def told_of_methods(sd: float, prompts: int, seeds: int, luck: float, rows: int, tests: int = 1) -> float | None:
+    """The same of rows that another seed moves by this standard deviation each, which is found from all of them: what
+    several seeds tell of methods. None of too few prompts, seeds or rows.
+
+    rows: that are trained, by whose seeds the luck is known.
+    """
+    degrees = (rows - 1) * (seeds - 1)
+    if prompts < FEWEST or degrees < 1:
+        return None
+    of_prompts, of_luck = sd**2 / (prompts * seeds), 2 * luck**2 / seeds
+    variance = of_prompts + of_luck
+    if not variance:
+        return 0.0
+    satterthwaite = variance**2 / (of_prompts**2 / (prompts - 1) + of_luck**2 / degrees)
+    return detectable(sqrt(variance), satterthwaite, tests)
 
 
 def floor(seeds: int, luck: float) -> float:

@@ -469,6 +469,12 @@ _CONTRASTS: dict[str, dict[str, Any]] = {
 }
 
 
+def harm(method: str = "dadpo", measure: str = "forward_kl", scope: str = "near", **values: Any) -> dict[str, Any]:
+    known = {"n": 48, "left_out": 0, "differing": 48, "seeds": 1, "error": 0.035, "degrees": 47.0, "looks": 6}
+    told = {"difference": 0.12, "interval": [0.05, 0.19], "p": 0.001, "p_holm": 0.006, "detectable": 0.12}
+    return {"method": method, "measure": measure, "scope": scope, **known, **told, **values}
+
+
 def disagreement(**values: Any) -> dict[str, Any]:
     return {
         "first": "dadpo",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+from collections.abc import Sequence
 from io import StringIO
 from math import sqrt
 from pathlib import Path
@@ -15,16 +16,17 @@ import pytest
 from rich.console import Console
 
 from harness.cli.run import run
+from harness.config import study_of
 from harness.core.records import write_jsonl
 from harness.planning import spread
-from harness.planning.resolution import measures_table, printed, scopes
+from harness.planning.resolution import boards_of, measures_table, printed, scopes
 from harness.planning.spread import ASSUMED, EARLIER, HERE, Spreads
 from harness.results.reading import read_results
 from harness.results.schema import Results
 from harness.run.jobs import VERDICTS
-from harness.run.road import Road
+from harness.run.road import Road, build_roads
 from harness.run.rows import UNTRAINED
-from harness.statistics.power import told
+from harness.statistics.power import told, told_of_methods
 from harness.store import Store
 from tests.harness.runs_made import judged
 from tests.harness.tiny_runs import request, road_of
@@ -219,10 +221,7 @@ def test_several_responses_a_prompt_say_what_is_within_one(store: Store) -> None
 
 
 def text(road: Road, store: Store) -> str:
-    console = Console(file=StringIO(), width=120)
-    for part in printed(road, store):
-        console.print(part, markup=False, highlight=False)
-    return console.file.getvalue()  # type: ignore[attr-defined, no-any-return]
+    return printed_text([road], store)
 
 
 def test_plan_prints_what_a_run_can_tell(done: Done, results: Results) -> None:
@@ -255,3 +254,55 @@ def test_a_set_of_one_prompt_tells_nothing(tmp_path: Path, checkpoints: dict[str
     road, spreads = Done(tmp_path, checkpoints).road(PAIR, prompts=prompts)
     assert "│ near" in text(road, spreads.store)
     assert "│     – │" in text(road, spreads.store)
+
+
+# ---- of a study
+
+
+BETA = "settings.ddpo.beta=0.1,0.5"
+
+
+def roads(done: Done, *contrasts: tuple[str, str], **others: Any) -> tuple[list[Road], Store]:
+    _, layers = done.asked(*contrasts, **others).layers()
+    study = study_of(layers)
+    store = Store(done.root / "store")
+    return build_roads(study, store, download=False), store
+
+
+def test_settings_are_rows_of_the_common_board_and_seeds_are_not(done: Done) -> None:
+    """ddpo at two settings against sft, and kd, which no setting moves, against it: three contrasts a set, not one
+    a run."""
+    found, store = roads(done, PAIR, ("kd", "sft"), seeds="0,1,2", grid=[BETA])
+    (board,) = boards_of(found)
+    assert (len(found), board.seeds, board.rows, board.contrasts) == (6, 3, 4, 3)
+    assert {scope.tests for scope in scopes(board.road, Spreads(board.road, store), board)} == {3 * 2}
+    said = " ".join(printed_text(found, store).split())
+    assert "3 seeds, luck 2: what is told of methods, alone / with Holm" in said
+    assert "(of 6)" in said and "seeds for 10 / 5" not in said
+    alone = told_of_methods(scopes(board.road, Spreads(board.road, store), board)[0].known.spread.at(1), 6, 3, 0.02, 4)
+    assert alone is not None and f"{100 * alone:.1f} /" in said
+
+
+def test_a_primary_contrast_of_each_setting_is_none_of_the_study(done: Done) -> None:
+    found, store = roads(done, PAIR, ("kd", "sft"), grid=[BETA], primary="ddpo:sft")
+    (board,) = boards_of(found)
+    assert (board.primary, board.each_its_own, board.contrasts) == (None, True, 3)
+    assert "primary: none, as runs of the study name several" in " ".join(printed_text(found, store).split())
+    found, _ = roads(done, PAIR, ("kd", "sft"), grid=[BETA], primary="kd:sft")
+    (board,) = boards_of(found)
+    assert (board.primary, board.primary_at) == (("kd", "sft"), "")
+    assert {scope.tests for scope in scopes(board.road, Spreads(board.road, store), board)} == {2 * 3 - 1}
+
+
+def test_what_shares_no_table_is_planned_as_boards_of_their_own(done: Done) -> None:
+    found, store = roads(done, PAIR, seeds="0,1", grid=["eval_sampling.temperature=0.7,1"])
+    boards = boards_of(found)
+    assert [(board.seeds, board.contrasts) for board in boards] == [(2, 1), (2, 1)]
+    assert "on the board of eval_sampling.temperature=0.7:" in printed_text(found, store)
+
+
+def printed_text(roads: Sequence[Road], store: Store) -> str:
+    console = Console(file=StringIO(), width=120)
+    for part in printed(roads, store):
+        console.print(part, markup=False, highlight=False)
+    return console.file.getvalue()  # type: ignore[attr-defined, no-any-return]

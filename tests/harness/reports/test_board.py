@@ -19,6 +19,7 @@ from tests.harness.results_made import (
     contrast,
     control,
     disagreement,
+    harm,
     judging,
     make_run,
     measure_contrast,
@@ -287,7 +288,7 @@ def changed_measures(run: dict[str, Any], measure: str, method: str, **values: A
     return run
 
 
-def test_a_set_has_a_table_of_rates_one_of_fidelity_and_one_of_text_and_cost() -> None:
+def test_a_set_has_a_table_of_rates_one_of_fidelity_and_one_of_text() -> None:
     text = rendered([measured_run()])
     rates, fidelity, texts = ({row["method"]: row for row in table(text, "### near", place)} for place in range(3))
     assert list(rates["kd"]) == ["", "method", "preference rate", "W / T / L", "N", "missing"]
@@ -313,14 +314,9 @@ def test_a_set_has_a_table_of_rates_one_of_fidelity_and_one_of_text_and_cost() -
         "in loops": "6.38%",
         "self-BLEU": "7.88",
         "repeats the prompt": "2.18%",
-        "tokens trained": "",
-        "seconds": "",
-        "peak memory": "",
     }
     assert list(texts) == ["teacher", *FIXED]
-    cost = [texts["kd"][name] for name in ("tokens trained", "seconds", "peak memory")]
-    assert cost == ["98,765", "185", "1.2 GB"]
-    assert "In the report too: ended by itself, distinct-1. Trained on cpu." in section(text, "### near")
+    assert "Text. In the report too: ended by itself, distinct-1.\n" in section(text, "### near")
     assert all(line.count(" | ") < 11 for line in section(text, "### near").splitlines())
 
 
@@ -393,16 +389,36 @@ def test_a_figure_of_the_first_sample_does_not_stand_beside_that_of_all() -> Non
     assert "cut" in table(text, "### near")[0] and "tokens" not in table(text, "### near")[0]
 
 
+SECONDS = "seconds on that machine, shared work counted whole"
+
+
+def test_what_each_row_took_stands_once_for_all_sets() -> None:
+    text = rendered([measured_run()])
+    rows = {row["method"]: row for row in table(text, "### What each row took")}
+    assert list(rows) == ["kd", "dadpo", "ddpo-beta0.15"]
+    assert rows["kd"] == {
+        "method": "kd",
+        "tokens trained": "98,765",
+        "the teacher read": "45,678",
+        "the teacher wrote": "6,543",
+        "the student wrote": "5,432",
+        SECONDS: "185",
+        "peak memory": "1.2 GB",
+    }
+    assert "Trained on cpu.\n" in section(text, "### What each row took")
+    assert "What each row took" not in rendered([measured_run() | {"costs": []}])
+
+
 def test_devices_are_named_once_or_row_by_row_and_their_seconds_have_no_mean() -> None:
     run = measured_run()
     run["costs"][0]["device"] = "H200"
     text = rendered([run])
-    found = {row["method"]: row for row in table(text, "### near", 2)}
+    found = {row["method"]: row for row in table(text, "### What each row took")}
     assert (found["kd"]["device"], found["dadpo"]["device"]) == ("H200", "cpu") and "Trained on" not in text
     run["costs"][0]["device"] = "H200; cpu"
     text = rendered([run])
-    found = {row["method"]: row for row in table(text, "### near", 2)}
-    assert (found["kd"]["seconds"], found["dadpo"]["seconds"]) == ("", "185")
+    found = {row["method"]: row for row in table(text, "### What each row took")}
+    assert (found["kd"][SECONDS], found["dadpo"][SECONDS]) == ("", "185")
     assert "Seconds of runs on different devices have no mean." in text
 
 
@@ -423,6 +439,24 @@ def test_measures_are_explained_once_for_all_runs() -> None:
     assert text.index("## The measures\n") > text.rindex("### What was trained")
 
 
+def test_harm_is_said_under_the_title_and_marked_in_the_row_s_cell() -> None:
+    run = measured_run(harms=[harm(), harm(measure="top1", difference=-0.05, interval=[-0.07, -0.03], scope="far")])
+    text = rendered([run])
+    said = (
+        "> **Further from the teacher than before training:** this checkpoint of dadpo by forward KL on near, "
+        "+0.120 [+0.050, +0.190] nats a token; this checkpoint of dadpo by same top token on far, -5.0 [-7.0, -3.0] "
+        "points."
+    )
+    assert said in text and text.index(said) < text.index("- student:")
+    near, far = ({row["method"]: row for row in table(text, f"### {name}", 1)} for name in ("near", "far"))
+    marked = [
+        (row["method"], head) for rows in (near, far) for row in rows.values() for head in row if "⚠" in row[head]
+    ]
+    assert marked == [("dadpo", "forward KL"), ("dadpo", "same top token")]
+    assert near["dadpo"]["forward KL"].endswith("] ⚠") and "⚠ marks a row" in text
+    assert "⚠" not in rendered([measured_run()]) and "Further from" not in rendered([measured_run()])
+
+
 def test_the_spread_of_runs_stands_beside_the_first_measure() -> None:
     run = changed_measures(measured_run(), "forward_kl", "dadpo", by_run=[0.40, 0.42], spread=0.01414)
     assert "SD of runs" not in table(rendered([run]), "### near", 1)[0]
@@ -439,7 +473,6 @@ def test_why_nothing_is_measured_is_said() -> None:
     assert "Not everything is measured here: its prompts have several turns." in section(text, "### far")
     assert "Fidelity to the teacher" not in section(text, "### far")
     assert "Not everything" not in section(text, "### near")
-    assert [row["method"] for row in table(text, "### far", 1)] == ["kd", "dadpo", "ddpo-beta0.15"]  # what they took
 
 
 def test_measures_that_runs_do_not_have_alike_are_named() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from harness.reports import cells
+from harness.reports.cells import harm_words
 from harness.results.labelled import LabelFigures, LabelledResults
 from harness.results.schema import LengthFigures, MeasureFacts, MeasureRow, Row
 from harness.statistics.agreement import agreement
@@ -18,12 +19,15 @@ from tests.harness.results_made import (
     as_results,
     components,
     control,
+    harm,
     judging,
+    luck,
     make_run,
     measure_facts,
     measure_row,
     of_seeds,
     refused,
+    with_measures,
     with_rows,
 )
 
@@ -444,3 +448,28 @@ def test_a_spread_between_runs_has_two_figures() -> None:
     assert cells.spread_words(row.model_copy(update={"spread": 0.0123}), facts_of("top1")) == "1.2 (2 runs)"
     assert cells.spread_words(row.model_copy(update={"spread": 0.000123}), facts_of()) == "0.00012 (2 runs)"
     assert cells.spread_words(row.model_copy(update={"spread": 0.0}), facts_of()) == "0.0 (2 runs)"
+
+
+def test_every_row_that_is_harmed_is_named_before_any_is_twice() -> None:
+    found = [harm("kd", measure, scope) for measure in ("reverse_kl", "forward_kl") for scope in ("near", "far")]
+    found += [harm("dadpo", "nll"), harm("ddpo-beta0.15", "nll"), harm("dadpo", "acceptance"), harm("dadpo", "top1")]
+    said = harm_words(as_results(with_measures(make_run(), harms=found))).split("; ")
+    assert [" by ".join(one.split(",")[0].split(" of ")[1].split(" by ")) for one in said[:-1]] == [
+        "kd by forward KL on near",  # the measure that was declared to be the first
+        "dadpo by NLL on near",
+        "ddpo-beta0.15 by NLL on near",
+        "kd by forward KL on far",
+        "dadpo by acceptance on near",
+        "kd by reverse KL on near",
+    ]
+    assert said[-1] == "and 2 more, which ⚠ marks in the tables"
+    assert harm_words(as_results(make_run())) == ""
+
+
+def test_harm_is_a_method_s_where_what_a_seed_moves_is_in_its_test() -> None:
+    run = with_measures(make_run(), harms=[harm(seeds=3)])
+    assert harm_words(as_results(run)).startswith("these checkpoints of dadpo by forward KL")
+    told = {**run, "luck": [luck("forward_kl")]}
+    assert harm_words(as_results(told)).startswith("dadpo by forward KL on near, +0.120")
+    served = [facts | {"bound": "lower"} for facts in run["measured"]]
+    assert "forward KL (bounds) on near" in harm_words(as_results({**run, "measured": served}))

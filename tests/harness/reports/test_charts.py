@@ -18,6 +18,7 @@ from harness.reports.charts import (
     colours,
     curves,
     lengths,
+    short_name,
     systems,
     thinned,
     ticks,
@@ -183,3 +184,17 @@ def test_a_cloud_has_the_mean_of_a_prompt_s_verdicts_and_no_prompt_that_lacks_on
     (found,) = clouds(as_results(make_run()), {("near", "kd"): many})
     assert len(found.series[0].marks) == MOST_POINTS
     assert found.series[0].label == f"{MOST_POINTS} of {3 * MOST_POINTS} prompts"
+
+
+def test_a_row_that_is_named_by_settings_is_short_by_their_values_and_keeps_its_end() -> None:
+    run = make_run()
+    base = run["methods"][0]
+    names = ("kd (beta_teacher=0.025)", "kd (beta_teacher=0.05)", "kd (learning_rate=1e-05, beta_teacher=0.025)")
+    run["methods"] = [{**base, "name": name, "own_name": "kd"} for name in names] + [base]
+    short = [short_name(as_results(run), name, 12) for name in (*names, "kd", "a name without end", "a name")]
+    assert short == ["kd (0.025)", "kd (0.05)", "kd (… 0.025)", "kd", "a name with…", "a name"]
+    run["methods"] = [{**base, "name": f"kd ({key}=0.1)", "own_name": "kd"} for key in ("alpha", "beta_teacher")]
+    assert [short_name(as_results(run), one["name"], 12) for one in run["methods"]] == [
+        "kd (…ha=0.1)",
+        "kd (…er=0.1)",
+    ]

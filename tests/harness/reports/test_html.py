@@ -20,7 +20,8 @@ from harness.core.records import Message, Order, RunPrompt, RunResponse, Verdict
 from harness.reports import html
 from harness.reports.cells import spread_legend
 from harness.reports.charts import clouds
-from harness.reports.html import ReportData, read_run, render_leaderboard, report_html
+from harness.reports.html import render_leaderboard, report_html
+from harness.reports.report_data import ReportData, read_run
 from harness.reports.tables import categories
 from harness.results.figures import Declared, RunRows, figures
 from harness.results.folder import RUN_TOKENS
@@ -36,6 +37,7 @@ from tests.harness.results_made import (
     contrast,
     control,
     disagreement,
+    harm,
     luck,
     make_run,
     of_seeds,
@@ -391,6 +393,16 @@ def test_measures_have_panels_tables_contrasts_costs_and_tokens() -> None:
     assert "stands under Details." in words(page)
     said = "what forward KL is (nats a token; lower is better). Misses: what forward KL does not see."
     assert said in words(section(page, "details"))
+
+
+def test_harm_is_a_warning_and_marked_on_both_pages() -> None:
+    leaderboard = render_leaderboard(all_results([{**FULL, "harms": [harm()]}]))
+    for page in (report_html(make_data(harms=[harm()])), leaderboard):
+        text = words(Page(page).text)
+        said = "this checkpoint of dadpo by forward KL on near, +0.120 [+0.050, +0.190] nats a token."
+        assert f"Further from the teacher than before training: {said}" in text
+        assert re.search(r"0\.\d+ \[[^]]*\] ⚠", text) and "⚠ marks a row" in text
+    assert "⚠" not in report_html(make_data())
 
 
 def test_a_leaderboard_explains_measures_once_and_says_where() -> None:

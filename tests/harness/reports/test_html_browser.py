@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 
 from harness.core.records import Message, RunPrompt, plain
-from harness.reports.html import ReportData, read_run, render_leaderboard, report_html
+from harness.reports.html import render_leaderboard, report_html
+from harness.reports.report_data import ReportData, read_run
 from harness.results.recording import recorded
+from tests.harness.reports.test_grids import a_study
 from tests.harness.reports.test_html import FULL, HOSTILE, METHODS, make_data, make_hostile
 from tests.harness.results_made import all_results, as_results, cost_facts
 from tests.harness.runs_made import make_folder
@@ -439,3 +441,25 @@ def test_each_sample_of_a_prompt_is_an_entry_with_its_number(show: Open, tmp_pat
     ddpo = second.locator(".others .side").filter(has=page.locator("h4", has_text="ddpo"))
     assert ddpo.locator(".verdicts > li").count() == 2
     opened.sound()
+
+
+def test_curves_are_those_of_the_figure_and_the_set_that_are_chosen(show: Open) -> None:
+    results = as_results(a_study([{"settings.dadpo.beta_teacher": beta} for beta in (0.0, 0.05, 0.1)]))
+    opened = show(ReportData(results, []))
+    page = opened.page
+    seen = page.locator("#settings figure:visible figcaption")
+
+    def titles() -> list[str]:
+        return [text.partition(" by ")[0].partition(" nats")[0] for text in seen.all_inner_texts()]
+
+    assert titles() == ["preference rate, near", "preference rate, far", "forward KL, near"]
+    page.select_option("#settings select[name=measure]", label="win rate")
+    assert titles() == ["win rate, near", "win rate, far"]
+    page.select_option("#settings select[name=set]", label="far")
+    assert titles() == ["win rate, far"]
+    page.select_option("#settings select[name=measure]", label="NLL")
+    assert titles() == []
+    page.select_option("#settings select[name=set]", label="all sets")
+    assert titles() == ["NLL, near"]
+    opened.sound()
+    assert show(ReportData(results, []), size=PHONE).overflow() == 0

@@ -10,8 +10,9 @@ from scipy import stats
 
 from harness.core.records import Verdict
 from harness.reports import judges_apart, tables
-from harness.reports.html import ReportData, _deciding
+from harness.reports.html import _deciding
 from harness.reports.panels import LEFT, RIGHT
+from harness.reports.report_data import ReportData
 from harness.results.declared import Declared
 from harness.results.figures import RunRows, figures
 from harness.results.schema import JudgeFacts, Results

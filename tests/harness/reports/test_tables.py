@@ -448,7 +448,7 @@ def test_what_a_row_took_is_told_by_stage() -> None:
         "the teacher read": "45,678",
         "the teacher wrote": "6,543",
         "the student wrote": "5,432",
-        "seconds in all": "185",
+        "seconds on that machine, shared work counted whole": "185",
         "respond, s": "61.2",
         "train, s": "123.5",
         "peak memory": "1.2 GB",
@@ -456,7 +456,10 @@ def test_what_a_row_took_is_told_by_stage() -> None:
     }
     assert "of its own training alone" in found.note and found.remark == ""
     apart = tables.costs(measured(costs=[cost_facts("kd", device="H200; cpu")]))
-    assert said(apart, "seconds in all") == said(apart, "train, s") == [""] and "no mean" in apart.remark
+    assert (
+        said(apart, "seconds on that machine, shared work counted whole") == said(apart, "train, s") == [""]
+        and "no mean" in apart.remark
+    )
     unknown = tables.costs(measured(costs=[cost_facts("kd", peak_memory=None)]))
     assert said(unknown, "peak memory") == [""]
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from statistics import stdev
 from typing import Any
 
+import numpy as np
 import pytest
 from scipy import stats
 
@@ -250,3 +251,103 @@ def test_the_judge_counts_as_one() -> None:
 def test_what_is_not_told_apart_disagrees_with_nothing() -> None:
     given = merged(rows("kl", {"a": LOW, "b": HIGH}), rows("top1", {"a": [1.0, 0.9], "b": [0.9, 0.9]}))
     assert made(declared(KL, TOP1, contrasts=[("a", "b")]), given)["disagreements"] == []
+
+
+# ---- harm
+
+
+def harmed(found: Data) -> list[tuple[str, str, str]]:
+    return [(one["method"], one["measure"], one["scope"]) for one in found["harms"]]
+
+
+def test_a_row_further_from_the_teacher_than_before_training_is_told_whatever_was_declared() -> None:
+    start, noise = [0.5, 0.9, 0.7, 1.1, 0.6, 0.8], [0.0, 0.01, -0.01, 0.02, -0.02, 0.0]
+    worse = [at + 0.2 + by for at, by in zip(start, noise, strict=True)]
+    better = [at - 0.2 + by for at, by in zip(start, noise, strict=True)]
+    same = [at + by for at, by in zip(start, noise, strict=True)]
+    values = {"start": start, "a": worse, "b": better, "as it was": same, "second": worse}
+    kinds = {"start": "untrained", "a": "control", "b": "method", "as it was": "method", "second": "ceiling"}
+    given = merged(rows("kl", values), rows("length", {name: [100 * v for v in of] for name, of in values.items()}))
+    found = made(declared(KL, LENGTH, candidates=kinds), given)
+    assert harmed(found) == [("a", "kl", "near")]  # by no measure that has no direction; no row that no training made
+    (one,) = found["harms"]
+    test = stats.ttest_1samp([w - s for w, s in zip(worse, start, strict=True)], 0.0)
+    assert one["difference"] == pytest.approx(0.2)
+    assert one["interval"] == pytest.approx(list(test.confidence_interval()))
+    assert one["p"] == pytest.approx(test.pvalue)
+    # three rows were trained, on one set; the row's is one of the two least p, which are equal
+    assert one["looks"] == 3 and one["p_holm"] == pytest.approx(3 * test.pvalue)
+    assert found["measure_contrasts"] == []
+
+
+def test_of_shares_that_are_better_high_it_is_the_lower_one() -> None:
+    given = rows("top1", {"start": [0.8, 0.7, 0.9, 0.8, 0.75], "a": [0.6, 0.5, 0.72, 0.6, 0.53], "b": [0.95] * 5})
+    found = made(declared(TOP1), given)
+    assert harmed(found) == [("a", "top1", "near")] and found["harms"][0]["difference"] == pytest.approx(-0.2)
+
+
+def test_nothing_is_told_within_an_interval_or_of_what_is_not_measured() -> None:
+    unsure = rows("kl", {"start": [0.5, 0.9, 0.7, 1.1], "a": [0.9, 0.7, 1.0, 1.0], "b": [0.5, 0.9, 0.7, 1.1]})
+    assert made(declared(KL), unsure)["harms"] == []
+    far = rows("kl", {"start": [0.1] * 6, "a": [5.0, 5.1, 5.2, 5.3, 5.4, 5.5]})
+    assert made(declared(KL.model_copy(update={"group": "text"})), far)["harms"] == []
+    assert made(declared(), far)["harms"] == []
+    assert made(declared(KL, candidates={"a": "method"}), far)["harms"] == []  # nothing to be held against
+    assert harmed(made(declared(KL), far)) == [("a", "kl", "near")]
+
+
+def test_sets_are_one_family_and_pooled_domains_another() -> None:
+    start, by = [0.1, 0.4, 0.2, 0.3, 0.2], [0.10, 0.13, 0.08, 0.11, 0.12]
+    worse = [at + more for at, more in zip(start, by, strict=True)]
+    near, also = (rows("kl", {"start": start, "a": worse}, name) for name in ("near", "also"))
+    found = made(declared(KL, sets={"near": True, "also": True}), [*near, *also])
+    assert harmed(found) == [("a", "kl", "near"), ("a", "kl", "also"), ("a", "kl", "in-domain")]
+    assert [one["looks"] for one in found["harms"]] == [2, 2, 1]
+    p = stats.ttest_1samp(by, 0.0).pvalue
+    assert [one["p_holm"] for one in found["harms"][:2]] == pytest.approx([2 * p, 2 * p])
+
+
+def test_with_several_seeds_their_luck_is_in_it() -> None:
+    """All prompts are further off at one seed, and as far nearer at the other: it may be either at the next."""
+    start = [0.5, 0.9, 0.7, 1.1, 0.6, 0.8]
+
+    def seed(a: float, b: float) -> list[RunMeasured]:
+        off = [at + by for at, by in zip(start, (0.0, 0.01, -0.01, 0.02, -0.02, 0.0), strict=True)]
+        return rows("kl", {"start": start, "a": [at + a for at in off], "b": [at + b for at in off]})
+
+    def found(*seeds: list[RunMeasured]) -> Data:
+        return made(declared(KL), *seeds)
+
+    assert harmed(found(seed(0.5, 0.0))) == [("a", "kl", "near")]  # of this checkpoint
+    assert harmed(found(seed(0.5, 0.0), seed(-0.3, 0.0), seed(0.2, 0.0))) == []
+    several = found(seed(0.51, 0.0), seed(0.5, 0.0), seed(0.49, 0.0))
+    assert harmed(several) == [("a", "kl", "near")]
+    assert (
+        several["harms"][0]["seeds"] == 3
+        and several["harms"][0]["interval"][0] < 0.5 < several["harms"][0]["interval"][1]
+    )
+
+
+def test_a_false_alarm_is_as_rare_as_its_level_says() -> None:
+    """Of rows that training left as near as they were: 400 boards of four rows, two measures and two sets."""
+    draw = np.random.default_rng(0)
+    names, shown = ["start", *"abcd"], [KL, TOP1]
+    shown_as = declared(
+        *shown,
+        sets={"near": True, "far": False},
+        candidates={name: "method" if name != "start" else "untrained" for name in names},
+    )
+    alarms = np.zeros((400, 2), dtype=bool)
+    for board in alarms:
+        given = []
+        for prompt_set in ("near", "far"):
+            prompt = draw.gamma(4, 0.2, 20)
+            for measure in ("kl", "top1"):
+                values = {name: list(np.clip(prompt / 2 + draw.normal(0, 0.1, 20), 0, 1)) for name in names}
+                given.append(rows(measure, values, prompt_set))
+        found = figures(shown_as, {"run": RunRows([], [], merged(*given))})
+        board[:] = [any(one.measure == name for one in found.harms) for name in ("kl", "top1")]
+    # of two sides at 5% one is harm; the rows share their start, and so their alarms
+    for rate in alarms.mean(axis=0):
+        assert 0.005 < rate < 0.045
+    assert alarms.any(axis=1).mean() < 0.08

@@ -271,6 +271,44 @@ def test_what_is_primary_is_what_the_runs_name_that_have_its_rows(
     assert [what for what, head in heads.items() if head in text] == differing
 
 
+def test_a_grid_declares_each_setting_against_the_others_in_one_family_and_no_primary(make: Callable[..., Run]) -> None:
+    """Two seeds of three settings of dDPO; SFT is one row, and no setting is set against another."""
+    betas = (0.1, 0.2, 0.3)
+    runs = [
+        make(seed=seed, prompts=3, settings={"ddpo": {"beta": beta}}, contrasts=[DDPO], primary=DDPO)
+        for seed in (0, 1)
+        for beta in betas
+    ]
+    (found,) = boards([run.folder for run in runs])
+    names = [f"ddpo (beta={beta})" for beta in betas]
+    for contrasts in ("contrasts", "measure_contrasts"):
+        # on single sets, of the rate and of one measure
+        made = [one for one in found[contrasts] if one.get("measure") in (None, "forward_kl")]
+        made = [one for one in made if one["scope"] in ("near", "far")]
+        assert {(one["first"], one["second"]) for one in made} == {(name, "sft") for name in names}
+        assert [(one["family"], one["seeds"]) for one in made] == [("methods", 2)] * 6
+        by_p = sorted(made, key=lambda one: one["p"])
+        steps = [min(1.0, (6 - place) * one["p"]) for place, one in enumerate(by_p)]
+        assert [one["p_holm"] for one in by_p] == pytest.approx([max(steps[: place + 1]) for place in range(6)])
+    assert found["differing"] == ["primary"] and not any(one["primary"] for one in found["contrasts"])
+
+
+def test_what_a_pooled_row_controls_is_a_row_of_the_board(make: Callable[..., Run]) -> None:
+    layer = {"methods": ["sft", "dadpo"], "controls": "basic", "contrasts": []}
+    runs = [make(**FIRST, **layer, settings={"dadpo": {"learning_rate": rate}}) for rate in (1e-5, 2e-5)]
+    (found,) = boards([run.folder for run in runs])
+    controls = [one["controls"] for one in found["methods"] if one["controls"]]
+    assert set(controls) == {"dadpo (learning_rate=1e-05)", "dadpo (learning_rate=2e-05)"}
+
+
+def test_training_prompts_that_differ_are_said_to(make: Callable[..., Run]) -> None:
+    runs = [make(**FIRST, limits={"train": train}) for train in (2, 3)]
+    (found,) = boards([run.folder for run in runs])
+    assert found["differing"] == ["training"]
+    assert methods_in(found)[2:] == [f"{row} (limits.train={train})" for train in (2, 3) for row in ("sft", "ddpo")]
+    assert boards([make(**FIRST).folder, make(seed=1, prompts=3).folder])[0]["differing"] == []
+
+
 def test_a_run_that_measured_nothing_takes_the_measures_of_all(make: Callable[..., Run], tmp_path: Path) -> None:
     other = changed(make(seed=1, prompts=3).folder, tmp_path / "other", lambda found: found.update(measured=[]))
     (other / "measures.jsonl").unlink()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -14,8 +15,10 @@ from harness.core.files import file_sha256
 from harness.core.records import plain
 from harness.reports import board, html
 from harness.reports.board import board_markdown
+from harness.reports.report_data import read_run
 from harness.results import reading, recording
-from harness.results.folder import as_json
+from harness.results.figures import figures
+from harness.results.folder import as_json, declared_in, read_made
 from harness.results.pooling import boards
 from harness.results.reading import read_results
 from harness.results.recording import record
@@ -132,7 +135,7 @@ def test_the_leaderboard_and_the_page_of_an_older_run_are_those_of_today(made: P
     today = Path(shutil.copytree(made, tmp_path / "today"))
     (today / "results.json").write_text(as_json(unstamped(read_results(made))), encoding="utf-8")
     assert board.board_markdown(boards([copy])) == board.board_markdown(boards([today]))
-    assert html.report_html(html.read_run(copy)) == html.report_html(html.read_run(today))
+    assert html.report_html(read_run(copy)) == html.report_html(read_run(today))
 
 
 def test_an_older_run_verifies_and_is_recorded_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -220,3 +223,24 @@ def test_what_is_read_is_what_would_be_written(tmp_path: Path) -> None:
     found = read_results(aged(run.folder, tmp_path / "copy", CHANGES["no figures"]))
     assert found == unstamped(read_results(run.folder))
     assert Results.model_validate_json(as_json(found)) == found
+
+
+def test_harm_is_found_in_a_record_from_before_it_was_said(tmp_path: Path) -> None:
+    """The same as today's figures have; where a file says that there is none, that is what is read."""
+    copy = Path(shutil.copytree(recording.recorded()[0], tmp_path / "copy"))
+    rows = []
+    for line in (copy / "measures.jsonl").read_text().splitlines():
+        row = json.loads(line)
+        if row["system"] == "dadpo" and "forward_kl" in row["values"]:
+            row["values"]["forward_kl"][0] *= 20
+        rows.append(json.dumps(row) + "\n")
+    (copy / "measures.jsonl").write_text("".join(rows))
+    rewrite(copy / "results.json", lambda results: results.pop("harms", None))
+    found = read_results(copy)
+    assert {(one.method, one.measure) for one in found.harms} == {("dadpo", "forward_kl")}
+    assert found.harms == figures(declared_in(found), {found.name: read_made(copy)}).harms
+    rewrite(copy / "results.json", lambda results: results.update(harms=[]))
+    assert read_results(copy).harms == ()
+    assert any(
+        line.startswith("results.json: harms") for line in verify(copy, Store(tmp_path), board_markdown, quiet).wrong
+    )

@@ -12,6 +12,7 @@ from harness.core.errors import UserError
 from harness.core.files import file_sha256
 from harness.reports import html
 from harness.reports.board import board_markdown
+from harness.reports.report_data import read_run
 from harness.results import recording
 from harness.results.recording import record, recorded, results_folder
 from harness.results.verify import verify
@@ -184,4 +185,4 @@ def test_recorded_reports_are_those_of_their_runs() -> None:
     pages = sorted(recording.results_folder().glob("*/report.html"))
     assert pages
     for page in pages:
-        assert page.read_text(encoding="utf-8") == html.report_html(html.read_run(page.parent))
+        assert page.read_text(encoding="utf-8") == html.report_html(read_run(page.parent))

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from harness.statistics.effects import Cells, compared
-from harness.statistics.power import Spread, floor, prompts_for, seeds_for, told
+from harness.statistics.effects import Cells, compared, detectable
+from harness.statistics.power import Spread, floor, prompts_for, seeds_for, told, told_of_methods
 
 
 @pytest.mark.parametrize("tests", [1, 2, 12])
@@ -105,3 +105,16 @@ def test_more_responses_a_prompt_shrink_what_is_within_a_prompt() -> None:
     assert spread.at(1) == pytest.approx(one.std(), rel=0.01)
     assert spread.at(4) == pytest.approx(four.std(), rel=0.01)
     assert Spread(0.81).at(4) == 0.9  # what is within a prompt is not known
+
+
+def test_what_several_seeds_tell_has_their_luck_in_it() -> None:
+    """Without luck it is what more prompts would tell; with luck alone it is Student's t of that alone."""
+    assert told_of_methods(0.9, 400, 3, 0.0, rows=4) == pytest.approx(told(0.9, 400, seeds=3))
+    luck_alone = told_of_methods(0.0, 400, 3, 0.02, rows=4)
+    assert luck_alone == pytest.approx(detectable(sqrt(2 / 3) * 0.02, (4 - 1) * (3 - 1)))
+    assert luck_alone > floor(3, 0.02)  # the floor is by the normal distribution
+    both = told_of_methods(0.9, 400, 3, 0.02, rows=4)
+    assert both is not None and both > max(luck_alone, told(0.9, 400, seeds=3) or 0)
+    assert told_of_methods(0.9, 400, 3, 0.02, rows=4, tests=6) > both  # type: ignore[operator]
+    assert told_of_methods(0.9, 400, 1, 0.02, rows=4) is told_of_methods(0.9, 400, 3, 0.02, rows=1) is None
+    assert told_of_methods(0.9, 1, 3, 0.02, rows=4) is None
