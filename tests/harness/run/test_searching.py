@@ -17,7 +17,8 @@ from harness.core.records import plain
 from harness.reports import charts
 from harness.reports import searched as words
 from harness.reports.board import board_markdown
-from harness.reports.html import read_run, report_html
+from harness.reports.html import report_html
+from harness.reports.report_data import read_run
 from harness.results.manifest import read_manifest
 from harness.results.pooling import board_of
 from harness.results.reading import read_results
