@@ -68,7 +68,7 @@ WORK = RunRequest(  # without its models
     judge="typicality",  # no model of its own
     seeds="0,1",
     tune=["training.learning_rate=1e-5,1e-4"],
-    set=["validation=0.3", "training.batch_size=2"],
+    set=["validation=0.3", "training.batch_size=3"],
 )
 OF_THE_CLOCK = ("metrics.jsonl",)  # of a training: seconds stand in it
 
