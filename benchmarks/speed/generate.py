@@ -9,6 +9,7 @@ told apart. All have bf16 weights and the same batch size (vLLM fills its own ba
 vLLM takes all cores whatever it says (VLLM_CPU_OMP_THREADS_BIND=0 holds it to one).
 
 ours        what a run does: batches of similar prompt length, each by the sampler; freed memory is kept (allocator.py)
+ours, forward           the same through the model's own `forward`, without packed weights: what other models take
 plain       transformers' `generate`: batches in the prompts' order, padded on the left; finished rows stay to the end
 plain, memory kept      the same with our allocator's setting
 vllm        VLLM_PYTHON's vLLM, all prompts at once; `--engine` gives it further arguments
@@ -37,6 +38,7 @@ import torch
 
 from benchmarks.speed.train import machine, model_folder
 from harness.core.allocator import keep_freed_memory
+from harness.generation import local, sampler
 from harness.generation.local import LocalGenerator
 from harness.generation.protocol import Draw, Request, Sampling
 from harness.generation.sampler import form_batches
@@ -49,7 +51,7 @@ from harness.serving.resident import let_go_of_all
 from harness.serving.settings import VLLM
 
 VARIABLE = "VLLM_PYTHON"
-SIDES = ("ours", "plain", "plain, memory kept", "vllm")
+SIDES = ("ours", "ours, forward", "plain", "plain, memory kept", "vllm")
 TARGET = 1.5
 WARM_UP = 2  # prompts, and tokens of each
 
@@ -95,6 +97,12 @@ def ours(folder: Path, tokenizer: Any, work: Work) -> Side:
         return list(found)
 
     return run
+
+
+def by_forward(folder: Path, tokenizer: Any, work: Work) -> Side:
+    for module in (local, sampler):
+        module.plain = lambda model: False  # type: ignore[attr-defined]
+    return ours(folder, tokenizer, work)
 
 
 def plain(folder: Path, tokenizer: Any, work: Work) -> Side:
@@ -155,7 +163,7 @@ def measured(side: str, work: Work) -> dict[str, Any]:
     folder = Path(work.model)
     tokenizer = load_tokenizer(folder)
     rows = rows_of(tokenizer, work.prompts)
-    made = {"ours": ours, "plain": plain, "plain, memory kept": plain_kept, "vllm": vllm}[side]
+    made = dict(zip(SIDES, (ours, by_forward, plain, plain_kept, vllm), strict=True))[side]
     began = time.perf_counter()
     run = made(folder, tokenizer, work)
     run(rows[:WARM_UP], work.sampling.model_copy(update={"max_new_tokens": WARM_UP}))
@@ -194,6 +202,7 @@ def main() -> None:
     parser.add_argument("--new-tokens", type=int, default=96)
     parser.add_argument("--batch-size", type=int, default=64, help="as a run has it by default")
     parser.add_argument("--rounds", type=int, default=3, help="sides take turns, so that what else runs slows all")
+    parser.add_argument("--only", nargs="+", choices=SIDES, metavar="SIDE", help="these sides, ours among them")
     parser.add_argument("--temperature", type=float, default=1.0)
     parser.add_argument("--top-p", type=float, default=1.0)
     parser.add_argument("--engine", default="{}", help="further arguments of vllm.LLM, as JSON")
@@ -213,7 +222,7 @@ def main() -> None:
         engine=args.engine,
     )
     rows = []
-    sides = SIDES if os.environ.get(VARIABLE) else SIDES[:-1]
+    sides = args.only or (SIDES if os.environ.get(VARIABLE) else SIDES[:-1])
     for _ in range(args.rounds):
         for side in sides:
             rows.append(in_a_process(side, work))

@@ -9,6 +9,10 @@ both. Same weights, token ids, precision, optimizer, and pairs a step. The first
 run of a few steps in float32 shows that both compute the same losses; where they don't, it ends with status 1. What is
 in the file of --json already is not measured again.
 
+The peer is TRL as its users run it (`peer`), and then, in turns with the harness anew, TRL with freed memory kept
+(`kept`), as the harness keeps it (harness/core/allocator.py): what is left of the ratio is not the allocator's. All
+three at once would not fit into the memory of a small machine.
+
 Where the policy writes the responses, they are held to one length, whatever it would write, and the time of writing
 them is told apart. In float32 both sides are given the same ones in their place.
 """
@@ -44,6 +48,11 @@ CHECK_STEPS, CHECK_ROWS = 3, 2
 AGREEMENT = 1e-3
 # what both sides compute the same of; TRL's loss of opd has the same gradient and another value
 COMPARED = {"opd": "grad_norms"}
+# of each peer (see worker.py): what --peer calls it, and under which names what is measured in turns with it is kept
+PEERS = {"peer": "trl", "kept": "trl-kept"}
+OURS = {None: "ours", "peer": "ours", "kept": "ours_beside_kept"}
+RATIO = {"peer": "ratio", "kept": "ratio_to_kept"}
+KINDS = ("workload", *PEERS, *OURS.values(), *RATIO.values(), "losses", "grad_norms")
 
 
 @dataclass
@@ -197,7 +206,12 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write everything measured to this file")
     parser.add_argument("--model", default="smollm2-135m", help="a checkpoint folder or a model's name")
     parser.add_argument("--pairs", type=int, default=24, help="pairs to train on (twice as many single responses)")
-    parser.add_argument("--peer", choices=["trl", "none"], default="trl")
+    parser.add_argument(
+        "--peer",
+        choices=[*PEERS.values(), "both", "none"],
+        default="both",
+        help="TRL as its users run it, or with freed memory kept as the harness keeps it",
+    )
     parser.add_argument("--methods", default=",".join(METHODS), help="which of " + ", ".join(METHODS))
     parser.add_argument("--micro-batch-tokens", type=int, default=2048, help="the harness's micro_batch_tokens")
     parser.add_argument(
@@ -211,7 +225,7 @@ def main() -> None:
     steps = max(2, args.pairs // PAIRS_A_STEP)
     harness = {"micro_batch_tokens": args.micro_batch_tokens, "compile": args.compile}
     chosen = [method for method in METHODS if method in args.methods.split(",")]
-    sides = ["ours", "peer"] if args.peer == "trl" else ["ours"]
+    peers: list[str | None] = [peer for peer, name in PEERS.items() if args.peer in (name, "both")]
     student = another_student(folder) if {"kd", *FRESH_METHODS} & set(chosen) else folder
 
     result = _earlier(args.json)
@@ -219,27 +233,22 @@ def main() -> None:
         other = method == "kd" or method in FRESH_METHODS
         work = workload(method, steps, student if other else folder, folder, **harness)
         described = _described(work)
-        if result["workload"].get(method) == described and all(method in result[side] for side in sides):
-            print(_lines(result, method), flush=True)
-            continue
-        print(f"{method}: {len(work.rows)} rows, {work.rows_a_step} a step", file=sys.stderr)
-        found, checked = _both(work, sides)
+        if result["workload"].get(method) != described:
+            for kind in KINDS:
+                result[kind].pop(method, None)
         result["workload"][method] = described
-        for side, facts in found.items():
-            result[side][method] = summary(work, facts)
-        if checked:
-            result["peer"]["name"] = found["peer"]["name"]
-            result["ratio"][method] = _ratios(found["ours"], found["peer"])
-            for what in ("losses", "grad_norms"):
-                result[what][method] = {side: facts[what] for side, facts in checked.items()}
-        print(_lines(result, method), flush=True)
-        what = COMPARED.get(method, "losses")
-        if checked and not agree(**result[what][method]):
-            sys.exit(
-                f"{method}: the two sides' float32 {what} differ by more than {AGREEMENT:g}; no speed is comparable: "
-                f"{result[what][method]}"
-            )
-        _write(args.json, result)
+        for peer in peers or [None]:
+            if method not in result[peer or "ours"]:
+                print(f"{method}: {len(work.rows)} rows, {work.rows_a_step} a step", file=sys.stderr)
+                _measure_method(result, work, peer)
+            print(_lines(result, method, peer), flush=True)
+            what = COMPARED.get(method, "losses")
+            if method in result[what] and not agree(**result[what][method]):
+                sys.exit(
+                    f"{method}: the two sides' float32 {what} differ by more than {AGREEMENT:g}; no speed is "
+                    f"comparable: {result[what][method]}"
+                )
+            _write(args.json, result)
     if set(PAIR_METHODS) <= set(chosen) and "dadpo_to_ddpo" not in result["ratio"]:
         # what the teacher's term costs: both in turns
         pairs = [method for method in METHODS if method in PAIR_METHODS]
@@ -257,12 +266,12 @@ def main() -> None:
 
 def _earlier(path: Path | None) -> dict[str, Any]:
     """What is in the file already, if this machine wrote it."""
+    empty: dict[str, Any] = {kind: {} for kind in KINDS}
     if path and path.exists():
         found: dict[str, Any] = json.loads(path.read_text())
         if found["machine"] == machine():
-            return found
-    kinds = ("workload", "ours", "peer", "ratio", "losses", "grad_norms")
-    return {"machine": machine(), **{kind: {} for kind in kinds}}
+            return empty | found
+    return {"machine": machine(), **empty}
 
 
 def _described(work: Workload) -> dict[str, Any]:
@@ -279,15 +288,22 @@ def _described(work: Workload) -> dict[str, Any]:
     }
 
 
-def _both(work: Workload, sides: list[str]) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
-    """What each side says of the workload, and, of two sides, of the float32 check: after the peak of memory was
-    read."""
+def _measure_method(result: dict[str, Any], work: Workload, peer: str | None) -> None:
+    """One method in turns with one peer, or alone, and once the float32 check: after the peak of memory was read."""
+    method, sides = work.method, ["ours", peer] if peer else ["ours"]
     running = {side: Side.start(side) for side in sides}
     found = measure(running, dict.fromkeys(sides, work))
-    checked = measure(running, dict.fromkeys(sides, in_float32(work))) if len(sides) > 1 else {}
+    result[OURS[peer]][method] = summary(work, found["ours"])
+    if peer:
+        result[peer]["name"] = found[peer]["name"]
+        result[peer][method] = summary(work, found[peer])
+        result[RATIO[peer]][method] = _ratios(found["ours"], found[peer])
+        if method not in result["losses"]:
+            checked = measure(running, dict.fromkeys(sides, in_float32(work)))
+            for what in ("losses", "grad_norms"):
+                result[what][method] = {"ours": checked["ours"][what], "peer": checked[peer][what]}
     for worker in running.values():
         worker.end()
-    return found, checked
 
 
 def _ratios(ours: dict[str, Any], peer: dict[str, Any]) -> dict[str, float]:
@@ -317,21 +333,22 @@ def _write(path: Path | None, result: dict[str, Any]) -> None:
         path.write_text(json.dumps(result, indent=2) + "\n")
 
 
-def _lines(result: dict[str, Any], method: str) -> str:
+def _lines(result: dict[str, Any], method: str, peer: str | None) -> str:
     lines = []
-    for side in ("ours", "peer"):
-        if method in result[side]:
+    for side in (OURS[peer], peer):
+        if side:
             row = result[side][method]
             unit = "pairs/s" if method in PAIR_METHODS else "responses/s"
+            name = f"{row['name']}, memory kept" if side == "kept" else row["name"]
             lines.append(
-                f"{method:6s} {row['name']:14s} {row['pairs_per_s']:6.3f} {unit} {row['tokens_per_s']:7.1f} tokens/s "
+                f"{method:6s} {name:23s} {row['pairs_per_s']:6.3f} {unit} {row['tokens_per_s']:7.1f} tokens/s "
                 f"{row['peak_mb']:8.0f} MB   reference log-probs {row['reference_seconds']:.1f} s"
             )
             if "sampled_tokens_per_s" in row:
                 lines[-1] += f"   sampling {row['sampled_tokens_per_s']:.1f} tokens/s, "
                 lines[-1] += f"training {row['trained_tokens_per_s']:.1f}"
-    if method in result["ratio"]:
-        ratio, what = result["ratio"][method], COMPARED.get(method, "losses")
+    if peer:
+        ratio, what = result[RATIO[peer]][method], COMPARED.get(method, "losses")
         lines.append(f"{method:6s} speed x{ratio['speed']:.2f} (median x{ratio['speed_median']:.2f}), ")
         lines[-1] += f"memory x{ratio['memory']:.2f}"
         if "sampling" in ratio:

@@ -1,4 +1,5 @@
-"""One side of the benchmark, in a process of its own: takes a step whenever it is told to.
+"""One side of the benchmark, in a process of its own: takes a step whenever it is told to. `ours`, `peer`, or `kept`:
+the peer, with freed memory kept as the harness keeps it.
 
 On its input: a workload as one line of JSON, then a line for each step; then perhaps another workload. On its output: a
 line of JSON when it is ready for the first step, one after each step, and one with its losses and its peak memory so
@@ -19,6 +20,7 @@ from typing import Any
 import torch
 
 from benchmarks.speed.workload import Workload
+from harness.core.allocator import keep_freed_memory
 
 
 class Gate:
@@ -52,6 +54,8 @@ def peak_mb() -> float:
 
 def main(side: str) -> None:
     gate = Gate(sys.stdout)
+    if side == "kept":
+        keep_freed_memory()
     while line := sys.stdin.readline():
         work = Workload.from_json(json.loads(line))
         with contextlib.redirect_stdout(io.StringIO()):  # what a library prints is no part of the exchange

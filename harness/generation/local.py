@@ -10,9 +10,12 @@ from typing import Any
 import torch
 
 from harness.generation import sampler
+from harness.generation.packed import pack
+from harness.generation.plain import plain
 from harness.generation.protocol import Draw, Drawn, Request
 from harness.models import chat, loading, weights
 from harness.models.families import FAMILIES, windowed
+from harness.serving.resident import hold
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,16 @@ class LocalGenerator:
 
 
 def sampling_model(folder: Path, remote_code: bool = False) -> Any:
-    """A model to sample from: with grouped attention where that is known to be the model's own, else as it comes."""
+    """A model to sample from, resident: with grouped attention where that is known to be the model's own, else as it
+    comes; packed where it is computed by steps of our own."""
     config = weights.load_config(folder, remote_code)
-    plain = config.model_type in FAMILIES and not windowed(config) and not remote_code
-    return loading.frozen_model(folder, torch.bfloat16, sampler.GROUPED_ATTENTION if plain else None, remote_code)
+    known = config.model_type in FAMILIES and not windowed(config) and not remote_code
+    attention = sampler.GROUPED_ATTENTION if known else None
+
+    def load() -> Any:
+        model = loading.load_model(folder, torch.bfloat16, attention, remote_code=remote_code).requires_grad_(False)
+        if known and plain(model):
+            pack(model)
+        return model
+
+    return hold(folder, ("to be sampled", remote_code), load)

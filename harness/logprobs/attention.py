@@ -1,7 +1,8 @@
 """Attention over a packed row: each example alone, its responses blind to one another.
 
-On a CPU: one operation that goes through the row a block of queries at a time, reads for each only the keys that it
-sees, and never repeats key-value heads. It costs what the examples cost apart, however long the row. On a GPU:
+On a CPU: one operation that goes through the row a response at a time, and in its gradient a block of queries at a
+time, reads for each only the keys that it sees, and never repeats key-value heads. It costs what the examples cost
+apart, however long the row. On a GPU:
 FlexAttention, which skips what the mask leaves out. `visible` says the same as a dense mask, for tests and for flex.
 """
 
@@ -13,6 +14,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from transformers import AttentionInterface, AttentionMaskInterface
 
@@ -43,21 +45,26 @@ def _sees(example: Tensor, branch: Tensor, query: Tensor, key: Tensor) -> Tensor
 
 
 # ---- on a CPU
+def _branches(spans: Tensor) -> Iterator[tuple[int, int, slice | None]]:
+    """(first token, end, prompt): a stretch of causal attention, and before it a prompt that all of it sees, where that
+    is not in it: prompt and first response are one such stretch, the other responses are beside it."""
+    for start, prompt_end, *ends in spans.tolist():
+        yield start, ends[0], None
+        for first, end in itertools.pairwise(ends):
+            yield first, end, slice(start, prompt_end)
+
+
 def _blocks(spans: Tensor) -> Iterator[tuple[int, int, int, slice | None]]:
     """(first query, end, first key, prompt): a block of queries sees the keys from the first up to each query itself,
     and before them a prompt, where it is not among these."""
-    for start, prompt_end, *ends in spans.tolist():
-        # prompt and first response are one causal sequence; the other responses are beside it
-        branches: list[tuple[int, int, slice | None]] = [(start, ends[0], None)]
-        branches += [(a, b, slice(start, prompt_end)) for a, b in itertools.pairwise(ends)]
-        for first, end, prompt in branches:
-            for begin in range(first, end, BLOCK):
-                yield begin, min(begin + BLOCK, end), first, prompt
+    for first, end, prompt in _branches(spans):
+        for begin in range(first, end, BLOCK):
+            yield begin, min(begin + BLOCK, end), first, prompt
 
 
 def _seen(x: Tensor, first: int, end: int, prompt: slice | None) -> Tensor:
-    """The keys or values that a block sees, [G, S, D] of [G, T, D]."""
-    return x[:, first:end] if prompt is None else torch.cat([x[:, prompt], x[:, first:end]], 1)
+    """The keys or values that a block sees, [..., S, D] of [..., T, D]."""
+    return x[..., first:end, :] if prompt is None else torch.cat([x[..., prompt, :], x[..., first:end, :]], -2)
 
 
 @functools.cache
@@ -84,17 +91,18 @@ def packed_attention(query: Tensor, key: Tensor, value: Tensor, spans: Tensor, s
     """Attention within each example of a packed row.
 
     Shapes: query [1, H, T, D]; key and value [1, G, T, D], G dividing H; spans [examples, k + 2]; the result is
-    [1, T, H, D]. All of one dtype; the softmax is computed in float32 and its weights have that dtype, as in
-    transformers' eager attention. (An operation of its own, not a function, so that torch.compile takes it as one.)
+    [1, T, H, D]. All of one dtype; the softmax is computed in float32. (An operation of its own, not a function, so
+    that torch.compile takes it as one.)
     """
-    groups = key.shape[1]
-    query = query * scale
     out = query.new_empty(1, query.shape[2], query.shape[1], query.shape[3])
-    for begin, end, first, prompt in _blocks(spans):
-        block = _grouped(query[0, :, begin:end], groups)
-        weights = _weights(block, _seen(key[0], first, end, prompt), end - begin)
-        mixed = torch.bmm(weights, _seen(value[0], first, end, prompt))
-        out[0, begin:end] = mixed.view(-1, end - begin, query.shape[3]).transpose(0, 1)
+    for first, end, prompt in _branches(spans):
+        keys, values = _seen(key, first, end, prompt), _seen(value, first, end, prompt)
+        length, seen = end - first, keys.shape[2]
+        mask = None if prompt is None else torch.ones(length, seen, dtype=torch.bool).tril_(seen - length)
+        mixed = F.scaled_dot_product_attention(
+            query[:, :, first:end], keys, values, mask, is_causal=mask is None, scale=scale, enable_gqa=True
+        )
+        out[:, first:end] = mixed.transpose(1, 2)
     return out
 
 
@@ -107,7 +115,8 @@ def _(query: Tensor, key: Tensor, value: Tensor, spans: Tensor, scale: float) ->
 def _packed_backward(
     grad: Tensor, query: Tensor, key: Tensor, value: Tensor, spans: Tensor, scale: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of query, key and value; the weights are computed again, so that none are kept."""
+    """Gradients of query, key and value; the weights are computed again, so that none are kept. (SDPA's own gradient
+    takes longer.)"""
     groups = key.shape[1]
     scaled = query * scale
     grad_query = torch.empty_like(query, memory_format=torch.contiguous_format)

@@ -1,13 +1,15 @@
 """From a batch to log-probs in one module, so that the hooks of DDP and FSDP fire around all of it.
 
-The head runs on response positions only, a chunk of rows at a time: [tokens, vocabulary] never exists for more than a
-chunk, neither forward nor backward. What losses make of a chunk's logits, a dozen arrays of their size, exists for a
+The head runs on response positions only: for log-probs of labels on all of them and a tile of the vocabulary at a time,
+for losses of distributions, which want whole rows, on a chunk of them. [tokens, vocabulary] never exists for more than
+that, neither forward nor backward. What losses make of a chunk's logits, a dozen arrays of their size, exists for a
 piece of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +25,8 @@ from harness.models.families import FAMILIES, has_own_code, windowed
 CHUNK_NUMBERS = 2**25
 # and in a piece of it that a CPU computes a loss of: 4 MiB
 PIECE_NUMBERS = 2**20
+# outcomes whose logits a CPU computes at a time for all tokens: of fewer its products are slower, more leave its caches
+TILE_OUTCOMES = 2048
 ValuesOf = Callable[[Tensor, slice], Tensor]  # logits [n, V] float32 of the tokens in a slice → [n] values
 LogitRows = Callable[[slice], Tensor]  # of a batch's T response tokens those in a slice: [n, V] float32
 
@@ -39,65 +43,100 @@ def _pieces(chunk: slice, vocabulary: int, device: torch.device) -> list[slice]:
     return [slice(start, min(start + rows, chunk.stop)) for start in range(chunk.start, chunk.stop, rows)]
 
 
+def _tiles(tokens: int, vocabulary: int, device: torch.device) -> list[slice]:
+    """Slices of the vocabulary; a GPU, which would wait for each, takes as much as a chunk may hold."""
+    size = max(1, CHUNK_NUMBERS // max(1, tokens))
+    size = min(size, TILE_OUTCOMES) if device.type == "cpu" else size
+    return [slice(start, min(start + size, vocabulary)) for start in range(0, vocabulary, size)]
+
+
 def _operand_dtype(device: torch.device, default: torch.dtype) -> torch.dtype:
     return torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else default
 
 
-def _operands(hidden: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """What logits are the product of, made once for all chunks. They are never rounded to less than float32:
-    half-precision logits are off by some hundredths of a nat, and a sequence sums hundreds of them.
-
-    A GPU takes bf16 operands and accumulates in float32. A CPU has no such product, so its operands are float32.
-    """
-    dtype = _operand_dtype(hidden.device, hidden.dtype) if hidden.is_cuda else torch.float32
-    return hidden.to(dtype), weight.to(dtype)
+def _operands(hidden: Tensor, weight: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """What `_product` multiplies as numbers of `dtype`, made once for all products."""
+    # a CPU has no product of bf16 operands with a float32 result, but rounds float32 ones to bf16 as it multiplies them
+    held = dtype if hidden.is_cuda else torch.float32
+    return hidden.to(held), weight.to(held)
 
 
-def _product(hidden: Tensor, weight: Tensor) -> Tensor:
-    """hidden [n, H] @ weight [V, H].T → [n, V] float32; where operands are bf16, a CPU rounds it to that first."""
-    with torch.autocast(hidden.device.type, enabled=False):
-        if hidden.is_cuda and hidden.dtype != torch.float32:
-            return torch.mm(hidden, weight.T, out_dtype=torch.float32)
-        return (hidden @ weight.T).float()
+@contextlib.contextmanager
+def _bf16_products() -> Iterator[None]:
+    """Float32 operands are rounded to bf16 where a CPU multiplies these faster; sums stay float32."""
+    products: Any = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
+    before = products.fp32_precision
+    products.fp32_precision = "bf16"
+    try:
+        yield
+    finally:
+        products.fp32_precision = before
+
+
+def _product(one: Tensor, other: Tensor, dtype: torch.dtype) -> Tensor:
+    """one [n, H] @ other [m, H].T → [n, m] float32, never rounded to less: half-precision logits are off by some
+    hundredths of a nat, and a sequence sums hundreds of them. dtype: of the operands."""
+    with torch.autocast(one.device.type, enabled=False):
+        if one.is_cuda and dtype != torch.float32:
+            return torch.mm(one, other.T, out_dtype=torch.float32)
+        with _bf16_products() if dtype == torch.bfloat16 else contextlib.nullcontext():
+            return one @ other.T
+
+
+def _at_labels(labels: Tensor, tile: slice) -> tuple[Tensor, Tensor]:
+    """Of each token where in a tile of the vocabulary its label is, and whether it is there at all: [T] both."""
+    here = (labels >= tile.start) & (labels < tile.stop)
+    return (labels - tile.start).clamp(0, tile.stop - tile.start - 1), here
 
 
 class _LabelLogProbs(torch.autograd.Function):
-    """log softmax(hidden @ weight.T)[label] of each row, in chunks, with the logits computed again in backward."""
+    """log softmax(hidden @ weight.T)[label] of each token, a tile of the vocabulary at a time, with the logits computed
+    again in backward."""
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
-        out = hidden.new_empty(len(labels), dtype=torch.float32)
-        wide_hidden, wide_weight = _operands(hidden, weight)
-        for part in chunks(len(labels), len(weight)):
-            rows = torch.log_softmax(_product(wide_hidden[part], wide_weight), -1)
-            out[part] = rows.gather(-1, labels[part, None]).squeeze(-1)
-        ctx.save_for_backward(hidden, weight, labels)
-        ctx.dtype = _operand_dtype(hidden.device, hidden.dtype)
-        return out
+        dtype = _operand_dtype(hidden.device, hidden.dtype)
+        states, head = _operands(hidden, weight, dtype)
+        tiles = _tiles(len(labels), len(weight), hidden.device)
+        sums = hidden.new_empty(len(tiles), len(labels), dtype=torch.float32)  # log Σ exp of each tile's
+        said = hidden.new_zeros(len(labels), dtype=torch.float32)
+        for tile, total in zip(tiles, sums, strict=True):
+            logits = _product(states, head[tile], dtype)
+            place, here = _at_labels(labels, tile)
+            said += logits.gather(1, place[:, None])[:, 0].where(here, 0)
+            torch.logsumexp(logits, 1, out=total)
+        whole = sums.logsumexp(0)
+        ctx.save_for_backward(hidden, weight, labels, whole)
+        ctx.dtype = dtype
+        return said - whole
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor | None, None]:
-        hidden, weight, labels = ctx.saved_tensors
-        (grad,) = grads
-        narrow_hidden, narrow_weight = hidden.to(ctx.dtype), weight.to(ctx.dtype)
-        grad_hidden = torch.empty_like(hidden)
-        # the sum over chunks stays in fp32, whatever the operands are
-        grad_weight = torch.zeros_like(weight, dtype=torch.float32) if ctx.needs_input_grad[1] else None
-        for part in chunks(len(labels), len(weight)):
-            # d log p(label) / d logits = onehot(label) − p
-            rows = torch.softmax(_product(narrow_hidden[part], narrow_weight), -1).mul_(-grad[part, None])
-            rows.scatter_add_(-1, labels[part, None], grad[part, None])
-            rows = rows.to(ctx.dtype)
-            grad_hidden[part] = rows @ narrow_weight
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        hidden, weight, labels, whole = ctx.saved_tensors
+        needs_hidden, needs_weight = ctx.needs_input_grad[:2]
+        states, head = _operands(hidden, weight, ctx.dtype)
+        rate = -grads[0][:, None]  # d log p(label) / d logits = −(p − onehot(label))
+        scaled = (rate * hidden).to(ctx.dtype)
+        # a sum over tiles stays in float32, whatever the operands are
+        grad_hidden = torch.zeros_like(hidden, dtype=torch.promote_types(hidden.dtype, torch.float32))
+        grad_weight = torch.empty_like(weight) if needs_weight else None
+        for tile in _tiles(len(labels), len(weight), hidden.device):
+            # [outcomes, T]: a CPU computes the weight's gradient from this layout in half the time
+            columns = _product(head[tile], states, ctx.dtype).sub_(whole).exp_()
+            place, here = _at_labels(labels, tile)
+            columns.scatter_add_(0, place[None], -here[None].to(columns.dtype))
+            columns = columns.to(ctx.dtype)
+            if needs_hidden:
+                grad_hidden += columns.T @ head[tile].to(ctx.dtype)
             if grad_weight is not None:
-                grad_weight += rows.T @ narrow_hidden[part]
-        return grad_hidden, None if grad_weight is None else grad_weight.to(weight.dtype), None
+                grad_weight[tile] = columns @ scaled
+        return grad_hidden.mul_(rate).to(hidden.dtype) if needs_hidden else None, grad_weight, None
 
 
 def label_log_probs(hidden: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
     """log π(label) of each row: hidden [T, H], weight [V, H], labels [T] → [T] float32, nats.
 
-    Logits, softmax and sums are float32. The gradient's products have autocast's dtype where it is on.
+    Logits, softmax and sums are float32. The products' operands have autocast's dtype where it is on.
     """
     result: Tensor = _LabelLogProbs.apply(hidden, weight, labels)  # type: ignore[no-untyped-call]
     return result
@@ -109,15 +148,15 @@ class _SummedRows(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, values_of: ValuesOf, gradients: bool) -> Tensor:
-        dtype = _operand_dtype(hidden.device, hidden.dtype)
         needs_hidden, needs_weight = (needed and gradients for needed in ctx.needs_input_grad[:2])
-        wide_hidden, wide_weight = _operands(hidden, weight)
+        dtype = _operand_dtype(hidden.device, hidden.dtype)
+        wide_hidden, wide_weight = _operands(hidden, weight, dtype)
         narrow_hidden, narrow_weight = hidden.to(dtype), weight.to(dtype)
         grad_hidden = torch.empty_like(hidden) if needs_hidden else None
         grad_weight = torch.zeros_like(weight, dtype=torch.float32) if needs_weight else None
         total = hidden.new_zeros((), dtype=torch.float32)
         for part in chunks(len(hidden), len(weight)):
-            logits = _product(wide_hidden[part], wide_weight)
+            logits = _product(wide_hidden[part], wide_weight, dtype)
             rows = logits.new_empty(logits.shape, dtype=dtype) if needs_hidden or needs_weight else None
             for piece in _pieces(part, len(weight), logits.device):
                 here = slice(piece.start - part.start, piece.stop - part.start)
@@ -257,11 +296,12 @@ class LogProbModel(nn.Module):
     @torch.no_grad()
     def rows_of(self, hidden: Tensor) -> LogitRows:
         """The same from `hidden` states; packed only."""
-        states, head = _operands(hidden, self.head)
+        dtype = _operand_dtype(hidden.device, hidden.dtype)
+        states, head = _operands(hidden, self.head, dtype)
 
         @torch.no_grad()
         def rows(part: slice) -> Tensor:
-            return _product(states[part], head)
+            return _product(states[part], head, dtype)
 
         return rows
 

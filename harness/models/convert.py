@@ -103,6 +103,23 @@ def _header(file: Path, stamp: tuple[int, int]) -> _Header:
     return _Header(bytes(pre.parts[-1]).decode() if pre else "", int(known.parts[-1][0]) if known else None)
 
 
+@contextlib.contextmanager
+def _read_once() -> Iterator[None]:
+    """gguf reads a file's header in Python, which takes seconds; transformers has it do so for the configuration, for
+    the tokenizer and for the weights, and makes a table of tensors' names for each module. Meanwhile each is made once.
+    """
+    import gguf
+
+    made: dict[str, Any] = {name: getattr(gguf, name) for name in ("GGUFReader", "get_tensor_name_map")}
+    for name, make in made.items():
+        setattr(gguf, name, functools.cache(make))
+    try:
+        yield
+    finally:
+        for name, make in made.items():
+            setattr(gguf, name, make)
+
+
 def dequantise_gguf(file: Path, folder: Path) -> dict[str, Any]:
     """Write a GGUF file as a plain float32 safetensors folder; facts about it.
 
@@ -112,8 +129,9 @@ def dequantise_gguf(file: Path, folder: Path) -> dict[str, Any]:
     Raises:
         UserError: its tokenizer is none that can be rebuilt as it was.
     """
-    tokenizer = gguf_tokenizer(file)
-    with contextlib.redirect_stderr(io.StringIO()):  # its progress bar, which no setting turns off
+    # its progress bar, which no setting turns off
+    with _read_once(), contextlib.redirect_stderr(io.StringIO()):
+        tokenizer = gguf_tokenizer(file)
         loaded, found = AutoModelForCausalLM.from_pretrained(
             file.parent, gguf_file=file.name, dtype=torch.float32, **SAID
         )

@@ -268,9 +268,9 @@ def _methods(old: Older, config: dict[str, Any], labelled: Mapping[str, Stage]) 
     """The rows that were trained, each with its training's artifact and facts: as the older file has them where it says
     all that is needed (the defaults of then were in force), else as the configuration asks for them. Before there were
     measures, none was said to be minimised."""
-    said = {name for name in MethodFacts.model_fields if name not in ("artifact", "facts")}
+    said = {name: field for name, field in MethodFacts.model_fields.items() if name not in ("artifact", "facts")}
+    needed = {name for name, field in said.items() if field.is_required()}
     rows = [{key: row[key] for key in said if key in row} for row in _rows(old, "methods")]
-    needed = {name for name in said if MethodFacts.model_fields[name].is_required()}
     if not rows or any(needed - row.keys() for row in rows):
         entries = entries_of(Config.model_validate(config))
         return [described_entry(entry, s.ref, s.facts) for entry in entries for s in [labelled[_TRAINING + entry.name]]]

@@ -280,7 +280,7 @@ class RespondJob(Job):
     """`samples` responses to each prompt. `purpose` and `seed` set the random numbers. generator: what draws them.
     engine: what vLLM is told that may change its text; vllm: how it is started."""
 
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
     work: ClassVar[str] = "harness.run.stages.respond:respond_stage"
     not_in_key: ClassVar[Mapping[str, str]] = {**Job.not_in_key, "vllm": "what of it shapes a text is in `engine`"}
     added_later: ClassVar[frozenset[str]] = frozenset({"generator", "engine"})
@@ -371,7 +371,7 @@ class ScoreJob(ReadingJob):
     """Sequence log-probs of each prompt's responses, one column a response file, under a frozen model. samples: which
     of each file's responses to a prompt a column is of; the first, where nothing is said."""
 
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     work: ClassVar[str] = "harness.run.stages.score:score_stage"
     added_later: ClassVar[frozenset[str]] = frozenset({"samples"})
     stage: Literal["score"] = "score"
@@ -386,7 +386,7 @@ class DistributionsJob(ReadingOneJob):
     """A frozen model's `top_k` largest log-probs at each response token: what token-level losses read in its stead.
     answered: as a TrainJob's."""
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     work: ClassVar[str] = "harness.run.stages.score:distributions_stage"
     added_later: ClassVar[frozenset[str]] = frozenset({"answered"})
     stage: Literal["distributions"] = "distributions"
@@ -403,7 +403,7 @@ class StatesJob(ReadingOneJob):
     head is more than a product there are none, and comparisons read it anew. Its log-probs of the responses are there
     too."""
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     work: ClassVar[str] = "harness.run.stages.compare:states_stage"
     stage: Literal["states"] = "states"
 
@@ -418,7 +418,7 @@ class CompareJob(ReadingOneJob):
     distributions at `temperature`, over the ids that both have. The teacher's are from its `states`, from the top k of
     its `distributions`, or, without either, from a forward pass; then its log-probs of the responses are there too."""
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     work: ClassVar[str] = "harness.run.stages.compare:compare_stage"
     stage: Literal["compare"] = "compare"
     teacher: Model | None
@@ -580,7 +580,7 @@ class LearningJob(Job):
 class TrainJob(LearningJob):
     """One method's training. match: the training that it takes as many tokens as, both with where they start."""
 
-    version: ClassVar[int] = 5
+    version: ClassVar[int] = 6
     work: ClassVar[str] = "harness.run.stages.train:train_stage"
     not_in_key: ClassVar[Mapping[str, str]] = {**LearningJob.not_in_key, "tracker": FOR_PEOPLE}
     added_later: ClassVar[frozenset[str]] = frozenset({"answered"})
@@ -596,13 +596,6 @@ class TrainJob(LearningJob):
     stage: Literal["train"] = "train"
     tracker: str | None
     match: Ref | None = None
-
-    @property
-    def in_key(self) -> Facts:
-        data = super().in_key
-        if self.match is not None:
-            data["match"] = {"in all": self.match}  # once the start was not counted
-        return data
 
     @property
     def holds(self) -> tuple[Model, ...]:

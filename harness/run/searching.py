@@ -204,7 +204,7 @@ def _space(study: Study) -> _Space:
         names = {"sft": None, **names}
     if base.match is not None:
         names = {**names, base.match: None}
-    _check_keys(axes, names, by)
+    _check_keys(axes, names, by, base.match)
     space = _Space(_criterion(by), _rounds(list(names), base))
     for name in names:
         space.points[name] = _points(name, axes)
@@ -221,7 +221,9 @@ def _space(study: Study) -> _Space:
     return space
 
 
-def _check_keys(axes: Sequence[Mapping[str, Sequence[object]]], names: Collection[str], by: str) -> None:
+def _check_keys(
+    axes: Sequence[Mapping[str, Sequence[object]]], names: Collection[str], by: str, match: str | None
+) -> None:
     for axis in axes:
         for key, values in axis.items():
             top, _, rest = key.partition(".")
@@ -239,6 +241,11 @@ def _check_keys(axes: Sequence[Mapping[str, Sequence[object]]], names: Collectio
             known = [methods.get(method).settings] if top == "settings" else [MethodSettings]
             if not any(setting in kind.model_fields for kind in known):
                 raise UserError(f"tune: {key} is no setting{did_you_mean(setting, known[0].model_fields)}")
+            if match is not None and setting == "epochs":
+                raise UserError(
+                    f"tune: {key}: all trainings take as many tokens as {match}'s (match), whatever epochs say; leave "
+                    "one of the two out"
+                )
             if by == OWN_LOSS and setting not in MethodSettings.model_fields:
                 raise UserError(
                     f"tune_by: a method's own loss says nothing of {key}, which shapes that loss; choose by a measure "

@@ -1,13 +1,13 @@
 """Responses from the model that is being trained, by the project's own sampler at the speed that it has outside.
 
-While it samples the model is as it would be loaded for that: weights in the training's lower precision, attention that
-reads a cache, nothing random on. Its masters are put back afterwards.
+While it samples the model is as it would be loaded for that: weights in the training's lower precision (packed, where a
+loaded one's are), attention that reads a cache, nothing random on. Its masters are put back afterwards.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -17,6 +17,8 @@ from accelerate.utils import gather_object
 from harness.core.allocator import out_of_memory
 from harness.core.errors import UserError
 from harness.generation import sampler
+from harness.generation.packed import PackedLinear, linear_layers, packed
+from harness.generation.plain import plain
 from harness.generation.protocol import Sampling
 from harness.logprobs.batching import Example
 from harness.logprobs.model import LogProbModel
@@ -40,6 +42,21 @@ def _evaluating(model: LogProbModel) -> Iterator[None]:
             module.training = training
 
 
+_Place = tuple[torch.nn.Module, str, torch.nn.Parameter]  # where a parameter is, and by which name
+
+
+def _narrow(masters: Sequence[_Place], layers: Container[torch.nn.Module]) -> Iterator[torch.nn.Parameter]:
+    """Each parameter in bf16, once where modules share it; weights of `layers` packed."""
+    narrow: dict[torch.nn.Parameter, torch.nn.Parameter] = {}
+    for module, name, master in masters:
+        if module in layers and name == "weight":
+            yield packed(master.to(torch.bfloat16))
+            continue
+        if master not in narrow:
+            narrow[master] = torch.nn.Parameter(master.to(torch.bfloat16), False)
+        yield narrow[master]
+
+
 @contextlib.contextmanager
 def as_sampled(model: LogProbModel, precision: str) -> Iterator[Any]:
     """The causal language model of a model in training, ready to be sampled from."""
@@ -52,17 +69,23 @@ def as_sampled(model: LogProbModel, precision: str) -> Iterator[Any]:
         for name, parameter in module._parameters.items()
         if parameter is not None
     ]
+    layers: set[torch.nn.Linear] = set()
     with _evaluating(model):
         try:
             for module in compiled:  # for a batch that grows by a token a step it would be compiled again and again
                 module._compiled_call_impl = None
             if model.layout == "packed":
                 causal_lm.set_attn_implementation(sampler.GROUPED_ATTENTION)
-            narrow = {master: torch.nn.Parameter(master.to(torch.bfloat16), False) for _, _, master in masters}
-            for module, name, master in masters:
-                module._parameters[name] = narrow[master]
+            if masters and model.layout == "packed" and plain(causal_lm):
+                layers |= set(linear_layers(causal_lm))
+            for (module, name, _), narrow in zip(masters, _narrow(masters, layers), strict=True):
+                module._parameters[name] = narrow
+            for module in layers:
+                module.__class__ = PackedLinear
             yield causal_lm
         finally:
+            for module in layers:
+                module.__class__ = torch.nn.Linear
             for module, name, master in masters:
                 module._parameters[name] = master
             if model.layout == "packed":

@@ -104,17 +104,19 @@ def test_both_sides_train_a_tiny_pair_and_agree(
     main()
     found = json.loads(out.read_text())
     for method in METHODS:
-        for side in ("ours", "peer"):
+        for side in ("ours", "peer", "ours_beside_kept", "kept"):
             row = found[side][method]
             assert row["pairs_per_s"] > 0 and row["peak_mb"] > 0
             fresh = method in FRESH_METHODS
             assert ("sampled_tokens_per_s" in row) == fresh and (min(row["sampling_seconds"]) > 0) == fresh
         parts = {"sampling", "training"} if method in FRESH_METHODS else set()
-        assert set(found["ratio"][method]) == {"speed", "speed_median", "memory"} | parts
+        for ratio in ("ratio", "ratio_to_kept"):
+            assert set(found[ratio][method]) == {"speed", "speed_median", "memory"} | parts
         assert agree(**found[COMPARED.get(method, "losses")][method])
     assert found["peer"]["name"].startswith("trl ")
     assert found["ratio"]["dadpo_to_ddpo"]["speed"] > 0
 
     said = capsys.readouterr().out
+    assert f"{found['kept']['name']}, memory kept" in said
     main()  # all is there
     assert capsys.readouterr().out in said and json.loads(out.read_text()) == found

@@ -34,7 +34,7 @@ from transformers import (
 from transformers.cache_utils import DynamicLayer
 
 from harness.core.errors import UserError
-from harness.generation import sampler
+from harness.generation import plain, sampler
 from harness.generation.protocol import Sampling
 from harness.generation.sampler import (
     GROUPED_ATTENTION,
@@ -67,8 +67,11 @@ def folder(request: pytest.FixtureRequest, checkpoints: dict[str, Path]) -> Path
     return checkpoints[request.param]
 
 
-@pytest.fixture
-def model(folder: Path) -> Any:
+@pytest.fixture(params=["step", "forward"])
+def model(request: pytest.FixtureRequest, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Computed by a step of our own, and by its own `forward`, as on a GPU."""
+    if request.param == "forward":
+        monkeypatch.setattr(sampler, "plain", lambda model: False)
     return load_model(folder, torch.float32, GROUPED_ATTENTION)
 
 
@@ -169,7 +172,10 @@ def test_a_cache_with_room_holds_what_a_plain_one_holds(room: int, monkeypatch: 
 def test_a_response_that_outgrows_its_room_is_the_same(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     prompts = ragged_prompts(8)
     wanted = decode(model, prompts, DRAWN, STOPS)
-    monkeypatch.setattr(sampler, "ROOM", 3)
+    for module in (plain, sampler):
+        monkeypatch.setattr(module, "ROOM", 3)
+    assert decode(model, prompts, DRAWN, STOPS) == wanted
+    monkeypatch.setattr(sampler, "plain", lambda model: False)
     assert decode(model, prompts, DRAWN, STOPS) == wanted
 
 

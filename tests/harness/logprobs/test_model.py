@@ -332,6 +332,11 @@ def head_operands(rows: int = 23, width: int = 16, vocabulary: int = 64, spread:
     return hidden.requires_grad_(), weight.requires_grad_(), labels
 
 
+def bf16_numbers(*tensors: Tensor) -> list[Tensor]:
+    """The same in float32, rounded to what bf16 can hold."""
+    return [tensor.detach().to(BF16).float().requires_grad_(tensor.requires_grad) for tensor in tensors]
+
+
 def doubles(*tensors: Tensor) -> list[Tensor]:
     return [tensor.detach().double().requires_grad_() for tensor in tensors]
 
@@ -393,7 +398,8 @@ def test_what_is_frozen_gets_no_gradient(frozen: str) -> None:
 @pytest.mark.parametrize("chunk", [5 * 512, 10**7])
 def test_logits_are_never_rounded_to_bf16(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(model_module, "CHUNK_NUMBERS", chunk)
-    hidden, weight, labels = head_operands(23, 32, 512, spread=2.0)
+    *operands, labels = head_operands(23, 32, 512, spread=2.0)
+    hidden, weight = bf16_numbers(*operands)
     wide = doubles(hidden, weight)
     wanted = dense_log_probs(*wide, labels)
     with torch.autocast("cpu", BF16):
@@ -401,7 +407,7 @@ def test_logits_are_never_rounded_to_bf16(chunk: int, monkeypatch: pytest.Monkey
         rounded = torch.log_softmax(hidden @ weight.T, -1, dtype=torch.float32)
         rounded = rounded.gather(-1, labels[:, None]).squeeze(-1)
     assert result.dtype == torch.float32
-    torch.testing.assert_close(result.double(), wanted, rtol=0, atol=1e-5)
+    torch.testing.assert_close(result.double(), wanted, rtol=0, atol=2e-5)
     assert (rounded - wanted).abs().mean() > 1e-2  # what such a product would cost
 
     mixed(result).backward()
@@ -436,13 +442,20 @@ def test_a_heads_gradient_is_summed_over_chunks_in_float32(token_level: bool, mo
     assert weight.grad.flatten().tolist() == [-300, 300]  # in bf16 a sum of halves stops at 128
 
 
-def test_float32_logits_have_nothing_of_autocast() -> None:
-    hidden, weight, _ = head_operands(9, 32, 128)
+def test_logits_are_of_the_operands_as_bf16_numbers_under_autocast_and_as_they_are_without() -> None:
+    hidden, weight, labels = head_operands(23, 32, 512)
     with torch.autocast("cpu", BF16):
-        logits = model_module._product(*model_module._operands(hidden.detach(), weight.detach()))
+        mixed_precision = label_log_probs(hidden, weight, labels)
         assert torch.is_autocast_enabled("cpu")
-    assert logits.dtype == torch.float32
-    torch.testing.assert_close(logits.double(), hidden.double() @ weight.double().T, rtol=1e-6, atol=1e-5)
+    exact = dense_log_probs(*doubles(hidden, weight), labels)
+    of_rounded = dense_log_probs(*doubles(*bf16_numbers(hidden, weight)), labels)
+    # a CPU without products of bf16 numbers multiplies float32 ones
+    wanted = of_rounded if torch.ops.mkldnn._is_mkldnn_bf16_supported() else exact
+    torch.testing.assert_close(mixed_precision.double(), wanted, rtol=0, atol=2e-5)
+    assert (of_rounded - exact).abs().max() > 1e-3
+    # and what comes after has nothing of it
+    torch.testing.assert_close(label_log_probs(hidden, weight, labels).double(), exact, rtol=0, atol=1e-5)
+    torch.testing.assert_close((hidden @ weight.T).double(), hidden.double() @ weight.double().T, rtol=0, atol=1e-5)
 
 
 SUPPORT = {support.kind: support for support in SUPPORTS}
@@ -488,8 +501,10 @@ def test_no_more_logits_than_a_chunk_exist(kind: str, autocast: bool, monkeypatc
     else:
         seen = largest(lambda: summed_rows(hidden, weight, values_of(kd_loss, target)))
     assert hidden.grad is not None and weight.grad is not None
-    assert seen.rows == 16
-    assert seen.numbers == 16 * vocabulary
+    if kind == "labels":  # of all rows, a part of the vocabulary
+        assert seen.rows == 0 and 15 * vocabulary < seen.numbers <= 16 * vocabulary + 3
+    else:
+        assert seen.rows == 16 and seen.numbers == 16 * vocabulary
     # what is looked for would be seen
     assert largest(lambda: dense_log_probs(hidden, weight, labels).sum()).rows == rows
 
@@ -507,8 +522,10 @@ def test_a_models_batch_makes_no_more_logits_than_a_chunk(token_level: bool, mon
             summed(student, batch, kd_loss, target_by(teacher, batch)).backward()
         else:
             student(batch).sum().backward()
-    assert seen.rows == 10
-    assert seen.numbers == 10 * vocabulary
+    if token_level:
+        assert seen.rows == 10 and seen.numbers == 10 * vocabulary
+    else:
+        assert seen.rows == 0 and 9 * vocabulary < seen.numbers <= 10 * vocabulary
 
 
 # ---- token losses
@@ -592,9 +609,9 @@ def test_a_loss_sees_a_piece_at_a_time_and_its_teacher_makes_a_product_a_chunk(
         seen.append(len(policy))
         return kd_loss(policy, theirs)
 
-    def counted(hidden: Tensor, weight: Tensor) -> Tensor:
+    def counted(hidden: Tensor, weight: Tensor, dtype: torch.dtype) -> Tensor:
         products.append(len(hidden))
-        return product(hidden, weight)
+        return product(hidden, weight, dtype)
 
     monkeypatch.setattr(model_module, "_product", counted)
     summed(student, batch, loss, target_by(teacher, batch)).backward()
@@ -636,7 +653,7 @@ def test_a_token_loss_without_gradients_computes_none(monkeypatch: pytest.Monkey
 
 
 def test_a_token_loss_under_autocast_has_float32_logits() -> None:
-    hidden, weight, _ = head_operands(23, 32, 512)
+    hidden, weight = bf16_numbers(*head_operands(23, 32, 512)[:2])
     teacher = torch.randn(23, 512, generator=torch.Generator().manual_seed(4))
     wide = doubles(hidden, weight)
     with torch.autocast("cpu", BF16):

@@ -339,6 +339,23 @@ def test_a_gguf_file_s_tokenizer_makes_the_original_s_ids(architecture: str, pre
     assert tokenizer_fingerprint(tokenizer) == tokenizer_fingerprint(gguf_tokenizer(tmp_path / "tiny.gguf"))
 
 
+def test_a_gguf_file_is_parsed_once_to_be_converted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gguf = pytest.importorskip("gguf")
+    file, read = gguf_file(tmp_path / "tiny.gguf", "llama", "smollm"), []
+    make = gguf.GGUFReader
+
+    def counted(path: str | Path) -> Any:
+        read.append(path)
+        return make(path)
+
+    gguf_tokenizer(file)  # as a run has had, which rendered its prompts
+    monkeypatch.setattr(gguf, "GGUFReader", counted)
+    (tmp_path / "out").mkdir()
+    dequantise_gguf(file, tmp_path / "out")
+    assert len(read) == 1
+    assert gguf.GGUFReader is counted
+
+
 @pytest.mark.parametrize(("pre", "said"), [("llama-bpe", "is 'llama-bpe'"), (None, "is ''")])
 def test_a_gguf_file_whose_splitting_is_not_known_is_refused(pre: str | None, said: str, tmp_path: Path) -> None:
     file = gguf_file(tmp_path / "tiny.gguf", "llama", pre)

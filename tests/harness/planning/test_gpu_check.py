@@ -46,7 +46,7 @@ def responses_see_each_other(patch: Patch) -> None:
 
 
 def rounded_logits(patch: Patch) -> None:
-    patch.setattr(model, "_product", lambda hidden, weight: (hidden.bfloat16() @ weight.bfloat16().T).float())
+    patch.setattr(model, "_product", lambda one, other, _: (one.bfloat16() @ other.bfloat16().T).float())
 
 
 def a_copy_that_has_not_arrived(patch: Patch) -> None:

@@ -276,8 +276,9 @@ def test_rows_are_called_as_on_the_common_board(runs: list[Run], root: Path, tmp
     path = label(tmp_path / "ana.csv", pairs_of(other, 80))
     found = pooled([runs[0], other], path)
     assert {row.method for row in found.rates} == {"sft", "ddpo (learning_rate=3e-06)"}
-    named = "ddpo (learning_rate=3e-06)"
-    assert rate(found, named).corrected == pytest.approx(rate(figures(other, path), "ddpo").corrected)
+    assert rate(found, "ddpo (learning_rate=3e-06)").corrected == pytest.approx(
+        rate(figures(other, path), "ddpo").corrected
+    )
 
 
 def test_boards_without_labels_are_as_they_were(runs: list[Run], root: Path, tmp_path: Path) -> None:

@@ -14,9 +14,11 @@ from harness.cli.run import run
 from harness.config import Study, study_of
 from harness.core.errors import UserError
 from harness.core.records import plain
+from harness.reports import charts
 from harness.reports import searched as words
 from harness.reports.board import board_markdown
-from harness.reports.html import read_run, report_html
+from harness.reports.html import report_html
+from harness.reports.report_data import read_run
 from harness.results.manifest import read_manifest
 from harness.results.pooling import board_of
 from harness.results.reading import read_results
@@ -84,6 +86,7 @@ def of(road: Road) -> searching.Search:
             {"tune_by": "loss"},
             r"says nothing of settings\.ddpo\.beta",
         ),
+        (["training.epochs=1,2"], {"match": "tokens:ddpo"}, r"as many tokens as ddpo's \(match\), whatever epochs say"),
         ([RATES], {"tune_by": "length"}, "no value of 'length' is better than another; choose by one of forward_kl"),
         ([RATES], {"tune_by": "margin_accuracy"}, "is of methods that rank pairs"),
         ([RATES], {"tune_by": "forward_lk"}, "did you mean 'forward_kl'"),
@@ -185,6 +188,31 @@ def test_a_method_s_own_loss_is_of_the_trained_student(tmp_path: Path, checkpoin
         assert value.start.artifact == one.training and value.prompts != training.prompts
         assert value.stored and not set(value.stored) & set(training.stored)
         assert value.signals.keys() == training.signals.keys()
+
+
+def test_what_all_rows_take_as_many_tokens_as_is_found_before_them(
+    tmp_path: Path, checkpoints: dict[str, Path]
+) -> None:
+    (road,) = roads(asked(tmp_path, checkpoints, "sft,ddpo,kd", match="tokens:ddpo"))
+    found, trainings = of(road), {}
+    for one in found.tries:
+        job = found.jobs[one.training]
+        assert isinstance(job, TrainJob)
+        trainings.setdefault(one.method, set()).add(job.match)
+    assert list(found.found) == ["sft", "ddpo", "kd"]
+    # SFT, where others start, is as long as its settings say; kd as long as what was found for ddpo
+    assert trainings == {"sft": {None}, "ddpo": {None}, "kd": {road.trainings["ddpo"]}}
+    assert road.trainings["kd"] in {one.training for one in found.of("kd")}
+
+
+def test_students_are_read_after_the_last_of_their_trainings(tmp_path: Path, checkpoints: dict[str, Path]) -> None:
+    (road,) = roads(asked(tmp_path, checkpoints, "sft,ddpo,kd"))
+    found = of(road)
+    refs = list(found.jobs)
+    for methods in (["sft"], ["ddpo", "kd"]):
+        of_round = [one for one in found.tries if one.method in methods]
+        last = max(refs.index(one.training) for one in of_round)
+        assert all(refs.index(ref) > last for one in of_round for ref in one.own if ref != one.training)
 
 
 # ---- what is found
@@ -394,3 +422,23 @@ def test_a_run_without_a_search_says_nothing_of_one() -> None:
     from tests.harness.results_made import make_run
 
     assert "search" not in plain(Results.model_validate(make_run()))
+
+
+def test_a_plot_of_tries_has_rates_by_their_logarithm(whole: Path) -> None:
+    search = search_of(results_of(whole)[0])
+    shown = charts.tries(search)
+    assert [one.title for one in shown] == [one.method for one in search.found]
+    assert [text for _, text in shown[0].x_ticks] == ["0.001", "0.01"]  # of those that have a value
+    far = search.model_copy(
+        update={
+            "tries": tuple(
+                one.model_copy(update={"point": {"training.learning_rate": rate}, "value": 1.0})
+                for one, rate in zip(search.of("sft"), (1e-5, 1e-4, 1e-3), strict=True)
+            ),
+            "found": search.found[:1],
+        }
+    )
+    (chart,) = charts.tries(far)
+    places = [float(x) for x, _ in chart.x_ticks]
+    assert places[1] - places[0] == pytest.approx(places[2] - places[1], abs=0.2)
+    assert all(mark.low and mark.high for mark in charts.tries(search)[0].series[0].marks)

@@ -12,6 +12,7 @@ import torch
 
 from harness.generation import sampler
 from harness.generation.local import sampling_model
+from harness.generation.packed import PackedLinear, available
 from harness.generation.protocol import Sampling
 from harness.logprobs.batching import Example, Layout, collate
 from harness.logprobs.model import LogProbModel
@@ -67,6 +68,7 @@ def test_what_is_trained_is_put_back_after_writing(kind: str, precision: str) ->
     model = in_training(kind)
     before, masters = state_of(model), {name: p.detach().clone() for name, p in model.named_parameters()}
     own = model.causal_lm.config._attn_implementation
+    linear = [module for module in model.modules() if type(module) is torch.nn.Linear]
     with as_sampled(model, precision) as causal_lm:
         assert causal_lm is model.causal_lm
         assert not any(module.training for module in model.modules())
@@ -74,7 +76,11 @@ def test_what_is_trained_is_put_back_after_writing(kind: str, precision: str) ->
         assert {parameter.dtype for parameter in model.parameters()} == {dtype}
         wanted = own if model.layout == "padded" else sampler.GROUPED_ATTENTION
         assert causal_lm.config._attn_implementation == wanted
-        assert causal_lm.get_output_embeddings().weight is causal_lm.get_input_embeddings().weight
+        head, embedding = causal_lm.get_output_embeddings(), causal_lm.get_input_embeddings()
+        packs = precision == "bf16" and model.layout == "packed" and available()
+        assert {type(module) for module in linear} == {PackedLinear if packs else torch.nn.Linear}
+        assert packs or head.weight is embedding.weight
+    assert {type(module) for module in linear} == {torch.nn.Linear}
     assert state_of(model) == before
     assert all(torch.equal(parameter, masters[name]) for name, parameter in model.named_parameters())
 
