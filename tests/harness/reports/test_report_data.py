@@ -14,7 +14,7 @@ from harness.core.records import plain
 from harness.reports import html, tables
 from harness.reports.report_data import ReportData, read_report, read_run
 from harness.results.pooling import boards
-from harness.results.studies import STUDY, StudyFacts, write_study
+from harness.results.studies import STUDY, StudyFacts, StudyRun
 from harness.run.rows import TEACHER
 from tests.harness.runs_made import LOSS, TIE, WIN, Run, Said, make_folder
 
@@ -33,7 +33,12 @@ def a_study(root: Path, *layers: dict[str, Any]) -> tuple[Path, list[Run]]:
         for seed in SEEDS
         for place, layer in enumerate(layers)
     ]
-    write_study(root, [run.folder for run in runs], "python -m harness run", "")
+    listed = tuple(
+        StudyRun(name=run.folder.name, folder=run.folder.relative_to(root).as_posix(), manifest="") for run in runs
+    )
+    said = {"command": "python -m harness run", "seeds": SEEDS, "grid": (), "tune": (), "tune_by": "forward_kl"}
+    facts = StudyFacts(harness="0.1.0", **said, runs=listed, board="")
+    (root / STUDY).write_text(facts.model_dump_json(by_alias=True))
     return root, runs
 
 
@@ -128,4 +133,4 @@ def test_a_training_that_was_made_twice_at_one_seed_counts_twice_here_too(tmp_pa
 
 def test_study_json_names_runs_below_it(study: tuple[Path, list[Run]]) -> None:
     said = StudyFacts.model_validate(json.loads((study[0] / STUDY).read_text()))
-    assert [study[0] / name for name in said.runs] == [run.folder for run in study[1]]
+    assert [study[0] / run.folder for run in said.runs] == [run.folder for run in study[1]]
