@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from harness.core.allocator import give_back
 from harness.generation import sampler
 from harness.generation.packed import pack
 from harness.generation.plain import plain
@@ -54,6 +55,7 @@ def sampling_model(folder: Path, remote_code: bool = False) -> Any:
         model = loading.load_model(folder, torch.bfloat16, attention, remote_code=remote_code).requires_grad_(False)
         if known and plain(model):
             pack(model)
+            give_back()  # the weights that were packed
         return model
 
     return hold(folder, ("to be sampled", remote_code), load)
