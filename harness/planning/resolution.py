@@ -71,6 +71,9 @@ def board_of(roads: Sequence[Road]) -> Board:
     named = {pair for road in first if (pair := _as_trained(road, road.config.primary))}
     having = [road for road in first if len(named) == 1 and set(*named) <= set(_rows(road))]
     primaries = [road.config.primary for road in having]
+    called = {pair for pair in primaries if pair}
+    # of a row that is another one at each point of a grid no contrast is that of the study
+    primaries += [road.config.primary for road in first if any(set(pair) <= set(_called(road)) for pair in called)]
     return Board(
         road=roads[0],
         seeds=len({road.config.seed for road in roads}),
@@ -81,6 +84,10 @@ def board_of(roads: Sequence[Road]) -> Board:
         each_its_own=len(named) > 1,
         where="; ".join(dict.fromkeys(in_words(road.point) for road in roads)),
     )
+
+
+def _called(road: Road) -> list[str]:
+    return [*road.trainings, *ANCHORS]
 
 
 def _rows(road: Road) -> list[str]:

@@ -42,7 +42,7 @@ HARM_SAID = (
     f"{HARM} marks a row that is further from the teacher by this measure than the untrained student is, on the same "
     "prompts: p ≤ 0.05 after Holm over all trained rows and sets."
 )
-HARMS_AT_MOST = 6  # in one sentence; the tables mark all
+HARMS_AT_MOST = 6  # on single sets, in one sentence; the tables mark all of these
 BOUNDS_SAID = "≥ and ≤ mark bounds, as a server gave the teacher's likeliest tokens alone"
 NO_BOUND = "A difference of two bounds is no bound of the difference."
 NOWHERE = "No pair is told apart in opposite orders, by measures or by a measure and the judge."
@@ -374,7 +374,9 @@ def harm_words(run: Results) -> str:
         ordered.append((places[harm.method], harm))
         places[harm.method] += 1
     shown = [harm for _, harm in sorted(ordered, key=lambda one: one[0])]
-    named = [_harm(harm, known[harm.measure], run) for harm in shown[:HARMS_AT_MOST]]
+    sets = {entry.name for entry in run.prompt_sets}  # no table has a row of a domain
+    kept = [harm for place, harm in enumerate(shown) if place < HARMS_AT_MOST or harm.scope not in sets]
+    named = [_harm(harm, known[harm.measure], run) for harm in kept]
     rest = len(shown) - len(named)
     return "; ".join([*named, *([f"and {rest} more, which {HARM} marks in the tables"] if rest else [])])
 
@@ -516,9 +518,12 @@ def facts(run: Results) -> list[tuple[str, str]]:
 
 
 def _matched(run: Results) -> list[tuple[str, str]]:
-    """The row whose tokens all others take, where one was named."""
-    named = next((one.match for one in run.methods if one.match), "")
-    return [("budget", f"every row takes as many tokens as {named}, both with those of their start")] if named else []
+    """The rows whose tokens all others take, where one was named; of several runs each one's own."""
+    named = list(dict.fromkeys(one.match for one in run.methods if one.match))
+    if not named:
+        return []
+    whose = named[0] if len(named) == 1 else f"that of its own run ({', '.join(named)})"
+    return [("budget", f"every row takes as many tokens as {whose}, both with those of their start")]
 
 
 def _stamps(run: Results) -> list[tuple[str, str]]:

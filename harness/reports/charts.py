@@ -419,7 +419,7 @@ def tries(search: SearchFacts) -> list[Chart]:
                     label,
                     f"c{place % COLOURS}",
                     [(x, one.value or 0.0) for x, one in points],
-                    spread=[_of_error(one) for _, one in points],
+                    spread=[_of_error(one, searched.wide(search)) for _, one in points],
                     titles=[f"{in_words(one.point)}: {searched.value_words(one, search)}" for _, one in points],
                 )
             )
@@ -430,8 +430,7 @@ def tries(search: SearchFacts) -> list[Chart]:
     return charts
 
 
-def _of_error(one: TryFacts) -> tuple[float, float] | None:
+def _of_error(one: TryFacts, errors: float) -> tuple[float, float] | None:
     if one.value is None or one.standard_error is None:
         return None
-    wide = searched.Z * one.standard_error
-    return one.value - wide, one.value + wide
+    return one.value - errors * one.standard_error, one.value + errors * one.standard_error

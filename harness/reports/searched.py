@@ -11,7 +11,7 @@ from harness.results.schema import FoundFacts, SearchFacts, TryFacts
 
 HEAD = "How settings were chosen"
 AS_GOOD = "≈"  # a try that is not told apart from the best
-Z = 1.96  # of a 95% interval
+LEVEL = 0.95  # of intervals
 
 
 def lead(search: SearchFacts) -> str:
@@ -19,7 +19,7 @@ def lead(search: SearchFacts) -> str:
     each = len(search.of(search.found[0].method)) if search.found else 0
     unit = f"{search.unit}; " if search.unit else ""
     parts = [
-        f"Every method had {each} tries, trained at seed {search.seed}, and each row below is trained with the best by "
+        f"Every method had {each} tries, trained at seed {search.seed}, and each row is trained with the best by "
         f"{search.head} ({unit}{direction(search.better)}) on {search.prompts} validation prompts, "
         f"{100 * search.share:g}% of the training prompts, which nothing was trained on.",
         "Controls have what was found for the method that they are trained with, and their own settings over it.",
@@ -72,8 +72,16 @@ def as_good(one: TryFacts, search: SearchFacts) -> bool:
     """Whether a try that is not the best lies within the 95% interval of no difference from it."""
     best = _best(search, one.method)
     if best is None or best.value is None or one.value is None or one.apart is None:
-        return False
-    return one.point != best.point and abs(one.value - best.value) <= Z * one.apart
+        # of a single prompt no difference is told
+        return best is not None and one.point != best.point and one.value is not None and search.prompts < 2
+    return one.point != best.point and abs(one.value - best.value) <= wide(search) * one.apart
+
+
+def wide(search: SearchFacts) -> float:
+    """By how many standard errors over its prompts a 95% interval reaches to either side, as Student's t has it."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(max(1, search.prompts - 1), (1 + LEVEL) / 2))
 
 
 def lines(search: SearchFacts) -> list[str]:

@@ -67,27 +67,35 @@ def trainings(run: Results) -> dict[str, Training]:
         config.scoring_precision,
         sft,
     ]
-    epochs = {one.name: one.settings.epochs for one in run.methods}
+    by_name = {one.name: one for one in run.methods}
     found = {}
     for one in run.methods:
-        matched = [one.matches, epochs.get(one.matches)]
+        matched = _matched(one, by_name)
         # settings leave it to the method, and versions of before trained all with the dropout that a checkpoint has
         dropping = [one.facts.dropout, one.facts.dropout_on]
         found[one.name] = Training(
             canonical_hash([common, one.method, plain(one.settings), matched, dropping]),
             (run.runs[0].seed, one.artifact),
-            _words(run, one, sft, epochs),
+            _words(run, one, sft, by_name),
             run.name.rsplit("-", 1)[-1],
         )
     return found
 
 
-def _words(run: Results, one: MethodFacts, sft: Mapping[str, Any], epochs: Mapping[str, int]) -> Words:
+def _matched(one: MethodFacts, by_name: Mapping[str, MethodFacts]) -> list[Any]:
+    """All that says how many tokens a row takes that takes as many as another: what that one is trained with, and so
+    on."""
+    other = by_name.get(one.matches)
+    return [other.method, plain(other.settings), _matched(other, by_name)] if other else [one.matches]
+
+
+def _words(run: Results, one: MethodFacts, sft: Mapping[str, Any], by_name: Mapping[str, MethodFacts]) -> Words:
     """What shaped a training, as names have it: its own settings, those of SFT before it, and what all of the run's
     trainings have in common, by its key in the configuration."""
     config, training = run.config, run.training
     own = {"method": one.method, **plain(one.settings), "match": one.matches}
-    own |= {f"{one.matches}.epochs": epochs.get(one.matches)} if one.matches else {}
+    if other := by_name.get(one.matches):
+        own |= {f"{one.matches}.{key}": value for key, value in plain(other.settings).items()}
     before = {} if one.method == "sft" else {f"sft.{key}": value for key, value in sft.items()}
     limits = config.get("limits")
     common = {

@@ -123,7 +123,7 @@ def pooled(runs: Sequence[Results], made: Sequence[RunRows], rank_incomplete: bo
         primaries.append(declared.primary and (known[declared.primary[0]], known[declared.primary[1]]))
         margins.add(declared.margin)
     first = declared_in(runs[0])
-    primary = _primary(primaries, [set(known.values()) for known in names])
+    primary = _primary(primaries, [{common: own for own, common in known.items()} for known in names])
     searches = [run.search and run.search.outcome for run in runs]
     differ = {
         "primary": primary is None and any(primaries),
@@ -189,13 +189,17 @@ def _trained_on(run: Results) -> list[Any]:
     return [run.training.digest, run.training.left_out, plain(run.training.sampling)]
 
 
-def _primary(named: Sequence[tuple[str, str] | None], rows: Sequence[set[str]]) -> tuple[str, str] | None:
-    """The one that all runs name that have both of its rows. named, rows: of each run."""
+def _primary(named: Sequence[tuple[str, str] | None], rows: Sequence[Mapping[str, str]]) -> tuple[str, str] | None:
+    """The one that all runs name that have rows of its names, whatever these are trained with: of a row that is another
+    at each point of a grid no contrast is that of the study. named: by each run, as its rows are called on the common
+    board. rows: of each run, as it calls them itself, by their common names."""
     found = {pair for pair in named if pair}
     if len(found) != 1:
         return None
     (pair,) = found
-    return pair if all(one == pair for one, known in zip(named, rows, strict=True) if set(pair) <= known) else None
+    of_runs = list(zip(named, rows, strict=True))
+    own = next({known[name] for name in pair} for one, known in of_runs if one == pair)
+    return pair if all(one == pair for one, known in of_runs if own <= set(known.values())) else None
 
 
 def as_one(runs: Sequence[Results], made: Sequence[RunRows]) -> dict[str, RunRows]:

@@ -166,3 +166,21 @@ def test_a_grid_over_what_all_trainings_share_is_in_the_point_of_every_trained_r
 def test_a_value_that_all_runs_have_is_no_point_of_any_row() -> None:
     runs = [a_run(seed, seed, {KEY: 0.1}) for seed in (0, 1)]
     assert not any(grid_points(runs, row_names(runs)).values())
+
+
+def test_a_row_matched_by_tokens_is_another_where_the_one_that_gives_them_is() -> None:
+    """Its own settings are the same, and how long it trains is not: two trainings at one seed count for no one row."""
+
+    def matched(number: int, beta: float) -> Results:
+        made = a_run(number, settings={"dadpo": {"beta_teacher": beta}})
+        rows = tuple(
+            one.model_copy(update={"token_matched": True, "match": "dadpo"}) if one.name == "kd" else one
+            for one in made.methods
+        )
+        return made.model_copy(update={"methods": rows})
+
+    assert names_of(matched(0, 0.0), matched(1, 0.1), row="kd") == [
+        "kd (dadpo.beta_teacher=0)",
+        "kd (dadpo.beta_teacher=0.1)",
+    ]
+    assert names_of(matched(0, 0.1), matched(1, 0.1), row="kd") == ["kd", "kd"]

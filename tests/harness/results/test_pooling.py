@@ -293,6 +293,17 @@ def test_a_grid_declares_each_setting_against_the_others_in_one_family_and_no_pr
     assert found["differing"] == ["primary"] and not any(one["primary"] for one in found["contrasts"])
 
 
+def test_one_point_of_a_grid_that_names_a_primary_is_not_the_study(make: Callable[..., Run]) -> None:
+    """As daDPO at no weight of the teacher, which is compared with dDPO, where its other settings have no control."""
+    runs = [
+        make(seed=seed, prompts=3, settings={"ddpo": {"beta": beta}}, contrasts=[DDPO], primary=named)
+        for seed in (0, 1)
+        for beta, named in ((0.1, DDPO), (0.2, None))
+    ]
+    (found,) = boards([run.folder for run in runs])
+    assert found["differing"] == ["primary"] and not any(one["primary"] for one in found["contrasts"])
+
+
 def test_what_a_pooled_row_controls_is_a_row_of_the_board(make: Callable[..., Run]) -> None:
     layer = {"methods": ["sft", "dadpo"], "controls": "basic", "contrasts": []}
     runs = [make(**FIRST, **layer, settings={"dadpo": {"learning_rate": rate}}) for rate in (1e-5, 2e-5)]
