@@ -150,8 +150,8 @@ class _Space:
     points: dict[str, list[Point]] = field(default_factory=dict)
 
 
-def tried(study: Study) -> list[Config]:
-    """Configurations in which each try of each method is there once, to be checked before anything runs.
+def tried(study: Study) -> list[Study]:
+    """The study with each try of each method once, to be checked before anything runs.
 
     Raises:
         UserError: axes or a criterion that no fair search can be made with, or values that a method refuses.
@@ -159,7 +159,7 @@ def tried(study: Study) -> list[Config]:
     space = _space(study)
     several = len(next(iter(space.points.values())))
     steps = [{method: own(points[place]) for method, points in space.points.items()} for place in range(several)]
-    return [study.tuned(step).base for step in steps]
+    return [study.tuned(step) for step in steps]
 
 
 def search(study: Study, sources: Sources, store: Store, make: Make | None = None) -> Search:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 
 from harness.cli import options
 from harness.cli.run import run
-from harness.config import Study, study_of
+from harness.config import Config, Study, study_of
 from harness.core.errors import UserError
 from harness.core.records import plain
 from harness.reports import charts
@@ -27,11 +28,13 @@ from harness.results.searched import not_following
 from harness.results.studies import runs_in
 from harness.results.verify import verify
 from harness.run import launch, searching
+from harness.run import road as roads_of_runs
 from harness.run.jobs import Job, LossJob, MeasureJob, RespondJob, TrainJob
 from harness.run.road import Road, build_roads
 from harness.run.searching import Criterion, Try, Valued, at_edge
 from harness.store import Store
 from tests.harness.making import quiet
+from tests.harness.run.roads import jsonl
 from tests.harness.tiny_runs import request
 
 RATES = "training.learning_rate=1e-3,1e-2"
@@ -127,6 +130,47 @@ def test_no_prompt_that_settings_are_chosen_on_is_an_evaluation_prompt(
     prompts = {**PROMPTS, "test": [held.messages[0].content, "Sing!"]}
     with pytest.raises(UserError, match="holds 1 of the training prompts"):
         roads(asked(tmp_path, checkpoints, prompts=prompts))
+
+
+def test_every_run_is_checked_with_all_that_is_tried_before_anything_is_made(
+    tmp_path: Path, checkpoints: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: set[tuple[int, int, float]] = set()
+
+    def checked(config: Config, *_: Any) -> None:
+        settings = config.settings["ddpo"]
+        tried.add((config.seed, config.max_prompt_tokens, settings["learning_rate"]))
+
+    monkeypatch.setattr(roads_of_runs, "check", checked)
+    roads(asked(tmp_path, checkpoints, seeds="3,4", grid=["max_prompt_tokens=100,200"]))
+    assert tried >= {(seed, length, rate) for seed in (3, 4) for length in (100, 200) for rate in (1e-3, 1e-2)}
+
+
+def test_a_study_is_refused_and_its_folder_marked_before_its_search_is_made(
+    tmp_path: Path, checkpoints: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    performed: list[Job] = []
+
+    def killed(job: Job, *_: Any) -> None:
+        performed.append(job)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(launch, "run_job", killed)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="two runs of the study are the same"):
+        run(asked(tmp_path, checkpoints, grid=["limits.train=12,20"]), out=tmp_path / "out")
+    for seeds, several in (("3", False), ("3,4", True)):
+        found = asked(tmp_path, checkpoints, seeds=seeds)
+        with pytest.raises(KeyboardInterrupt):
+            run(found)
+        (out,) = (path for path in (tmp_path / "runs").iterdir() if ("study" in path.name) == several)
+        assert (out / options.MARK).is_file()  # the same folder as when all of it is found
+        (out / options.MARK).unlink()
+        (out / "mine.txt").write_text("notes")
+        with pytest.raises(UserError, match=re.escape(out.name)):
+            run(found)
+        assert len(performed) == 1
+        performed.clear()
 
 
 # ---- what is tried
@@ -350,6 +394,24 @@ def test_another_run_computes_nothing(
     assert run(found, out=whole / "out") == 0
     assert results_of(whole) == before
     assert not of(roads(found)[0]).open  # and so it is planned with what was found
+
+
+def test_no_run_is_evaluated_on_what_a_search_that_is_made_already_was_trained_on(
+    whole: Path, tmp_path: Path, checkpoints: dict[str, Path]
+) -> None:
+    """Runs of a grid of training prompts have none of the search's, whose prompts are the configuration's own."""
+    other = jsonl(tmp_path / "other.jsonl", [f"Say {number}." for number in range(12)])
+    near = jsonl(tmp_path / "near.jsonl", [PROMPTS["train"][0], "Sing!"])
+    grid = [f"train_prompts={other}"]
+    found = asked(whole, checkpoints, tune=[DIVERGING], seeds="3,4", grid=grid, eval=f"in:{near}")
+    with pytest.raises(UserError, match="holds 1 of the training prompts"):
+        roads(found)
+    clean = asked(whole, checkpoints, tune=[DIVERGING], seeds="3,4", grid=grid)
+    assert not any(of(road).open for road in roads(clean))
+    # nor where the grid has the evaluation sets too
+    found = asked(whole, checkpoints, tune=[DIVERGING], seeds="3,4", grid=[f"{grid[0]}; eval=[in:{near}]"])
+    with pytest.raises(UserError, match=r"by the search: .* holds 1 of the training prompts"):
+        roads(found)
 
 
 def test_every_run_has_what_was_tried_and_all_of_it_follows(whole: Path) -> None:
