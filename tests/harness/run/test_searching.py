@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 from harness.cli import options
 from harness.cli.run import run
 from harness.config import Config, Study, study_of
-from harness.core.errors import UserError
+from harness.core.errors import NotFiniteError, UserError
 from harness.core.records import plain
 from harness.reports import charts
 from harness.reports import searched as words
@@ -309,6 +310,31 @@ def test_tries_are_held_against_each_other_prompt_by_prompt() -> None:
     assert one.standard_error == pytest.approx(np.std(list(one.by_prompt.values()), ddof=1) / math.sqrt(40))
     apart = one.apart(other)
     assert apart is not None and one.standard_error is not None and apart < one.standard_error / 20
+
+
+def test_a_try_that_comes_to_no_number_is_known_by_the_job_that_says_so(
+    tmp_path: Path, checkpoints: dict[str, Path]
+) -> None:
+    made, store = study(asked(tmp_path, checkpoints, tune=[DIVERGING]))
+    (road,) = build_roads(made, store, download=False)
+    lost = of(road).of("sft")[1].training
+    errors = [NotFiniteError("the loss is nan"), KeyboardInterrupt()]
+
+    def perform(*_: Any) -> Any:
+        raise errors.pop(0)
+
+    def make(jobs: Iterable[Job]) -> None:
+        launch.run_job(next(job for job in jobs if job.ref == lost or not errors[1:]), store, quiet, perform)
+
+    # nothing is there yet, and so the first job that is missing is another
+    with pytest.raises(KeyboardInterrupt):
+        build_roads(made, store, download=False, make=make)
+    assert store.stamped(searching.NOT_FINITE, lost) == "the loss is nan"
+    first = next(iter(road.jobs.values()))
+    errors[:] = [NotFiniteError("of no try")]
+    with pytest.raises(NotFiniteError, match="of no try"):
+        build_roads(made, store, download=False, make=make)
+    assert store.stamped(searching.NOT_FINITE, first.ref) is None
 
 
 # ---- the whole of it
