@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -25,9 +27,9 @@ from harness.results.manifest import read_manifest
 from harness.results.pooling import board_of
 from harness.results.reading import read_results
 from harness.results.schema import Results, SearchFacts
-from harness.results.searched import not_following
-from harness.results.studies import runs_in
-from harness.results.verify import verify
+from harness.results.searched import not_as_declared, not_following
+from harness.results.studies import STUDY, read_study, runs_in
+from harness.results.verify import verify, verify_study
 from harness.run import launch, searching
 from harness.run import road as roads_of_runs
 from harness.run.jobs import Job, LossJob, MeasureJob, RespondJob, TrainJob
@@ -464,6 +466,59 @@ def test_what_does_not_follow_is_said(whole: Path) -> None:
     fewer = search.model_copy(update={"tries": search.tries[1:]})
     assert "different numbers of tries" in next(iter(not_following(results, fewer, trained)))
     assert "took other tokens" in next(iter(not_following(results, search, {})))
+
+
+def test_what_a_search_says_of_its_fairness_is_recomputed(whole: Path) -> None:
+    results = results_of(whole)[0]
+    search = search_of(results)
+    trained = {one.training: {"tokens": one.tokens} for one in search.tries}
+
+    def said(**changed: Any) -> list[str]:
+        return [*not_following(results, search.model_copy(update=changed), trained)]
+
+    assert said(own_losses=("ddpo",)) == ["forward_kl is the own loss of no method here, and the search says ddpo"]
+    assert said(better="higher")[0] == "the search takes higher forward_kl for better; better is lower"
+    own = said(criterion="loss", own_losses=("sft",))
+    assert own == ["loss is the own loss of sft, ddpo here, and the search says sft"]
+    assert said(criterion="nll") == ["nll is the own loss of sft here, and the search says of none"]
+    assert said(criterion="of a plug-in", better="higher", own_losses=("ddpo",))[0].startswith("sft was found with")
+
+
+def test_tries_are_held_against_what_the_study_declares(whole: Path) -> None:
+    results = results_of(whole)[1]
+    search = search_of(results)
+    axes = read_study(whole / "out").tune
+
+    def said(search: SearchFacts | None = search, axes: Any = axes, seed: int = 3, by: str = "forward_kl") -> list[str]:
+        return [*not_as_declared(results, search, seed, axes, by)]
+
+    assert said() == []
+    # fewer of each method are as many for all, and not what is declared
+    kept = search.model_copy(update={"tries": tuple(one for one in search.tries if one.value is not None)})
+    assert said(kept) == [f"{name} was tried with other settings than are declared" for name in ("sft", "ddpo")]
+    alone = search.model_copy(update={"tries": tuple(search.of("sft"))})
+    assert said(alone) == ["ddpo was tried with other settings than are declared"]
+    assert said(seed=4) == ["tries are chosen by forward_kl at seed 3; declared is forward_kl at seed 4"]
+    assert said(by="nll") and said(None) and said(axes=()) and not said(None, axes=())
+
+
+def test_a_study_s_tries_and_validation_prompts_are_verified(whole: Path, tmp_path: Path) -> None:
+    store = Store(whole / "store")
+    out = Path(shutil.copytree(whole / "out", tmp_path / "out"))
+    found = verify_study(out, store, board_markdown, quiet)
+    assert found.wrong == [] and any(one.startswith("what was tried") for one in found.checked)
+    told = json.loads((out / STUDY).read_text())
+    told["tune"] = [{"training.learning_rate": [1e-3, 1e-2]}]
+    (out / STUDY).write_text(json.dumps(told))
+    assert (
+        sum("tried with other settings" in line for line in verify_study(out, store, board_markdown, quiet).wrong) == 4
+    )
+    (folder, _) = runs_in(out)
+    told = json.loads((folder / "results.json").read_text())
+    told["search"]["digest"] = "0" * len(told["search"]["digest"])
+    (folder / "results.json").write_text(json.dumps(told))
+    wrong = verify(folder, store, board_markdown, quiet).wrong
+    assert any("no prompts with the digest of the validation prompts" in line for line in wrong)
 
 
 def test_the_board_and_the_page_show_it(whole: Path) -> None:
