@@ -561,6 +561,16 @@ def test_an_own_loss_is_named_as_one(whole: Path) -> None:
     assert "no matter of one another" in words.lead(kd.model_copy(update={"criterion": "loss"}))
 
 
+def test_a_row_that_is_longer_than_its_tries_were_says_so(whole: Path) -> None:
+    results = results_of(whole)[0]
+    assert words.told(results) == words.lead(search_of(results))
+    rows = [row.model_copy(update={"match": "ddpo"} if row.name == "sft" else {}) for row in results.methods]
+    matched = results.model_copy(update={"methods": tuple(rows)})
+    said = "the row sft, trained for as many tokens as ddpo, has what was found at that length, and no tries at its own"
+    assert said in board_markdown([matched]) and said not in board_markdown([results])
+    assert words.told(results.model_copy(update={"search": None})) == ""
+
+
 def test_a_run_without_a_search_says_nothing_of_one() -> None:
     from tests.harness.results_made import make_run
 
