@@ -89,7 +89,7 @@ def run(request: RunRequest, out: Out = None, copy: Copy = None, refresh: Refres
         nonlocal made
         made += run_jobs(jobs, store, console, launcher(study.base), labels)
 
-    roads = build_roads(study, store, download=True, make=make)
+    roads = build_roads(study, store, download=True)  # all that is refused is refused before anything is made
     methods = [entry.name for entry in roads[0].entries if not entry.controls]
     repositories = upload.repositories(owner, roads[0].pair.student, methods) if owner is not None else {}
     out = out or _default_out(preset, study, roads)
@@ -97,6 +97,8 @@ def run(request: RunRequest, out: Out = None, copy: Copy = None, refresh: Refres
     studies.check_place(out, names)
     command = request.command(preset)
     write_atomically(out / MARK, json.dumps({"command": command}, ensure_ascii=False) + "\n")
+    if roads[0].search is not None and roads[0].search.open:
+        roads = build_roads(study, store, download=True, make=make)
     declare(roads, store)  # before anything is computed, and before what was is discarded
     if refresh:
         remember(store)
@@ -133,13 +135,17 @@ def run(request: RunRequest, out: Out = None, copy: Copy = None, refresh: Refres
 
 def _default_out(preset: str | None, study: Study, roads: Sequence[Road]) -> Path:
     """A folder under runs/ named after the run; where another configuration's results lie there, one beside it. A
-    study's is named by all that it is."""
+    study's is named by all that it is, and so is a run's that is tuned: as before anything of it was found."""
     from harness.config import to_yaml
     from harness.core.files import canonical_hash
     from harness.results.folder import CONFIG, as_file_name
 
     config = roads[0].config
     named = [preset, as_file_name(config.student)]
+    if study.settings.tune:
+        kind = "study" if study.several else f"seed{config.seed}-tuned"
+        said = [to_yaml(study.base), study.settings.model_dump(mode="json")]
+        return Path("runs") / "-".join(filter(None, [*named, kind, canonical_hash(said)[:6]]))
     if study.several:
         digest = canonical_hash([to_yaml(road.config) for road in roads])[:6]
         return Path("runs") / "-".join(filter(None, [*named, "study", digest]))

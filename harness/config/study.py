@@ -172,7 +172,10 @@ class Study:
         held = [{"validation": VALIDATION}] if self.settings.tune else []  # below what is said of it
         chosen = [{"settings": {name: dict(values)}} for name, values in (self.found or {}).items()]
         own = [*([{"seed": seed}] if self.settings.seeds else []), _layer(point)]
-        return resolve([*held, *self.layers, *chosen, *own])
+        config = resolve([*held, *self.layers, *chosen, *own])
+        if self.settings.tune and not config.validation:
+            raise UserError("tune needs validation prompts: set validation above 0, or leave it out")
+        return config
 
 
 def own(point: Point) -> dict[str, Any]:

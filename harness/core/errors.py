@@ -29,7 +29,9 @@ class RefusedError(UserError):
 
 class NotFiniteError(UserError):
     """What was computed of a model came to no number: a training that left its course, or what is read of such a
-    model."""
+    model. ref: the artifact that was to be made."""
+
+    ref = ""
 
 
 def raised_in(error: BaseException, file: str) -> str:

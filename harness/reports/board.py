@@ -634,4 +634,4 @@ def _search(run: Results) -> str:
         c.column(f"tries: {search.head}", lambda row: searched.tries_words(search, row.method)),
         c.column("", searched.edge_words),
     ]
-    return f"### {searched.HEAD}\n\n{searched.lead(search)}\n\n{markdown(columns, search.found)}"
+    return f"### {searched.HEAD}\n\n{searched.told(run)}\n\n{markdown(columns, search.found)}"

@@ -158,7 +158,7 @@ def _run_parts(results: Results) -> dict[str, Any]:
         "judges": tables.judges(results),
         "trained": tables.trained(results),
         "tries": tables.tries(search) if (search := results.search) else None,
-        "tries_lead": searched.lead(search) if search else "",
+        "tries_lead": searched.told(results),
         "tries_charts": charts.tries(search) if search else [],
     }
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from harness.config.study import in_words, short
 from harness.measures.measure import direction, is_share
 from harness.reports.cells import measure_digits, measure_value
-from harness.results.schema import FoundFacts, SearchFacts, TryFacts
+from harness.results.schema import FoundFacts, Results, SearchFacts, TryFacts
 
 HEAD = "How settings were chosen"
 AS_GOOD = "≈"  # a try that is not told apart from the best
@@ -27,6 +27,20 @@ def lead(search: SearchFacts) -> str:
         "best.",
     ]
     return " ".join([*parts, *([own_loss_words(search)] if search.own_losses else [])])
+
+
+def told(run: Results) -> str:
+    """The same of a board's own search, and which of its rows is longer than its tries were; empty without one."""
+    if run.search is None:
+        return ""
+    row = next((one for one in run.methods if one.method == "sft" and one.match and not one.controls), None)
+    longer = (
+        f"The tries of sft are as long as its epochs say, as where others start; the row {row.name}, trained for as "
+        f"many tokens as {row.match}, has what was found at that length, and no tries at its own."
+        if row
+        else ""
+    )
+    return " ".join(filter(None, [lead(run.search), longer]))
 
 
 def own_loss_words(search: SearchFacts) -> str:

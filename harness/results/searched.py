@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import isclose, isfinite
+from typing import Any
 
+from harness.config.study import OWN_LOSS
 from harness.core.records import Ref
+from harness.measures import measures
 from harness.methods import methods
 from harness.results.schema import FoundFacts, Results, SearchFacts, TryFacts
-from harness.run.searching import Search, Try, Valued, at_edge
+from harness.run.searching import Search, Try, Valued, at_edge, tries_of
 from harness.store import Store
 
 Best = Sequence[TryFacts]
@@ -17,7 +20,6 @@ Best = Sequence[TryFacts]
 def search_facts(search: Search, left_out: Mapping[str, str], store: Store) -> SearchFacts:
     """Of a search whose tries are all made. left_out: validation prompts without an answer."""
     criterion, measure = search.criterion, search.criterion.measure
-    names = list(search.found)
     return SearchFacts(
         criterion=criterion.name,
         head=(measure.head or measure.name) if measure else "own loss",
@@ -29,7 +31,7 @@ def search_facts(search: Search, left_out: Mapping[str, str], store: Store) -> S
         prompts=len(search.validation.prompts) - len(left_out),
         share=search.share,
         left_out=dict(left_out),
-        own_losses=tuple(name for name in names if measure is None or criterion.name in methods.get(name).minimises),
+        own_losses=_own_losses(criterion.name, search.found),
         tries=tuple(_try(one, _found(search, one.method), search, store) for one in search.tries),
         found=tuple(
             FoundFacts(
@@ -40,6 +42,11 @@ def search_facts(search: Search, left_out: Mapping[str, str], store: Store) -> S
             for name, point in search.found.items()
         ),
     )
+
+
+def _own_losses(criterion: str, names: Iterable[str]) -> tuple[str, ...]:
+    """Those of methods, which are known here, whose own loss a criterion is."""
+    return tuple(name for name in names if criterion == OWN_LOSS or criterion in methods.get(name).minimises)
 
 
 def _found(search: Search, method: str) -> Try:
@@ -63,8 +70,9 @@ def _try(one: Try, best: Try, search: Search, store: Store) -> TryFacts:
 
 
 def not_following(results: Results, search: SearchFacts, trained: Mapping[Ref, Mapping[str, object]]) -> Iterator[str]:
-    """What of a search does not follow from its own tries, from the configuration, or from what trainings say of
-    themselves (`trained`, by their artifacts), one line each."""
+    """What of a search does not follow from its own tries, from the configuration, from the measures and methods that
+    are known here, or from what trainings say of themselves (`trained`, by their artifacts), one line each."""
+    yield from _unfair(search)
     counts = {name: len(search.of(name)) for name in dict.fromkeys(one.method for one in search.tries)}
     if len(set(counts.values())) > 1:
         yield f"methods have different numbers of tries: {counts}"
@@ -86,10 +94,43 @@ def not_following(results: Results, search: SearchFacts, trained: Mapping[Ref, M
                 yield f"{found.method} was found with {key} = {value}, and the configuration has another"
 
 
+def _unfair(search: SearchFacts) -> Iterator[str]:
+    """What is said of the criterion, where it is known here: which way is better, and whose own loss it is."""
+    name = search.criterion
+    if name != OWN_LOSS and name not in measures:
+        return
+    better = "lower" if name == OWN_LOSS else measures.get(name).better
+    if better != search.better:
+        yield f"the search takes {search.better} {name} for better; better is {better}"
+    known = [one.method for one in search.found if one.method in methods]
+    own, said = _own_losses(name, known), [one for one in search.own_losses if one in known]
+    if sorted(own) != sorted(said):
+        yield (
+            f"{name} is the own loss of {', '.join(own) or 'no method'} here, and the search says "
+            f"{', '.join(said) or 'of none'}"
+        )
+
+
 def _best(tries: Best, search: SearchFacts) -> TryFacts | None:
     finite = [one for one in tries if one.value is not None]
     sign = -1 if search.better == "higher" else 1
     return min(finite, key=lambda one: sign * (one.value or 0.0), default=None)
+
+
+def not_as_declared(
+    results: Results, search: SearchFacts | None, seed: int, axes: Sequence[Mapping[str, Sequence[Any]]], by: str
+) -> Iterator[str]:
+    """In what a run's search is not what its study declares: every method that a row is trained with, at every point of
+    the axes, by the criterion, at the first seed."""
+    if search is None or not axes:
+        if search is not None or axes:
+            yield "tries are declared, and none are there" if axes else "no tries are declared, and some are there"
+        return
+    if (search.criterion, search.seed) != (by, seed):
+        yield f"tries are chosen by {search.criterion} at seed {search.seed}; declared is {by} at seed {seed}"
+    for method in dict.fromkeys([*(row.method for row in results.methods), *(one.method for one in search.tries)]):
+        if [one.point for one in search.of(method)] != tries_of(method, axes):
+            yield f"{method} was tried with other settings than are declared"
 
 
 def other_values(search: SearchFacts, values: Mapping[Ref, Valued]) -> Iterator[str]:

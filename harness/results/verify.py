@@ -34,6 +34,7 @@ from harness.core.records import (
 from harness.core.section import parse_yaml
 from harness.measures import measures
 from harness.methods import shaping
+from harness.prompts.settings import PromptSource
 from harness.results.costs import Made, costs, rests_on
 from harness.results.figures import figures
 from harness.results.folder import (
@@ -56,12 +57,23 @@ from harness.results.pooling import boards
 from harness.results.reading import is_older, read_results
 from harness.results.retention import said
 from harness.results.schema import CostFacts, Figures, Results, StampFacts
-from harness.results.searched import not_following, other_values
+from harness.results.searched import not_as_declared, not_following, other_values
 from harness.results.studies import STUDY, StudyFacts, changed_runs, read_study
 from harness.results.tokens import Compared, token_views
 from harness.run.declaring import DECLARED, Family, digest_of, family_of, left_out
 from harness.run.evaluating import labels_about
-from harness.run.jobs import LEFT_OUT, MEASURED, RESPONSES, VERDICTS, Job, JudgeJob, MeasureJob, RetentionJob, job_from
+from harness.run.jobs import (
+    LEFT_OUT,
+    MEASURED,
+    RESPONSES,
+    VERDICTS,
+    Job,
+    JudgeJob,
+    MeasureJob,
+    PromptsJob,
+    RetentionJob,
+    job_from,
+)
 from harness.run.known import TELLING, began_of, moment
 from harness.run.measuring import TOKENS_READ
 from harness.run.rows import TEACHER, UNTRAINED
@@ -163,6 +175,8 @@ def verify_study(folder: Path, store: Store, board: Callable[[list[Results]], st
         of = f"each of {len(names)} runs" if len(names) == len(facts.runs) else "; ".join(names)
         found.checked.append(f"{what} ({of})")
     found.add(f"{len(facts.runs)} runs and {BOARD}, from {STUDY}", [*changed_runs(folder), *_members(facts, whole)])
+    if facts.tune or any(read_results(path).search for path in whole.values()):
+        found.add(f"what was tried, from {STUDY}", _tried(facts, whole))
     if len(whole) == len(facts.runs) and (folder / BOARD).is_file():
         again = board(boards(list(whole.values()))).encode()
         wrong = [] if (folder / BOARD).read_bytes() == again else [f"{BOARD} is not what its runs' results render to"]
@@ -182,6 +196,15 @@ def _members(facts: StudyFacts, folders: Mapping[str, Path]) -> Iterator[str]:
         if (told.seed, plain_point(told.point)) != (seed, point):
             has = f"seed {told.seed}{f', {in_words(told.point)}' if told.point else ''}"
             yield f"{run.folder}/{RESULTS} is of {has}; {STUDY} declares seed {seed}, {in_words(point) or 'no grid'}"
+
+
+def _tried(facts: StudyFacts, folders: Mapping[str, Path]) -> Iterator[str]:
+    """The tries of each run are those that are declared."""
+    for run in facts.runs:
+        if run.name in folders:
+            results = read_results(folders[run.name])
+            said = not_as_declared(results, results.search, facts.seeds[0], facts.tune, facts.tune_by)
+            yield from (f"{run.folder}/{RESULTS}, by {STUDY}: {line}" for line in said)
 
 
 def plain_point(point: Mapping[str, Any]) -> dict[str, Any]:
@@ -438,6 +461,12 @@ def _search(results: Results, manifest: Manifest, store: Store) -> Iterator[str]
     assert search is not None
     stages = {stage.ref: stage for stage in manifest.stages if stage.made}
     said = [*not_following(results, search, {ref: stage.facts for ref, stage in stages.items()})]
+    train, held = (
+        PromptsJob(source=PromptSource(path=Path(one.prompt_set)), digest=one.digest, limit=None).ref
+        for one in (results.training, search)
+    )
+    if train in stages and held not in stages:  # where prompts had other keys than now, neither is
+        said.append(f"{MANIFEST} has no prompts with the digest of the validation prompts, {search.digest}")
     for one in search.tries:
         if one.value is not None and one.measured not in stages:
             said.append(f"{MANIFEST} has no {one.measured}, which has the value of a try of {one.method}")

@@ -42,7 +42,7 @@ def check(config: Config, sources: Sources, store: Store, to_be_asked: bool) -> 
     refusals = [
         *_sets_of_one_name(evaluation),
         *_further_turns(config.train_prompts, sources.training_prompts),
-        *_seen(sources.training_prompts, evaluation),
+        *seen(sources.training_prompts, evaluation),
         *unloadable(config, sources, store),
         *_trainings(config, sources, store),
         *sources.unopened,
@@ -81,11 +81,11 @@ def _further_turns(name: str, train: Sequence[Prompt]) -> Iterator[str]:
         yield f"training set '{name}': prompt '{several}' has further turns, and a training takes one; evaluate on it"
 
 
-def _seen(train: Sequence[Prompt], evaluation: Sequence[PromptSet]) -> Iterator[str]:
+def seen(train: Sequence[Prompt], evaluation: Sequence[PromptSet]) -> Iterator[str]:
     """No evaluation prompt may be a training prompt, or one that settings are chosen on."""
-    seen = {prompt.messages for prompt in train}
+    trained = {prompt.messages for prompt in train}
     for found in evaluation:
-        shared = [prompt.id for prompt in found.prompts if prompt.messages in seen]
+        shared = [prompt.id for prompt in found.prompts if prompt.messages in trained]
         if shared:
             yield (
                 f"evaluation set '{found.name}' holds {len(shared)} of the training prompts (first: {shared[0]}); "

@@ -10,6 +10,7 @@ from types import MappingProxyType
 from rich.console import Console
 
 from harness.core.environment import environment
+from harness.core.errors import NotFiniteError
 from harness.core.progress import StageView, Tick, plain_console
 from harness.core.records import Ref
 from harness.models.locate import folder_of
@@ -21,7 +22,12 @@ from harness.store import Store
 
 
 def run_job(job: Job, store: Store, tick: Tick, perform: Perform = inline, console: Console | None = None) -> bool:
-    """Make one artifact unless it is there; whether it was made. Another process may be making it: then wait."""
+    """Make one artifact unless it is there; whether it was made. Another process may be making it: then wait.
+
+    Raises:
+        NotFiniteError: what was computed came to no number; it says of which artifact.
+        UserError: of the stage.
+    """
     if _is_there(job, store, console or plain_console()):
         return False
     with store.making(job.ref) as work:
@@ -31,7 +37,11 @@ def run_job(job: Job, store: Store, tick: Tick, perform: Perform = inline, conso
         known.note(job, store)
         resumed = any(work.iterdir())  # then the seconds and the memory are those of the last attempt alone
         began = time.monotonic()
-        facts = perform(job, store, work, tick) | ({"resumed": True} if resumed else {})
+        try:
+            facts = perform(job, store, work, tick) | ({"resumed": True} if resumed else {})
+        except NotFiniteError as error:
+            error.ref = job.ref
+            raise
         peak = facts.pop(PEAK_MEMORY, None)
         if facts.get(UNANSWERED):
             return False  # a failed call is never an artifact; the workspace keeps what was answered

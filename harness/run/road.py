@@ -28,7 +28,7 @@ from harness.models.shapes import Shape
 from harness.models.specs import Pair
 from harness.prompts import PromptSet
 from harness.run import searching
-from harness.run.checks import check
+from harness.run.checks import check, seen
 from harness.run.comparable import why_not
 from harness.run.evaluating import Evaluating, Evaluation
 from harness.run.jobs import (
@@ -95,26 +95,36 @@ def build_road(config: Config, store: Store, download: bool) -> Road:
 
 def build_roads(study: Study, store: Store, download: bool, make: Make | None = None) -> list[Road]:
     """The roads of a study's runs, in their order. make: has what a search tries made; without it, what is not found
-    yet is taken to be the first of what is tried.
+    yet is taken to be the first of what is tried. Laid without it first, a study is refused before anything is made.
 
     Raises:
         UserError, MissingModelError: as `build_road`.
     """
-    search, tries = None, list[Config]()
-    untuned = study
+    search, untuned = None, study
+    checked: dict[str, tuple[str, Config]] = {}  # by all that each says, with what it is called
     if study.settings.tune:
         # before anything is checked: what is found already needs no look at what else was tried
         search = searching.search(untuned, _found([study.base], store, download=False)[0], store)
-        tries = searching.tried(untuned) if search.open else []
         study = untuned.tuned(search.settings)
+        # the search trains and chooses on the base's prompts, which no run may have where a grid names others
+        for one in [study, *(searching.tried(untuned) if search.open else [])]:
+            checked.setdefault(_whole(one.base), ("the search", one.base))
+            for member in one.members:
+                checked.setdefault(_whole(member.config), (member.name, member.config))
     names = [member.name for member in study.members]
-    configs = [*tries, *(member.config for member in study.members)]
-    found = checked_sources(configs, store, download, [*["the search"] * len(tries), *names])
-    of_members = found[len(tries) :]
-    if search is not None and search.open and make is not None:
-        search = searching.search(untuned, found[0], store, make)
-        study = untuned.tuned(search.settings)
-        _check_all([member.config for member in study.members], of_members, store, download, names)
+    for member in study.members:
+        checked.setdefault(_whole(member.config), (member.name, member.config))
+    configs = [config for _, config in checked.values()]
+    found = checked_sources(configs, store, download, [name for name, _ in checked.values()])
+    of = dict(zip(checked, found, strict=True))
+    of_members = [of[_whole(member.config)] for member in study.members]
+    if search is not None:
+        searched = of[_whole(study.base)]
+        _check_unseen(searched, of_members, names)
+        if search.open and make is not None:
+            search = searching.search(untuned, searched, store, make)
+            study = untuned.tuned(search.settings)
+            _check_all([member.config for member in study.members], of_members, store, download, names)
     members = zip(study.members, of_members, strict=True)
     roads = [_member(lay(member.config, sources), member, search) for member, sources in members]
     _check_each_its_own(names, roads)
@@ -133,6 +143,19 @@ def _member(road: Road, member: Member, search: Search | None) -> Road:
         prompts=MappingProxyType({**search.prompts, **road.prompts}),
         notes=(*road.notes, *search.notes),
     )
+
+
+def _check_unseen(searched: Sources, of_members: Sequence[Sources], names: Sequence[str]) -> None:
+    """
+    Raises:
+        RefusedError: a run is evaluated on prompts that the search trains or chooses on.
+    """
+    refused: dict[str, list[str]] = {}
+    for name, sources in zip(names, of_members, strict=True):
+        for line in seen(searched.training_prompts, [found for found, _ in sources.evaluation]):
+            refused.setdefault(line, []).append(name)
+    if refused:
+        raise RefusedError([f"{'; '.join(of)}, by the search: {line}" for line, of in refused.items()])
 
 
 def _check_each_its_own(names: Sequence[str], roads: Sequence[Road]) -> None:
@@ -194,6 +217,11 @@ def _found(configs: Sequence[Config], store: Store, download: bool) -> list[Sour
             sources = find(config, store, download)
             known[outside] = replace(sources, incomparable=why_not(config, sources, store))
     return [known[_outside(config)] for config in configs]
+
+
+def _whole(config: Config) -> str:
+    """A digest of all settings."""
+    return canonical_hash(config.model_dump(mode="json"))
 
 
 def _outside(config: Config) -> str:

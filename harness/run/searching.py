@@ -150,8 +150,8 @@ class _Space:
     points: dict[str, list[Point]] = field(default_factory=dict)
 
 
-def tried(study: Study) -> list[Config]:
-    """Configurations in which each try of each method is there once, to be checked before anything runs.
+def tried(study: Study) -> list[Study]:
+    """The study with each try of each method once, to be checked before anything runs.
 
     Raises:
         UserError: axes or a criterion that no fair search can be made with, or values that a method refuses.
@@ -159,7 +159,7 @@ def tried(study: Study) -> list[Config]:
     space = _space(study)
     several = len(next(iter(space.points.values())))
     steps = [{method: own(points[place]) for method, points in space.points.items()} for place in range(several)]
-    return [study.tuned(step).base for step in steps]
+    return [study.tuned(step) for step in steps]
 
 
 def search(study: Study, sources: Sources, store: Store, make: Make | None = None) -> Search:
@@ -187,10 +187,9 @@ def _give_up(found: Search, store: Store, error: NotFiniteError) -> None:
     Raises:
         NotFiniteError: it is of no try.
     """
-    failed = next(job.ref for job in found.ready if not store.has(job.ref))  # jobs are made in order
-    if not any(failed in one.own for one in found.tries):
+    if not any(error.ref in one.own for one in found.tries):
         raise error
-    store.stamp(NOT_FINITE, failed, lambda: str(error))
+    store.stamp(NOT_FINITE, error.ref, lambda: str(error))
 
 
 # ---- what is searched
@@ -207,7 +206,7 @@ def _space(study: Study) -> _Space:
     _check_keys(axes, names, by, base.match)
     space = _Space(_criterion(by), _rounds(list(names), base))
     for name in names:
-        space.points[name] = _points(name, axes)
+        space.points[name] = tries_of(name, axes)
     counts = {name: len(points) for name, points in space.points.items()}
     if len(set(counts.values())) > 1:
         said = ", ".join(f"{name} {count}" for name, count in counts.items())
@@ -253,8 +252,12 @@ def _check_keys(
                 )
 
 
-def _points(method: str, axes: Sequence[Mapping[str, Sequence[object]]]) -> list[Point]:
-    """The tries of a method: the product of what of the axes is of its settings."""
+def tries_of(method: str, axes: Sequence[Mapping[str, Sequence[object]]]) -> list[Point]:
+    """The points that a method is tried with: the product of what of the axes is of its settings.
+
+    Raises:
+        UserError: two are the same, or one has a setting twice.
+    """
     own_axes = [
         {key: values for key, values in axis.items() if key.startswith(("training.", f"settings.{method}."))}
         for axis in axes

@@ -134,3 +134,11 @@ def test_a_setting_that_there_is_not_is_refused_as_set_would() -> None:
     found = study(grid={"settings.dadpo.bet": [1]})
     with pytest.raises(UserError, match=r"unknown configuration key 'settings\.dadpo\.bet'.*beta"):
         _ = found.members
+
+
+@pytest.mark.parametrize("share", [0, 0.0])
+def test_what_is_tuned_without_validation_prompts_is_refused(share: object) -> None:
+    found = study({"validation": share}, tune={"training.learning_rate": [1e-3, 1e-2]})
+    with pytest.raises(UserError, match="tune needs validation prompts: set validation above 0"):
+        found.base  # noqa: B018
+    assert study({"validation": 0}).base.validation == 0

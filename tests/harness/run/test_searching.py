@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
+import re
+import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +15,8 @@ import pytest
 
 from harness.cli import options
 from harness.cli.run import run
-from harness.config import Study, study_of
-from harness.core.errors import UserError
+from harness.config import Config, Study, study_of
+from harness.core.errors import NotFiniteError, UserError
 from harness.core.records import plain
 from harness.reports import charts
 from harness.reports import searched as words
@@ -23,15 +27,17 @@ from harness.results.manifest import read_manifest
 from harness.results.pooling import board_of
 from harness.results.reading import read_results
 from harness.results.schema import Results, SearchFacts
-from harness.results.searched import not_following
-from harness.results.studies import runs_in
-from harness.results.verify import verify
+from harness.results.searched import not_as_declared, not_following
+from harness.results.studies import STUDY, read_study, runs_in
+from harness.results.verify import verify, verify_study
 from harness.run import launch, searching
+from harness.run import road as roads_of_runs
 from harness.run.jobs import Job, LossJob, MeasureJob, RespondJob, TrainJob
 from harness.run.road import Road, build_roads
 from harness.run.searching import Criterion, Try, Valued, at_edge
 from harness.store import Store
 from tests.harness.making import quiet
+from tests.harness.run.roads import jsonl
 from tests.harness.tiny_runs import request
 
 RATES = "training.learning_rate=1e-3,1e-2"
@@ -127,6 +133,47 @@ def test_no_prompt_that_settings_are_chosen_on_is_an_evaluation_prompt(
     prompts = {**PROMPTS, "test": [held.messages[0].content, "Sing!"]}
     with pytest.raises(UserError, match="holds 1 of the training prompts"):
         roads(asked(tmp_path, checkpoints, prompts=prompts))
+
+
+def test_every_run_is_checked_with_all_that_is_tried_before_anything_is_made(
+    tmp_path: Path, checkpoints: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: set[tuple[int, int, float]] = set()
+
+    def checked(config: Config, *_: Any) -> None:
+        settings = config.settings["ddpo"]
+        tried.add((config.seed, config.max_prompt_tokens, settings["learning_rate"]))
+
+    monkeypatch.setattr(roads_of_runs, "check", checked)
+    roads(asked(tmp_path, checkpoints, seeds="3,4", grid=["max_prompt_tokens=100,200"]))
+    assert tried >= {(seed, length, rate) for seed in (3, 4) for length in (100, 200) for rate in (1e-3, 1e-2)}
+
+
+def test_a_study_is_refused_and_its_folder_marked_before_its_search_is_made(
+    tmp_path: Path, checkpoints: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    performed: list[Job] = []
+
+    def killed(job: Job, *_: Any) -> None:
+        performed.append(job)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(launch, "run_job", killed)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="two runs of the study are the same"):
+        run(asked(tmp_path, checkpoints, grid=["limits.train=12,20"]), out=tmp_path / "out")
+    for seeds, several in (("3", False), ("3,4", True)):
+        found = asked(tmp_path, checkpoints, seeds=seeds)
+        with pytest.raises(KeyboardInterrupt):
+            run(found)
+        (out,) = (path for path in (tmp_path / "runs").iterdir() if ("study" in path.name) == several)
+        assert (out / options.MARK).is_file()  # the same folder as when all of it is found
+        (out / options.MARK).unlink()
+        (out / "mine.txt").write_text("notes")
+        with pytest.raises(UserError, match=re.escape(out.name)):
+            run(found)
+        assert len(performed) == 1
+        performed.clear()
 
 
 # ---- what is tried
@@ -267,6 +314,31 @@ def test_tries_are_held_against_each_other_prompt_by_prompt() -> None:
     assert apart is not None and one.standard_error is not None and apart < one.standard_error / 20
 
 
+def test_a_try_that_comes_to_no_number_is_known_by_the_job_that_says_so(
+    tmp_path: Path, checkpoints: dict[str, Path]
+) -> None:
+    made, store = study(asked(tmp_path, checkpoints, tune=[DIVERGING]))
+    (road,) = build_roads(made, store, download=False)
+    lost = of(road).of("sft")[1].training
+    errors = [NotFiniteError("the loss is nan"), KeyboardInterrupt()]
+
+    def perform(*_: Any) -> Any:
+        raise errors.pop(0)
+
+    def make(jobs: Iterable[Job]) -> None:
+        launch.run_job(next(job for job in jobs if job.ref == lost or not errors[1:]), store, quiet, perform)
+
+    # nothing is there yet, and so the first job that is missing is another
+    with pytest.raises(KeyboardInterrupt):
+        build_roads(made, store, download=False, make=make)
+    assert store.stamped(searching.NOT_FINITE, lost) == "the loss is nan"
+    first = next(iter(road.jobs.values()))
+    errors[:] = [NotFiniteError("of no try")]
+    with pytest.raises(NotFiniteError, match="of no try"):
+        build_roads(made, store, download=False, make=make)
+    assert store.stamped(searching.NOT_FINITE, first.ref) is None
+
+
 # ---- the whole of it
 
 
@@ -352,6 +424,24 @@ def test_another_run_computes_nothing(
     assert not of(roads(found)[0]).open  # and so it is planned with what was found
 
 
+def test_no_run_is_evaluated_on_what_a_search_that_is_made_already_was_trained_on(
+    whole: Path, tmp_path: Path, checkpoints: dict[str, Path]
+) -> None:
+    """Runs of a grid of training prompts have none of the search's, whose prompts are the configuration's own."""
+    other = jsonl(tmp_path / "other.jsonl", [f"Say {number}." for number in range(12)])
+    near = jsonl(tmp_path / "near.jsonl", [PROMPTS["train"][0], "Sing!"])
+    grid = [f"train_prompts={other}"]
+    found = asked(whole, checkpoints, tune=[DIVERGING], seeds="3,4", grid=grid, eval=f"in:{near}")
+    with pytest.raises(UserError, match="holds 1 of the training prompts"):
+        roads(found)
+    clean = asked(whole, checkpoints, tune=[DIVERGING], seeds="3,4", grid=grid)
+    assert not any(of(road).open for road in roads(clean))
+    # nor where the grid has the evaluation sets too
+    found = asked(whole, checkpoints, tune=[DIVERGING], seeds="3,4", grid=[f"{grid[0]}; eval=[in:{near}]"])
+    with pytest.raises(UserError, match=r"by the search: .* holds 1 of the training prompts"):
+        roads(found)
+
+
 def test_every_run_has_what_was_tried_and_all_of_it_follows(whole: Path) -> None:
     for folder in runs_in(whole / "out"):
         found = verify(folder, Store(whole / "store"), board_markdown, quiet)
@@ -376,6 +466,59 @@ def test_what_does_not_follow_is_said(whole: Path) -> None:
     fewer = search.model_copy(update={"tries": search.tries[1:]})
     assert "different numbers of tries" in next(iter(not_following(results, fewer, trained)))
     assert "took other tokens" in next(iter(not_following(results, search, {})))
+
+
+def test_what_a_search_says_of_its_fairness_is_recomputed(whole: Path) -> None:
+    results = results_of(whole)[0]
+    search = search_of(results)
+    trained = {one.training: {"tokens": one.tokens} for one in search.tries}
+
+    def said(**changed: Any) -> list[str]:
+        return [*not_following(results, search.model_copy(update=changed), trained)]
+
+    assert said(own_losses=("ddpo",)) == ["forward_kl is the own loss of no method here, and the search says ddpo"]
+    assert said(better="higher")[0] == "the search takes higher forward_kl for better; better is lower"
+    own = said(criterion="loss", own_losses=("sft",))
+    assert own == ["loss is the own loss of sft, ddpo here, and the search says sft"]
+    assert said(criterion="nll") == ["nll is the own loss of sft here, and the search says of none"]
+    assert said(criterion="of a plug-in", better="higher", own_losses=("ddpo",))[0].startswith("sft was found with")
+
+
+def test_tries_are_held_against_what_the_study_declares(whole: Path) -> None:
+    results = results_of(whole)[1]
+    search = search_of(results)
+    axes = read_study(whole / "out").tune
+
+    def said(search: SearchFacts | None = search, axes: Any = axes, seed: int = 3, by: str = "forward_kl") -> list[str]:
+        return [*not_as_declared(results, search, seed, axes, by)]
+
+    assert said() == []
+    # fewer of each method are as many for all, and not what is declared
+    kept = search.model_copy(update={"tries": tuple(one for one in search.tries if one.value is not None)})
+    assert said(kept) == [f"{name} was tried with other settings than are declared" for name in ("sft", "ddpo")]
+    alone = search.model_copy(update={"tries": tuple(search.of("sft"))})
+    assert said(alone) == ["ddpo was tried with other settings than are declared"]
+    assert said(seed=4) == ["tries are chosen by forward_kl at seed 3; declared is forward_kl at seed 4"]
+    assert said(by="nll") and said(None) and said(axes=()) and not said(None, axes=())
+
+
+def test_a_study_s_tries_and_validation_prompts_are_verified(whole: Path, tmp_path: Path) -> None:
+    store = Store(whole / "store")
+    out = Path(shutil.copytree(whole / "out", tmp_path / "out"))
+    found = verify_study(out, store, board_markdown, quiet)
+    assert found.wrong == [] and any(one.startswith("what was tried") for one in found.checked)
+    told = json.loads((out / STUDY).read_text())
+    told["tune"] = [{"training.learning_rate": [1e-3, 1e-2]}]
+    (out / STUDY).write_text(json.dumps(told))
+    assert (
+        sum("tried with other settings" in line for line in verify_study(out, store, board_markdown, quiet).wrong) == 4
+    )
+    (folder, _) = runs_in(out)
+    told = json.loads((folder / "results.json").read_text())
+    told["search"]["digest"] = "0" * len(told["search"]["digest"])
+    (folder / "results.json").write_text(json.dumps(told))
+    wrong = verify(folder, store, board_markdown, quiet).wrong
+    assert any("no prompts with the digest of the validation prompts" in line for line in wrong)
 
 
 def test_the_board_and_the_page_show_it(whole: Path) -> None:
@@ -416,6 +559,16 @@ def test_an_own_loss_is_named_as_one(whole: Path) -> None:
     assert words.own_loss_words(kd) == "forward KL is what kd's own loss is: chosen by it, kd has an advantage."
     assert words.own_loss_words(kd) in words.lead(kd) and "advantage" not in words.lead(search)
     assert "no matter of one another" in words.lead(kd.model_copy(update={"criterion": "loss"}))
+
+
+def test_a_row_that_is_longer_than_its_tries_were_says_so(whole: Path) -> None:
+    results = results_of(whole)[0]
+    assert words.told(results) == words.lead(search_of(results))
+    rows = [row.model_copy(update={"match": "ddpo"} if row.name == "sft" else {}) for row in results.methods]
+    matched = results.model_copy(update={"methods": tuple(rows)})
+    said = "the row sft, trained for as many tokens as ddpo, has what was found at that length, and no tries at its own"
+    assert said in board_markdown([matched]) and said not in board_markdown([results])
+    assert words.told(results.model_copy(update={"search": None})) == ""
 
 
 def test_a_run_without_a_search_says_nothing_of_one() -> None:
