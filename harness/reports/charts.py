@@ -392,7 +392,7 @@ def _longer(judged: tuple[Verdict, float], in_tokens: bool) -> Point | None:
     return None if ends[0] is None or ends[1] is None else (float(ends[0] - ends[1]), preference)
 
 
-LOGARITHMIC = 8  # a setting whose greatest value is so many times its least is drawn by its logarithm
+LOG_FROM = 10  # how many times the least value the greatest is where a setting has a log axis
 
 
 def tries(search: SearchFacts) -> list[Chart]:
@@ -405,7 +405,7 @@ def tries(search: SearchFacts) -> list[Chart]:
         values = sorted({value for one in known if isinstance(value := one.point.get(along), int | float)})
         if len(values) < 2 or any(isinstance(value, bool) for value in values):
             continue
-        logarithmic = values[0] > 0 and values[-1] >= LOGARITHMIC * values[0]
+        logarithmic = values[0] > 0 and values[-1] >= LOG_FROM * values[0]
         lines: dict[str, list[tuple[float, TryFacts]]] = {}
         for one in known:
             value = float(one.point[along])  # type: ignore[arg-type]

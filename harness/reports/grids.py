@@ -11,14 +11,13 @@ from harness.config.study import short
 from harness.core.records import plain
 from harness.measures.measure import direction
 from harness.reports.cells import measure_value, rate_cell
-from harness.reports.charts import COLOURS, Chart, Level, Point, Series, chart
+from harness.reports.charts import COLOURS, LOG_FROM, Chart, Level, Point, Series, chart
 from harness.results.naming import point_words, value_words
 from harness.results.schema import LuckFigures, MeasureFacts, MethodFacts, Results
 from harness.statistics.effects import Part, widened
 from harness.statistics.rates import Interval
 
 PREFERENCE, WIN = "preference rate", "win rate"  # beside the measures: no measure has a blank in its name
-LOG_FROM = 10  # how many times the least value the greatest is where a setting has a log axis
 STRETCH = 2  # the untrained student is drawn where it makes the range longer by no more than so many times
 ASIDE = 0.012  # of the range of x between two lines: their intervals would lie on each other
 Steps = Sequence[Mapping[str, Any]]  # the values of settings that go together, from the first on
@@ -167,10 +166,13 @@ def seeds_in_curves(results: Results) -> str:
     """What the intervals of curves hold."""
     if not results.luck:
         return "Intervals are 95%, over prompts: they hold these checkpoints fixed, and another seed is not in them."
+    heads = {"": "preference rate", **{one.name: one.head for one in results.measured}}
+    moved = {one.measure for one in results.luck}
+    fixed = ["the win rate", *(head for name, head in heads.items() if name not in moved)]
     return (
-        "Intervals are 95%, over prompts and seeds: what another seed would move is in them, but in those of the win "
-        "rate, which hold the checkpoints fixed. Part of that is shared by all rows, and cancels between two: "
-        "whether two points differ, only a contrast says."
+        "Intervals are 95%, over prompts and seeds: what another seed would move is in them, but in those of "
+        f"{', '.join(fixed)}, which hold the checkpoints fixed. Part of that is shared by all rows, and cancels "
+        "between two: whether two points differ, only a contrast says."
     )
 
 

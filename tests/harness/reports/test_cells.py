@@ -473,3 +473,30 @@ def test_harm_is_a_method_s_where_what_a_seed_moves_is_in_its_test() -> None:
     assert harm_words(as_results(told)).startswith("dadpo by forward KL on near, +0.120")
     served = [facts | {"bound": "lower"} for facts in run["measured"]]
     assert "forward KL (bounds) on near" in harm_words(as_results({**run, "measured": served}))
+
+
+def test_a_harm_on_a_domain_is_always_named_as_no_table_marks_it() -> None:
+    found = [harm("kd", measure, scope) for measure in ("reverse_kl", "forward_kl", "nll") for scope in ("near", "far")]
+    found += [harm("kd", "top1"), harm("kd", "acceptance"), harm("kd", "acceptance", "in-domain")]
+    said = harm_words(as_results(with_measures(make_run(), harms=found)))
+    assert "kd by acceptance on in-domain" in said
+    assert said.endswith("and 2 more, which ⚠ marks in the tables")
+
+
+@pytest.mark.parametrize(
+    ("named", "said"),
+    [
+        ([], None),
+        (["dadpo"], "every row takes as many tokens as dadpo, both with those of their start"),
+        (
+            ["dadpo (beta_teacher=0)", "dadpo (beta_teacher=0.1)"],
+            "every row takes as many tokens as that of its own run (dadpo (beta_teacher=0), dadpo (beta_teacher=0.1)), "
+            "both with those of their start",
+        ),
+    ],
+)
+def test_a_budget_is_that_of_the_rows_that_give_it(named: list[str], said: str | None) -> None:
+    results = as_results(make_run())
+    rows = [one.model_copy(update={"match": name}) for one, name in zip(results.methods, named, strict=False)]
+    made = results.model_copy(update={"methods": (*rows, *results.methods[len(rows) :])})
+    assert dict(cells.facts(made)).get("budget") == said

@@ -191,7 +191,8 @@ def test_what_seeds_move_is_in_the_intervals_of_rows_that_were_trained() -> None
     assert "hold these checkpoints fixed" in seeds_in_curves(as_results(run))
     run["luck"] = [luck(own=0.03, own_degrees=2, shared=0.1, shared_degrees=2), luck("nll", own=0.0, shared=0.0)]
     results = as_results(run)
-    assert "over prompts and seeds" in seeds_in_curves(results)
+    said = seeds_in_curves(results)
+    assert "over prompts and seeds" in said and "in those of the win rate, " in said
     (found,) = grids(results)
     low, high = widened(-0.2, (-0.325, -0.075), [(0.03**2 / 3, 2), (0.1**2 / 3, 2)])
     assert (
