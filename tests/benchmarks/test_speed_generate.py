@@ -45,8 +45,8 @@ def test_all_sides_but_vllm_draw_from_a_tiny_model(
     )
     main()
     found: dict[str, Any] = json.loads(out.read_text())
-    assert [row["side"] for row in found["rows"]] == ["ours", "plain", "plain, memory kept"]
+    assert [row["side"] for row in found["rows"]] == ["ours", "ours, forward", "plain", "plain, memory kept"]
     assert {row["responses"] for row in found["rows"]} == {6}
     assert len({row["prompt_tokens"] for row in found["rows"]}) == 1
     assert all(6 <= row["tokens"] <= 24 and row["tokens_per_s"] > 0 for row in found["rows"])
-    assert set(found["ratio"]) == {"plain", "plain, memory kept"}
+    assert set(found["ratio"]) == {"ours, forward", "plain", "plain, memory kept"}

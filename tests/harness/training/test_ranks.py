@@ -312,7 +312,8 @@ def test_two_ranks_train_as_one_process_does(
     name: str, found: list[dict[str, Any]], alone: dict[str, dict[str, Any]]
 ) -> None:
     (first, second), one = (ranks[name] for ranks in found), alone[name]
-    assert len(first["losses"]) == 5
+    # a budget is spent by what the policy writes, and how much that is
+    assert STOP < len(first["losses"]) < 5 if name == "fresh-budget" else len(first["losses"]) == 5
     assert first["losses"] == pytest.approx(one["losses"], rel=1e-4)
     # an adapter's first matrix has no gradient before the second is more than nothing
     step = 1 if "adapter" in name else 0
@@ -375,7 +376,7 @@ def test_ranks_go_on_with_what_one_process_s_policy_wrote(
 def test_a_loss_that_is_not_finite_on_one_rank_ends_all_with_the_same_words(found: list[dict[str, Any]]) -> None:
     first, second = (ranks["broken"] for ranks in found)
     assert first == second
-    assert first.startswith("UserError: the loss of sft is nan")
+    assert first.startswith("NotFiniteError: the loss of sft is nan")
     assert all(example.name in first for example in RESPONSES[:8])
 
 
