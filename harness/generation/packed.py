@@ -32,16 +32,18 @@ def packed(weight: Tensor) -> nn.Parameter:
 
 
 def linear_layers(model: nn.Module) -> list[nn.Linear]:
-    """The layers of a model that can be packed, in place: linear ones, and nothing derived from them."""
+    """The layers of a model that can be packed, in place: linear ones, and nothing derived from them; of a quantised
+    model the weights alone may be."""
     if not available():
         return []
-    return [module for module in model.modules() if type(module) is nn.Linear and module.weight.device.type == "cpu"]
+    found = [module for module in model.modules() if type(module) is nn.Linear]
+    return [one for one in found if type(one.weight) is nn.Parameter and one.weight.device.type == "cpu"]
 
 
 def pack(model: Any) -> None:
     """Pack a frozen bf16 model's weights for good; nobody can read them afterwards but by products. A head that shares
     its weight with the embedding gets its own."""
-    for module in linear_layers(model):
+    for module in (one for one in linear_layers(model) if one.weight.dtype == torch.bfloat16):
         module.weight = packed(module.weight)
         module.__class__ = PackedLinear
 

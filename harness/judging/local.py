@@ -174,6 +174,7 @@ class TransformersJudge(LetterJudge):
     batch_tokens: tokens in a micro-batch; a longer prompt is one of its own.
     """
 
+    version: int = 3
     batch_tokens: int = 8192
 
     def memory(self, shape: Shape) -> int:

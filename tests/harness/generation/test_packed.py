@@ -68,6 +68,20 @@ def test_packing_takes_the_place_of_weights_and_of_linear_layers_alone() -> None
     assert all(model[place].weight.layout == torch.strided for place in (0, 2))
 
 
+class Quantised(torch.Tensor):
+    """As quantising libraries have it: the layer is a plain one, and its weight is not."""
+
+
+@needs_packing
+def test_weights_of_another_kind_stay_as_they_are() -> None:
+    other, wide, plain_one = (nn.Linear(32, 32, bias=False) for _ in range(3))
+    other.weight = nn.Parameter(torch.zeros(32, 32, dtype=torch.bfloat16).as_subclass(Quantised), False)
+    plain_one.to(torch.bfloat16)
+    assert type(other.weight) is not nn.Parameter
+    pack(nn.Sequential(other, wide, plain_one))
+    assert [type(module) for module in (other, wide, plain_one)] == [nn.Linear, nn.Linear, PackedLinear]
+
+
 @pytest.fixture
 def without(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A torch whose private operations are gone."""
