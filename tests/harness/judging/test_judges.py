@@ -182,7 +182,7 @@ def test_credentials_of_a_url_are_nowhere_in_a_judge() -> None:
 KEPT = {
     "openai:m": "0be55e0dafb12cee",
     "pairrm": "73714aa1c8ecc92d",
-    "transformers:m": "74a1899b7a33adee",
+    "transformers:m": "574cd4e57fb99325",
     "vllm:m": "13927372ed4e736a",
 }
 KEPT_ENGINE = "c3e3237aeefa96ea"  # of vLLM with a setting of its own
