@@ -91,6 +91,14 @@ def merge(base: Layer, over: Layer) -> Layer:
     return result
 
 
+def merged(layers: Iterable[Layer]) -> Layer:
+    """All of them as one, weakest first."""
+    data: Layer = {}
+    for layer in layers:
+        data = merge(data, in_full(layer))
+    return data
+
+
 def _merge(base: Layer, over: Layer) -> Layer:
     result = copy.deepcopy(base)
     for key, value in over.items():
@@ -106,10 +114,7 @@ def resolve(layers: list[Layer]) -> Config:
     there are the methods of its plug-ins, and of no others."""
     from harness.methods import methods
 
-    data: Layer = {}
-    for layer in layers:
-        data = merge(data, in_full(layer))
-    config: Config = validated(Config, data)
+    config: Config = validated(Config, merged(layers))
     methods.use(config.plugins)
     if config.methods == (ALL,):
         config = config.model_copy(update={"methods": tuple(sorted(methods.names(), key=lambda name: name != "sft"))})

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Annotated, Any
 
@@ -18,9 +18,9 @@ import yaml
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from harness.config.config import MACHINE, Config
-from harness.config.layers import in_full, merge, nested, resolve
+from harness.config.layers import in_full, merged, nested, resolve
 from harness.core.errors import UserError
-from harness.core.section import Layer, Section, load_yaml, validated
+from harness.core.section import Layer, Section, each_once, load_yaml, validated
 from harness.methods.settings import COMPUTING
 
 Point = Mapping[str, Any]  # a value of each of some settings, by their full keys
@@ -31,12 +31,6 @@ VALIDATION = 0.2  # share of the training prompts that a search holds out, where
 def _in_one_list(value: Any) -> Any:
     """A mapping of settings is as many lists beside one another: their product."""
     return [{key: values} for key, values in value.items()] if isinstance(value, dict) else value
-
-
-def _each_once(seeds: tuple[int, ...]) -> tuple[int, ...]:
-    if len(set(seeds)) < len(seeds):
-        raise ValueError("one is named twice")
-    return seeds
 
 
 def _of_equal_length(axes: tuple[dict[str, tuple[Any, ...]], ...]) -> tuple[dict[str, tuple[Any, ...]], ...]:
@@ -66,7 +60,7 @@ Axes = Annotated[
 class StudySettings(Section):
     """What makes a study of a run."""
 
-    seeds: Annotated[tuple[int, ...], AfterValidator(_each_once)] = ()
+    seeds: Annotated[tuple[int, ...], AfterValidator(each_once)] = ()
     grid: Axes = Field(default=(), description="settings with their values: each value is a run of its own")
     tune: Axes = Field(default=(), description="settings with their values, of which each method takes the best")
     tune_by: str = Field(default="forward_kl", description="by which the best is chosen: a measure, or `loss`")
@@ -138,7 +132,7 @@ class Study:
 
     layers: tuple[Layer, ...]
     settings: StudySettings
-    found: Mapping[str, Mapping[str, Any]] | None = None
+    found: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @cached_property
     def base(self) -> Config:
@@ -147,7 +141,7 @@ class Study:
 
     @property
     def seeds(self) -> tuple[int, ...]:
-        return self.settings.seeds or (_merged(self.layers).get("seed", 0),)
+        return self.settings.seeds or (merged(self.layers).get("seed", 0),)
 
     @cached_property
     def members(self) -> tuple[Member, ...]:
@@ -162,15 +156,15 @@ class Study:
 
     def tuned(self, found: Mapping[str, Mapping[str, Any]]) -> Study:
         """The same with what a search has found for each method, by the keys of its settings."""
-        return replace(self, found={**(self.found or {}), **found})
+        return replace(self, found={**self.found, **found})
 
     def with_settings(self, method: str, point: Point) -> Config:
         """The base with other settings of one method: what a try of a search is made with."""
-        return replace(self, found={**(self.found or {}), method: own(point)}).base
+        return replace(self, found={**self.found, method: own(point)}).base
 
     def _resolved(self, seed: int, point: Point) -> Config:
         held = [{"validation": VALIDATION}] if self.settings.tune else []  # below what is said of it
-        chosen = [{"settings": {name: dict(values)}} for name, values in (self.found or {}).items()]
+        chosen = [{"settings": {name: dict(values)}} for name, values in self.found.items()]
         own = [*([{"seed": seed}] if self.settings.seeds else []), _layer(point)]
         config = resolve([*held, *self.layers, *chosen, *own])
         if self.settings.tune and not config.validation:
@@ -224,14 +218,4 @@ def _unvaried(name: str, key: str) -> str:
 
 
 def _layer(point: Point) -> Layer:
-    layer: Layer = {}
-    for key, value in point.items():
-        layer = merge(layer, in_full(nested(key, value)))
-    return layer
-
-
-def _merged(layers: Iterable[Layer]) -> Layer:
-    found: Layer = {}
-    for layer in layers:
-        found = merge(found, layer)
-    return found
+    return merged(nested(key, value) for key, value in point.items())

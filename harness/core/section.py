@@ -15,6 +15,7 @@ from harness.core.secrets import hide
 Layer = dict[str, Any]
 
 T = TypeVar("T")
+Named = TypeVar("Named", str, int)
 # A setting that says how or where something is made on this machine, and so is no part of what it is: of keys, of the
 # resolved configuration, of results, and of the command that reproduces a run.
 OfTheMachine = Annotated[T, Field(exclude=True)]
@@ -44,10 +45,10 @@ def machine_settings(kind: type[Section], prefix: str = "") -> frozenset[str]:
     return frozenset(found)
 
 
-def _each_once(names: tuple[str, ...]) -> tuple[str, ...]:
-    if len(set(names)) < len(names):
+def each_once(named: tuple[Named, ...]) -> tuple[Named, ...]:
+    if len(set(named)) < len(named):
         raise ValueError("one is named twice")
-    return names
+    return named
 
 
 def _some(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -56,7 +57,7 @@ def _some(names: tuple[str, ...]) -> tuple[str, ...]:
     return names
 
 
-NamesIfAny = Annotated[tuple[str, ...], AfterValidator(_each_once)]
+NamesIfAny = Annotated[tuple[str, ...], AfterValidator(each_once)]
 Names = Annotated[NamesIfAny, AfterValidator(_some)]
 
 
