@@ -23,15 +23,13 @@ from transformers.cache_utils import DynamicLayer
 from transformers.masking_utils import sdpa_mask
 
 from harness.core.errors import UserError
-from harness.generation.plain import PlainDecoder, plain, similar
+from harness.generation.plain import ROOM, PlainDecoder, plain, similar
 from harness.generation.protocol import Sampling
 from harness.models.families import FAMILIES, has_own_code, windowed
 
 GROUPED_ATTENTION = "harness_grouped"
 # rows are taken out of the batch once this share of it has finished
 FINISHED_SHARE = 0.1
-# tokens that a cache has room for before it is copied to a larger place
-ROOM = 64
 # tokens whose probabilities are summed together
 BLOCK = 128
 

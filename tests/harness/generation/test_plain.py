@@ -28,20 +28,8 @@ from harness.generation.protocol import Sampling
 from harness.generation.sampler import GROUPED_ATTENTION, ForwardDecoder, decode_batch, decoder_of, row_uniforms
 from harness.models.families import FAMILIES
 from harness.models.loading import load_model
+from tests.harness.sizes import SIZES
 
-SIZES: dict[str, Any] = {
-    "vocab_size": 64,
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 128,
-    "pad_token_id": 0,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-    "initializer_range": 0.3,
-}
 YARN = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, "original_max_position_embeddings": 32}
 LLAMA3 = {
     "rope_type": "llama3",

@@ -46,6 +46,7 @@ from harness.models.families import FAMILIES, PADDED_FAMILIES
 from harness.models.loading import load_model, reading_model
 from tests.conftest import tiny_model
 from tests.harness.logprobs.rows import SUPPORTS, dense, summed, top, values_of
+from tests.harness.sizes import SIZES
 
 LAYOUTS: list[Layout] = ["packed", "padded"]
 BF16 = torch.bfloat16
@@ -131,21 +132,6 @@ def assert_own(causal_lm: Any, examples: Sequence[Example], layout: Layout, with
     torch.testing.assert_close(values.double(), wanted, rtol=0, atol=1e-4)
     if with_gradients:
         assert_same_gradients(gradients(causal_lm, mixed(values)), gradients(own, mixed(wanted)))
-
-
-SIZES = {
-    "vocab_size": 64,
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 128,
-    "pad_token_id": 0,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-    "initializer_range": 0.3,
-}
 
 
 def from_config(config: Any, attention: str | None = None) -> Any:
